@@ -1,0 +1,1 @@
+"""The Kubernetes API of Bayplan: its resource types and the names it writes."""

@@ -1,0 +1,46 @@
+"""Names that Bayplan writes into a cluster: API group, labels, gate, field managers.
+
+Everything that two programs must agree on by name stands here once.
+"""
+
+from typing import Final
+
+GROUP: Final = "bayplan.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+
+#: The scheduler that pods ask for to be placed by a plan.
+SCHEDULER: Final = "bayplan"
+
+#: The scheduling gate behind which a pod waits for its plan.
+GATE: Final = f"{GROUP}/plan"
+
+#: On every pod that goes through us, ours and foreign: what the operator's watch selects.
+LABEL_MANAGED: Final = f"{GROUP}/managed"
+
+#: On the pods of an InferenceDeployment.
+LABEL_DEPLOYMENT: Final = f"{GROUP}/deployment"
+LABEL_POOL: Final = f"{GROUP}/pool"
+LABEL_ROLE: Final = f"{GROUP}/role"
+LABEL_UNIT: Final = f"{GROUP}/unit"
+LABEL_REPLICA: Final = f"{GROUP}/replica"
+LABEL_REVISION: Final = f"{GROUP}/revision"
+
+#: Read by gateways of llm-d: "prefill" or "decode".
+LABEL_LLMD_ROLE: Final = "llm-d.ai/role"
+
+#: A set of pods that is placed whole: its name, and how many pods make it whole.
+LABEL_GANG: Final = f"{GROUP}/gang"
+LABEL_GANG_MIN_COUNT: Final = f"{GROUP}/gang-min-count"
+
+#: Why a waiting pod waits; written by the operator, bounded to one sentence.
+ANNOTATION_DECISION: Final = f"{GROUP}/decision"
+
+#: Field managers, one per concern.
+MANAGER_PODS: Final = "bayplan-operator"
+MANAGER_STATUS: Final = "bayplan-operator-status"
+MANAGER_STEPS: Final = "bayplan-operator-steps"
+MANAGER_PLANS: Final = "bayplan-planner"
+
+#: The Lease of the leading planner, in the release's namespace.
+PLANNER_LEASE: Final = "bayplan-planner"

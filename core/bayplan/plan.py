@@ -1,0 +1,180 @@
+"""A plan: what one pass decided, how good it is, and why the rest must wait.
+
+The planner returns a `Result`; the extender publishes its plan as a PackingPlan object, the
+operator carries that out, the webhook and the command line answer from it.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bayplan.policy import Order
+from bayplan.snapshot import GangKey, NodeName, Owner, PodKey
+
+
+class Verdict(StrEnum):
+    """How good a plan is, in one word."""
+
+    OPTIMAL = "Optimal"  #: proved for every stage of the named order
+    IMPROVED = "Improved"  #: better than doing nothing; the gap says how far a proof is away
+    UNCHANGED = "Unchanged"  #: nothing better found, and nothing proved
+    INFEASIBLE = "Infeasible"  #: proved: nothing that waits can be placed
+
+
+class Reason(StrEnum):
+    """Why a pod is refused, by a node or by the whole plan."""
+
+    NODE_NOT_READY = "NodeNotReady"
+    NODE_CORDONED = "NodeCordoned"
+    TAINT_NOT_TOLERATED = "TaintNotTolerated"
+    SELECTOR_MISMATCH = "NodeSelectorMismatch"
+    AFFINITY_MISMATCH = "NodeAffinityMismatch"
+    TOO_SMALL = "NodeTooSmall"
+    INSUFFICIENT_ROOM = "InsufficientRoom"
+    RESERVED = "RoomReserved"
+    PLANNED_ELSEWHERE = "PlannedElsewhere"
+    NO_NODES = "NoNodes"
+    GANG_INCOMPLETE = "GangIncomplete"
+    GANG_DOES_NOT_FIT = "GangDoesNotFit"
+    OUTRANKED = "Outranked"
+    NOT_FOUND_IN_TIME = "NotFoundInTime"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """One refusal.
+
+    Attributes:
+        reason: The code that programs compare.
+        message: A sentence for the person who asks why.
+        resolvable: Whether moving or evicting other pods could lift it.
+    """
+
+    reason: Reason
+    message: str
+    resolvable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bind:
+    """A waiting pod gets a node."""
+
+    pod: PodKey
+    uid: str
+    node: NodeName
+    gang: GangKey | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A running pod gives up `source`; the pod that `owner` makes in its place gets `target`."""
+
+    pod: PodKey
+    uid: str
+    source: NodeName
+    target: NodeName
+    owner: Owner | None
+    priority: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evict:
+    """A running pod gives up its node for a higher tier and has no other home."""
+
+    pod: PodKey
+    uid: str
+    node: NodeName
+    priority: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A waiting pod goes on waiting.
+
+    Attributes:
+        pod: The pod.
+        uid: Its identity.
+        rejection: Why, in a code and a sentence.
+        gang: Its gang, if any.
+        remedy: What would help, as a sentence; empty when nothing is known to.
+    """
+
+    pod: PodKey
+    uid: str
+    rejection: Rejection
+    gang: GangKey | None = None
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One objective of the order, as far as it was solved.
+
+    Attributes:
+        name: What was counted, e.g. "place 1000" (pods of tier 1000 placed).
+        value: What the plan reaches.
+        bound: What no plan can beat, given the stages before it.
+        seconds: Time spent.
+    """
+
+    name: str
+    value: int
+    bound: int
+    seconds: float = 0.0
+
+    @property
+    def proved(self) -> bool:
+        """Whether the plan reaches the bound."""
+        return self.value == self.bound
+
+    @property
+    def gap(self) -> float:
+        """Distance to the bound as a fraction of it (0 when proved)."""
+        return abs(self.bound - self.value) / max(1, abs(self.bound))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """How good a plan is, for which order, and stage by stage what was proved.
+
+    Later stages are bounded given what earlier ones reached, so the first unproved stage is
+    where the proof ends.
+    """
+
+    order: Order
+    verdict: Verdict
+    stages: tuple[Stage, ...] = ()
+
+    @property
+    def gap(self) -> float:
+        """The gap of the first stage that is not proved; 0 when all are."""
+        return next((stage.gap for stage in self.stages if not stage.proved), 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything one pass decided; each tuple is sorted by pod."""
+
+    certificate: Certificate
+    binds: tuple[Bind, ...] = ()
+    moves: tuple[Move, ...] = ()
+    evictions: tuple[Evict, ...] = ()
+    holds: tuple[Hold, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A plan and what it took to make it.
+
+    Attributes:
+        plan: The decision.
+        digest: Fingerprint of the snapshot it was made from.
+        engine: What found the plan: "greedy" or "cp-sat".
+        seconds: Wall-clock time of the pass, by step and in sum under "total".
+        sizes: Counts of the instance and of the model (nodes, pods, variables, …).
+    """
+
+    plan: Plan
+    digest: str
+    engine: str
+    seconds: tuple[tuple[str, float], ...] = ()
+    sizes: tuple[tuple[str, int], ...] = ()

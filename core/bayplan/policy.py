@@ -1,0 +1,32 @@
+"""What the administrator allows a plan to do: limits and budgets of one pass."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Order(StrEnum):
+    """Which order of objectives a plan follows; named on its certificate."""
+
+    #: place all tiers first, highest first, then disturb as little as possible
+    PLACE_FIRST = "PlaceFirst"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Limits and budgets of one pass.
+
+    Attributes:
+        time_limit_s: Wall-clock seconds a pass may take.
+        max_moves: Most running pods that one plan moves.
+        max_evictions: Most running pods that one plan evicts without another home.
+        max_parallel_moves: Most pods that are on their way out at a time.
+        gate_timeout_s: Seconds without a living planner after which gates are lifted.
+        order: The order of objectives.
+    """
+
+    time_limit_s: float = 10.0
+    max_moves: int = 100
+    max_evictions: int = 100
+    max_parallel_moves: int = 10
+    gate_timeout_s: float = 60.0
+    order: Order = Order.PLACE_FIRST

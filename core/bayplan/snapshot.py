@@ -1,0 +1,236 @@
+"""The frozen view of a cluster that one pass decides on.
+
+Nodes, pods and gangs as plain values: everything is hashable, ordered by name, and counted in
+the integer units of `bayplan.units`. The codec makes these from Kubernetes objects; filters,
+solver, validator and steps only read them.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+NodeName = NewType("NodeName", str)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class PodKey:
+    """Where a pod is found: namespace and name."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class GangKey:
+    """A set of pods that is placed whole or not at all; `name` is unique in its namespace."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Owner:
+    """The controller that makes a pod again when it is gone."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Amounts by resource name, e.g. cpu in millicores, memory in MiB, GPUs as a count.
+
+    `items` is sorted by name and holds no zero, so that equal amounts are equal values.
+    """
+
+    items: tuple[tuple[str, int], ...] = ()
+
+    @classmethod
+    def of(cls, amounts: Mapping[str, int]) -> "Resources":
+        """Return the amounts as a value; zeros are dropped."""
+        return cls(tuple(sorted((name, n) for name, n in amounts.items() if n)))
+
+    def __getitem__(self, name: str) -> int:
+        return next((n for key, n in self.items if key == name), 0)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, _ in self.items)
+
+    def __add__(self, other: "Resources") -> "Resources":
+        return self._combined(other, sign=1)
+
+    def __sub__(self, other: "Resources") -> "Resources":
+        return self._combined(other, sign=-1)
+
+    def fits(self, room: "Resources") -> bool:
+        """Return whether every amount is there in `room`."""
+        have = dict(room.items)
+        return all(n <= have.get(name, 0) for name, n in self.items)
+
+    def shortfall(self, room: "Resources") -> "Resources":
+        """Return what `room` lacks of these amounts; empty when they fit."""
+        have = dict(room.items)
+        return Resources.of({name: max(0, n - max(0, have.get(name, 0))) for name, n in self.items})
+
+    def _combined(self, other: "Resources", *, sign: int) -> "Resources":
+        amounts = dict(self.items)
+        for name, n in other.items:
+            amounts[name] = amounts.get(name, 0) + sign * n
+        return Resources.of(amounts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Taint:
+    """A node's mark that keeps away pods which do not tolerate it."""
+
+    key: str
+    value: str = ""
+    effect: str = "NoSchedule"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Toleration:
+    """A pod's permission to be on a tainted node; an empty key or effect matches all."""
+
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Requirement:
+    """One line of a node selector: a label or field, an operator, and values."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class NodeTerm:
+    """Requirements that must all hold; a pod's terms are alternatives."""
+
+    labels: tuple[Requirement, ...] = ()
+    fields: tuple[Requirement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraints:
+    """What a pod asks of a node besides room. No terms mean no node affinity."""
+
+    node_selector: tuple[tuple[str, str], ...] = ()
+    affinity: tuple[NodeTerm, ...] = ()
+    tolerations: tuple[Toleration, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A node as far as placing pods is concerned.
+
+    Attributes:
+        name: The node's name.
+        allocatable: What pods may use in sum; `pods` is the number of pods.
+        labels: Labels, sorted by key.
+        taints: Taints, sorted.
+        schedulable: False when cordoned.
+        ready: False when its Ready condition is not True.
+    """
+
+    name: NodeName
+    allocatable: Resources
+    labels: tuple[tuple[str, str], ...] = ()
+    taints: tuple[Taint, ...] = ()
+    schedulable: bool = True
+    ready: bool = True
+
+
+class Disruption(StrEnum):
+    """What a plan may do to a pod that has a node."""
+
+    FIXED = "Fixed"  #: nothing: DaemonSet, static, bare, on its way, or cooling down
+    EVICTABLE = "Evictable"  #: evict it; another scheduler places its replacement
+    MOVABLE = "Movable"  #: evict it; its replacement comes back through us and is planned
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """A pod that uses room or waits for some.
+
+    Attributes:
+        key: Namespace and name.
+        uid: Identity; a pod made again under the same name has another one.
+        requests: What it uses on its node, `pods: 1` included.
+        priority: Its tier; higher is decided first.
+        constraints: Selector, affinity and tolerations.
+        node: Where it runs, or is pinned to; None while it has no node.
+        waiting: Whether it waits behind our gate for a plan (then `node` is None).
+        disruption: What a plan may do to it while it has a node.
+        preempts: False for `preemptionPolicy: Never`: it makes nobody go.
+        terminating: Being deleted: its room is taken now and free later.
+        gang: The gang it belongs to, if any.
+        gang_min_count: How many pods of the gang must run for any of them to be useful.
+        owner: The controller that makes it again.
+        created_at: Seconds since the epoch; earlier pods go first among equals.
+    """
+
+    key: PodKey
+    uid: str
+    requests: Resources
+    priority: int = 0
+    constraints: Constraints = field(default_factory=Constraints)
+    node: NodeName | None = None
+    waiting: bool = False
+    disruption: Disruption = Disruption.FIXED
+    preempts: bool = True
+    terminating: bool = False
+    gang: GangKey | None = None
+    gang_min_count: int = 0
+    owner: Owner | None = None
+    created_at: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """All nodes and pods of one moment, each sorted by name."""
+
+    nodes: tuple[Node, ...]
+    pods: tuple[Pod, ...]
+
+    @classmethod
+    def of(cls, nodes: Iterable[Node], pods: Iterable[Pod]) -> "Snapshot":
+        """Return a snapshot that does not depend on the order of its input."""
+        return cls(
+            nodes=tuple(sorted(nodes, key=lambda node: node.name)),
+            pods=tuple(sorted(pods, key=lambda pod: pod.key)),
+        )
+
+    def waiting(self) -> tuple[Pod, ...]:
+        """Return the pods that wait for a plan."""
+        return tuple(pod for pod in self.pods if pod.waiting)
+
+    def placed(self) -> tuple[Pod, ...]:
+        """Return the pods that have a node."""
+        return tuple(pod for pod in self.pods if pod.node is not None)
+
+    def free(self) -> dict[NodeName, Resources]:
+        """Return each node's room that no pod uses; may be negative on an over-full node."""
+        used: dict[NodeName, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        for pod in self.placed():
+            assert pod.node is not None  # noqa: S101 - what placed() selects
+            for name, n in pod.requests.items:
+                used[pod.node][name] += n
+        return {n.name: n.allocatable - Resources.of(used.get(n.name, {})) for n in self.nodes}

@@ -1,0 +1,107 @@
+"""Kubernetes quantities as integers in one fixed unit.
+
+The codec reads every amount through here, so that past it a number has one meaning: CPU in
+millicores, memory and storage in MiB, everything else (GPUs, pods, other extended resources) as
+a count. What a pod asks for is rounded up and what a node offers is rounded down, so that
+rounding never over-commits a node.
+"""
+
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
+from enum import Enum
+from typing import Final
+
+#: Factors of the Kubernetes quantity suffixes (binary, then decimal).
+_SUFFIXES: Final = {
+    "Ki": Decimal(2**10),
+    "Mi": Decimal(2**20),
+    "Gi": Decimal(2**30),
+    "Ti": Decimal(2**40),
+    "Pi": Decimal(2**50),
+    "Ei": Decimal(2**60),
+    "n": Decimal("1e-9"),
+    "u": Decimal("1e-6"),
+    "m": Decimal("1e-3"),
+    "k": Decimal(10**3),
+    "M": Decimal(10**6),
+    "G": Decimal(10**9),
+    "T": Decimal(10**12),
+    "P": Decimal(10**15),
+    "E": Decimal(10**18),
+}
+
+#: One mebibyte in bytes.
+_MIB: Final = Decimal(2**20)
+
+#: Largest amount that is believed (2^53): beyond it a manifest is wrong and solvers lose exactness.
+MAX_AMOUNT: Final = 2**53
+
+
+class Rounding(Enum):
+    """Which way an amount between two integers goes.
+
+    `UP` is for requests, `DOWN` for allocatable room.
+    """
+
+    UP = ROUND_CEILING
+    DOWN = ROUND_FLOOR
+
+
+def amount(resource: str, quantity: str | float, rounding: Rounding) -> int:
+    """Return `quantity` of `resource` as an integer in the resource's unit.
+
+    CPU comes back in millicores, memory, storage and huge pages in MiB, all else as a count.
+
+    Raises:
+        ValueError: The text is no quantity, is negative, not finite, or above `MAX_AMOUNT`.
+    """
+    value = _scaled(resource, parse(quantity))
+    whole = int(value.to_integral_value(rounding.value))
+    if whole > MAX_AMOUNT:
+        raise ValueError(f"{quantity!r} is too large to be meant")
+    return whole
+
+
+def parse(quantity: str | float) -> Decimal:
+    """Return a Kubernetes quantity ("1500m", "64Gi", "2e3", 8) as an exact number.
+
+    Raises:
+        ValueError: The text is no quantity, is negative, or not finite.
+    """
+    text = str(quantity).strip()
+    suffix = next((s for s in _SUFFIXES if text.endswith(s)), "")
+    number = text.removesuffix(suffix) if suffix else text
+    try:
+        value = Decimal(number) * _SUFFIXES.get(suffix, Decimal(1))
+    except InvalidOperation as error:
+        raise ValueError(f"{quantity!r} is not a quantity such as 8, 500m or 64Gi") from error
+    if not value.is_finite():
+        raise ValueError(f"{quantity!r} is not a finite quantity")
+    if value < 0:
+        raise ValueError(f"{quantity!r} is negative")
+    return value
+
+
+def unit(resource: str) -> str:
+    """Return the unit in which `resource` is counted ("milli", "MiB" or "")."""
+    if resource == "cpu":
+        return "milli"
+    return "MiB" if _is_bytes(resource) else ""
+
+
+def text(resource: str, value: int) -> str:
+    """Return `value` of `resource` as a person writes it: "8", "1.5 CPU", "64 GiB"."""
+    if resource == "cpu":
+        return f"{value / 1000:g} CPU"
+    if _is_bytes(resource):
+        return f"{value / 1024:.4g} GiB" if value >= 1024 else f"{value} MiB"
+    return str(value)
+
+
+def _scaled(resource: str, value: Decimal) -> Decimal:
+    if resource == "cpu":
+        return value * 1000
+    return value / _MIB if _is_bytes(resource) else value
+
+
+def _is_bytes(resource: str) -> bool:
+    return resource in {"memory", "ephemeral-storage"} or resource.startswith("hugepages-")

@@ -1,0 +1,1 @@
+"""The extender package: the planner, the scheduler webhook, and the command line."""

@@ -1,0 +1,1 @@
+"""The operator: keeps InferenceDeployments' pods as declared and carries out PackingPlans."""

@@ -1,0 +1,84 @@
+"""Small valid nodes, pods and snapshots for tests: say only what a test is about."""
+
+from bayplan.snapshot import (
+    Constraints,
+    Disruption,
+    GangKey,
+    Node,
+    NodeName,
+    Owner,
+    Pod,
+    PodKey,
+    Resources,
+    Snapshot,
+    Taint,
+)
+
+GPU = "nvidia.com/gpu"
+
+
+def node(  # noqa: PLR0913 - each argument is one thing a test may be about
+    name: str,
+    *,
+    gpus: int = 8,
+    cpu_milli: int = 64_000,
+    memory_mib: int = 524_288,
+    pods: int = 110,
+    labels: dict[str, str] | None = None,
+    taints: tuple[Taint, ...] = (),
+    schedulable: bool = True,
+    ready: bool = True,
+) -> Node:
+    """Return a ready 8-GPU node."""
+    room = {GPU: gpus, "cpu": cpu_milli, "memory": memory_mib, "pods": pods}
+    return Node(
+        name=NodeName(name),
+        allocatable=Resources.of(room),
+        labels=tuple(sorted((labels or {}).items())),
+        taints=taints,
+        schedulable=schedulable,
+        ready=ready,
+    )
+
+
+def pod(  # noqa: PLR0913 - each argument is one thing a test may be about
+    name: str,
+    *,
+    gpus: int = 1,
+    cpu_milli: int = 0,
+    memory_mib: int = 0,
+    priority: int = 0,
+    on: str | None = None,
+    gang: str | None = None,
+    min_count: int = 0,
+    owner: str | None = None,
+    disruption: Disruption = Disruption.MOVABLE,
+    constraints: Constraints | None = None,
+    preempts: bool = True,
+    terminating: bool = False,
+    namespace: str = "default",
+) -> Pod:
+    """Return a pod that waits for a plan, or runs on the node `on` and may be moved."""
+    asks = {GPU: gpus, "cpu": cpu_milli, "memory": memory_mib, "pods": 1}
+    return Pod(
+        key=PodKey(namespace=namespace, name=name),
+        uid=f"uid-{name}",
+        requests=Resources.of(asks),
+        priority=priority,
+        constraints=constraints or Constraints(),
+        node=NodeName(on) if on else None,
+        waiting=on is None,
+        disruption=disruption,
+        preempts=preempts,
+        terminating=terminating,
+        gang=GangKey(namespace=namespace, name=gang) if gang else None,
+        gang_min_count=min_count,
+        owner=Owner(kind="ReplicaSet", namespace=namespace, name=owner or name, uid=owner or name),
+    )
+
+
+def snapshot(*things: Node | Pod) -> Snapshot:
+    """Return the snapshot of these nodes and pods."""
+    nodes = [thing for thing in things if isinstance(thing, Node)]
+    pods = [thing for thing in things if isinstance(thing, Pod)]
+    return Snapshot.of(nodes, pods)
