@@ -32,6 +32,9 @@ _SUFFIXES: Final = {
 #: One mebibyte in bytes.
 _MIB: Final = Decimal(2**20)
 
+#: One gibibyte in mebibytes.
+_GIB_MIB: Final = 1024
+
 #: Largest amount that is believed (2^53): beyond it a manifest is wrong and solvers lose exactness.
 MAX_AMOUNT: Final = 2**53
 
@@ -93,7 +96,7 @@ def text(resource: str, value: int) -> str:
     if resource == "cpu":
         return f"{value / 1000:g} CPU"
     if _is_bytes(resource):
-        return f"{value / 1024:.4g} GiB" if value >= 1024 else f"{value} MiB"
+        return f"{value / _GIB_MIB:.4g} GiB" if value >= _GIB_MIB else f"{value} MiB"
     return str(value)
 
 
