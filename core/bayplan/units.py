@@ -100,6 +100,22 @@ def text(resource: str, value: int) -> str:
     return str(value)
 
 
+def is_gpu(resource: str) -> bool:
+    """Return whether `resource` is a count of whole GPUs of some vendor."""
+    return resource.endswith("/gpu")
+
+
+def words(resource: str, value: int) -> str:
+    """Return `value` of `resource` with its name: "8 GPUs", "64 GiB memory"."""
+    if is_gpu(resource):
+        return f"{value} GPU" if value == 1 else f"{value} GPUs"
+    if resource == "cpu":
+        return text(resource, value)
+    if resource == "pods":
+        return f"{value} pod" if value == 1 else f"{value} pods"
+    return f"{text(resource, value)} {resource}"
+
+
 def _scaled(resource: str, value: Decimal) -> Decimal:
     if resource == "cpu":
         return value * 1000

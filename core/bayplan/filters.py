@@ -1,0 +1,196 @@
+"""Whether a node takes a pod: small checks, in order, that return a reason or nothing.
+
+The planner asks what no plan can change (`static_rejection`), the webhook asks about one pod and
+one node as they are now (`reject`). Why no node at all takes a pod is told by `bayplan.reasons`.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from bayplan import units
+from bayplan.plan import Reason, Rejection
+from bayplan.snapshot import Constraints, Node, NodeTerm, Pod, Requirement, Resources, Taint
+
+#: The taint that stands for a cordon; a pod that tolerates it may use a cordoned node.
+CORDON: Final = Taint(key="node.kubernetes.io/unschedulable")
+
+#: Taint effects that keep a pod away; PreferNoSchedule is only a wish.
+_HARD_EFFECTS: Final = frozenset({"NoSchedule", "NoExecute"})
+
+#: What Kubernetes reads as an integer in Gt and Lt.
+_INTEGER: Final = re.compile(r"[+-]?[0-9]+")
+
+
+def reject(pod: Pod, node: Node, free: Resources) -> Rejection | None:
+    """Return why `node` with this `free` room does not take the pod now; None if it does."""
+    return static_rejection(pod, node) or room_rejection(pod.requests, free)
+
+
+def static_rejection(pod: Pod, node: Node) -> Rejection | None:
+    """Return why `node` would refuse the pod even if it were empty; None if it would not."""
+    return eligibility(pod.constraints, node) or size_rejection(pod.requests, node)
+
+
+def eligibility(constraints: Constraints, node: Node) -> Rejection | None:
+    """Return why `node` refuses a pod with these constraints, whatever room it needs."""
+    for check in CHECKS:
+        rejection = check(constraints, node)
+        if rejection is not None:
+            return rejection
+    return None
+
+
+def size_rejection(requests: Resources, node: Node) -> Rejection | None:
+    """Return why `requests` are more than all of `node`; None when it is large enough."""
+    lacking = _lacking(requests, node.allocatable)
+    if lacking is None:
+        return None
+    resource, need, have = lacking
+    return Rejection(
+        reason=Reason.TOO_SMALL,
+        message=f"needs {units.words(resource, need)}; "
+        f"{node.name} has {units.text(resource, have)} in all",
+    )
+
+
+def room_rejection(requests: Resources, free: Resources) -> Rejection | None:
+    """Return why `requests` are more than the `free` room; None when they fit."""
+    lacking = _lacking(requests, free)
+    if lacking is None:
+        return None
+    resource, need, have = lacking
+    return Rejection(
+        reason=Reason.INSUFFICIENT_ROOM,
+        message=f"needs {units.words(resource, need)}; "
+        f"{units.text(resource, max(0, have))} free on the node",
+        resolvable=True,
+    )
+
+
+def _lacking(requests: Resources, room: Resources) -> tuple[str, int, int] | None:
+    """Return the most telling resource that is short, with what is needed and what is there.
+
+    GPUs come first, because they are what people wait for.
+    """
+    have = dict(room.items)
+    short = [(name, n, have.get(name, 0)) for name, n in requests.items if n > have.get(name, 0)]
+    return min(short, key=lambda row: (not units.is_gpu(row[0]), row[0])) if short else None
+
+
+def _not_ready(_: Constraints, node: Node) -> Rejection | None:
+    if node.ready:
+        return None
+    return Rejection(reason=Reason.NODE_NOT_READY, message=f"{node.name} is not ready")
+
+
+def _cordoned(constraints: Constraints, node: Node) -> Rejection | None:
+    if node.schedulable or tolerates(constraints, CORDON):
+        return None
+    return Rejection(reason=Reason.NODE_CORDONED, message=f"{node.name} is cordoned")
+
+
+def _tainted(constraints: Constraints, node: Node) -> Rejection | None:
+    for taint in node.taints:
+        if taint.effect in _HARD_EFFECTS and not tolerates(constraints, taint):
+            mark = f"{taint.key}={taint.value}" if taint.value else taint.key
+            return Rejection(
+                reason=Reason.TAINT_NOT_TOLERATED,
+                message=f"does not tolerate the taint {mark}:{taint.effect} of {node.name}",
+            )
+    return None
+
+
+def _selected(constraints: Constraints, node: Node) -> Rejection | None:
+    if not constraints.node_selector:
+        return None
+    labels = dict(node.labels)
+    for key, value in constraints.node_selector:
+        if labels.get(key) != value:
+            has = f"{key}={labels[key]}" if key in labels else "no such label"
+            return Rejection(
+                reason=Reason.SELECTOR_MISMATCH,
+                message=f"selects nodes with {key}={value}; {node.name} has {has}",
+            )
+    return None
+
+
+def _affine(constraints: Constraints, node: Node) -> Rejection | None:
+    if not constraints.affinity:
+        return None
+    labels = dict(node.labels)
+    if any(_term_matches(term, labels, node) for term in constraints.affinity):
+        return None
+    wanted = " or ".join(_in_words(term) for term in constraints.affinity)
+    return Rejection(
+        reason=Reason.AFFINITY_MISMATCH,
+        message=f"node affinity asks for {wanted}; {node.name} does not match",
+    )
+
+
+#: What a node must pass before room is looked at, most general first.
+CHECKS: Final[tuple[Callable[[Constraints, Node], Rejection | None], ...]] = (
+    _not_ready,
+    _cordoned,
+    _tainted,
+    _selected,
+    _affine,
+)
+
+
+def tolerates(constraints: Constraints, taint: Taint) -> bool:
+    """Return whether one of the tolerations covers `taint`.
+
+    An empty key or effect covers every one; `Exists` covers every value; operators that this
+    version does not know cover nothing.
+    """
+    return any(
+        t.effect in {"", taint.effect}
+        and t.key in {"", taint.key}
+        and (t.operator == "Exists" or (t.operator in {"", "Equal"} and t.value == taint.value))
+        for t in constraints.tolerations
+    )
+
+
+def _term_matches(term: NodeTerm, labels: dict[str, str], node: Node) -> bool:
+    """Return whether every requirement of the term holds; an empty term matches no node."""
+    if not term.labels and not term.fields:
+        return False
+    fields = {"metadata.name": str(node.name)}
+    return all(_holds(r, labels) for r in term.labels) and all(
+        _holds(r, fields) for r in term.fields
+    )
+
+
+def _holds(requirement: Requirement, labels: dict[str, str]) -> bool:
+    value = labels.get(requirement.key)
+    match requirement.operator:
+        case "In":
+            return value in requirement.values
+        case "NotIn":
+            return value not in requirement.values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case "Gt" | "Lt":
+            return _compares(requirement, value)
+        case _:
+            return False
+
+
+def _compares(requirement: Requirement, value: str | None) -> bool:
+    """Return whether the label is above (Gt) or below (Lt) the one value, both integers."""
+    if value is None or len(requirement.values) != 1:
+        return False
+    limit = requirement.values[0]
+    if not (_INTEGER.fullmatch(value) and _INTEGER.fullmatch(limit)):
+        return False
+    return int(value) > int(limit) if requirement.operator == "Gt" else int(value) < int(limit)
+
+
+def _in_words(term: NodeTerm) -> str:
+    parts = [
+        f"{r.key} {r.operator} {', '.join(r.values)}".rstrip() for r in term.labels + term.fields
+    ]
+    return "(" + " and ".join(parts) + ")" if parts else "(an empty term, which matches no node)"

@@ -1,0 +1,279 @@
+"""Filters and reasons: what keeps a pod from a node, in codes and in words."""
+
+import pytest
+from bayplan import filters, reasons, units
+from bayplan.plan import Reason
+from bayplan.snapshot import (
+    Constraints,
+    Node,
+    NodeName,
+    NodeTerm,
+    Pod,
+    Requirement,
+    Resources,
+    Taint,
+    Toleration,
+)
+
+from tests.builders import GPU, node, pod, snapshot
+
+
+def _affinity(*requirements: Requirement) -> Constraints:
+    return Constraints(affinity=(NodeTerm(labels=requirements),))
+
+
+def _field(name: str) -> NodeTerm:
+    return NodeTerm(fields=(Requirement(key="metadata.name", operator="In", values=(name,)),))
+
+
+def _tolerating(**toleration: str) -> Constraints:
+    return Constraints(tolerations=(Toleration(**toleration),))
+
+
+GPU_TAINT = Taint(key="gpu", value="yes")
+
+
+@pytest.mark.parametrize(
+    ("constraints", "target", "expected"),
+    [
+        pytest.param(Constraints(), node("n"), None, id="a plain pod may use a plain node"),
+        pytest.param(
+            Constraints(), node("n", ready=False), Reason.NODE_NOT_READY, id="a sick node refuses"
+        ),
+        pytest.param(
+            Constraints(), node("n", schedulable=False), Reason.NODE_CORDONED, id="a cordon refuses"
+        ),
+        pytest.param(
+            _tolerating(key="node.kubernetes.io/unschedulable", operator="Exists"),
+            node("n", schedulable=False),
+            None,
+            id="a pod that tolerates the cordon may use a cordoned node",
+        ),
+        pytest.param(
+            Constraints(),
+            node("n", taints=(GPU_TAINT,)),
+            Reason.TAINT_NOT_TOLERATED,
+            id="a NoSchedule taint refuses",
+        ),
+        pytest.param(
+            Constraints(),
+            node("n", taints=(Taint(key="gpu", effect="NoExecute"),)),
+            Reason.TAINT_NOT_TOLERATED,
+            id="a NoExecute taint refuses",
+        ),
+        pytest.param(
+            Constraints(),
+            node("n", taints=(Taint(key="gpu", effect="PreferNoSchedule"),)),
+            None,
+            id="PreferNoSchedule is only a wish",
+        ),
+        pytest.param(
+            _tolerating(key="gpu", value="yes", effect="NoSchedule"),
+            node("n", taints=(GPU_TAINT,)),
+            None,
+            id="an equal toleration covers the taint",
+        ),
+        pytest.param(
+            _tolerating(key="gpu", value="no"),
+            node("n", taints=(GPU_TAINT,)),
+            Reason.TAINT_NOT_TOLERATED,
+            id="another value does not cover it",
+        ),
+        pytest.param(
+            _tolerating(key="gpu", operator="Exists", effect="NoExecute"),
+            node("n", taints=(GPU_TAINT,)),
+            Reason.TAINT_NOT_TOLERATED,
+            id="another effect does not cover it",
+        ),
+        pytest.param(
+            _tolerating(operator="Exists"),
+            node("n", taints=(GPU_TAINT,)),
+            None,
+            id="Exists without a key covers everything",
+        ),
+        pytest.param(
+            Constraints(node_selector=(("zone", "a"),)),
+            node("n", labels={"zone": "b"}),
+            Reason.SELECTOR_MISMATCH,
+            id="a node selector compares values",
+        ),
+        pytest.param(
+            Constraints(node_selector=(("zone", "a"),)),
+            node("n", labels={"zone": "a"}),
+            None,
+            id="a node selector that matches passes",
+        ),
+        pytest.param(
+            Constraints(affinity=(_field("m"), _field("n"))),
+            node("n"),
+            None,
+            id="one of several terms is enough",
+        ),
+        pytest.param(
+            Constraints(affinity=(_field("m"),)),
+            node("n"),
+            Reason.AFFINITY_MISMATCH,
+            id="matchFields pins to a node by name",
+        ),
+        pytest.param(
+            Constraints(affinity=(NodeTerm(),)),
+            node("n"),
+            Reason.AFFINITY_MISMATCH,
+            id="an empty term matches nothing",
+        ),
+    ],
+)
+def test_static_rejection(constraints: Constraints, target: Node, expected: Reason | None) -> None:
+    """A pod would be planned onto a node whose scheduler then refuses it, or be kept off it."""
+    rejection = filters.static_rejection(pod("p", constraints=constraints), target)
+
+    assert (rejection.reason if rejection else None) == expected
+
+
+@pytest.mark.parametrize(
+    ("operator", "values", "label", "holds"),
+    [
+        pytest.param("In", ("a", "b"), "b", True, id="In holds for a listed value"),
+        pytest.param("In", ("a",), None, False, id="In fails without the label"),
+        pytest.param("NotIn", ("a",), "b", True, id="NotIn holds for another value"),
+        pytest.param("NotIn", ("a",), None, True, id="NotIn holds without the label"),
+        pytest.param("NotIn", ("a",), "a", False, id="NotIn fails for a listed value"),
+        pytest.param("Exists", (), "x", True, id="Exists holds for any value"),
+        pytest.param("Exists", (), None, False, id="Exists fails without the label"),
+        pytest.param("DoesNotExist", (), None, True, id="DoesNotExist holds without the label"),
+        pytest.param("DoesNotExist", (), "x", False, id="DoesNotExist fails with it"),
+        pytest.param("Gt", ("80",), "141", True, id="Gt compares as integers, not as text"),
+        pytest.param("Gt", ("80",), "80", False, id="Gt is strict"),
+        pytest.param("Lt", ("80",), "9", True, id="Lt compares as integers, not as text"),
+        pytest.param("Gt", ("80",), "many", False, id="Gt fails for what is no integer"),
+        pytest.param("Gt", ("80",), None, False, id="Gt fails without the label"),
+        pytest.param("Like", ("a",), "a", False, id="an unknown operator holds for nothing"),
+    ],
+)
+def test_affinity_operators(
+    *, operator: str, values: tuple[str, ...], label: str | None, holds: bool
+) -> None:
+    """Affinity would mean something else to us than to the scheduler."""
+    wanted = _affinity(Requirement(key="k", operator=operator, values=values))
+    target = node("n", labels={} if label is None else {"k": label})
+
+    assert (filters.eligibility(wanted, target) is None) is holds
+
+
+def test_too_small_is_final_and_says_the_numbers() -> None:
+    """Nobody could tell that no eviction helps, or how much is missing."""
+    rejection = filters.reject(pod("p", gpus=8), node("node-3", gpus=4), Resources())
+
+    assert rejection is not None
+    assert rejection.reason == Reason.TOO_SMALL
+    assert not rejection.resolvable
+    assert rejection.message == "needs 8 GPUs; node-3 has 4 in all"
+
+
+def test_no_room_is_resolvable_and_says_the_numbers() -> None:
+    """Preemption would be ruled out where it helps."""
+    free = Resources.of({GPU: 3, "pods": 9})
+    rejection = filters.reject(pod("p", gpus=8), node("n"), free)
+
+    assert rejection is not None
+    assert rejection.reason == Reason.INSUFFICIENT_ROOM
+    assert rejection.resolvable
+    assert rejection.message == "needs 8 GPUs; 3 free on the node"
+
+
+def test_an_over_full_node_has_no_room() -> None:
+    """A negative rest would be read as room, or be shown to people."""
+    rejection = filters.room_rejection(Resources.of({GPU: 1}), Resources.of({GPU: -2}))
+
+    assert rejection is not None
+    assert rejection.message == "needs 1 GPU; 0 free on the node"
+
+
+SIX = tuple(node(f"n{i}", gpus=8) for i in range(6))
+
+
+@pytest.mark.parametrize(
+    ("asking", "things", "expected"),
+    [
+        pytest.param(pod("p"), (), "the cluster has no nodes", id="no nodes at all"),
+        pytest.param(
+            pod("p", gpus=8),
+            (node("a", gpus=4), node("b", gpus=2)),
+            "needs 8 GPUs on one node; the largest has 4",
+            id="no node is ever large enough",
+        ),
+        pytest.param(
+            pod("p", gpus=8),
+            (
+                *SIX,
+                node("c1", schedulable=False),
+                node("c2", schedulable=False),
+                *(pod(f"r{i}", gpus=4, on=f"n{i}") for i in range(3)),
+                *(pod(f"r{i}", gpus=5, on=f"n{i}") for i in range(3, 6)),
+            ),
+            "0 of 8 nodes have room: 6 lack GPUs (most free on one node: 4, needs 8; "
+            "21 free in all); 2 are cordoned",
+            id="room in pieces",
+        ),
+        pytest.param(
+            pod("p", gpus=8),
+            (node("a", gpus=4), node("b", gpus=8, schedulable=False)),
+            "0 of 2 nodes will do: 1 is cordoned; 1 is too small (needs 8 GPUs)",
+            id="the only large node is cordoned",
+        ),
+        pytest.param(
+            pod("p", constraints=Constraints(node_selector=(("zone", "x"),))),
+            SIX,
+            "0 of 6 nodes will do: 6 lack a label it selects",
+            id="no node has the label",
+        ),
+        pytest.param(
+            pod("p", gpus=8, memory_mib=2048),
+            (node("a", gpus=8, memory_mib=1024), node("b", gpus=4, memory_mib=4096)),
+            "needs 8 GPUs, 2 GiB memory on one node; each node lacks one of these",
+            id="each resource exists somewhere but not together",
+        ),
+        pytest.param(
+            pod("p", cpu_milli=2000),
+            (node("a", cpu_milli=3000), pod("r", cpu_milli=1500, on="a")),
+            "0 of 1 nodes have room: 1 lacks CPU (most free on one node: 1.5 CPU, "
+            "needs 2 CPU; 1.5 CPU free in all)",
+            id="CPU is short where GPUs are not",
+        ),
+    ],
+)
+def test_summary_over_all_nodes(asking: Pod, things: tuple[Node | Pod, ...], expected: str) -> None:
+    """People would see Pending without the number that tells them what to do."""
+    rejection = reasons.summarise(asking, snapshot(*things))
+
+    assert rejection is not None
+    assert rejection.message == expected
+
+
+def test_no_summary_when_a_node_has_room() -> None:
+    """A pod that fits would be told that it does not."""
+    assert reasons.summarise(pod("p"), snapshot(node("n"))) is None
+
+
+def test_unknown_fields_and_names_compare_as_text() -> None:
+    """A node name would be taken for a label of the same key."""
+    labelled = node("n", labels={"metadata.name": "other"})
+
+    assert filters.eligibility(Constraints(affinity=(_field("n"),)), labelled) is None
+    assert NodeName("n") == labelled.name
+
+
+@pytest.mark.parametrize(
+    ("resource", "value", "expected"),
+    [
+        (GPU, 1, "1 GPU"),
+        ("amd.com/gpu", 8, "8 GPUs"),
+        ("cpu", 1500, "1.5 CPU"),
+        ("memory", 65536, "64 GiB memory"),
+        ("pods", 1, "1 pod"),
+        ("example.com/nic", 2, "2 example.com/nic"),
+    ],
+)
+def test_amounts_in_words(resource: str, value: int, expected: str) -> None:
+    """Messages would show raw resource names and units."""
+    assert units.words(resource, value) == expected
