@@ -185,6 +185,8 @@ class Pod:
         gang_min_count: How many pods of the gang must run for any of them to be useful.
         owner: The controller that makes it again.
         created_at: Seconds since the epoch; earlier pods go first among equals.
+        bound: Whether `node` is where it is bound; False while it is only pinned there.
+        replaces: uid of the moved pod whose planned place it took; "" for all others.
     """
 
     key: PodKey
@@ -201,6 +203,8 @@ class Pod:
     gang_min_count: int = 0
     owner: Owner | None = None
     created_at: int = 0
+    bound: bool = True
+    replaces: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

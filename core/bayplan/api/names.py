@@ -36,6 +36,10 @@ LABEL_GANG_MIN_COUNT: Final = f"{GROUP}/gang-min-count"
 #: Why a waiting pod waits; written by the operator, bounded to one sentence.
 ANNOTATION_DECISION: Final = f"{GROUP}/decision"
 
+#: Which plan gave a pod its node, and the uid of the moved pod whose place it took.
+ANNOTATION_PLAN: Final = f"{GROUP}/placed-by"
+ANNOTATION_REPLACES: Final = f"{GROUP}/replaces"
+
 #: Field managers, one per concern.
 MANAGER_PODS: Final = "bayplan-operator"
 MANAGER_STATUS: Final = "bayplan-operator-status"

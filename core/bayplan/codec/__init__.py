@@ -1,0 +1,25 @@
+"""Kubernetes objects to the core's values and back: parse once, at the border.
+
+Raw objects (dicts as the API server prints them) become `Node`, `Pod`, `Policy` and `Plan` values,
+or a `DecodeError` that names object, field and fix. Past this package nothing handles dicts of
+Kubernetes objects.
+"""
+
+from bayplan.codec.documents import snapshot_of
+from bayplan.codec.fields import DecodeError, Raw
+from bayplan.codec.nodes import node_of
+from bayplan.codec.plans import PublishedPlan, plan_manifest, published_plan_of
+from bayplan.codec.pods import pod_of
+from bayplan.codec.policies import policy_of
+
+__all__ = [
+    "DecodeError",
+    "PublishedPlan",
+    "Raw",
+    "node_of",
+    "plan_manifest",
+    "pod_of",
+    "policy_of",
+    "published_plan_of",
+    "snapshot_of",
+]

@@ -1,0 +1,159 @@
+"""Reading fields of a raw Kubernetes object, with the field's path in every complaint.
+
+The codec's modules walk objects with a `Field`; what is missing, of the wrong type or out of range
+becomes a `DecodeError` that names object, field and fix.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from bayplan import units
+
+#: A Kubernetes object as the API server prints it.
+Raw = Mapping[str, Any]
+
+
+class DecodeError(ValueError):
+    """A Kubernetes object that cannot be read.
+
+    Attributes:
+        where: Kind, namespace and name of the object.
+        path: The field, e.g. `spec.containers[0].resources.requests.cpu`.
+        problem: What is wrong with it, as a sentence without full stop.
+    """
+
+    def __init__(self, where: str, path: str, problem: str) -> None:
+        super().__init__(f"{where}: {path}: {problem}" if path else f"{where}: {problem}")
+        self.where = where
+        self.path = path
+        self.problem = problem
+
+
+class Field:
+    """A value inside a Kubernetes object, which knows where it stands."""
+
+    __slots__ = ("path", "value", "where")
+
+    def __init__(self, value: object, *, where: str, path: str = "") -> None:
+        self.value = value
+        self.where = where
+        self.path = path
+
+    def error(self, problem: str) -> DecodeError:
+        """Return the complaint about this field."""
+        return DecodeError(self.where, self.path, problem)
+
+    def get(self, *keys: str) -> "Field":
+        """Return the field below, down the path `keys`; an absent one holds None."""
+        value, path = self.value, self.path
+        for key in keys:
+            if value is not None and not isinstance(value, Mapping):
+                raise DecodeError(self.where, path, f"should be an object, is {_kind(value)}")
+            value = value.get(key) if value else None
+            path = f"{path}.{key}" if path else key
+        return Field(value, where=self.where, path=path)
+
+    def items(self) -> Iterator["Field"]:
+        """Return the fields of a list; an absent list is empty."""
+        if self.value is None:
+            return
+        if not isinstance(self.value, list):
+            raise self.error(f"should be a list, is {_kind(self.value)}")
+        for index, value in enumerate(self.value):
+            yield Field(value, where=self.where, path=f"{self.path}[{index}]")
+
+    def text(self, default: str | None = None) -> str:
+        """Return a string; without a default the field is required."""
+        if self.value is None and default is not None:
+            return default
+        if not isinstance(self.value, str):
+            raise self.error(f"should be a string, is {_kind(self.value)}")
+        return self.value
+
+    def integer(self, default: int | None = None) -> int:
+        """Return an integer; without a default the field is required."""
+        if self.value is None and default is not None:
+            return default
+        if not isinstance(self.value, int) or isinstance(self.value, bool):
+            raise self.error(f"should be an integer, is {_kind(self.value)}")
+        return self.value
+
+    def number(self, default: float) -> float:
+        """Return a number."""
+        if self.value is None:
+            return default
+        if not isinstance(self.value, int | float) or isinstance(self.value, bool):
+            raise self.error(f"should be a number, is {_kind(self.value)}")
+        return float(self.value)
+
+    def flag(self) -> bool:
+        """Return a boolean; absent means False."""
+        if self.value is None:
+            return False
+        if not isinstance(self.value, bool):
+            raise self.error(f"should be true or false, is {_kind(self.value)}")
+        return self.value
+
+    def texts(self) -> tuple[str, ...]:
+        """Return a list of strings."""
+        return tuple(item.text() for item in self.items())
+
+    def labels(self) -> dict[str, str]:
+        """Return a mapping of strings."""
+        if self.value is None:
+            return {}
+        if not isinstance(self.value, Mapping):
+            raise self.error(f"should be an object, is {_kind(self.value)}")
+        return {key: self.get(key).text() for key in self.value}
+
+    def amounts(self, rounding: units.Rounding) -> dict[str, int]:
+        """Return a resource list as integers in the units of `bayplan.units`."""
+        if self.value is None:
+            return {}
+        if not isinstance(self.value, Mapping):
+            raise self.error(f"should be an object, is {_kind(self.value)}")
+        return {str(name): self.get(str(name)).quantity(str(name), rounding) for name in self.value}
+
+    def quantity(self, resource: str, rounding: units.Rounding) -> int:
+        """Return one quantity of `resource` as an integer in its unit."""
+        if not isinstance(self.value, str | int | float) or isinstance(self.value, bool):
+            raise self.error(
+                f"should be a quantity such as 8, 500m or 64Gi, is {_kind(self.value)}"
+            )
+        try:
+            return units.amount(resource, self.value, rounding)
+        except ValueError as error:
+            raise self.error(str(error)) from error
+
+    def instant(self) -> int:
+        """Return a timestamp as seconds since the epoch; absent means 0."""
+        text = self.text("")
+        if not text:
+            return 0
+        try:
+            return int(datetime.fromisoformat(text).timestamp())
+        except ValueError as error:
+            raise self.error(f"{text!r} is not a time such as 2026-01-31T12:00:00Z") from error
+
+
+def top(raw: object, kind: str) -> Field:
+    """Return the root field of one object.
+
+    Raises:
+        DecodeError: It is no object, or carries no name.
+    """
+    if not isinstance(raw, Mapping):
+        raise DecodeError(kind, "", f"should be an object, is {_kind(raw)}")
+    metadata = raw.get("metadata")
+    metadata = metadata if isinstance(metadata, Mapping) else {}
+    name = "/".join(str(metadata[key]) for key in ("namespace", "name") if metadata.get(key))
+    root = Field(raw, where=f"{kind} {name or '(no name)'}")
+    root.get("metadata", "name").text()
+    return root
+
+
+def _kind(value: object) -> str:
+    names = {str: "a string", bool: "a boolean", int: "an integer", float: "a number"}
+    names |= {list: "a list", dict: "an object", type(None): "missing"}
+    return names.get(type(value), type(value).__name__)

@@ -1,0 +1,198 @@
+"""Pod objects to `Pod` values.
+
+What a pod asks for, whether it waits for us, where it is or is pinned to, and what a plan may do
+to it: all read from the pod alone, so that every program sees the same.
+"""
+
+from collections.abc import Iterable
+
+from bayplan.api import names
+from bayplan.codec.fields import Field, Raw, top
+from bayplan.snapshot import (
+    Constraints,
+    Disruption,
+    GangKey,
+    NodeName,
+    NodeTerm,
+    Owner,
+    Pod,
+    PodKey,
+    Requirement,
+    Resources,
+    Toleration,
+)
+from bayplan.units import Rounding
+
+#: Priorities from here on belong to the cluster itself (system-cluster-critical and above).
+SYSTEM_PRIORITY = 2_000_000_000
+
+#: The node field by which a pod is pinned to one node.
+PIN_FIELD = "metadata.name"
+
+
+def pod_of(raw: Raw) -> Pod | None:
+    """Return the pod, or None when it has ended and uses no room any more.
+
+    Raises:
+        DecodeError: A field that placing it depends on cannot be read.
+    """
+    root = top(raw, "Pod")
+    if root.get("status", "phase").text("") in {"Succeeded", "Failed"}:
+        return None
+    metadata, spec = root.get("metadata"), root.get("spec")
+    key = PodKey(
+        namespace=metadata.get("namespace").text("default"), name=metadata.get("name").text()
+    )
+    bound, pin = spec.get("nodeName").text(""), pinned_node(spec)
+    gates = {gate.get("name").text() for gate in spec.get("schedulingGates").items()}
+    node = bound or ("" if gates else pin)
+    gang, min_count = (None, 0) if bound and not _has_count(metadata) else _gang(metadata, key)
+    return Pod(
+        key=key,
+        uid=metadata.get("uid").text(str(key)),
+        requests=requests(spec),
+        priority=spec.get("priority").integer(0),
+        constraints=_constraints(spec),
+        node=NodeName(node) if node else None,
+        waiting=not node and gates == {names.GATE},
+        disruption=_disruption(metadata, spec) if bound else Disruption.FIXED,
+        preempts=spec.get("preemptionPolicy").text("") != "Never",
+        terminating=metadata.get("deletionTimestamp").value is not None,
+        gang=gang,
+        gang_min_count=min_count,
+        owner=_owner(metadata, key.namespace),
+        created_at=metadata.get("creationTimestamp").instant(),
+        bound=bool(bound),
+        replaces=metadata.get("annotations", names.ANNOTATION_REPLACES).text(""),
+    )
+
+
+def requests(spec: Field) -> Resources:
+    """Return what a pod uses on its node, `pods: 1` included.
+
+    The sum over containers, or the largest init container where that is more; restartable init
+    containers (sidecars) count as containers; overhead on top (as kube-scheduler computes it).
+    """
+    running = Resources.of({"pods": 1})
+    peak = Resources()
+    for container in spec.get("initContainers").items():
+        asks = _container_requests(container)
+        if container.get("restartPolicy").text("") == "Always":
+            running = running + asks
+            peak = _largest(peak, running)
+        else:
+            peak = _largest(peak, running + asks)
+    for container in spec.get("containers").items():
+        running = running + _container_requests(container)
+    overhead = Resources.of(spec.get("overhead").amounts(Rounding.UP))
+    return _largest(running, peak) + overhead
+
+
+def pinned_node(spec: Field) -> str:
+    """Return the one node that every required affinity term pins the pod to, or ""."""
+    pins = {_pin(term) for term in _terms(spec)}
+    return pins.pop() if len(pins) == 1 else ""
+
+
+def _pin(term: NodeTerm) -> str:
+    pins = [r.values[0] for r in term.fields if r.key == PIN_FIELD and _is_one_value(r)]
+    return pins[0] if pins else ""
+
+
+def _is_one_value(requirement: Requirement) -> bool:
+    return requirement.operator == "In" and len(requirement.values) == 1
+
+
+def _container_requests(container: Field) -> Resources:
+    """Return a container's requests; a resource with only a limit is requested in that amount."""
+    resources = container.get("resources")
+    limits = resources.get("limits").amounts(Rounding.UP)
+    return Resources.of(limits | resources.get("requests").amounts(Rounding.UP))
+
+
+def _largest(one: Resources, other: Resources) -> Resources:
+    return Resources.of({name: max(one[name], other[name]) for name in {*one, *other}})
+
+
+def _constraints(spec: Field) -> Constraints:
+    return Constraints(
+        node_selector=tuple(sorted(spec.get("nodeSelector").labels().items())),
+        affinity=tuple(sorted(_terms(spec))),
+        tolerations=tuple(sorted(_toleration(t) for t in spec.get("tolerations").items())),
+    )
+
+
+def _terms(spec: Field) -> list[NodeTerm]:
+    affinity = spec.get("affinity", "nodeAffinity")
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    return [_term(term) for term in required.get("nodeSelectorTerms").items()]
+
+
+def _term(field: Field) -> NodeTerm:
+    return NodeTerm(
+        labels=_requirements(field.get("matchExpressions").items()),
+        fields=_requirements(field.get("matchFields").items()),
+    )
+
+
+def _requirements(fields: Iterable[Field]) -> tuple[Requirement, ...]:
+    return tuple(
+        Requirement(
+            key=field.get("key").text(),
+            operator=field.get("operator").text(),
+            values=field.get("values").texts(),
+        )
+        for field in fields
+    )
+
+
+def _toleration(field: Field) -> Toleration:
+    return Toleration(
+        key=field.get("key").text(""),
+        operator=field.get("operator").text("Equal"),
+        value=field.get("value").text(""),
+        effect=field.get("effect").text(""),
+    )
+
+
+def _gang(metadata: Field, key: PodKey) -> tuple[GangKey | None, int]:
+    name = metadata.get("labels", names.LABEL_GANG).text("")
+    if not name:
+        return None, 0
+    count = metadata.get("labels", names.LABEL_GANG_MIN_COUNT)
+    if not _has_count(metadata):
+        raise count.error(f"should say how many pods make gang {name!r} whole, is {count.value!r}")
+    return GangKey(namespace=key.namespace, name=name), int(count.text())
+
+
+def _has_count(metadata: Field) -> bool:
+    """Return whether the gang's size can be read; a running pod keeps its room without it."""
+    text = metadata.get("labels", names.LABEL_GANG_MIN_COUNT).text("")
+    return text.isdecimal() and int(text) > 0
+
+
+def _owner(metadata: Field, namespace: str) -> Owner | None:
+    for reference in metadata.get("ownerReferences").items():
+        if reference.get("controller").flag():
+            return Owner(
+                kind=reference.get("kind").text(),
+                namespace=namespace,
+                name=reference.get("name").text(),
+                uid=reference.get("uid").text(""),
+            )
+    return None
+
+
+def _disruption(metadata: Field, spec: Field) -> Disruption:
+    """Return what a plan may do to a running pod.
+
+    A pod that no controller makes again would be lost, a DaemonSet's comes straight back, and the
+    cluster's own are not ours to touch.
+    """
+    owner = _owner(metadata, "")
+    if owner is None or owner.kind in {"DaemonSet", "Node"}:
+        return Disruption.FIXED
+    if spec.get("priority").integer(0) >= SYSTEM_PRIORITY:
+        return Disruption.FIXED
+    ours = spec.get("schedulerName").text("") == names.SCHEDULER
+    return Disruption.MOVABLE if ours else Disruption.EVICTABLE
