@@ -1,0 +1,83 @@
+"""The CustomResourceDefinitions, made from the models: the one source of chart and reference.
+
+`kube-custom-resource` brings the envelope, camel case and the resolving of references. What it
+leaves in a form that the API server refuses, or that would mislead a reader of `kubectl explain`,
+is put right here: texts of fields, optional fields, and categories per kind.
+"""
+
+import inspect
+from typing import Any, Final
+
+from kube_custom_resource.registry import CustomResourceRegistry
+from kube_custom_resource.schema import schema_apply
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from bayplan.api.inference_deployment import InferenceDeployment
+from bayplan.api.names import GROUP
+from bayplan.api.packing_plan import PackingPlan
+from bayplan.api.packing_policy import PackingPolicy
+from bayplan.api.resource import CustomResource
+
+#: Each kind with the categories that `kubectl get CATEGORY` finds it under.
+KINDS: Final[tuple[tuple[type[CustomResource], tuple[str, ...]], ...]] = (
+    (InferenceDeployment, ("all", "inference")),
+    (PackingPlan, ("inference",)),
+    (PackingPolicy, ("inference",)),
+)
+
+
+def crds() -> list[dict[str, Any]]:
+    """Return the CustomResourceDefinitions as Kubernetes objects, in the order of `KINDS`."""
+    return [_crd(model, categories) for model, categories in KINDS]
+
+
+def _crd(model: type[CustomResource], categories: tuple[str, ...]) -> dict[str, Any]:
+    # One registry per kind, because a registry gives all its kinds the same categories.
+    registry = CustomResourceRegistry(GROUP, list(categories))
+    registry.register_model(model)  # type: ignore[arg-type] # it says instance, takes the class
+    crd: dict[str, Any] = next(iter(registry)).kubernetes_resource(include_defaults=True)
+    crd["spec"]["versions"][0]["schema"] = {"openAPIV3Schema": _schema(model)}
+    return crd
+
+
+def _schema(model: type[CustomResource]) -> dict[str, Any]:
+    # The library's functions carry no types.
+    schema = model.model_json_schema(  # type: ignore[no-untyped-call]
+        include_defaults=True, schema_generator=_FieldTexts
+    )
+    fields: dict[str, Any] = schema_apply(schema, _optional)  # type: ignore[no-untyped-call]
+    return {"description": inspect.getdoc(model), **fields}
+
+
+class _FieldTexts(GenerateJsonSchema):
+    """Leaves out the docstrings of types.
+
+    The library merges a referenced type over the field that refers to it, so that the type's
+    docstring, written for programmers, would replace the field's text, written for users.
+    """
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        return _without_description(super().model_schema(schema))
+
+    def enum_schema(self, schema: core_schema.EnumSchema) -> JsonSchemaValue:
+        return _without_description(super().enum_schema(schema))
+
+
+def _without_description(schema: JsonSchemaValue) -> JsonSchemaValue:
+    return {key: value for key, value in schema.items() if key != "description"}
+
+
+def _optional(schema: dict[str, Any]) -> dict[str, Any]:
+    """Turn "X or null, by default null" into X: in Kubernetes a field without a value is absent.
+
+    A structural schema knows no type null, and the library's `Optional` would let users store
+    nulls.
+    """
+    kept = {key: value for key, value in schema.items() if key != "anyOf"}
+    for choice in schema.get("anyOf", ()):
+        if choice.get("type") != "null":
+            kept = {**choice, **kept}
+    if kept.get("default", ...) is None:
+        del kept["default"]
+    return kept

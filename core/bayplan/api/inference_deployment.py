@@ -1,0 +1,368 @@
+"""InferenceDeployment: prefill and decode replicas of one model, in a ratio that is kept.
+
+The user says how many units, in what ratio, at what priority, and gives one pod template per
+pool; the operator makes the pods and reports in the status. Texts are those of `kubectl explain`.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+from kube_custom_resource.schema import BaseModel
+from pydantic import ConfigDict, Field
+
+from bayplan.api.conditions import Conditions
+from bayplan.api.names import SCHEDULER, VERSION
+from bayplan.api.resource import CustomResource, Scope, column
+from bayplan.api.schema import list_map, rule, rules
+
+_DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+
+
+class Role(StrEnum):
+    """What the replicas of a pool do."""
+
+    PREFILL = "Prefill"
+    DECODE = "Decode"
+    AGGREGATED = "Aggregated"
+
+
+class Ratio(BaseModel):
+    """The whole numbers of one unit."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "self.prefill + self.decode > 0",
+                message="spec.ratio must not be 0:0: set prefill or decode to at least 1",
+            )
+        )
+    )
+
+    prefill: int = Field(
+        default=1,
+        description="Prefill replicas in one unit. Default 1; 0 to 256.",
+        ge=0,
+        le=256,
+    )
+    decode: int = Field(
+        default=1,
+        description="Decode replicas in one unit. Default 1; 0 to 256.",
+        ge=0,
+        le=256,
+    )
+
+
+class PodMetadata(BaseModel, extra="allow"):
+    """The part of a pod's metadata that a template may set."""
+
+    labels: dict[str, str] | None = Field(
+        default=None,
+        description="Labels of every pod of the pool. Those under bayplan.dev are the operator's.",
+    )
+    annotations: dict[str, str] | None = Field(
+        default=None, description="Annotations of every pod of the pool."
+    )
+
+
+class Container(BaseModel, extra="allow"):
+    """A container of the pod, as in core/v1; only the name is looked at here."""
+
+    name: str = Field(
+        description="Name of the container, unique in the pod.", min_length=1, max_length=63
+    )
+
+
+class SchedulingGate(BaseModel, extra="allow"):
+    """A gate of a pod, as in core/v1."""
+
+
+class PodSpec(BaseModel, extra="allow"):
+    """A pod's spec as in core/v1; the named fields are those that the operator has a say in."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                f"!has(self.schedulerName) || self.schedulerName in ['', '{SCHEDULER}']",
+                message=f"schedulerName is set by the operator: remove it, or say {SCHEDULER}",
+                field=".schedulerName",
+            ),
+            rule(
+                "!has(self.nodeName) || self.nodeName == ''",
+                message="nodeName would bypass the plan: remove it (use nodeSelector or affinity"
+                " to say where the pod may run)",
+                field=".nodeName",
+            ),
+            rule(
+                "!has(self.schedulingGates) || size(self.schedulingGates) == 0",
+                message="schedulingGates are set by the operator: remove them",
+                field=".schedulingGates",
+            ),
+            rule(
+                "!has(self.restartPolicy) || self.restartPolicy == 'Always'",
+                message="restartPolicy must be Always: remove it, that is the default",
+                field=".restartPolicy",
+            ),
+            rule(
+                "!has(self.priorityClassName) || self.priorityClassName == ''",
+                message="priorityClassName belongs to the whole unit: remove it here and set"
+                " spec.priorityClassName",
+                field=".priorityClassName",
+            ),
+        )
+    )
+
+    containers: list[Container] = Field(
+        description="At least one. What they ask for is what the plan reserves.",
+        min_length=1,
+        json_schema_extra=list_map("name"),
+    )
+    scheduler_name: str | None = Field(
+        default=None, description=f"Set by the operator to {SCHEDULER}. Leave it out."
+    )
+    node_name: str | None = Field(
+        default=None, description="Refused: the plan says where a pod runs."
+    )
+    scheduling_gates: list[SchedulingGate] | None = Field(
+        default=None, description="Refused: the operator's to set and to lift."
+    )
+    restart_policy: str | None = Field(default=None, description="Always, or left out.")
+    priority_class_name: str | None = Field(
+        default=None, description="Refused: spec.priorityClassName holds for every pod of a unit."
+    )
+
+
+class PodTemplate(BaseModel, extra="allow"):
+    """A PodTemplateSpec of core/v1."""
+
+    metadata: PodMetadata | None = Field(
+        default=None, description="Labels and annotations of the pods."
+    )
+    spec: PodSpec = Field(
+        description="The pod's spec as in core/v1, kept as it is. The API server checks it in full"
+        " only when a pod is made; what it refuses then is told in the condition Degraded."
+    )
+
+
+class Pool(BaseModel):
+    """The replicas of one role."""
+
+    role: Role = Field(
+        description="What the replicas do: Prefill, Decode, or Aggregated (both in one)."
+        " One pool per role; Aggregated stands alone."
+    )
+    name: str | None = Field(
+        default=None,
+        description="Name of the pool, unique here; part of its pods' names and labels."
+        " Default: the role in lower case. A new name makes new pods.",
+        min_length=1,
+        max_length=40,
+        pattern=_DNS_LABEL,
+    )
+    template: PodTemplate = Field(
+        description="The pod of one replica. GPUs, node selectors, tolerations and volumes are"
+        " read from here and said nowhere else. A change replaces the running pods, unit by unit."
+    )
+
+
+class InferenceDeploymentSpec(BaseModel):
+    """What the user asks for."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "!has(self.minReplicas) || self.minReplicas <= self.replicas",
+                message="spec.minReplicas must not be above spec.replicas: lower it or raise"
+                " spec.replicas",
+                field=".minReplicas",
+            ),
+            rule(
+                "self.pools.all(p, self.pools.exists_one(q, q.role == p.role))",
+                message="spec.pools must not name a role twice: merge the pools of one role",
+                field=".pools",
+                reason="FieldValueDuplicate",
+            ),
+            rule(
+                "self.pools.all(p, self.pools.exists_one(q,"
+                " (has(q.name) ? q.name : q.role.lowerAscii()) =="
+                " (has(p.name) ? p.name : p.role.lowerAscii())))",
+                message="spec.pools[].name must be unique (a pool without one is called after its"
+                " role in lower case): rename one of the pools",
+                field=".pools",
+                reason="FieldValueDuplicate",
+            ),
+            rule(
+                "!self.pools.exists(p, p.role == 'Aggregated')"
+                " || self.pools.all(p, p.role == 'Aggregated')",
+                message="spec.pools must not mix Aggregated with Prefill or Decode: remove the"
+                " Aggregated pool, or the others",
+                field=".pools",
+            ),
+            rule(
+                "!self.pools.exists(p, p.role == 'Aggregated')"
+                " || (self.ratio.prefill == 1 && self.ratio.decode == 1)",
+                message="spec.ratio holds for Prefill and Decode pools: remove it, a unit is one"
+                " Aggregated replica",
+                field=".ratio",
+            ),
+            *(
+                rule(
+                    f"self.pools.exists(p, p.role == 'Aggregated') || (self.ratio.{name} > 0) =="
+                    f" self.pools.exists(p, p.role == '{role}')",
+                    message=f"spec.ratio.{name} above 0 and a pool of role {role} go together:"
+                    f" add the pool, or set spec.ratio.{name} to 0 and remove it",
+                    field=f".ratio.{name}",
+                )
+                for name, role in (("prefill", Role.PREFILL), ("decode", Role.DECODE))
+            ),
+        )
+    )
+
+    replicas: int = Field(
+        default=1,
+        description="Units asked for; a unit is `ratio.prefill` prefill and `ratio.decode` decode"
+        " replicas, placed together or waiting together. Default 1; 0 to 100000. Lowering it"
+        " removes whole units; 0 removes every pod.",
+        ge=0,
+        le=100_000,
+    )
+    min_replicas: int | None = Field(
+        default=None,
+        description="Units that are placed before any further unit of the same priority, of this"
+        " or another deployment. Default: none; 0 to replicas. A change disturbs no running pod"
+        " by itself.",
+        ge=0,
+        le=100_000,
+    )
+    ratio: Ratio = Field(
+        default=Ratio(),
+        description="Prefill and decode replicas of one unit. Default 1:1. A change replaces the"
+        " running units.",
+    )
+    priority_class_name: str | None = Field(
+        default=None,
+        description="PriorityClass of every pod. A unit never takes the place of one of equal or"
+        " higher priority. Default: the cluster's default class, else priority 0. A change"
+        " replaces the running pods.",
+        min_length=1,
+        max_length=253,
+    )
+    pools: list[Pool] = Field(
+        description="One pool per role, 1 to 16: Prefill and Decode, or Aggregated alone.",
+        min_length=1,
+        max_length=16,
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+
+
+class Units(BaseModel):
+    """Units by how far they are."""
+
+    desired: int = Field(default=0, description="Units asked for.", ge=0)
+    scheduled: int = Field(default=0, description="Units whose every pod has a node.", ge=0)
+    ready: int = Field(default=0, description="Units whose every pod is ready to serve.", ge=0)
+
+
+class PoolStatus(BaseModel):
+    """Pods of one pool by how far they are."""
+
+    name: str = Field(description="Name of the pool.", min_length=1, max_length=40)
+    role: Role = Field(description="Role of the pool.")
+    desired: int = Field(default=0, description="Pods asked for.", ge=0)
+    scheduled: int = Field(default=0, description="Pods that have a node.", ge=0)
+    ready: int = Field(default=0, description="Pods that are ready.", ge=0)
+
+
+class Decision(BaseModel):
+    """One thing that was decided about this deployment."""
+
+    time: datetime = Field(description="When it was decided.")
+    reason: str = Field(description="What was decided, as one CamelCase word.", max_length=128)
+    message: str = Field(description="What was decided and why, in a sentence.", max_length=1024)
+
+
+class InferenceDeploymentStatus(BaseModel):
+    """What is there, written by the operator."""
+
+    observed_generation: int | None = Field(
+        default=None, description="The metadata.generation this status describes.", ge=0
+    )
+    conditions: Conditions | None = Field(
+        default=None,
+        description="Ready (a whole unit can serve), Scheduled, RatioWithinBand, Progressing,"
+        " Degraded.",
+    )
+    units: Units | None = Field(default=None, description="Units by how far they are.")
+    pools: list[PoolStatus] | None = Field(
+        default=None,
+        description="Pods of each pool by how far they are.",
+        max_length=16,
+        json_schema_extra=list_map("name"),
+    )
+    ready: str | None = Field(
+        default=None, description='Ready and desired units for the READY column, e.g. "1/2".'
+    )
+    ratio: str | None = Field(
+        default=None,
+        description='Running prefill and decode pods for the P:D column, e.g. "2:4".',
+    )
+    gpus: int | None = Field(
+        default=None, description="GPUs that all desired pods ask for together.", ge=0
+    )
+    reason: str | None = Field(
+        default=None,
+        description="Why it is as it is, as one CamelCase word for the REASON column.",
+        max_length=128,
+    )
+    replicas: int | None = Field(
+        default=None, description="Units that exist, for `kubectl scale` and autoscalers.", ge=0
+    )
+    selector: str | None = Field(
+        default=None,
+        description="Label selector that matches one pod per unit, for autoscalers.",
+        max_length=1024,
+    )
+    decisions: list[Decision] | None = Field(
+        default=None,
+        description="The last decisions, newest first, at most 10.",
+        max_length=10,
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+
+
+class InferenceDeployment(
+    CustomResource,
+    version=VERSION,
+    scope=Scope.NAMESPACED,
+    short_names=["infd"],
+    subresources={
+        "status": {},
+        "scale": {
+            "specReplicasPath": ".spec.replicas",
+            "statusReplicasPath": ".status.replicas",
+            "labelSelectorPath": ".status.selector",
+        },
+    },
+    printer_columns=[
+        column("Ready", ".status.ready", "Units that serve, of those asked for"),
+        column("P:D", ".status.ratio", "Running prefill and decode pods"),
+        column("GPUs", ".status.gpus", "GPUs that all desired pods ask for", kind="integer"),
+        column("Priority", ".spec.priorityClassName", "PriorityClass of the pods"),
+        column("Reason", ".status.reason", "Why it is as it is"),
+    ],
+):
+    """Prefill and decode replicas of one model, kept in a ratio and placed in whole units."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "size(self.metadata.name) <= 52",
+                message="metadata.name must be at most 52 characters: it becomes part of the"
+                " names and labels of the pods",
+            )
+        )
+    )
+
+    spec: InferenceDeploymentSpec = Field(description="What is asked for.")
+    status: InferenceDeploymentStatus | None = Field(
+        default=None, description="What is there; written by the operator."
+    )

@@ -1,0 +1,283 @@
+"""PackingPlan: one decision about the fleet, how good it is, and how far it is carried out.
+
+The planner writes the spec once; the operator carries it out and reports in the status; the
+webhook and the command line answer from it. Texts are those of `kubectl explain`.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+from kube_custom_resource.schema import BaseModel
+from pydantic import ConfigDict, Field
+
+from bayplan.api.names import VERSION
+from bayplan.api.packing_policy import Order
+from bayplan.api.resource import CustomResource, Scope, column
+from bayplan.api.schema import rule, rules
+
+#: Most actions in one plan; with 500 bytes each the object stays below etcd's 1.5 MB.
+MAX_ACTIONS = 2000
+
+_ATOMIC = "x-kubernetes-list-type"
+
+
+class Verdict(StrEnum):
+    """How good a plan is, in one word."""
+
+    OPTIMAL = "Optimal"
+    IMPROVED = "Improved"
+    UNCHANGED = "Unchanged"
+    INFEASIBLE = "Infeasible"
+
+
+class ActionType(StrEnum):
+    """What happens to a pod."""
+
+    BIND = "Bind"
+    MOVE = "Move"
+    EVICT = "Evict"
+    HOLD = "Hold"
+
+
+class Phase(StrEnum):
+    """How far a plan is."""
+
+    PENDING = "Pending"
+    EXECUTING = "Executing"
+    COMPLETED = "Completed"
+    SUPERSEDED = "Superseded"
+    FAILED = "Failed"
+
+
+class StepState(StrEnum):
+    """How far a step is."""
+
+    WAITING = "Waiting"
+    STARTED = "Started"
+    DONE = "Done"
+    FAILED = "Failed"
+
+
+class PodRef(BaseModel):
+    """A pod, told from a later one of the same name by its uid."""
+
+    namespace: str = Field(description="Namespace of the pod.", min_length=1, max_length=63)
+    name: str = Field(description="Name of the pod.", min_length=1, max_length=253)
+    uid: str = Field(description="metadata.uid of the pod.", min_length=1, max_length=128)
+
+
+class OwnerRef(BaseModel):
+    """The controller that makes a pod again when it is gone."""
+
+    kind: str = Field(description="Kind of the owner.", min_length=1, max_length=63)
+    namespace: str = Field(description="Namespace of the owner.", max_length=63)
+    name: str = Field(description="Name of the owner.", min_length=1, max_length=253)
+    uid: str = Field(description="metadata.uid of the owner.", min_length=1, max_length=128)
+
+
+class Action(BaseModel):
+    """What happens to one pod."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "self.type == 'Hold' || has(self.node)",
+                message="node is required for Bind, Move and Evict",
+                field=".node",
+                reason="FieldValueRequired",
+            ),
+            rule(
+                "self.type != 'Move' || has(self.from)",
+                message="from is required for Move",
+                field=".from",
+                reason="FieldValueRequired",
+            ),
+            rule(
+                "self.type != 'Hold' || has(self.reason)",
+                message="reason is required for Hold",
+                field=".reason",
+                reason="FieldValueRequired",
+            ),
+        )
+    )
+
+    type: ActionType = Field(
+        description="Bind: a waiting pod gets a node. Move: a running pod gives up its node and its"
+        " replacement gets another. Evict: a running pod gives up its node for a higher priority."
+        " Hold: a waiting pod goes on waiting."
+    )
+    pod: PodRef = Field(description="The pod it happens to.")
+    node: str | None = Field(
+        default=None,
+        description="Bind and Move: the node it gets. Evict: the node it gives up.",
+        min_length=1,
+        max_length=253,
+    )
+    source: str | None = Field(
+        default=None,
+        alias="from",
+        description="Move: the node it gives up.",
+        min_length=1,
+        max_length=253,
+    )
+    gang: str | None = Field(
+        default=None,
+        description="The gang in the pod's namespace that is placed whole with it, if any.",
+        max_length=253,
+    )
+    priority: int | None = Field(default=None, description="Priority of the pod.")
+    owner: OwnerRef | None = Field(
+        default=None, description="Move: who makes the pod again once it is gone."
+    )
+    reason: str | None = Field(
+        default=None, description="Why, as one CamelCase word.", max_length=128
+    )
+    message: str | None = Field(default=None, description="Why, in a sentence.", max_length=1024)
+    remedy: str | None = Field(
+        default=None, description="Hold: what would help, in a sentence.", max_length=1024
+    )
+    resolvable: bool | None = Field(
+        default=None,
+        description="Hold: whether moving or evicting other pods could make room.",
+    )
+
+
+class Counts(BaseModel):
+    """Actions by type."""
+
+    bound: int = Field(default=0, description="Waiting pods that get a node.", ge=0)
+    moved: int = Field(default=0, description="Running pods that change nodes.", ge=0)
+    evicted: int = Field(default=0, description="Running pods that lose their node.", ge=0)
+    held: int = Field(
+        default=0,
+        description="Waiting pods that go on waiting; `actions` names as many as there is room"
+        " for.",
+        ge=0,
+    )
+
+
+class Stage(BaseModel):
+    """One objective of the order, as far as it was solved."""
+
+    name: str = Field(description='What was counted, e.g. "place 1000".', max_length=128)
+    value: int = Field(description="What the plan reaches.")
+    bound: int = Field(description="What no plan can beat, given the stages before.")
+    seconds: float = Field(default=0, description="Time spent.", ge=0)
+
+
+class Display(BaseModel):
+    """Figures as `kubectl get` shows them, which cannot format numbers itself."""
+
+    gap: str = Field(default="", description='`gap` in per cent, e.g. "0%".', max_length=16)
+    solve: str = Field(default="", description='`solveSeconds`, e.g. "0.42s".', max_length=16)
+
+
+class PackingPlanSpec(BaseModel):
+    """The decision; it never changes."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "self == oldSelf",
+                message="spec is immutable: a new decision is a new PackingPlan",
+                reason="FieldValueForbidden",
+            )
+        )
+    )
+
+    sequence: int = Field(description="Number of the plan; a higher one replaces it.", ge=0)
+    order: Order = Field(description="The order of objectives that the verdict refers to.")
+    input_digest: str = Field(
+        description="Fingerprint of the nodes and pods it was decided on.", max_length=128
+    )
+    engine: str = Field(description='What found it, e.g. "greedy" or "cp-sat".', max_length=32)
+    verdict: Verdict = Field(
+        description="Optimal: proved best for the order. Improved: better than doing nothing,"
+        " `gap` says by how much a better one could beat it. Unchanged: nothing better found."
+        " Infeasible: proved that nothing that waits can be placed."
+    )
+    counts: Counts = Field(description="Actions by type.")
+    gap: float = Field(
+        default=0,
+        description="Distance to the bound of the first stage that is not proved, as a fraction;"
+        " 0 when all are.",
+        ge=0,
+    )
+    solve_seconds: float = Field(default=0, description="Seconds the decision took.", ge=0)
+    display: Display = Field(
+        default=Display(), description="The figures as `kubectl get` shows them."
+    )
+    stages: list[Stage] | None = Field(
+        default=None,
+        description="The objectives in order, each with what was reached and proved.",
+        max_length=256,
+        json_schema_extra={_ATOMIC: "atomic"},
+    )
+    actions: list[Action] | None = Field(
+        default=None,
+        description=f"What happens to each pod, at most {MAX_ACTIONS}.",
+        max_length=MAX_ACTIONS,
+        json_schema_extra={_ATOMIC: "atomic"},
+    )
+
+
+class Step(BaseModel):
+    """How far one action is."""
+
+    pod: str = Field(description="The pod as namespace/name.", max_length=317)
+    type: ActionType = Field(description="What happens to it.")
+    state: StepState = Field(description="How far it is.")
+    message: str | None = Field(
+        default=None, description="What it waits for, or why it failed.", max_length=1024
+    )
+
+
+class PackingPlanStatus(BaseModel):
+    """How far the plan is carried out."""
+
+    phase: Phase | None = Field(
+        default=None,
+        description="Pending, Executing, Completed, Superseded (a newer plan took over) or Failed.",
+    )
+    message: str | None = Field(
+        default=None, description="Why it is in that phase, in a sentence.", max_length=1024
+    )
+    done: int | None = Field(default=None, description="Steps that are done.", ge=0)
+    total: int | None = Field(default=None, description="Steps there are.", ge=0)
+    steps: list[Step] | None = Field(
+        default=None,
+        description=f"How far each Bind, Move and Evict is, at most {MAX_ACTIONS}.",
+        max_length=MAX_ACTIONS,
+        json_schema_extra={_ATOMIC: "atomic"},
+    )
+    started_at: datetime | None = Field(default=None, description="When the first step started.")
+    finished_at: datetime | None = Field(
+        default=None, description="When the plan was completed, failed or superseded."
+    )
+
+
+class PackingPlan(
+    CustomResource,
+    version=VERSION,
+    scope=Scope.CLUSTER,
+    short_names=["pplan"],
+    subresources={"status": {}},
+    printer_columns=[
+        column("Verdict", ".spec.verdict", "How good the plan is"),
+        column("Bound", ".spec.counts.bound", "Waiting pods that get a node", kind="integer"),
+        column(
+            "Evicted", ".spec.counts.evicted", "Running pods that lose their node", kind="integer"
+        ),
+        column("Moved", ".spec.counts.moved", "Running pods that change nodes", kind="integer"),
+        column("Held", ".spec.counts.held", "Waiting pods that go on waiting", kind="integer"),
+        column("Gap", ".spec.display.gap", "How far a proof is away"),
+        column("Solve", ".spec.display.solve", "Time the decision took"),
+        column("Phase", ".status.phase", "How far it is carried out"),
+    ],
+):
+    """One decision about the fleet: who gets which node, who moves, who waits, and why."""
+
+    spec: PackingPlanSpec = Field(description="The decision; it never changes.")
+    status: PackingPlanStatus | None = Field(
+        default=None, description="How far it is carried out; written by the operator."
+    )

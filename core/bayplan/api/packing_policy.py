@@ -1,0 +1,95 @@
+"""PackingPolicy: what the administrator allows a plan to do.
+
+One object named `default` counts; without it the same built-in defaults hold
+(`bayplan.policy.Policy`, a test compares them). Texts are those of `kubectl explain`.
+"""
+
+from enum import StrEnum
+
+from kube_custom_resource.schema import BaseModel
+from pydantic import ConfigDict, Field
+
+from bayplan.api.names import VERSION
+from bayplan.api.resource import CustomResource, Scope, column
+from bayplan.api.schema import rule, rules
+
+
+class Order(StrEnum):
+    """Which order of objectives a plan follows."""
+
+    PLACE_FIRST = "PlaceFirst"
+
+
+class PackingPolicySpec(BaseModel):
+    """Limits and budgets of one plan."""
+
+    time_limit_seconds: float = Field(
+        default=10,
+        description="Wall-clock seconds a plan may take; the best one found by then counts."
+        " Default 10; 1 to 600. Running pods are not affected.",
+        ge=1,
+        le=600,
+    )
+    max_moves: int = Field(
+        default=100,
+        description="Most running pods that one plan moves to another node. Default 100;"
+        " 0 to 2000; 0 moves none.",
+        ge=0,
+        le=2000,
+    )
+    max_evictions: int = Field(
+        default=100,
+        description="Most running pods that one plan evicts for a higher priority without another"
+        " place for them. Default 100; 0 to 2000; 0 evicts none.",
+        ge=0,
+        le=2000,
+    )
+    max_parallel_moves: int = Field(
+        default=10,
+        description="Most pods that are on their way out at a time. Default 10; 1 to 2000.",
+        ge=1,
+        le=2000,
+    )
+    gate_timeout_seconds: float = Field(
+        default=60,
+        description="Seconds without a living planner after which waiting pods are given to the"
+        " scheduler without a plan. Default 60; 1 to 86400. Running pods are not affected.",
+        ge=1,
+        le=86_400,
+    )
+    order: Order = Field(
+        default=Order.PLACE_FIRST,
+        description="The order of objectives. PlaceFirst: place as many pods as possible, highest"
+        " priority first; among those plans disturb the fewest running pods. Default PlaceFirst.",
+    )
+
+
+class PackingPolicy(
+    CustomResource,
+    version=VERSION,
+    scope=Scope.CLUSTER,
+    plural_name="packingpolicies",
+    short_names=["ppolicy"],
+    printer_columns=[
+        column("Order", ".spec.order", "The order of objectives"),
+        column("Limit", ".spec.timeLimitSeconds", "Seconds a plan may take", kind="number"),
+        column("Moves", ".spec.maxMoves", "Most pods one plan moves", kind="integer"),
+        column("Evictions", ".spec.maxEvictions", "Most pods one plan evicts", kind="integer"),
+    ],
+):
+    """What a plan may do: its time, and how many running pods it may touch."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "self.metadata.name == 'default'",
+                message="metadata.name must be default: one policy holds for the cluster, and"
+                " nothing would read another one",
+            )
+        )
+    )
+
+    spec: PackingPolicySpec = Field(
+        default=PackingPolicySpec(),
+        description="Limits and budgets; they hold from the next plan on.",
+    )
