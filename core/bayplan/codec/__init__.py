@@ -8,7 +8,7 @@ Kubernetes objects.
 from bayplan.codec.documents import snapshot_of
 from bayplan.codec.fields import DecodeError, Raw
 from bayplan.codec.nodes import node_of
-from bayplan.codec.plans import PublishedPlan, plan_manifest, published_plan_of
+from bayplan.codec.plans import PublishedPlan, StepStatus, plan_manifest, published_plan_of
 from bayplan.codec.pods import pod_of
 from bayplan.codec.policies import policy_of
 
@@ -16,6 +16,7 @@ __all__ = [
     "DecodeError",
     "PublishedPlan",
     "Raw",
+    "StepStatus",
     "node_of",
     "plan_manifest",
     "pod_of",

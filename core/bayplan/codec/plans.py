@@ -31,6 +31,23 @@ FINISHED = frozenset({"Completed", "Superseded", "Failed"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepStatus:
+    """How far one action is, as the operator reported it.
+
+    Attributes:
+        pod: Namespace and name as "ns/name".
+        type: Bind, Move or Evict.
+        state: Waiting, Started, Done or Failed.
+        message: The same in words.
+    """
+
+    pod: str
+    type: str
+    state: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedPlan:
     """A PackingPlan as it stands in the API server.
 
@@ -41,6 +58,8 @@ class PublishedPlan:
         plan: The decision.
         phase: Pending, Executing, Completed, Superseded or Failed.
         created_at: Seconds since the epoch.
+        message: How far it is, in words.
+        steps: How far each action is.
     """
 
     name: str
@@ -49,6 +68,8 @@ class PublishedPlan:
     plan: Plan
     phase: str = "Pending"
     created_at: int = 0
+    message: str = ""
+    steps: tuple[StepStatus, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -107,6 +128,17 @@ def published_plan_of(raw: Raw) -> PublishedPlan:
         ),
         phase=root.get("status", "phase").text("Pending"),
         created_at=root.get("metadata", "creationTimestamp").instant(),
+        message=root.get("status", "message").text(""),
+        steps=tuple(_step_status(step) for step in root.get("status", "steps").items()),
+    )
+
+
+def _step_status(field: Field) -> StepStatus:
+    return StepStatus(
+        pod=field.get("pod").text(),
+        type=field.get("type").text(""),
+        state=field.get("state").text(""),
+        message=field.get("message").text(""),
     )
 
 

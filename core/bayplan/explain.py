@@ -1,0 +1,110 @@
+"""Why a pod is where it is, or why it waits, in sentences.
+
+Everything comes from objects that anyone can read with kubectl: the pod and the PackingPlans. The
+command line prints it; nothing is solved.
+"""
+
+from collections.abc import Sequence
+
+from bayplan.codec import PublishedPlan
+from bayplan.plan import Bind, Evict, Hold, Move
+from bayplan.snapshot import Pod
+
+
+def explain(pod: Pod, *, placed_by: str, plans: Sequence[PublishedPlan]) -> tuple[str, ...]:
+    """Return the answer as lines, the most important first.
+
+    `placed_by` is the name of the plan that gave the pod its node, or "".
+    """
+    newest_first = sorted(plans, key=lambda plan: -plan.sequence)
+    head = _head(pod)
+    if pod.node is not None:
+        return (head, *_placed(pod, placed_by, newest_first), *_leaving(pod, newest_first))
+    if not pod.waiting:
+        return (head, "Waits for the scheduler: Bayplan does not hold it.")
+    return (head, *_waiting(pod, newest_first))
+
+
+def _head(pod: Pod) -> str:
+    gang = f", gang {pod.gang.name} of {pod.gang_min_count}" if pod.gang else ""
+    return f"Pod {pod.key} (priority {pod.priority}{gang})"
+
+
+def _placed(pod: Pod, placed_by: str, plans: Sequence[PublishedPlan]) -> list[str]:
+    where = f"Runs on {pod.node}." if pod.bound else f"Is pinned to {pod.node}; binding is next."
+    if not placed_by:
+        return [where, "No plan placed it: it went where its scheduler's own scores were best."]
+    published = next((plan for plan in plans if plan.name == placed_by), None)
+    if published is None:
+        return [where, f"{placed_by} placed it; that plan is no longer kept."]
+    lines = [where, f"{placed_by} placed it: {_quality(published)}."]
+    replaced = next((m for m in published.plan.moves if m.uid == pod.replaces), None)
+    if replaced is not None:
+        lines.append(
+            f"It replaces {replaced.pod.name}, which {placed_by} moved off {_why(replaced, published)}."
+        )
+    return [*lines, *_room_made(pod, published)]
+
+
+def _quality(published: PublishedPlan) -> str:
+    certificate = published.plan.certificate
+    proof = "proved" if certificate.gap == 0 else f"gap {certificate.gap:.2%}"
+    return f"verdict {certificate.verdict} for order {certificate.order} ({proof})"
+
+
+def _why(move: Move, published: PublishedPlan) -> str:
+    guests = [bind.pod.name for bind in published.plan.binds if bind.node == move.source]
+    return f"{move.source} for {', '.join(guests)}" if guests else str(move.source)
+
+
+def _room_made(pod: Pod, published: PublishedPlan) -> list[str]:
+    moved = [m for m in published.plan.moves if m.source == pod.node]
+    evicted = [e for e in published.plan.evictions if e.node == pod.node]
+    if not moved and not evicted:
+        return ["Nobody had to leave that node for it."]
+    lines = [
+        f"Room was made there: {m.pod} (priority {m.priority}) moved to {m.target}." for m in moved
+    ]
+    return lines + [
+        f"Room was made there: {e.pod} (priority {e.priority}) was evicted." for e in evicted
+    ]
+
+
+def _leaving(pod: Pod, plans: Sequence[PublishedPlan]) -> list[str]:
+    for published in plans:
+        if published.finished:
+            continue
+        for victim in (*published.plan.moves, *published.plan.evictions):
+            if victim.uid == pod.uid:
+                return [f"{published.name} asks it to leave: {_step(pod, published, victim)}."]
+    return []
+
+
+def _waiting(pod: Pod, plans: Sequence[PublishedPlan]) -> list[str]:
+    for published in plans:
+        for action in (*published.plan.binds, *published.plan.holds):
+            if action.uid == pod.uid:
+                return _decided(pod, published, action)
+    return [
+        "Waits for a plan: none has looked at it yet. The planner publishes one within seconds."
+    ]
+
+
+def _decided(pod: Pod, published: PublishedPlan, action: Bind | Hold) -> list[str]:
+    if isinstance(action, Bind):
+        step = _step(pod, published, action)
+        return [
+            f"{published.name} gives it {action.node}: {step}.",
+            f"Progress: {published.message}.",
+        ]
+    lines = [f"{published.name} holds it ({action.rejection.reason}): {action.rejection.message}."]
+    lines += [f"What would help: {action.remedy}."] if action.remedy else []
+    return [
+        *lines,
+        f"Next: it is planned again as soon as the cluster changes ({_quality(published)}).",
+    ]
+
+
+def _step(pod: Pod, published: PublishedPlan, action: Bind | Move | Evict) -> str:
+    step = next((s for s in published.steps if s.pod == str(action.pod)), None)
+    return step.message if step else f"{published.name} has not started on {pod.key.name}"

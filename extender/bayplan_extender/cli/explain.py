@@ -1,0 +1,82 @@
+"""`kubectl bayplan explain pod NAME`: why it is where it is, or why it waits."""
+
+import argparse
+import json
+import sys
+
+import urllib3
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+
+from bayplan.api import names
+from bayplan.codec import DecodeError, pod_of, published_plan_of
+from bayplan.explain import explain
+from bayplan_extender.kube import connect
+
+_NOT_FOUND = 404
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("kind", choices=("pod", "pods", "po"), help="what to explain")
+    parser.add_argument("name", help="its name")
+    parser.add_argument("-n", "--namespace", help="its namespace (default: the kubeconfig's)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the explanation; return the exit code."""
+    try:
+        api = connect()
+        namespace = options.namespace or _current_namespace()
+        lines = _lines(api, namespace, options.name)
+    except config.ConfigException as error:
+        return _complain(
+            f"no cluster: {error}. Set KUBECONFIG, or plan from files: bayplan plan -f"
+        )
+    except urllib3.exceptions.HTTPError as error:
+        return _complain(f"the cluster of KUBECONFIG does not answer: {_cause(error)}")
+    except ApiException as error:
+        return _complain(_refusal(error, options))
+    except DecodeError as error:
+        return _complain(str(error))
+    print("\n".join(lines))
+    return 0
+
+
+def _lines(api: client.ApiClient, namespace: str, name: str) -> tuple[str, ...]:
+    core, custom = client.CoreV1Api(api), client.CustomObjectsApi(api)
+    reply = core.read_namespaced_pod(name, namespace, _preload_content=False)
+    raw = json.loads(reply.data)
+    if reply.status >= 300:  # noqa: PLR2004 - HTTP's boundary of success
+        raise ApiException(status=reply.status, reason=raw.get("message"))
+    pod = pod_of(raw)
+    if pod is None:
+        return (f"Pod {namespace}/{name} has ended ({raw['status']['phase']}).",)
+    listed = custom.list_cluster_custom_object(names.GROUP, names.VERSION, "packingplans")
+    plans = [published_plan_of(plan) for plan in listed["items"]]
+    placed_by = raw["metadata"].get("annotations", {}).get(names.ANNOTATION_PLAN, "")
+    return explain(pod, placed_by=placed_by, plans=plans)
+
+
+def _current_namespace() -> str:
+    try:
+        _, current = config.list_kube_config_contexts()
+    except config.ConfigException:
+        return "default"
+    return str(current["context"].get("namespace", "default"))
+
+
+def _refusal(error: ApiException, options: argparse.Namespace) -> str:
+    if error.status == _NOT_FOUND and "packingplan" not in str(error.reason):
+        namespace = options.namespace or _current_namespace()
+        return f"pod {namespace}/{options.name} not found; give its namespace with -n"
+    return f"the API server refused ({error.status}): {error.reason}"
+
+
+def _cause(error: urllib3.exceptions.HTTPError) -> str:
+    return " ".join(str(getattr(error, "reason", error)).split())
+
+
+def _complain(message: str) -> int:
+    sys.stderr.write(f"error: {message}\n")
+    return 1

@@ -1,0 +1,152 @@
+"""`bayplan plan -f FILE`: plan from files, with no cluster.
+
+Takes what `kubectl get nodes,pods,infd -A -o json` prints, or manifests, and prints the plan that
+the planner would publish.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from tabulate import tabulate
+
+from bayplan import planner
+from bayplan.codec import DecodeError, plan_manifest, policy_of, snapshot_of
+from bayplan.plan import Hold, Plan, Result
+from bayplan.policy import Policy
+from bayplan.snapshot import Snapshot
+from bayplan_extender.cli.files import FileError, located, read
+
+#: Most binds that a table lists; beyond it they are counted.
+_FEW = 50
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "-f",
+        "--file",
+        action="append",
+        required=True,
+        metavar="FILE",
+        help="JSON or YAML file, folder of such files, or - for standard input; repeatable",
+    )
+    parser.add_argument(
+        "-o", "--output", choices=("table", "wide", "json"), default="table", help="what to print"
+    )
+    parser.add_argument(
+        "--time-limit",
+        type=float,
+        metavar="SECONDS",
+        help="most seconds to plan (default: the PackingPolicy in the files, else 10)",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Plan and print; return the exit code.
+
+    Raises:
+        FileError: The input cannot be read.
+    """
+    documents = read(options.file)
+    try:
+        snapshot = snapshot_of(root for roots in documents.values() for root in roots)
+        policy = _policy(documents, options.time_limit)
+    except DecodeError as error:
+        raise located(error, documents) from error
+    if not snapshot.nodes:
+        raise FileError(f"{', '.join(options.file)}: no Node in it; nothing can be planned")
+    _announce(snapshot, policy)
+    result = planner.plan(snapshot, policy, clock=time.monotonic)
+    print(_json(result) if options.output == "json" else _table(result, options.output == "wide"))
+    return 0
+
+
+def _policy(documents: Mapping[str, list[Any]], time_limit: float | None) -> Policy:
+    roots = [root for roots in documents.values() for root in roots if isinstance(root, Mapping)]
+    found = [root for root in roots if root.get("kind") == "PackingPolicy"]
+    policy = policy_of(found[0]) if found else Policy()
+    return replace(policy, time_limit_s=time_limit) if time_limit else policy
+
+
+def _announce(snapshot: Snapshot, policy: Policy) -> None:
+    waiting, placed = len(snapshot.waiting()), len(snapshot.placed())
+    sys.stderr.write(
+        f"planning {waiting:,} waiting pods on {len(snapshot.nodes):,} nodes, beside {placed:,}"
+        f" placed ones; at most {policy.time_limit_s:g} s\n"
+    )
+
+
+def _json(result: Result) -> str:
+    manifest = plan_manifest(result, sequence=0)
+    del manifest["metadata"]
+    seconds, sizes = dict(result.seconds), dict(result.sizes)
+    return json.dumps(manifest | {"seconds": seconds, "sizes": sizes}, indent=2)
+
+
+def _table(result: Result, every_bind: bool) -> str:  # noqa: FBT001 - private, one caller
+    plan = result.plan
+    sections = [
+        _summary(result),
+        _stages(plan),
+        _section("MOVES", ("POD", "FROM", "TO"), ((m.pod, m.source, m.target) for m in plan.moves)),
+        _section("EVICTIONS", ("POD", "NODE"), ((e.pod, e.node) for e in plan.evictions)),
+        _holds(plan.holds),
+        _binds(plan, every_bind),
+    ]
+    return "\n\n".join(section for section in sections if section)
+
+
+def _summary(result: Result) -> str:
+    plan, certificate = result.plan, result.plan.certificate
+    row = {
+        "VERDICT": certificate.verdict.value,
+        "ORDER": certificate.order.value,
+        "BOUND": len(plan.binds),
+        "EVICTED": len(plan.evictions),
+        "MOVED": len(plan.moves),
+        "HELD": len(plan.holds),
+        "GAP": f"{certificate.gap:.2%}",
+        "ENGINE": result.engine,
+        "SOLVE": f"{dict(result.seconds).get('total', 0.0):.2f}s",
+    }
+    return _columns(tuple(row), [tuple(row.values())])
+
+
+def _stages(plan: Plan) -> str:
+    rows = [
+        (stage.name, stage.value, stage.bound, "yes" if stage.proved else f"gap {stage.gap:.2%}")
+        for stage in plan.certificate.stages
+    ]
+    return _columns(("STAGE", "VALUE", "BOUND", "PROVED"), rows) if rows else ""
+
+
+def _holds(holds: Iterable[Hold]) -> str:
+    groups = Counter((h.rejection.reason.value, h.rejection.message, h.remedy) for h in holds)
+    example = {(h.rejection.reason.value, h.rejection.message, h.remedy): h.pod for h in holds}
+    rows = [
+        (count, reason, message, remedy, example[reason, message, remedy])
+        for (reason, message, remedy), count in groups.most_common()
+    ]
+    return _section("HELD", ("PODS", "REASON", "MESSAGE", "WHAT WOULD HELP", "ONE OF THEM"), rows)
+
+
+def _binds(plan: Plan, every: bool) -> str:  # noqa: FBT001 - private, one caller
+    if len(plan.binds) > _FEW and not every:
+        return f"{len(plan.binds):,} pods get a node; -o wide lists them, -o json holds everything"
+    return _section("BINDS", ("POD", "NODE"), ((bind.pod, bind.node) for bind in plan.binds))
+
+
+def _section(title: str, headers: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
+    listed = list(rows)
+    return f"{title}\n{_columns(headers, listed)}" if listed else ""
+
+
+def _columns(headers: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    texts = [[str(cell) for cell in row] for row in rows]
+    return tabulate(texts, headers=headers, tablefmt="plain", disable_numparse=True)

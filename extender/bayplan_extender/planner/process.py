@@ -1,0 +1,43 @@
+"""`python -m bayplan_extender planner`: the process that makes plans."""
+
+import argparse
+import os
+import threading
+from collections.abc import Sequence
+
+import uvicorn
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from bayplan_extender import health, logs
+from bayplan_extender.kube import connect
+from bayplan_extender.planner.lease import lead
+from bayplan_extender.planner.loop import Loop
+from bayplan_extender.planner.publisher import Publisher
+from bayplan_extender.view import View
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Lead and plan until stopped; 1 when leadership was lost."""
+    parser = argparse.ArgumentParser(prog="bayplan_extender planner", description=__doc__)
+    parser.add_argument(
+        "--namespace",
+        default=os.environ.get("POD_NAMESPACE", "bayplan-system"),
+        help="namespace of the Lease (default: POD_NAMESPACE, else bayplan-system)",
+    )
+    parser.add_argument("--health-port", type=int, default=8082, help="port of /healthz, …")
+    options = parser.parse_args(arguments)
+    logs.configure()
+    api, view, registry = connect(), View(), CollectorRegistry()
+    _serve_health(view, registry, options.health_port)
+    for reflector in view.reflectors(api):
+        reflector.start()
+    lead(options.namespace, Loop(view, Publisher(api), registry).run)
+    return 1
+
+
+def _serve_health(view: View, registry: CollectorRegistry, port: int) -> None:
+    app = FastAPI(title="Bayplan planner", openapi_url=None)
+    app.include_router(health.router(view, registry))
+    server = uvicorn.Server(uvicorn.Config(app, host="0.0.0.0", port=port, log_level="warning"))  # noqa: S104 - probes come from the kubelet
+    threading.Thread(target=server.run, name="health", daemon=True).start()

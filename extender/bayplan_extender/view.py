@@ -1,0 +1,186 @@
+"""What a program of this package sees of the cluster: nodes, pods, plans and the policy.
+
+Four reflectors feed it; the webhook answers from it, the planner plans from it. All access goes
+through one lock, held for microseconds.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import structlog
+from kubernetes import client
+
+from bayplan.answers import Reservations
+from bayplan.api import names
+from bayplan.cache import Cache
+from bayplan.codec import (
+    DecodeError,
+    PublishedPlan,
+    node_of,
+    pod_of,
+    policy_of,
+    published_plan_of,
+)
+from bayplan.policy import Policy
+from bayplan.snapshot import NodeName, PodKey
+from bayplan.triggers import is_at_work
+from bayplan_extender.reflector import Raw, Reflector
+
+_log = structlog.get_logger()
+
+T = TypeVar("T")
+
+#: The one PackingPolicy that counts.
+POLICY_NAME = "default"
+
+
+class View:
+    """Nodes, pods, plans and policy as last seen.
+
+    Attributes:
+        lock: Hold it while reading `cache`, `plans` or `policy`.
+        changed: Set after every change; whoever waits on it clears it.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.changed = threading.Event()
+        self.cache = Cache()
+        self.plans: dict[str, PublishedPlan] = {}
+        self.policy = Policy()
+        self.reservations = Reservations()
+        self._missing = {"nodes", "pods", "packingplans", "packingpolicies"}
+
+    @property
+    def synced(self) -> bool:
+        """Whether every collection has been listed once."""
+        return not self._missing
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The collections that have not been listed yet."""
+        return tuple(sorted(self._missing))
+
+    def newest_plan(self) -> PublishedPlan | None:
+        """Return the plan with the highest sequence, or None."""
+        return max(self.plans.values(), key=lambda plan: plan.sequence, default=None)
+
+    def reflectors(self, api: client.ApiClient) -> list[Reflector]:
+        """Return the threads that keep this view up to date, not yet started."""
+        core, custom = client.CoreV1Api(api), client.CustomObjectsApi(api)
+
+        def ours(plural: str) -> Callable[..., Any]:
+            return lambda **arguments: custom.list_cluster_custom_object(
+                names.GROUP, names.VERSION, plural, **arguments
+            )
+
+        return [
+            Reflector("nodes", core.list_node, _Nodes(self)),
+            Reflector("pods", core.list_pod_for_all_namespaces, _Pods(self)),
+            Reflector("packingplans", ours("packingplans"), _Plans(self)),
+            Reflector("packingpolicies", ours("packingpolicies"), _Policies(self)),
+        ]
+
+    def done(self, kind: str) -> None:
+        """Note that `kind` has been listed."""
+        self._missing.discard(kind)
+        self.changed.set()
+
+    def reserve(self) -> None:
+        """Hold the room that the newest plan promises while it is being carried out."""
+        newest = self.newest_plan()
+        at_work = newest is not None and is_at_work(newest)
+        self.reservations = Reservations(newest.plan if newest and at_work else None)
+
+
+class _Nodes:
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def replace(self, objects: Sequence[Raw]) -> None:
+        nodes = [node for raw in objects if (node := _readable(node_of, raw)) is not None]
+        with self._view.lock:
+            self._view.cache.replace_nodes(nodes)
+            self._view.done("nodes")
+
+    def change(self, event: str, raw: Raw) -> None:
+        node = None if event == "DELETED" else _readable(node_of, raw)
+        with self._view.lock:
+            if node is None:
+                self._view.cache.remove_node(NodeName(raw["metadata"]["name"]))
+            else:
+                self._view.cache.set_node(node)
+            self._view.changed.set()
+
+
+class _Pods:
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def replace(self, objects: Sequence[Raw]) -> None:
+        pods = [pod for raw in objects if (pod := _readable(pod_of, raw)) is not None]
+        with self._view.lock:
+            self._view.cache.replace_pods(pods)
+            self._view.done("pods")
+
+    def change(self, event: str, raw: Raw) -> None:
+        pod = None if event == "DELETED" else _readable(pod_of, raw)
+        meta = raw["metadata"]
+        with self._view.lock:
+            if pod is None:
+                key = PodKey(namespace=meta["namespace"], name=meta["name"])
+                self._view.cache.remove_pod(key)
+            else:
+                self._view.cache.set_pod(pod)
+            self._view.changed.set()
+
+
+class _Plans:
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def replace(self, objects: Sequence[Raw]) -> None:
+        plans = [plan for raw in objects if (plan := _readable(published_plan_of, raw))]
+        with self._view.lock:
+            self._view.plans = {plan.name: plan for plan in plans}
+            self._view.reserve()
+            self._view.done("packingplans")
+
+    def change(self, event: str, raw: Raw) -> None:
+        plan = None if event == "DELETED" else _readable(published_plan_of, raw)
+        with self._view.lock:
+            self._view.plans.pop(raw["metadata"]["name"], None)
+            if plan is not None:
+                self._view.plans[plan.name] = plan
+            self._view.reserve()
+            self._view.changed.set()
+
+
+class _Policies:
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def replace(self, objects: Sequence[Raw]) -> None:
+        found = [raw for raw in objects if raw["metadata"]["name"] == POLICY_NAME]
+        policy = _readable(policy_of, found[0]) if found else None
+        with self._view.lock:
+            self._view.policy = policy or Policy()
+            self._view.done("packingpolicies")
+
+    def change(self, event: str, raw: Raw) -> None:
+        if raw["metadata"]["name"] != POLICY_NAME:
+            return
+        policy = None if event == "DELETED" else _readable(policy_of, raw)
+        with self._view.lock:
+            self._view.policy = policy or Policy()
+            self._view.changed.set()
+
+
+def _readable(decode: Callable[[Raw], T | None], raw: Raw) -> T | None:
+    """Return the decoded object; one that cannot be read is logged and left out."""
+    try:
+        return decode(raw)
+    except DecodeError as error:
+        _log.warning("object_unreadable", error=str(error))
+        return None

@@ -1,0 +1,1 @@
+"""The scheduler extender's HTTP side: answers kube-scheduler from memory, never solves."""
