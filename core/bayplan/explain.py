@@ -40,9 +40,8 @@ def _placed(pod: Pod, placed_by: str, plans: Sequence[PublishedPlan]) -> list[st
     lines = [where, f"{placed_by} placed it: {_quality(published)}."]
     replaced = next((m for m in published.plan.moves if m.uid == pod.replaces), None)
     if replaced is not None:
-        lines.append(
-            f"It replaces {replaced.pod.name}, which {placed_by} moved off {_why(replaced, published)}."
-        )
+        away = _away(replaced, published)
+        lines.append(f"It replaces {replaced.pod.name}, which {placed_by} moved off {away}.")
     return [*lines, *_room_made(pod, published)]
 
 
@@ -52,7 +51,7 @@ def _quality(published: PublishedPlan) -> str:
     return f"verdict {certificate.verdict} for order {certificate.order} ({proof})"
 
 
-def _why(move: Move, published: PublishedPlan) -> str:
+def _away(move: Move, published: PublishedPlan) -> str:
     guests = [bind.pod.name for bind in published.plan.binds if bind.node == move.source]
     return f"{move.source} for {', '.join(guests)}" if guests else str(move.source)
 
@@ -62,47 +61,43 @@ def _room_made(pod: Pod, published: PublishedPlan) -> list[str]:
     evicted = [e for e in published.plan.evictions if e.node == pod.node]
     if not moved and not evicted:
         return ["Nobody had to leave that node for it."]
-    lines = [
-        f"Room was made there: {m.pod} (priority {m.priority}) moved to {m.target}." for m in moved
+    return [
+        *(_made(f"{m.pod} (priority {m.priority}) moved to {m.target}") for m in moved),
+        *(_made(f"{e.pod} (priority {e.priority}) was evicted") for e in evicted),
     ]
-    return lines + [
-        f"Room was made there: {e.pod} (priority {e.priority}) was evicted." for e in evicted
-    ]
+
+
+def _made(what: str) -> str:
+    return f"Room was made there: {what}."
 
 
 def _leaving(pod: Pod, plans: Sequence[PublishedPlan]) -> list[str]:
     for published in plans:
-        if published.finished:
-            continue
-        for victim in (*published.plan.moves, *published.plan.evictions):
-            if victim.uid == pod.uid:
+        victims: list[Move | Evict] = [*published.plan.moves, *published.plan.evictions]
+        for victim in victims:
+            if victim.uid == pod.uid and not published.finished:
                 return [f"{published.name} asks it to leave: {_step(pod, published, victim)}."]
     return []
 
 
 def _waiting(pod: Pod, plans: Sequence[PublishedPlan]) -> list[str]:
     for published in plans:
-        for action in (*published.plan.binds, *published.plan.holds):
+        actions: list[Bind | Hold] = [*published.plan.binds, *published.plan.holds]
+        for action in actions:
             if action.uid == pod.uid:
                 return _decided(pod, published, action)
-    return [
-        "Waits for a plan: none has looked at it yet. The planner publishes one within seconds."
-    ]
+    return ["Waits for a plan: none has looked at it yet; one follows within seconds."]
 
 
 def _decided(pod: Pod, published: PublishedPlan, action: Bind | Hold) -> list[str]:
     if isinstance(action, Bind):
         step = _step(pod, published, action)
-        return [
-            f"{published.name} gives it {action.node}: {step}.",
-            f"Progress: {published.message}.",
-        ]
+        given = f"{published.name} gives it {action.node}: {step}."
+        return [given, f"Progress: {published.message}."]
     lines = [f"{published.name} holds it ({action.rejection.reason}): {action.rejection.message}."]
     lines += [f"What would help: {action.remedy}."] if action.remedy else []
-    return [
-        *lines,
-        f"Next: it is planned again as soon as the cluster changes ({_quality(published)}).",
-    ]
+    next_ = f"Next: it is planned again when the cluster changes ({_quality(published)})."
+    return [*lines, next_]
 
 
 def _step(pod: Pod, published: PublishedPlan, action: Bind | Move | Evict) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from typing import Any
 
 import urllib3
 from kubernetes import client, config
@@ -30,9 +31,7 @@ def run(options: argparse.Namespace) -> int:
         namespace = options.namespace or _current_namespace()
         lines = _lines(api, namespace, options.name)
     except config.ConfigException as error:
-        return _complain(
-            f"no cluster: {error}. Set KUBECONFIG, or plan from files: bayplan plan -f"
-        )
+        return _complain(f"no cluster: {error}. Set KUBECONFIG, or use bayplan plan -f FILE")
     except urllib3.exceptions.HTTPError as error:
         return _complain(f"the cluster of KUBECONFIG does not answer: {_cause(error)}")
     except ApiException as error:
@@ -45,14 +44,14 @@ def run(options: argparse.Namespace) -> int:
 
 def _lines(api: client.ApiClient, namespace: str, name: str) -> tuple[str, ...]:
     core, custom = client.CoreV1Api(api), client.CustomObjectsApi(api)
-    reply = core.read_namespaced_pod(name, namespace, _preload_content=False)
+    reply: Any = core.read_namespaced_pod(name, namespace, _preload_content=False)
     raw = json.loads(reply.data)
     if reply.status >= 300:  # noqa: PLR2004 - HTTP's boundary of success
         raise ApiException(status=reply.status, reason=raw.get("message"))
     pod = pod_of(raw)
     if pod is None:
         return (f"Pod {namespace}/{name} has ended ({raw['status']['phase']}).",)
-    listed = custom.list_cluster_custom_object(names.GROUP, names.VERSION, "packingplans")
+    listed: Any = custom.list_cluster_custom_object(names.GROUP, names.VERSION, "packingplans")
     plans = [published_plan_of(plan) for plan in listed["items"]]
     placed_by = raw["metadata"].get("annotations", {}).get(names.ANNOTATION_PLAN, "")
     return explain(pod, placed_by=placed_by, plans=plans)
