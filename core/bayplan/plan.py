@@ -6,9 +6,13 @@ operator carries that out, the webhook and the command line answer from it.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from bayplan.policy import Order
 from bayplan.snapshot import GangKey, NodeName, Owner, PodKey
+
+#: How many moves an eviction counts for in the stage "disruption".
+EVICTION_COST: Final = 1000
 
 
 class Verdict(StrEnum):

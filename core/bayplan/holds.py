@@ -1,0 +1,235 @@
+"""Why each pod that stays waiting must wait, and what would help.
+
+The planner asks after it has decided, so that the room named here is the room after the plan.
+What is not proved is not claimed: then the answer is that no place was found in time.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bayplan import filters, reasons, units
+from bayplan.plan import Bind, Evict, Hold, Move, Reason, Rejection
+from bayplan.snapshot import Constraints, GangKey, NodeName, Pod, Resources, Snapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A pod set aside: what is known about why.
+
+    Attributes:
+        proved: Whether it is proved that it cannot be placed without loss elsewhere.
+        incomplete: For a gang that lacks pods: how many exist and how many are needed.
+    """
+
+    proved: bool
+    incomplete: tuple[int, int] | None = None
+
+
+def explain(
+    snapshot: Snapshot,
+    *,
+    binds: Sequence[Bind],
+    moves: Sequence[Move],
+    evictions: Sequence[Evict],
+    outcomes: Mapping[str, Outcome],
+) -> tuple[Hold, ...]:
+    """Return a hold for each waiting pod without a bind; `outcomes` is by pod uid."""
+    bound = {bind.uid for bind in binds}
+    held = [p for p in snapshot.waiting() if p.uid not in bound and not p.terminating]
+    after = _after(snapshot, binds=binds, moves=moves, evictions=evictions)
+    writer = _Writer(snapshot=snapshot, after=after, free=after.free())
+    gangs: dict[GangKey, list[Pod]] = defaultdict(list)
+    for pod in held:
+        if pod.gang is not None:
+            gangs[pod.gang].append(pod)
+    return tuple(
+        writer.hold(pod, gangs.get(pod.gang, []) if pod.gang else [], outcomes.get(pod.uid))
+        for pod in held
+    )
+
+
+def _after(
+    snapshot: Snapshot, *, binds: Iterable[Bind], moves: Iterable[Move], evictions: Iterable[Evict]
+) -> Snapshot:
+    """Return the snapshot as the plan leaves it."""
+    target = {bind.uid: bind.node for bind in binds} | {move.uid: move.target for move in moves}
+    gone = {evict.uid for evict in evictions}
+    pods = (
+        _placed(pod, target[pod.uid]) if pod.uid in target else pod
+        for pod in snapshot.pods
+        if pod.uid not in gone
+    )
+    return Snapshot(nodes=snapshot.nodes, pods=tuple(pods))
+
+
+def _placed(pod: Pod, node: NodeName) -> Pod:
+    return Pod(key=pod.key, uid=pod.uid, requests=pod.requests, priority=pod.priority, node=node)
+
+
+class _Writer:
+    """Writes holds; pods that are alike share their sentence."""
+
+    def __init__(
+        self, *, snapshot: Snapshot, after: Snapshot, free: dict[NodeName, Resources]
+    ) -> None:
+        self._snapshot = snapshot
+        self._after = after
+        self._free = free
+        self._empty = {node.name: node.allocatable for node in snapshot.nodes}
+        self._reserved: dict[int, dict[NodeName, Resources]] = {}
+        self._known: dict[tuple[Resources, Constraints, int, bool], Rejection] = {}
+
+    def hold(self, pod: Pod, gang: Sequence[Pod], outcome: Outcome | None) -> Hold:
+        """Return why the pod, or the gang it waits with, stays waiting."""
+        outcome = outcome or Outcome(proved=False)
+        if outcome.incomplete is not None:
+            rejection, remedy = _incomplete(*outcome.incomplete)
+        elif len(gang) > 1:
+            rejection, remedy = self._gang(gang, proved=outcome.proved)
+        else:
+            rejection = self._single(pod, proved=outcome.proved)
+            remedy = _remedy(pod.requests, rejection)
+        return Hold(pod=pod.key, uid=pod.uid, rejection=rejection, gang=pod.gang, remedy=remedy)
+
+    def _single(self, pod: Pod, *, proved: bool) -> Rejection:
+        key = (pod.requests, pod.constraints, pod.priority, proved)
+        if key not in self._known:
+            self._known[key] = self._judge(pod, proved=proved)
+        return self._known[key]
+
+    def _judge(self, pod: Pod, *, proved: bool) -> Rejection:
+        nodes = self._snapshot.nodes
+        final = reasons.over_nodes(pod, nodes, self._empty)
+        if final is not None:
+            return final
+        now = reasons.over_nodes(pod, nodes, self._free)
+        if not proved or now is None:
+            return _not_found(now)
+        return self._outranked(pod) or now
+
+    def _outranked(self, pod: Pod) -> Rejection | None:
+        """Return the refusal when pods of its own tier and above leave no node with room."""
+        left = self._left_by(pod.priority)
+        usable = [n for n in self._snapshot.nodes if filters.static_rejection(pod, n) is None]
+        if any(pod.requests.fits(left[node.name]) for node in usable):
+            return None
+        short = Counter(name for n in usable for name in pod.requests.shortfall(left[n.name]))
+        resource = max(short, key=lambda name: (units.is_gpu(name), short[name], name))
+        most = max(0, *(left[node.name][resource] for node in usable))
+        total = sum(node.allocatable[resource] for node in usable)
+        need = units.words(resource, pod.requests[resource])
+        if most == 0:
+            message = (
+                f"needs {need} on one node; all {units.words(resource, total)} it may use are "
+                f"taken by pods of priority >= {pod.priority} or by pods that must stay"
+            )
+        else:
+            message = (
+                f"needs {need} on one node; pods of priority >= {pod.priority} and pods that "
+                f"must stay leave at most {units.text(resource, most)}"
+            )
+        return Rejection(reason=Reason.OUTRANKED, message=message)
+
+    def _left_by(self, tier: int) -> dict[NodeName, Resources]:
+        """Return the room of each node when every pod goes that the tier outranks."""
+        if tier not in self._reserved:
+            stay = [
+                pod
+                for pod in self._after.placed()
+                if pod.priority >= tier or pod.disruption == "Fixed"
+            ]
+            only = Snapshot(nodes=self._after.nodes, pods=tuple(stay))
+            self._reserved[tier] = only.free()
+        return self._reserved[tier]
+
+    def _gang(self, gang: Sequence[Pod], *, proved: bool) -> tuple[Rejection, str]:
+        """Return which member is short of what, after the others took the room that is left."""
+        free = dict(self._free)
+        for done, pod in enumerate(sorted(gang, key=_largest_first)):
+            node = self._best(pod, free)
+            if node is None:
+                return self._short(gang, pod, done, free, proved=proved)
+            free[node] -= pod.requests
+        return _not_found(None), ""
+
+    def _best(self, pod: Pod, free: dict[NodeName, Resources]) -> NodeName | None:
+        """Return the tightest node with room for the pod."""
+        fits = [
+            node.name
+            for node in self._snapshot.nodes
+            if filters.reject(pod, node, free[node.name]) is None
+        ]
+        return min(fits, key=lambda name: (_gpus(free[name]), name), default=None)
+
+    def _short(
+        self,
+        gang: Sequence[Pod],
+        pod: Pod,
+        done: int,
+        free: dict[NodeName, Resources],
+        *,
+        proved: bool,
+    ) -> tuple[Rejection, str]:
+        nodes = self._snapshot.nodes
+        never = reasons.over_nodes(pod, nodes, self._empty)
+        why = never or reasons.over_nodes(pod, nodes, free)
+        if never is None and not proved:
+            return _not_found(why), _remedy(pod.requests, why or _not_found(None))
+        assert why is not None  # noqa: S101 - no node was found for the pod
+        some = f"{done} of its {len(gang)} pods have room" if done else "none of its pods has room"
+        message = f"waits whole ({_needs(gang)}): {some}; {pod.key.name}: {why.message}"
+        rejection = Rejection(
+            reason=Reason.GANG_DOES_NOT_FIT, message=message, resolvable=why.resolvable
+        )
+        return rejection, _remedy(pod.requests, why)
+
+
+def _not_found(why: Rejection | None) -> Rejection:
+    rest = f": {why.message}" if why else ""
+    return Rejection(
+        reason=Reason.NOT_FOUND_IN_TIME,
+        message=f"no place found within the time limit{rest}",
+        resolvable=True,
+    )
+
+
+def _incomplete(existing: int, min_count: int) -> tuple[Rejection, str]:
+    missing = min_count - existing
+    rejection = Rejection(
+        reason=Reason.GANG_INCOMPLETE, message=f"{existing} of {min_count} pods exist"
+    )
+    return rejection, f"create the {missing} missing pod{'' if missing == 1 else 's'}"
+
+
+def _remedy(requests: Resources, rejection: Rejection) -> str:
+    """Return what would help, in the terms of the refusal."""
+    asks = reasons.in_words(requests)
+    match rejection.reason:
+        case Reason.TOO_SMALL | Reason.NO_NODES | Reason.OUTRANKED:
+            return f"add a node with {asks}"
+        case Reason.INSUFFICIENT_ROOM | Reason.NOT_FOUND_IN_TIME | Reason.GANG_DOES_NOT_FIT:
+            return f"free {asks} on one node, or add a node with {asks}"
+        case Reason.NODE_CORDONED:
+            return f"uncordon a node with {asks}, or add one"
+        case _:
+            return f"allow the pod on a node with {asks}, or add a node that it accepts"
+
+
+def _needs(gang: Sequence[Pod]) -> str:
+    """Return what the members need in words: "1 x 8 GPUs, 2 x 4 GPUs"."""
+    counts = Counter(_main(pod.requests) for pod in sorted(gang, key=_largest_first))
+    return ", ".join(f"{n} x {what}" for what, n in counts.items())
+
+
+def _main(requests: Resources) -> str:
+    gpus = [units.words(name, n) for name, n in requests.items if units.is_gpu(name)]
+    return " and ".join(gpus) if gpus else reasons.in_words(requests)
+
+
+def _largest_first(pod: Pod) -> tuple[object, ...]:
+    return (-_gpus(pod.requests), [-n for _, n in pod.requests.items], pod.key)
+
+
+def _gpus(amounts: Resources) -> int:
+    return sum(n for name, n in amounts.items if units.is_gpu(name))

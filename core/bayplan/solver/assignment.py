@@ -1,0 +1,60 @@
+"""A candidate answer as arrays, and what it is worth.
+
+Engines hand assignments to each other and `extract` turns the last one into named pods; how good
+one is depends on the goals in `goals`.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bayplan.solver.instance import Counts, Instance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """How many pods of each class end up where.
+
+    Attributes:
+        final: [class, node] pods after the plan.
+        survivors: [class] running pods that go on running somewhere.
+        units: [kind] gangs that are placed.
+    """
+
+    final: Counts = field(repr=False)
+    survivors: Counts
+    units: Counts
+
+    @property
+    def totals(self) -> Counts:
+        """Pods after the plan, by class."""
+        return np.asarray(self.final.sum(axis=1), dtype=np.int64)
+
+    @property
+    def placed(self) -> Counts:
+        """Waiting pods that get a node, by class."""
+        return np.asarray(self.totals - self.survivors, dtype=np.int64)
+
+
+def present(instance: Instance) -> Assignment:
+    """Return the placement as it is: all that runs stays, all that waits goes on waiting."""
+    return Assignment(
+        final=instance.running.copy(),
+        survivors=instance.run_totals,
+        units=np.zeros(len(instance.kinds), dtype=np.int64),
+    )
+
+
+def kept(instance: Instance, assignment: Assignment) -> Counts:
+    """Return [class, node] running pods that stay where they are."""
+    return np.minimum(assignment.final, instance.running)
+
+
+def moves(instance: Instance, assignment: Assignment) -> int:
+    """Return how many running pods get another node."""
+    return int(assignment.survivors.sum() - kept(instance, assignment).sum())
+
+
+def evictions(instance: Instance, assignment: Assignment) -> int:
+    """Return how many running pods lose their node without another."""
+    return int(instance.run_totals.sum() - assignment.survivors.sum())

@@ -1,0 +1,95 @@
+"""From numbers per class and node back to named pods.
+
+Which pod of a class goes where is free, so it is decided here, the same way every time: the
+youngest running pods give up their node first, the oldest waiting pods and gangs are placed first.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bayplan.plan import Bind, Evict, Move
+from bayplan.snapshot import NodeName, Pod
+from bayplan.solver.assignment import Assignment, kept
+from bayplan.solver.instance import Counts, Instance, PodClass, age
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actions:
+    """What is done, each tuple sorted by pod."""
+
+    binds: tuple[Bind, ...] = ()
+    moves: tuple[Move, ...] = ()
+    evictions: tuple[Evict, ...] = ()
+
+
+def actions(instance: Instance, assignment: Assignment) -> Actions:
+    """Return the actions that lead from the present placement to the assignment."""
+    binds: list[Bind] = []
+    moves: list[Move] = []
+    evictions: list[Evict] = []
+    stay = kept(instance, assignment)
+    for i, each in enumerate(instance.classes):
+        leavers = _leavers(instance, each, stay[i])
+        moving = leavers[: int(assignment.survivors[i] - stay[i].sum())]
+        evictions += [_evict(pod) for pod in leavers[len(moving) :]]
+        places = _places(instance, assignment.final[i] - stay[i])
+        moves += [_move(pod, next(places)) for pod in moving]
+        chosen = _chosen(instance, assignment, i)
+        binds += [_bind(pod, node) for pod, node in zip(chosen, places, strict=True)]
+    return Actions(
+        binds=tuple(sorted(binds, key=lambda each: each.pod)),
+        moves=tuple(sorted(moves, key=lambda each: each.pod)),
+        evictions=tuple(sorted(evictions, key=lambda each: each.pod)),
+    )
+
+
+def _leavers(instance: Instance, each: PodClass, stay: Counts) -> list[Pod]:
+    """Return the running pods that give up their node, oldest first."""
+    row = {node.name: n for n, node in enumerate(instance.nodes)}
+    left = [int(n) for n in stay]
+    leavers = []
+    for pod in each.running:
+        assert pod.node is not None  # noqa: S101 - running
+        if left[row[pod.node]]:
+            left[row[pod.node]] -= 1
+        else:
+            leavers.append(pod)
+    return leavers
+
+
+def _places(instance: Instance, arrivals: Counts) -> Iterator[NodeName]:
+    """Yield the node of each arriving pod, by node name."""
+    for node, count in zip(instance.nodes, arrivals, strict=True):
+        for _ in range(int(count)):
+            yield node.name
+
+
+def _chosen(instance: Instance, assignment: Assignment, index: int) -> list[Pod]:
+    """Return the waiting pods of a class that are placed: the oldest, or those of whole gangs."""
+    each = instance.classes[index]
+    if each.kind is None:
+        return list(each.waiting[: int(assignment.placed[index])])
+    mine = {pod.key for pod in each.waiting}
+    gangs = instance.kinds[each.kind].gangs[: int(assignment.units[each.kind])]
+    return [pod for gang in gangs for pod in sorted(gang, key=age) if pod.key in mine]
+
+
+def _bind(pod: Pod, node: NodeName) -> Bind:
+    return Bind(pod=pod.key, uid=pod.uid, node=node, gang=pod.gang)
+
+
+def _move(pod: Pod, target: NodeName) -> Move:
+    assert pod.node is not None  # noqa: S101 - running
+    return Move(
+        pod=pod.key,
+        uid=pod.uid,
+        source=pod.node,
+        target=target,
+        owner=pod.owner,
+        priority=pod.priority,
+    )
+
+
+def _evict(pod: Pod) -> Evict:
+    assert pod.node is not None  # noqa: S101 - running
+    return Evict(pod=pod.key, uid=pod.uid, node=pod.node, priority=pod.priority)

@@ -1,0 +1,174 @@
+"""The objectives and their order: what each stage counts, and what it can never exceed.
+
+For each tier from the highest: keep what runs, place what waits. Then, over all tiers: least
+disruption; then the most whole free GPU slots of 8, 4, 2 and 1. Pods that preempt nobody are
+placed after the last stage that could give up a running pod for them.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+
+from bayplan import units
+from bayplan.plan import EVICTION_COST
+from bayplan.solver.assignment import Assignment, evictions, moves
+from bayplan.solver.instance import Counts, Instance, PlaceGroup
+
+#: Sizes of free slots that are counted, in GPUs, most wanted first.
+SLOT_SIZES: Final = (8, 4, 2, 1)
+
+
+class Goal(Protocol):
+    """One stage of the order."""
+
+    @property
+    def name(self) -> str:
+        """What is counted, as the certificate says it."""
+
+    @property
+    def maximise(self) -> bool:
+        """Whether more is better."""
+
+    def value(self, instance: Instance, assignment: Assignment) -> int:
+        """Return what an assignment reaches."""
+
+    def limit(self, instance: Instance) -> int:
+        """Return what nothing can beat, without solving anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Running pods of a tier that go on running somewhere."""
+
+    tier: int
+    maximise: bool = True
+
+    @property
+    def name(self) -> str:
+        """What is counted."""
+        return f"keep {self.tier}"
+
+    def mask(self, instance: Instance) -> Counts:
+        """Return 1 for each class that counts."""
+        return np.array([int(c.keep_tier == self.tier) for c in instance.classes], dtype=np.int64)
+
+    def value(self, instance: Instance, assignment: Assignment) -> int:
+        """Return the number of survivors."""
+        return int(self.mask(instance) @ assignment.survivors)
+
+    def limit(self, instance: Instance) -> int:
+        """Return the number of pods that run."""
+        return int(self.mask(instance) @ instance.run_totals)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Waiting pods of a tier that get a node."""
+
+    group: PlaceGroup
+    maximise: bool = True
+
+    @property
+    def name(self) -> str:
+        """What is counted."""
+        suffix = "" if self.group.preempts else " without preemption"
+        return f"place {self.group.tier}{suffix}"
+
+    def mask(self, instance: Instance) -> Counts:
+        """Return 1 for each class that counts."""
+        return np.array([int(c.place == self.group) for c in instance.classes], dtype=np.int64)
+
+    def value(self, instance: Instance, assignment: Assignment) -> int:
+        """Return the number of newly placed pods."""
+        return int(self.mask(instance) @ assignment.placed)
+
+    def limit(self, instance: Instance) -> int:
+        """Return the number of pods that wait."""
+        return int(self.mask(instance) @ instance.wait_totals)
+
+
+@dataclass(frozen=True, slots=True)
+class LeastDisruption:
+    """Moves, with an eviction counted as `EVICTION_COST` of them."""
+
+    name: str = "disruption"
+    maximise: bool = False
+
+    def value(self, instance: Instance, assignment: Assignment) -> int:
+        """Return the cost of what the assignment disturbs."""
+        return moves(instance, assignment) + EVICTION_COST * evictions(instance, assignment)
+
+    def limit(self, _: Instance) -> int:
+        """Return zero: nothing is disturbed."""
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class FreeSlots:
+    """Whole free slots of `size` GPUs on nodes that take pods."""
+
+    size: int
+    maximise: bool = True
+
+    @property
+    def name(self) -> str:
+        """What is counted."""
+        return f"free {self.size}-GPU slots"
+
+    def value(self, instance: Instance, assignment: Assignment) -> int:
+        """Return the number of slots that stay free."""
+        return self._slots(instance, instance.room - assignment.final.T @ instance.requests)
+
+    def limit(self, instance: Instance) -> int:
+        """Return the slots of a cluster in which only what is fixed runs."""
+        return self._slots(instance, instance.room)
+
+    def _slots(self, instance: Instance, free: Counts) -> int:
+        rows, columns = open_nodes(instance), gpu_columns(instance)
+        return int((np.maximum(free[np.ix_(rows, columns)], 0) // self.size).sum())
+
+
+def open_nodes(instance: Instance) -> list[int]:
+    """Return the nodes whose free slots count: ready and not cordoned."""
+    return [n for n, node in enumerate(instance.nodes) if node.ready and node.schedulable]
+
+
+def gpu_columns(instance: Instance) -> list[int]:
+    """Return the columns that count GPUs."""
+    return [k for k, name in enumerate(instance.resources) if units.is_gpu(name)]
+
+
+def in_order(instance: Instance) -> tuple[Goal, ...]:
+    """Return the stages for this instance, most important first."""
+    return (*_tiers(instance), LeastDisruption(), *_slots(instance))
+
+
+def _tiers(instance: Instance) -> list[Goal]:
+    keeps = {c.keep_tier for c in instance.classes if c.running}
+    groups = {c.place for c in instance.classes if c.place is not None}
+    stages: list[Goal] = []
+    peaceful: list[Place] = []
+    for tier in sorted(keeps | {group.tier for group in groups}, reverse=True):
+        stages += [Keep(tier)] if tier in keeps else []
+        safe = min(keeps, default=tier) >= tier
+        # Pods that preempt nobody wait until no lower tier is left that could lose a pod.
+        if safe:
+            stages += peaceful
+            peaceful = []
+        stages += [Place(g) for g in groups if g == PlaceGroup(tier, preempts=True)]
+        own = [Place(g) for g in groups if g == PlaceGroup(tier, preempts=False)]
+        if safe:
+            stages += own
+        else:
+            peaceful += own
+    return [*stages, *peaceful]
+
+
+def _slots(instance: Instance) -> list[Goal]:
+    return [FreeSlots(size) for size in SLOT_SIZES if FreeSlots(size).limit(instance)]
+
+
+def values(instance: Instance, goals: tuple[Goal, ...], assignment: Assignment) -> tuple[int, ...]:
+    """Return what the assignment reaches, negated where less is better: compare as tuples."""
+    return tuple(goal.value(instance, assignment) * (1 if goal.maximise else -1) for goal in goals)

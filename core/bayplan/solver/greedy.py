@@ -1,0 +1,140 @@
+"""The placement that is always there: best fit, tier by tier, nobody moved or evicted.
+
+Each class is placed with whole-column arithmetic, so 8,000 pods on 1,200 nodes take a fraction of
+a second. Two orders are tried (large pods first packs better, small pods first places more) and
+the better one by the goals is returned.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayplan.solver import goals
+from bayplan.solver.assignment import Assignment, present
+from bayplan.solver.instance import Counts, Instance
+
+
+def fill(instance: Instance) -> Assignment:
+    """Return the better of two greedy placements; deterministic."""
+    order = goals.in_order(instance)
+    candidates = [_fill(instance, key) for key in (_large_first, _small_first)]
+    return max(candidates, key=lambda each: goals.values(instance, order, each))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Unit:
+    """Pods that are placed in one go: a gang, or one pod of a class.
+
+    `count` such units wait; `weight` is the share of the cluster that one pod takes.
+    """
+
+    need: tuple[tuple[int, int], ...]
+    count: int
+    kind: int | None
+    tier: int
+    weight: float
+
+
+def _large_first(unit: _Unit) -> tuple[float, ...]:
+    return (-unit.tier, unit.kind is None, -unit.weight)
+
+
+def _small_first(unit: _Unit) -> tuple[float, ...]:
+    return (-unit.tier, unit.weight)
+
+
+@dataclass(slots=True)
+class _Fill:
+    """Room and placement while they are being filled."""
+
+    instance: Instance
+    free: Counts
+    final: Counts
+    scale: NDArray[np.float64] = field(repr=False)
+    done: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def place(self, index: int, count: int) -> int:
+        """Place up to `count` pods of a class where the least is left over; return how many."""
+        asks = self.instance.requests[index]
+        uses = asks > 0
+        fits = self.instance.arrivals[index] & np.all(self.free[:, uses] >= asks[uses], axis=1)
+        waste = np.where(fits, (self.free - asks) @ self.scale, np.inf)
+        left = count
+        # A node that was the tightest stays it until it is full, so it is filled at once.
+        for n in np.argsort(waste, kind="stable")[: int(fits.sum())]:
+            if not left:
+                break
+            copies = min(left, int((self.free[n, uses] // asks[uses]).min(initial=left)))
+            self._put(index, int(n), copies)
+            self.done.append((index, int(n), copies))
+            left -= copies
+        return count - left
+
+    def undo(self, length: int) -> None:
+        """Take back everything after the first `length` steps."""
+        while len(self.done) > length:
+            index, n, copies = self.done.pop()
+            self._put(index, n, -copies)
+
+    def _put(self, index: int, n: int, copies: int) -> None:
+        self.free[n] -= self.instance.requests[index] * copies
+        self.final[index, n] += copies
+
+
+def _fill(instance: Instance, key: Callable[[_Unit], tuple[float, ...]]) -> Assignment:
+    start = present(instance)
+    free = np.maximum(instance.capacity - instance.running.T @ instance.requests, 0)
+    state = _Fill(instance=instance, free=free, final=start.final, scale=_scale(instance))
+    placed = start.units
+    for unit in sorted(_units(instance), key=key):
+        if unit.kind is None:
+            state.place(unit.need[0][0], unit.count)
+        else:
+            placed[unit.kind] = _place_gangs(state, unit)
+    return Assignment(final=state.final, survivors=start.survivors, units=placed)
+
+
+def _place_gangs(state: _Fill, unit: _Unit) -> int:
+    """Place whole gangs until one does not fit; return how many were placed."""
+    for whole in range(unit.count):
+        before = len(state.done)
+        if not all(state.place(index, count) == count for index, count in unit.need):
+            state.undo(before)
+            return whole
+    return unit.count
+
+
+def _scale(instance: Instance) -> NDArray[np.float64]:
+    """Return weights that make a left-over GPU worse than any amount of anything else."""
+    largest = np.maximum(instance.capacity.max(axis=0, initial=1), 1)
+    scale = 1.0 / (largest * (len(instance.resources) + 1))
+    scale[goals.gpu_columns(instance)] = 1.0
+    return np.asarray(scale, dtype=np.float64)
+
+
+def _units(instance: Instance) -> list[_Unit]:
+    total = np.maximum(instance.capacity.sum(axis=0, initial=0), 1)
+    weights = (instance.requests / total).max(axis=1, initial=0.0)
+    singles = [
+        _Unit(
+            need=((i, 1),),
+            count=len(each.waiting),
+            kind=None,
+            tier=each.place.tier,
+            weight=float(weights[i]),
+        )
+        for i, each in enumerate(instance.classes)
+        if each.place is not None and each.kind is None
+    ]
+    return singles + [
+        _Unit(
+            need=tuple(sorted(kind.need, key=lambda item: (-weights[item[0]], item[0]))),
+            count=len(kind.gangs),
+            kind=k,
+            tier=kind.place.tier,
+            weight=float(sum(weights[i] * n for i, n in kind.need) / sum(n for _, n in kind.need)),
+        )
+        for k, kind in enumerate(instance.kinds)
+    ]
