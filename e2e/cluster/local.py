@@ -246,5 +246,7 @@ def _kwok(site: _Site) -> list[str | Path]:
         f"--config={_STAGES}",
         "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
         "--cidr=10.128.0.1/9",
+        "--node-ip=127.0.0.1",
         "--node-lease-duration-seconds=40",
+        "--v=WARN",
     ]

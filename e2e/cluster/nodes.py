@@ -16,10 +16,11 @@ from e2e.cluster.waiting import eventually
 GPU = "nvidia.com/gpu"
 
 _CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
+_BATCH = 250  # kubectl sends 300 requests at once, and after that 50 a second
 _NOT_READY_TAINTS = {"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}
 
 
-def add_gpu_nodes(
+def add_gpu_nodes(  # noqa: PLR0913 - a node has that many sides, each with a default
     cluster: Cluster,
     *,
     names: Sequence[str],
@@ -43,9 +44,7 @@ def add_gpu_nodes(
     """
     if cluster.flavor == "local":
         size = {"cpu": cpu, "memory": memory, "pods": str(pods), GPU: str(gpus)}
-        created = [_node(name, size=size, labels=labels or {}) for name in names]
-        document = {"apiVersion": "v1", "kind": "List", "items": created}
-        cluster.kubectl_run("create", "-f", "-", input=json.dumps(document))
+        _create(cluster, [_node(name, size=size, labels=labels or {}) for name in names])
         chosen = tuple(names)
     else:
         chosen = _lend_gpus(cluster, count=len(names), gpus=gpus, labels=labels or {})
@@ -68,6 +67,13 @@ def remove_gpu_nodes(cluster: Cluster, names: Sequence[str]) -> None:
         return
     for name in names:
         _patch_gpus(cluster, name, gpus=None)
+
+
+def _create(cluster: Cluster, nodes: Sequence[Mapping[str, Any]]) -> None:
+    for start in range(0, len(nodes), _BATCH):
+        batch = nodes[start : start + _BATCH]
+        document = {"apiVersion": "v1", "kind": "List", "items": batch}
+        cluster.kubectl_run("create", "-f", "-", input=json.dumps(document))
 
 
 def _node(name: str, *, size: Mapping[str, str], labels: Mapping[str, str]) -> dict[str, Any]:

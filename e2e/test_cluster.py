@@ -1,0 +1,193 @@
+"""The clusters themselves: what every other end-to-end test and the demo stand on."""
+
+import json
+import os
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from e2e.cluster import Cluster, Process, ProcessGroup, add_gpu_nodes, eventually, remove_gpu_nodes
+from e2e.cluster.local import open_local, unavailable
+
+needs_local = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
+
+_DEPLOYMENT = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"name": "pairs"},
+    "spec": {
+        "replicas": 10,
+        "selector": {"matchLabels": {"app": "pairs"}},
+        "template": {
+            "metadata": {"labels": {"app": "pairs"}},
+            "spec": {
+                "containers": [
+                    {
+                        "name": "main",
+                        "image": "registry.k8s.io/pause:3.10",
+                        "resources": {"limits": {"nvidia.com/gpu": 2}},
+                    }
+                ]
+            },
+        },
+    },
+}
+
+
+def test_pods_that_ask_for_gpus_run_on_fake_gpu_nodes(cluster: Cluster, namespace: str) -> None:
+    """Without this, nothing that needs a GPU could be tested on this machine."""
+    count = 8 if cluster.flavor == "local" else 4
+    nodes = add_gpu_nodes(cluster, names=[f"{namespace}-{index}" for index in range(count)])
+
+    cluster.kubectl_run("apply", "-n", namespace, "-f", "-", input=json.dumps(_DEPLOYMENT))
+
+    eventually(
+        lambda: _ready_replicas(cluster, namespace) == "10",
+        what="ten two-GPU pods are ready",
+        timeout_s=120,
+    )
+    pods = json.loads(cluster.kubectl_run("get", "pods", "-n", namespace, "-o", "json"))["items"]
+    assert {pod["spec"]["nodeName"] for pod in pods} <= set(nodes)
+    remove_gpu_nodes(cluster, nodes)
+
+
+def test_a_pod_can_be_told_to_fail_its_readiness_probe(cluster: Cluster, namespace: str) -> None:
+    """Rollouts and ratios are tested with replicas that run but do not serve."""
+    if cluster.flavor != "local":
+        pytest.skip("only fake nodes play a failing probe")
+    nodes = add_gpu_nodes(cluster, names=[f"{namespace}-0"])
+    annotation = "bayplan.dev/fake-readiness"
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "sick", "annotations": {annotation: "failing"}},
+        "spec": _DEPLOYMENT["spec"]["template"]["spec"],  # type: ignore[index]  # plain JSON
+    }
+
+    cluster.kubectl_run("apply", "-n", namespace, "-f", "-", input=json.dumps(pod))
+
+    eventually(lambda: _ready(cluster, namespace, "sick") == "False", what="it runs unready")
+    cluster.kubectl_run("annotate", "-n", namespace, "pod/sick", f"{annotation}-")
+    eventually(lambda: _ready(cluster, namespace, "sick") == "True", what="it has become ready")
+    remove_gpu_nodes(cluster, nodes)
+
+
+@needs_local
+def test_two_local_clusters_run_side_by_side_start_quickly_and_stop_clean() -> None:
+    """Parallel test sessions, and a demo beside them, must not meet; nothing may stay behind."""
+    told: list[str] = []
+    started_at = time.monotonic()
+
+    with ExitStack() as stack:
+        first = stack.enter_context(open_local(progress=told.append))
+        first_took_s = time.monotonic() - started_at
+        second = stack.enter_context(open_local(progress=told.append))
+        pids = _pids_naming(first.run_dir) | _pids_naming(second.run_dir)
+        first.kubectl_run("create", "configmap", "only-here")
+
+        assert "only-here" not in second.kubectl_run("get", "configmaps")
+        assert len(pids) == 10
+
+    assert not _alive(pids)
+    assert not first.kubeconfig.exists()
+    assert (first.logs / "kube-apiserver.log").exists()
+    assert any("ready in" in line for line in told)
+    assert first_took_s < 15
+
+
+@needs_local
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_cluster_ends_with_the_process_that_opened_it(
+    how: signal.Signals, tmp_path: Path
+) -> None:
+    """A killed test run or demo must not leave a control plane that eats the machine."""
+    log = tmp_path / "up.log"
+    command = [sys.executable, "-m", "e2e.cluster", "up"]
+    parent = Process("up", command, log=log, cwd=Path(__file__).parents[1]).start()
+    text = eventually(lambda: _containing(log, "export KUBECONFIG="), what="it is up", timeout_s=60)
+    run_dir = Path(text.partition("export KUBECONFIG=")[2].split()[0]).parent
+    pids = _pids_naming(run_dir)
+    assert len(pids) == 5
+
+    os.kill(parent.pid, how)
+
+    eventually(lambda: not _alive(pids), what="all of it is gone", timeout_s=15)
+    eventually(lambda: not parent.alive, what="the parent is gone", timeout_s=15)
+    assert parent.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 0)
+
+
+def test_a_process_restarts_after_a_crash_and_its_group_ends_with_it(tmp_path: Path) -> None:
+    """Restart tests kill our programs with -9; their children must not survive either."""
+    script = "import subprocess, sys; subprocess.Popen(['sleep', '600']).wait()"
+    with ProcessGroup(tmp_path) as group:
+        process = group.start("parent", [sys.executable, "-c", script])
+        before = eventually(lambda: _group(process.pid, size=2), what="the child is there")
+
+        process.kill()
+
+        eventually(lambda: not _alive(before), what="both are gone")
+        assert not process.alive
+        process.start()
+        after = eventually(lambda: _group(process.pid, size=2), what="both are back")
+
+    eventually(lambda: not _alive(after), what="both are gone for good")
+
+
+def test_waiting_ends_with_what_was_seen_last() -> None:
+    """A time-out that does not say what it saw is a riddle."""
+    expected = r"pod is ready: not within 0.1 s; last seen: \[\]"
+    with pytest.raises(AssertionError, match=expected):
+        eventually(list, what="pod is ready", timeout_s=0.1)
+
+
+def _ready_replicas(cluster: Cluster, namespace: str) -> str:
+    path = "jsonpath={.status.readyReplicas}"
+    return cluster.kubectl_run("get", "-n", namespace, "deployment/pairs", "-o", path)
+
+
+def _ready(cluster: Cluster, namespace: str, pod: str) -> str:
+    path = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
+    return cluster.kubectl_run("get", "-n", namespace, f"pod/{pod}", "-o", path)
+
+
+def _containing(log: Path, text: str) -> str:
+    content = log.read_text() if log.exists() else ""
+    return content if text in content else ""
+
+
+def _pids_naming(run_dir: Path) -> set[int]:
+    """Ids of the processes that have the run directory in their command line."""
+    return {pid for pid in _all_pids() if str(run_dir) in _proc(pid, "cmdline")}
+
+
+def _group(leader: int, *, size: int) -> set[int]:
+    """Ids of the members of a process group, or nothing until it has that size."""
+    members = {pid for pid in _all_pids() if _group_of(pid) == leader}
+    return members if len(members) == size else set()
+
+
+def _group_of(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
+
+
+def _alive(pids: set[int]) -> set[int]:
+    """The processes of these that exist and are not zombies."""
+    return {pid for pid in pids if (stat := _proc(pid, "stat")) and ") Z " not in stat}
+
+
+def _all_pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _proc(pid: int, name: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
