@@ -1,0 +1,70 @@
+# Every target sets up what it needs by itself: the environment in .venv, and the programs of the
+# local control plane in a cache outside the clone. `make help` lists the targets.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bayplan
+UV_VERSION := 0.13.8
+UV = $(or $(shell command -v uv),$(CACHE)/uv-$(UV_VERSION)/bin/uv)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(READY) ## Make the environment in .venv from requirements.lock
+
+.PHONY: demo
+demo: $(READY) ## Show the main job on a real control plane (ARGS=--once: exit at the end)
+	@$(BIN)/python -m e2e.demo $(ARGS)
+
+.PHONY: test
+test: $(READY) ## Run all tests, those on a real control plane too (ARGS: for pytest)
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: e2e
+e2e: $(READY) ## Run the end-to-end tests alone
+	$(BIN)/python -m pytest e2e $(ARGS)
+
+.PHONY: check
+check: $(READY) ## Format, lint, types, import contracts, generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python charts/generate.py --check
+
+.PHONY: generate
+generate: $(READY) ## Write CRDs, manifests and the API reference anew from the models and the chart
+	$(BIN)/python charts/generate.py
+
+.PHONY: bench
+bench: $(READY) ## Run the benchmarks at a small size
+	$(BIN)/python -m benchmarks.openb --list default --json
+
+.PHONY: format
+format: $(READY) ## Format, and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: lock
+lock: ## Resolve the dependencies of pyproject.toml anew into requirements.lock
+	$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --upgrade -q -o requirements.lock
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Bayplan needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Set PYTHON=…"; exit 1; }
+	@command -v $(UV) > /dev/null || \
+	  { echo "installing uv $(UV_VERSION) into $(CACHE)"; \
+	    $(PYTHON) -m pip install --quiet --disable-pip-version-check \
+	      --target $(CACHE)/uv-$(UV_VERSION) uv==$(UV_VERSION); }
+	@echo "making .venv from requirements.lock (about a minute when nothing is cached)"
+	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	@$(UV) pip sync --quiet --require-hashes --python $(BIN)/python requirements.lock
+	@$(UV) pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python -e .
+	@touch $(READY)

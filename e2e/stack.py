@@ -1,0 +1,267 @@
+"""Bayplan on a cluster: the chart installed, and its four programs running.
+
+On kind and on an existing cluster the programs run as the chart's pods. On the local control plane
+the nodes are fake, so there the chart is installed with no replicas and the same programs run as
+processes beside it, each with a token of its own ServiceAccount: a missing permission shows.
+"""
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from e2e.cluster import (
+    Cluster,
+    CommandFailed,
+    PortLease,
+    Process,
+    ProcessGroup,
+    binaries,
+    eventually,
+    lease_port,
+)
+from e2e.cluster.progress import Progress, to_stderr
+
+NAMESPACE = "bayplan-system"
+PROGRAMS = ("operator", "planner", "webhook", "scheduler")
+CHART = Path(__file__).parent.parent / "charts" / "bayplan"
+
+#: A pod that the admission policy should gate; created as a dry run only.
+_PROBE_POD = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "probe", "namespace": "default"},
+    "spec": {
+        "schedulerName": "bayplan",
+        "containers": [{"name": "probe", "image": "registry.example/probe"}],
+    },
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """Bayplan installed on a cluster.
+
+    Attributes:
+        cluster: The cluster.
+        processes: The programs that run as processes, by name; empty where they are pods.
+    """
+
+    cluster: Cluster
+    processes: dict[str, Process] = field(default_factory=dict)
+
+    def stop(self, program: str) -> None:
+        """Take a program away until `start`."""
+        if self.processes:
+            self.processes[program].stop()
+        else:
+            self._scale(program, 0)
+
+    def kill(self, program: str) -> None:
+        """Make a program die without a word, as a crash would."""
+        if self.processes:
+            self.processes[program].kill()
+        else:
+            selector = f"app.kubernetes.io/component={program}"
+            arguments = ("-n", NAMESPACE, "-l", selector, "--grace-period=0", "--force")
+            self.cluster.kubectl_run("delete", "pod", *arguments)
+
+    def start(self, program: str) -> None:
+        """Bring a program back after `stop` or `kill`."""
+        if self.processes:
+            self.processes[program].start()
+        else:
+            self._scale(program, 1)
+
+    def log(self, program: str) -> str:
+        """Return what a program has logged."""
+        if self.processes:
+            return self.processes[program].log.read_text(errors="replace")
+        return self.cluster.kubectl_run("logs", "-n", NAMESPACE, f"deployment/bayplan-{program}")
+
+    def _scale(self, program: str, replicas: int) -> None:
+        name = f"deployment/bayplan-{program}"
+        self.cluster.kubectl_run("scale", "-n", NAMESPACE, name, f"--replicas={replicas}")
+
+
+@contextmanager
+def install(
+    cluster: Cluster,
+    *,
+    programs: Sequence[str] = PROGRAMS,
+    values: Sequence[str] = (),
+    progress: Progress = to_stderr,
+) -> Iterator[Stack]:
+    """Install the chart and run `programs`; leaving the block removes both.
+
+    `values` are further `--set` arguments of helm, e.g. "policy.gateTimeoutSeconds=5".
+    """
+    with ProcessGroup(cluster.logs) as group, _ports() as ports:
+        progress("helm install bayplan charts/bayplan")
+        _helm_install(cluster, [*_values(cluster, ports, programs), *values])
+        try:
+            stack = Stack(cluster=cluster)
+            if cluster.flavor == "local":
+                stack = Stack(cluster=cluster, processes=_start(cluster, group, ports, programs))
+            _wait_until_ready(stack, ports, programs)
+            progress(f"running: {', '.join(programs)}")
+            yield stack
+        finally:
+            _helm_uninstall(cluster)
+
+
+@contextmanager
+def _ports() -> Iterator[Mapping[str, PortLease]]:
+    names = ("operator", "operator-metrics", "planner", "webhook", "scheduler")
+    leases = {name: lease_port() for name in names}
+    try:
+        yield leases
+    finally:
+        for lease in leases.values():
+            lease.release()
+
+
+def _values(cluster: Cluster, ports: Mapping[str, PortLease], programs: Sequence[str]) -> list[str]:
+    """Return helm's `--set` arguments: no pods of ours where nodes are fake."""
+    local = cluster.flavor == "local"
+    wanted = {program: int(program in programs and not local) for program in PROGRAMS}
+    values = [f"{program}.replicas={replicas}" for program, replicas in wanted.items()]
+    if local:
+        port = ports["webhook"].number
+        values.append(f"scheduler.extender.urlPrefix=http://127.0.0.1:{port}")
+    return values
+
+
+def _helm_install(cluster: Cluster, values: Sequence[str]) -> None:
+    settings = [word for value in values for word in ("--set", value)]
+    arguments = ["install", "bayplan", str(CHART), "-n", NAMESPACE, "--create-namespace"]
+    _helm(cluster, *arguments, *settings)
+
+
+def _helm_uninstall(cluster: Cluster) -> None:
+    """Remove the release and, as helm leaves them, the CRDs with all our objects."""
+    _helm(cluster, "uninstall", "bayplan", "-n", NAMESPACE, "--wait")
+    crds = ["inferencedeployments", "packingplans", "packingpolicies"]
+    named = [f"crd/{name}.bayplan.dev" for name in crds]
+    cluster.kubectl_run("delete", *named, "--ignore-not-found", "--wait=true")
+    cluster.kubectl_run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false")
+
+
+def _helm(cluster: Cluster, *arguments: str) -> None:
+    result = subprocess.run(
+        [cluster.helm, *arguments], env=cluster.env, capture_output=True, text=True, check=False
+    )
+    if result.returncode != 0:
+        raise CommandFailed(f"helm {' '.join(arguments)}: {result.stderr.strip()}")
+
+
+def _start(
+    cluster: Cluster,
+    group: ProcessGroup,
+    ports: Mapping[str, PortLease],
+    programs: Sequence[str],
+) -> dict[str, Process]:
+    """Start the programs as processes under their ServiceAccounts."""
+    commands = _commands(cluster, ports)
+    return {
+        program: group.start(
+            program, commands[program], env=_env(cluster, program), cwd=CHART.parent.parent
+        )
+        for program in programs
+    }
+
+
+def _commands(cluster: Cluster, ports: Mapping[str, PortLease]) -> dict[str, list[str | Path]]:
+    port = {name: str(lease.number) for name, lease in ports.items()}
+    python: list[str | Path] = [sys.executable, "-m"]
+    own_ports = ["--health-port", port["operator"], "--metrics-port", port["operator-metrics"]]
+    listen = ["--host", "127.0.0.1", "--port", port["webhook"]]
+    return {
+        "operator": [*python, "bayplan_operator", "--namespace", NAMESPACE, *own_ports],
+        "planner": [
+            *(*python, "bayplan_extender", "planner", "--namespace", NAMESPACE),
+            *("--health-port", port["planner"]),
+        ],
+        "webhook": [*python, "bayplan_extender", "webhook", *listen],
+        "scheduler": [
+            binaries.path("kube-scheduler"),
+            *("--config", _scheduler_config(cluster)),
+            *("--bind-address", "127.0.0.1", "--secure-port", port["scheduler"]),
+        ],
+    }
+
+
+def _env(cluster: Cluster, program: str) -> dict[str, str]:
+    kubeconfig = str(_kubeconfig(cluster, program))
+    return cluster.env | {"KUBECONFIG": kubeconfig, "POD_NAMESPACE": NAMESPACE}
+
+
+def _kubeconfig(cluster: Cluster, program: str) -> Path:
+    """Write a kubeconfig that logs in as the program's ServiceAccount."""
+    path = cluster.run_dir / f"{program}.kubeconfig"
+    account = f"bayplan-{program}"
+    token = cluster.kubectl_run("create", "token", account, "-n", NAMESPACE, "--duration", "12h")
+    config: dict[str, Any] = yaml.safe_load(cluster.kubeconfig.read_text())
+    user = config["contexts"][0]["context"]["user"]
+    config["users"] = [{"name": user, "user": {"token": token.strip()}}]
+    path.write_text(yaml.safe_dump(config))
+    path.chmod(0o600)
+    return path
+
+
+def _scheduler_config(cluster: Cluster) -> Path:
+    """Write the chart's own scheduler configuration, with the kubeconfig that a process needs."""
+    path = cluster.run_dir / "scheduler-config.yaml"
+    raw = cluster.kubectl_run(
+        "get", "configmap", "bayplan-scheduler", "-n", NAMESPACE, "-o", "json"
+    )
+    config: dict[str, Any] = yaml.safe_load(json.loads(raw)["data"]["config.yaml"])
+    config["clientConnection"]["kubeconfig"] = str(_kubeconfig(cluster, "scheduler"))
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def _wait_until_ready(
+    stack: Stack, ports: Mapping[str, PortLease], programs: Sequence[str]
+) -> None:
+    kinds = "infd,pplan,ppolicy"
+    eventually(
+        lambda: stack.cluster.kubectl_run("get", kinds) is not None,
+        what="the API server serves our kinds",
+        retry_on=(CommandFailed,),
+    )
+    eventually(lambda: _is_gated(stack.cluster), what="the admission policy gates pods")
+    if not stack.processes:
+        for program in programs:
+            name = f"deployment/bayplan-{program}"
+            stack.cluster.kubectl_run("rollout", "status", "-n", NAMESPACE, name)
+        return
+    paths = {"operator": "/healthz", "planner": "/readyz", "webhook": "/readyz"}
+    for program in (program for program in programs if program in paths):
+        url = f"http://127.0.0.1:{ports[program].number}{paths[program]}"
+        ready = partial(_answers, stack, program, url)
+        eventually(ready, what=f"the {program} is ready")
+
+
+def _is_gated(cluster: Cluster) -> bool:
+    """Return whether the admission policy works yet (it takes about 2 s after its creation)."""
+    arguments = ("create", "--dry-run=server", "-o", "json", "-f", "-")
+    made = json.loads(cluster.kubectl_run(*arguments, input=json.dumps(_PROBE_POD)))
+    return bool(made["spec"].get("schedulingGates"))
+
+
+def _answers(stack: Stack, program: str, url: str) -> bool:
+    stack.processes[program].check()
+    try:
+        with urllib.request.urlopen(url, timeout=2) as reply:  # noqa: S310 - our own, on loopback
+            return bool(reply.status == 200)
+    except OSError:
+        return False

@@ -1,0 +1,210 @@
+"""The story that the demo tells and the end-to-end tests assert.
+
+Six 8-GPU nodes on which small low-priority pods have grown scattered: 16 GPUs are used, 32 are
+free, and no node has 8 free ones. Then somebody asks for two units of one 8-GPU prefill and two
+4-GPU decode replicas: exactly the 32 GPUs that are free.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from e2e.cluster import Cluster, add_gpu_nodes, eventually
+
+GPU = "nvidia.com/gpu"
+NODES = tuple(f"gpu-{number}" for number in range(1, 7))
+GPUS_PER_NODE = 8
+
+#: GPUs of the small pods on each node.
+SCATTERED: Mapping[str, Sequence[int]] = {
+    "gpu-1": (2, 1),
+    "gpu-2": (2, 1),
+    "gpu-3": (1, 1, 1),
+    "gpu-4": (2, 1),
+    "gpu-5": (2,),
+    "gpu-6": (1, 1),
+}
+
+PRIORITY_CLASSES = {"batch": 0, "online": 1000}
+
+#: What the user applies: the least InferenceDeployment there is.
+CHAT: dict[str, Any] = {
+    "apiVersion": "bayplan.dev/v1alpha1",
+    "kind": "InferenceDeployment",
+    "metadata": {"name": "chat"},
+    "spec": {
+        "replicas": 2,
+        "ratio": {"prefill": 1, "decode": 2},
+        "priorityClassName": "online",
+        "pools": [
+            {"role": "Prefill", "template": {}},
+            {"role": "Decode", "template": {}},
+        ],
+    },
+}
+
+
+def pod_spec(gpus: int) -> dict[str, Any]:
+    """Return a pod spec with one container that asks for GPUs."""
+    limits = {GPU: str(gpus)}
+    resources = {"limits": limits, "requests": {"cpu": str(gpus), "memory": f"{4 * gpus}Gi"}}
+    image = "registry.example/vllm:1"
+    return {"containers": [{"name": "vllm", "image": image, "resources": resources}]}
+
+
+CHAT["spec"]["pools"][0]["template"] = {"spec": pod_spec(8)}
+CHAT["spec"]["pools"][1]["template"] = {"spec": pod_spec(4)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodView:
+    """A pod as `kubectl get pods -o wide` would show it."""
+
+    name: str
+    uid: str
+    node: str
+    phase: str
+    gpus: int
+    gated: bool
+    annotations: Mapping[str, str]
+
+
+def make_priority_classes(cluster: Cluster) -> None:
+    """Create the PriorityClasses of the story."""
+    classes = [
+        {
+            "apiVersion": "scheduling.k8s.io/v1",
+            "kind": "PriorityClass",
+            "metadata": {"name": name},
+            "value": value,
+        }
+        for name, value in PRIORITY_CLASSES.items()
+    ]
+    apply(cluster, *classes)
+
+
+def add_nodes(cluster: Cluster) -> tuple[str, ...]:
+    """Add the six nodes; return the names they really have."""
+    return add_gpu_nodes(cluster, names=NODES, gpus=GPUS_PER_NODE)
+
+
+def scatter(cluster: Cluster, nodes: Sequence[str], *, namespace: str, scheduler: str) -> None:
+    """Run the small pods, scattered as if they had come and gone for months.
+
+    Each node takes its pods while all others are cordoned. One Deployment a pod, as different
+    users would have; `scheduler` is whom their templates name.
+    """
+    cluster.kubectl_run("cordon", *nodes)
+    for number, node in enumerate(nodes):
+        cluster.kubectl_run("uncordon", node)
+        sizes = SCATTERED[NODES[number]]
+        made = [
+            _deployment(f"team-{number + 1}-{letter}", gpus, scheduler)
+            for letter, gpus in zip("abc", sizes, strict=False)
+        ]
+        apply(cluster, *made, namespace=namespace)
+        names = [deployment["metadata"]["name"] for deployment in made]
+        settled = partial(_all_on, cluster, namespace, names, node)
+        eventually(settled, what=f"the small pods run on {node}")
+        cluster.kubectl_run("cordon", node)
+    cluster.kubectl_run("uncordon", *nodes)
+
+
+def chat_as_deployments() -> tuple[dict[str, Any], ...]:
+    """Return the same pods as `CHAT` for a cluster without Bayplan: two plain Deployments."""
+    replicas = CHAT["spec"]["replicas"]
+    ratio = CHAT["spec"]["ratio"]
+    return tuple(
+        _deployment(
+            f"chat-{pool['role'].lower()}",
+            int(pool["template"]["spec"]["containers"][0]["resources"]["limits"][GPU]),
+            "default-scheduler",
+            replicas=replicas * ratio[pool["role"].lower()],
+            priority="online",
+        )
+        for pool in CHAT["spec"]["pools"]
+    )
+
+
+def apply(cluster: Cluster, *objects: Mapping[str, Any], namespace: str = "default") -> None:
+    """`kubectl apply` some objects."""
+    document = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
+    cluster.kubectl_run("apply", "-n", namespace, "-f", "-", input=document)
+
+
+def pods(cluster: Cluster, namespace: str) -> tuple[PodView, ...]:
+    """Return the pods of a namespace that are not on their way out, by name."""
+    listed = json.loads(cluster.kubectl_run("get", "pods", "-n", namespace, "-o", "json"))
+    live = [raw for raw in listed["items"] if "deletionTimestamp" not in raw["metadata"]]
+    return tuple(sorted((_view(raw) for raw in live), key=lambda pod: pod.name))
+
+
+def chat_pods(cluster: Cluster, namespace: str) -> tuple[PodView, ...]:
+    """Return the pods that serve chat."""
+    return tuple(pod for pod in pods(cluster, namespace) if pod.name.startswith("chat-"))
+
+
+def get(cluster: Cluster, what: str, *, namespace: str = "default") -> dict[str, Any]:
+    """Return one object, e.g. "infd/chat"."""
+    found: dict[str, Any] = json.loads(
+        cluster.kubectl_run("get", what, "-n", namespace, "-o", "json")
+    )
+    return found
+
+
+def plans(cluster: Cluster) -> tuple[dict[str, Any], ...]:
+    """Return the PackingPlan objects, oldest first."""
+    listed = json.loads(cluster.kubectl_run("get", "packingplans", "-o", "json"))
+    return tuple(sorted(listed["items"], key=lambda plan: int(plan["spec"]["sequence"])))
+
+
+def free_gpus(cluster: Cluster, nodes: Sequence[str]) -> dict[str, int]:
+    """Return the GPUs of each node that no pod uses."""
+    listed = json.loads(cluster.kubectl_run("get", "pods", "-A", "-o", "json"))
+    free = dict.fromkeys(nodes, GPUS_PER_NODE)
+    for pod in (_view(raw) for raw in listed["items"]):
+        if pod.node in free:
+            free[pod.node] -= pod.gpus
+    return free
+
+
+def _all_on(cluster: Cluster, namespace: str, names: Sequence[str], node: str) -> bool:
+    here = [p for p in pods(cluster, namespace) if p.node == node and p.phase == "Running"]
+    return all(any(pod.name.startswith(f"{name}-") for pod in here) for name in names)
+
+
+def _view(raw: Mapping[str, Any]) -> PodView:
+    spec, metadata = raw["spec"], raw["metadata"]
+    return PodView(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        node=spec.get("nodeName", ""),
+        phase=raw["status"]["phase"],
+        gpus=sum(_gpus(spec)),
+        gated=bool(spec.get("schedulingGates")),
+        annotations=metadata.get("annotations", {}),
+    )
+
+
+def _gpus(spec: Mapping[str, Any]) -> Iterator[int]:
+    for container in spec["containers"]:
+        yield int(container.get("resources", {}).get("limits", {}).get(GPU, 0))
+
+
+def _deployment(
+    name: str, gpus: int, scheduler: str, *, replicas: int = 1, priority: str = "batch"
+) -> dict[str, Any]:
+    spec = pod_spec(gpus) | {"schedulerName": scheduler, "priorityClassName": priority}
+    labels = {"app": name}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": spec},
+        },
+    }

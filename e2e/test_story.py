@@ -1,0 +1,184 @@
+"""The main job from end to end, on a real API server and the unmodified kube-scheduler."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from e2e import story
+from e2e.cluster import Cluster, eventually, remove_gpu_nodes
+from e2e.stack import Stack, install
+
+_BOUND_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def nodes(cluster: Cluster) -> Iterator[tuple[str, ...]]:
+    """Give the six nodes of the story."""
+    story.make_priority_classes(cluster)
+    names = story.add_nodes(cluster)
+    yield names
+    remove_gpu_nodes(cluster, names=names)
+
+
+@pytest.fixture
+def empty(cluster: Cluster, nodes: Sequence[str]) -> tuple[str, ...]:
+    """Wait until the pods of earlier tests have gone; give the nodes."""
+
+    def free() -> bool:
+        return set(story.free_gpus(cluster, nodes).values()) == {story.GPUS_PER_NODE}
+
+    eventually(free, what="the nodes are empty", timeout_s=_BOUND_S)
+    return tuple(nodes)
+
+
+@pytest.fixture
+def stack(cluster: Cluster) -> Iterator[Stack]:
+    """Run Bayplan, all four programs."""
+    with install(cluster) as running:
+        yield running
+
+
+def test_two_units_come_to_run_by_moving_small_pods_and_evicting_none(
+    stack: Stack, empty: Sequence[str], namespace: str
+) -> None:
+    """The main job: 32 free GPUs are scattered, and both units run all the same."""
+    cluster = stack.cluster
+    story.scatter(cluster, empty, namespace=namespace, scheduler="bayplan")
+    free = story.free_gpus(cluster, empty)
+    assert sum(free.values()) == 32
+    assert max(free.values()) < 8
+
+    story.apply(cluster, story.CHAT, namespace=namespace)
+    _all_run(cluster, namespace)
+
+    plan = _big_plan(cluster)
+    assert plan["spec"]["verdict"] == "Optimal"
+    counts = plan["spec"]["counts"]
+    assert (counts["bound"], counts["evicted"], counts["held"]) == (6, 0, 0)
+    assert counts["moved"] > 0
+    _assert_placed_as_planned(cluster, namespace, plan)
+    _assert_no_node_is_over_full(cluster, empty)
+    eventually(
+        lambda: _big_plan(cluster)["status"]["phase"] == "Completed", what="the plan is completed"
+    )
+
+
+def test_operator_and_extender_may_die_in_the_middle(
+    stack: Stack, empty: Sequence[str], namespace: str
+) -> None:
+    """Every process can be killed while a plan is carried out; the job gets done all the same."""
+    cluster = stack.cluster
+    story.scatter(cluster, empty, namespace=namespace, scheduler="bayplan")
+
+    story.apply(cluster, story.CHAT, namespace=namespace)
+    eventually(lambda: len(story.chat_pods(cluster, namespace)) > 0, what="pods are made")
+    stack.kill("operator")
+    stack.start("operator")
+    eventually(
+        lambda: _is_under_way(cluster), what="a plan is being carried out", timeout_s=_BOUND_S
+    )
+    for program in ("operator", "planner", "webhook"):
+        stack.kill(program)
+    for program in ("webhook", "planner", "operator"):
+        stack.start(program)
+
+    _all_run(cluster, namespace)
+    _assert_no_node_is_over_full(cluster, empty)
+
+
+def test_without_the_extender_the_default_algorithm_places_pods_and_a_condition_says_so(
+    cluster: Cluster, empty: Sequence[str], namespace: str
+) -> None:
+    """Fail open: nothing waits for ever on a planner or webhook that are not there."""
+    values = ["policy.gateTimeoutSeconds=3"]
+    with install(cluster, programs=("operator", "scheduler"), values=values):
+        story.apply(cluster, story.CHAT, namespace=namespace)
+        eventually(
+            lambda: [p.phase for p in story.chat_pods(cluster, namespace)] == ["Running"] * 6,
+            what="all six pods run on empty nodes without any plan",
+            timeout_s=_BOUND_S,
+        )
+        condition = eventually(
+            lambda: _condition(cluster, namespace, "Scheduled"), what="the condition is there"
+        )
+        assert condition["reason"] == "PlannerAway"
+        assert "default algorithm" in condition["message"]
+    _assert_no_node_is_over_full(cluster, empty)
+
+
+def test_a_request_that_no_node_can_ever_hold_says_what_is_short(
+    stack: Stack, empty: Sequence[str], namespace: str
+) -> None:
+    """A user who asks for 16 GPUs on one node is told what the largest node has."""
+    huge = {
+        **story.CHAT,
+        "metadata": {"name": "huge"},
+        "spec": {
+            **story.CHAT["spec"],
+            "replicas": 1,
+            "pools": [
+                {"role": "Prefill", "template": {"spec": story.pod_spec(16)}},
+                story.CHAT["spec"]["pools"][1],
+            ],
+        },
+    }
+    story.apply(stack.cluster, huge, namespace=namespace)
+
+    def told() -> bool:
+        condition = _condition(stack.cluster, namespace, "Scheduled", name="huge")
+        return "needs 16 GPUs on one node; the largest has 8" in condition.get("message", "")
+
+    eventually(told, what="the condition names the shortfall", timeout_s=_BOUND_S)
+    assert not any(pod.node for pod in story.pods(stack.cluster, namespace))
+    assert set(story.free_gpus(stack.cluster, empty).values()) == {story.GPUS_PER_NODE}
+
+
+def _all_run(cluster: Cluster, namespace: str) -> None:
+    def settled() -> bool:
+        pods = story.pods(cluster, namespace)
+        chat = [pod for pod in pods if pod.name.startswith("chat-")]
+        small = [pod for pod in pods if not pod.name.startswith("chat-")]
+        expected = sum(len(sizes) for sizes in story.SCATTERED.values())
+        assert (len(chat), len(small)) == (6, expected), pods
+        waiting = [pod for pod in pods if pod.phase != "Running"]
+        assert not waiting, waiting
+        return True
+
+    eventually(settled, what="every pod runs", timeout_s=_BOUND_S)
+
+
+def _big_plan(cluster: Cluster) -> dict[str, Any]:
+    """Return the plan that placed chat."""
+    return next(p for p in story.plans(cluster) if p["spec"]["counts"]["bound"] == 6)
+
+
+def _is_under_way(cluster: Cluster) -> bool:
+    phases = [plan.get("status", {}).get("phase") for plan in story.plans(cluster)]
+    return "Executing" in phases
+
+
+def _assert_placed_as_planned(cluster: Cluster, namespace: str, plan: dict[str, Any]) -> None:
+    """Each bound pod is on its node; each moved pod's replacement is on its target."""
+    by_uid = {pod.uid: pod for pod in story.pods(cluster, namespace)}
+    replaced = {
+        pod.annotations["bayplan.dev/replaces"]: pod
+        for pod in by_uid.values()
+        if "bayplan.dev/replaces" in pod.annotations
+    }
+    for action in plan["spec"]["actions"]:
+        lookup = by_uid if action["type"] == "Bind" else replaced
+        assert lookup[action["pod"]["uid"]].node == action["node"], action
+
+
+def _assert_no_node_is_over_full(cluster: Cluster, nodes: Sequence[str]) -> None:
+    free = story.free_gpus(cluster, nodes)
+    assert all(gpus >= 0 for gpus in free.values()), free
+
+
+def _condition(
+    cluster: Cluster, namespace: str, type_: str, *, name: str = "chat"
+) -> dict[str, str]:
+    raw = story.get(cluster, f"infd/{name}", namespace=namespace)
+    conditions = raw.get("status", {}).get("conditions", [])
+    return next((c for c in conditions if c["type"] == type_), {})
