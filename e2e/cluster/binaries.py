@@ -60,7 +60,7 @@ _PROGRAMS = {
     ),
     "kube-apiserver": _kubernetes("kube-apiserver", "3 min"),
     "kube-controller-manager": _kubernetes("kube-controller-manager", "1 min"),
-    "kube-scheduler": _kubernetes("kube-scheduler", "5 s"),
+    "kube-scheduler": _kubernetes("kube-scheduler", "5 s (alone 2 min)"),
     "kubectl": _kubernetes("kubectl", "20 s"),
     "kwok": _Program(
         module="tools", package="sigs.k8s.io/kwok/cmd/kwok", pin="sigs.k8s.io/kwok", takes="80 s"

@@ -7,6 +7,7 @@ the status patch survives the kubelet's own updates. A real node that has GPUs i
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from e2e.cluster.errors import ClusterError
@@ -17,6 +18,7 @@ GPU = "nvidia.com/gpu"
 
 _CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
 _BATCH = 250  # kubectl sends 300 requests at once, and after that 50 a second
+_PARALLEL = 4  # halves the time of 1,000 nodes on 2 cores; one kubectl sends one by one
 _NOT_READY_TAINTS = {"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}
 
 
@@ -70,10 +72,10 @@ def remove_gpu_nodes(cluster: Cluster, names: Sequence[str]) -> None:
 
 
 def _create(cluster: Cluster, nodes: Sequence[Mapping[str, Any]]) -> None:
-    for start in range(0, len(nodes), _BATCH):
-        batch = nodes[start : start + _BATCH]
-        document = {"apiVersion": "v1", "kind": "List", "items": batch}
-        cluster.kubectl_run("create", "-f", "-", input=json.dumps(document))
+    batches = [nodes[start : start + _BATCH] for start in range(0, len(nodes), _BATCH)]
+    lists = [json.dumps({"apiVersion": "v1", "kind": "List", "items": batch}) for batch in batches]
+    with ThreadPoolExecutor(_PARALLEL) as pool:
+        list(pool.map(lambda text: cluster.kubectl_run("create", "-f", "-", input=text), lists))
 
 
 def _node(name: str, *, size: Mapping[str, str], labels: Mapping[str, str]) -> dict[str, Any]:
