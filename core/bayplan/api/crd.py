@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from kube_custom_resource.registry import CustomResourceRegistry
 from kube_custom_resource.schema import schema_apply
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 from pydantic_core import core_schema
 
 from bayplan.api.inference_deployment import InferenceDeployment
@@ -57,15 +57,13 @@ class _FieldTexts(GenerateJsonSchema):
     docstring, written for programmers, would replace the field's text, written for users.
     """
 
-    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
-        return _without_description(super().model_schema(schema))
-
-    def enum_schema(self, schema: core_schema.EnumSchema) -> JsonSchemaValue:
-        return _without_description(super().enum_schema(schema))
-
-
-def _without_description(schema: JsonSchemaValue) -> JsonSchemaValue:
-    return {key: value for key, value in schema.items() if key != "description"}
+    def generate(
+        self, schema: core_schema.CoreSchema, mode: JsonSchemaMode = "validation"
+    ) -> JsonSchemaValue:
+        generated = super().generate(schema, mode)
+        for definition in generated.get("$defs", {}).values():
+            definition.pop("description", None)
+        return generated
 
 
 def _optional(schema: dict[str, Any]) -> dict[str, Any]:

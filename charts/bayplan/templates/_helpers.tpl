@@ -1,0 +1,136 @@
+{{/*
+Names are fixed: the CRDs, the scheduler's name and the gate exist once in a cluster, so there is
+one release. Each helper takes (dict "root" $ "component" "planner"), or the root alone.
+*/}}
+
+{{- define "bayplan.selector" -}}
+app.kubernetes.io/name: bayplan
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- define "bayplan.labels" -}}
+{{ include "bayplan.selector" . }}
+app.kubernetes.io/part-of: bayplan
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+{{- end }}
+
+{{- define "bayplan.metadata" -}}
+name: bayplan-{{ .component }}
+namespace: {{ .root.Release.Namespace }}
+labels:
+  {{- include "bayplan.labels" . | nindent 2 }}
+{{- end }}
+
+{{- define "bayplan.clusterMetadata" -}}
+name: bayplan-{{ .component }}
+labels:
+  {{- include "bayplan.labels" . | nindent 2 }}
+{{- end }}
+
+{{- define "bayplan.image" -}}
+image: {{ printf "%s:%s" .image.repository (.image.tag | default .tag) | quote }}
+imagePullPolicy: {{ .image.pullPolicy }}
+{{- end }}
+
+{{/* What every pod of ours has: where it may run, and no rights it does not need. */}}
+{{- define "bayplan.podSpec" -}}
+serviceAccountName: bayplan-{{ .component }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  seccompProfile:
+    type: RuntimeDefault
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .root.Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .root.Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .root.Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "bayplan.containerSecurity" -}}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop: [ALL]
+{{- end }}
+
+{{/* Replicas of one program end up on different nodes where there is room for that. */}}
+{{- define "bayplan.spread" -}}
+topologySpreadConstraints:
+- maxSkew: 1
+  topologyKey: kubernetes.io/hostname
+  whenUnsatisfiable: ScheduleAnyway
+  labelSelector:
+    matchLabels:
+      {{- include "bayplan.selector" . | nindent 6 }}
+{{- end }}
+
+{{- define "bayplan.env" -}}
+env:
+- name: POD_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+- name: POD_NAMESPACE
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.namespace
+{{- end }}
+
+{{/* What goes under `extenders:` of a KubeSchedulerConfiguration. */}}
+{{- define "bayplan.extenderStanza" -}}
+{{- $extender := .Values.scheduler.extender -}}
+- urlPrefix: {{ $extender.urlPrefix | default (printf "http://bayplan-webhook.%s.svc:8080" .Release.Namespace) }}
+  filterVerb: filter
+  {{- with $extender.prioritizeVerb }}
+  prioritizeVerb: {{ . }}
+  weight: {{ $extender.weight }}
+  {{- end }}
+  nodeCacheCapable: true
+  ignorable: true
+  httpTimeout: {{ $extender.httpTimeout }}
+  managedResources:
+  {{- range .Values.gpuResources }}
+  - name: {{ . }}
+    ignoredByScheduler: false
+  {{- end }}
+{{- end }}
+
+{{/* The newest API of MutatingAdmissionPolicy that the cluster serves, or nothing. */}}
+{{- define "bayplan.admissionApi" -}}
+{{- if .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" -}}
+admissionregistration.k8s.io/v1
+{{- else if .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1beta1/MutatingAdmissionPolicy" -}}
+admissionregistration.k8s.io/v1beta1
+{{- end -}}
+{{- end }}
+
+{{- define "bayplan.schedulerConfig" -}}
+apiVersion: kubescheduler.config.k8s.io/v1
+kind: KubeSchedulerConfiguration
+leaderElection:
+  leaderElect: true
+  resourceName: bayplan-scheduler
+  resourceNamespace: {{ .Release.Namespace }}
+clientConnection:
+  qps: {{ .Values.scheduler.clientConnection.qps }}
+  burst: {{ .Values.scheduler.clientConnection.burst }}
+profiles:
+- schedulerName: bayplan
+extenders:
+{{ include "bayplan.extenderStanza" . }}
+{{- end }}
