@@ -6,7 +6,7 @@ returned. The caller brings the clock.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,6 +17,7 @@ from bayplan.snapshot import Snapshot
 from bayplan.solver import engine, extract, goals
 from bayplan.solver.engine import Solution
 from bayplan.solver.instance import Instance, build
+from bayplan.validate import validate
 
 #: Share of the time limit the solver gets; the rest is for explaining and validating.
 _SOLVER_SHARE: Final = 0.85
@@ -90,8 +91,18 @@ def _first_valid(
     snapshot: Snapshot, policy: Policy, instance: Instance, found: Solution
 ) -> tuple[Plan, Solution]:
     """Return the first plan that validates: as found, else greedy, else one that only holds."""
-    _ = policy
-    return _compose(snapshot, instance, found), found
+    for solution in _candidates(instance, found):
+        answer = _compose(snapshot, instance, solution)
+        if not validate(snapshot, policy, answer):
+            return answer, solution
+    solution = engine.unchanged(instance)
+    return _compose(snapshot, instance, solution), solution
+
+
+def _candidates(instance: Instance, found: Solution) -> Iterator[Solution]:
+    """Yield what was found, then the greedy placement, made only when it is asked for."""
+    yield found
+    yield engine.without_search(instance)
 
 
 def _compose(snapshot: Snapshot, instance: Instance, solution: Solution) -> Plan:

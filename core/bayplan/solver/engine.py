@@ -1,17 +1,31 @@
 """Runs the engines in turn: greedy always, then CP-SAT stage by stage where the model is small.
 
 What one engine found is only ever replaced by something better. Each stage of the result carries
-a bound that holds whether or not it was reached.
+a bound that holds whether or not it was reached: counted, from the linear relaxation, or from
+CP-SAT.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 from bayplan.plan import Stage
 from bayplan.policy import Policy
 from bayplan.solver import goals, greedy
 from bayplan.solver.assignment import Assignment, present
+from bayplan.solver.bound import Relaxation
+from bayplan.solver.cpsat import Model
+from bayplan.solver.goals import Goal, Keep, Place
 from bayplan.solver.instance import Instance
+
+#: Largest CP-SAT model, in (class, node) pairs; beyond it greedy answers and the relaxation bounds.
+MAX_VARIABLES: Final = 20_000
+
+#: Share of what is left of the time that one stage may use.
+_STAGE_SHARE: Final = 0.5
+
+#: Deterministic effort per second of the limit: low enough to end before the wall clock does.
+_EFFORT_PER_SECOND: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,26 +49,132 @@ def solve(
     instance: Instance, policy: Policy, *, clock: Callable[[], float], deadline_at: float, seed: int
 ) -> Solution:
     """Return the best assignment found until `deadline_at` (on `clock`), and its bounds."""
-    _ = policy, clock, deadline_at, seed
-    return without_search(instance)
+    search = _Search(
+        instance=instance,
+        policy=policy,
+        clock=clock,
+        deadline_at=deadline_at,
+        seed=seed,
+        incumbent=greedy.fill(instance),
+    )
+    return search.run()
 
 
 def without_search(instance: Instance) -> Solution:
     """Return the greedy assignment, bounded by what can be counted."""
-    return _counted(instance, greedy.fill(instance), "greedy")
+    return _counted(instance, greedy.fill(instance))
 
 
 def unchanged(instance: Instance) -> Solution:
     """Return the present placement as a solution: nobody is placed, nobody disturbed."""
-    return _counted(instance, present(instance), "greedy")
+    return _counted(instance, present(instance))
 
 
-def _counted(instance: Instance, assignment: Assignment, engine: str) -> Solution:
+@dataclass(slots=True, kw_only=True)
+class _Search:
+    """One run through the stages, with the incumbent that it improves."""
+
+    instance: Instance
+    policy: Policy
+    clock: Callable[[], float]
+    deadline_at: float
+    seed: int
+    incumbent: Assignment
+    engine: str = "greedy"
+    effort: float = field(init=False)
+    order: tuple[Goal, ...] = field(init=False)
+    relaxation: Relaxation = field(init=False)
+    _model: Model | None = None
+
+    def __post_init__(self) -> None:
+        self.effort = self.policy.time_limit_s * _EFFORT_PER_SECOND
+        self.order = goals.in_order(self.instance)
+        self.relaxation = Relaxation(self.instance, self.policy)
+
+    def run(self) -> Solution:
+        """Return what the stages lead to; without a waiting pod there is nothing to decide."""
+        if not self.instance.wait_totals.sum():
+            return unchanged(self.instance)
+        done = [self._stage(position) for position in range(len(self.order))]
+        stages = tuple(
+            Stage(
+                name=goal.name,
+                value=goal.value(self.instance, self.incumbent),
+                bound=bound,
+                seconds=seconds,
+            )
+            for goal, (bound, seconds) in zip(self.order, done, strict=True)
+        )
+        return Solution(
+            assignment=self.incumbent,
+            stages=stages,
+            engine=self.engine,
+            sizes=(*sizes(self.instance), ("relaxation columns", self.relaxation.columns)),
+        )
+
+    def _stage(self, position: int) -> tuple[int, float]:
+        """Improve the incumbent in one goal; return the bound and the seconds it took."""
+        goal, started_at = self.order[position], self.clock()
+        bound = self._bound(goal)
+        if goal.value(self.instance, self.incumbent) != bound and self._affordable():
+            bound = self._improve(position, bound)
+        reached = goal.value(self.instance, self.incumbent)
+        if isinstance(goal, Keep | Place):
+            self.relaxation.require(goal, reached)
+        if self._model is not None:
+            self._model.require(goal, reached)
+        return bound, self.clock() - started_at
+
+    def _bound(self, goal: Goal) -> int:
+        """Return the bound that costs little."""
+        limit = goal.limit(self.instance)
+        if not isinstance(goal, Keep | Place) or goal.value(self.instance, self.incumbent) == limit:
+            return limit
+        return self.relaxation.bound(goal, seconds=self._left() * _STAGE_SHARE)
+
+    def _improve(self, position: int, bound: int) -> int:
+        """Let CP-SAT look for something better; return the tighter of both bounds."""
+        goal = self.order[position]
+        found = self._exact(position).improve(
+            goal,
+            self.incumbent,
+            seconds=self._left() * _STAGE_SHARE,
+            effort=self.effort * _STAGE_SHARE,
+        )
+        self.effort -= found.effort
+        if found.assignment is not None and self._better(position, found.assignment):
+            self.incumbent, self.engine = found.assignment, "cp-sat"
+        if found.bound is None:
+            return bound
+        return min(bound, found.bound) if goal.maximise else max(bound, found.bound)
+
+    def _exact(self, position: int) -> Model:
+        """Return the model, made when the first stage needs it, with what is reached so far."""
+        if self._model is None:
+            self._model = Model(self.instance, self.policy, self.seed)
+            for goal in self.order[:position]:
+                self._model.require(goal, goal.value(self.instance, self.incumbent))
+        return self._model
+
+    def _better(self, position: int, assignment: Assignment) -> bool:
+        upto = self.order[: position + 1]
+        return goals.values(self.instance, upto, assignment) > goals.values(
+            self.instance, upto, self.incumbent
+        )
+
+    def _affordable(self) -> bool:
+        return self.instance.variables <= MAX_VARIABLES and self._left() > 0 and self.effort > 0
+
+    def _left(self) -> float:
+        return self.deadline_at - self.clock()
+
+
+def _counted(instance: Instance, assignment: Assignment) -> Solution:
     stages = tuple(
         Stage(name=goal.name, value=goal.value(instance, assignment), bound=goal.limit(instance))
         for goal in goals.in_order(instance)
     )
-    return Solution(assignment=assignment, stages=stages, engine=engine, sizes=sizes(instance))
+    return Solution(assignment=assignment, stages=stages, engine="greedy", sizes=sizes(instance))
 
 
 def sizes(instance: Instance) -> tuple[tuple[str, int], ...]:

@@ -1,0 +1,370 @@
+"""Whether a plan may be published: every rule checked again, by code that knows no solver.
+
+The planner calls it on each plan, the operator on fresh data before it acts. Each check reads the
+snapshot and the plan and returns what it finds wrong; they are listed in `CHECKS`.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from bayplan import filters, units
+from bayplan.plan import EVICTION_COST, Bind, Evict, Hold, Move, Plan
+from bayplan.policy import Policy
+from bayplan.snapshot import (
+    Disruption,
+    GangKey,
+    Node,
+    NodeName,
+    Pod,
+    PodKey,
+    Resources,
+    Snapshot,
+)
+
+#: A gang of fewer pods is no gang.
+_SMALLEST_GANG: Final = 2
+
+
+class Code(StrEnum):
+    """What is wrong with a plan."""
+
+    UNKNOWN_POD = "UnknownPod"
+    UNKNOWN_NODE = "UnknownNode"
+    UID_MISMATCH = "UidMismatch"
+    NOT_ONCE = "NotDecidedOnce"
+    WRONG_STATE = "WrongState"
+    NODE_REFUSES = "NodeRefuses"
+    OVER_COMMITTED = "OverCommitted"
+    NOT_DISRUPTABLE = "NotDisruptable"
+    GANG_SPLIT = "GangSplit"
+    OUTRANKED_VICTIM = "OutrankedVictim"
+    OVER_BUDGET = "OverBudget"
+    WRONG_OBJECTIVE = "WrongObjective"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Violation:
+    """One broken rule: a code for programs, a sentence for people."""
+
+    code: Code
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """What the checks look at, gathered once.
+
+    Attributes:
+        snapshot: What the plan was made from.
+        policy: What it may do.
+        plan: The plan.
+        pods: The pods by key.
+        nodes: The nodes by name.
+        arrivals: Pods that get a node, with the node.
+        gone: Keys of the pods that lose their node.
+        final: Where each pod that has a node after the plan is.
+        gangs: Gangs of two pods and more.
+    """
+
+    snapshot: Snapshot
+    policy: Policy
+    plan: Plan
+    pods: Mapping[PodKey, Pod] = field(repr=False)
+    nodes: Mapping[NodeName, Node] = field(repr=False)
+    arrivals: tuple[tuple[Pod, NodeName], ...] = field(repr=False)
+    gone: frozenset[PodKey] = field(repr=False)
+    final: Mapping[PodKey, NodeName] = field(repr=False)
+    gangs: frozenset[GangKey] = field(repr=False)
+
+
+def validate(snapshot: Snapshot, policy: Policy, plan: Plan) -> tuple[Violation, ...]:
+    """Return every rule that the plan breaks; empty when it may be published."""
+    pods = {pod.key: pod for pod in snapshot.pods}
+    nodes = {node.name: node for node in snapshot.nodes}
+    about = Input(
+        snapshot=snapshot,
+        policy=policy,
+        plan=plan,
+        pods=pods,
+        nodes=nodes,
+        arrivals=tuple(_arrivals(plan, pods)),
+        gone=frozenset(evict.pod for evict in plan.evictions),
+        final=_final(snapshot, plan),
+        gangs=frozenset(
+            pod.gang
+            for pod in snapshot.pods
+            if pod.gang and pod.gang_min_count >= _SMALLEST_GANG and not pod.terminating
+        ),
+    )
+    return tuple(violation for check in CHECKS for violation in check(about))
+
+
+def _arrivals(plan: Plan, pods: Mapping[PodKey, Pod]) -> Iterator[tuple[Pod, NodeName]]:
+    for bind in plan.binds:
+        if bind.pod in pods:
+            yield pods[bind.pod], bind.node
+    for move in plan.moves:
+        if move.pod in pods:
+            yield pods[move.pod], move.target
+
+
+def _final(snapshot: Snapshot, plan: Plan) -> dict[PodKey, NodeName]:
+    final = {pod.key: pod.node for pod in snapshot.pods if pod.node is not None}
+    final |= {move.pod: move.target for move in plan.moves}
+    final |= {bind.pod: bind.node for bind in plan.binds}
+    for evict in plan.evictions:
+        final.pop(evict.pod, None)
+    return final
+
+
+def _actions(plan: Plan) -> tuple[Bind | Move | Evict | Hold, ...]:
+    return (*plan.binds, *plan.moves, *plan.evictions, *plan.holds)
+
+
+def _known(about: Input) -> Iterator[Violation]:
+    """Check that every pod exists as the plan knows it, and every node."""
+    for action in _actions(about.plan):
+        pod = about.pods.get(action.pod)
+        if pod is None:
+            yield _wrong(Code.UNKNOWN_POD, f"{action.pod} is not in the snapshot")
+        elif pod.uid != action.uid:
+            yield _wrong(Code.UID_MISMATCH, f"{action.pod} is {pod.uid}, not {action.uid}")
+    for pod, node in about.arrivals:
+        if node not in about.nodes:
+            yield _wrong(Code.UNKNOWN_NODE, f"{pod.key} goes to {node}, which does not exist")
+
+
+def _decided_once(about: Input) -> Iterator[Violation]:
+    """Check that every waiting pod is bound or held, and no pod is decided twice."""
+    times = Counter(action.pod for action in _actions(about.plan))
+    for key, count in times.items():
+        if count > 1:
+            yield _wrong(Code.NOT_ONCE, f"{key} is decided {count} times")
+    for pod in about.snapshot.waiting():
+        if not times[pod.key] and not pod.terminating:
+            yield _wrong(Code.NOT_ONCE, f"{pod.key} waits and is neither bound nor held")
+
+
+def _states(about: Input) -> Iterator[Violation]:
+    """Check that what is bound or held waits, and what is moved or evicted is where it is said."""
+    to_wait: tuple[Bind | Hold, ...] = (*about.plan.binds, *about.plan.holds)
+    for waiting in to_wait:
+        pod = about.pods.get(waiting.pod)
+        if pod is not None and (not pod.waiting or pod.terminating):
+            verb = "held" if isinstance(waiting, Hold) else "bound"
+            yield _wrong(Code.WRONG_STATE, f"{pod.key} is {verb} but does not wait")
+    to_leave: tuple[Move | Evict, ...] = (*about.plan.moves, *about.plan.evictions)
+    for leaving in to_leave:
+        pod = about.pods.get(leaving.pod)
+        source = leaving.source if isinstance(leaving, Move) else leaving.node
+        if pod is not None and pod.node != source:
+            yield _wrong(Code.WRONG_STATE, f"{pod.key} is not on {source}")
+        if isinstance(leaving, Move) and leaving.source == leaving.target:
+            yield _wrong(Code.WRONG_STATE, f"{leaving.pod} moves to where it is")
+
+
+def _disruptable(about: Input) -> Iterator[Violation]:
+    """Check that nothing is done to a pod that it does not allow."""
+    leaving: tuple[Move | Evict, ...] = (*about.plan.moves, *about.plan.evictions)
+    for action in leaving:
+        pod = about.pods.get(action.pod)
+        if pod is None:
+            continue
+        if pod.terminating or pod.disruption is Disruption.FIXED:
+            yield _wrong(Code.NOT_DISRUPTABLE, f"{pod.key} must stay on {pod.node}")
+        elif isinstance(action, Move) and pod.disruption is not Disruption.MOVABLE:
+            yield _wrong(Code.NOT_DISRUPTABLE, f"{pod.key} can be evicted but not moved")
+
+
+def _accepted(about: Input) -> Iterator[Violation]:
+    """Check that every node accepts what arrives there, room aside."""
+    for pod, name in about.arrivals:
+        node = about.nodes.get(name)
+        rejection = filters.static_rejection(pod, node) if node else None
+        if rejection is not None:
+            yield _wrong(Code.NODE_REFUSES, f"{pod.key} on {name}: {rejection.message}")
+
+
+def _room(about: Input) -> Iterator[Violation]:
+    """Check that no node with an arrival holds more than fits.
+
+    A node that was over-full before and gets nothing is not the plan's fault.
+    """
+    used: dict[NodeName, Counter[str]] = defaultdict(Counter)
+    for key, name in about.final.items():
+        used[name].update(dict(about.pods[key].requests.items) if key in about.pods else {})
+    for name in sorted({name for _, name in about.arrivals} & set(about.nodes)):
+        lacking = Resources.of(used[name]).shortfall(about.nodes[name].allocatable)
+        for resource, n in lacking.items:
+            yield _wrong(
+                Code.OVER_COMMITTED, f"{name} would lack {units.words(resource, n)} after the plan"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Gang:
+    """Where a gang stands, before and after."""
+
+    key: GangKey
+    min_count: int
+    before: int
+    after: int
+    waiting: int
+    placed: int
+    evicted: int
+
+
+def _gangs(about: Input) -> Iterator[_Gang]:
+    members: dict[GangKey, list[Pod]] = defaultdict(list)
+    for pod in about.snapshot.pods:
+        if pod.gang is not None and not pod.terminating:
+            members[pod.gang].append(pod)
+    for key, pods in sorted(members.items()):
+        min_count = max(pod.gang_min_count for pod in pods)
+        running = [pod for pod in pods if not pod.waiting and pod.node in about.nodes]
+        waiting = [pod for pod in pods if pod.waiting]
+        if key in about.gangs:
+            yield _Gang(
+                key=key,
+                min_count=min_count,
+                before=len(running),
+                after=sum(pod.key in about.final for pod in running + waiting),
+                waiting=len(waiting),
+                placed=sum(pod.key in about.final for pod in waiting),
+                evicted=sum(pod.key in about.gone for pod in running),
+            )
+
+
+def _whole_gangs(about: Input) -> Iterator[Violation]:
+    """Check that gangs are placed whole, reach their minimum, and are evicted whole."""
+    for gang in _gangs(about):
+        if gang.placed and gang.after < gang.min_count:
+            yield _wrong(
+                Code.GANG_SPLIT, f"{gang.key}: {gang.after} of {gang.min_count} pods would run"
+            )
+        if gang.before < gang.min_count and 0 < gang.placed < gang.waiting:
+            yield _wrong(
+                Code.GANG_SPLIT, f"{gang.key}: {gang.placed} of {gang.waiting} waiting pods placed"
+            )
+        if gang.evicted and gang.evicted < gang.before:
+            yield _wrong(
+                Code.GANG_SPLIT, f"{gang.key}: {gang.evicted} of {gang.before} running pods evicted"
+            )
+
+
+def _tiers(about: Input) -> dict[PodKey, int]:
+    """Return the tier at which each waiting pod is decided: of a gang, its lowest."""
+    lowest: dict[GangKey, int] = {}
+    for pod in about.snapshot.waiting():
+        if pod.gang in about.gangs and pod.gang is not None and not pod.terminating:
+            lowest[pod.gang] = min(pod.priority, lowest.get(pod.gang, pod.priority))
+    return {
+        pod.key: lowest.get(pod.gang, pod.priority) if pod.gang else pod.priority
+        for pod in about.snapshot.waiting()
+    }
+
+
+def _ranks(about: Input) -> Iterator[Violation]:
+    """Check that each evicted pod gives way to a newcomer that outranks it and may preempt."""
+    tiers = _tiers(about)
+    newcomers = [
+        tiers[bind.pod]
+        for bind in about.plan.binds
+        if bind.pod in tiers and about.pods[bind.pod].preempts
+    ]
+    highest = max(newcomers, default=None)
+    for evict in about.plan.evictions:
+        pod = about.pods.get(evict.pod)
+        if pod is not None and (highest is None or pod.priority >= highest):
+            yield _wrong(
+                Code.OUTRANKED_VICTIM,
+                f"{pod.key} of priority {pod.priority} is evicted; the highest newcomer that may "
+                f"preempt has {'none' if highest is None else highest}",
+            )
+
+
+def _budgets(about: Input) -> Iterator[Violation]:
+    """Check that no more is moved and evicted than allowed."""
+    for word, count, most in (
+        ("moves", len(about.plan.moves), about.policy.max_moves),
+        ("evictions", len(about.plan.evictions), about.policy.max_evictions),
+    ):
+        if count > most:
+            yield _wrong(Code.OVER_BUDGET, f"{count} {word}; the policy allows {most}")
+
+
+def _objective(about: Input) -> Iterator[Violation]:
+    """Check that the certificate says what the actions reach, and no bound is beaten."""
+    counted = _counted(about)
+    for stage in about.plan.certificate.stages:
+        value = counted.get(stage.name, 0)
+        if value != stage.value:
+            yield _wrong(
+                Code.WRONG_OBJECTIVE, f"{stage.name} is {value}; the plan claims {stage.value}"
+            )
+        beaten = value < stage.bound if stage.name == "disruption" else value > stage.bound
+        if beaten:
+            yield _wrong(
+                Code.WRONG_OBJECTIVE, f"{stage.name} is {value}, beyond its bound {stage.bound}"
+            )
+
+
+def _counted(about: Input) -> Counter[str]:
+    """Return what the actions reach, by name of the stage."""
+    counted: Counter[str] = Counter()
+    for pod in about.snapshot.placed():
+        disruptable = pod.disruption is not Disruption.FIXED and not pod.terminating
+        if disruptable and pod.node in about.nodes and pod.key not in about.gone:
+            counted[f"keep {pod.priority}"] += 1
+    tiers = _tiers(about)
+    peaceful = _peaceful(about)
+    for bind in about.plan.binds:
+        if bind.pod in tiers:
+            suffix = " without preemption" if bind.pod in peaceful else ""
+            counted[f"place {tiers[bind.pod]}{suffix}"] += 1
+    counted["disruption"] = len(about.plan.moves) + EVICTION_COST * len(about.plan.evictions)
+    return counted + _free_slots(about)
+
+
+def _peaceful(about: Input) -> set[PodKey]:
+    """Return the waiting pods that preempt nobody, or wait with one that does not."""
+    gentle = [pod for pod in about.snapshot.waiting() if not pod.preempts and not pod.terminating]
+    gangs = {pod.gang for pod in gentle} & about.gangs
+    alone = {pod.key for pod in gentle}
+    return {p.key for p in about.snapshot.waiting() if p.key in alone or p.gang in gangs}
+
+
+def _free_slots(about: Input) -> Counter[str]:
+    """Return the whole free slots on nodes that take pods, by size."""
+    used: dict[NodeName, Counter[str]] = defaultdict(Counter)
+    for key, name in about.final.items():
+        used[name].update(dict(about.pods[key].requests.items) if key in about.pods else {})
+    slots: Counter[str] = Counter()
+    for node in about.snapshot.nodes:
+        for resource, n in node.allocatable.items:
+            free = max(0, n - used[node.name][resource])
+            if units.is_gpu(resource) and node.ready and node.schedulable:
+                slots.update({f"free {size}-GPU slots": free // size for size in (8, 4, 2, 1)})
+    return slots
+
+
+def _wrong(code: Code, message: str) -> Violation:
+    return Violation(code=code, message=message)
+
+
+#: Every check, simplest first.
+CHECKS: Final[tuple[Callable[[Input], Iterator[Violation]], ...]] = (
+    _known,
+    _decided_once,
+    _states,
+    _disruptable,
+    _accepted,
+    _room,
+    _whole_gangs,
+    _ranks,
+    _budgets,
+    _objective,
+)

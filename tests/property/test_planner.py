@@ -1,0 +1,189 @@
+"""What holds for every plan, on snapshots nobody thought of."""
+
+import copy
+from dataclasses import replace
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bayplan.plan import Plan, Result, Verdict
+from bayplan.planner import plan, snapshot_digest
+from bayplan.policy import Policy
+from bayplan.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.solver import engine, goals
+from bayplan.solver.instance import build
+from bayplan.validate import validate
+from tests import oracle
+from tests.builders import node, pod
+
+#: No wall clock: only the deterministic limit ends a stage.
+POLICY = Policy(time_limit_s=20.0)
+
+
+def frozen() -> float:
+    """Return a clock that stands still."""
+    return 0.0
+
+
+@st.composite
+def snapshots(draw: st.DrawFn, *, nodes: int = 4, pods: int = 10) -> Snapshot:
+    """Return up to `nodes` nodes, running pods that fit on them, and waiting pods and gangs."""
+    fleet = draw(st.lists(_nodes(), min_size=1, max_size=nodes, unique_by=lambda n: n.name))
+    free = {each.name: each.allocatable["nvidia.com/gpu"] for each in fleet}
+    things: list[Pod] = []
+    for i in range(draw(st.integers(0, pods // 2))):
+        host = draw(st.sampled_from(fleet))
+        gpus = draw(st.sampled_from([1, 1, 2, 3, 4]))
+        if gpus <= free[host.name]:
+            free[host.name] -= gpus
+            things.append(_running(draw, f"r{i}", host, gpus))
+    waiting = range(draw(st.integers(0, pods - len(things))))
+    return Snapshot.of(fleet, things + [_waiting(draw, f"w{i}") for i in waiting])
+
+
+def _nodes() -> st.SearchStrategy[Node]:
+    return st.builds(
+        node,
+        st.sampled_from(["a", "b", "c", "d"]),
+        gpus=st.sampled_from([2, 4, 8, 8]),
+        schedulable=st.sampled_from([True, True, True, True, False]),
+    )
+
+
+def _running(draw: st.DrawFn, name: str, host: Node, gpus: int) -> Pod:
+    gang = draw(st.sampled_from([None, None, None, "run", "both"]))
+    return pod(
+        name,
+        gpus=gpus,
+        on=host.name,
+        priority=draw(st.sampled_from([0, 0, 10])),
+        disruption=draw(st.sampled_from([*Disruption, Disruption.MOVABLE])),
+        gang=gang,
+        min_count=2 if gang else 0,
+    )
+
+
+def _waiting(draw: st.DrawFn, name: str) -> Pod:
+    gang = draw(st.sampled_from([None, None, "x", "y", "both"]))
+    return pod(
+        name,
+        gpus=draw(st.sampled_from([1, 2, 3, 4, 5, 8])),
+        priority=draw(st.sampled_from([0, 10, 10, 20])),
+        preempts=draw(st.sampled_from([True, True, True, False])),
+        gang=gang,
+        min_count=2 if gang else 0,
+    )
+
+
+def policies() -> st.SearchStrategy[Policy]:
+    """Return policies with tight and with wide budgets."""
+    return st.builds(
+        Policy,
+        time_limit_s=st.just(20.0),
+        max_moves=st.sampled_from([0, 1, 2, 100]),
+        max_evictions=st.sampled_from([0, 1, 100]),
+    )
+
+
+def made(snapshot: Snapshot, policy: Policy = POLICY) -> Result:
+    """Return the plan, made without a wall clock."""
+    return plan(snapshot, policy, clock=frozen)
+
+
+def applied(snapshot: Snapshot, what: Plan) -> Snapshot:
+    """Return the snapshot after the plan was carried out; evicted pods do not come back."""
+    homes = {bind.uid: bind.node for bind in what.binds}
+    homes |= {move.uid: move.target for move in what.moves}
+    gone = {evict.uid for evict in what.evictions}
+    pods = [
+        replace(each, node=homes[each.uid], waiting=False) if each.uid in homes else each
+        for each in snapshot.pods
+        if each.uid not in gone
+    ]
+    return Snapshot.of(snapshot.nodes, pods)
+
+
+@given(snapshot=snapshots(), policy=policies())
+def test_every_plan_is_valid(snapshot: Snapshot, policy: Policy) -> None:
+    """A plan could over-commit a node, split a gang, exceed a budget, or claim what is not so."""
+    before = copy.deepcopy(snapshot)
+    instance = build(snapshot)
+    found = engine.solve(instance, policy, clock=frozen, deadline_at=17.0, seed=0)
+
+    result = made(snapshot, policy)
+
+    assert validate(snapshot, policy, result.plan) == ()
+    # The exact engine's own answer passed, not a simpler one in its place.
+    assert result.engine == found.engine
+    assert result.plan.certificate.stages == found.stages
+    assert snapshot == before
+
+
+@given(snapshot=snapshots(), random=st.randoms(use_true_random=False))
+def test_the_order_of_the_input_does_not_matter(snapshot: Snapshot, random: Random) -> None:
+    """The same cluster would get another plan on each list of its objects."""
+    nodes, pods = list(snapshot.nodes), list(snapshot.pods)
+    random.shuffle(nodes)
+    random.shuffle(pods)
+    shuffled = Snapshot(nodes=tuple(nodes), pods=tuple(pods))
+
+    assert made(shuffled) == made(snapshot)
+    assert snapshot_digest(shuffled) == snapshot_digest(snapshot)
+
+
+@given(snapshot=snapshots())
+def test_a_plan_that_was_carried_out_leaves_nothing_to_do(snapshot: Snapshot) -> None:
+    """The planner would move pods for ever."""
+    for _ in range(3):
+        first = made(snapshot).plan
+        snapshot = applied(snapshot, first)
+        second = made(snapshot).plan
+
+        if first.certificate.verdict in {Verdict.OPTIMAL, Verdict.INFEASIBLE}:
+            assert (second.binds, second.moves, second.evictions) == ((), (), ())
+
+
+@settings(max_examples=120)
+@given(snapshot=snapshots(nodes=3, pods=6), policy=policies())
+def test_stages_equal_brute_force(snapshot: Snapshot, policy: Policy) -> None:
+    """`Optimal` would not mean optimal."""
+    certificate = made(snapshot, policy).plan.certificate
+    names = tuple(stage.name for stage in certificate.stages)
+    values = tuple(stage.value for stage in certificate.stages)
+
+    assert oracle.reached(names, values) == oracle.best(snapshot, policy, names)
+
+
+@given(snapshot=snapshots(nodes=4, pods=10))
+def test_search_is_never_worse_than_greedy(snapshot: Snapshot) -> None:
+    """A longer search would hand out a worse plan."""
+    instance = build(snapshot)
+    order = goals.in_order(instance)
+    searched = engine.solve(instance, POLICY, clock=frozen, deadline_at=17.0, seed=0)
+    greedy = engine.without_search(instance)
+
+    assert goals.values(instance, order, searched.assignment) >= goals.values(
+        instance, order, greedy.assignment
+    )
+
+
+@given(snapshot=snapshots())
+def test_whoever_waits_is_bound_or_told_why(snapshot: Snapshot) -> None:
+    """A pod would stay Pending without a reason."""
+    result = made(snapshot).plan
+
+    assert all(hold.rejection.message for hold in result.holds)
+    assert {b.pod for b in result.binds} | {h.pod for h in result.holds} == {
+        each.key for each in snapshot.waiting()
+    }
+
+
+def test_an_expired_clock_still_gives_a_plan() -> None:
+    """A slow machine would get no answer at all."""
+    ticks = iter(range(0, 1_000_000, 100))
+    small = Snapshot.of([node("a"), node("b")], [pod("r", gpus=4, on="a"), pod("w", gpus=8)])
+
+    result = plan(small, POLICY, clock=lambda: float(next(ticks)))
+
+    assert [bind.node for bind in result.plan.binds] == ["b"]
