@@ -24,10 +24,12 @@ demo: $(READY) ## Show the main job on a real control plane (ARGS=--once: exit a
 
 .PHONY: test
 test: $(READY) ## Run all tests, those on a real control plane too (ARGS: for pytest)
+	@$(BIN)/python -m e2e.cluster build
 	$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: e2e
 e2e: $(READY) ## Run the end-to-end tests alone
+	@$(BIN)/python -m e2e.cluster build
 	$(BIN)/python -m pytest e2e $(ARGS)
 
 .PHONY: check

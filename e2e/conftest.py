@@ -1,5 +1,0 @@
-"""Lend the end-to-end tests a cluster."""
-
-from e2e.cluster.pytest_plugin import cluster, namespace
-
-__all__ = ["cluster", "namespace"]

@@ -1,0 +1,93 @@
+"""The cache equals a rebuild from the full list, whatever order events came in."""
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from bayplan.cache import Cache
+from bayplan.snapshot import Node, NodeName, Pod, Resources, Snapshot
+from tests.builders import node, pod
+
+NODES = ("n1", "n2")
+PODS = ("a", "b", "c")
+
+node_names = st.sampled_from(NODES)
+pod_names = st.sampled_from(PODS)
+
+
+class CacheMachine(RuleBasedStateMachine):
+    """Feeds events and assumptions; `pods` and `nodes` are the truth."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cache = Cache()
+        self.nodes: dict[str, Node] = {}
+        self.pods: dict[str, Pod] = {}
+        self.assumed: dict[str, tuple[str, float]] = {}
+        self.now = 0.0
+
+    @rule(name=node_names, gpus=st.integers(1, 8))
+    def node_changes(self, name: str, gpus: int) -> None:
+        """A node appears or changes size."""
+        self.nodes[name] = node(name, gpus=gpus)
+        self.cache.set_node(self.nodes[name])
+
+    @rule(name=node_names)
+    def node_goes(self, name: str) -> None:
+        """A node is deleted, perhaps one never seen."""
+        self.nodes.pop(name, None)
+        self.cache.remove_node(NodeName(name))
+
+    @rule(name=pod_names, gpus=st.integers(1, 4), on=st.none() | node_names)
+    def pod_changes(self, name: str, gpus: int, on: str | None) -> None:
+        """A pod appears or changes; a bound pod's assumption is over."""
+        self.pods[name] = pod(name, gpus=gpus, on=on)
+        self.cache.set_pod(self.pods[name])
+        if on is not None:
+            self.assumed.pop(name, None)
+
+    @rule(name=pod_names)
+    def pod_goes(self, name: str) -> None:
+        """A pod is deleted, perhaps one never seen."""
+        self.pods.pop(name, None)
+        self.assumed.pop(name, None)
+        self.cache.remove_pod(pod(name).key)
+
+    @rule(name=pod_names, on=node_names, for_s=st.integers(0, 3))
+    def pod_is_assumed(self, name: str, on: str, for_s: int) -> None:
+        """The webhook told a node; only a known pod without a node can be assumed."""
+        self.cache.assume(pod(name).key, NodeName(on), until=self.now + for_s)
+        if name in self.pods and self.pods[name].node is None:
+            self.assumed[name] = (on, self.now + for_s)
+
+    @rule(seconds=st.integers(1, 2))
+    def time_passes(self, seconds: int) -> None:
+        """Assumptions run out."""
+        self.now += seconds
+        self.cache.expire(self.now)
+        self.assumed = {n: a for n, a in self.assumed.items() if a[1] > self.now}
+
+    @rule()
+    def relist(self) -> None:
+        """The watch was lost; everything is listed anew."""
+        self.cache.replace_nodes(self.nodes.values())
+        self.cache.replace_pods(self.pods.values())
+
+    @invariant()
+    def free_equals_a_rebuild(self) -> None:
+        """Room would leak or be given out twice."""
+        truth = Snapshot.of(self.nodes.values(), self.pods.values()).free()
+        for name, room in truth.items():
+            here = [p for p, (on, _) in self.assumed.items() if on == name]
+            promised = sum((self.pods[p].requests for p in here), Resources())
+            assert self.cache.free(name) == room - promised
+
+    @invariant()
+    def snapshot_shows_assumed_pods_on_their_node(self) -> None:
+        """The planner would give the same room away again."""
+        placed = {p.key.name: p.node for p in self.cache.snapshot().pods}
+        expected = {name: p.node for name, p in self.pods.items()}
+        expected |= {name: NodeName(on) for name, (on, _) in self.assumed.items()}
+        assert placed == expected
+
+
+TestCache = CacheMachine.TestCase

@@ -1,0 +1,275 @@
+"""Kubernetes objects are read once, and a bad field is named."""
+
+from typing import Any
+
+import pytest
+
+from bayplan.api import names
+from bayplan.codec import (
+    DecodeError,
+    node_of,
+    plan_manifest,
+    pod_of,
+    policy_of,
+    published_plan_of,
+    snapshot_of,
+)
+from bayplan.plan import (
+    Bind,
+    Certificate,
+    Evict,
+    Hold,
+    Move,
+    Plan,
+    Reason,
+    Rejection,
+    Result,
+    Stage,
+    Verdict,
+)
+from bayplan.policy import Order, Policy
+from bayplan.snapshot import Disruption, GangKey, NodeName, Owner, Pod, PodKey, Resources, Taint
+from tests.builders import GPU
+
+
+def raw_pod(**spec: object) -> dict[str, Any]:
+    """Return a waiting pod of a ReplicaSet as the API server prints it."""
+    owner = {"kind": "ReplicaSet", "name": "web", "uid": "rs-1", "controller": True}
+    gates = [{"name": names.GATE}]
+    container = {"name": "c", "resources": {"limits": {GPU: "2"}, "requests": {"cpu": "500m"}}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": "web-1",
+            "namespace": "team",
+            "uid": "u1",
+            "ownerReferences": [owner],
+            "creationTimestamp": "2026-01-31T12:00:00Z",
+        },
+        "spec": {
+            "schedulerName": names.SCHEDULER,
+            "schedulingGates": gates,
+            "priority": 5,
+            "containers": [container],
+        }
+        | spec,
+        "status": {"phase": "Pending"},
+    }
+
+
+def decoded(raw: dict[str, Any]) -> Pod:
+    """Return the pod, which must be readable and alive."""
+    pod = pod_of(raw)
+    assert pod is not None
+    return pod
+
+
+def pinned(node: str) -> dict[str, Any]:
+    """Return the affinity that pins a pod to one node."""
+    field = {"key": "metadata.name", "operator": "In", "values": [node]}
+    terms = [{"matchFields": [field]}]
+    required = {"nodeSelectorTerms": terms}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+
+
+def test_a_gated_pod_waits_with_all_that_it_asks_for() -> None:
+    """The planner would plan the wrong thing, or nothing."""
+    pod = decoded(raw_pod())
+
+    assert pod == Pod(
+        key=PodKey(namespace="team", name="web-1"),
+        uid="u1",
+        requests=Resources.of({GPU: 2, "cpu": 500, "pods": 1}),
+        priority=5,
+        waiting=True,
+        owner=Owner(kind="ReplicaSet", namespace="team", name="web", uid="rs-1"),
+        created_at=1_769_860_800,
+        bound=False,
+    )
+
+
+def test_a_pod_with_another_gate_beside_ours_does_not_wait_for_us_yet() -> None:
+    """Lifting our gate would not start it, and its room would be held for nothing."""
+    gates = [{"name": names.GATE}, {"name": "kueue.x-k8s.io/topology"}]
+
+    assert not decoded(raw_pod(schedulingGates=gates)).waiting
+
+
+def test_a_released_pod_counts_on_the_node_it_is_pinned_to() -> None:
+    """Between release and binding its room would look free."""
+    pod = decoded(raw_pod(schedulingGates=[], affinity=pinned("n1")))
+
+    assert (pod.node, pod.bound, pod.waiting) == ("n1", False, False)
+    assert pod.disruption is Disruption.FIXED
+
+
+def test_a_gated_pod_that_its_user_pinned_still_waits() -> None:
+    """A pin is a constraint of the pod, not a placement, while the gate is there."""
+    pod = decoded(raw_pod(affinity=pinned("n1")))
+
+    assert pod.waiting
+    assert pod.node is None
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param({}, Disruption.MOVABLE, id="ours is movable: it comes back through us"),
+        pytest.param({"schedulerName": "default-scheduler"}, Disruption.EVICTABLE, id="foreign"),
+        pytest.param({"priority": 2_000_001_000}, Disruption.FIXED, id="the cluster's own"),
+    ],
+)
+def test_what_may_be_done_to_a_running_pod(change: dict[str, object], expected: Disruption) -> None:
+    """A plan would disturb what it must not touch."""
+    raw = raw_pod(nodeName="n1", schedulingGates=[], **change)
+
+    assert decoded(raw).disruption is expected
+
+
+@pytest.mark.parametrize("kind", ["DaemonSet", "Node", None])
+def test_a_pod_that_no_controller_makes_again_elsewhere_is_fixed(kind: str | None) -> None:
+    """Evicting a bare pod would lose it; a DaemonSet's or static pod comes straight back."""
+    raw = raw_pod(nodeName="n1", schedulingGates=[])
+    raw["metadata"]["ownerReferences"] = (
+        [{"kind": kind, "name": "x", "uid": "x", "controller": True}] if kind else []
+    )
+
+    assert decoded(raw).disruption is Disruption.FIXED
+
+
+def test_a_pod_that_has_ended_uses_no_room() -> None:
+    """Completed Jobs would fill the cluster."""
+    assert pod_of(raw_pod() | {"status": {"phase": "Succeeded"}}) is None
+
+
+def test_requests_are_the_larger_of_init_containers_and_containers_plus_overhead() -> None:
+    """kube-scheduler would refuse the node that we chose."""
+
+    def container(cpu: str, **more: object) -> dict[str, object]:
+        return {"name": "c", "resources": {"requests": {"cpu": cpu}}, **more}
+
+    pod = decoded(
+        raw_pod(
+            initContainers=[container("1", restartPolicy="Always"), container("4")],
+            containers=[container("1"), container("2")],
+            overhead={"cpu": "250m"},
+        )
+    )
+
+    assert pod.requests["cpu"] == 5250
+
+
+def test_a_gang_needs_its_size() -> None:
+    """Without it nobody can say when the gang is whole."""
+    raw = raw_pod()
+    raw["metadata"]["labels"] = {names.LABEL_GANG: "g"}
+
+    with pytest.raises(DecodeError, match=r"Pod team/web-1: metadata.labels.*gang 'g'"):
+        pod_of(raw)
+
+    raw["metadata"]["labels"][names.LABEL_GANG_MIN_COUNT] = "3"
+    pod = decoded(raw)
+    assert (pod.gang, pod.gang_min_count) == (GangKey(namespace="team", name="g"), 3)
+
+
+def test_a_running_pod_keeps_its_room_even_with_a_spoilt_gang_label() -> None:
+    """Its node would look emptier than it is, and be over-committed."""
+    raw = raw_pod(nodeName="n1", schedulingGates=[])
+    raw["metadata"]["labels"] = {names.LABEL_GANG: "g", names.LABEL_GANG_MIN_COUNT: "many"}
+
+    assert decoded(raw).gang is None
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (
+            {"containers": [{"name": "c", "resources": {"limits": {GPU: "eight"}}}]},
+            r"Pod team/web-1: spec.containers\[0\].resources.limits.nvidia.com/gpu: 'eight' is not",
+        ),
+        ({"containers": {}}, r"spec.containers: should be a list, is an object"),
+        ({"priority": "high"}, r"spec.priority: should be an integer, is a string"),
+        ({"nodeSelector": {"zone": 1}}, r"spec.nodeSelector.zone: should be a string"),
+    ],
+)
+def test_a_bad_field_is_named(change: dict[str, object], complaint: str) -> None:
+    """A user would have to guess which of a thousand pods is wrong."""
+    with pytest.raises(DecodeError, match=complaint):
+        pod_of(raw_pod(**change))
+
+
+def test_a_node_is_read_with_taints_labels_and_readiness() -> None:
+    """Pods would be planned onto nodes that refuse them."""
+    node = node_of(
+        {
+            "kind": "Node",
+            "metadata": {"name": "n1", "labels": {"zone": "a"}},
+            "spec": {"unschedulable": True, "taints": [{"key": "gpu", "effect": "NoSchedule"}]},
+            "status": {
+                "allocatable": {GPU: "8", "cpu": "63500m", "memory": "1Gi", "pods": "110"},
+                "conditions": [{"type": "Ready", "status": "Unknown"}],
+            },
+        }
+    )
+
+    assert node.allocatable == Resources.of({GPU: 8, "cpu": 63_500, "memory": 1024, "pods": 110})
+    assert node.taints == (Taint(key="gpu"),)
+    assert node.labels == (("zone", "a"),)
+    assert (node.schedulable, node.ready) == (False, False)
+
+
+def test_a_list_of_lists_is_opened_and_other_kinds_are_passed_over() -> None:
+    """`kubectl get nodes,pods,… -o json` prints one List of many kinds."""
+    node = {"kind": "Node", "metadata": {"name": "n1"}, "status": {"allocatable": {GPU: 8}}}
+    service = {"kind": "Service", "metadata": {"name": "s"}}
+    inner = {"kind": "PodList", "items": [raw_pod()]}
+
+    snapshot = snapshot_of([{"kind": "List", "items": [node, service, inner]}])
+
+    assert [n.name for n in snapshot.nodes] == ["n1"]
+    assert [str(p.key) for p in snapshot.pods] == ["team/web-1"]
+
+
+@pytest.mark.parametrize("document", [[], "text", {"items": []}, {"kind": 3}])
+def test_what_is_no_kubernetes_object_is_refused(document: Any) -> None:  # noqa: ANN401 - junk
+    """A wrong file would be planned as an empty cluster."""
+    with pytest.raises(DecodeError, match="kind"):
+        snapshot_of([document])
+
+
+def test_an_empty_policy_is_the_built_in_one() -> None:
+    """Defaults would differ between the schema and the code."""
+    assert policy_of({"kind": "PackingPolicy", "metadata": {"name": "default"}}) == Policy()
+
+
+def test_a_policy_is_read() -> None:
+    """An administrator's budget would be ignored."""
+    spec = {"timeLimitSeconds": 3, "maxMoves": 1, "gateTimeoutSeconds": 5}
+    policy = policy_of({"kind": "PackingPolicy", "metadata": {"name": "default"}, "spec": spec})
+
+    assert (policy.time_limit_s, policy.max_moves, policy.gate_timeout_s) == (3.0, 1, 5.0)
+
+
+def test_a_plan_survives_its_way_through_the_api_server() -> None:
+    """The operator would carry out something else than the planner decided."""
+    key = PodKey(namespace="team", name="a")
+    owner = Owner(kind="ReplicaSet", namespace="team", name="rs", uid="rs-1")
+    n1, n2 = NodeName("n1"), NodeName("n2")
+    stages = (Stage(name="place 1000", value=3, bound=4, seconds=0.25),)
+    why = Rejection(reason=Reason.TOO_SMALL, message="needs more", resolvable=True)
+    plan = Plan(
+        certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.IMPROVED, stages=stages),
+        binds=(Bind(pod=key, uid="u1", node=n1, gang=GangKey(namespace="team", name="g")),),
+        moves=(Move(pod=key, uid="u2", source=n1, target=n2, owner=owner, priority=1),),
+        evictions=(Evict(pod=key, uid="u3", node=n2, priority=-1),),
+        holds=(Hold(pod=key, uid="u4", rejection=why, remedy="add a node"),),
+    )
+    result = Result(plan=plan, digest="d", engine="cp-sat", seconds=(("total", 1.5),))
+
+    manifest = plan_manifest(result, sequence=7)
+    published = published_plan_of(manifest)
+
+    assert published.plan == plan
+    assert (published.name, published.sequence, published.phase) == ("plan-7", 7, "Pending")
+    assert manifest["spec"]["display"] == {"gap": "25.00%", "solve": "1.50s"}

@@ -1,0 +1,92 @@
+"""A plan is made when one is due, and only then."""
+
+from dataclasses import replace
+
+from bayplan.codec import PublishedPlan
+from bayplan.plan import Bind, Certificate, Hold, Move, Plan, Reason, Rejection, Verdict
+from bayplan.policy import Order
+from bayplan.snapshot import NodeName, PodKey
+from bayplan.triggers import is_due, uncovered
+from tests.builders import node, pod, snapshot
+
+CERTIFICATE = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)
+N1, N2 = NodeName("n1"), NodeName("n2")
+
+
+def published(plan: Plan, phase: str = "Executing") -> PublishedPlan:
+    """Return a plan as it stands in the API server."""
+    return PublishedPlan(name="plan-1", uid="p", sequence=1, plan=plan, phase=phase)
+
+
+def bind(name: str) -> Bind:
+    """Return the bind of the builders' pod `name`."""
+    return Bind(pod=PodKey(namespace="default", name=name), uid=f"uid-{name}", node=N1)
+
+
+def test_nothing_waits_nothing_is_due() -> None:
+    """An idle cluster would be flooded with empty plans."""
+    assert not is_due(snapshot(node("n1")), None, digest="a", last_digest="")
+
+
+def test_a_waiting_pod_is_planned_once_per_state_of_the_cluster() -> None:
+    """A pod that cannot be placed would be planned for ever."""
+    world = snapshot(node("n1"), pod("a"))
+
+    assert is_due(world, None, digest="a", last_digest="")
+    assert not is_due(world, None, digest="a", last_digest="a")
+    assert is_due(world, None, digest="b", last_digest="a")
+
+
+def test_a_plan_at_work_is_left_alone_while_it_covers_all() -> None:
+    """Plans would overtake each other and move pods for nothing."""
+    world = snapshot(node("n1"), pod("a"))
+    at_work = published(Plan(certificate=CERTIFICATE, binds=(bind("a"),)))
+
+    assert not is_due(world, at_work, digest="b", last_digest="a")
+
+
+def test_a_new_pod_is_not_made_to_wait_for_a_plan_at_work() -> None:
+    """An urgent pod would wait behind a plan that drains slowly."""
+    world = snapshot(node("n1"), pod("a"), pod("b"))
+    at_work = published(Plan(certificate=CERTIFICATE, binds=(bind("a"),)))
+
+    assert uncovered(world, at_work.plan) == ("uid-b",)
+    assert is_due(world, at_work, digest="b", last_digest="a")
+
+
+def test_a_failed_plan_is_followed_by_a_new_one() -> None:
+    """Pods would wait for ever on a plan that has stopped."""
+    world = snapshot(node("n1"), pod("a"))
+    failed = published(Plan(certificate=CERTIFICATE, binds=(bind("a"),)), phase="Failed")
+
+    assert is_due(world, failed, digest="b", last_digest="a")
+
+
+def test_a_moved_pods_replacement_is_covered_once_for_each_move() -> None:
+    """Every move would trigger a plan of its own and supersede the one at work."""
+    victim = pod("old", on="n1", owner="team")
+    assert victim.owner is not None
+    move = Move(
+        pod=victim.key,
+        uid=victim.uid,
+        source=N1,
+        target=N2,
+        owner=victim.owner,
+        priority=0,
+    )
+    plan = Plan(certificate=CERTIFICATE, moves=(move,))
+    replacement = replace(pod("new", owner="team"), owner=victim.owner)
+    another = replace(pod("newer", owner="team"), owner=victim.owner)
+
+    assert uncovered(snapshot(node("n1"), replacement), plan) == ()
+    assert uncovered(snapshot(node("n1"), replacement, another), plan) == ("uid-newer",)
+
+
+def test_a_plan_that_only_holds_is_not_at_work() -> None:
+    """A held pod would never be planned again after room has come free."""
+    world = snapshot(node("n1"), pod("a"))
+    why = Rejection(reason=Reason.TOO_SMALL, message="needs more")
+    hold = Hold(pod=PodKey(namespace="default", name="a"), uid="uid-a", rejection=why)
+    holding = published(Plan(certificate=CERTIFICATE, holds=(hold,)), phase="Pending")
+
+    assert is_due(world, holding, digest="b", last_digest="a")
