@@ -51,19 +51,32 @@ def _schema(model: type[CustomResource]) -> dict[str, Any]:
 
 
 class _FieldTexts(GenerateJsonSchema):
-    """Leaves out the docstrings of types.
+    """Lets the text of a field win over the docstring of its type.
 
-    The library merges a referenced type over the field that refers to it, so that the type's
-    docstring, written for programmers, would replace the field's text, written for users.
+    The library merges a referenced type over the field that refers to it, so that the docstring,
+    written for programmers, would replace the field's text, written for users.
     """
 
     def generate(
         self, schema: core_schema.CoreSchema, mode: JsonSchemaMode = "validation"
     ) -> JsonSchemaValue:
         generated = super().generate(schema, mode)
-        for definition in generated.get("$defs", {}).values():
-            definition.pop("description", None)
+        types = generated.get("$defs", {})
+        docstrings = {f"#/$defs/{name}": types[name].pop("description", "") for name in types}
+        _describe(generated, docstrings)
         return generated
+
+
+def _describe(node: Any, docstrings: dict[str, str]) -> None:  # noqa: ANN401 - any part of a schema
+    """Give each reference without a text the docstring of what it refers to, in place."""
+    if isinstance(node, dict):
+        if "$ref" in node:
+            # pydantic drops the text of a field where it is the docstring word for word
+            node.setdefault("description", docstrings[node["$ref"]])
+        node = list(node.values())
+    if isinstance(node, list):
+        for part in node:
+            _describe(part, docstrings)
 
 
 def _optional(schema: dict[str, Any]) -> dict[str, Any]:
