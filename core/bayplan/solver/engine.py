@@ -6,7 +6,7 @@ CP-SAT.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from bayplan.plan import Stage
@@ -92,9 +92,9 @@ class _Search:
         self.relaxation = Relaxation(self.instance, self.policy)
 
     def run(self) -> Solution:
-        """Return what the stages lead to; without a waiting pod there is nothing to decide."""
+        """Return what the stages lead to."""
         if not self.instance.wait_totals.sum():
-            return unchanged(self.instance)
+            return _idle(self.instance)
         done = [self._stage(position) for position in range(len(self.order))]
         stages = tuple(
             Stage(
@@ -167,6 +167,16 @@ class _Search:
 
     def _left(self) -> float:
         return self.deadline_at - self.clock()
+
+
+def _idle(instance: Instance) -> Solution:
+    """Return the present placement as the optimum it is when nobody waits.
+
+    All that runs is kept, and undisturbed: that leaves one placement, so its slots are the most.
+    """
+    still = unchanged(instance)
+    proved = (replace(stage, bound=stage.value) for stage in still.stages)
+    return replace(still, stages=tuple(proved))
 
 
 def _counted(instance: Instance, assignment: Assignment) -> Solution:

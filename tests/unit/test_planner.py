@@ -1,0 +1,399 @@
+"""The planner on cases that a person can check on paper."""
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from bayplan.plan import Evict, Hold, Move, Plan, Reason, Result, Stage, Verdict
+from bayplan.planner import plan
+from bayplan.policy import Policy
+from bayplan.snapshot import Constraints, Disruption, Node, Pod, Snapshot
+from bayplan.solver import engine
+from bayplan.solver.instance import build
+from bayplan.validate import validate
+from tests.builders import node, pod, snapshot
+
+POLICY = Policy()
+
+
+def made(*things: Node | Pod, policy: Policy = POLICY) -> Plan:
+    """Return the plan for these things, which must be valid."""
+    return result_of(snapshot(*things), policy).plan
+
+
+def result_of(of: Snapshot, policy: Policy = POLICY) -> Result:
+    """Return the result for a snapshot; the plan must be valid."""
+    result = plan(of, policy, clock=lambda: 0.0)
+    assert validate(of, policy, result.plan) == ()
+    return result
+
+
+def placed(plan: Plan) -> dict[str, str]:
+    """Return the node of each bound pod, by name."""
+    return {bind.pod.name: str(bind.node) for bind in plan.binds}
+
+
+def moved(plan: Plan) -> list[str]:
+    """Return the names of the moved pods."""
+    return [move.pod.name for move in plan.moves]
+
+
+def evicted(plan: Plan) -> list[str]:
+    """Return the names of the evicted pods."""
+    return [evict.pod.name for evict in plan.evictions]
+
+
+def hold_of(plan: Plan, name: str) -> Hold:
+    """Return why the pod is held."""
+    return next(hold for hold in plan.holds if hold.pod.name == name)
+
+
+def spread() -> list[Node | Pod]:
+    """Return six 8-GPU nodes with 16 GPUs in use, so spread that no node has 8 free."""
+    low = [(1, 2), (1, 2), (1, 2), (1, 2), (2,), (1, 1)]
+    nodes: list[Node | Pod] = [node(f"n{i}") for i in range(6)]
+    return nodes + [
+        pod(f"low-{i}-{j}", gpus=gpus, on=f"n{i}", owner="batch")
+        for i, row in enumerate(low)
+        for j, gpus in enumerate(row)
+    ]
+
+
+def unit(name: str, *gpus: int, priority: int = 1000) -> list[Pod]:
+    """Return a gang of one waiting pod per number of GPUs."""
+    return [
+        pod(f"{name}-{i}", gpus=n, priority=priority, gang=name, min_count=len(gpus))
+        for i, n in enumerate(gpus)
+    ]
+
+
+def test_two_units_come_in_by_moves_alone() -> None:
+    """Free GPUs in pieces would stay useless, or running pods would be evicted for them."""
+    result = result_of(snapshot(*spread(), *unit("chat-0", 8, 4, 4), *unit("chat-1", 8, 4, 4)))
+
+    assert result.plan.certificate.verdict == Verdict.OPTIMAL
+    assert len(result.plan.binds) == 6
+    assert result.plan.evictions == ()
+    assert result.plan.holds == ()
+    assert len(result.plan.moves) == 4
+
+
+def test_the_story_takes_less_than_two_seconds() -> None:
+    """The demo would stall; in practice it takes about a tenth of that."""
+    of = snapshot(*spread(), *unit("chat-0", 8, 4, 4), *unit("chat-1", 8, 4, 4))
+
+    result = plan(of, POLICY, clock=time.monotonic)
+
+    assert result.plan.certificate.verdict == Verdict.OPTIMAL
+    assert dict(result.seconds)["total"] < 2
+
+
+def test_an_equal_is_never_evicted_to_count_more_pods() -> None:
+    """Two small pods would push out one large pod of their own priority (arXiv 2511.08373)."""
+    result = made(node("n"), pod("A", gpus=8, on="n"), pod("C", gpus=4), pod("D", gpus=4))
+
+    assert evicted(result) == []
+    assert placed(result) == {}
+    assert result.certificate.verdict == Verdict.INFEASIBLE
+
+
+def test_a_move_is_preferred_to_evicting_an_equal() -> None:
+    """An eviction would be taken because it counts as one disruption less than a move."""
+    result = made(
+        node("n0"),
+        node("n1"),
+        pod("a", gpus=1, on="n0"),
+        pod("b", gpus=6, on="n1"),
+        pod("c", gpus=5),
+        pod("d", gpus=3),
+        pod("e", gpus=5),
+    )
+
+    assert evicted(result) == []
+    assert len(result.moves) == 1
+    assert len(result.binds) == 2
+    assert "d" in placed(result)
+    assert result.certificate.verdict == Verdict.OPTIMAL
+
+
+def test_a_higher_tier_evicts_the_fewest() -> None:
+    """Preemption would take more victims than it needs."""
+    things = [node("n0"), node("n1")]
+    low = [pod(f"a{i}", gpus=2, on="n0") for i in range(4)] + [pod("b", gpus=8, on="n1")]
+
+    result = made(*things, *low, pod("high", gpus=8, priority=10))
+
+    assert evicted(result) == ["b"]
+    assert result.certificate.stages[:3] == (
+        Stage(name="place 10", value=1, bound=1),
+        Stage(name="keep 0", value=4, bound=4),
+        Stage(name="disruption", value=1000, bound=1000),
+    )
+
+
+def test_what_cannot_be_moved_is_evicted_or_stays() -> None:
+    """A pod would be told to move that nobody would bring back."""
+    low = pod("low", gpus=4, on="n0", disruption=Disruption.EVICTABLE)
+    fixed = pod("fixed", gpus=4, on="n1", disruption=Disruption.FIXED)
+
+    result = made(node("n0"), node("n1"), low, fixed, pod("high", gpus=8, priority=10))
+
+    assert evicted(result) == ["low"]
+    assert placed(result) == {"high": "n0"}
+
+
+def test_a_pod_that_preempts_nobody_evicts_nobody() -> None:
+    """PreemptionPolicy Never would be ignored."""
+    low = pod("low", gpus=4, on="n0", disruption=Disruption.EVICTABLE)
+
+    result = made(node("n0"), low, pod("high", gpus=8, priority=10, preempts=False))
+
+    assert evicted(result) == []
+    assert placed(result) == {}
+
+
+def test_a_pod_that_preempts_nobody_may_move_others() -> None:
+    """Room in pieces would be useless to it."""
+    low = pod("low", gpus=4, on="n0")
+
+    result = made(
+        node("n0"), node("n1", gpus=4), low, pod("high", gpus=8, priority=10, preempts=False)
+    )
+
+    assert moved(result) == ["low"]
+    assert placed(result) == {"high": "n0"}
+
+
+def test_a_gang_is_not_placed_in_part() -> None:
+    """Two of three pods would hold GPUs and serve nothing."""
+    result = made(node("n0"), node("n1", gpus=4), *unit("g", 8, 4, 4), pod("w", gpus=2))
+
+    assert placed(result) == {"w": "n1"}
+    hold = hold_of(result, "g-0")
+    assert hold.rejection.reason == Reason.GANG_DOES_NOT_FIT
+    assert hold.rejection.message == (
+        "waits whole (1 x 8 GPUs, 2 x 4 GPUs): 1 of its 3 pods have room; g-1: 0 of 2 nodes have "
+        "room: 2 lack GPUs (most free on one node: 2, needs 4; 2 free in all)"
+    )
+
+
+def test_a_gang_that_lacks_pods_waits_for_them() -> None:
+    """Room would be given to a gang that cannot start."""
+    first = pod("g-0", gpus=1, gang="g", min_count=3)
+    second = pod("g-1", gpus=1, gang="g", min_count=3)
+
+    hold = hold_of(made(node("n"), first, second), "g-0")
+
+    assert hold.rejection.reason == Reason.GANG_INCOMPLETE
+    assert hold.rejection.message == "2 of 3 pods exist"
+    assert hold.remedy == "create the 1 missing pod"
+
+
+def test_a_lost_pod_comes_back_to_its_running_gang() -> None:
+    """A gang could not heal, because its one new pod is no whole gang."""
+    running = [pod(f"g-{i}", gpus=4, on=f"n{i}", gang="g", min_count=3) for i in range(2)]
+
+    result = made(
+        node("n0"), node("n1"), *running, pod("g-2", gpus=8, gang="g", min_count=3), node("n2")
+    )
+
+    assert placed(result) == {"g-2": "n2"}
+
+
+def test_a_running_gang_is_evicted_whole() -> None:
+    """The rest of a broken gang would hold GPUs and serve nothing."""
+    gang = [pod(f"g-{i}", gpus=8, on=f"n{i}", gang="g", min_count=2) for i in range(2)]
+
+    result = made(node("n0"), node("n1"), *gang, pod("high", gpus=8, priority=10))
+
+    assert evicted(result) == ["g-0", "g-1"]
+    assert len(placed(result)) == 1
+
+
+def test_a_gang_with_a_fixed_pod_stays() -> None:
+    """Half a gang would be evicted beside a pod that must stay."""
+    gang = [
+        pod("g-0", gpus=8, on="n0", gang="g", min_count=2),
+        pod("g-1", gpus=8, on="n1", gang="g", min_count=2, disruption=Disruption.FIXED),
+    ]
+
+    result = made(node("n0"), node("n1"), *gang, pod("high", gpus=8, priority=10))
+
+    assert evicted(result) == []
+    assert placed(result) == {}
+
+
+def test_the_oldest_of_equal_gangs_comes_first() -> None:
+    """Who waits longest would wait on."""
+    result = made(node("n0"), *unit("b", 4, 4), *unit("a", 4, 4))
+
+    assert sorted(placed(result)) == ["a-0", "a-1"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "moves", "evictions"),
+    [
+        pytest.param(Policy(), 1, 0, id="a move is enough"),
+        pytest.param(Policy(max_moves=0), 0, 1, id="no moves left: an eviction"),
+        pytest.param(Policy(max_moves=0, max_evictions=0), 0, 0, id="neither is allowed"),
+    ],
+)
+def test_budgets_hold(policy: Policy, moves: int, evictions: int) -> None:
+    """A plan would disturb more than the administrator allows."""
+    low = pod("low", gpus=4, on="n0")
+    result = made(
+        node("n0"), node("n1", gpus=4), low, pod("high", gpus=8, priority=10), policy=policy
+    )
+
+    assert (len(result.moves), len(result.evictions)) == (moves, evictions)
+
+
+def test_an_over_full_node_gets_nothing_and_loses_nothing() -> None:
+    """A node that shrank would be filled further, or emptied for no one."""
+    shrunk = node("n0", gpus=2)
+    result = made(shrunk, pod("a", gpus=4, on="n0"), pod("w", gpus=1))
+
+    assert placed(result) == {}
+    assert evicted(result) == []
+
+
+def test_terminating_pods_hold_their_room() -> None:
+    """A pod would be bound to room that is not free yet."""
+    leaving = pod("old", gpus=8, on="n0", terminating=True)
+
+    assert placed(made(node("n0"), leaving, pod("w", gpus=1))) == {}
+
+
+def test_nothing_new_on_cordoned_nodes_but_what_runs_stays() -> None:
+    """A drain would be worked against, or running pods be thrown out by it."""
+    result = made(node("n0", schedulable=False), pod("r", gpus=4, on="n0"), pod("w", gpus=1))
+
+    assert placed(result) == {}
+    assert (moved(result), evicted(result)) == ([], [])
+
+
+def test_whole_slots_stay_free() -> None:
+    """Small pods would be strewn over empty nodes."""
+    result = made(node("n0"), node("n1"), node("n2"), pod("r", gpus=6, on="n1"), pod("w", gpus=2))
+
+    assert placed(result) == {"w": "n1"}
+    slots = {s.name: s.value for s in result.certificate.stages if s.name.startswith("free")}
+    assert slots["free 8-GPU slots"] == 2
+
+
+def test_nothing_waits_nothing_happens() -> None:
+    """A quiet cluster would be stirred."""
+    result = made(*spread())
+
+    assert result.certificate.verdict == Verdict.OPTIMAL
+    assert (result.binds, result.moves, result.evictions, result.holds) == ((), (), (), ())
+
+
+@pytest.mark.parametrize(
+    ("things", "reason", "message", "remedy"),
+    [
+        pytest.param(
+            (node("n0", gpus=4), pod("w", gpus=8)),
+            Reason.TOO_SMALL,
+            "needs 8 GPUs on one node; the largest has 4",
+            "add a node with 8 GPUs",
+            id="no node is large enough",
+        ),
+        pytest.param(
+            (
+                node("n0"),
+                node("n1"),
+                pod("a", gpus=8, on="n0", priority=7),
+                pod("b", gpus=8, on="n1", priority=9),
+                pod("w", gpus=8, priority=5),
+            ),
+            Reason.OUTRANKED,
+            "needs 8 GPUs on one node; all 16 GPUs it may use are taken by pods of "
+            "priority >= 5 or by pods that must stay",
+            "add a node with 8 GPUs",
+            id="higher tiers hold everything",
+        ),
+        pytest.param(
+            (
+                node("n0"),
+                pod("a", gpus=5, on="n0", priority=7),
+                pod("w", gpus=8, priority=5),
+            ),
+            Reason.OUTRANKED,
+            "needs 8 GPUs on one node; pods of priority >= 5 and pods that must stay leave "
+            "at most 3",
+            "add a node with 8 GPUs",
+            id="higher tiers hold part of every node",
+        ),
+        pytest.param(
+            (
+                node("n0", labels={"zone": "b"}),
+                pod("w", constraints=Constraints(node_selector=(("zone", "a"),))),
+            ),
+            Reason.SELECTOR_MISMATCH,
+            "0 of 1 nodes will do: 1 lacks a label it selects",
+            "allow the pod on a node with 1 GPU, or add a node that it accepts",
+            id="no node has the label",
+        ),
+    ],
+)
+def test_holds_say_why_and_what_would_help(
+    things: tuple[Node | Pod, ...], reason: Reason, message: str, remedy: str
+) -> None:
+    """Pending would be all that people see."""
+    hold = hold_of(made(*things), "w")
+
+    assert (hold.rejection.reason, hold.rejection.message) == (reason, message)
+    assert hold.remedy == remedy
+
+
+def test_a_broken_search_never_gets_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug in the solver would reach the cluster."""
+    of = snapshot(node("n0"), pod("w", gpus=8))
+
+    def broken(*args: object, **kwargs: object) -> engine.Solution:
+        del args, kwargs
+        found = engine.without_search(build(of))
+        wrong = tuple(Stage(name=s.name, value=99, bound=99) for s in found.stages)
+        return engine.Solution(
+            assignment=found.assignment, stages=wrong, engine="cp-sat", sizes=found.sizes
+        )
+
+    monkeypatch.setattr(engine, "solve", broken)
+
+    result = result_of(of)
+
+    assert result.engine == "greedy"
+    assert placed(result.plan) == {"w": "n0"}
+
+
+def test_actions_name_pods_nodes_and_owners() -> None:
+    """The operator could not carry a plan out."""
+    result = made(
+        node("n0"), node("n1", gpus=4), pod("low", gpus=4, on="n0"), pod("high", gpus=8, priority=1)
+    )
+
+    move = result.moves[0]
+    assert isinstance(move, Move)
+    assert (str(move.source), str(move.target), move.uid, move.priority) == (
+        "n0",
+        "n1",
+        "uid-low",
+        0,
+    )
+    assert move.owner is not None
+    assert move.owner.name == "low"
+
+
+def test_the_youngest_gives_way() -> None:
+    """Long-running pods would be restarted before fresh ones."""
+    old, young = (
+        replace(pod(name, gpus=4, on="n0"), created_at=at) for name, at in (("a", 1), ("b", 2))
+    )
+
+    result = made(node("n0"), old, young, pod("high", gpus=4, priority=10))
+
+    assert result.evictions == (
+        Evict(pod=young.key, uid=young.uid, node=young.node or node("n0").name, priority=0),
+    )

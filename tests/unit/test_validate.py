@@ -1,0 +1,239 @@
+"""The validator: each rule, broken once on purpose."""
+
+from dataclasses import replace
+
+import pytest
+
+from bayplan.plan import (
+    Bind,
+    Certificate,
+    Evict,
+    Hold,
+    Move,
+    Plan,
+    Reason,
+    Rejection,
+    Stage,
+    Verdict,
+)
+from bayplan.policy import Order, Policy
+from bayplan.snapshot import Disruption, NodeName, Pod, Resources
+from bayplan.validate import Code, validate
+from tests.builders import GPU, node, pod, snapshot
+
+POLICY = Policy()
+N0, N1 = NodeName("n0"), NodeName("n1")
+
+
+def bind(of: Pod, to: NodeName) -> Bind:
+    """Return the pod's bind."""
+    return Bind(pod=of.key, uid=of.uid, node=to, gang=of.gang)
+
+
+def move(of: Pod, to: NodeName) -> Move:
+    """Return the pod's move from where it is."""
+    assert of.node is not None
+    return Move(
+        pod=of.key, uid=of.uid, source=of.node, target=to, owner=of.owner, priority=of.priority
+    )
+
+
+def evict(of: Pod) -> Evict:
+    """Return the pod's eviction from where it is."""
+    assert of.node is not None
+    return Evict(pod=of.key, uid=of.uid, node=of.node, priority=of.priority)
+
+
+def hold(of: Pod) -> Hold:
+    """Return the pod's hold."""
+    why = Rejection(reason=Reason.INSUFFICIENT_ROOM, message="no room")
+    return Hold(pod=of.key, uid=of.uid, rejection=why, gang=of.gang)
+
+
+def planned(*actions: Bind | Move | Evict | Hold, stages: tuple[Stage, ...] = ()) -> Plan:
+    """Return a plan of these actions."""
+    return Plan(
+        certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.IMPROVED, stages=stages),
+        binds=tuple(a for a in actions if isinstance(a, Bind)),
+        moves=tuple(a for a in actions if isinstance(a, Move)),
+        evictions=tuple(a for a in actions if isinstance(a, Evict)),
+        holds=tuple(a for a in actions if isinstance(a, Hold)),
+    )
+
+
+NODES = (node("n0"), node("n1"))
+LOW = pod("low", gpus=4, on="n0")
+HIGH = pod("high", gpus=8, priority=10)
+EQUAL = pod("equal", gpus=8)
+GENTLE = pod("gentle", gpus=8, priority=10, preempts=False)
+FIXED = pod("fixed", gpus=4, on="n0", disruption=Disruption.FIXED)
+STUCK = pod("stuck", gpus=4, on="n0", disruption=Disruption.EVICTABLE)
+LEAVING = pod("leaving", gpus=4, on="n0", terminating=True)
+GANG = tuple(pod(f"g-{i}", gpus=2, gang="g", min_count=3) for i in range(3))
+TEAM = tuple(pod(f"t-{i}", gpus=4, on=f"n{i}", gang="t", min_count=2) for i in range(2))
+
+
+def test_a_sound_plan_passes() -> None:
+    """Good plans would be thrown away."""
+    stages = (
+        Stage(name="place 10", value=1, bound=1),
+        Stage(name="keep 0", value=1, bound=1),
+        Stage(name="disruption", value=1, bound=0),
+        Stage(name="free 4-GPU slots", value=1, bound=1),
+    )
+    of = snapshot(*NODES, LOW, HIGH)
+
+    assert validate(of, POLICY, planned(move(LOW, N1), bind(HIGH, N0), stages=stages)) == ()
+
+
+@pytest.mark.parametrize(
+    ("pods", "plan", "code"),
+    [
+        pytest.param((), planned(bind(HIGH, N0)), Code.UNKNOWN_POD, id="a pod that is gone"),
+        pytest.param(
+            (HIGH,), planned(bind(HIGH, NodeName("x"))), Code.UNKNOWN_NODE, id="a node that is gone"
+        ),
+        pytest.param(
+            (replace(HIGH, uid="new"),),
+            planned(bind(HIGH, N0)),
+            Code.UID_MISMATCH,
+            id="a pod made again under the same name",
+        ),
+        pytest.param((HIGH,), planned(), Code.NOT_ONCE, id="a waiting pod without a decision"),
+        pytest.param(
+            (HIGH,),
+            planned(bind(HIGH, N0), hold(HIGH)),
+            Code.NOT_ONCE,
+            id="a pod both bound and held",
+        ),
+        pytest.param((LOW,), planned(bind(LOW, N1)), Code.WRONG_STATE, id="a bind of what runs"),
+        pytest.param((LOW,), planned(hold(LOW)), Code.WRONG_STATE, id="a hold of what runs"),
+        pytest.param((LOW,), planned(move(LOW, N0)), Code.WRONG_STATE, id="a move to where it is"),
+        pytest.param(
+            (replace(LOW, node=N1), HIGH),
+            planned(evict(LOW), bind(HIGH, N0)),
+            Code.WRONG_STATE,
+            id="an eviction from where it is not",
+        ),
+        pytest.param(
+            (FIXED,), planned(move(FIXED, N1)), Code.NOT_DISRUPTABLE, id="a fixed pod moved"
+        ),
+        pytest.param(
+            (FIXED, HIGH),
+            planned(evict(FIXED), bind(HIGH, N0)),
+            Code.NOT_DISRUPTABLE,
+            id="a fixed pod evicted",
+        ),
+        pytest.param(
+            (LEAVING,), planned(move(LEAVING, N1)), Code.NOT_DISRUPTABLE, id="a leaving pod moved"
+        ),
+        pytest.param(
+            (STUCK,), planned(move(STUCK, N1)), Code.NOT_DISRUPTABLE, id="an evictable pod moved"
+        ),
+        pytest.param(
+            (LOW, HIGH),
+            planned(bind(HIGH, N0)),
+            Code.OVER_COMMITTED,
+            id="more on a node than fits",
+        ),
+        pytest.param(
+            (LEAVING, HIGH),
+            planned(bind(HIGH, N0)),
+            Code.OVER_COMMITTED,
+            id="room of a pod that is still leaving",
+        ),
+        pytest.param(
+            GANG,
+            planned(bind(GANG[0], N0), bind(GANG[1], N0), hold(GANG[2])),
+            Code.GANG_SPLIT,
+            id="two of three pods of a gang",
+        ),
+        pytest.param(
+            (*TEAM, HIGH),
+            planned(evict(TEAM[0]), bind(HIGH, N0)),
+            Code.GANG_SPLIT,
+            id="half a running gang evicted",
+        ),
+        pytest.param(
+            (LOW, EQUAL),
+            planned(evict(LOW), bind(EQUAL, N0)),
+            Code.OUTRANKED_VICTIM,
+            id="a victim of equal priority",
+        ),
+        pytest.param(
+            (LOW, GENTLE),
+            planned(evict(LOW), bind(GENTLE, N0)),
+            Code.OUTRANKED_VICTIM,
+            id="a victim for a pod that preempts nobody",
+        ),
+        pytest.param(
+            (LOW,), planned(evict(LOW)), Code.OUTRANKED_VICTIM, id="a victim for nobody at all"
+        ),
+        pytest.param(
+            (LOW, HIGH),
+            planned(
+                move(LOW, N1), bind(HIGH, N0), stages=(Stage(name="place 10", value=2, bound=2),)
+            ),
+            Code.WRONG_OBJECTIVE,
+            id="a certificate that claims too much",
+        ),
+        pytest.param(
+            (LOW, HIGH),
+            planned(
+                move(LOW, N1), bind(HIGH, N0), stages=(Stage(name="place 10", value=1, bound=0),)
+            ),
+            Code.WRONG_OBJECTIVE,
+            id="a bound that the plan itself beats",
+        ),
+        pytest.param(
+            (LOW, HIGH),
+            planned(
+                move(LOW, N1), bind(HIGH, N0), stages=(Stage(name="disruption", value=1, bound=2),)
+            ),
+            Code.WRONG_OBJECTIVE,
+            id="less disruption than is said to be possible",
+        ),
+        pytest.param(
+            (HIGH,),
+            planned(bind(HIGH, N0), stages=(Stage(name="beauty", value=1, bound=1),)),
+            Code.WRONG_OBJECTIVE,
+            id="a stage that nobody knows",
+        ),
+    ],
+)
+def test_each_rule(pods: tuple[Pod, ...], plan: Plan, code: Code) -> None:
+    """A plan that breaks the rule would be carried out."""
+    found = validate(snapshot(*NODES, *pods), POLICY, plan)
+
+    assert {violation.code for violation in found} == {code}
+
+
+@pytest.mark.parametrize(
+    ("policy", "count"),
+    [
+        pytest.param(Policy(max_moves=0), 1, id="one move too many"),
+        pytest.param(Policy(max_moves=1), 0, id="as many as allowed"),
+    ],
+)
+def test_budgets(policy: Policy, count: int) -> None:
+    """More would be disturbed than allowed."""
+    of = snapshot(*NODES, LOW, HIGH)
+
+    assert len(validate(of, policy, planned(move(LOW, N1), bind(HIGH, N0)))) == count
+
+
+def test_an_arrival_on_a_cordoned_node_is_refused() -> None:
+    """A pod would be pinned to a node that the scheduler refuses."""
+    of = snapshot(node("n0", schedulable=False), HIGH)
+
+    codes = [violation.code for violation in validate(of, POLICY, planned(bind(HIGH, N0)))]
+
+    assert codes == [Code.NODE_REFUSES]
+
+
+def test_an_over_full_node_that_gets_nothing_is_not_the_plans_fault() -> None:
+    """No plan could be published while any node is over-full."""
+    shrunk = replace(node("n0"), allocatable=Resources.of({GPU: 2, "pods": 10}))
+    of = snapshot(shrunk, node("n1"), LOW, HIGH)
+
+    assert validate(of, POLICY, planned(bind(HIGH, N1))) == ()
