@@ -1,0 +1,141 @@
+"""InferenceDeployment objects, and the pods that belong to them, to values.
+
+The API server has checked an InferenceDeployment against its schema; a file has not been, and a
+pod template is checked by nobody until a pod is made from it. What would keep us from making a
+pod we can place is refused here, with field and fix.
+"""
+
+from typing import Final
+
+from bayplan.api import names
+from bayplan.api.inference_deployment import Role
+from bayplan.children import Child, Deployment, Pool
+from bayplan.codec.fields import Field, Raw, top
+from bayplan.codec.pods import pinned_node, requests
+from bayplan.snapshot import NodeName
+
+#: Longest name of an InferenceDeployment: it becomes part of names and labels.
+_MAX_NAME: Final = 52
+
+#: Most pods of one role in one unit.
+_MAX_COUNT: Final = 256
+
+
+def deployment_of(raw: Raw) -> Deployment:
+    """Return what the pods of an InferenceDeployment are made from.
+
+    Raises:
+        DecodeError: A field cannot be read, or a template cannot become a pod that is placed.
+    """
+    root = top(raw, "InferenceDeployment")
+    metadata, spec = root.get("metadata"), root.get("spec")
+    name = metadata.get("name")
+    if len(name.text()) > _MAX_NAME:
+        raise name.error(f"must be at most {_MAX_NAME} characters: choose a shorter name")
+    replicas = spec.get("replicas").integer(1)
+    return Deployment(
+        namespace=metadata.get("namespace").text("default"),
+        name=name.text(),
+        uid=metadata.get("uid").text(""),
+        generation=metadata.get("generation").integer(0),
+        replicas=replicas,
+        min_replicas=spec.get("minReplicas").integer(replicas),
+        priority_class=spec.get("priorityClassName").text(""),
+        pools=tuple(_pool(pool, spec.get("ratio")) for pool in spec.get("pools").items()),
+    )
+
+
+def child_of(raw: Raw) -> Child:
+    """Return what an InferenceDeployment needs to know of a pod.
+
+    Raises:
+        DecodeError: A field cannot be read.
+    """
+    root = top(raw, "Pod")
+    metadata, spec, status = root.get("metadata"), root.get("spec"), root.get("status")
+    pod_labels = metadata.get("labels").labels()
+    unit = pod_labels.get(names.LABEL_UNIT, "")
+    node, planned = (
+        spec.get("nodeName").text(""),
+        metadata.get("annotations", names.ANNOTATION_PLAN),
+    )
+    pin = pinned_node(spec) if planned.text("") else ""  # a pin of the template's own is not ours
+    return Child(
+        name=metadata.get("name").text(),
+        uid=metadata.get("uid").text(""),
+        owner_uid=_controller_uid(metadata),
+        pool=pod_labels.get(names.LABEL_POOL, ""),
+        unit=int(unit) if unit.isdecimal() else -1,
+        revision=pod_labels.get(names.LABEL_REVISION, ""),
+        node=NodeName(node) if node else None,
+        pin=NodeName(pin) if pin else None,
+        gated=any(True for _ in spec.get("schedulingGates").items()),
+        ready=_is_ready(status),
+        ended=status.get("phase").text("") in {"Succeeded", "Failed"},
+        terminating=metadata.get("deletionTimestamp").value is not None,
+    )
+
+
+def _pool(field: Field, ratio: Field) -> Pool:
+    role = _role(field.get("role"))
+    template = field.get("template")
+    _check(template.get("spec"))
+    counts = {
+        Role.PREFILL: ratio.get("prefill").integer(1),
+        Role.DECODE: ratio.get("decode").integer(1),
+        Role.AGGREGATED: 1,
+    }
+    if not 0 <= counts[role] <= _MAX_COUNT:
+        where = ratio.get(role.lower())
+        raise where.error(f"should be 0 to {_MAX_COUNT}, is {counts[role]}")
+    template.get("metadata", "labels").labels()
+    template.get("metadata", "annotations").labels()
+    return Pool(
+        name=field.get("name").text(role.lower()),
+        role=role,
+        count=counts[role],
+        template=template.value if isinstance(template.value, dict) else {},
+        requests=requests(template.get("spec")),
+    )
+
+
+def _role(field: Field) -> Role:
+    try:
+        return Role(field.text())
+    except ValueError as error:
+        raise field.error(f"should be one of {', '.join(Role)}, is {field.value!r}") from error
+
+
+def _check(spec: Field) -> None:
+    """Refuse what would make a pod that cannot be placed by a plan."""
+    if not any(True for _ in spec.get("containers").items()):
+        raise spec.get("containers").error("is empty: add the container that serves the model")
+    scheduler = spec.get("schedulerName")
+    if scheduler.text("") not in {"", names.SCHEDULER}:
+        raise scheduler.error(f"is set by the operator: remove it, or say {names.SCHEDULER}")
+    node = spec.get("nodeName")
+    if node.text(""):
+        raise node.error("would bypass the plan: remove it, and use nodeSelector or affinity")
+    gates = spec.get("schedulingGates")
+    if any(True for _ in gates.items()):
+        raise gates.error("are set by the operator: remove them")
+    restart = spec.get("restartPolicy")
+    if restart.text("Always") != "Always":
+        raise restart.error("must be Always, the default: remove it")
+    priority = spec.get("priorityClassName")
+    if priority.text(""):
+        raise priority.error("holds for the whole unit: remove it, and set spec.priorityClassName")
+
+
+def _controller_uid(metadata: Field) -> str:
+    for reference in metadata.get("ownerReferences").items():
+        if reference.get("controller").flag():
+            return reference.get("uid").text("")
+    return ""
+
+
+def _is_ready(status: Field) -> bool:
+    return any(
+        condition.get("type").text("") == "Ready" and condition.get("status").text("") == "True"
+        for condition in status.get("conditions").items()
+    )

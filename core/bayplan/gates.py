@@ -1,0 +1,71 @@
+"""When a waiting pod must not wait for us any longer, and when a pin has become a trap.
+
+Two ways in which nothing waits for ever: with no planner alive, gates are lifted and the default
+algorithm places the pods; a pod that was pinned to a node which cannot take it any more is
+replaced by a fresh one. The operator asks on every round and acts.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from bayplan import filters
+from bayplan.snapshot import NodeName, Pod, Snapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """What is known about the planner.
+
+    Attributes:
+        renewed_at: When its lease was last renewed; None without a lease.
+        watched_since: When we began to look: a planner that is older than us may be starting too.
+        timeout_s: Seconds of silence after which it counts as away.
+    """
+
+    renewed_at: float | None
+    watched_since: float
+    timeout_s: float
+
+    def away_s(self, now: float) -> float:
+        """Return the seconds of silence, or 0 while the planner counts as alive."""
+        silence = now - max(self.watched_since, self.renewed_at or 0.0)
+        return silence if silence >= self.timeout_s else 0.0
+
+
+def overdue(pods: Iterable[Pod], watch: Watch, *, now: float) -> tuple[Pod, ...]:
+    """Return the waiting pods whose gates must be lifted now; none while a planner is alive.
+
+    A pod gets the full time-out from its creation, too, so that a planner that comes back has a
+    chance to place it.
+    """
+    if not watch.away_s(now):
+        return ()
+    late = (pod for pod in pods if pod.waiting and not pod.terminating)
+    return tuple(pod for pod in late if now - pod.created_at >= watch.timeout_s)
+
+
+def stranded(snapshot: Snapshot, pinned: Iterable[Pod]) -> Mapping[str, str]:
+    """Return, by uid, why each of the `pinned` pods can never be bound where its pin says.
+
+    `snapshot` holds the nodes they are pinned to with every pod on them. On a node that is
+    over-full, the youngest pinned pods go until the rest fits.
+    """
+    nodes = {node.name: node for node in snapshot.nodes}
+    free = snapshot.free()
+    reasons: dict[str, str] = {}
+    by_node: dict[NodeName, list[Pod]] = defaultdict(list)
+    for pod in pinned:
+        if pod.node is not None and not pod.bound and not pod.terminating:
+            by_node[pod.node].append(pod)
+    for name, pods in by_node.items():
+        for pod in sorted(pods, key=lambda p: (-p.created_at, p.key)):
+            node = nodes.get(name)
+            if node is None:
+                reasons[pod.uid] = f"{name} is gone"
+            elif refusal := filters.static_rejection(pod, node):
+                reasons[pod.uid] = refusal.message
+            elif not pod.requests.fits(free[name] + pod.requests):
+                reasons[pod.uid] = f"others took its room on {name}"
+                free[name] = free[name] + pod.requests
+    return reasons

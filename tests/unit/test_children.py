@@ -1,0 +1,881 @@
+"""The pods of an InferenceDeployment, and its status."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bayplan import children, readiness
+from bayplan.api import names
+from bayplan.children import Changes, Child, Deployment, Slot
+from bayplan.codec import DecodeError
+from bayplan.codec.deployments import child_of, deployment_of
+from bayplan.plan import Hold, Reason, Rejection
+from bayplan.readiness import News, Tally
+from bayplan.snapshot import NodeName, PodKey
+
+NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
+
+
+def chat(**spec: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """Return the InferenceDeployment that everyone knows: units of one prefill and two decode."""
+    limits = {"Prefill": 8, "Decode": 4}
+    pools = [{"role": role, "template": template(gpus)} for role, gpus in limits.items()]
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "InferenceDeployment",
+        "metadata": {"name": "chat", "namespace": "team", "uid": "u-chat", "generation": 3},
+        "spec": {"replicas": 2, "ratio": {"prefill": 1, "decode": 2}, "pools": pools, **spec},
+    }
+
+
+def template(gpus: int, **spec: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """Return a pod template with one container."""
+    container = {"name": "vllm", "image": "x", "resources": {"limits": {"nvidia.com/gpu": gpus}}}
+    return {"spec": {"containers": [container], **spec}}
+
+
+def deployment(**spec: Any) -> Deployment:  # noqa: ANN401 - JSON
+    """Return the decoded `chat`."""
+    return deployment_of(chat(**spec))
+
+
+def fill(slot: Slot, **state: Any) -> Child:  # noqa: ANN401 - fields of Child
+    """Return the pod that the operator made for a slot."""
+    return Child(
+        **{
+            "name": slot.name,
+            "uid": f"u-{slot.name}",
+            "owner_uid": "u-chat",
+            "pool": slot.pool.name,
+            "unit": slot.unit,
+            "revision": slot.revision,
+            "gated": not state.get("node"),
+            **state,
+        }
+    )
+
+
+def running(of: Deployment) -> list[Child]:
+    """Return all pods of a deployment, running and ready."""
+    return [fill(slot, node=NodeName("n1"), ready=True) for slot in children.slots(of)]
+
+
+def names_of(things: Iterable[Slot | Child]) -> list[str]:
+    """Return the names of slots or children."""
+    return [thing.name for thing in things]
+
+
+def test_every_unit_has_its_pods_under_names_that_never_change() -> None:
+    """A second pass would make the pods again if names were not a function of the spec."""
+    assert names_of(children.slots(deployment())) == [
+        "chat-0-prefill-0",
+        "chat-0-decode-0",
+        "chat-0-decode-1",
+        "chat-1-prefill-0",
+        "chat-1-decode-0",
+        "chat-1-decode-1",
+    ]
+
+
+def test_a_pod_is_its_template_plus_owner_labels_scheduler_gate_and_priority() -> None:
+    """Golden: the whole first pod."""
+    of = deployment(priorityClassName="online")
+    slot = children.slots(of)[0]
+
+    assert children.manifest(of, slot) == {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": "chat-0-prefill-0",
+            "namespace": "team",
+            "labels": {
+                "app.kubernetes.io/name": "inference",
+                "app.kubernetes.io/instance": "chat",
+                "app.kubernetes.io/component": "prefill",
+                "app.kubernetes.io/part-of": "chat",
+                "app.kubernetes.io/managed-by": "bayplan",
+                "bayplan.dev/managed": "true",
+                "bayplan.dev/deployment": "chat",
+                "bayplan.dev/pool": "prefill",
+                "bayplan.dev/role": "prefill",
+                "bayplan.dev/unit": "0",
+                "bayplan.dev/replica": "0",
+                "bayplan.dev/revision": slot.revision,
+                "llm-d.ai/role": "prefill",
+                "bayplan.dev/gang": "chat-0",
+                "bayplan.dev/gang-min-count": "3",
+            },
+            "ownerReferences": [
+                {
+                    "apiVersion": "bayplan.dev/v1alpha1",
+                    "kind": "InferenceDeployment",
+                    "name": "chat",
+                    "uid": "u-chat",
+                    "controller": True,
+                    "blockOwnerDeletion": True,
+                }
+            ],
+        },
+        "spec": {
+            "containers": [
+                {"name": "vllm", "image": "x", "resources": {"limits": {"nvidia.com/gpu": 8}}}
+            ],
+            "schedulerName": "bayplan",
+            "schedulingGates": [{"name": "bayplan.dev/plan"}],
+            "priorityClassName": "online",
+        },
+    }
+
+
+def test_labels_of_the_template_stay_and_ours_win() -> None:
+    """A template must not be able to detach its pods from their deployment."""
+    mine = template(8) | {
+        "metadata": {
+            "labels": {"team": "a", "app.kubernetes.io/name": "vllm", names.LABEL_UNIT: "9"},
+            "annotations": {"note": "kept"},
+        }
+    }
+    of = deployment(
+        ratio={"prefill": 1, "decode": 0}, pools=[{"role": "Prefill", "template": mine}]
+    )
+
+    metadata = children.manifests(of)[0]["metadata"]
+
+    assert metadata["annotations"] == {"note": "kept"}
+    assert metadata["labels"]["team"] == "a"
+    assert metadata["labels"]["app.kubernetes.io/name"] == "vllm"
+    assert metadata["labels"][names.LABEL_UNIT] == "0"
+
+
+def test_a_deployment_outside_a_cluster_makes_pods_without_owner() -> None:
+    """The offline command plans a manifest that was never applied."""
+    assert "ownerReferences" not in children.manifests(replace(deployment(), uid=""))[0]["metadata"]
+
+
+def test_making_manifests_leaves_the_template_alone() -> None:
+    """The template object is shared by every pod of the pool."""
+    raw = chat()
+    before = repr(raw)
+
+    children.manifests(deployment_of(raw))
+
+    assert repr(raw) == before
+
+
+@pytest.mark.parametrize(
+    ("spec", "differs"),
+    [
+        pytest.param({}, False, id="the same spec has the same revision"),
+        pytest.param({"replicas": 5}, False, id="scaling makes no new revision"),
+        pytest.param({"priorityClassName": "online"}, True, id="a new priority does"),
+        pytest.param({"ratio": {"prefill": 1, "decode": 3}}, True, id="a new ratio does"),
+    ],
+)
+def test_revision(spec: dict[str, Any], differs: bool) -> None:  # noqa: FBT001 - a column
+    """A missed change leaves old pods running; a false one calls all pods outdated."""
+    one, other = deployment(), deployment(**spec)
+
+    changed = children.revision(one, one.pools[0]) != children.revision(other, other.pools[0])
+
+    assert changed is differs
+
+
+OLD = "0123456789"
+
+
+@pytest.mark.parametrize(
+    ("state", "want"),
+    [
+        pytest.param({"gated": True}, "keep", id="a gated pod waits"),
+        pytest.param({"node": "n1"}, "keep", id="a running pod stays"),
+        pytest.param(
+            {"node": "n1", "terminating": True}, "wait", id="a terminating pod is awaited"
+        ),
+        pytest.param(
+            {"node": "n1", "ended": True}, "delete", id="an ended pod makes room for anew"
+        ),
+        pytest.param(
+            {"node": "n1", "ended": True, "terminating": True}, "wait", id="it is deleted only once"
+        ),
+        pytest.param(
+            {"pin": "lost", "gated": False}, "delete", id="a pin to a lost node is a trap"
+        ),
+        pytest.param(
+            {"pin": "n1", "gated": False}, "keep", id="a pin to a node that is there waits"
+        ),
+        pytest.param(
+            {"node": "lost", "pin": "lost"}, "keep", id="a bound pod is its node's affair"
+        ),
+        pytest.param({"revision": OLD, "node": "n1"}, "outdated", id="an old running pod is kept"),
+        pytest.param({"revision": OLD}, "delete", id="an old pod that never ran is replaced"),
+        pytest.param({"owner_uid": "other"}, "stranger", id="a namesake's pod is not touched"),
+        pytest.param({"owner_uid": ""}, "stranger", id="a pod without owner is not touched"),
+    ],
+)
+def test_what_happens_to_a_pod(state: dict[str, Any], want: str) -> None:
+    """One pod of six is in the given state; all others run."""
+    of = deployment()
+    first = children.slots(of)[0]
+    seen = [fill(first, **state), *running(of)[1:]]
+
+    found = children.changes(of, seen, lost={NodeName("lost")})
+
+    assert (
+        found
+        == {
+            "keep": Changes(),
+            "wait": Changes(),
+            "delete": Changes(delete=(seen[0],)),
+            "outdated": Changes(outdated=(seen[0],)),
+            "stranger": Changes(strangers=(first.name,)),
+        }[want]
+    )
+
+
+def test_scaling_down_takes_the_highest_units_whole() -> None:
+    """Units left over must be whole ones."""
+    seen = running(deployment(replicas=3))
+
+    found = children.changes(deployment(replicas=1), seen)
+
+    assert names_of(found.delete) == [
+        "chat-2-decode-0",
+        "chat-2-decode-1",
+        "chat-2-prefill-0",
+        "chat-1-decode-0",
+        "chat-1-decode-1",
+        "chat-1-prefill-0",
+    ]
+    assert not found.create
+
+
+def test_pods_of_a_removed_pool_go() -> None:
+    """A pool that was renamed is a pool removed and another one added."""
+    pools = chat()["spec"]["pools"]
+    renamed = [pools[0], pools[1] | {"name": "small"}]
+
+    found = children.changes(deployment(replicas=1, pools=renamed), running(deployment(replicas=1)))
+
+    assert names_of(found.delete) == ["chat-0-decode-0", "chat-0-decode-1"]
+    assert names_of(found.create) == ["chat-0-small-0", "chat-0-small-1"]
+
+
+STATES = st.sampled_from(
+    [
+        {},
+        {"node": "n1", "ready": True},
+        {"node": "n1", "ended": True},
+        {"terminating": True},
+        {"pin": "lost", "gated": False},
+        {"revision": OLD},
+    ]
+)
+
+
+@given(
+    replicas=st.integers(0, 4),
+    was=st.integers(0, 4),
+    states=st.lists(st.none() | STATES, min_size=12, max_size=12),
+)
+def test_any_pods_become_the_desired_ones_and_then_nothing_changes(
+    replicas: int, was: int, states: list[dict[str, Any] | None]
+) -> None:
+    """Level-triggered: the way there does not matter, and arriving is final."""
+    of = deployment(replicas=replicas)
+    old = children.slots(deployment(replicas=was))
+    seen = {
+        s.name: fill(s, **state) for s, state in zip(old, states, strict=False) if state is not None
+    }
+
+    for _ in range(3):
+        found = children.changes(of, seen.values(), lost={NodeName("lost")})
+        gone = {child.name for child in found.delete}
+        seen = {n: c for n, c in seen.items() if n not in gone and not c.terminating}
+        seen |= {slot.name: fill(slot) for slot in found.create}
+
+    assert set(seen) == set(names_of(children.slots(of)))
+    assert children.changes(of, seen.values(), lost={NodeName("lost")}) == Changes()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        pytest.param(
+            {"schedulerName": "default-scheduler"},
+            "spec.pools[0].template.spec.schedulerName: is set by the operator: remove it, or say"
+            " bayplan",
+            id="another scheduler",
+        ),
+        pytest.param(
+            {"nodeName": "n1"},
+            "spec.pools[0].template.spec.nodeName: would bypass the plan: remove it, and use"
+            " nodeSelector or affinity",
+            id="a fixed node",
+        ),
+        pytest.param(
+            {"schedulingGates": [{"name": "x"}]},
+            "spec.pools[0].template.spec.schedulingGates: are set by the operator: remove them",
+            id="gates of its own",
+        ),
+        pytest.param(
+            {"restartPolicy": "Never"},
+            "spec.pools[0].template.spec.restartPolicy: must be Always, the default: remove it",
+            id="a pod that ends",
+        ),
+        pytest.param(
+            {"priorityClassName": "p"},
+            "spec.pools[0].template.spec.priorityClassName: holds for the whole unit: remove it,"
+            " and set spec.priorityClassName",
+            id="a priority for one pool",
+        ),
+        pytest.param(
+            {"containers": []},
+            "spec.pools[0].template.spec.containers: is empty: add the container that serves the"
+            " model",
+            id="no containers",
+        ),
+    ],
+)
+def test_a_template_that_cannot_be_placed_is_refused(wrong: dict[str, Any], sentence: str) -> None:
+    """The sentence is what the user reads in the condition."""
+    pools = [{"role": "Aggregated", "template": template(1, **wrong)}]
+
+    with pytest.raises(DecodeError) as caught:
+        deployment(pools=pools)
+
+    assert str(caught.value) == f"InferenceDeployment team/chat: {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        pytest.param(
+            {"pools": [{"role": "Both", "template": template(1)}]},
+            "spec.pools[0].role: should be one of Prefill, Decode, Aggregated, is 'Both'",
+            id="an unknown role",
+        ),
+        pytest.param(
+            {"ratio": {"prefill": -1}},
+            "spec.ratio.prefill: should be 0 to 256, is -1",
+            id="a negative ratio",
+        ),
+        pytest.param(
+            {"replicas": "two"},
+            "spec.replicas: should be an integer, is a string",
+            id="words for numbers",
+        ),
+    ],
+)
+def test_a_spec_that_cannot_be_read_is_refused(spec: dict[str, Any], sentence: str) -> None:
+    """Files have not been through the API server."""
+    with pytest.raises(DecodeError) as caught:
+        deployment(**spec)
+
+    assert str(caught.value) == f"InferenceDeployment team/chat: {sentence}"
+
+
+def test_a_name_that_is_too_long_for_labels_is_refused() -> None:
+    """Its pods' labels would be refused, one by one, much later."""
+    raw = chat()
+    raw["metadata"]["name"] = "c" * 53
+
+    with pytest.raises(DecodeError, match="at most 52 characters"):
+        deployment_of(raw)
+
+
+def test_names_and_label_values_stay_within_kubernetes_limits() -> None:
+    """The longest names that the CRD allows."""
+    raw = chat(
+        replicas=1, pools=[{"role": "Aggregated", "name": "p" * 40, "template": template(1)}]
+    )
+    raw["metadata"]["name"] = "c" * 52
+    of = replace(deployment_of(raw), replicas=100_000)
+
+    last = children.manifest(of, replace(children.slots(replace(of, replicas=1))[0], unit=99_999))
+
+    assert len(last["metadata"]["name"]) <= 253
+    assert all(len(value) <= 63 for value in last["metadata"]["labels"].values())
+
+
+def made_pod(**state: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """Return the first pod of `chat` as the API server shows it."""
+    of = deployment()
+    raw = children.manifest(of, children.slots(of)[0])
+    raw["metadata"] |= {"uid": "u-chat-0-prefill-0", **state.get("metadata", {})}
+    raw["spec"] |= state.get("spec", {})
+    return raw | {"status": state.get("status", {})}
+
+
+PIN = {
+    "nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [
+                {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}
+            ]
+        }
+    }
+}
+BY_PLAN = {"annotations": {names.ANNOTATION_PLAN: "plan-1"}}
+
+
+@pytest.mark.parametrize(
+    ("state", "want"),
+    [
+        pytest.param({}, {}, id="as it was made"),
+        pytest.param(
+            {"spec": {"nodeName": "n1", "schedulingGates": []}},
+            {"node": "n1", "gated": False},
+            id="bound",
+        ),
+        pytest.param(
+            {"spec": {"schedulingGates": None, "affinity": PIN}, "metadata": BY_PLAN},
+            {"pin": "n1", "gated": False},
+            id="pinned by a plan",
+        ),
+        pytest.param({"spec": {"affinity": PIN}}, {}, id="a pin of the template's own is not ours"),
+        pytest.param({"status": {"phase": "Failed"}}, {"ended": True}, id="failed"),
+        pytest.param(
+            {"status": {"conditions": [{"type": "Ready", "status": "True"}]}},
+            {"ready": True},
+            id="ready",
+        ),
+        pytest.param(
+            {"metadata": {"deletionTimestamp": "2026-05-01T12:00:00Z"}},
+            {"terminating": True},
+            id="terminating",
+        ),
+        pytest.param({"metadata": {"ownerReferences": []}}, {"owner_uid": ""}, id="nobody's pod"),
+        pytest.param(
+            {"metadata": {"labels": {names.LABEL_UNIT: "first"}}},
+            {"unit": -1, "pool": "", "revision": ""},
+            id="labels that somebody took away",
+        ),
+    ],
+)
+def test_a_pod_is_read_as_a_child(state: dict[str, Any], want: dict[str, Any]) -> None:
+    """What the operator makes must be what it sees afterwards."""
+    assert child_of(made_pod(**state)) == replace(fill(children.slots(deployment())[0]), **want)
+
+
+# Status.
+
+
+def status_of(
+    of: Deployment,
+    seen: Iterable[Child],
+    news: News | None = None,
+    *,
+    before: dict[str, Any] | None = None,
+    now: datetime = NOW,
+) -> dict[str, Any]:
+    """Return the status that the operator would write."""
+    seen = list(seen)
+    made = children.changes(of, seen)
+    return readiness.status(Tally.of(of, seen), made, news or News(), before=before or {}, now=now)
+
+
+def condition(status: dict[str, Any], kind: str) -> tuple[str, str, str]:
+    """Return status, reason and message of one condition."""
+    found = next(c for c in status["conditions"] if c["type"] == kind)
+    return found["status"], found["reason"], found["message"]
+
+
+def hold(pod: str, reason: Reason, message: str, remedy: str = "") -> Hold:
+    """Return what a plan says about a pod that waits on."""
+    rejection = Rejection(reason=reason, message=message)
+    key = PodKey(namespace="team", name=pod)
+    return Hold(pod=key, uid=f"u-{pod}", rejection=rejection, remedy=remedy)
+
+
+def test_the_whole_status_of_a_deployment_that_serves() -> None:
+    """Golden: every column and field at once."""
+    since = {"observedGeneration": 3, "lastTransitionTime": "2026-05-01T12:00:00Z"}
+
+    assert status_of(deployment(), running(deployment())) == {
+        "observedGeneration": 3,
+        "conditions": [
+            {
+                "type": "Degraded",
+                "status": "False",
+                "reason": "AsExpected",
+                "message": "nothing is wrong with its spec",
+                **since,
+            },
+            {
+                "type": "Progressing",
+                "status": "False",
+                "reason": "Complete",
+                "message": "every unit is there",
+                **since,
+            },
+            {
+                "type": "RatioWithinBand",
+                "status": "True",
+                "reason": "RatioKept",
+                "message": "2 prefill and 4 decode pods run; the ratio asked is 1:2",
+                **since,
+            },
+            {
+                "type": "Ready",
+                "status": "True",
+                "reason": "UnitsReady",
+                "message": "2 of 2 units ready; needs 2",
+                **since,
+            },
+            {
+                "type": "Scheduled",
+                "status": "True",
+                "reason": "AllScheduled",
+                "message": "6 pods on nodes",
+                **since,
+            },
+        ],
+        "units": {"desired": 2, "scheduled": 2, "ready": 2},
+        "pools": [
+            {"name": "prefill", "role": "Prefill", "desired": 2, "scheduled": 2, "ready": 2},
+            {"name": "decode", "role": "Decode", "desired": 4, "scheduled": 4, "ready": 4},
+        ],
+        "ready": "2/2",
+        "ratio": "2:4",
+        "gpus": 32,
+        "reason": "UnitsReady",
+        "replicas": 2,
+        "selector": "bayplan.dev/deployment=chat,bayplan.dev/pool=prefill,bayplan.dev/replica=0",
+        "decisions": [
+            {"time": "2026-05-01T12:00:00Z", "reason": "AllScheduled", "message": "6 pods on nodes"}
+        ],
+    }
+
+
+def pods(of: Deployment, *, bound: int = 0, ready: int = 0, pinned: int = 0) -> list[Child]:
+    """Return the pods in order: the first `bound` run, the next `pinned` are on their way."""
+    made = []
+    for i, slot in enumerate(children.slots(of)):
+        if i < bound:
+            made.append(fill(slot, node=NodeName("n1"), ready=i < ready))
+        elif i < bound + pinned:
+            made.append(fill(slot, pin=NodeName("n1"), gated=False))
+        else:
+            made.append(fill(slot))
+    return made
+
+
+FITS_NOT = hold(
+    "chat-0-prefill-0",
+    Reason.TOO_SMALL,
+    "needs 8 GPUs on one node; the largest has 4",
+    "add a node with 8 GPUs",
+)
+
+
+@pytest.mark.parametrize(
+    ("seen", "news", "want"),
+    [
+        pytest.param([], News(), ("False", "NoPods", "its pods are being made"), id="no pods yet"),
+        pytest.param(
+            pods(deployment()),
+            News(),
+            ("False", "WaitingForPlan", "6 pods waiting for the next plan"),
+            id="gated pods wait for a plan",
+        ),
+        pytest.param(
+            pods(deployment(), bound=3),
+            News(executing="plan-7: 3 of 9 steps done: a/b waits for room on n1"),
+            ("False", "PlanExecuting", "plan-7: 3 of 9 steps done: a/b waits for room on n1"),
+            id="the plan's progress passes through",
+        ),
+        pytest.param(
+            pods(deployment()),
+            News(holds=(FITS_NOT,)),
+            (
+                "False",
+                "NodeTooSmall",
+                (
+                    "chat-0-prefill-0: needs 8 GPUs on one node; the largest has 4; add a node with 8"
+                    " GPUs"
+                ),
+            ),
+            id="a hold says shortfall and remedy",
+        ),
+        pytest.param(
+            pods(deployment()),
+            News(
+                holds=(
+                    FITS_NOT,
+                    hold("chat-1-decode-0", Reason.GANG_DOES_NOT_FIT, "needs 16 GPUs; 4 are free"),
+                    hold("chat-0-decode-0", Reason.GANG_DOES_NOT_FIT, "needs 16 GPUs; 4 are free"),
+                )
+            ),
+            (
+                "False",
+                "GangDoesNotFit",
+                "chat-0-decode-0: needs 16 GPUs; 4 are free (1 more pod for the same reason)",
+            ),
+            id="the commonest reason speaks for all",
+        ),
+        pytest.param(
+            pods(deployment(), pinned=6),
+            News(),
+            (
+                "False",
+                "WaitingForScheduler",
+                "6 pods on the way to a node: the scheduler binds next",
+            ),
+            id="pinned pods are the scheduler's",
+        ),
+        pytest.param(
+            pods(deployment(), pinned=6),
+            News(away_s=60),
+            (
+                "False",
+                "PlannerAway",
+                (
+                    "no planner has led for 60 s: gates were lifted and the default algorithm places"
+                    " the pods"
+                ),
+            ),
+            id="without a planner gates were lifted",
+        ),
+        pytest.param(
+            pods(deployment()),
+            News(away_s=60, holds=(FITS_NOT,)),
+            (
+                "False",
+                "PlannerAway",
+                (
+                    "no planner has led for 60 s: gates are lifted soon; look at the log of the"
+                    " planner"
+                ),
+            ),
+            id="an old hold means nothing without a planner",
+        ),
+        pytest.param(
+            pods(deployment(), bound=6),
+            News(away_s=60),
+            ("True", "AllScheduled", "6 pods on nodes"),
+            id="pods that run need no planner",
+        ),
+    ],
+)
+def test_scheduled(seen: list[Child], news: News, want: tuple[str, str, str]) -> None:
+    """Why is it pending, in one condition."""
+    status = status_of(deployment(), seen, news)
+
+    assert condition(status, "Scheduled") == want
+    assert status["reason"] == (want[1] if want[0] == "False" else "UnitsNotReady")
+
+
+@pytest.mark.parametrize(
+    ("spec", "ready", "want"),
+    [
+        pytest.param(
+            {}, 5, ("False", "UnitsNotReady", "1 of 2 units ready; needs 2"), id="needs all units"
+        ),
+        pytest.param(
+            {"minReplicas": 1},
+            5,
+            ("True", "UnitsReady", "1 of 2 units ready; needs 1"),
+            id="needs no more than minReplicas",
+        ),
+        pytest.param(
+            {"minReplicas": 1},
+            2,
+            ("False", "UnitsNotReady", "0 of 2 units ready; needs 1"),
+            id="two pods of three are no unit",
+        ),
+        pytest.param(
+            {"replicas": 0},
+            0,
+            ("True", "ScaledToZero", "no units are asked for"),
+            id="nothing asked for is ready",
+        ),
+    ],
+)
+def test_ready(spec: dict[str, Any], ready: int, want: tuple[str, str, str]) -> None:
+    """Only whole units serve."""
+    of = deployment(**spec)
+
+    assert condition(status_of(of, pods(of, bound=6, ready=ready)), "Ready") == want
+
+
+@pytest.mark.parametrize(
+    ("bound", "want"),
+    [
+        pytest.param(0, ("Unknown", "NothingScheduled"), id="nothing runs"),
+        pytest.param(1, ("False", "RatioOff"), id="prefill alone"),
+        pytest.param(3, ("True", "RatioKept"), id="one whole unit"),
+        pytest.param(5, ("False", "RatioOff"), id="one decode short"),
+        pytest.param(6, ("True", "RatioKept"), id="all"),
+    ],
+)
+def test_ratio_within_band(bound: int, want: tuple[str, str]) -> None:
+    """The ratio of what runs, whatever is asked for."""
+    status = status_of(deployment(), pods(deployment(), bound=bound))
+
+    assert condition(status, "RatioWithinBand")[:2] == want
+
+
+def test_an_aggregated_deployment_has_no_ratio() -> None:
+    """The P:D column stays empty."""
+    of = deployment(ratio={}, pools=[{"role": "Aggregated", "template": template(2)}])
+    status = status_of(of, running(of))
+
+    assert "ratio" not in status
+    assert status["gpus"] == 4
+    assert condition(status, "RatioWithinBand")[:2] == ("True", "NoRatio")
+
+
+@pytest.mark.parametrize(
+    ("seen", "news", "want"),
+    [
+        pytest.param(
+            [], News(), ("True", "MakingPods", "0 of 6 pods made"), id="pods are being made"
+        ),
+        pytest.param(
+            pods(deployment()),
+            News(),
+            ("True", "PlacingPods", "6 pods waiting for the next plan"),
+            id="pods are being placed",
+        ),
+        pytest.param(
+            pods(deployment()),
+            News(holds=(hold("chat-0-decode-0", Reason.NO_NODES, "there are no nodes"),)),
+            (
+                "False",
+                "NoNodes",
+                "chat-0-decode-0: there are no nodes",
+            ),
+            id="held pods make no progress",
+        ),
+        pytest.param(
+            pods(deployment(), bound=6, ready=1),
+            News(),
+            ("True", "StartingPods", "0 of 2 units ready"),
+            id="pods are starting",
+        ),
+        pytest.param(
+            [replace(child, revision=OLD) for child in running(deployment())[:3]]
+            + running(deployment())[3:],
+            News(),
+            (
+                "False",
+                "RevisionOutdated",
+                "3 pods run an older template; delete them to update",
+            ),
+            id="older pods run on and are reported",
+        ),
+    ],
+)
+def test_progressing(seen: list[Child], news: News, want: tuple[str, str, str]) -> None:
+    """Whether waiting helps."""
+    assert condition(status_of(deployment(), seen, news), "Progressing") == want
+
+
+def test_outdated_pods_show_in_the_reason_column() -> None:
+    """Everything is ready, and yet there is something to do."""
+    seen = [replace(child, revision=OLD) for child in running(deployment())]
+
+    assert status_of(deployment(), seen)["reason"] == "RevisionOutdated"
+
+
+@pytest.mark.parametrize(
+    ("seen", "news", "want"),
+    [
+        pytest.param(
+            [],
+            News(refusal="chat-0-prefill-0: spec.containers[0].image: Required value"),
+            (
+                "True",
+                "PodsRefused",
+                "chat-0-prefill-0: spec.containers[0].image: Required value",
+            ),
+            id="what the API server refuses",
+        ),
+        pytest.param(
+            [replace(child, owner_uid="other") for child in running(deployment(replicas=1))],
+            News(),
+            (
+                "True",
+                "NamesTaken",
+                (
+                    "chat-0-decode-0, chat-0-decode-1, chat-0-prefill-0: pods of another owner have"
+                    " these names; delete them, or rename this InferenceDeployment"
+                ),
+            ),
+            id="names that another owner's pods have",
+        ),
+    ],
+)
+def test_degraded(seen: list[Child], news: News, want: tuple[str, str, str]) -> None:
+    """What the user must repair comes first in the REASON column."""
+    status = status_of(deployment(), seen, news)
+
+    assert condition(status, "Degraded") == want
+    assert status["reason"] == want[1]
+
+
+def test_a_status_that_nothing_changes_is_not_written_again() -> None:
+    """Each write wakes every watcher."""
+    before = status_of(deployment(), pods(deployment()), News(holds=(FITS_NOT,)))
+    later = NOW + timedelta(minutes=5)
+
+    after = status_of(
+        deployment(), pods(deployment()), News(holds=(FITS_NOT,)), before=before, now=later
+    )
+
+    assert after == before
+
+
+def test_a_transition_has_its_own_time() -> None:
+    """Only conditions whose status changed move."""
+    before = status_of(deployment(), pods(deployment()))
+    later = NOW + timedelta(minutes=5)
+
+    after = status_of(deployment(), running(deployment()), before=before, now=later)
+
+    times = {c["type"]: c["lastTransitionTime"] for c in after["conditions"]}
+    assert times == {
+        "Degraded": "2026-05-01T12:00:00Z",
+        "Progressing": "2026-05-01T12:05:00Z",
+        "RatioWithinBand": "2026-05-01T12:05:00Z",
+        "Ready": "2026-05-01T12:05:00Z",
+        "Scheduled": "2026-05-01T12:05:00Z",
+    }
+
+
+def test_decisions_are_the_last_ten_newest_first() -> None:
+    """The status must not grow."""
+    status: dict[str, Any] = {}
+    for i in range(12):
+        news = News(holds=(hold("chat-0-decode-0", Reason.NO_NODES, f"try {i}"),))
+        status = status_of(deployment(), pods(deployment()), news, before=status)
+
+    messages = [decision["message"] for decision in status["decisions"]]
+    assert messages == [f"chat-0-decode-0: try {i}" for i in range(11, 1, -1)]
+
+
+def test_terminating_and_foreign_pods_do_not_count() -> None:
+    """A pod on its way out serves nobody soon."""
+    seen = running(deployment())
+    seen[0] = replace(seen[0], terminating=True)
+    seen[1] = replace(seen[1], owner_uid="other")
+
+    assert status_of(deployment(), seen)["units"] == {"desired": 2, "scheduled": 1, "ready": 1}
+
+
+def test_an_invalid_spec_keeps_what_is_known_of_the_pods() -> None:
+    """The pods run on; only the judgement of the spec changes."""
+    before = status_of(deployment(), running(deployment()))
+
+    after = readiness.invalid("spec.pools: no", generation=4, before=before, now=NOW)
+
+    assert condition(after, "Degraded") == ("True", "InvalidSpec", "spec.pools: no")
+    assert condition(after, "Ready") == condition(before, "Ready")
+    assert after["reason"] == "InvalidSpec"
+    assert after["units"] == before["units"]
+    assert readiness.invalid("spec.pools: no", generation=4, before=after, now=NOW) == after
