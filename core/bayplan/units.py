@@ -94,7 +94,7 @@ def unit(resource: str) -> str:
 def text(resource: str, value: int) -> str:
     """Return `value` of `resource` as a person writes it: "8", "1.5 CPU", "64 GiB"."""
     if resource == "cpu":
-        return f"{value / 1000:g} CPU"
+        return f"{value / 1000:.10g} CPU"
     if _is_bytes(resource):
         return f"{value / _GIB_MIB:.4g} GiB" if value >= _GIB_MIB else f"{value} MiB"
     return str(value)

@@ -1,0 +1,1 @@
+"""One module per claim: each prints its figures as one line of JSON, last."""

@@ -1,0 +1,165 @@
+"""Plan the openb cluster: 8,152 pods on 1,213 GPU nodes, all of them waiting at once.
+
+The public node and pod lists become Kubernetes objects, are read like any other and planned
+through the front door. A share of one GPU is rounded up to a whole GPU for now, so the demand
+(7,433 GPUs) exceeds the cluster (6,212) and not all pods can be placed.
+
+    python -m benchmarks.openb --list default --json
+    python -m benchmarks.openb --list default --output openb.json
+"""
+
+import argparse
+import csv
+import gzip
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from bayplan import codec, units
+from bayplan.plan import Result
+from bayplan.planner import plan
+from bayplan.policy import Policy
+from bayplan.snapshot import Snapshot
+from bayplan.validate import validate
+
+DATA: Final = Path(__file__).parent / "data" / "openb"
+GPU: Final = "nvidia.com/gpu"
+PRODUCT: Final = "nvidia.com/gpu.product"
+
+#: The trace counts seconds from its start; any instant will do.
+START: Final = datetime(2023, 1, 1, tzinfo=UTC)
+
+#: The kubelet's default for pods per node, which the trace does not give.
+PODS_PER_NODE: Final = 110
+
+NOTE: Final = "a share of one GPU is rounded up to a whole GPU"
+
+Raw = dict[str, Any]
+
+
+def documents(name: str) -> Raw:
+    """Return the nodes and the pods of the list `name` as one Kubernetes List."""
+    nodes = [_node(row) for row in _rows("openb_node_list_gpu_node")]
+    pods = [_pod(row) for row in _rows(f"openb_pod_list_{name}")]
+    return {"apiVersion": "v1", "kind": "List", "items": nodes + pods}
+
+
+def _rows(name: str) -> Iterator[dict[str, str]]:
+    with gzip.open(DATA / f"{name}.csv.gz", "rt", newline="") as file:
+        yield from csv.DictReader(file)
+
+
+def _node(row: dict[str, str]) -> Raw:
+    allocatable = {
+        "cpu": f"{row['cpu_milli']}m",
+        "memory": f"{row['memory_mib']}Mi",
+        "pods": str(PODS_PER_NODE),
+        GPU: row["gpu"],
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": row["sn"], "uid": row["sn"], "labels": {PRODUCT: row["model"]}},
+        "spec": {},
+        "status": {
+            "allocatable": allocatable,
+            "capacity": allocatable,
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
+    }
+
+
+def _pod(row: dict[str, str]) -> Raw:
+    requests = {"cpu": f"{row['cpu_milli']}m", "memory": f"{row['memory_mib']}Mi"}
+    if int(row["num_gpu"]):
+        requests[GPU] = row["num_gpu"]
+    created = START + timedelta(seconds=int(row.get("creation_time") or 0))
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": row["name"],
+            "namespace": "openb",
+            "uid": row["name"],
+            "creationTimestamp": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        },
+        "spec": {
+            "schedulerName": "bayplan",
+            "schedulingGates": [{"name": "bayplan.dev/plan"}],
+            "affinity": _affinity(row.get("gpu_spec", "")),
+            "containers": [
+                {
+                    "name": "main",
+                    "image": "openb",
+                    "resources": {"requests": requests, "limits": requests},
+                }
+            ],
+        },
+        "status": {"phase": "Pending"},
+    }
+
+
+def _affinity(models: str) -> Raw:
+    """Return the affinity to the allowed GPU models; none when every model will do."""
+    if not models:
+        return {}
+    wanted = {"key": PRODUCT, "operator": "In", "values": models.split("|")}
+    terms = {"nodeSelectorTerms": [{"matchExpressions": [wanted]}]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+
+
+def figures(snapshot: Snapshot, result: Result) -> dict[str, object]:
+    """Return what the plan reaches, how far a proof is away, and how long it took."""
+    placing = [s for s in result.plan.certificate.stages if s.name.startswith("place ")]
+    bound = {bind.uid for bind in result.plan.binds}
+    gpus = sum(_gpus(pod.requests.items) for pod in snapshot.pods if pod.uid in bound)
+    total = sum(_gpus(node.allocatable.items) for node in snapshot.nodes)
+    return {
+        "nodes": len(snapshot.nodes),
+        "pods": len(snapshot.pods),
+        "seconds": round(dict(result.seconds)["total"], 3),
+        "placed": sum(stage.value for stage in placing),
+        "bound": sum(stage.bound for stage in placing),
+        "gap": round(max((stage.gap for stage in placing), default=0.0), 6),
+        "verdict": str(result.plan.certificate.verdict),
+        "engine": result.engine,
+        "allocated_gpus": gpus,
+        "total_gpus": total,
+        "note": NOTE,
+    }
+
+
+def _gpus(items: tuple[tuple[str, int], ...]) -> int:
+    return sum(n for name, n in items if units.is_gpu(name))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Plan the openb cluster, or write it as objects.")
+    parser.add_argument("--list", default="default", help="name of the pod list")
+    parser.add_argument("--output", type=Path, help="write the objects to this file")
+    parser.add_argument("--json", action="store_true", help="plan, and print one line of JSON last")
+    parser.add_argument("--time-limit", type=float, default=10.0, help="seconds for the plan")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Write the objects, plan them, or both."""
+    arguments = _arguments()
+    listed = documents(arguments.list)
+    if arguments.output:
+        arguments.output.write_text(json.dumps(listed))
+    if not arguments.json:
+        return
+    print(f"Note: {NOTE}.")
+    snapshot = codec.snapshot_of([listed])
+    policy = Policy(time_limit_s=arguments.time_limit)
+    result = plan(snapshot, policy, clock=time.monotonic)
+    wrong = validate(snapshot, policy, result.plan)
+    print(json.dumps({**figures(snapshot, result), "violations": len(wrong)}))
+
+
+if __name__ == "__main__":
+    main()
