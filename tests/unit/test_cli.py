@@ -1,0 +1,120 @@
+"""`bayplan plan -f`: from files to a plan, and clear words about bad files."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bayplan_extender.cli import main
+
+NODE = """\
+kind: Node
+metadata: {name: n1}
+status:
+  allocatable: {nvidia.com/gpu: 8, cpu: 64, memory: 512Gi, pods: 110}
+"""
+POD = """\
+kind: Pod
+metadata: {name: a, namespace: team}
+spec:
+  schedulerName: bayplan
+  schedulingGates: [{name: bayplan.dev/plan}]
+  containers:
+  - name: c
+    resources: {limits: {nvidia.com/gpu: GPUS}}
+"""
+
+
+def manifests(folder: Path, *, gpus: str = "8") -> str:
+    """Write a node and a pod, and return the folder."""
+    (folder / "nodes.yaml").write_text(NODE)
+    (folder / "pods.yaml").write_text("# pods\n" + POD.replace("GPUS", gpus))
+    return str(folder)
+
+
+def test_a_folder_of_manifests_is_planned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command's whole point, without a cluster."""
+    assert main(["plan", "-f", manifests(tmp_path)]) == 0
+
+    text = capsys.readouterr().out
+    assert "VERDICT" in text
+    assert "Optimal" in text
+    assert "team/a" in text
+
+
+def test_json_output_is_the_plan_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Scripts read the same fields as those of a PackingPlan."""
+    assert main(["plan", "-f", manifests(tmp_path), "-o", "json"]) == 0
+
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["kind"] == "PackingPlan"
+    assert plan["spec"]["counts"] == {"bound": 1, "moved": 0, "evicted": 0, "held": 0}
+
+
+def test_what_cannot_be_placed_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A table of numbers alone would not help anybody."""
+    assert main(["plan", "-f", manifests(tmp_path, gpus="16")]) == 0
+
+    text = capsys.readouterr().out
+    assert "Infeasible" in text
+    assert "needs 16 GPUs on one node; the largest has 8" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        pytest.param("a: [1,\nb", "pods.yaml:2: is not YAML", id="broken YAML"),
+        pytest.param('{"kind":\n "Pod",,}', "pods.yaml:2: is not JSON", id="broken JSON"),
+        pytest.param("", "pods.yaml: is empty", id="empty"),
+        pytest.param("- 1", "kind: should be a Kubernetes kind", id="no object"),
+        pytest.param(
+            POD.replace("GPUS", "many"),
+            "pods.yaml:8: Pod team/a: spec.containers[0].resources.limits.nvidia.com/gpu: 'many'",
+            id="no quantity",
+        ),
+    ],
+)
+def test_a_bad_file_is_named_with_line_and_field(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, complaint: str
+) -> None:
+    """A user would have to search ten thousand lines."""
+    folder = manifests(tmp_path)
+    (tmp_path / "pods.yaml").write_text(text)
+
+    assert main(["plan", "-f", folder]) == 2
+
+    assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["missing.yaml", "binary.json"])
+def test_an_unreadable_file_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """A traceback is no answer to a typing error."""
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
+
+    assert main(["plan", "-f", str(tmp_path / name)]) == 2
+
+    assert name in capsys.readouterr().err
+
+
+def test_no_nodes_no_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Forgetting the nodes would read as "nothing fits"."""
+    (tmp_path / "pods.yaml").write_text(POD.replace("GPUS", "1"))
+
+    assert main(["plan", "-f", str(tmp_path)]) == 2
+
+    assert "no Node in it" in capsys.readouterr().err
+
+
+def test_no_cluster_says_what_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody without a kubeconfig would see a traceback."""
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+
+    assert main(["explain", "pod", "a"]) == 1
+
+    assert "Set KUBECONFIG" in capsys.readouterr().err

@@ -1,0 +1,96 @@
+"""`kubectl bayplan explain pod` answers in sentences."""
+
+from dataclasses import replace
+
+from bayplan.codec import PublishedPlan, StepStatus
+from bayplan.explain import explain
+from bayplan.plan import Bind, Certificate, Hold, Move, Plan, Reason, Rejection, Verdict
+from bayplan.policy import Order
+from bayplan.snapshot import NodeName, Pod
+from tests.builders import pod
+
+N1, N2 = NodeName("n1"), NodeName("n2")
+
+
+def published(
+    *actions: Bind | Move | Hold, message: str = "", phase: str = "Executing"
+) -> PublishedPlan:
+    """Return plan-1 with these actions, whose first step is waiting."""
+    plan = Plan(
+        certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL),
+        binds=tuple(a for a in actions if isinstance(a, Bind)),
+        moves=tuple(a for a in actions if isinstance(a, Move)),
+        holds=tuple(a for a in actions if isinstance(a, Hold)),
+    )
+    step = StepStatus(
+        pod=str(actions[0].pod), type="Bind", state="Waiting", message="waits for room on n1"
+    )
+    return PublishedPlan(
+        name="plan-1", uid="p", sequence=1, plan=plan, phase=phase, message=message, steps=(step,)
+    )
+
+
+def told(subject: Pod, *plans: PublishedPlan, placed_by: str = "") -> str:
+    """Return the whole explanation."""
+    return "\n".join(explain(subject, placed_by=placed_by, plans=plans))
+
+
+def test_a_placed_pod_is_explained_by_its_plan_and_by_who_moved_for_it() -> None:
+    """Why a pod is here has no answer in kubectl today."""
+    guest = pod("chat", gpus=8, priority=1000, on="n1")
+    victim = pod("small", on="n1")
+    move = Move(
+        pod=victim.key, uid=victim.uid, source=N1, target=N2, owner=victim.owner, priority=0
+    )
+    plan = published(Bind(pod=guest.key, uid=guest.uid, node=N1), move, phase="Completed")
+
+    assert told(guest, plan, placed_by="plan-1").splitlines() == [
+        "Pod default/chat (priority 1000)",
+        "Runs on n1.",
+        "plan-1 placed it: verdict Optimal for order PlaceFirst (proved).",
+        "Room was made there: default/small (priority 0) moved to n2.",
+    ]
+
+    replacement = replace(pod("small-2", on="n2"), replaces=victim.uid)
+    text = told(replacement, plan, placed_by="plan-1")
+    assert "It replaces small, which plan-1 moved off n1 for chat." in text
+
+
+def test_a_held_pod_is_told_what_is_short_and_what_would_help() -> None:
+    """Pending without a usable reason is what users of schedulers complain of most."""
+    waiting = pod("chat", gpus=16)
+    why = Rejection(reason=Reason.TOO_SMALL, message="needs 16 GPUs; the largest has 8")
+    hold = Hold(pod=waiting.key, uid=waiting.uid, rejection=why, remedy="ask for less")
+
+    text = told(waiting, published(hold))
+
+    assert "plan-1 holds it (NodeTooSmall): needs 16 GPUs; the largest has 8." in text
+    assert "What would help: ask for less." in text
+
+
+def test_a_pod_with_a_home_is_told_what_it_waits_for() -> None:
+    """The plan's progress would stay unseen."""
+    waiting = pod("chat")
+    plan = published(Bind(pod=waiting.key, uid=waiting.uid, node=N1), message="0 of 1 steps done")
+
+    assert told(waiting, plan).splitlines()[1:] == [
+        "plan-1 gives it n1: waits for room on n1.",
+        "Progress: 0 of 1 steps done.",
+    ]
+
+
+def test_a_pod_that_no_plan_knows_is_told_so() -> None:
+    """Silence would look like a fault."""
+    assert "none has looked at it yet" in told(pod("chat"))
+    assert "No plan placed it" in told(pod("chat", on="n1"))
+    assert "no longer kept" in told(pod("chat", on="n1"), placed_by="plan-0")
+
+
+def test_a_victim_is_told_before_it_goes() -> None:
+    """Its owner would learn of the move only from its end."""
+    victim = pod("small", on="n1")
+    move = Move(
+        pod=victim.key, uid=victim.uid, source=N1, target=N2, owner=victim.owner, priority=0
+    )
+
+    assert "plan-1 asks it to leave" in told(victim, published(move))

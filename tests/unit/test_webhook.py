@@ -1,0 +1,134 @@
+"""The extender protocol, as kube-scheduler speaks it."""
+
+import json
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from bayplan.answers import Reservations
+from bayplan.plan import Bind, Certificate, Plan, Verdict
+from bayplan.policy import Order
+from bayplan.snapshot import NodeName
+from bayplan_extender.view import View
+from bayplan_extender.webhook.app import create_app
+from tests.builders import GPU, node, pod
+
+NODES = ("n1", "n2")
+
+
+@pytest.fixture
+def view() -> View:
+    """Return a view of two nodes and one waiting pod, all listed."""
+    seen = View()
+    seen.cache.replace_nodes([node(name) for name in NODES])
+    seen.cache.set_pod(pod("a"))
+    for kind in seen.missing:
+        seen.done(kind)
+    return seen
+
+
+@pytest.fixture
+def client(view: View) -> TestClient:
+    """Return a client of the webhook; an error in it fails the test."""
+    return TestClient(create_app(view, clock=lambda: 0.0))
+
+
+def arguments(*, gpus: int = 1, names: tuple[str, ...] | None = NODES) -> dict[str, Any]:
+    """Return what kube-scheduler sends, with the keys of Go's structs."""
+    container = {"name": "c", "resources": {"requests": {GPU: str(gpus)}}}
+    metadata = {"name": "a", "namespace": "default", "uid": "uid-a"}
+    spec = {"schedulerName": "bayplan", "containers": [container]}
+    sent = {"metadata": metadata, "spec": spec, "status": {"phase": "Pending"}}
+    return {"Pod": sent, "Nodes": None, "NodeNames": list(names) if names else None}
+
+
+def test_filter_answers_names_with_names(client: TestClient) -> None:
+    """With nodeCacheCapable the scheduler reads NodeNames alone."""
+    reply = client.post("/filter", json=arguments()).json()
+
+    assert reply == {
+        "Nodes": None,
+        "NodeNames": ["n1", "n2"],
+        "FailedNodes": {},
+        "FailedAndUnresolvableNodes": {},
+        "Error": "",
+    }
+
+
+def test_filter_answers_objects_with_objects(client: TestClient) -> None:
+    """Without nodeCacheCapable the scheduler reads Nodes alone, and takes null for no node."""
+    items = [{"metadata": {"name": name}, "spec": {}, "status": {}} for name in NODES]
+    sent = arguments(names=None) | {"Nodes": {"metadata": {}, "items": items}}
+
+    reply = client.post("/filter", json=sent).json()
+
+    assert reply["Nodes"] == {"metadata": {}, "items": items}
+    assert reply["NodeNames"] is None
+
+
+def test_refused_nodes_are_unresolvable_and_say_why(client: TestClient) -> None:
+    """FailedNodes would set off the scheduler's own preemption, and a hot loop."""
+    reply = client.post("/filter", json=arguments(gpus=16)).json()
+
+    assert reply["NodeNames"] == []
+    assert reply["FailedAndUnresolvableNodes"]["n1"] == "needs 16 GPUs; n1 has 8 in all"
+
+
+def test_a_planned_pod_is_assumed_on_the_node_it_was_told(client: TestClient, view: View) -> None:
+    """Until the watch shows the binding its room would look free."""
+    waiting = pod("a")
+    bind = Bind(pod=waiting.key, uid=waiting.uid, node=NodeName("n2"))
+    certificate = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)
+    view.reservations = Reservations(Plan(certificate=certificate, binds=(bind,)))
+
+    reply = client.post("/filter", json=arguments()).json()
+
+    assert reply["NodeNames"] == ["n2"]
+    assert view.cache.assumed_node(waiting.key) == "n2"
+
+
+def test_prioritize_answers_a_bare_list(client: TestClient) -> None:
+    """The scheduler decodes a list of Host and Score, nothing around it."""
+    reply = client.post("/prioritize", json=arguments()).json()
+
+    assert reply == [{"Host": "n1", "Score": 10}, {"Host": "n2", "Score": 10}]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"{",
+        b"[]",
+        b'{"Pod": 3, "NodeNames": []}',
+        b'{"Pod": {}, "NodeNames": null, "Nodes": null}',
+        json.dumps(arguments() | {"NodeNames": [1]}).encode(),
+        json.dumps(arguments() | {"Nodes": {"items": [{"metadata": {}}]}}).encode(),
+    ],
+)
+def test_rubbish_gets_an_error_the_scheduler_understands(client: TestClient, body: bytes) -> None:
+    """Anything but status 200 loses the message."""
+    reply = client.post("/filter", content=body)
+
+    assert reply.status_code == 200
+    assert reply.json()["Error"]
+    assert client.post("/prioritize", content=body).json() == []
+
+
+def test_an_extender_that_has_not_seen_the_cluster_does_not_guess() -> None:
+    """It would refuse every node; an error makes an ignorable extender be skipped."""
+    client = TestClient(create_app(View()))
+
+    assert "has not listed" in client.post("/filter", json=arguments()).json()["Error"]
+    assert client.get("/readyz").status_code == 503
+    assert client.get("/healthz").status_code == 200
+
+
+def test_metrics_count_calls_by_verb(client: TestClient) -> None:
+    """Operators of the extender watch its latency."""
+    client.post("/filter", json=arguments())
+
+    text = client.get("/metrics").text
+    assert 'bayplan_extender_request_duration_seconds_count{verb="filter"} 1.0' in text
