@@ -1,8 +1,10 @@
 """Kubernetes objects are read once, and a bad field is named."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from bayplan.api import names
 from bayplan.codec import (
@@ -273,3 +275,24 @@ def test_a_plan_survives_its_way_through_the_api_server() -> None:
     assert published.plan == plan
     assert (published.name, published.sequence, published.phase) == ("plan-7", 7, "Pending")
     assert manifest["spec"]["display"] == {"gap": "25.00%", "solve": "1.50s"}
+
+
+def test_pods_that_the_operator_would_make_are_planned_at_their_classs_priority() -> None:
+    """`bayplan plan -f new.yaml` would not see what is asked for, or outrank nobody with it."""
+    chat = list(yaml.safe_load_all(Path("docs/examples/chat.yaml").read_text()))
+
+    snapshot = snapshot_of(chat)
+
+    assert [(p.key.name, p.priority, p.waiting) for p in snapshot.pods][:2] == [
+        ("chat-0-decode-0", 1000, True),
+        ("chat-0-decode-1", 1000, True),
+    ]
+    assert len(snapshot.pods) == 6
+
+
+def test_a_priority_class_that_nobody_knows_is_named() -> None:
+    """Counting it as 0 would plan the wrong order without a word."""
+    chat = list(yaml.safe_load_all(Path("docs/examples/chat.yaml").read_text()))
+
+    with pytest.raises(DecodeError, match="PriorityClass 'online' is not among the documents"):
+        snapshot_of(chat[1:])

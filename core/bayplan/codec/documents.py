@@ -1,31 +1,40 @@
 """A heap of Kubernetes objects to one `Snapshot`: what the offline command and benchmarks read.
 
-Takes what `kubectl get nodes,pods,infd -A -o json` prints, or manifests from files. Pods of an
-InferenceDeployment that has none yet are made as the operator would make them.
+Takes what `kubectl get nodes,pods,infd -A -o json` prints, or manifests from files. What the
+API server and the operator would have added is added here: the pods of an InferenceDeployment that
+are not among the documents, and the priority that a pod's PriorityClass gives it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
 
-from bayplan.codec.fields import DecodeError, Raw
+from bayplan.children import manifests
+from bayplan.codec.deployments import deployment_of
+from bayplan.codec.fields import DecodeError, Raw, top
 from bayplan.codec.nodes import node_of
 from bayplan.codec.pods import pod_of
-from bayplan.snapshot import Node, Pod, Snapshot
+from bayplan.snapshot import Snapshot
+
+#: Priorities of the classes that every cluster has.
+_BUILT_IN: Final = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
 
 
 def snapshot_of(documents: Iterable[Raw]) -> Snapshot:
     """Return the snapshot of the nodes and pods among `documents`; other kinds are ignored.
 
     Raises:
-        DecodeError: A node or pod cannot be read, or a document is no Kubernetes object.
+        DecodeError: An object cannot be read, or a document is no Kubernetes object.
     """
-    nodes: list[Node] = []
-    pods: list[Pod] = []
+    by_kind: dict[str, list[Raw]] = {}
     for raw in flat(documents):
-        if raw["kind"] == "Node":
-            nodes.append(node_of(raw))
-        elif raw["kind"] == "Pod" and (pod := pod_of(raw)) is not None:
-            pods.append(pod)
-    return Snapshot.of(nodes, pods)
+        by_kind.setdefault(raw["kind"], []).append(raw)
+    raw_pods = [*by_kind.get("Pod", ()), *_missing_pods(by_kind)]
+    priorities = _priorities(by_kind)
+    pods = (pod_of(_with_priority(raw, priorities)) for raw in raw_pods)
+    return Snapshot.of(
+        (node_of(raw) for raw in by_kind.get("Node", ())),
+        (pod for pod in pods if pod is not None),
+    )
 
 
 def flat(documents: Iterable[Raw]) -> Iterator[Raw]:
@@ -41,3 +50,40 @@ def flat(documents: Iterable[Raw]) -> Iterator[Raw]:
             yield from flat(raw.get("items") or ())
         else:
             yield raw
+
+
+def _missing_pods(by_kind: Mapping[str, list[Raw]]) -> Iterator[dict[str, Any]]:
+    """Return the pods that the operator would still make."""
+    there = {_place(raw) for raw in by_kind.get("Pod", ())}
+    for raw in by_kind.get("InferenceDeployment", ()):
+        made = manifests(deployment_of(raw))
+        yield from (pod for pod in made if _place(pod) not in there)
+
+
+def _place(raw: Raw) -> tuple[str, str]:
+    metadata = top(raw, str(raw["kind"])).get("metadata")
+    return metadata.get("namespace").text("default"), metadata.get("name").text()
+
+
+def _priorities(by_kind: Mapping[str, list[Raw]]) -> dict[str, int]:
+    """Return the priority of each class: from the classes, else from pods that carry both."""
+    seen = dict(_BUILT_IN)
+    for raw in by_kind.get("Pod", ()):
+        spec = top(raw, "Pod").get("spec")
+        name, priority = spec.get("priorityClassName"), spec.get("priority")
+        if name.value is not None and priority.value is not None:
+            seen[name.text()] = priority.integer()
+    for raw in by_kind.get("PriorityClass", ()):
+        root = top(raw, "PriorityClass")
+        seen[root.get("metadata", "name").text()] = root.get("value").integer()
+    return seen
+
+
+def _with_priority(raw: Raw, priorities: Mapping[str, int]) -> Raw:
+    spec = top(raw, "Pod").get("spec")
+    name = spec.get("priorityClassName")
+    if spec.get("priority").value is not None or not name.text(""):
+        return raw
+    if name.text() not in priorities:
+        raise name.error(f"PriorityClass {name.text()!r} is not among the documents: add it")
+    return {**raw, "spec": {**raw["spec"], "priority": priorities[name.text()]}}
