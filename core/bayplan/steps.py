@@ -8,21 +8,36 @@
 `advance` compares a plan with the cluster as it is now and says what to do next and how far each
 action is. It keeps no memory: everything it needs is in the plan and on the pods, so it can be
 asked again after any crash. The operator does the steps and asks again.
+
+Nobody is disturbed in vain: a victim is asked to leave only while every home that the plan
+promises is still there, counting the room that is to come. Once one is not, no further victim
+goes, what has begun is finished, and the plan ends as failed.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
-from bayplan import filters
+from bayplan import filters, units
 from bayplan.plan import Bind, Evict, Move, Plan
 from bayplan.policy import Policy
-from bayplan.snapshot import GangKey, Node, NodeName, Pod, PodKey, Resources, Snapshot
+from bayplan.snapshot import Disruption, GangKey, NodeName, Pod, PodKey, Resources, Snapshot
 
-#: Seconds after a plan's creation in which a moved pod's owner should have made its replacement;
-#: after that the plan ends without it, and a replacement that still comes is planned anew.
-REPLACEMENT_GRACE_S = 30
+#: Seconds without progress in which a moved pod's owner should have made its replacement; after
+#: that the plan ends without it, and a replacement that still comes is planned anew.
+REPLACEMENT_GRACE_S: Final = 30
+
+#: Seconds without progress after which a plan gives up what waits: an eviction that a
+#: PodDisruptionBudget keeps refusing, a pinned pod that the scheduler does not bind.
+STALL_S: Final = 120
+
+#: The same while pods are leaving: serving pods may drain for minutes.
+LEAVING_STALL_S: Final = 900
+
+#: Owners that give a pod made again the name of the one that is gone.
+_SAME_NAME: Final = frozenset({"InferenceDeployment", "StatefulSet"})
 
 
 class State(StrEnum):
@@ -105,87 +120,118 @@ def nodes_of(plan: Plan) -> frozenset[NodeName]:
     )
 
 
-def advance(plan: Plan, snapshot: Snapshot, policy: Policy, *, age_s: float) -> Progress:
+def advance(plan: Plan, snapshot: Snapshot, policy: Policy, *, idle_s: float) -> Progress:
     """Return the next steps of `plan` on the cluster as it is now.
 
-    `snapshot` holds the nodes of `nodes_of(plan)` with every pod on them, and all waiting pods.
-    `age_s` is the plan's age in seconds.
+    `snapshot` holds the nodes of `nodes_of(plan)` with every pod on them, and all pods without a
+    node that are managed. `idle_s` is the time since the state of an action last changed.
     """
-    pass_ = _Pass(plan, snapshot)
+    pass_ = _Pass(plan, snapshot, idle_s)
     # 1. Give homes to the waiting pods and replacements that have one free.
-    homes = [*pass_.binds(), *pass_.replacements(age_s)]
+    homes = [*pass_.binds(), *pass_.replacements()]
     # 2. Make victims go, unless something failed: then nobody else is disturbed for this plan.
-    broken = any(report.state is State.FAILED for report in homes)
-    victims = pass_.victims(policy.max_parallel_moves, stop=broken)
+    victims = pass_.victims(policy.max_parallel_moves, stop=_failed(homes))
     # 3. Say how far it is.
     reports = (*_merged(victims, homes),)
-    phase, message = _phase(reports, pass_.todo)
+    phase, message = _phase(plan, reports, pass_.todo)
     return Progress(phase=phase, message=message, todo=tuple(pass_.todo), reports=reports)
 
 
 class _Pass:
-    """One look at the cluster: rooms shrink as steps are chosen."""
+    """One look at the cluster: rooms shrink as steps are chosen.
 
-    def __init__(self, plan: Plan, snapshot: Snapshot) -> None:
+    Two accounts are kept of each node. `_free` is the room there is now: what is released must
+    fit in it. `_due` adds what leaving pods will give back and subtracts every home that the plan
+    still owes: a home that does not fit in it will never be there.
+    """
+
+    def __init__(self, plan: Plan, snapshot: Snapshot, idle_s: float) -> None:
         self.plan = plan
         self.todo: list[Step] = []
         self._nodes = {node.name: node for node in snapshot.nodes}
         self._pods = {pod.key: pod for pod in snapshot.pods}
         self._free = snapshot.free()
-        self._leaving = self._nodes_with_victims()
+        self._due = dict(self._free)
+        self._leaving = self._count_leaving(snapshot.placed())
+        patience = LEAVING_STALL_S if self._leaving else STALL_S
+        self._stalled = idle_s >= patience
+        self._idle_s = idle_s
 
     def binds(self) -> list[Report]:
         """Return how far each bind is; whole gangs with room for all are put on the list."""
+        groups = [(group, [self._bind_state(b) for b in group]) for group in self._by_gang()]
         reports: list[Report] = []
-        for group in _by_gang(self.plan.binds):
-            states = [self._bind_state(bind) for bind in group]
-            if State.FAILED not in {state for state, _ in states}:
-                states = self._release(group, states)
-            reports += [_report(b, "Bind", *s) for b, s in zip(group, states, strict=True)]
+        for group, states in groups:
+            told = states if _has_failed(states) else self._release(group, states)
+            reports += [_report(b, "Bind", *s) for b, s in zip(group, told, strict=True)]
         return reports
 
-    def replacements(self, age_s: float) -> list[Report]:
+    def replacements(self) -> list[Report]:
         """Return how far each move's replacement is; those with room are put on the list."""
-        waiting = self._waiting_by_owner()
-        reports = []
-        for move in self.plan.moves:
-            state, message = self._replacement_state(move, waiting, age_s)
-            reports.append(_report(move, "Move", state, message))
-        return reports
+        newcomers = self._newcomers_by_owner()
+        taken = {p.replaces: p for p in self._pods.values() if p.replaces and not p.terminating}
+        return [
+            _report(move, "Move", *self._move_state(move, taken.get(move.uid), newcomers))
+            for move in self.plan.moves
+        ]
 
     def victims(self, max_parallel: int, *, stop: bool) -> list[Report]:
         """Return how far each victim is; the next ones to go are put on the list."""
+        found = [(victim, *self._victim_state(victim)) for victim in self._victims()]
+        stop = stop or any(state is State.FAILED for _, state, _ in found)
+        on_their_way = sum(state is State.STARTED for _, state, _ in found)
         reports = []
-        on_their_way = sum(self._victim_state(v) is State.STARTED for v in self._victims())
-        for victim in self._victims():
-            state, message = self._victim_state(victim), "has left its node"
-            if state is State.STARTED:
-                message = f"is leaving {_source(victim)}"
+        for victim, state, message in found:
+            told = message
             if state is State.WAITING and stop:
-                message = "stays: the plan can no longer be completed"
+                told = "stays: the plan can no longer be completed"
             elif state is State.WAITING and on_their_way >= max_parallel:
-                message = f"waits for its turn: {on_their_way} pods are on their way"
+                told = f"waits for its turn: {on_their_way} pods are on their way"
             elif state is State.WAITING:
                 on_their_way += 1
-                message = f"is asked to leave {_source(victim)}"
                 self._ask_to_leave(victim)
-            reports.append(_report(victim, _kind(victim), state, message))
+            reports.append(_report(victim, _kind(victim), state, told))
         return reports
 
-    def _victims(self) -> tuple[Move | Evict, ...]:
-        """Return who must leave, the least harmful first: moves have another home."""
-        return (*self.plan.moves, *self.plan.evictions)
+    def _victims(self) -> Sequence[Move | Evict]:
+        """Return who must leave, the least harmful first.
 
-    def _victim_state(self, victim: Move | Evict) -> State:
+        Moves come before evictions, for they have another home; those whose home is free now
+        before those that would have to wait for it.
+        """
+        moves = sorted(self.plan.moves, key=lambda move: not self._has_free_target(move))
+        return (*moves, *self.plan.evictions)
+
+    def _has_free_target(self, move: Move) -> bool:
+        victim, free = self._pods.get(move.pod), self._free.get(move.target)
+        return victim is not None and free is not None and victim.requests.fits(free)
+
+    def _victim_state(self, victim: Move | Evict) -> tuple[State, str]:
+        pod = self._remaining(victim)
+        if pod is None:
+            return State.DONE, "has left its node"
+        if pod.terminating:
+            return State.STARTED, f"is leaving {_source(victim)}"
+        if pod.disruption is Disruption.FIXED:
+            return State.FAILED, "may not be disturbed any more"
+        if self._stalled:
+            return State.FAILED, f"does not leave {_source(victim)}"
+        return State.WAITING, f"is asked to leave {_source(victim)}"
+
+    def _remaining(self, victim: Move | Evict) -> Pod | None:
+        """Return the victim while it is still where the plan saw it."""
         pod = self._pods.get(victim.pod)
-        if pod is None or pod.uid != victim.uid or pod.node != _source(victim):
-            return State.DONE
-        return State.STARTED if pod.terminating else State.WAITING
+        there = pod is not None and pod.uid == victim.uid and pod.node == _source(victim)
+        return pod if there else None
 
-    def _nodes_with_victims(self) -> frozenset[NodeName]:
-        """Return the nodes on which room is still to come."""
-        staying = [v for v in self._victims() if self._victim_state(v) is not State.DONE]
-        return frozenset(_source(victim) for victim in staying)
+    def _count_leaving(self, placed: Iterable[Pod]) -> bool:
+        """Add to `_due` what pods will give back; return whether any is on its way now."""
+        victims = {victim.uid for victim in self._victims() if self._remaining(victim)}
+        leaving = [pod for pod in placed if pod.terminating or pod.uid in victims]
+        for pod in leaving:
+            if pod.node in self._due:
+                self._due[pod.node] = self._due[pod.node] + pod.requests
+        return any(pod.terminating for pod in leaving)
 
     def _ask_to_leave(self, victim: Move | Evict) -> None:
         because = "it makes room for pods of higher priority and has no other home for now"
@@ -200,62 +246,94 @@ class _Pass:
         if pod is None or pod.uid != bind.uid or pod.terminating:
             return State.FAILED, "is gone"
         if pod.node == bind.node:
-            return _arrived(pod)
+            return self._arrival_state(pod, bind.node)
         if pod.node is not None:
             return State.FAILED, f"is on {pod.node} instead of {bind.node}"
         if not pod.waiting:
             return State.FAILED, f"no longer waits for {bind.node}: its gate was lifted"
         return self._home_state(pod, bind.node)
 
+    def _arrival_state(self, pod: Pod, name: NodeName) -> tuple[State, str]:
+        """Return how far a pod is that is bound, or pinned and will be."""
+        if pod.bound:
+            return State.DONE, f"runs on {name}"
+        node = self._nodes.get(name)
+        if node is None:
+            return State.FAILED, f"is pinned to {name}: the node is gone"
+        if refusal := filters.static_rejection(pod, node):
+            return State.FAILED, f"is pinned to {name}: {refusal.message}"
+        short = pod.requests.shortfall(self._due[name] + pod.requests)
+        if short.items:
+            return State.FAILED, f"is pinned to {name}: others took its room ({_words(short)})"
+        if self._stalled:
+            return State.FAILED, f"is pinned to {name}, but the scheduler does not bind it"
+        return State.STARTED, f"is pinned to {name}; the scheduler binds it next"
+
     def _home_state(self, pod: Pod, name: NodeName) -> tuple[State, str]:
-        """Return whether `name` can still be the pod's home; whether it is free comes later."""
-        node: Node | None = self._nodes.get(name)
+        """Return whether `name` can still become the pod's home, and take it off what is due."""
+        node = self._nodes.get(name)
         if node is None:
             return State.FAILED, f"cannot go to {name}: the node is gone"
-        refusal = filters.static_rejection(pod, node)
-        if refusal is not None:
+        if refusal := filters.static_rejection(pod, node):
             return State.FAILED, f"cannot go to {name}: {refusal.message}"
-        if pod.requests.fits(self._free[name]) or name in self._leaving:
-            return State.WAITING, f"waits for room on {name}"
-        short = pod.requests.shortfall(self._free[name])
-        return State.FAILED, f"cannot go to {name}: others took its room ({_words(short)} short)"
+        short = pod.requests.shortfall(self._due[name])
+        if short.items:
+            return State.FAILED, f"cannot go to {name}: others took its room ({_words(short)})"
+        self._due[name] = self._due[name] - pod.requests
+        if self._stalled and not pod.requests.fits(self._free[name]):
+            return State.FAILED, f"did not get its room on {name} in time"
+        return State.WAITING, f"waits for room on {name}"
 
     def _release(
         self, group: Sequence[Bind], states: Sequence[tuple[State, str]]
-    ) -> list[tuple[State, str]]:
+    ) -> Sequence[tuple[State, str]]:
         """Return the states after releasing the group's waiting pods, if all have room now."""
         waiting = [b for b, (s, _) in zip(group, states, strict=True) if s is State.WAITING]
         room = dict(self._free)
         for bind in waiting:
             asks = self._pods[bind.pod].requests
             if not asks.fits(room[bind.node]):
-                return list(states)
+                return states
             room[bind.node] = room[bind.node] - asks
         self._free = room
         self.todo += [ReleasePod(pod=b.pod, uid=b.uid, node=b.node) for b in waiting]
         freed = (State.STARTED, "is released to its node")
         return [freed if s[0] is State.WAITING else s for s in states]
 
-    def _waiting_by_owner(self) -> dict[str, list[Pod]]:
-        """Return pods that may take a moved pod's place, by their owner's uid, oldest first."""
-        planned = {bind.uid for bind in self.plan.binds}
-        pods = [p for p in self._pods.values() if p.waiting and p.uid not in planned]
+    def _newcomers_by_owner(self) -> Mapping[str, list[Pod]]:
+        """Return pods that may take a moved pod's place, by their owner's uid, oldest first.
+
+        A pod that the plan has decided on waited already when it was made, so it is none.
+        """
+        decided = {b.uid for b in self.plan.binds} | {h.uid for h in self.plan.holds}
+        pods = [p for p in self._pods.values() if p.waiting and p.uid not in decided]
         by_owner: dict[str, list[Pod]] = defaultdict(list)
         for pod in sorted(pods, key=lambda p: (p.created_at, p.key)):
             if pod.owner and not pod.terminating:
                 by_owner[pod.owner.uid].append(pod)
         return by_owner
 
-    def _replacement_state(
-        self, move: Move, waiting: dict[str, list[Pod]], age_s: float
+    def _move_state(
+        self, move: Move, taken: Pod | None, newcomers: Mapping[str, list[Pod]]
     ) -> tuple[State, str]:
-        taken = next((p for p in self._pods.values() if p.replaces == move.uid), None)
+        """Return how far a move is, seen from its target."""
         if taken is not None:
-            return _arrived(taken)
-        candidates = waiting.get(move.owner.uid, []) if move.owner else []
-        if not candidates:
-            return self._without_replacement(move, age_s)
-        pod = candidates.pop(0)
+            return self._arrival_state(taken, taken.node or move.target)
+        victim = self._remaining(move)
+        if victim is not None and not victim.terminating:
+            # The replacement will ask for what the victim asks for: is its home still there?
+            state, message = self._home_state(victim, move.target)
+            return state, message if state is State.FAILED else f"will move to {move.target}"
+        pod = _pop_replacement(move, newcomers)
+        if pod is not None:
+            return self._replacement_state(move, pod)
+        if victim is not None:
+            return State.WAITING, f"is leaving {move.source} for {move.target}"
+        if self._idle_s >= REPLACEMENT_GRACE_S:
+            return State.DONE, "left, and nothing was made in its place"
+        return State.WAITING, f"waits for {move.owner or 'its owner'} to make a pod in its place"
+
+    def _replacement_state(self, move: Move, pod: Pod) -> tuple[State, str]:
         state, message = self._home_state(pod, move.target)
         if state is State.WAITING and pod.requests.fits(self._free[move.target]):
             self._free[move.target] = self._free[move.target] - pod.requests
@@ -265,26 +343,30 @@ class _Pass:
             return State.STARTED, f"{pod.key.name} is released to {move.target} in its place"
         return state, f"{pod.key.name} {message} in its place"
 
-    def _without_replacement(self, move: Move, age_s: float) -> tuple[State, str]:
-        if self._victim_state(move) is not State.DONE:
-            return State.WAITING, f"will move to {move.target}"
-        if age_s > REPLACEMENT_GRACE_S:
-            return State.DONE, "left, and nothing was made in its place"
-        return State.WAITING, f"waits for {move.owner or 'its owner'} to make a pod in its place"
+    def _by_gang(self) -> Iterable[Sequence[Bind]]:
+        """Return the binds in groups that start together: a gang, or one pod alone."""
+        groups: dict[GangKey | PodKey, list[Bind]] = defaultdict(list)
+        for bind in self.plan.binds:
+            groups[bind.gang or bind.pod].append(bind)
+        return groups.values()
 
 
-def _by_gang(binds: Iterable[Bind]) -> list[list[Bind]]:
-    """Return the binds in groups that start together: a gang, or one pod alone."""
-    groups: dict[GangKey | PodKey, list[Bind]] = defaultdict(list)
-    for bind in binds:
-        groups[bind.gang or bind.pod].append(bind)
-    return list(groups.values())
+def _pop_replacement(move: Move, newcomers: Mapping[str, list[Pod]]) -> Pod | None:
+    """Take the pod that its owner made in the place of a moved one off the list."""
+    candidates = newcomers.get(move.owner.uid, []) if move.owner else []
+    named = move.owner is not None and move.owner.kind in _SAME_NAME
+    found = next((pod for pod in candidates if not named or pod.key == move.pod), None)
+    if found is not None:
+        candidates.remove(found)
+    return found
 
 
-def _arrived(pod: Pod) -> tuple[State, str]:
-    if pod.bound:
-        return State.DONE, f"runs on {pod.node}"
-    return State.STARTED, f"is pinned to {pod.node}; the scheduler binds it next"
+def _failed(reports: Iterable[Report]) -> bool:
+    return any(report.state is State.FAILED for report in reports)
+
+
+def _has_failed(states: Iterable[tuple[State, str]]) -> bool:
+    return any(state is State.FAILED for state, _ in states)
 
 
 def _source(victim: Move | Evict) -> NodeName:
@@ -300,25 +382,36 @@ def _report(action: Bind | Move | Evict, kind: str, state: State, message: str) 
 
 
 def _merged(victims: Sequence[Report], homes: Sequence[Report]) -> Iterable[Report]:
-    """Return one report per action: a move's is its victim's until that has left."""
+    """Return one report per action: a move's is its victim's until that has left.
+
+    A home that failed is told at once, or nobody would learn why the victims stay.
+    """
     leaving = {r.pod: r for r in victims if r.type == "Move" and r.state is not State.DONE}
     yield from (report for report in victims if report.type == "Evict")
-    yield from (leaving.get(r.pod, r) if r.type == "Move" else r for r in homes)
+    for report in homes:
+        failed = report.state is State.FAILED or report.type == "Bind"
+        yield report if failed else leaving.get(report.pod, report)
 
 
-def _phase(reports: Sequence[Report], todo: Sequence[Step]) -> tuple[Phase, str]:
+def _phase(plan: Plan, reports: Sequence[Report], todo: Sequence[Step]) -> tuple[Phase, str]:
     failed = [r for r in reports if r.state is State.FAILED]
     started = [r for r in reports if r.state is State.STARTED]
     done = sum(r.state is State.DONE for r in reports)
     if failed and not todo and not started:
         first = failed[0]
         return Phase.FAILED, f"stopped: {first.pod} {first.message}; a new plan follows"
+    if not reports:
+        return Phase.COMPLETED, f"nothing to do; {_held(len(plan.holds))}"
     if done == len(reports):
         return Phase.COMPLETED, "every step is done"
-    waiting = next((r for r in reports if r.state is not State.DONE), None)
-    tail = f": {waiting.pod} {waiting.message}" if waiting else ""
-    return Phase.EXECUTING, f"{done} of {len(reports)} steps done{tail}"
+    waiting = next(r for r in reports if r.state is not State.DONE)
+    told = f"{done} of {len(reports)} steps done: {waiting.pod} {waiting.message}"
+    return Phase.EXECUTING, told
 
 
-def _words(amounts: Resources) -> str:
-    return ", ".join(f"{n} {name}" for name, n in amounts.items)
+def _held(n: int) -> str:
+    return "1 pod is held" if n == 1 else f"{n} pods are held"
+
+
+def _words(short: Resources) -> str:
+    return ", ".join(f"{units.words(name, n)} short" for name, n in short.items)

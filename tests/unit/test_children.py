@@ -596,8 +596,8 @@ FITS_NOT = hold(
                 "False",
                 "NodeTooSmall",
                 (
-                    "chat-0-prefill-0: needs 8 GPUs on one node; the largest has 4; add a node with 8"
-                    " GPUs"
+                    "chat-0-prefill-0: needs 8 GPUs on one node; the largest has 4; add a node with"
+                    " 8 GPUs"
                 ),
             ),
             id="a hold says shortfall and remedy",
@@ -635,8 +635,8 @@ FITS_NOT = hold(
                 "False",
                 "PlannerAway",
                 (
-                    "no planner has led for 60 s: gates were lifted and the default algorithm places"
-                    " the pods"
+                    "no planner has led for 60 s: gates were lifted and the default algorithm"
+                    " places the pods"
                 ),
             ),
             id="without a planner gates were lifted",
