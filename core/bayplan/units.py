@@ -35,6 +35,9 @@ _MIB: Final = Decimal(2**20)
 #: One gibibyte in mebibytes.
 _GIB_MIB: Final = 1024
 
+#: Numbers from here on are told without decimals.
+_ROUND_FROM: Final = 100
+
 #: Largest amount that is believed (2^53): beyond it a manifest is wrong and solvers lose exactness.
 MAX_AMOUNT: Final = 2**53
 
@@ -96,7 +99,7 @@ def text(resource: str, value: int) -> str:
     if resource == "cpu":
         return f"{value / 1000:.10g} CPU"
     if _is_bytes(resource):
-        return f"{value / _GIB_MIB:.4g} GiB" if value >= _GIB_MIB else f"{value} MiB"
+        return f"{_short(value / _GIB_MIB)} GiB" if value >= _GIB_MIB else f"{value} MiB"
     return str(value)
 
 
@@ -114,6 +117,11 @@ def words(resource: str, value: int) -> str:
     if resource == "pods":
         return f"{value} pod" if value == 1 else f"{value} pods"
     return f"{text(resource, value)} {resource}"
+
+
+def _short(number: float) -> str:
+    """Return a number as a person reads it: 0.25, 1.5, 262,471."""
+    return f"{number:,.3f}".rstrip("0").rstrip(".") if number < _ROUND_FROM else f"{number:,.0f}"
 
 
 def _scaled(resource: str, value: Decimal) -> Decimal:

@@ -8,7 +8,6 @@ import argparse
 import json
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -127,13 +126,22 @@ def _stages(plan: Plan) -> str:
 
 
 def _holds(holds: Iterable[Hold]) -> str:
-    groups = Counter((h.rejection.reason.value, h.rejection.message, h.remedy) for h in holds)
-    example = {(h.rejection.reason.value, h.rejection.message, h.remedy): h.pod for h in holds}
-    rows = [
-        (count, reason, message, remedy, example[reason, message, remedy])
-        for (reason, message, remedy), count in groups.most_common()
+    """Return why pods wait: one block for each reason, the most frequent first."""
+    groups: dict[tuple[str, str, str], list[Hold]] = {}
+    for hold in holds:
+        why = (hold.rejection.reason.value, hold.rejection.message, hold.remedy)
+        groups.setdefault(why, []).append(hold)
+    blocks = [
+        _hold_block(held, reason, message, remedy)
+        for (reason, message, remedy), held in sorted(groups.items(), key=lambda g: -len(g[1]))
     ]
-    return _section("HELD", ("PODS", "REASON", "MESSAGE", "WHAT WOULD HELP", "ONE OF THEM"), rows)
+    return "\n".join(["HELD", *blocks]) if blocks else ""
+
+
+def _hold_block(held: list[Hold], reason: str, message: str, remedy: str) -> str:
+    count = "1 pod" if len(held) == 1 else f"{len(held):,} pods, one of them"
+    lines = [f"{count} {held[0].pod} ({reason})", f"    {message}"]
+    return "\n".join([*lines, f"    would help: {remedy}"] if remedy else lines)
 
 
 def _binds(plan: Plan, every: bool) -> str:  # noqa: FBT001 - private, one caller
