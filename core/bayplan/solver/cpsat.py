@@ -63,24 +63,32 @@ class Model:
         self.model.add(term >= value if goal.maximise else term <= value)
 
     def improve(
-        self, goal: Goal, incumbent: Assignment, *, seconds: float, effort: float
+        self, goal: Goal, incumbent: Assignment, *, seconds: float, effort: float, spare: bool
     ) -> Outcome:
-        """Look for a better assignment within wall-clock `seconds` and deterministic `effort`."""
+        """Look for a better assignment within wall-clock `seconds` and deterministic `effort`.
+
+        With `spare`, only among those that evict no more pods than the incumbent does; then the
+        outcome has no bound.
+        """
         term = self._term(goal)
         self.require(goal, goal.value(self.instance, incumbent))
         self._hint(incumbent)
+        model = self.model.clone() if spare else self.model
+        if spare:
+            model.add(self.v.surviving_in_all() >= int(incumbent.survivors.sum()))
         if goal.maximise:
-            self.model.maximize(term)
+            model.maximize(term)
         else:
-            self.model.minimize(term)
+            model.minimize(term)
         solver = self._solver(seconds, effort)
-        status = solver.solve(self.model)
+        status = solver.solve(model)
         used = solver.response_proto.deterministic_time
         if status not in _SOLVED:
             return Outcome(assignment=None, bound=None, effort=used)
+        bound = _whole(solver.best_objective_bound, up=not goal.maximise)
         return Outcome(
             assignment=variables.read(solver, self.v),
-            bound=_whole(solver.best_objective_bound, up=not goal.maximise),
+            bound=None if spare else bound,
             effort=used,
         )
 

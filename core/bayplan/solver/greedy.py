@@ -1,5 +1,7 @@
 """The placement that is always there: best fit, tier by tier, nobody moved or evicted.
 
+`refill` puts room to use that an exact stage left empty, because no stage so far asked for it.
+
 Each class is placed with whole-column arithmetic, so 8,000 pods on 1,200 nodes take a fraction of
 a second. Two orders are tried (large pods first packs better, small pods first places more) and
 the better one by the goals is returned.
@@ -11,8 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from bayplan.policy import Policy
+from bayplan.snapshot import GangKey
 from bayplan.solver import goals
-from bayplan.solver.assignment import Assignment, present
+from bayplan.solver.assignment import Assignment, moves, present
 from bayplan.solver.instance import Counts, Instance
 
 
@@ -45,6 +49,9 @@ def _small_first(unit: _Unit) -> tuple[float, ...]:
     return (-unit.tier, unit.weight)
 
 
+_Order = Callable[[_Unit], tuple[float, ...]]
+
+
 @dataclass(slots=True)
 class _Fill:
     """Room and placement while they are being filled."""
@@ -72,6 +79,18 @@ class _Fill:
             left -= copies
         return count - left
 
+    def put_back(self, index: int, missing: int) -> int:
+        """Let up to `missing` evicted pods of a class stay where they run; return how many."""
+        asks, left = self.instance.requests[index], missing
+        uses = asks > 0
+        for n in np.flatnonzero(self.instance.running[index] > self.final[index]):
+            fit = int((self.free[n, uses] // asks[uses]).min(initial=left))
+            gone = int(self.instance.running[index, n] - self.final[index, n])
+            copies = min(left, fit, gone)
+            self._put(index, int(n), copies)
+            left -= copies
+        return missing - left
+
     def undo(self, length: int) -> None:
         """Take back everything after the first `length` steps."""
         while len(self.done) > length:
@@ -83,17 +102,51 @@ class _Fill:
         self.final[index, n] += copies
 
 
-def _fill(instance: Instance, key: Callable[[_Unit], tuple[float, ...]]) -> Assignment:
+def refill(instance: Instance, policy: Policy, start: Assignment) -> Assignment:
+    """Return `start` with evicted pods back and waiting pods placed where there is room for them.
+
+    Evicted pods come first, whatever their tier: nobody new takes room that would spare one.
+    """
+    state = _state(instance, start.final)
+    survivors, moves_left = start.survivors.copy(), policy.max_moves - moves(instance, start)
+    alone = [i for i, each in enumerate(instance.classes) if each.running and not each.gang]
+    for i in alone:
+        survivors[i] += state.put_back(i, len(instance.classes[i].running) - int(survivors[i]))
+    for i in alone:
+        missing = len(instance.classes[i].running) - int(survivors[i])
+        back = state.place(i, min(missing, moves_left))
+        survivors[i] += back
+        moves_left -= back
+    dead = {g.key for g in instance.gangs if not survivors[g.classes[0]]}
+    before = Assignment(final=state.final.copy(), survivors=survivors, units=start.units)
+    units = _place_units(state, before, dead, _large_first)
+    return Assignment(final=state.final, survivors=survivors, units=units)
+
+
+def _fill(instance: Instance, key: _Order) -> Assignment:
     start = present(instance)
-    free = np.maximum(instance.capacity - instance.running.T @ instance.requests, 0)
-    state = _Fill(instance=instance, free=free, final=start.final, scale=_scale(instance))
-    placed = start.units
-    for unit in sorted(_units(instance), key=key):
+    state = _state(instance, start.final)
+    units = _place_units(state, start, set(), key)
+    return Assignment(final=state.final, survivors=start.survivors, units=units)
+
+
+def _state(instance: Instance, final: Counts) -> _Fill:
+    free = np.maximum(instance.capacity - final.T @ instance.requests, 0)
+    return _Fill(instance=instance, free=free, final=final.copy(), scale=_scale(instance))
+
+
+def _place_units(state: _Fill, start: Assignment, dead: set[GangKey], key: _Order) -> Counts:
+    """Place what waits, in the order of `key`; return the gangs placed by kind.
+
+    Nobody joins a `dead` gang: one whose running pods are evicted.
+    """
+    placed = start.units.copy()
+    for unit in sorted(_units(state.instance, start, dead), key=key):
         if unit.kind is None:
             state.place(unit.need[0][0], unit.count)
         else:
-            placed[unit.kind] = _place_gangs(state, unit)
-    return Assignment(final=state.final, survivors=start.survivors, units=placed)
+            placed[unit.kind] += _place_gangs(state, unit)
+    return placed
 
 
 def _place_gangs(state: _Fill, unit: _Unit) -> int:
@@ -114,27 +167,30 @@ def _scale(instance: Instance) -> NDArray[np.float64]:
     return np.asarray(scale, dtype=np.float64)
 
 
-def _units(instance: Instance) -> list[_Unit]:
+def _units(instance: Instance, start: Assignment, dead: set[GangKey]) -> list[_Unit]:
+    """Return what still waits in `start`, except for what belongs to a dead gang."""
     total = np.maximum(instance.capacity.sum(axis=0, initial=0), 1)
     weights = (instance.requests / total).max(axis=1, initial=0.0)
     singles = [
         _Unit(
             need=((i, 1),),
-            count=len(each.waiting),
+            count=len(each.waiting) - int(start.placed[i]),
             kind=None,
             tier=each.place.tier,
             weight=float(weights[i]),
         )
         for i, each in enumerate(instance.classes)
-        if each.place is not None and each.kind is None
+        if each.place is not None and each.kind is None and each.gang not in dead
     ]
-    return singles + [
+    gangs = [
         _Unit(
             need=tuple(sorted(kind.need, key=lambda item: (-weights[item[0]], item[0]))),
-            count=len(kind.gangs),
+            count=len(kind.gangs) - int(start.units[k]),
             kind=k,
             tier=kind.place.tier,
             weight=float(sum(weights[i] * n for i, n in kind.need) / sum(n for _, n in kind.need)),
         )
         for k, kind in enumerate(instance.kinds)
+        if kind.running not in dead
     ]
+    return singles + gangs
