@@ -1,0 +1,232 @@
+"""The exact model rule by rule, the relaxation, and the greedy placement."""
+
+import numpy as np
+import pytest
+from ortools.sat.python import cp_model
+
+from bayplan.policy import Policy
+from bayplan.snapshot import Disruption, Node, Pod
+from bayplan.solver import constraints, goals, greedy, variables
+from bayplan.solver.assignment import Assignment, present
+from bayplan.solver.bound import Relaxation
+from bayplan.solver.constraints import Rule
+from bayplan.solver.goals import Keep, Place
+from bayplan.solver.instance import Instance, PlaceGroup, build
+from tests.builders import node, pod, snapshot
+
+Things = tuple[Node | Pod, ...]
+
+TEAM = tuple(pod(f"t{i}", gpus=4, on=f"n{i}", gang="t", min_count=2) for i in range(2))
+UNIT = tuple(pod(f"u{i}", gpus=4, gang="u", min_count=2) for i in range(2))
+
+
+def instance_of(*things: Node | Pod) -> Instance:
+    """Return the things as the engines see them, on two nodes unless they bring their own."""
+    nodes = [thing for thing in things if isinstance(thing, Node)]
+    return build(snapshot(*things, *([] if nodes else [node("n0"), node("n1")])))
+
+
+def allows(rule: Rule, instance: Instance, policy: Policy, **fixed: int) -> bool:
+    """Return whether the rule alone allows these values of variables, given by name."""
+    model = cp_model.CpModel()
+    v = variables.declare(model, instance)
+    rule.add(model, v, policy)
+    named = {
+        **{f"final_{i}_{n}": var for (i, n), var in v.final.items()},
+        **{f"kept_{i}_{n}": var for (i, n), var in v.kept.items()},
+        **{f"survivors_{i}": var for i, var in v.survivors.items()},
+        **{f"units_{k}": var for k, var in enumerate(v.units)},
+        **{f"alive_{key.name}": var for key, var in v.alive.items()},
+    }
+    for name, value in fixed.items():
+        model.add(named[name] == value)
+    return cp_model.CpSolver().solve(model) in {cp_model.OPTIMAL, cp_model.FEASIBLE}
+
+
+@pytest.mark.parametrize(
+    ("rule", "things", "good", "bad"),
+    [
+        pytest.param(
+            constraints.NodeCapacity(),
+            (pod("a", gpus=5), pod("b", gpus=4)),
+            {"final_0_0": 1, "final_1_0": 0},
+            {"final_0_0": 1, "final_1_0": 1},
+            id="a node holds what fits",
+        ),
+        pytest.param(
+            constraints.Headcount(),
+            (pod("a", gpus=2, on="n0"), pod("b", gpus=2)),
+            {"survivors_0": 1, "final_0_0": 1, "final_0_1": 1},
+            {"survivors_0": 0, "final_0_0": 1, "final_0_1": 1},
+            id="no more are placed than wait",
+        ),
+        pytest.param(
+            constraints.Headcount(),
+            (pod("a", gpus=2, on="n0"),),
+            {"survivors_0": 1, "final_0_0": 0, "final_0_1": 1},
+            {"survivors_0": 1, "final_0_0": 0, "final_0_1": 0},
+            id="a survivor is somewhere",
+        ),
+        pytest.param(
+            constraints.Staying(),
+            (pod("a", gpus=2, on="n0"), pod("b", gpus=2)),
+            {"kept_0_0": 1, "final_0_0": 1, "survivors_0": 1},
+            {"kept_0_0": 1, "final_0_0": 1, "survivors_0": 0},
+            id="what stays survives",
+        ),
+        pytest.param(
+            constraints.Staying(),
+            (pod("a", gpus=2, on="n0"), pod("b", gpus=2)),
+            {"kept_0_0": 0, "final_0_0": 0},
+            {"kept_0_0": 1, "final_0_0": 0},
+            id="what stays is still there",
+        ),
+        pytest.param(
+            constraints.WholeGangs(),
+            UNIT,
+            {"units_0": 1, "final_0_0": 1, "final_0_1": 1},
+            {"units_0": 1, "final_0_0": 1, "final_0_1": 0},
+            id="a gang comes whole",
+        ),
+        pytest.param(
+            constraints.WholeGangs(),
+            UNIT,
+            {"units_0": 0, "final_0_0": 0, "final_0_1": 0},
+            {"units_0": 0, "final_0_0": 1},
+            id="or not at all",
+        ),
+        pytest.param(
+            constraints.RunningGangs(),
+            TEAM,
+            {"alive_t": 0, "survivors_0": 0},
+            {"alive_t": 0, "survivors_0": 1},
+            id="a running gang goes whole",
+        ),
+        pytest.param(
+            constraints.Budgets(),
+            (pod("a", on="n0"), pod("b", on="n0"), pod("c")),
+            {"survivors_0": 1, "kept_0_0": 1},
+            {"survivors_0": 0, "kept_0_0": 0},
+            id="no more evictions than allowed",
+        ),
+        pytest.param(
+            constraints.Budgets(),
+            (pod("a", on="n0"), pod("b", on="n0"), pod("c")),
+            {"survivors_0": 2, "kept_0_0": 1},
+            {"survivors_0": 2, "kept_0_0": 0},
+            id="no more moves than allowed",
+        ),
+    ],
+)
+def test_each_rule_allows_and_forbids(
+    rule: Rule, things: Things, good: dict[str, int], bad: dict[str, int]
+) -> None:
+    """A rule could forbid what is right, or allow what is wrong."""
+    policy = Policy(max_moves=1, max_evictions=1)
+    instance = instance_of(*things)
+
+    assert allows(rule, instance, policy, **good)
+    assert not allows(rule, instance, policy, **bad)
+
+
+def test_pods_that_are_alike_are_one_class() -> None:
+    """The model would grow with the pods instead of with their kinds."""
+    instance = instance_of(*(pod(f"p{i}") for i in range(9)), pod("r", on="n0"))
+
+    assert len(instance.classes) == 1
+    assert len(instance.classes[0].waiting) == 9
+    assert len(instance.classes[0].running) == 1
+
+
+def test_gangs_that_are_alike_are_one_kind() -> None:
+    """A hundred equal units would be a hundred variables."""
+    gangs = [
+        pod(f"{name}{i}", gpus=gpus, gang=name, min_count=2)
+        for name in ("a", "b", "c")
+        for i, gpus in enumerate((8, 4))
+    ]
+    instance = instance_of(*gangs)
+
+    assert [len(kind.gangs) for kind in instance.kinds] == [3]
+    assert len(instance.classes) == 2
+
+
+def test_what_may_not_be_touched_is_taken_from_the_room() -> None:
+    """The model could place pods where a fixed one is."""
+    instance = instance_of(
+        pod("f", gpus=3, on="n0", disruption=Disruption.FIXED),
+        pod("t", gpus=2, on="n0", terminating=True),
+        pod("w"),
+    )
+    column = instance.resources.index("nvidia.com/gpu")
+
+    assert list(instance.room[:, column]) == [3, 8]
+
+
+def test_the_relaxation_bounds_a_tier_given_the_one_above() -> None:
+    """A tier would be measured against room that it can never have."""
+    instance = instance_of(
+        node("n0"),
+        *(pod(f"h{i}", gpus=4, priority=10) for i in range(1)),
+        *(pod(f"l{i}", gpus=4) for i in range(3)),
+    )
+    relaxation = Relaxation(instance, Policy())
+    low = Place(PlaceGroup(0, preempts=True))
+
+    assert relaxation.bound(low, seconds=5) == 2
+    relaxation.require(Place(PlaceGroup(10, preempts=True)), 1)
+    assert relaxation.bound(low, seconds=5) == 1
+
+
+def test_the_relaxation_knows_running_gangs() -> None:
+    """Half a gang would be counted as kept."""
+    instance = instance_of(*TEAM, pod("h", gpus=8, priority=10))
+    relaxation = Relaxation(instance, Policy())
+    relaxation.require(Place(PlaceGroup(10, preempts=True)), 1)
+
+    assert relaxation.bound(Keep(0), seconds=5) == 2
+
+
+def test_greedy_fills_the_tightest_node() -> None:
+    """Whole free nodes would be broken for small pods."""
+    instance = instance_of(pod("r", gpus=6, on="n1"), pod("w", gpus=2))
+
+    assert greedy.fill(instance).final[:, 1].sum() == 2
+
+
+def test_greedy_takes_the_order_that_places_more() -> None:
+    """One large pod would keep out many small ones of its tier."""
+    instance = instance_of(node("n0"), pod("large", gpus=8), *(pod(f"s{i}") for i in range(8)))
+
+    assert int(greedy.fill(instance).placed.sum()) == 8
+
+
+def test_refill_spares_a_victim_before_it_places_anyone() -> None:
+    """A newcomer would take the room in which an evicted pod could have stayed."""
+    instance = instance_of(
+        node("n0", gpus=4), pod("r", gpus=4, on="n0"), pod("w", gpus=4, priority=5)
+    )
+    empty = Assignment(
+        final=np.zeros_like(instance.running),
+        survivors=np.zeros_like(instance.run_totals),
+        units=np.zeros(0, dtype=np.int64),
+    )
+
+    full = greedy.refill(instance, Policy(), empty)
+
+    still = present(instance)
+    order = goals.in_order(instance)
+    assert goals.values(instance, order, full) == goals.values(instance, order, still)
+
+
+def test_pods_that_preempt_nobody_come_after_every_keeping_stage() -> None:
+    """They would cost a running pod its place."""
+    instance = instance_of(
+        pod("r", on="n0"), pod("n", priority=20, preempts=False), pod("p", priority=10)
+    )
+
+    assert [goal.name for goal in goals.in_order(instance)][:3] == [
+        "place 10",
+        "keep 0",
+        "place 20 without preemption",
+    ]
