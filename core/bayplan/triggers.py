@@ -37,7 +37,7 @@ def uncovered(snapshot: Snapshot, plan: Plan) -> tuple[str, ...]:
 
     A waiting pod of a moved pod's owner is covered, one for each move.
     """
-    decided = {action.uid for action in (*plan.binds, *plan.holds)}
+    decided = {bind.uid for bind in plan.binds} | {hold.uid for hold in plan.holds}
     moves = Counter(move.owner.uid for move in plan.moves if move.owner)
     left = []
     for pod in snapshot.waiting():

@@ -14,9 +14,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from bayplan import planner
 from bayplan.codec import DecodeError, plan_manifest, policy_of, snapshot_of
 from bayplan.plan import Hold, Plan, Result
+from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
 from bayplan_extender.cli.files import FileError, located, read
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     if not snapshot.nodes:
         raise FileError(f"{', '.join(options.file)}: no Node in it; nothing can be planned")
     _announce(snapshot, policy)
-    result = planner.plan(snapshot, policy, clock=time.monotonic)
+    result = plan(snapshot, policy, clock=time.monotonic)
     print(_json(result) if options.output == "json" else _table(result, options.output == "wide"))
     return 0
 

@@ -12,9 +12,9 @@ import structlog
 from kubernetes.client.exceptions import ApiException
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from bayplan import planner
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Result
+from bayplan.planner import plan, snapshot_digest
 from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
 from bayplan.triggers import is_due, same_decision
@@ -94,11 +94,11 @@ class Loop:
         snapshot, newest, policy = self._read()
         self._metrics.waiting.set(len(snapshot.waiting()))
         # 2. Ask whether a plan is due.
-        digest = planner.snapshot_digest(snapshot)
+        digest = snapshot_digest(snapshot)
         if not is_due(snapshot, newest, digest=digest, last_digest=self._last_digest):
             return
         # 3. Plan.
-        result = planner.plan(snapshot, policy, clock=time.monotonic)
+        result = plan(snapshot, policy, clock=time.monotonic)
         self._last_digest = digest
         # 4. Publish, unless it only says again what already stands there.
         repeats = newest is not None and same_decision(newest.plan, result.plan)
