@@ -179,7 +179,6 @@ class InferenceDeploymentSpec(BaseModel):
                 "self.pools.all(p, self.pools.exists_one(q, q.role == p.role))",
                 message="spec.pools must not name a role twice: merge the pools of one role",
                 field=".pools",
-                reason="FieldValueDuplicate",
             ),
             rule(
                 "self.pools.all(p, self.pools.exists_one(q,"
@@ -188,7 +187,6 @@ class InferenceDeploymentSpec(BaseModel):
                 message="spec.pools[].name must be unique (a pool without one is called after its"
                 " role in lower case): rename one of the pools",
                 field=".pools",
-                reason="FieldValueDuplicate",
             ),
             rule(
                 "!self.pools.exists(p, p.role == 'Aggregated')"

@@ -13,7 +13,8 @@ def rule(condition: str, *, message: str, field: str = "", reason: str = "") -> 
         condition: CEL over `self`; true means valid.
         message: What is wrong and what to do, for the person at the keyboard.
         field: The field to blame, relative to `self`, e.g. ".ratio.prefill".
-        reason: The machine-readable cause, e.g. "FieldValueForbidden".
+        reason: The machine-readable cause, e.g. "FieldValueForbidden". Not
+            "FieldValueDuplicate": the API server leaves out the message then.
     """
     optional = {"fieldPath": field, "reason": reason}
     return {

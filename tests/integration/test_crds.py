@@ -1,0 +1,379 @@
+"""The API types on a real API server: what it accepts, completes, refuses and prints."""
+
+import copy
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import yaml
+
+from bayplan.api import names
+from bayplan.api.crd import crds
+from bayplan.api.packing_plan import MAX_ACTIONS
+from charts.generate import ROOT
+from e2e.cluster import Cluster, CommandFailed, eventually
+
+Object = dict[str, Any]
+
+CHAT: Object = list(yaml.safe_load_all((ROOT / "docs" / "examples" / "chat.yaml").read_text()))[1]
+TEMPLATE: Object = {"spec": {"containers": [{"name": "vllm", "image": "vllm"}]}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _served(cluster: Cluster) -> Iterator[None]:
+    """Have the API server serve our kinds, and remove them in the end."""
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": crds()})
+    cluster.kubectl_run("apply", "-f", "-", input=text)
+    kinds = "infd,pplan,ppolicy"
+    eventually(
+        lambda: cluster.kubectl_run("get", kinds, "-A", "-o", "name") is not None,
+        what="our kinds are served",
+        retry_on=(CommandFailed,),
+    )
+    yield
+    cluster.kubectl_run("delete", "--wait", "-f", "-", input=text)
+
+
+def create(cluster: Cluster, raw: Object, namespace: str, *arguments: str) -> Object:
+    """Create an object as a user would, and return what the API server made of it."""
+    made = cluster.kubectl_run(
+        *("create", "-n", namespace, "-o", "json", "-f", "-", *arguments), input=json.dumps(raw)
+    )
+    parsed: Object = json.loads(made)
+    return parsed
+
+
+def deployment(**spec: Any) -> Object:  # noqa: ANN401 - any field of the spec
+    """Return the deployment of the example with these fields of its spec; None removes one."""
+    raw = copy.deepcopy(CHAT)
+    raw["spec"] |= spec
+    raw["spec"] = {key: value for key, value in raw["spec"].items() if value is not None}
+    return raw
+
+
+def pool(role: str, **fields: Any) -> Object:  # noqa: ANN401 - any field of a pool
+    """Return a pool of this role."""
+    return {"role": role, "template": TEMPLATE, **fields}
+
+
+def templated(**pod: Any) -> Object:  # noqa: ANN401 - any field of a pod
+    """Return a deployment whose prefill pod has these fields in its spec."""
+    spec = TEMPLATE["spec"] | pod
+    return deployment(pools=[pool("Prefill", template={"spec": spec}), pool("Decode")])
+
+
+def plan(name: str = "plan-1", **spec: Any) -> Object:  # noqa: ANN401 - any field of the spec
+    """Return a plan that binds three pods and evicts one."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "PackingPlan",
+        "metadata": {"name": name},
+        "spec": {
+            "sequence": 1,
+            "order": "PlaceFirst",
+            "inputDigest": "0123abcd",
+            "engine": "cp-sat",
+            "verdict": "Optimal",
+            "counts": {"bound": 3, "evicted": 1},
+            "display": {"gap": "0%", "solve": "0.42s"},
+            **spec,
+        },
+    }
+
+
+def action(number: int, **fields: Any) -> Object:  # noqa: ANN401 - any field of an action
+    """Return a move of a pod with names as long as real ones."""
+    return {
+        "type": "Move",
+        "pod": {
+            "namespace": "inference-production",
+            "name": f"chat-prefill-7c9d8f6b5-{number}",
+            "uid": f"d2590527-154c-48f1-980d-{number:012d}",
+        },
+        "node": "gpu-pool-a-00017",
+        "from": "gpu-pool-b-00042",
+        "priority": 1000,
+        "owner": {
+            "kind": "ReplicaSet",
+            "namespace": "inference-production",
+            "name": "chat-prefill-7c9d8f6b5",
+            "uid": "9c1de1a0-154c-48f1-980d-b5afa289437d",
+        },
+        "message": "makes room for one whole unit of chat (8 GPUs)",
+        **fields,
+    }
+
+
+def test_the_example_is_accepted_and_completed(cluster: Cluster, namespace: str) -> None:
+    """What is left out must be there afterwards, so that everybody reads the same."""
+    made = create(cluster, deployment(replicas=None, ratio=None), namespace)
+
+    assert made["spec"] == CHAT["spec"] | {"replicas": 1, "ratio": {"prefill": 1, "decode": 1}}
+
+
+def test_a_template_is_kept_as_it_is(cluster: Cluster, namespace: str) -> None:
+    """A field that our schema does not know is the API server's to judge, not ours to drop."""
+    pod = {"tolerations": [{"operator": "Exists"}], "futureField": {"kept": True}}
+
+    made = create(cluster, templated(**pod), namespace)
+
+    assert made["spec"]["pools"][0]["template"]["spec"] == TEMPLATE["spec"] | pod
+
+
+@pytest.mark.parametrize(
+    ("raw", "complaint"),
+    [
+        (deployment(replicas=-1), "spec.replicas"),
+        (deployment(minReplicas=3), "spec.minReplicas must not be above spec.replicas"),
+        (deployment(ratio={"prefill": 0, "decode": 0}), "spec.ratio must not be 0:0"),
+        (deployment(ratio={"prefill": 0}), "spec.ratio.prefill above 0 and a pool of role Prefill"),
+        (deployment(pools=[pool("Prefill")]), "spec.ratio.decode above 0 and a pool of role"),
+        (deployment(pools=[]), "spec.pools"),
+        (deployment(pools=[pool("Prefill"), pool("Prefill")]), "must not name a role twice"),
+        (
+            deployment(pools=[pool("Prefill", name="decode"), pool("Decode")]),
+            "spec.pools[].name must be unique",
+        ),
+        (
+            deployment(pools=[pool("Prefill"), pool("Decode"), pool("Aggregated")]),
+            "spec.pools must not mix Aggregated with",
+        ),
+        (deployment(pools=[pool("Aggregated")]), "spec.ratio holds for Prefill and Decode pools"),
+        (templated(containers=[]), "spec.pools[0].template.spec.containers"),
+        (templated(schedulerName="other"), "schedulerName is set by the operator"),
+        (templated(nodeName="n1"), "nodeName would bypass the plan"),
+        (templated(schedulingGates=[{"name": "a/b"}]), "schedulingGates are set by the operator"),
+        (templated(restartPolicy="Never"), "restartPolicy must be Always"),
+        (templated(priorityClassName="x"), "set spec.priorityClassName"),
+        (deployment(replica=3), 'unknown field "spec.replica"'),
+        (
+            deployment() | {"metadata": {"name": "a" * 53}},
+            "metadata.name must be at most 52 characters",
+        ),
+    ],
+    ids=[
+        "a negative number of units",
+        "more units at least than at all",
+        "an empty unit",
+        "a pool without a part in the ratio",
+        "a part of the ratio without a pool",
+        "no pools",
+        "a role twice",
+        "a name that is another pool's default",
+        "aggregated beside prefill",
+        "aggregated with a ratio",
+        "a pod without containers",
+        "another scheduler",
+        "a node chosen by the template",
+        "gates in the template",
+        "pods that end",
+        "a priority of one pool",
+        "a misspelt field",
+        "a name too long for labels",
+    ],
+)
+def test_an_invalid_deployment_is_refused_with_field_and_fix(
+    cluster: Cluster, namespace: str, raw: Object, complaint: str
+) -> None:
+    """What nobody could carry out must be told at once, not in a log later."""
+    with pytest.raises(CommandFailed) as refusal:
+        create(cluster, raw, namespace, "--dry-run=server")
+
+    assert complaint in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        deployment(ratio=None, pools=[pool("Aggregated")]),
+        deployment(ratio={"prefill": 1, "decode": 0}, pools=[pool("Prefill")]),
+        deployment(replicas=0, minReplicas=0),
+        templated(schedulerName="bayplan", restartPolicy="Always"),
+    ],
+    ids=["aggregated alone", "prefill alone", "nothing at all", "our scheduler by name"],
+)
+def test_an_unusual_deployment_is_accepted(cluster: Cluster, namespace: str, raw: Object) -> None:
+    """A rule that refuses too much is as bad as one that refuses too little."""
+    assert create(cluster, raw, namespace, "--dry-run=server")["kind"] == "InferenceDeployment"
+
+
+def test_kubectl_scale_changes_the_units(cluster: Cluster, namespace: str) -> None:
+    """Autoscalers and people scale by the same subresource."""
+    create(cluster, CHAT, namespace)
+    status = {"replicas": 2, "selector": "bayplan.dev/deployment=chat,bayplan.dev/role=Prefill"}
+    _patch_status(cluster, "infd/chat", status, "-n", namespace)
+
+    cluster.kubectl_run("scale", "infd/chat", "--replicas=3", "-n", namespace)
+
+    path = f"/apis/{names.API_VERSION}/namespaces/{namespace}/inferencedeployments/chat/scale"
+    scale = json.loads(cluster.kubectl_run("get", "--raw", path))
+    assert (scale["spec"]["replicas"], scale["status"]) == (3, status)
+
+
+def test_status_and_spec_are_written_apart(cluster: Cluster, namespace: str) -> None:
+    """The operator must not be able to change what the user asked for by writing its status."""
+    create(cluster, CHAT, namespace)
+    both = json.dumps({"spec": {"replicas": 9}, "status": {"ready": "1/2"}})
+    where = ("infd/chat", "-n", namespace, "--type=merge", "-p", both, "-o", "json")
+
+    by_status = json.loads(cluster.kubectl_run("patch", *where, "--subresource=status"))
+    by_spec = json.loads(
+        cluster.kubectl_run("patch", *where[:-3], '{"status": null}', "-o", "json")
+    )
+
+    assert (by_status["spec"]["replicas"], by_status["status"]) == (2, {"ready": "1/2"})
+    assert by_spec["status"] == {"ready": "1/2"}
+
+
+def test_the_columns_of_deployments(cluster: Cluster, namespace: str) -> None:
+    """`kubectl get infd` is where users look first."""
+    create(cluster, CHAT, namespace)
+    status = {"ready": "1/2", "ratio": "1:2", "gpus": 32, "reason": "GangDoesNotFit"}
+    _patch_status(cluster, "infd/chat", status, "-n", namespace)
+
+    header, row = cluster.kubectl_run("get", "infd", "-n", namespace).splitlines()
+
+    assert header.split() == ["NAME", "READY", "P:D", "GPUS", "PRIORITY", "REASON", "AGE"]
+    assert row.split()[:-1] == ["chat", "1/2", "1:2", "32", "online", "GangDoesNotFit"]
+
+
+def test_deployments_are_found_among_everything(cluster: Cluster, namespace: str) -> None:
+    """`kubectl get all` and `kubectl get inference` must show them."""
+    create(cluster, CHAT, namespace)
+
+    for category in ("all", "inference"):
+        found = cluster.kubectl_run("get", category, "-n", namespace, "-o", "name")
+        assert "inferencedeployment.bayplan.dev/chat" in found
+
+
+def test_conditions_of_two_writers_are_merged(cluster: Cluster, namespace: str) -> None:
+    """Server-side apply by type: one writer must not wipe out the other's condition."""
+    create(cluster, CHAT, namespace)
+
+    for manager, kind in (("a", "Ready"), ("b", "MetricsFresh")):
+        condition = {"type": kind, "status": "True", "reason": "Fine", "message": "fine"}
+        condition["lastTransitionTime"] = datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        head = {key: CHAT[key] for key in ("apiVersion", "kind", "metadata")}
+        arguments = ("--server-side", "--subresource=status", f"--field-manager={manager}")
+        text = json.dumps(head | {"status": {"conditions": [condition]}})
+        cluster.kubectl_run("apply", *arguments, "-n", namespace, "-f", "-", input=text)
+
+    made = json.loads(cluster.kubectl_run("get", "infd/chat", "-n", namespace, "-o", "json"))
+    assert {each["type"] for each in made["status"]["conditions"]} == {"Ready", "MetricsFresh"}
+
+
+@pytest.fixture
+def published(cluster: Cluster) -> Iterator[Object]:
+    """Publish a plan, and remove it after the test."""
+    yield create(cluster, plan(actions=[action(1)]), "default")
+    cluster.kubectl_run("delete", "pplan", "--all")
+
+
+@pytest.mark.usefixtures("published")
+def test_a_plan_never_changes(cluster: Cluster) -> None:
+    """What was decided must still be there to be asked about."""
+    patch = json.dumps({"spec": {"verdict": "Improved"}})
+
+    with pytest.raises(CommandFailed, match="spec is immutable"):
+        cluster.kubectl_run("patch", "pplan/plan-1", "--type=merge", "-p", patch)
+
+
+@pytest.mark.usefixtures("published")
+def test_the_columns_of_plans(cluster: Cluster) -> None:
+    """How good, what for, how long, how far: in one line."""
+    _patch_status(cluster, "pplan/plan-1", {"phase": "Executing"})
+
+    header, row = cluster.kubectl_run("get", "pplan").splitlines()
+
+    columns = ["NAME", "VERDICT", "BOUND", "EVICTED", "MOVED", "HELD", "GAP", "SOLVE", "PHASE"]
+    assert header.split() == [*columns, "AGE"]
+    cells = ["plan-1", "Optimal", "3", "1", "0", "0", "0%", "0.42s", "Executing"]
+    assert row.split()[:-1] == cells
+
+
+def test_the_largest_plan_can_be_stored_and_reported_on(cluster: Cluster) -> None:
+    """A plan that is refused for its size, or cannot be reported on, would block the fleet."""
+    actions = [action(number) for number in range(MAX_ACTIONS)]
+    steps = [
+        {
+            "pod": f"{each['pod']['namespace']}/{each['pod']['name']}",
+            "type": "Move",
+            "state": "Waiting",
+            "message": "waits for its turn: at most 10 pods move at a time",
+        }
+        for each in actions
+    ]
+    create(cluster, plan("largest", actions=actions), "default")
+
+    _patch_status(cluster, "pplan/largest", {"phase": "Executing", "steps": steps})
+
+    stored = json.loads(cluster.kubectl_run("get", "pplan/largest", "-o", "json"))
+    cluster.kubectl_run("delete", "pplan/largest")
+    assert (len(stored["spec"]["actions"]), stored["status"]["steps"]) == (MAX_ACTIONS, steps)
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"type": "Bind", "node": None}, "node is required for Bind, Move and Evict"),
+        ({"from": None}, "from is required for Move"),
+        ({"type": "Hold"}, "reason is required for Hold"),
+        ({"type": "Swap"}, "Unsupported value"),
+    ],
+    ids=["bind to nowhere", "move from nowhere", "hold without a reason", "unknown"],
+)
+def test_half_an_action_is_refused(cluster: Cluster, fields: Object, complaint: str) -> None:
+    """The operator must never have to guess what a plan means."""
+    half = {key: value for key, value in action(1, **fields).items() if value is not None}
+
+    with pytest.raises(CommandFailed, match=complaint):
+        create(cluster, plan(actions=[half]), "default", "--dry-run=server")
+
+
+def policy(name: str = "default", **spec: Any) -> Object:  # noqa: ANN401 - any field of the spec
+    """Return a policy."""
+    head = {"apiVersion": names.API_VERSION, "kind": "PackingPolicy", "metadata": {"name": name}}
+    return {**head, "spec": spec}
+
+
+def test_an_empty_policy_is_completed(cluster: Cluster) -> None:
+    """`kubectl get ppolicy` must show what holds, not only what was written."""
+    raw = policy()
+    del raw["spec"]
+
+    assert create(cluster, raw, "default", "--dry-run=server")["spec"] == {
+        "timeLimitSeconds": 10,
+        "maxMoves": 100,
+        "maxEvictions": 100,
+        "maxParallelMoves": 10,
+        "gateTimeoutSeconds": 60,
+        "order": "PlaceFirst",
+    }
+
+
+@pytest.mark.parametrize(
+    ("raw", "complaint"),
+    [
+        (policy("other"), "metadata.name must be default"),
+        (policy(timeLimitSeconds=0), "spec.timeLimitSeconds"),
+        (policy(gateTimeoutSeconds=90_000), "spec.gateTimeoutSeconds"),
+        (policy(maxMoves=2001), "spec.maxMoves"),
+        (policy(order="EvictFirst"), "spec.order"),
+    ],
+    ids=["another name", "no time", "a gate for days", "too many moves", "an unknown order"],
+)
+def test_an_invalid_policy_is_refused(cluster: Cluster, raw: Object, complaint: str) -> None:
+    """A limit that does not hold is worse than none."""
+    with pytest.raises(CommandFailed, match=complaint):
+        create(cluster, raw, "default", "--dry-run=server")
+
+
+def _patch_status(cluster: Cluster, name: str, status: Object, *arguments: str) -> None:
+    file = cluster.run_dir / "status.json"  # too long for a command line, at times
+    file.write_text(json.dumps({"status": status}))
+    cluster.kubectl_run(
+        *("patch", name, "--subresource=status", "--type=merge", "--patch-file", str(file)),
+        *arguments,
+    )
