@@ -97,17 +97,19 @@ def _default_alone(cluster: Cluster, stage: Stage, nodes: Sequence[str]) -> None
     eventually(settled, what="the default scheduler is done", timeout_s=_FAIR_CHANCE_S)
     stage.kubectl(cluster, f"get pods -n {_ALONE} -o wide")
     _sum_up(cluster, stage, before)
-    cluster.kubectl_run("delete", "namespace", _ALONE, "--wait=true")
+    cluster.kubectl_run("delete", "namespace", _ALONE, "--wait=false")
+    empty = dict.fromkeys(nodes, story.GPUS_PER_NODE)
+    eventually(lambda: story.free_gpus(cluster, nodes) == empty, what="the nodes are empty again")
 
 
 def _sum_up(cluster: Cluster, stage: Stage, before: set[str]) -> None:
     pods = story.pods(cluster, _ALONE)
     pending = [pod for pod in pods if not pod.node]
     evicted = len(before - {pod.uid for pod in pods})
+    names = ", ".join(f"{pod.name} ({pod.gpus} GPUs)" for pod in pending) or "nobody"
     stage.say(
-        f"\nIt evicted {evicted} running pods, and {len(pending)} pods"
-        f" ({sum(pod.gpus for pod in pending)} GPUs) are left pending: it looks at one pod at a"
-        " time and cannot move anybody."
+        f"\nEvicted with no other place in mind: {evicted}. Left pending: {names}."
+        "\nIt looks at one pod at a time, and cannot move anybody."
     )
 
 
