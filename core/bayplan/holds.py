@@ -67,6 +67,21 @@ def _placed(pod: Pod, node: NodeName) -> Pod:
     return Pod(key=pod.key, uid=pod.uid, requests=pod.requests, priority=pod.priority, node=node)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shortage:
+    """Where placing a gang's members one by one ends.
+
+    Attributes:
+        members_with_room: How many have room.
+        why: Why the next one has none.
+        ever: Whether it would have none on empty nodes either.
+    """
+
+    members_with_room: int
+    why: Rejection
+    ever: bool
+
+
 class _Writer:
     """Writes holds; pods that are alike share their sentence."""
 
@@ -78,6 +93,7 @@ class _Writer:
         self._free = free
         self._empty = {node.name: node.allocatable for node in snapshot.nodes}
         self._reserved: dict[int, dict[NodeName, Resources]] = {}
+        self._gangs: dict[tuple[tuple[Resources, Constraints], ...], _Shortage | None] = {}
         self._known: dict[tuple[Resources, Constraints, int, bool], Rejection] = {}
 
     def hold(self, pod: Pod, gang: Sequence[Pod], outcome: Outcome | None) -> Hold:
@@ -145,13 +161,37 @@ class _Writer:
 
     def _gang(self, gang: Sequence[Pod], *, proved: bool) -> tuple[Rejection, str]:
         """Return which member is short of what, after the others took the room that is left."""
-        free = dict(self._free)
-        for done, pod in enumerate(sorted(gang, key=_largest_first)):
+        members = sorted(gang, key=_largest_first)
+        shape = tuple((pod.requests, pod.constraints) for pod in members)
+        if shape not in self._gangs:
+            self._gangs[shape] = self._shortage(members)
+        short = self._gangs[shape]
+        if short is None:
+            return _not_found(None), ""
+        pod, why = members[short.members_with_room], short.why
+        if not short.ever and not proved:
+            return _not_found(why), _remedy(pod.requests, why)
+        some = f"{short.members_with_room} of its {len(members)} pods have room"
+        some = some if short.members_with_room else "none of its pods has room"
+        rejection = Rejection(
+            reason=Reason.GANG_DOES_NOT_FIT,
+            message=f"waits whole ({_needs(members)}): {some}; {pod.key.name}: {why.message}",
+            resolvable=why.resolvable,
+        )
+        return rejection, _remedy(pod.requests, why)
+
+    def _shortage(self, members: Sequence[Pod]) -> _Shortage | None:
+        """Return where placing the members one by one ends; None if all have room."""
+        free, nodes = dict(self._free), self._snapshot.nodes
+        for done, pod in enumerate(members):
             node = self._best(pod, free)
             if node is None:
-                return self._short(gang, pod, done, free, proved=proved)
+                never = reasons.over_nodes(pod, nodes, self._empty)
+                why = never or reasons.over_nodes(pod, nodes, free)
+                assert why is not None  # noqa: S101 - no node was found for the pod
+                return _Shortage(members_with_room=done, why=why, ever=never is not None)
             free[node] -= pod.requests
-        return _not_found(None), ""
+        return None
 
     def _best(self, pod: Pod, free: dict[NodeName, Resources]) -> NodeName | None:
         """Return the tightest node with room for the pod."""
@@ -161,28 +201,6 @@ class _Writer:
             if filters.reject(pod, node, free[node.name]) is None
         ]
         return min(fits, key=lambda name: (_gpus(free[name]), name), default=None)
-
-    def _short(
-        self,
-        gang: Sequence[Pod],
-        pod: Pod,
-        done: int,
-        free: dict[NodeName, Resources],
-        *,
-        proved: bool,
-    ) -> tuple[Rejection, str]:
-        nodes = self._snapshot.nodes
-        never = reasons.over_nodes(pod, nodes, self._empty)
-        why = never or reasons.over_nodes(pod, nodes, free)
-        if never is None and not proved:
-            return _not_found(why), _remedy(pod.requests, why or _not_found(None))
-        assert why is not None  # noqa: S101 - no node was found for the pod
-        some = f"{done} of its {len(gang)} pods have room" if done else "none of its pods has room"
-        message = f"waits whole ({_needs(gang)}): {some}; {pod.key.name}: {why.message}"
-        rejection = Rejection(
-            reason=Reason.GANG_DOES_NOT_FIT, message=message, resolvable=why.resolvable
-        )
-        return rejection, _remedy(pod.requests, why)
 
 
 def _not_found(why: Rejection | None) -> Rejection:

@@ -1,6 +1,7 @@
 """Filters and reasons: what keeps a pod from a node, in codes and in words."""
 
 import pytest
+
 from bayplan import filters, reasons, units
 from bayplan.plan import Reason
 from bayplan.snapshot import (
@@ -14,7 +15,6 @@ from bayplan.snapshot import (
     Taint,
     Toleration,
 )
-
 from tests.builders import GPU, node, pod, snapshot
 
 
