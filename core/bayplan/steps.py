@@ -59,12 +59,16 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvictPod:
-    """Ask for a running pod's eviction; `because` is for its event."""
+    """Ask for a running pod's eviction.
+
+    `because` is for its event; `target` is where its replacement goes, if it has another home.
+    """
 
     pod: PodKey
     uid: str
     node: NodeName
     because: str
+    target: NodeName | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,12 +238,23 @@ class _Pass:
         return any(pod.terminating for pod in leaving)
 
     def _ask_to_leave(self, victim: Move | Evict) -> None:
-        because = "it makes room for pods of higher priority and has no other home for now"
+        source, target = _source(victim), None
+        because = f"it makes room for {self._newcomers_to(source)}"
         if isinstance(victim, Move):
-            because = f"its replacement is planned on {victim.target}"
+            target = victim.target
+            because += f", and its replacement is planned on {target}"
         self.todo.append(
-            EvictPod(pod=victim.pod, uid=victim.uid, node=_source(victim), because=because)
+            EvictPod(pod=victim.pod, uid=victim.uid, node=source, because=because, target=target)
         )
+
+    def _newcomers_to(self, name: NodeName) -> str:
+        """Return who gets a home on a node, in words."""
+        pods = [bind.pod for bind in self.plan.binds if bind.node == name]
+        pods += [move.pod for move in self.plan.moves if move.target == name]
+        if not pods:
+            return "a better packing"
+        more = f" and {len(pods) - 1} more" if len(pods) > 1 else ""
+        return f"{pods[0]}{more}"
 
     def _bind_state(self, bind: Bind) -> tuple[State, str]:
         pod = self._pods.get(bind.pod)

@@ -280,7 +280,7 @@ def test_a_victim_is_asked_to_leave_and_its_room_is_awaited() -> None:
             pod=key("v"),
             uid="uid-v",
             node=NodeName("n1"),
-            because="it makes room for pods of higher priority and has no other home for now",
+            because="it makes room for default/a",
         ),
     )
     assert told(found) == [
@@ -404,6 +404,35 @@ def test_nobody_is_moved_to_a_target_that_is_no_home_any_more(
     assert not found.todo
     assert told(found) == [f"Move m Failed: cannot go to n2: {why}"]
     assert found.phase is Phase.FAILED
+
+
+@pytest.mark.parametrize(
+    ("made", "because"),
+    [
+        pytest.param(
+            plan(evict("v", "n1"), bind("a", "n1"), bind("b", "n1")),
+            "it makes room for default/a and 1 more",
+            id="for two pods",
+        ),
+        pytest.param(
+            plan(move("v", "n1", "n2"), bind("a", "n1")),
+            "it makes room for default/a, and its replacement is planned on n2",
+            id="a moved pod has another home",
+        ),
+        pytest.param(
+            plan(move("v", "n1", "n2")),
+            "it makes room for a better packing, and its replacement is planned on n2",
+            id="a move that empties a node",
+        ),
+    ],
+)
+def test_a_victim_is_told_for_whom_it_leaves(made: Plan, because: str) -> None:
+    """The event on the pod is what its owner gets to see."""
+    pods = [pod("v", gpus=8, on="n1"), pod("a", gpus=4), pod("b", gpus=4)]
+
+    found = advance(made, node("n1"), node("n2"), *pods)
+
+    assert [step.because for step in found.todo if isinstance(step, EvictPod)] == [because]
 
 
 # Replacements.

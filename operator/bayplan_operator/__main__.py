@@ -1,0 +1,103 @@
+"""`python -m bayplan_operator`: put the operator together and run it until it is told to stop."""
+
+import argparse
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import kopf
+import structlog
+from kubernetes import client
+from prometheus_client import start_http_server
+
+from bayplan_operator import logs
+from bayplan_operator.connection import POOL_SIZE, configuration
+from bayplan_operator.deployments import Deployments
+from bayplan_operator.dispatcher import Dispatcher, Workers
+from bayplan_operator.events import Events
+from bayplan_operator.execution import Execution
+from bayplan_operator.gates import Gates
+from bayplan_operator.handlers import registry_for, settings
+from bayplan_operator.kube import Kube
+from bayplan_operator.metrics import Metrics
+from bayplan_operator.plans import Plans
+
+_log = structlog.get_logger()
+
+#: Threads that look at keys; the rest of the connections is for their parallel calls.
+_THREADS = 8
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the operator; return the exit code."""
+    options = _options(argv)
+    logs.configure()
+    access = configuration()
+    metrics = Metrics()
+    start_http_server(options.metrics_port, registry=metrics.registry)
+    workers = _workers(access, metrics, namespace=options.namespace)
+    _log.info("operator_started", server=access.host, namespace=options.namespace)
+    asyncio.run(_run(Dispatcher(workers), access, health_port=options.health_port))
+    return 0
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bayplan_operator", description=__doc__)
+    parser.add_argument(
+        "--namespace",
+        default=os.environ.get("POD_NAMESPACE") or "bayplan-system",
+        help="where the planner's lease is: the release's namespace (default: $POD_NAMESPACE)",
+    )
+    parser.add_argument("--health-port", type=int, default=8081, help="serves /healthz")
+    parser.add_argument("--metrics-port", type=int, default=9090, help="serves /metrics")
+    return parser.parse_args(argv)
+
+
+def _workers(access: client.Configuration, metrics: Metrics, *, namespace: str) -> Workers:
+    kube = Kube(client.ApiClient(access))
+    pool = ThreadPoolExecutor(POOL_SIZE - _THREADS, thread_name_prefix="calls")
+    instance = os.environ.get("POD_NAME") or socket.gethostname()
+    events = Events(kube, instance=instance, now=_now)
+    plans = Plans(kube)
+    gates = Gates(kube, events, metrics, namespace=namespace, pool=pool, now=_now)
+    return Workers(
+        deployments=Deployments(kube, plans, gates, events, pool=pool, now=_now),
+        execution=Execution(kube, plans, events, metrics, pool=pool, now=_now),
+        gates=gates,
+        plans=plans,
+        metrics=metrics,
+        threads=ThreadPoolExecutor(_THREADS, thread_name_prefix="passes"),
+    )
+
+
+async def _run(dispatcher: Dispatcher, access: client.Configuration, *, health_port: int) -> None:
+    """Run kopf and the queue together; the end of one is the end of both."""
+    work = asyncio.create_task(dispatcher.run(), name="queue")
+    watch = asyncio.create_task(
+        kopf.operator(
+            registry=registry_for(dispatcher, access),
+            settings=settings(),
+            standalone=True,
+            clusterwide=True,
+            liveness_endpoint=f"http://0.0.0.0:{health_port}/healthz",
+        ),
+        name="watches",
+    )
+    done, rest = await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

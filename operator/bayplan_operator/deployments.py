@@ -1,0 +1,202 @@
+"""One InferenceDeployment at a time: see its pods, make and delete what differs, say how it is.
+
+The core decides (`bayplan.children`, `bayplan.readiness`); here it is read and written. A pass
+reads the API server afresh and can be repeated or broken off at any point.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from datetime import datetime
+from typing import Any, Final
+
+import structlog
+from kubernetes.client.exceptions import ApiException
+
+from bayplan import children, readiness
+from bayplan.api import names
+from bayplan.children import Changes, Child, Deployment, Slot
+from bayplan.codec import DecodeError
+from bayplan.codec.deployments import child_of, deployment_of
+from bayplan.plan import Reason
+from bayplan.readiness import News, Tally
+from bayplan.snapshot import NodeName, PodKey
+from bayplan_operator.events import About, Events
+from bayplan_operator.gates import Gates
+from bayplan_operator.keys import DeploymentKey
+from bayplan_operator.kube import (
+    Kube,
+    Raw,
+    deployment_path,
+    message_of,
+    node_path,
+    pod_path,
+    pods_path,
+)
+from bayplan_operator.plans import Plans
+
+_log = structlog.get_logger()
+
+#: HTTP answers that mean "not with this template", now or until something else changes.
+_REFUSALS: Final = frozenset({400, 403, 422})
+
+#: Seconds after which refused pods are tried again (a quota may have been raised).
+_REFUSED_RETRY_S: Final = 15.0
+
+_HOLD_REASONS: Final = frozenset(reason.value for reason in Reason)
+
+
+class Deployments:
+    """Keeps the pods and the status of InferenceDeployments as they should be."""
+
+    def __init__(  # noqa: PLR0913 - what it works with, handed down once
+        self,
+        kube: Kube,
+        plans: Plans,
+        gates: Gates,
+        events: Events,
+        *,
+        pool: Executor,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._kube = kube
+        self._plans = plans
+        self._gates = gates
+        self._events = events
+        self._pool = pool
+        self._now = now
+
+    def reconcile(self, key: DeploymentKey) -> float | None:
+        """Do one pass; return the seconds after which another one is wanted, or None."""
+        started_at = time.monotonic()
+        # 1. See.
+        raw = self._kube.get(deployment_path(key.namespace, key.name))
+        if raw is None or raw["metadata"].get("deletionTimestamp"):
+            return None  # the garbage collector takes the pods
+        try:
+            deployment = deployment_of(raw)
+        except DecodeError as error:
+            self._write_invalid(raw, error)
+            return None
+        seen = self._children(deployment)
+        # 2. Decide.
+        changes = children.changes(deployment, seen, lost=self._lost_nodes(seen))
+        # 3. Act.
+        refusal = self._carry_out(deployment, changes)
+        # 4. Say how it is.
+        news = self._news(deployment, seen, refusal)
+        tally = Tally.of(deployment, seen)
+        before = raw.get("status") or {}
+        status = readiness.status(tally, changes, news, before=before, now=self._now())
+        wrote = self._write_status(raw, status)
+        self._tell(deployment, before, status)
+        if changes.create or changes.delete or wrote:
+            _log.info(
+                "deployment_reconciled",
+                infd=str(key),
+                created=len(changes.create),
+                deleted=len(changes.delete),
+                reason=status["reason"],
+                duration_s=round(time.monotonic() - started_at, 3),
+            )
+        return _REFUSED_RETRY_S if refusal else None
+
+    def _children(self, deployment: Deployment) -> list[Child]:
+        labels = f"{names.LABEL_DEPLOYMENT}={deployment.name}"
+        return [
+            child_of(raw)
+            for raw in self._kube.items(pods_path(deployment.namespace), labels=labels)
+        ]
+
+    def _lost_nodes(self, seen: Sequence[Child]) -> frozenset[NodeName]:
+        """Return the nodes that unbound pods are pinned to and that do not exist."""
+        pins = {child.pin for child in seen if child.pin is not None and child.node is None}
+        return frozenset(name for name in pins if self._kube.get(node_path(name)) is None)
+
+    def _carry_out(self, deployment: Deployment, changes: Changes) -> str:
+        """Delete and create pods; return why the API server refuses one, or ""."""
+        for child in changes.delete:
+            key = PodKey(namespace=deployment.namespace, name=child.name)
+            self._kube.delete(pod_path(key), uid=child.uid)
+        refusals = list(self._pool.map(lambda s: self._create(deployment, s), changes.create))
+        refusal = next((text for text in refusals if text), "")
+        made = sum(not text for text in refusals)
+        if made:
+            self._tell_about(deployment, "PodsCreated", "Create", f"made {made} pods, gated")
+        if refusal:
+            self._tell_about(deployment, "PodsRefused", "Create", refusal, warning=True)
+        return refusal
+
+    def _create(self, deployment: Deployment, slot: Slot) -> str:
+        """Make one pod; return why it is refused, or ""."""
+        key = PodKey(namespace=deployment.namespace, name=slot.name)
+        body = children.manifest(deployment, slot)
+        try:
+            self._kube.apply(pod_path(key), body, manager=names.MANAGER_PODS)
+        except ApiException as error:
+            if error.status not in _REFUSALS:
+                raise
+            return (
+                f"the API server refuses {slot.name}: {message_of(error)}; correct the template"
+                f" of pool {slot.pool.name}, or what forbids it"
+            )
+        return ""
+
+    def _news(self, deployment: Deployment, seen: Sequence[Child], refusal: str) -> News:
+        unbound = {child.uid for child in seen if child.node is None}
+        return News(
+            holds=self._plans.holds_for(unbound),
+            executing=self._plans.executing_for(unbound, deployment.uid),
+            away_s=self._gates.away_s,
+            refusal=refusal,
+        )
+
+    def _write_invalid(self, raw: Raw, error: DecodeError) -> None:
+        before = raw.get("status") or {}
+        generation = raw["metadata"].get("generation", 0)
+        problem = f"{error.path}: {error.problem}"
+        status = readiness.invalid(problem, generation=generation, before=before, now=self._now())
+        if self._write_status(raw, status):
+            _log.info("deployment_invalid", infd=error.where, error=problem)
+
+    def _write_status(self, raw: Raw, status: dict[str, Any]) -> bool:
+        """Apply the status if it differs from what stands there; return whether it did."""
+        if status == (raw.get("status") or {}):
+            return False
+        metadata = {key: raw["metadata"][key] for key in ("namespace", "name", "uid")}
+        body = {
+            "apiVersion": names.API_VERSION,
+            "kind": "InferenceDeployment",
+            "metadata": metadata,
+            "status": status,
+        }
+        path = f"{deployment_path(metadata['namespace'], metadata['name'])}/status"
+        self._kube.apply(path, body, manager=names.MANAGER_STATUS)
+        return True
+
+    def _tell(self, deployment: Deployment, before: dict[str, Any], status: dict[str, Any]) -> None:
+        """Tell events for what has changed since the status before."""
+        had = (before.get("units") or {}).get("scheduled", 0)
+        units = status["units"]
+        if units["scheduled"] > had:
+            note = f"every pod of {units['scheduled']} of {units['desired']} units has a node"
+            self._tell_about(deployment, "UnitScheduled", "Schedule", note)
+        was, now = _scheduled(before), _scheduled(status)
+        if was.get("reason") == now["reason"]:
+            return
+        if now["reason"] in _HOLD_REASONS:
+            self._tell_about(deployment, "UnitHeld", "Hold", now["message"], warning=True)
+        if now["reason"] == "PlannerAway":
+            self._tell_about(deployment, "GatesLifted", "Lift", now["message"], warning=True)
+
+    def _tell_about(
+        self, deployment: Deployment, reason: str, action: str, note: str, *, warning: bool = False
+    ) -> None:
+        about = About.deployment(deployment.namespace, deployment.name, deployment.uid)
+        minute = self._now().strftime("%Y-%m-%dT%H:%M")
+        self._events.tell(about, reason, action, note, warning=warning, once=minute)
+
+
+def _scheduled(status: dict[str, Any]) -> dict[str, Any]:
+    conditions: list[dict[str, Any]] = status.get("conditions") or []
+    return next((c for c in conditions if c.get("type") == "Scheduled"), {})

@@ -1,0 +1,110 @@
+"""The heart of the operator: what is dirty, who looks at it, and the regular look at everything.
+
+    watch events ──handlers──▶ queue of keys ──▶ threads: Deployments | Execution | Gates
+                                     ▲
+                     resync, every half minute
+
+kopf brings the events (`handlers`); everything else is ours.
+"""
+
+import asyncio
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Final
+
+from bayplan_operator.deployments import Deployments
+from bayplan_operator.execution import Execution
+from bayplan_operator.gates import Gates
+from bayplan_operator.keys import GATES, PLANS, DeploymentKey, Key
+from bayplan_operator.kube import Raw
+from bayplan_operator.metrics import Metrics
+from bayplan_operator.plans import Plans
+from bayplan_operator.queue import WorkQueue
+
+#: Seconds after which everything is looked at again, event or not.
+RESYNC_S: Final = 30.0
+
+#: Seconds for which events of one burst (a unit's pods, say) are gathered into one pass.
+_GATHER_S: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workers:
+    """Who looks at which kind of key, and the threads they run on."""
+
+    deployments: Deployments
+    execution: Execution
+    gates: Gates
+    plans: Plans
+    metrics: Metrics
+    threads: Executor
+
+
+class Dispatcher:
+    """Takes events, keeps the queue, hands keys to the workers. Lives on the event loop."""
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self._queue: WorkQueue[Key] = WorkQueue(self._work)
+        self._deployments: set[DeploymentKey] = set()
+        self._away_s = 0.0
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._queue.run())
+            group.create_task(self._resync())
+
+    def deployment_changed(self, key: DeploymentKey) -> None:
+        """Look at an InferenceDeployment that was made or changed, or whose pod was."""
+        self._deployments.add(key)
+        self._queue.add(key, after_s=_GATHER_S)
+
+    def deployment_deleted(self, key: DeploymentKey) -> None:
+        """Forget an InferenceDeployment."""
+        self._deployments.discard(key)
+
+    def pod_changed(self, owner: DeploymentKey | None) -> None:
+        """Look at what a managed pod belongs to: its deployment, and the plan at work."""
+        if owner in self._deployments:
+            self.deployment_changed(owner)
+        self._queue.add(PLANS, after_s=_GATHER_S)
+
+    def plan_changed(self, raw: Raw) -> None:
+        """Look at a plan, and at all that it may say something new about."""
+        if self._workers.plans.see(raw):
+            self._queue.add(PLANS)
+            self._look_at_deployments()
+
+    def plan_deleted(self, name: str) -> None:
+        """Forget a plan."""
+        self._workers.plans.forget(name)
+
+    async def _resync(self) -> None:
+        while True:
+            self._queue.add(PLANS)
+            self._queue.add(GATES)
+            self._look_at_deployments()
+            await asyncio.sleep(RESYNC_S)
+
+    def _look_at_deployments(self) -> None:
+        for key in self._deployments:
+            self._queue.add(key, after_s=_GATHER_S)
+
+    async def _work(self, key: Key) -> float | None:
+        loop = asyncio.get_running_loop()
+        again_s = await loop.run_in_executor(self._workers.threads, self._look_at, key)
+        if self._away_s != self._workers.gates.away_s:
+            self._away_s = self._workers.gates.away_s
+            self._look_at_deployments()
+        return again_s
+
+    def _look_at(self, key: Key) -> float | None:
+        """Do one pass over `key`. Runs in a thread."""
+        kind = "deployment" if isinstance(key, DeploymentKey) else str(key)
+        with self._workers.metrics.pass_seconds.labels(kind).time():
+            if isinstance(key, DeploymentKey):
+                return self._workers.deployments.reconcile(key)
+            if key == PLANS:
+                return self._workers.execution.reconcile()
+            return self._workers.gates.reconcile()

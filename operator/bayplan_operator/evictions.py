@@ -1,0 +1,34 @@
+"""Asking for a pod's eviction, which PodDisruptionBudgets may refuse."""
+
+from typing import Final
+
+from kubernetes.client.exceptions import ApiException
+
+from bayplan.snapshot import PodKey
+from bayplan_operator.kube import Kube, message_of, pod_path
+
+_TOO_MANY_REQUESTS: Final = 429
+_GONE: Final = frozenset({404, 409})
+
+
+def evict(kube: Kube, pod: PodKey, uid: str) -> str:
+    """Evict the pod with this uid; return why that is refused, or "" when it goes or is gone.
+
+    Raises:
+        ApiException: The API server failed in another way.
+    """
+    body = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"namespace": pod.namespace, "name": pod.name},
+        "deleteOptions": {"preconditions": {"uid": uid}},
+    }
+    try:
+        kube.create(f"{pod_path(pod)}/eviction", body)
+    except ApiException as error:
+        if error.status in _GONE:
+            return ""
+        if error.status == _TOO_MANY_REQUESTS:
+            return message_of(error)
+        raise
+    return ""

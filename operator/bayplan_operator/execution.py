@@ -1,0 +1,287 @@
+"""Carrying out the newest plan: look afresh, decide the next steps, do them, say how far it is.
+
+`bayplan.steps` decides; nothing is remembered here but how long the plan has stood still and which
+evictions were refused, and losing that only costs time. Plans that a newer one has overtaken are
+marked so and left alone.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+from kubernetes.client.exceptions import ApiException
+
+from bayplan import steps
+from bayplan.api import names
+from bayplan.codec import PublishedPlan
+from bayplan.codec.releases import release_patch
+from bayplan.plan import Hold
+from bayplan.snapshot import PodKey
+from bayplan.steps import EvictPod, Phase, Progress, ReleasePod, Report, State, Step
+from bayplan_operator.events import About, Events
+from bayplan_operator.evictions import evict
+from bayplan_operator.kube import Kube, Raw, message_of, plan_path, pod_path
+from bayplan_operator.metrics import Metrics
+from bayplan_operator.observation import Observation, observe
+from bayplan_operator.plans import Entry, Plans
+from bayplan_operator.policies import read_policy
+
+_log = structlog.get_logger()
+
+#: Least seconds between two passes over a plan at work, and the most.
+_MIN_PAUSE_S: Final = 0.2
+_MAX_PAUSE_S: Final = 5.0
+
+#: Seconds before a refused step is tried again; doubled with each refusal up to the most.
+_FIRST_RETRY_S: Final = 1.0
+_MAX_RETRY_S: Final = 30.0
+
+#: Longest message in a status, and in the annotation of a pod that is held.
+_MAX_MESSAGE: Final = 1000
+_MAX_DECISION: Final = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A step that the API server would not do: why, and when it is tried again."""
+
+    message: str
+    retry_s: float
+    again_at: float
+
+
+class Execution:
+    """Carries out one plan at a time."""
+
+    def __init__(  # noqa: PLR0913 - what it works with, handed down once
+        self,
+        kube: Kube,
+        plans: Plans,
+        events: Events,
+        metrics: Metrics,
+        *,
+        pool: Executor,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._kube = kube
+        self._plans = plans
+        self._events = events
+        self._metrics = metrics
+        self._pool = pool
+        self._now = now
+        self._stillness = _Stillness()
+        self._refusals: dict[PodKey, Refusal] = {}
+        self._annotated = ""
+        self._not_before = 0.0
+
+    def reconcile(self) -> float | None:
+        """Do one pass; return the seconds after which another one is wanted, or None."""
+        started_at = time.monotonic()
+        if started_at < self._not_before:
+            return self._not_before - started_at  # events come faster than passes are worth
+        for entry in self._plans.overtaken():
+            self._supersede(entry)
+        newest = self._plans.newest()
+        if newest is None or (not newest.open and self._annotated == newest.published.name):
+            return None
+        if newest.open:
+            self._pass(newest)
+        if self._annotated != newest.published.name:
+            self._annotate_holds(newest.published)
+        spent_s = time.monotonic() - started_at
+        pause_s = min(_MAX_PAUSE_S, max(_MIN_PAUSE_S, spent_s))
+        self._not_before = time.monotonic() + pause_s
+        return pause_s
+
+    def _pass(self, entry: Entry) -> None:
+        """Do what can be done now for the plan at work."""
+        started_at = time.monotonic()
+        published = entry.published
+        # 1. See.
+        seen = observe(self._kube, self._pool, steps.nodes_of(published.plan))
+        # 2. Decide.
+        progress = self._decide(published, seen)
+        # 3. Act.
+        self._do(progress.todo, published.name, seen.raws)
+        # 4. Say how far it is.
+        if self._report(entry, progress):
+            _log.info(
+                "plan_advanced",
+                plan=published.name,
+                phase=progress.phase.value,
+                done=progress.done,
+                total=len(progress.reports),
+                steps=len(progress.todo),
+                message=progress.message,
+                duration_s=round(time.monotonic() - started_at, 3),
+            )
+
+    def _decide(self, published: PublishedPlan, seen: Observation) -> Progress:
+        policy = read_policy(self._kube)
+        idle_s = self._stillness.of(published.uid)
+        if not idle_s:
+            self._refusals.clear()  # another plan, or another state: worth another try
+        progress = steps.advance(published.plan, seen.snapshot, policy, idle_s=idle_s)
+        self._stillness.note(published.uid, progress)
+        return progress
+
+    def _do(self, todo: Iterable[Step], plan: str, raws: Mapping[str, Raw]) -> None:
+        """Do the steps; one that is refused waits before it is tried again."""
+        now = time.monotonic()
+        due = [step for step in todo if self._is_due(step, now)]
+        # Evictions are tried one by one, so that each sees the budget the one before has left.
+        for step in due:
+            if isinstance(step, EvictPod):
+                self._note(step, self._evict(step, plan))
+        releases = [step for step in due if isinstance(step, ReleasePod)]
+        refused = self._pool.map(lambda step: self._release(step, plan, raws), releases)
+        for step, message in zip(releases, refused, strict=True):
+            self._note(step, message)
+
+    def _is_due(self, step: Step, now: float) -> bool:
+        refusal = self._refusals.get(step.pod)
+        return refusal is None or refusal.again_at <= now
+
+    def _note(self, step: Step, refused: str) -> None:
+        kind = "evict" if isinstance(step, EvictPod) else "release"
+        self._metrics.plan_steps.labels(kind, "refused" if refused else "done").inc()
+        known = self._refusals.pop(step.pod, None)
+        if refused:
+            retry_s = min(_MAX_RETRY_S, 2 * known.retry_s) if known else _FIRST_RETRY_S
+            again_at = time.monotonic() + retry_s
+            self._refusals[step.pod] = Refusal(message=refused, retry_s=retry_s, again_at=again_at)
+            _log.warning("step_refused", step=kind, pod=str(step.pod), error=refused)
+
+    def _evict(self, step: EvictPod, plan: str) -> str:
+        refused = evict(self._kube, step.pod, step.uid)
+        if not refused:
+            reason, action = ("Moved", "Move") if step.target else ("Evicted", "Evict")
+            note = f"{plan}: {step.because}"
+            self._events.tell(About.pod(step.pod, step.uid), reason, action, note)
+        return refused
+
+    def _release(self, step: ReleasePod, plan: str, raws: Mapping[str, Raw]) -> str:
+        """Lift the gate and pin the pod in one patch; return why that is refused, or ""."""
+        note = f"{plan} places it on {step.node}"
+        annotations = {names.ANNOTATION_PLAN: plan, names.ANNOTATION_DECISION: note}
+        if step.replaces:
+            annotations[names.ANNOTATION_REPLACES] = step.replaces
+        operations = release_patch(raws[step.uid], step.node, annotations)
+        try:
+            self._kube.patch(pod_path(step.pod), operations, manager=names.MANAGER_PODS)
+        except ApiException as error:
+            if error.status in {404, 409}:  # gone, or changed: the next pass looks again
+                return ""
+            if error.status in {400, 403, 422}:
+                return message_of(error)
+            raise
+        self._events.tell(About.pod(step.pod, step.uid), "Placed", "Place", note)
+        return ""
+
+    def _report(self, entry: Entry, progress: Progress) -> bool:
+        """Write the plan's status if it has changed; return whether it had."""
+        before = entry.status
+        status: dict[str, Any] = {
+            "phase": progress.phase.value,
+            "message": progress.message[:_MAX_MESSAGE],
+            "done": progress.done,
+            "total": len(progress.reports),
+            "startedAt": before.get("startedAt") or self._instant(),
+        }
+        if progress.reports:
+            status["steps"] = [self._step(report) for report in progress.reports]
+        if progress.phase is not Phase.EXECUTING:
+            status["finishedAt"] = self._instant()
+        return self._write(entry, status)
+
+    def _step(self, report: Report) -> dict[str, str]:
+        message = report.message
+        refusal = self._refusals.get(report.pod)
+        if refusal is not None and report.state is not State.DONE:
+            message = f"{message}, but that is refused: {refusal.message}"
+        return {
+            "pod": str(report.pod),
+            "type": report.type,
+            "state": report.state.value,
+            "message": message[:_MAX_MESSAGE],
+        }
+
+    def _supersede(self, entry: Entry) -> None:
+        newest = self._plans.newest()
+        name = newest.published.name if newest is not None else "a newer plan"
+        status = {
+            **entry.status,
+            "phase": "Superseded",
+            "message": f"{name} took over",
+            "finishedAt": self._instant(),
+        }
+        if self._write(entry, status):
+            _log.info("plan_superseded", plan=entry.published.name, by=name)
+
+    def _write(self, entry: Entry, status: dict[str, Any]) -> bool:
+        if status == entry.status:
+            return False
+        name = entry.published.name
+        body = {
+            "apiVersion": names.API_VERSION,
+            "kind": "PackingPlan",
+            "metadata": {"name": name, "uid": entry.published.uid},
+            "status": status,
+        }
+        try:
+            self._kube.apply(f"{plan_path(name)}/status", body, manager=names.MANAGER_STEPS)
+        except ApiException as error:
+            if error.status not in {404, 409}:
+                raise
+            self._plans.forget(name)  # it was deleted
+            return False
+        self._plans.wrote(name, status)
+        return True
+
+    def _annotate_holds(self, published: PublishedPlan) -> None:
+        """Tell on each pod that is held why it waits, where that is news."""
+        holds = {hold.uid: hold for hold in published.plan.holds}
+        if holds:
+            seen = observe(self._kube, self._pool, ())
+            told = [(seen.raws[uid], hold) for uid, hold in holds.items() if uid in seen.raws]
+            list(self._pool.map(lambda pair: self._annotate(*pair), told))
+        self._annotated = published.name
+
+    def _annotate(self, raw: Raw, hold: Hold) -> None:
+        text = hold.rejection.message + (f"; {hold.remedy}" if hold.remedy else "")
+        text = f"{hold.rejection.reason}: {text}"[:_MAX_DECISION]
+        annotations = raw["metadata"].get("annotations") or {}
+        if annotations.get(names.ANNOTATION_DECISION) == text:
+            return
+        body = {"metadata": {"uid": hold.uid, "annotations": {names.ANNOTATION_DECISION: text}}}
+        try:
+            self._kube.merge(pod_path(hold.pod), body, manager=names.MANAGER_STATUS)
+        except ApiException as error:
+            if error.status not in {404, 409}:
+                raise
+
+    def _instant(self) -> str:
+        return self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class _Stillness:
+    """How long a plan's actions have been in the same states."""
+
+    def __init__(self) -> None:
+        self._plan = ""
+        self._states: tuple[object, ...] = ()
+        self._since = 0.0
+
+    def of(self, plan: str) -> float:
+        """Return the seconds since a state last changed; 0 for a plan not seen before."""
+        return time.monotonic() - self._since if plan == self._plan else 0.0
+
+    def note(self, plan: str, progress: Progress) -> None:
+        """Take the states as they are now."""
+        states = tuple((report.pod, report.state) for report in progress.reports)
+        if (plan, states) != (self._plan, self._states):
+            self._plan, self._states, self._since = plan, states, time.monotonic()

@@ -1,0 +1,127 @@
+"""Nothing waits for ever on us: gates without a planner, and pins that have become traps.
+
+A pass looks at the planner's lease; while it is silent for too long the gates of waiting pods are
+lifted without a pin. It also replaces pods whose pin cannot be kept (`bayplan.gates` decides).
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor
+from datetime import datetime
+from typing import Final
+
+import structlog
+from kubernetes.client.exceptions import ApiException
+
+from bayplan import gates
+from bayplan.api import names
+from bayplan.codec.releases import ungate_patch
+from bayplan.snapshot import Pod
+from bayplan_operator.events import About, Events
+from bayplan_operator.evictions import evict
+from bayplan_operator.kube import Kube, Raw, lease_path, pod_path
+from bayplan_operator.metrics import Metrics
+from bayplan_operator.observation import Observation, observe
+from bayplan_operator.policies import read_policy
+
+_log = structlog.get_logger()
+
+#: Seconds for which a pin must have been hopeless before its pod is replaced.
+_STRANDED_GRACE_S: Final = 30.0
+
+#: Bounds of the seconds between two looks at the lease.
+_MIN_LOOK_S: Final = 0.5
+_MAX_LOOK_S: Final = 10.0
+
+
+class Gates:
+    """Watches the planner on behalf of the pods that wait for it.
+
+    `away_s` is the time-out while no planner is alive, else 0; deployments tell it in their
+    status.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it works with, handed down once
+        self,
+        kube: Kube,
+        events: Events,
+        metrics: Metrics,
+        *,
+        namespace: str,
+        pool: Executor,
+        now: Callable[[], datetime],
+    ) -> None:
+        self.away_s = 0.0
+        self._kube = kube
+        self._events = events
+        self._metrics = metrics
+        self._namespace = namespace
+        self._pool = pool
+        self._now = now
+        self._watched_since = now().timestamp()
+        self._stranded_since: dict[str, float] = {}
+
+    def reconcile(self) -> float:
+        """Do one pass; return the seconds after which another one is wanted."""
+        now = self._now().timestamp()
+        # 1. See whether a planner is alive, and who waits or is pinned.
+        watch = self._watch()
+        seen = observe(self._kube, self._pool, ())
+        self.away_s = watch.timeout_s if watch.away_s(now) else 0.0
+        # 2. Lift the gates that have waited long enough.
+        for pod in gates.overdue(seen.unbound(), watch, now=now):
+            self._lift(pod, seen.raws[pod.uid])
+        # 3. Replace pods whose pins cannot be kept.
+        self._replace_stranded(seen, now)
+        return min(_MAX_LOOK_S, max(_MIN_LOOK_S, watch.timeout_s / 4))
+
+    def _watch(self) -> gates.Watch:
+        lease = self._kube.get(lease_path(self._namespace)) or {}
+        renewed = (lease.get("spec") or {}).get("renewTime")
+        return gates.Watch(
+            renewed_at=datetime.fromisoformat(renewed).timestamp() if renewed else None,
+            watched_since=self._watched_since,
+            timeout_s=read_policy(self._kube).gate_timeout_s,
+        )
+
+    def _lift(self, pod: Pod, raw: Raw) -> None:
+        note = f"no planner has led for {self.away_s:.0f} s: the default algorithm places the pod"
+        operations = ungate_patch(raw, {names.ANNOTATION_DECISION: note})
+        try:
+            self._kube.patch(pod_path(pod.key), operations, manager=names.MANAGER_PODS)
+        except ApiException as error:
+            if error.status not in {404, 409}:  # gone, or changed: the next pass looks again
+                raise
+            return
+        self._metrics.gates_lifted.inc()
+        self._events.tell(About.pod(pod.key, pod.uid), "GatesLifted", "Lift", note, warning=True)
+        _log.warning("gate_lifted", pod=str(pod.key), timeout_s=self.away_s)
+
+    def _replace_stranded(self, seen: Observation, now: float) -> None:
+        pinned = [pod for pod in seen.unbound() if _is_pinned_by_us(pod, seen.raws)]
+        reasons = self._stranded(pinned)
+        since = {uid: self._stranded_since.get(uid, now) for uid in reasons}
+        self._stranded_since = since
+        for pod in pinned:
+            if now - since.get(pod.uid, now) >= _STRANDED_GRACE_S:
+                self._replace(pod, reasons[pod.uid])
+
+    def _stranded(self, pinned: Iterable[Pod]) -> Mapping[str, str]:
+        nodes = {pod.node for pod in pinned if pod.node is not None}
+        if not nodes:
+            return {}
+        return gates.stranded(observe(self._kube, self._pool, nodes).snapshot, pinned)
+
+    def _replace(self, pod: Pod, reason: str) -> None:
+        """Evict a pod that never ran, so that its owner makes a gated one."""
+        if evict(self._kube, pod.key, pod.uid):
+            return  # refused: tried again in the next pass
+        note = f"it could not be bound where it was pinned: {reason}"
+        self._events.tell(About.pod(pod.key, pod.uid), "Evicted", "Evict", note)
+        _log.info("stranded_pod_replaced", pod=str(pod.key), reason=reason)
+
+
+def _is_pinned_by_us(pod: Pod, raws: Mapping[str, Raw]) -> bool:
+    """Return whether a plan pinned the pod; one without owner would be lost if it went."""
+    annotations = raws[pod.uid]["metadata"].get("annotations") or {}
+    pinned = pod.node is not None and not pod.bound and not pod.terminating
+    return pinned and pod.owner is not None and names.ANNOTATION_PLAN in annotations

@@ -1,0 +1,57 @@
+"""kopf's part: which resources are watched, and which key each event makes dirty.
+
+Only `on.event` handlers: they neither change the watched objects nor remember anything about
+them, so an event that is lost or merged costs nothing (the next pass compares everything).
+"""
+
+from typing import Any
+
+import kopf
+from kubernetes import client
+
+from bayplan.api import names
+from bayplan_operator.connection import kopf_login
+from bayplan_operator.dispatcher import Dispatcher
+from bayplan_operator.keys import DeploymentKey
+
+
+def registry_for(dispatcher: Dispatcher, access: client.Configuration) -> kopf.OperatorRegistry:
+    """Return the handlers that feed `dispatcher`."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry)
+    def login(**_: Any) -> kopf.ConnectionInfo:  # noqa: ANN401 - kopf's keywords
+        return kopf_login(access)
+
+    @kopf.on.event(names.GROUP, names.VERSION, "inferencedeployments", registry=registry)
+    async def deployment_event(event: kopf.RawEvent, **_: Any) -> None:  # noqa: ANN401
+        metadata = event["object"]["metadata"]
+        key = DeploymentKey(namespace=metadata["namespace"], name=metadata["name"])
+        if event["type"] == "DELETED":
+            dispatcher.deployment_deleted(key)
+        else:
+            dispatcher.deployment_changed(key)
+
+    @kopf.on.event("", "v1", "pods", registry=registry)
+    async def pod_event(event: kopf.RawEvent, **_: Any) -> None:  # noqa: ANN401
+        metadata = event["object"]["metadata"]
+        name = (metadata.get("labels") or {}).get(names.LABEL_DEPLOYMENT)
+        key = DeploymentKey(namespace=metadata["namespace"], name=name) if name else None
+        dispatcher.pod_changed(key)
+
+    @kopf.on.event(names.GROUP, names.VERSION, "packingplans", registry=registry)
+    async def plan_event(event: kopf.RawEvent, **_: Any) -> None:  # noqa: ANN401
+        if event["type"] == "DELETED":
+            dispatcher.plan_deleted(event["object"]["metadata"]["name"])
+        else:
+            dispatcher.plan_changed(dict(event["object"]))
+
+    return registry
+
+
+def settings() -> kopf.OperatorSettings:
+    """Return kopf's settings: watch the pods that are managed, post nothing."""
+    chosen = kopf.OperatorSettings()
+    chosen.watching.label_selectors["pods"] = f"{names.LABEL_MANAGED}=true"
+    chosen.posting.enabled = False
+    return chosen

@@ -1,0 +1,156 @@
+"""The API server's resources as raw objects: paths, and the few verbs that we use.
+
+Objects stay dicts for the codec to read. Every call waits for its answer and raises
+`kubernetes.client.exceptions.ApiException` (typed by status) when that is not a success.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from kubernetes import client
+from kubernetes.client.exceptions import ApiException
+
+from bayplan.api import names
+from bayplan.snapshot import PodKey
+
+Raw = dict[str, Any]
+
+#: Seconds to connect and to wait for an answer: no call may hold a worker for ever.
+_TIMEOUT_S: Final = (5.0, 30.0)
+
+_APPLY: Final = "application/apply-patch+yaml"
+_MERGE: Final = "application/merge-patch+json"
+_JSON_PATCH: Final = "application/json-patch+json"
+
+NODES: Final = "/api/v1/nodes"
+PODS: Final = "/api/v1/pods"
+DEPLOYMENTS: Final = f"/apis/{names.API_VERSION}/inferencedeployments"
+PLANS: Final = f"/apis/{names.API_VERSION}/packingplans"
+POLICY: Final = f"/apis/{names.API_VERSION}/packingpolicies/default"
+
+
+def node_path(name: str) -> str:
+    """Return the path of a node."""
+    return f"{NODES}/{name}"
+
+
+def pods_path(namespace: str) -> str:
+    """Return the path of a namespace's pods."""
+    return f"/api/v1/namespaces/{namespace}/pods"
+
+
+def pod_path(key: PodKey) -> str:
+    """Return the path of a pod."""
+    return f"{pods_path(key.namespace)}/{key.name}"
+
+
+def deployment_path(namespace: str, name: str) -> str:
+    """Return the path of an InferenceDeployment."""
+    return f"/apis/{names.API_VERSION}/namespaces/{namespace}/inferencedeployments/{name}"
+
+
+def plan_path(name: str) -> str:
+    """Return the path of a PackingPlan."""
+    return f"{PLANS}/{name}"
+
+
+def lease_path(namespace: str) -> str:
+    """Return the path of the planner's lease."""
+    return f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{names.PLANNER_LEASE}"
+
+
+def events_path(namespace: str) -> str:
+    """Return the path of a namespace's events."""
+    return f"/apis/events.k8s.io/v1/namespaces/{namespace}/events"
+
+
+class Kube:
+    """A connection to the API server; safe to use from several threads."""
+
+    def __init__(self, api: client.ApiClient) -> None:
+        self._api = api
+
+    def get(self, path: str) -> Raw | None:
+        """Return an object, or None when there is none."""
+        try:
+            return self._send("GET", path)
+        except ApiException as error:
+            if error.status == 404:  # noqa: PLR2004 - HTTP's "not found"
+                return None
+            raise
+
+    def items(self, path: str, *, labels: str = "", fields: str = "") -> list[Raw]:
+        """Return the objects of a collection that match the selectors."""
+        query = {"labelSelector": labels, "fieldSelector": fields}
+        answer = self._send("GET", path, query={k: v for k, v in query.items() if v})
+        found: list[Raw] = answer["items"]
+        return found
+
+    def create(self, path: str, body: Raw) -> Raw:
+        """Create an object, or a subresource such as an eviction."""
+        return self._send("POST", path, body=body, content_type="application/json")
+
+    def apply(self, path: str, body: Raw, *, manager: str) -> Raw:
+        """Apply our fields of an object by server-side apply; make the object if need be."""
+        query = {"fieldManager": manager, "force": "true"}
+        return self._send("PATCH", path, query=query, body=body, content_type=_APPLY)
+
+    def merge(self, path: str, body: Raw, *, manager: str) -> Raw:
+        """Patch an object by JSON merge patch; a uid in it must be the object's."""
+        query = {"fieldManager": manager}
+        return self._send("PATCH", path, query=query, body=body, content_type=_MERGE)
+
+    def patch(self, path: str, operations: Sequence[Raw], *, manager: str) -> Raw:
+        """Patch an object by JSON patch."""
+        query = {"fieldManager": manager}
+        return self._send(
+            "PATCH", path, query=query, body=list(operations), content_type=_JSON_PATCH
+        )
+
+    def delete(self, path: str, *, uid: str) -> None:
+        """Delete the object with this uid; nothing happens when it is gone or another one."""
+        body = {"preconditions": {"uid": uid}}
+        try:
+            self._send("DELETE", path, body=body, content_type="application/json")
+        except ApiException as error:
+            if error.status not in {404, 409}:
+                raise
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+        content_type: str = "",
+    ) -> Raw:
+        headers = {"Accept": "application/json"}
+        if content_type:
+            headers["Content-Type"] = content_type
+        request = self._api.param_serialize(
+            method,
+            path,
+            query_params=list((query or {}).items()),
+            header_params=headers,
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        response = self._api.call_api(*request, _request_timeout=_TIMEOUT_S)
+        data = response.read()
+        if not 200 <= response.status <= 299:  # noqa: PLR2004 - HTTP's successes
+            raise ApiException.from_response(
+                http_resp=response, body=data.decode(errors="replace"), data=None
+            )
+        answer: Raw = json.loads(data)
+        return answer
+
+
+def message_of(error: ApiException) -> str:
+    """Return what the API server says about an error, in one line."""
+    try:
+        told = json.loads(error.body or "")["message"]
+    except (ValueError, KeyError, TypeError):
+        told = error.reason or f"HTTP {error.status}"
+    return " ".join(str(told).split())

@@ -1,0 +1,132 @@
+"""The PackingPlans as they stand, in memory: read once, then kept by the watch.
+
+Execution asks for the plan to carry out, deployments ask what the newest plan says about their
+pods. A plan's spec never changes and its status is written by us alone, so memory is as good as a
+fresh read. Used from several threads.
+"""
+
+import threading
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import structlog
+
+from bayplan.codec import DecodeError, PublishedPlan, published_plan_of
+from bayplan.codec.plans import FINISHED
+from bayplan.plan import Hold
+from bayplan_operator.kube import PLANS, Kube, Raw
+
+_log = structlog.get_logger()
+
+#: Longest message that is passed on.
+_MAX_MESSAGE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A plan and its status as last seen or written."""
+
+    published: PublishedPlan
+    status: Mapping[str, Any]
+
+    @property
+    def open(self) -> bool:
+        """Whether something may still happen to it."""
+        return not self.published.finished
+
+
+class Plans:
+    """All plans, by name."""
+
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+        self._lock = threading.Lock()
+        self._entries: dict[str, Entry] | None = None
+        self._told: dict[str, str] = {}
+
+    def see(self, raw: Raw) -> bool:
+        """Take a plan that was added or changed; return whether it is new or in a new phase."""
+        name = raw["metadata"]["name"]
+        phase = str((raw.get("status") or {}).get("phase", "Pending"))
+        with self._lock:
+            is_news = self._told.get(name) != phase
+            self._told[name] = phase
+            if self._entries is not None:
+                self._put(raw)
+            return is_news
+
+    def forget(self, name: str) -> None:
+        """Take that a plan was deleted."""
+        with self._lock:
+            self._told.pop(name, None)
+            if self._entries is not None:
+                self._entries.pop(name, None)
+
+    def wrote(self, name: str, status: Mapping[str, Any]) -> None:
+        """Take the status that was just written."""
+        with self._lock:
+            entry = self._all().get(name)
+            if entry is not None:
+                published = replace(entry.published, phase=status["phase"])
+                self._all()[name] = Entry(published=published, status=status)
+
+    def newest(self) -> Entry | None:
+        """Return the plan with the highest sequence."""
+        with self._lock:
+            entries = self._all().values()
+            return max(entries, key=lambda e: e.published.sequence, default=None)
+
+    def overtaken(self) -> tuple[Entry, ...]:
+        """Return unfinished plans that are not the newest."""
+        newest = self.newest()
+        with self._lock:
+            return tuple(e for e in self._all().values() if e.open and e is not newest)
+
+    def holds_for(self, uids: Collection[str]) -> tuple[Hold, ...]:
+        """Return what the newest plan says about pods that go on waiting."""
+        newest = self.newest()
+        if newest is None:
+            return ()
+        return tuple(hold for hold in newest.published.plan.holds if hold.uid in uids)
+
+    def executing_for(self, uids: Collection[str], owner_uid: str) -> str:
+        """Return the progress of the plan at work if it is for these pods, else ""."""
+        newest = self.newest()
+        if newest is None or not newest.open:
+            return ""
+        plan = newest.published.plan
+        concerned = any(bind.uid in uids for bind in plan.binds) or any(
+            move.owner is not None and move.owner.uid == owner_uid for move in plan.moves
+        )
+        message = newest.status.get("message", "is about to be carried out")
+        return f"{newest.published.name}: {message}"[:_MAX_MESSAGE] if concerned else ""
+
+    def _all(self) -> dict[str, Entry]:
+        """Return the entries, read from the API server the first time. Call with the lock."""
+        if self._entries is None:
+            found = self._kube.items(PLANS)
+            self._entries = {}
+            for raw in found:
+                self._put(raw)
+        return self._entries
+
+    def _put(self, raw: Raw) -> None:
+        name, status = raw["metadata"]["name"], raw.get("status") or {}
+        known = self._all().get(name)
+        if known is not None and known.published.uid == raw["metadata"].get("uid"):
+            self._update(name, known, status)
+            return
+        try:
+            entry = Entry(published=published_plan_of(raw), status=status)
+        except DecodeError as error:
+            _log.warning("plan_unreadable", plan=name, error=str(error))
+            return
+        self._all()[name] = entry
+
+    def _update(self, name: str, known: Entry, status: Mapping[str, Any]) -> None:
+        """Take a newer status; an echo of one that we wrote before the last cannot reopen it."""
+        phase = status.get("phase", "Pending")
+        if known.open or phase in FINISHED:
+            published = replace(known.published, phase=phase)
+            self._all()[name] = Entry(published=published, status=status)

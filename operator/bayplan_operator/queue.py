@@ -1,0 +1,91 @@
+"""Which keys need a look: each at most once at a time, again after changes, later after errors.
+
+Handlers add keys as events come in; workers take the one that has been due longest. A key that is
+added while it is being worked on is due again afterwards, so no change is ever missed. Everything
+here runs on the event loop; the work itself goes to threads.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Final, Generic, TypeVar
+
+import structlog
+
+K = TypeVar("K", bound=Hashable)
+
+_log = structlog.get_logger()
+
+#: Seconds before the first retry; doubled with each further failure up to the most.
+FIRST_RETRY_S: Final = 0.5
+MAX_RETRY_S: Final = 60.0
+
+
+class WorkQueue(Generic[K]):
+    """Keys and when they are due.
+
+    `work` returns the seconds after which it wants to see its key again, or None.
+    """
+
+    def __init__(
+        self, work: Callable[[K], Awaitable[float | None]], *, max_parallel: int = 8
+    ) -> None:
+        self._work = work
+        self._max_parallel = max_parallel
+        self._due: dict[K, float] = {}
+        self._running: set[K] = set()
+        self._failures: Counter[K] = Counter()
+        self._changed = asyncio.Event()
+
+    def add(self, key: K, *, after_s: float = 0.0) -> None:
+        """Have `key` looked at in `after_s` seconds, or earlier if that was said before."""
+        at = asyncio.get_running_loop().time() + after_s
+        self._due[key] = min(at, self._due.get(key, at))
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                key = await self._next()
+                self._running.add(key)
+                group.create_task(self._do(key))
+
+    async def _next(self) -> K:
+        """Return the key that has been due longest, once there is a free worker for it."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._changed.clear()
+            ready = {key: at for key, at in self._due.items() if key not in self._running}
+            first = min(ready, key=ready.__getitem__, default=None)
+            if first is None or len(self._running) >= self._max_parallel:
+                await self._changed.wait()
+                continue
+            wait_s = ready[first] - loop.time()
+            if wait_s <= 0:
+                del self._due[first]
+                return first
+            await self._changed_within(wait_s)
+
+    async def _changed_within(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+
+    async def _do(self, key: K) -> None:
+        try:
+            again_s = await self._work(key)
+        except Exception as error:  # noqa: BLE001 - one bad object must not stop all the others
+            self._failures[key] += 1
+            again_s = min(MAX_RETRY_S, FIRST_RETRY_S * 2.0 ** (self._failures[key] - 1))
+            told = " ".join(str(error).split())[:300]
+            _log.warning("pass_failed", key=str(key), error=told, retry_s=again_s)
+        else:
+            del self._failures[key]
+        finally:
+            self._running.discard(key)
+            self._changed.set()
+        if again_s is not None:
+            self.add(key, after_s=again_s)
