@@ -153,14 +153,15 @@ class Pool(BaseModel):
     name: str | None = Field(
         default=None,
         description="Name of the pool, unique here; part of its pods' names and labels."
-        " Default: the role in lower case. A new name makes new pods.",
+        " Default: the role in lower case. A new name removes the pods and makes new ones.",
         min_length=1,
         max_length=40,
         pattern=_DNS_LABEL,
     )
     template: PodTemplate = Field(
         description="The pod of one replica. GPUs, node selectors, tolerations and volumes are"
-        " read from here and said nowhere else. A change replaces the running pods, unit by unit."
+        " read from here and said nowhere else. A change makes waiting pods anew; running pods keep"
+        " the old template until they are deleted, and the condition Progressing counts them."
     )
 
 
@@ -225,22 +226,21 @@ class InferenceDeploymentSpec(BaseModel):
     )
     min_replicas: int | None = Field(
         default=None,
-        description="Units that are placed before any further unit of the same priority, of this"
-        " or another deployment. Default: none; 0 to replicas. A change disturbs no running pod"
-        " by itself.",
+        description="Units that must be ready for the condition Ready to be True. Default:"
+        " replicas; 0 to replicas. A change touches no pod.",
         ge=0,
         le=100_000,
     )
     ratio: Ratio = Field(
         default=Ratio(),
-        description="Prefill and decode replicas of one unit. Default 1:1. A change replaces the"
-        " running units.",
+        description="Prefill and decode replicas of one unit. Default 1:1. A change makes the pods"
+        " that a unit now lacks and removes those it has too many of; the others go on running.",
     )
     priority_class_name: str | None = Field(
         default=None,
         description="PriorityClass of every pod. A unit never takes the place of one of equal or"
         " higher priority. Default: the cluster's default class, else priority 0. A change"
-        " replaces the running pods.",
+        " makes waiting pods anew; running pods keep theirs until they are deleted.",
         min_length=1,
         max_length=253,
     )
