@@ -92,11 +92,11 @@ def _first_valid(
 ) -> tuple[Plan, Solution]:
     """Return the first plan that validates: as found, else greedy, else one that only holds."""
     for solution in _candidates(instance, found):
-        answer = _compose(snapshot, instance, solution)
+        answer = _compose(snapshot, policy, instance, solution)
         if not validate(snapshot, policy, answer):
             return answer, solution
     solution = engine.unchanged(instance)
-    return _compose(snapshot, instance, solution), solution
+    return _compose(snapshot, policy, instance, solution), solution
 
 
 def _candidates(instance: Instance, found: Solution) -> Iterator[Solution]:
@@ -105,7 +105,7 @@ def _candidates(instance: Instance, found: Solution) -> Iterator[Solution]:
     yield engine.without_search(instance)
 
 
-def _compose(snapshot: Snapshot, instance: Instance, solution: Solution) -> Plan:
+def _compose(snapshot: Snapshot, policy: Policy, instance: Instance, solution: Solution) -> Plan:
     """Return the solution as a plan of named pods, with reasons for what waits."""
     done = extract.actions(instance, solution.assignment)
     held = holds.explain(
@@ -121,7 +121,7 @@ def _compose(snapshot: Snapshot, instance: Instance, solution: Solution) -> Plan
         places=bool(done.binds),
     )
     return Plan(
-        certificate=Certificate(order=Policy().order, verdict=verdict, stages=solution.stages),
+        certificate=Certificate(order=policy.order, verdict=verdict, stages=solution.stages),
         binds=done.binds,
         moves=done.moves,
         evictions=done.evictions,
