@@ -152,7 +152,7 @@ def _helm_uninstall(cluster: Cluster) -> None:
     crds = ["inferencedeployments", "packingplans", "packingpolicies"]
     named = [f"crd/{name}.bayplan.dev" for name in crds]
     cluster.kubectl_run("delete", *named, "--ignore-not-found", "--wait=true")
-    cluster.kubectl_run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false")
+    cluster.kubectl_run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=true")
 
 
 def _helm(cluster: Cluster, *arguments: str) -> None:

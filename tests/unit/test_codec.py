@@ -106,6 +106,28 @@ def test_a_released_pod_counts_on_the_node_it_is_pinned_to() -> None:
     assert pod.disruption is Disruption.FIXED
 
 
+def test_the_pin_of_a_plan_is_no_constraint_once_the_pod_runs() -> None:
+    """No pod that a plan has placed could ever be moved: seen as evictions where moves would do."""
+    raw = raw_pod(nodeName="n1", schedulingGates=[], affinity=pinned("n1"))
+    raw["metadata"]["annotations"] = {names.ANNOTATION_PLAN: "plan-1"}
+
+    assert decoded(raw).constraints.affinity == ()
+
+    zone = {"key": "zone", "operator": "In", "values": ["a"]}
+    required = raw["spec"]["affinity"]["nodeAffinity"]
+    terms = required["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    terms[0]["matchExpressions"] = [zone]
+    (term,) = decoded(raw).constraints.affinity
+    assert ([r.key for r in term.labels], term.fields) == (["zone"], ())
+
+
+def test_the_pin_of_a_user_stays_a_constraint() -> None:
+    """A pod that must be on one node would be moved off it."""
+    raw = raw_pod(nodeName="n1", schedulingGates=[], affinity=pinned("n1"))
+
+    assert len(decoded(raw).constraints.affinity) == 1
+
+
 def test_a_gated_pod_that_its_user_pinned_still_waits() -> None:
     """A pin is a constraint of the pod, not a placement, while the gate is there."""
     pod = decoded(raw_pod(affinity=pinned("n1")))

@@ -5,6 +5,7 @@ to it: all read from the pod alone, so that every program sees the same.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from bayplan.api import names
 from bayplan.codec.fields import Field, Raw, top
@@ -52,7 +53,7 @@ def pod_of(raw: Raw) -> Pod | None:
         uid=metadata.get("uid").text(str(key)),
         requests=requests(spec),
         priority=spec.get("priority").integer(0),
-        constraints=_constraints(spec),
+        constraints=_constraints(metadata, spec),
         node=NodeName(node) if node else None,
         waiting=not node and gates == {names.GATE},
         disruption=_disruption(metadata, spec) if bound else Disruption.FIXED,
@@ -99,6 +100,13 @@ def _pin(term: NodeTerm) -> str:
     return pins[0] if pins else ""
 
 
+def _without_pin(term: NodeTerm) -> NodeTerm:
+    """Return the term without its last field where that is a pin: ours is added last."""
+    if term.fields and term.fields[-1].key == PIN_FIELD and _is_one_value(term.fields[-1]):
+        return replace(term, fields=term.fields[:-1])
+    return term
+
+
 def _is_one_value(requirement: Requirement) -> bool:
     return requirement.operator == "In" and len(requirement.values) == 1
 
@@ -114,10 +122,18 @@ def _largest(one: Resources, other: Resources) -> Resources:
     return Resources.of({name: max(one[name], other[name]) for name in {*one, *other}})
 
 
-def _constraints(spec: Field) -> Constraints:
+def _constraints(metadata: Field, spec: Field) -> Constraints:
+    """Return what the pod asks of a node, without the pin by which we placed it.
+
+    The pod that takes a moved one's place comes without that pin, so a plan may move it anywhere
+    that its own constraints allow.
+    """
+    terms = _terms(spec)
+    if metadata.get("annotations", names.ANNOTATION_PLAN).text(""):
+        terms = [term for term in map(_without_pin, terms) if term.labels or term.fields]
     return Constraints(
         node_selector=tuple(sorted(spec.get("nodeSelector").labels().items())),
-        affinity=tuple(sorted(_terms(spec))),
+        affinity=tuple(sorted(terms)),
         tolerations=tuple(sorted(_toleration(t) for t in spec.get("tolerations").items())),
     )
 
