@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from bayplan.api.names import ANNOTATION_REPLACES as REPLACES
 from e2e import story
 from e2e.cluster import Cluster, ClusterError, eventually, open_cluster
 from e2e.stack import Stack, install
@@ -125,8 +126,11 @@ def _with_bayplan(stack: Stack, stage: Stage, nodes: Sequence[str]) -> None:
     stage.heading("5. What kubectl shows")
     stage.kubectl(cluster, "get infd,pplan")
     stage.kubectl(cluster, "get pods -o wide")
-    stage.kubectl(cluster, "get events --sort-by=.metadata.creationTimestamp")
+    stage.kubectl(cluster, "get events --field-selector involvedObject.kind=InferenceDeployment")
+    stage.kubectl(cluster, "get events --field-selector reason=Moved")
     stage.kubectl(cluster, "bayplan explain pod chat-0-prefill-0")
+    moved = next(pod for pod in story.pods(cluster, _WITH) if REPLACES in pod.annotations)
+    stage.kubectl(cluster, f"bayplan explain pod {moved.name}")
 
 
 def _follow(cluster: Cluster, stage: Stage) -> None:

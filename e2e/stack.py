@@ -115,6 +115,7 @@ def install(
             progress(f"running: {', '.join(programs)}")
             yield stack
         finally:
+            group.stop()  # first, or they would complain of tokens that are no longer valid
             _helm_uninstall(cluster)
 
 

@@ -171,7 +171,12 @@ class Deployments:
             "status": status,
         }
         path = f"{deployment_path(metadata['namespace'], metadata['name'])}/status"
-        self._kube.apply(path, body, manager=names.MANAGER_STATUS)
+        try:
+            self._kube.apply(path, body, manager=names.MANAGER_STATUS)
+        except ApiException as error:
+            if error.status not in {404, 409}:  # deleted meanwhile, or another one by now
+                raise
+            return False
         return True
 
     def _tell(self, deployment: Deployment, before: dict[str, Any], status: dict[str, Any]) -> None:

@@ -116,7 +116,9 @@ class Events:
         try:
             self._kube.create(events_path(event["metadata"]["namespace"]), event)
         except ApiException as error:
-            if error.status not in {404, 409}:  # the namespace is gone; said already
-                _log.warning("event_not_written", reason=event["reason"], error=message_of(error))
+            told = message_of(error)
+            # The namespace is gone, or going; or the same was said already.
+            if error.status not in {404, 409} and "being terminated" not in told:
+                _log.warning("event_not_written", reason=event["reason"], error=told)
         except HTTPError as error:
             _log.warning("event_not_written", error=str(error), reason=event["reason"])

@@ -11,6 +11,9 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Final, Generic, TypeVar
 
 import structlog
+from kubernetes.client.exceptions import ApiException
+
+from bayplan_operator.kube import message_of
 
 K = TypeVar("K", bound=Hashable)
 
@@ -80,8 +83,7 @@ class WorkQueue(Generic[K]):
         except Exception as error:  # noqa: BLE001 - one bad object must not stop all the others
             self._failures[key] += 1
             again_s = min(MAX_RETRY_S, FIRST_RETRY_S * 2.0 ** (self._failures[key] - 1))
-            told = " ".join(str(error).split())[:300]
-            _log.warning("pass_failed", key=str(key), error=told, retry_s=again_s)
+            _log.warning("pass_failed", key=str(key), error=_in_words(error), retry_s=again_s)
         else:
             del self._failures[key]
         finally:
@@ -89,3 +91,10 @@ class WorkQueue(Generic[K]):
             self._changed.set()
         if again_s is not None:
             self.add(key, after_s=again_s)
+
+
+def _in_words(error: Exception) -> str:
+    """Return an error in one line that says enough to act on."""
+    if isinstance(error, ApiException):
+        return message_of(error)
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
