@@ -99,11 +99,13 @@ def test_without_the_extender_the_default_algorithm_places_pods_and_a_condition_
             what="all six pods run on empty nodes without any plan",
             timeout_s=_BOUND_S,
         )
-        condition = eventually(
-            lambda: _condition(cluster, namespace, "Scheduled"), what="the condition is there"
-        )
-        assert condition["reason"] == "PlannerAway"
-        assert "default algorithm" in condition["message"]
+
+        def told() -> bool:
+            condition = _condition(cluster, namespace, "Scheduled")
+            assert condition["reason"] == "PlacedWithoutPlan", condition
+            return "6 of them placed by the default algorithm" in condition["message"]
+
+        eventually(told, what="the condition says who placed them")
     _assert_no_node_is_over_full(cluster, empty)
 
 

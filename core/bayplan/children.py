@@ -88,6 +88,7 @@ class Child:
         revision: Its template's revision by label, or "".
         node: Where it is bound.
         pin: The node that a plan pinned it to, bound or not.
+        unplanned: Whether it has a node that no plan gave it.
         gated: Whether it waits behind a scheduling gate.
         ready: Whether it can serve.
         ended: Whether it is Succeeded or Failed (evicted by its kubelet included).
@@ -102,6 +103,7 @@ class Child:
     revision: str = ""
     node: NodeName | None = None
     pin: NodeName | None = None
+    unplanned: bool = False
     gated: bool = False
     ready: bool = False
     ended: bool = False

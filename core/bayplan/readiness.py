@@ -196,13 +196,21 @@ def _ready(tally: Tally) -> Finding:
 
 def _scheduled(tally: Tally, news: News) -> Finding:
     if tally.all_bound:
-        message = f"{_count(len(tally.seen), 'pod')} on nodes"
-        return _finding("Scheduled", _TRUE, "AllScheduled", message)
+        return _all_scheduled(tally)
     checks = (_not_made, _placed_by_default, _executing, _ungated, _planner_away, _held)
     found = (check(tally, news) for check in checks)
     message = f"{_count(len(tally.unbound), 'pod')} waiting for the next plan"
     waiting = _finding("Scheduled", _FALSE, "WaitingForPlan", message)
     return next((finding for finding in found if finding is not None), waiting)
+
+
+def _all_scheduled(tally: Tally) -> Finding:
+    message = f"{_count(len(tally.seen), 'pod')} on nodes"
+    unplanned = sum(child.unplanned for child in tally.seen.values())
+    if not unplanned:
+        return _finding("Scheduled", _TRUE, "AllScheduled", message)
+    message += f", {unplanned} of them placed by the default algorithm, without a plan"
+    return _finding("Scheduled", _TRUE, "PlacedWithoutPlan", message)
 
 
 def _not_made(tally: Tally, _: News) -> Finding | None:

@@ -429,7 +429,7 @@ BY_PLAN = {"annotations": {names.ANNOTATION_PLAN: "plan-1"}}
         pytest.param({}, {}, id="as it was made"),
         pytest.param(
             {"spec": {"nodeName": "n1", "schedulingGates": []}},
-            {"node": "n1", "gated": False},
+            {"unplanned": True, "node": "n1", "gated": False},
             id="bound",
         ),
         pytest.param(
@@ -659,6 +659,16 @@ FITS_NOT = hold(
             News(away_s=60),
             ("True", "AllScheduled", "6 pods on nodes"),
             id="pods that run need no planner",
+        ),
+        pytest.param(
+            [replace(child, unplanned=True) for child in pods(deployment(), bound=6)],
+            News(),
+            (
+                "True",
+                "PlacedWithoutPlan",
+                "6 pods on nodes, 6 of them placed by the default algorithm, without a plan",
+            ),
+            id="pods that the default algorithm placed are told apart",
         ),
     ],
 )

@@ -55,11 +55,9 @@ def child_of(raw: Raw) -> Child:
     metadata, spec, status = root.get("metadata"), root.get("spec"), root.get("status")
     pod_labels = metadata.get("labels").labels()
     unit = pod_labels.get(names.LABEL_UNIT, "")
-    node, planned = (
-        spec.get("nodeName").text(""),
-        metadata.get("annotations", names.ANNOTATION_PLAN),
-    )
-    pin = pinned_node(spec) if planned.text("") else ""  # a pin of the template's own is not ours
+    node = spec.get("nodeName").text("")
+    planned = bool(metadata.get("annotations", names.ANNOTATION_PLAN).text(""))
+    pin = pinned_node(spec) if planned else ""  # a pin of the template's own is not ours
     return Child(
         name=metadata.get("name").text(),
         uid=metadata.get("uid").text(""),
@@ -69,6 +67,7 @@ def child_of(raw: Raw) -> Child:
         revision=pod_labels.get(names.LABEL_REVISION, ""),
         node=NodeName(node) if node else None,
         pin=NodeName(pin) if pin else None,
+        unplanned=bool(node) and not planned,
         gated=any(True for _ in spec.get("schedulingGates").items()),
         ready=_is_ready(status),
         ended=status.get("phase").text("") in {"Succeeded", "Failed"},
