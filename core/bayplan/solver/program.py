@@ -1,0 +1,285 @@
+"""An integer program as rows and columns: its linear bound, a rounding near it, and the exact way.
+
+It knows nothing of pods and nodes. GLOP gives the bound; CP-SAT finds an integer point near GLOP's
+vertex, which is enough when the bound can be met, or searches the whole program when it cannot.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from ortools.linear_solver.python.model_builder_helper import (
+    ModelBuilderHelper,
+    ModelSolverHelper,
+    SolveStatus,
+    Variable,
+)
+from ortools.sat.python import cp_model
+
+from bayplan.solver.instance import Counts, Mask
+
+Reals = NDArray[np.float64]
+
+#: What GLOP's vertices may be off by; its own tolerance is 1e-6 of the size of the numbers.
+TOLERANCE: Final = 1e-5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """A weighted sum of columns and a constant."""
+
+    columns: Counts
+    weights: Counts
+    constant: int = 0
+
+    @classmethod
+    def joined(cls, parts: Sequence["Terms"]) -> "Terms":
+        """Return the sum of several sums."""
+        return cls(
+            columns=np.concatenate([NONE, *(part.columns for part in parts)]),
+            weights=np.concatenate([NONE, *(part.weights for part in parts)]),
+            constant=sum(part.constant for part in parts),
+        )
+
+    @classmethod
+    def over(cls, columns: Counts, weight: int = 1) -> "Terms":
+        """Return the columns with one common weight."""
+        return cls(columns=columns, weights=np.full(len(columns), weight, dtype=np.int64))
+
+    def value(self, point: Counts) -> int:
+        """Return the sum at an integer point."""
+        return int(point[self.columns] @ self.weights) + self.constant
+
+
+#: No columns.
+NONE: Final = np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relaxed:
+    """An optimal vertex of the relaxation.
+
+    Attributes:
+        value: The optimum, the constant of the goal included.
+        point: [column] the vertex.
+        prices: [column] reduced costs, all positive where a column would only make it worse.
+    """
+
+    value: float
+    point: Reals
+    prices: Reals
+
+    def bound(self, *, maximise: bool) -> int:
+        """Return the best integer that the relaxation allows; never too strict."""
+        slack = TOLERANCE * (1 + abs(self.value))
+        return math.floor(self.value + slack) if maximise else math.ceil(self.value - slack)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long CP-SAT may take: wall-clock seconds, deterministic effort, and the seed."""
+
+    seconds: float
+    effort: float
+    seed: int
+
+    def solver(self) -> cp_model.CpSolver:
+        """Return a solver with one worker under these limits."""
+        solver = cp_model.CpSolver()
+        solver.parameters.num_workers = 1
+        solver.parameters.random_seed = self.seed
+        solver.parameters.max_time_in_seconds = max(0.01, self.seconds)
+        solver.parameters.max_deterministic_time = max(0.01, self.effort)
+        return solver
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solved:
+    """What an exact search found.
+
+    Attributes:
+        point: The best integer point; None when there was none in time.
+        bound: What nothing can beat; None when nothing was proved.
+        infeasible: Whether it is proved that there is no integer point.
+        effort: Deterministic time used.
+    """
+
+    point: Counts | None
+    bound: int | None
+    infeasible: bool
+    effort: float
+
+
+@dataclass(slots=True)
+class Program:
+    """Columns with bounds, and rows over them; rows and columns are only ever added."""
+
+    lower: Counts = field(default_factory=lambda: NONE)
+    upper: Counts = field(default_factory=lambda: NONE)
+    _helper: ModelBuilderHelper = field(default_factory=ModelBuilderHelper)
+    _variables: list[Variable] = field(default_factory=list)
+    _rows: list[tuple[Counts, Counts, float, float]] = field(default_factory=list)
+
+    def add_columns(self, upper: Counts, lower: Counts | None = None) -> Counts:
+        """Add a column per entry of `upper`; return their indices."""
+        least = np.zeros_like(upper) if lower is None else lower
+        first = len(self.lower)
+        self.lower = np.concatenate([self.lower, least])
+        self.upper = np.concatenate([self.upper, upper])
+        added = np.arange(first, first + len(upper), dtype=np.int64)
+        if len(upper):
+            continuous = np.zeros(len(upper), dtype=np.bool_)
+            self._helper.add_var_array_with_bounds(
+                least.astype(np.float64), upper.astype(np.float64), continuous, ""
+            )
+            self._variables += [Variable(self._helper, i) for i in added.tolist()]
+        return added
+
+    def add_row(self, terms: Terms, *, lower: float = -math.inf, upper: float = math.inf) -> int:
+        """Add a row; return its index."""
+        row = int(self._helper.add_linear_constraint())
+        self._helper.set_constraint_lower_bound(row, lower - terms.constant)
+        self._helper.set_constraint_upper_bound(row, upper - terms.constant)
+        variables = [self._variables[i] for i in terms.columns.tolist()]
+        weights = terms.weights.astype(np.float64).tolist()
+        self._helper.add_terms_to_constraint(row, variables, weights)
+        low, high = lower - terms.constant, upper - terms.constant
+        self._rows.append((terms.columns, terms.weights, low, high))
+        return row
+
+    def extend_row(self, row: int, terms: Terms) -> None:
+        """Add further columns to a row."""
+        variables = [self._variables[i] for i in terms.columns.tolist()]
+        weights = terms.weights.astype(np.float64).tolist()
+        self._helper.add_terms_to_constraint(row, variables, weights)
+        columns, before, lower, upper = self._rows[row]
+        joined = np.concatenate([columns, terms.columns])
+        self._rows[row] = (joined, np.concatenate([before, terms.weights]), lower, upper)
+
+    def shut(self, columns: Counts) -> None:
+        """Fix columns at zero."""
+        self.upper[columns] = 0
+        for i in columns.tolist():
+            self._helper.set_var_upper_bound(i, 0.0)
+
+    def relax(self, goal: Terms, *, maximise: bool, seconds: float) -> Relaxed | SolveStatus:
+        """Return the optimum of the relaxation, or why there is none."""
+        self._helper.clear_objective()
+        self._helper.set_maximize(maximise)
+        weights = np.bincount(goal.columns, goal.weights, minlength=len(self.lower))
+        for i in np.flatnonzero(weights).tolist():
+            self._helper.set_var_objective_coefficient(i, float(weights[i]))
+        solver = ModelSolverHelper("glop")
+        solver.set_time_limit_in_seconds(max(0.01, seconds))
+        solver.solve(self._helper)
+        status = solver.status()
+        if status != SolveStatus.OPTIMAL:
+            return status
+        prices = solver.reduced_costs()
+        return Relaxed(
+            value=solver.objective_value() + goal.constant,
+            point=solver.variable_values(),
+            prices=-prices if maximise else prices,
+        )
+
+    def near(self, vertex: Relaxed, wide: Mask, limits: Limits, *, slack: int = 0) -> Counts | None:
+        """Return an integer point that keeps the whole part of the vertex.
+
+        Args:
+            vertex: Where to look.
+            wide: [column] columns that may take any value.
+            limits: How long to look.
+            slack: By how much the whole part may be undercut.
+        """
+        whole = np.floor(vertex.point + TOLERANCE).astype(np.int64)
+        base = np.where(wide, self.lower, np.maximum(self.lower, whole - slack))
+        cheap = wide | (np.abs(vertex.prices) <= TOLERANCE) | (vertex.point > TOLERANCE)
+        room = np.where(cheap, self.upper - base, 0)
+        return self._filled(base, self._tightened(base, room), limits)
+
+    def _filled(self, base: Counts, room: Counts, limits: Limits) -> Counts | None:
+        """Return a point from `base` to `base + room` that meets every row."""
+        model = cp_model.CpModel()
+        active = {int(j): model.new_int_var(0, int(room[j]), "") for j in np.flatnonzero(room > 0)}
+        for columns, weights, lower, upper in self._rows:
+            done = int(base[columns] @ weights)
+            used = room[columns] > 0
+            if not used.any():
+                if not lower <= done <= upper:
+                    return None
+                continue
+            terms = [active[j] for j in columns[used].tolist()]
+            total = cp_model.LinearExpr.weighted_sum(terms, weights[used].tolist())
+            model.add_linear_constraint(total, _whole(lower - done), _whole(upper - done))
+        solver = limits.solver()
+        if solver.solve(model) not in _SOLVED:
+            return None
+        point = base.copy()
+        for j, variable in active.items():
+            point[j] += solver.value(variable)
+        return point
+
+    def _tightened(self, base: Counts, room: Counts) -> Counts:
+        """Return `room` less what rows of positive weights have no place for."""
+        room = room.copy()
+        for columns, weights, _, upper in self._rows:
+            if upper < math.inf and (weights > 0).all():
+                left = max(0, int(upper) - int(base[columns] @ weights))
+                room[columns] = np.minimum(room[columns], left // weights)
+        return room
+
+    def solve(self, goal: Terms, limits: Limits, *, maximise: bool) -> Solved:
+        """Search the whole program for the best integer point."""
+        model = cp_model.CpModel()
+        variables = [
+            model.new_int_var(low, high, "")
+            for low, high in zip(self.lower.tolist(), self.upper.tolist(), strict=True)
+        ]
+        for columns, weights, lower, upper in self._rows:
+            total = _summed(variables, columns, weights)
+            model.add_linear_constraint(total, _whole(lower), _whole(upper))
+        term = _summed(variables, goal.columns, goal.weights) + goal.constant
+        if maximise:
+            model.maximize(term)
+        else:
+            model.minimize(term)
+        solver = limits.solver()
+        status = solver.solve(model)
+        used = solver.response_proto.deterministic_time
+        if status not in _SOLVED:
+            proved = status == cp_model.INFEASIBLE
+            return Solved(point=None, bound=None, infeasible=proved, effort=used)
+        best = solver.best_objective_bound
+        return Solved(
+            point=np.array([solver.value(variable) for variable in variables], dtype=np.int64),
+            bound=math.floor(best + 1e-6) if maximise else math.ceil(best - 1e-6),
+            infeasible=False,
+            effort=used,
+        )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows and of columns."""
+        return len(self._rows), len(self.lower)
+
+
+#: Statuses that come with a solution.
+_SOLVED: Final = (cp_model.OPTIMAL, cp_model.FEASIBLE)
+
+#: Beyond every sum of a row.
+_ENDLESS: Final = 1 << 50
+
+
+def _whole(bound: float) -> int:
+    return int(max(-_ENDLESS, min(_ENDLESS, bound)))
+
+
+def _summed(
+    variables: list[cp_model.IntVar], columns: Counts, weights: Counts
+) -> cp_model.LinearExpr:
+    terms = [variables[j] for j in columns.tolist()]
+    constant = cp_model.LinearExpr.constant(0)
+    return constant + cp_model.LinearExpr.weighted_sum(terms, weights.tolist())

@@ -1,0 +1,116 @@
+"""Node states as counted classes: what a fleet is to the keep-and-fill engine.
+
+Nodes with the same room, the same welcome for every class of pods and the same anchored pods are
+one class, of which only the number matters. A keep is what such a node retains: a part of its
+anchored pods, from none to all.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from bayplan.solver import goals
+from bayplan.solver.instance import Counts, Instance, Mask
+
+#: Most keeps of a fleet; beyond it its nodes have too little in common.
+MAX_KEEPS: Final = 400_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeTypes:
+    """What nodes accept, apart from room.
+
+    Attributes:
+        of_node: [node] index of its type.
+        welcome: [type, class] whether pods of the class may come to it.
+        open: [type] whether its free slots count.
+    """
+
+    of_node: Counts = field(repr=False)
+    welcome: Mask = field(repr=False)
+    open: Mask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class States:
+    """The classes of nodes and what each can keep.
+
+    Attributes:
+        of_node: [node] index of its class.
+        sizes: [class of nodes] number of nodes.
+        types: [class of nodes] index of the node type.
+        keeps: [keep, identity] anchored pods that stay, by identity.
+        owner: [keep] class of nodes it belongs to; ascending.
+        residual: [keep, resource] room that is left; negative where a node is over-full.
+    """
+
+    of_node: Counts = field(repr=False)
+    sizes: Counts = field(repr=False)
+    types: Counts = field(repr=False)
+    keeps: Counts = field(repr=False)
+    owner: Counts = field(repr=False)
+    residual: Counts = field(repr=False)
+
+
+def node_types(instance: Instance) -> NodeTypes:
+    """Return the types of the nodes, numbered by their first node."""
+    is_open = np.zeros((1, len(instance.nodes)), dtype=np.bool_)
+    is_open[0, goals.open_nodes(instance)] = True
+    columns = np.concatenate([is_open, instance.arrivals]).T
+    of_node, first = numbered(np.packbits(columns, axis=1).astype(np.int64))
+    return NodeTypes(of_node=of_node, welcome=columns[first, 1:], open=columns[first, 0])
+
+
+def count_states(
+    *, types: Counts, room: Counts, anchored: Counts, requests: Counts
+) -> States | None:
+    """Return the classes of nodes with their keeps; None when these are too many.
+
+    Args:
+        types: [node] index of the node type.
+        room: [node, resource] room without anchored pods.
+        anchored: [node, identity] pods that stay or leave.
+        requests: [identity, resource] what one uses.
+    """
+    of_node, first = numbered(np.column_stack([types, room, anchored]))
+    parts = _parts(anchored[first])
+    if parts is None:
+        return None
+    owner, keeps = parts
+    return States(
+        of_node=of_node,
+        sizes=np.bincount(of_node, minlength=len(first)).astype(np.int64),
+        types=types[first],
+        keeps=keeps,
+        owner=owner,
+        residual=room[first][owner] - keeps @ requests,
+    )
+
+
+def numbered(rows: Counts) -> tuple[Counts, Counts]:
+    """Return for each row the number of its value, and each value's first row, in that order."""
+    ordered = np.ascontiguousarray(rows)
+    as_bytes = ordered.view(np.dtype((np.void, ordered.itemsize * ordered.shape[1]))).ravel()
+    _, first, number = np.unique(as_bytes, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), dtype=np.int64)
+    by_first = np.argsort(first, kind="stable")
+    rank[by_first] = np.arange(len(first))
+    return rank[number.ravel()], first[by_first].astype(np.int64)
+
+
+def _parts(anchored: Counts) -> tuple[Counts, Counts] | None:
+    """Return every part of each row, with the index of its row."""
+    owner = np.arange(len(anchored), dtype=np.int64)
+    keeps = np.zeros_like(anchored)
+    for q in range(anchored.shape[1]):
+        choices = anchored[owner, q] + 1
+        total = int(choices.sum())
+        if total > MAX_KEEPS:
+            return None
+        if total > len(owner):
+            rows = np.repeat(np.arange(len(owner)), choices)
+            kept = np.arange(total) - np.repeat(np.cumsum(choices) - choices, choices)
+            owner, keeps = owner[rows], keeps[rows]
+            keeps[:, q] = kept
+    return owner, keeps
