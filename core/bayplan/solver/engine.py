@@ -1,6 +1,6 @@
-"""Runs the engines in turn: greedy always, then CP-SAT stage by stage where the model is small.
+"""Runs the engines: keep and fill first, and greedy then CP-SAT where that cannot prove its answer.
 
-What one engine found is only ever replaced by something better. Each stage of the result carries
+CP-SAT goes stage by stage, as far as the model is small. What one engine found is only ever replaced by something better. Each stage of the result carries
 a bound that holds whether or not it was reached: counted, from the linear relaxation, or from
 CP-SAT.
 """
@@ -11,7 +11,7 @@ from typing import Final
 
 from bayplan.plan import Stage
 from bayplan.policy import Policy
-from bayplan.solver import goals, greedy
+from bayplan.solver import goals, greedy, keepfill
 from bayplan.solver.assignment import Assignment, present
 from bayplan.solver.bound import Relaxation
 from bayplan.solver.cpsat import Model
@@ -20,6 +20,9 @@ from bayplan.solver.instance import Instance
 
 #: Largest CP-SAT model, in (class, node) pairs; beyond it greedy answers and the relaxation bounds.
 MAX_VARIABLES: Final = 20_000
+
+#: Smallest instance, in (class, node) pairs, for which node states are worth counting.
+MIN_VARIABLES: Final = 100
 
 #: Share of what is left of the time that one stage may use.
 _STAGE_SHARE: Final = 0.5
@@ -49,15 +52,78 @@ def solve(
     instance: Instance, policy: Policy, *, clock: Callable[[], float], deadline_at: float, seed: int
 ) -> Solution:
     """Return the best assignment found until `deadline_at` (on `clock`), and its bounds."""
+    if not instance.wait_totals.sum():
+        return _idle(instance)
+    counted = _by_states(instance, policy, clock=clock, deadline_at=deadline_at, seed=seed)
+    if counted is not None and all(stage.proved for stage in counted.stages):
+        return counted
+    incumbent = greedy.fill(instance)
+    if counted is not None and _worth(instance, counted.assignment) >= _worth(instance, incumbent):
+        incumbent = counted.assignment
     search = _Search(
         instance=instance,
         policy=policy,
         clock=clock,
         deadline_at=deadline_at,
         seed=seed,
-        incumbent=greedy.fill(instance),
+        incumbent=incumbent,
     )
-    return search.run()
+    return _joined(counted, search.run())
+
+
+def _by_states(
+    instance: Instance, policy: Policy, *, clock: Callable[[], float], deadline_at: float, seed: int
+) -> Solution | None:
+    """Return what keep and fill finds; None where it is not asked or cannot tell."""
+    if instance.variables < MIN_VARIABLES:
+        return None
+    budget = keepfill.Budget(
+        clock=clock,
+        deadline_at=clock() + (deadline_at - clock()) * _STAGE_SHARE,
+        effort=policy.time_limit_s * _EFFORT_PER_SECOND,
+        seed=seed,
+    )
+    found = keepfill.solve(instance, policy, budget)
+    if found is None:
+        return None
+    stages = tuple(
+        Stage(
+            name=goal.name,
+            value=goal.value(instance, found.assignment),
+            bound=bound,
+            seconds=seconds,
+        )
+        for goal, bound, seconds in zip(
+            goals.in_order(instance), found.bounds, found.seconds, strict=True
+        )
+    )
+    return Solution(
+        assignment=found.assignment,
+        stages=stages,
+        engine="keep-and-fill",
+        sizes=(*sizes(instance), *found.sizes),
+    )
+
+
+def _worth(instance: Instance, assignment: Assignment) -> tuple[int, ...]:
+    return goals.values(instance, goals.in_order(instance), assignment)
+
+
+def _joined(counted: Solution | None, searched: Solution) -> Solution:
+    """Return what was searched, with the tighter bounds of both if it stayed with what was counted.
+
+    Bounds depend on what the stages before reached, so they can be compared only then.
+    """
+    if counted is None:
+        return searched
+    same = all(a.value == b.value for a, b in zip(counted.stages, searched.stages, strict=True))
+    if not same:
+        return searched
+    stages = (
+        replace(b, bound=a.bound if abs(a.bound - a.value) < abs(b.bound - b.value) else b.bound)
+        for a, b in zip(counted.stages, searched.stages, strict=True)
+    )
+    return replace(searched, stages=tuple(stages), engine=counted.engine)
 
 
 def without_search(instance: Instance) -> Solution:
@@ -93,8 +159,6 @@ class _Search:
 
     def run(self) -> Solution:
         """Return what the stages lead to."""
-        if not self.instance.wait_totals.sum():
-            return _idle(self.instance)
         done = [self._stage(position) for position in range(len(self.order))]
         stages = tuple(
             Stage(
