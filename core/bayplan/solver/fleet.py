@@ -12,7 +12,7 @@ the program grows with the kinds of nodes and pods and hardly with the fleet.
 """
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -103,6 +103,7 @@ class Fleet:
     m: Counts = field(default_factory=lambda: NONE)
     p: Counts = field(default_factory=lambda: NONE)
     u: Counts = field(default_factory=lambda: NONE)
+    survivors: int | None = None
     x: dict[tuple[int, int], int] = field(default_factory=dict)
     supply: dict[tuple[int, int], int] = field(default_factory=dict)
     _known: dict[tuple[int, bytes], int] = field(default_factory=dict)
@@ -134,15 +135,29 @@ class Fleet:
             case Place():
                 return Terms.over(self.p[goal.mask(self.instance) > 0])
             case LeastDisruption():
-                running = int(self.instance.run_totals.sum())
-                lost = Terms.over(self.s, -EVICTION_COST)
-                all_of_them = Terms(columns=NONE, weights=NONE, constant=EVICTION_COST * running)
-                return Terms.joined([Terms.over(self.m), lost, all_of_them])
+                return Terms.joined([Terms.over(self.m), self._evictions()])
             case FreeSlots():
                 columns = np.array([each.column for each in self.reserves], dtype=np.int64)
                 gpus = np.array([each.gpus for each in self.reserves], dtype=np.int64)
                 return Terms(columns=columns, weights=gpus // goal.size)
         raise TypeError(f"no terms for {goal!r}")
+
+    def _evictions(self) -> Terms:
+        """Return the cost of evictions; a constant once it is known who survives."""
+        running = int(self.instance.run_totals.sum())
+        if self.survivors is not None:
+            lost = EVICTION_COST * (running - self.survivors)
+            return Terms(columns=NONE, weights=NONE, constant=lost)
+        by_pod = Terms.over(self.s, -EVICTION_COST)
+        return replace(by_pod, constant=EVICTION_COST * running)
+
+    def settle(self, survivors: int) -> None:
+        """Fix the number of pods that survive, when it is proved that there cannot be more.
+
+        The eviction cost is then a constant, and no large number in the sums.
+        """
+        self.survivors = survivors
+        self.program.add_row(Terms.over(self.s), lower=survivors, upper=survivors)
 
 
 def build(instance: Instance, policy: Policy, view: View, *, budgeted: bool) -> Fleet | None:

@@ -28,10 +28,6 @@ _SLACKS: Final = (0, 1, 3)
 #: Share of what is left of the time that one search may use.
 _SHARE: Final = 0.5
 
-#: By how much a price must exceed what is allowed, so that GLOP's tolerance cannot matter.
-_MARGIN: Final = 0.01
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """What the engine found.
@@ -174,6 +170,7 @@ class _Believer(_Stages):
             return None
         for goal, bound in zip(self.tiers, self.bounds, strict=True):
             require(fleet, goal, bound)
+        fleet.settle(sum(self.kept().values()))
         point = self._disturb_least(fleet)
         if point is None:
             return None
@@ -186,7 +183,7 @@ class _Believer(_Stages):
         if vertex is None:
             return None
         if self.slots:
-            costly = costly_nodes(fleet, vertex, self.bounds[-1])
+            costly = costly_nodes(fleet, vertex)
             fleets.add_slots(fleet)
             fleet.program.shut(np.setdiff1d(costly, fleet.reserved))
             self.measure("keep", fleet)
@@ -203,7 +200,7 @@ class _Believer(_Stages):
         )
         if not isinstance(vertex, Relaxed):
             return None
-        bound = self.note(goal, vertex.bound(maximise=goal.maximise))
+        bound = self.note(goal, vertex.bound)
         require(fleet, goal, bound)
         return vertex
 
@@ -274,7 +271,7 @@ class _Climber(_Stages):
         vertex = fleet.program.relax(terms, maximise=goal.maximise, seconds=self.budget.seconds)
         if not isinstance(vertex, Relaxed):
             return None
-        bound = vertex.bound(maximise=goal.maximise)
+        bound = vertex.bound
         if self.point is not None and terms.value(self.point) == bound:
             return bound
         if self.budget.spent:
@@ -298,9 +295,9 @@ def require(fleet: Fleet, goal: Goal, value: int) -> None:
         fleet.program.add_row(fleet.terms(goal), upper=value)
 
 
-def costly_nodes(fleet: Fleet, vertex: Relaxed, bound: int) -> Counts:
+def costly_nodes(fleet: Fleet, vertex: Relaxed) -> Counts:
     """Return the columns of which one node alone would cost more than the bound allows."""
-    dear = vertex.prices > max(0.0, bound - vertex.value) + _MARGIN
+    dear = vertex.prices > vertex.gap
     at_zero = (vertex.point <= 0) & (fleet.program.lower == 0)
     return np.flatnonzero(dear & at_zero & ~fleet.wide)
 

@@ -23,8 +23,14 @@ from bayplan.solver.instance import Counts, Mask
 
 Reals = NDArray[np.float64]
 
-#: What GLOP's vertices may be off by; its own tolerance is 1e-6 of the size of the numbers.
+#: What a column of GLOP's vertices may be off by.
 TOLERANCE: Final = 1e-5
+
+#: What GLOP's optimum may be off by, in parts of it; its own tolerances are 1e-8.
+_RELATIVE: Final = 1e-6
+
+#: By how much a price must exceed what is allowed, so that GLOP's tolerance cannot matter.
+_MARGIN: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,19 +69,30 @@ class Relaxed:
     """An optimal vertex of the relaxation.
 
     Attributes:
-        value: The optimum, the constant of the goal included.
+        value: The optimum, without the constant of the goal.
+        constant: The constant of the goal.
+        maximise: Whether more is better.
         point: [column] the vertex.
         prices: [column] reduced costs, all positive where a column would only make it worse.
     """
 
     value: float
+    constant: int
+    maximise: bool
     point: Reals
     prices: Reals
 
-    def bound(self, *, maximise: bool) -> int:
-        """Return the best integer that the relaxation allows; never too strict."""
-        slack = TOLERANCE * (1 + abs(self.value))
-        return math.floor(self.value + slack) if maximise else math.ceil(self.value - slack)
+    @property
+    def bound(self) -> int:
+        """The best integer that the relaxation allows; never too strict."""
+        slack = 10 * TOLERANCE + _RELATIVE * abs(self.value)
+        whole = math.floor(self.value + slack) if self.maximise else math.ceil(self.value - slack)
+        return whole + self.constant
+
+    @property
+    def gap(self) -> float:
+        """How far the vertex is from its integer bound, and a little more."""
+        return abs(self.bound - self.constant - self.value) + _MARGIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +197,9 @@ class Program:
             return status
         prices = solver.reduced_costs()
         return Relaxed(
-            value=solver.objective_value() + goal.constant,
+            value=solver.objective_value(),
+            constant=goal.constant,
+            maximise=maximise,
             point=solver.variable_values(),
             prices=-prices if maximise else prices,
         )
@@ -196,7 +215,7 @@ class Program:
         """
         whole = np.floor(vertex.point + TOLERANCE).astype(np.int64)
         base = np.where(wide, self.lower, np.maximum(self.lower, whole - slack))
-        cheap = wide | (np.abs(vertex.prices) <= TOLERANCE) | (vertex.point > TOLERANCE)
+        cheap = wide | (vertex.prices <= vertex.gap) | (vertex.point > TOLERANCE)
         room = np.where(cheap, self.upper - base, 0)
         return self._filled(base, self._tightened(base, room), limits)
 
