@@ -16,6 +16,7 @@ from bayplan.policy import Policy
 from bayplan.solver import fleet as fleets
 from bayplan.solver import goals, unfold, views
 from bayplan.solver.assignment import Assignment
+from bayplan.solver.branch import Branched, relax_whole
 from bayplan.solver.fleet import Fleet
 from bayplan.solver.goals import FreeSlots, Goal, Keep, Place
 from bayplan.solver.instance import Counts, Instance
@@ -170,6 +171,8 @@ class _Believer(_Stages):
             return None
         for goal, bound in zip(self.tiers, self.bounds, strict=True):
             require(fleet, goal, bound)
+        gangs = tiers.program.lower[tiers.u], tiers.program.upper[tiers.u]
+        fleet.program.limit(fleet.u, *gangs)
         fleet.settle(sum(self.kept().values()))
         point = self._disturb_least(fleet)
         if point is None:
@@ -178,31 +181,33 @@ class _Believer(_Stages):
         return self.found(placement) if self._reached(placement) else None
 
     def _disturb_least(self, fleet: Fleet) -> Counts | None:
-        goal = self.order[len(self.tiers)]
-        vertex = self._believe(fleet, goal)
-        if vertex is None:
+        """Return a point that reaches every bound, from the least disruption on."""
+        found = self._believe(fleet, self.order[len(self.tiers)])
+        if found is None:
             return None
         if self.slots:
-            costly = costly_nodes(fleet, vertex)
+            dear = dear_nodes(fleet, found)
             fleets.add_slots(fleet)
-            fleet.program.shut(np.setdiff1d(costly, fleet.reserved))
+            fleet.program.shut(np.setdiff1d(dear, fleet.reserved))
             self.measure("keep", fleet)
         for each in self.slots:
-            vertex = self._believe(fleet, each)
-            if vertex is None:
+            found = self._believe(fleet, each)
+            if found is None:
                 return None
-        return nearby(fleet, vertex, self.budget)
+        return nearby(fleet, found, self.budget)
 
-    def _believe(self, fleet: Fleet, goal: Goal) -> Relaxed | None:
+    def _believe(self, fleet: Fleet, goal: Goal) -> Branched | None:
         """Return the vertex that is best in `goal`, and require its bound from now on."""
-        vertex = fleet.program.relax(
-            fleet.terms(goal), maximise=goal.maximise, seconds=self.budget.seconds
+        found = relax_whole(
+            fleet.program,
+            fleet.terms(goal),
+            fleet.u,
+            maximise=goal.maximise,
+            seconds=lambda: self.budget.seconds,
         )
-        if not isinstance(vertex, Relaxed):
-            return None
-        bound = self.note(goal, vertex.bound)
-        require(fleet, goal, bound)
-        return vertex
+        if found is not None:
+            require(fleet, goal, self.note(goal, found.bound))
+        return found
 
     def _reached(self, placement: Assignment) -> bool:
         values = tuple(goal.value(self.instance, placement) for goal in self.order)
@@ -295,17 +300,18 @@ def require(fleet: Fleet, goal: Goal, value: int) -> None:
         fleet.program.add_row(fleet.terms(goal), upper=value)
 
 
-def costly_nodes(fleet: Fleet, vertex: Relaxed) -> Counts:
+def dear_nodes(fleet: Fleet, found: Branched) -> Counts:
     """Return the columns of which one node alone would cost more than the bound allows."""
-    dear = vertex.prices > vertex.gap
-    at_zero = (vertex.point <= 0) & (fleet.program.lower == 0)
-    return np.flatnonzero(dear & at_zero & ~fleet.wide)
+    at_zero = (found.root.point <= 0) & (fleet.program.lower == 0)
+    return np.flatnonzero(found.root.dear(found.bound) & at_zero & ~fleet.wide)
 
 
-def nearby(fleet: Fleet, vertex: Relaxed, budget: Budget) -> Counts | None:
+def nearby(fleet: Fleet, found: Branched, budget: Budget) -> Counts | None:
     """Return an integer point near the vertex, looking a little wider each time."""
     for slack in _SLACKS:
-        point = fleet.program.near(vertex, fleet.wide, budget.limits(), slack=slack)
+        point = fleet.program.near(
+            found.vertex, fleet.wide, budget.limits(), bound=found.bound, slack=slack
+        )
         if point is not None:
             return point
     return None

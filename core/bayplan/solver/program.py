@@ -89,10 +89,10 @@ class Relaxed:
         whole = math.floor(self.value + slack) if self.maximise else math.ceil(self.value - slack)
         return whole + self.constant
 
-    @property
-    def gap(self) -> float:
-        """How far the vertex is from its integer bound, and a little more."""
-        return abs(self.bound - self.constant - self.value) + _MARGIN
+    def dear(self, bound: int) -> Mask:
+        """[column] whether one more of it would cost more than `bound` leaves to give."""
+        spare = abs(bound - self.constant - self.value) + _MARGIN
+        return np.asarray(self.prices > spare, dtype=np.bool_)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +182,13 @@ class Program:
         for i in columns.tolist():
             self._helper.set_var_upper_bound(i, 0.0)
 
+    def limit(self, columns: Counts, lower: Counts, upper: Counts) -> None:
+        """Set the bounds of columns."""
+        self.lower[columns], self.upper[columns] = lower, upper
+        for i, low, high in zip(columns.tolist(), lower.tolist(), upper.tolist(), strict=True):
+            self._helper.set_var_lower_bound(i, float(low))
+            self._helper.set_var_upper_bound(i, float(high))
+
     def relax(self, goal: Terms, *, maximise: bool, seconds: float) -> Relaxed | SolveStatus:
         """Return the optimum of the relaxation, or why there is none."""
         self._helper.clear_objective()
@@ -204,18 +211,21 @@ class Program:
             prices=-prices if maximise else prices,
         )
 
-    def near(self, vertex: Relaxed, wide: Mask, limits: Limits, *, slack: int = 0) -> Counts | None:
+    def near(
+        self, vertex: Relaxed, wide: Mask, limits: Limits, *, bound: int, slack: int = 0
+    ) -> Counts | None:
         """Return an integer point that keeps the whole part of the vertex.
 
         Args:
             vertex: Where to look.
             wide: [column] columns that may take any value.
             limits: How long to look.
+            bound: The value that the point must reach.
             slack: By how much the whole part may be undercut.
         """
         whole = np.floor(vertex.point + TOLERANCE).astype(np.int64)
         base = np.where(wide, self.lower, np.maximum(self.lower, whole - slack))
-        cheap = wide | (vertex.prices <= vertex.gap) | (vertex.point > TOLERANCE)
+        cheap = wide | ~vertex.dear(bound) | (vertex.point > TOLERANCE)
         room = np.where(cheap, self.upper - base, 0)
         return self._filled(base, self._tightened(base, room), limits)
 
