@@ -263,9 +263,7 @@ def main() -> None:
 
 
 def _run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
-    snapshot = fleet(
-        nodes=args.nodes, demand=args.demand, seed=seed, mixed=args.variant == "mixed"
-    )
+    snapshot = fleet(nodes=args.nodes, demand=args.demand, seed=seed, mixed=args.variant == "mixed")
     ours = measured(snapshot, budget=args.budget)
     variables = ours["sizes"]["variables"]
     theirs = baseline(snapshot, budget=args.budget, variables=variables)

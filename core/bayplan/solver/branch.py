@@ -27,11 +27,15 @@ class Branched:
         root: The vertex without any branch.
         vertex: The best vertex; its columns are whole unless the search ended early.
         bound: The best integer that is still possible.
+        lower: [column] the least with which the bound may be reached.
+        upper: [column] the most with which the bound may be reached.
     """
 
     root: Relaxed
     vertex: Relaxed
     bound: int
+    lower: Counts = field(repr=False)
+    upper: Counts = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +61,7 @@ def relax_whole(
     maximise: bool,
     seconds: Callable[[], float],
 ) -> Branched | None:
-    """Return the best vertex at which `columns` are whole; None when there is none in time.
-
-    The program is left with the columns limited to the branches that can still reach the bound:
-    the caller must require it.
-    """
+    """Return the best vertex at which `columns` are whole; None when there is none in time."""
     root = _solved(program, goal, columns, maximise=maximise, seconds=seconds())
     if not isinstance(root, _Branch):
         return None
@@ -69,8 +69,7 @@ def relax_whole(
     while queue:
         _, _, best = heapq.heappop(queue)
         if not len(best.fractions) or made > MAX_BRANCHES:
-            _keep_to(program, columns, [best, *_as_good(best, queue)])
-            return Branched(root=root.vertex, vertex=best.vertex, bound=best.vertex.bound)
+            return _ended(root, best, [branch for _, _, branch in queue])
         for lower, upper in _halves(best, columns):
             with _Narrowed(program, columns, lower, upper):
                 child = _solved(program, goal, columns, maximise=maximise, seconds=seconds())
@@ -97,15 +96,17 @@ def _solved(
     )
 
 
-def _as_good(best: _Branch, queue: list[tuple[tuple[float, int, float], int, _Branch]]) -> list[_Branch]:
-    """Return the open branches that may reach the same bound."""
-    return [each for _, _, each in queue if each.vertex.bound == best.vertex.bound]
-
-
-def _keep_to(program: Program, columns: Counts, branches: list[_Branch]) -> None:
-    lower = np.min([each.lower for each in branches], axis=0)
-    upper = np.max([each.upper for each in branches], axis=0)
-    program.limit(columns, lower, upper)
+def _ended(root: _Branch, best: _Branch, others: list[_Branch]) -> Branched:
+    """Return the best branch, with the reach of all that may be as good."""
+    bound = best.vertex.bound
+    alive = [best, *(branch for branch in others if branch.vertex.bound == bound)]
+    return Branched(
+        root=root.vertex,
+        vertex=best.vertex,
+        bound=bound,
+        lower=np.min([branch.lower for branch in alive], axis=0),
+        upper=np.max([branch.upper for branch in alive], axis=0),
+    )
 
 
 def _halves(branch: _Branch, columns: Counts) -> tuple[tuple[Counts, Counts], ...]:

@@ -122,6 +122,11 @@ class Fleet:
         return mask
 
     @property
+    def gangs(self) -> tuple[Counts, Counts]:
+        """Fewest and most gangs, by kind."""
+        return self.program.lower[self.u], self.program.upper[self.u]
+
+    @property
     def reserved(self) -> Counts:
         """Fill columns that nodes with a reserve share with others."""
         targets = sorted({each.target for each in self.reserves})
@@ -275,7 +280,7 @@ def _add_residuals(fleet: Fleet) -> None:
         mine = np.flatnonzero(type_of == t)
         room_of, first = numbered(states.residual[mine])
         fits = patterns.fitting(states.residual[mine[first]])
-        set_of, first_of_set = numbered(np.packbits(fits, axis=1))
+        set_of, first_of_set = numbered(np.packbits(fits, axis=1).astype(np.int64))
         ids = np.array([_residual(fleet, t, fits[f], offers) for f in first_of_set], dtype=np.int64)
         fleet.residual_of[mine] = ids[set_of[room_of]]
     _offer(fleet, offers)
@@ -315,9 +320,7 @@ def _offer(fleet: Fleet, offers: dict[tuple[int, int], list[Terms]]) -> None:
 def _hand_out(fleet: Fleet) -> None:
     """Let the nodes that keep what leaves this room be filled."""
     by_residual = np.argsort(fleet.residual_of, kind="stable")
-    ends = np.searchsorted(
-        fleet.residual_of[by_residual], np.arange(len(fleet.residuals) + 1)
-    )
+    ends = np.searchsorted(fleet.residual_of[by_residual], np.arange(len(fleet.residuals) + 1))
     for r, each in enumerate(fleet.residuals):
         if each.row >= 0:
             mine = fleet.y[by_residual[ends[r] : ends[r + 1]]]
@@ -331,7 +334,9 @@ def _add_pods(fleet: Fleet) -> None:
     fleet.p = program.add_columns(instance.wait_totals)
     movable = [instance.classes[members[0]].movable for members in view.members]
     running = [int(instance.run_totals[list(members)].sum()) for members in view.members]
-    fleet.m = program.add_columns(np.array(running, dtype=np.int64) * np.array(movable, dtype=np.int64))
+    fleet.m = program.add_columns(
+        np.array(running, dtype=np.int64) * np.array(movable, dtype=np.int64)
+    )
     for q, members in enumerate(view.members):
         stays = np.flatnonzero(fleet.states.keeps[:, q])
         kept = Terms(columns=fleet.y[stays], weights=fleet.states.keeps[stays, q])

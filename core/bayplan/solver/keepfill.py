@@ -29,6 +29,7 @@ _SLACKS: Final = (0, 1, 3)
 #: Share of what is left of the time that one search may use.
 _SHARE: Final = 0.5
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """What the engine found.
@@ -84,8 +85,31 @@ def solve(instance: Instance, policy: Policy, budget: Budget) -> Found | None:
     """Return the best placement found within the budget; None when there is none."""
     if not supports(instance):
         return None
-    believing = _Believer(instance=instance, policy=policy, budget=budget)
-    return believing.run() or _Climber(instance=instance, policy=policy, budget=budget).run()
+    for search in (_by_tiers, _by_states, _step_by_step):
+        found = search(instance, policy, budget)
+        if found is not None:
+            return found
+    return None
+
+
+def _by_tiers(instance: Instance, policy: Policy, budget: Budget) -> Found | None:
+    return _Believer(instance=instance, policy=policy, budget=budget).by_tiers()
+
+
+def _by_states(instance: Instance, policy: Policy, budget: Budget) -> Found | None:
+    """Look where everyone runs from the first stage on, because moves are short."""
+    if moves_are_free(instance, policy):
+        return None
+    return _Believer(instance=instance, policy=policy, budget=budget).by_states()
+
+
+def _step_by_step(instance: Instance, policy: Policy, budget: Budget) -> Found | None:
+    return _Climber(instance=instance, policy=policy, budget=budget).run()
+
+
+def moves_are_free(instance: Instance, policy: Policy) -> bool:
+    """Return whether the move budget cannot matter."""
+    return int(instance.run_totals.sum()) <= policy.max_moves
 
 
 @dataclass(slots=True, kw_only=True)
@@ -111,7 +135,7 @@ class _Stages:
         return tuple(goal for goal in self.order if isinstance(goal, Keep | Place))
 
     @property
-    def slots(self) -> tuple[Goal, ...]:
+    def slots(self) -> tuple[FreeSlots, ...]:
         """The stages that count free slots."""
         return tuple(goal for goal in self.order if isinstance(goal, FreeSlots))
 
@@ -160,7 +184,7 @@ class _Stages:
 class _Believer(_Stages):
     """Takes every linear bound for reached, and looks for one point that reaches them all."""
 
-    def run(self) -> Found | None:
+    def by_tiers(self) -> Found | None:
         """Return a placement that is proved in every stage; None when there is none nearby."""
         tiers = self.build("tier", views.floating(self.instance), budgeted=False)
         if tiers is None or not all(self._believe(tiers, goal) for goal in self.tiers):
@@ -171,8 +195,18 @@ class _Believer(_Stages):
             return None
         for goal, bound in zip(self.tiers, self.bounds, strict=True):
             require(fleet, goal, bound)
-        gangs = tiers.program.lower[tiers.u], tiers.program.upper[tiers.u]
-        fleet.program.limit(fleet.u, *gangs)
+        fleet.program.limit(fleet.u, *tiers.gangs)
+        return self._placed(fleet)
+
+    def by_states(self) -> Found | None:
+        """Return the same from one program, in which every move counts in every stage."""
+        fleet = self.build("keep", views.stateful(self.instance), budgeted=True)
+        if fleet is None or not all(self._believe(fleet, goal) for goal in self.tiers):
+            return None
+        return self._placed(fleet)
+
+    def _placed(self, fleet: Fleet) -> Found | None:
+        """Return a placement that reaches the tiers' bounds with the least disruption."""
         fleet.settle(sum(self.kept().values()))
         point = self._disturb_least(fleet)
         if point is None:
@@ -190,24 +224,58 @@ class _Believer(_Stages):
             fleets.add_slots(fleet)
             fleet.program.shut(np.setdiff1d(dear, fleet.reserved))
             self.measure("keep", fleet)
-        for each in self.slots:
-            found = self._believe(fleet, each)
+            found = self._leave_free(fleet)
+        return None if found is None else nearby(fleet, found, self.budget)
+
+    def _leave_free(self, fleet: Fleet) -> Branched | None:
+        """Return the vertex that leaves the most slots free, largest first.
+
+        Where demand exceeds the room hardly a GPU stays free; one look at single GPUs then says
+        that there is no larger slot.
+        """
+        found, ceiling = None, None
+        if self._oversubscribed:
+            found = self._best(fleet, self.slots[-1])
+            ceiling = None if found is None else found.bound
+        for each in self.slots[:-1]:
+            if ceiling is not None and ceiling < each.size:
+                self.note(each, 0)
+                continue
+            ceiling, found = None, self._believe(fleet, each)
             if found is None:
                 return None
-        return nearby(fleet, found, self.budget)
+        if found is None or ceiling is None:
+            return self._believe(fleet, self.slots[-1])
+        self._claim(fleet, self.slots[-1], found)
+        return found
+
+    @property
+    def _oversubscribed(self) -> bool:
+        known = zip(self.order, self.bounds, strict=False)
+        return any(
+            bound < goal.limit(self.instance) for goal, bound in known if isinstance(goal, Place)
+        )
 
     def _believe(self, fleet: Fleet, goal: Goal) -> Branched | None:
         """Return the vertex that is best in `goal`, and require its bound from now on."""
-        found = relax_whole(
+        found = self._best(fleet, goal)
+        if found is not None:
+            self._claim(fleet, goal, found)
+        return found
+
+    def _claim(self, fleet: Fleet, goal: Goal, found: Branched) -> None:
+        """Require the bound, and leave gangs only the numbers with which it can be reached."""
+        require(fleet, goal, self.note(goal, found.bound))
+        fleet.program.limit(fleet.u, found.lower, found.upper)
+
+    def _best(self, fleet: Fleet, goal: Goal) -> Branched | None:
+        return relax_whole(
             fleet.program,
             fleet.terms(goal),
             fleet.u,
             maximise=goal.maximise,
             seconds=lambda: self.budget.seconds,
         )
-        if found is not None:
-            require(fleet, goal, self.note(goal, found.bound))
-        return found
 
     def _reached(self, placement: Assignment) -> bool:
         values = tuple(goal.value(self.instance, placement) for goal in self.order)
@@ -223,12 +291,16 @@ class _Climber(_Stages):
 
     def run(self) -> Found | None:
         """Return the best placement found; None when a program is too large or time ran out."""
-        if self._moves_are_free:
+        if moves_are_free(self.instance, self.policy):
             self.fleet = self.build("tier", views.floating(self.instance), budgeted=False)
             values = [self._reach(goal) for goal in self.tiers]
             if None in values:
                 return None
-            kept = {g.tier: v for g, v in zip(self.tiers, values) if isinstance(g, Keep) and v is not None}
+            kept = {
+                g.tier: v
+                for g, v in zip(self.tiers, values, strict=True)
+                if isinstance(g, Keep) and v is not None
+            }
             view = views.settled(self.instance, kept)
             self.fleet, self.point = self.build("keep", view, budgeted=True), None
             if self.fleet is None:
@@ -241,10 +313,6 @@ class _Climber(_Stages):
             self.fleet = self.build("keep", views.stateful(self.instance), budgeted=True)
             rest = self.order
         return self._finish(rest)
-
-    @property
-    def _moves_are_free(self) -> bool:
-        return int(self.instance.run_totals.sum()) <= self.policy.max_moves
 
     def _finish(self, rest: tuple[Goal, ...]) -> Found | None:
         """Climb the remaining stages, in a program that knows where everyone runs."""

@@ -149,8 +149,11 @@ class Program:
         added = np.arange(first, first + len(upper), dtype=np.int64)
         if len(upper):
             continuous = np.zeros(len(upper), dtype=np.bool_)
-            self._helper.add_var_array_with_bounds(
-                least.astype(np.float64), upper.astype(np.float64), continuous, ""
+            self._helper.add_var_array_with_bounds(  # its stub takes numpy's types for Python's
+                least.astype(np.float64),  # type: ignore[arg-type]
+                upper.astype(np.float64),  # type: ignore[arg-type]
+                continuous,  # type: ignore[arg-type]
+                "",
             )
             self._variables += [Variable(self._helper, i) for i in added.tolist()]
         return added
@@ -202,12 +205,12 @@ class Program:
         status = solver.status()
         if status != SolveStatus.OPTIMAL:
             return status
-        prices = solver.reduced_costs()
+        prices = np.array(solver.reduced_costs(), dtype=np.float64)
         return Relaxed(
             value=solver.objective_value(),
             constant=goal.constant,
             maximise=maximise,
-            point=solver.variable_values(),
+            point=np.array(solver.variable_values(), dtype=np.float64),
             prices=-prices if maximise else prices,
         )
 

@@ -77,9 +77,7 @@ def _residuals(fleet: Fleet, point: Counts, keep_of: Counts) -> Counts:
 def _arrivals(fleet: Fleet, point: Counts, fills: Counts, coming: Counts) -> Counts:
     """Return [class, node] pods that arrive, `coming` of each class."""
     arrivals = np.zeros_like(fleet.instance.running)
-    places = {
-        (t, shape): _places(fleet, fills, t, shape) for t, shape in fleet.supply
-    }
+    places = {(t, shape): _places(fleet, fills, t, shape) for t, shape in fleet.supply}
     taken = dict.fromkeys(places, 0)
     for g, group in enumerate(fleet.groups):
         pods = np.repeat(np.array(group.classes, dtype=np.int64), coming[list(group.classes)])

@@ -88,14 +88,21 @@ def settled(instance: Instance, kept: dict[int, int]) -> View:
 
 
 def _merged(
-    instance: Instance, *, whole: set[int], gone: set[int], still: list[int], members: list[list[int]]
+    instance: Instance,
+    *,
+    whole: set[int],
+    gone: set[int],
+    still: list[int],
+    members: list[list[int]],
 ) -> View:
     tiers = np.array([each.keep_tier for each in instance.classes], dtype=np.int64)
     totals = instance.run_totals
     anchored = [instance.running[index].sum(axis=0) for index in members]
     return View(
         members=tuple(tuple(index) for index in members),
-        anchored=np.array(anchored, dtype=np.int64).reshape(len(members), len(instance.nodes)).T.copy(),
+        anchored=np.array(anchored, dtype=np.int64)
+        .reshape(len(members), len(instance.nodes))
+        .T.copy(),
         requests=instance.requests[[index[0] for index in members]],
         room=instance.room - instance.running[still].T @ instance.requests[still],
         settled=tuple(still),
