@@ -7,7 +7,7 @@ present placement; only the least disruption and the free slots do.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -23,8 +23,9 @@ from bayplan.solver.instance import Counts, Instance
 from bayplan.solver.program import Limits, Relaxed
 from bayplan.solver.views import View
 
-#: By how much the whole part of a vertex is undercut, try by try.
-_SLACKS: Final = (0, 1, 3)
+#: By how much the whole part of a vertex is undercut and the deterministic effort spent, try by
+#: try: most searches end in hundredths, the rest are better off elsewhere than longer.
+_TRIES: Final = ((0, 0.2), (1, 0.4), (2, 0.8), (0, 2.0), (4, 4.0))
 
 #: Share of what is left of the time that one search may use.
 _SHARE: Final = 0.5
@@ -376,9 +377,10 @@ def dear_nodes(fleet: Fleet, found: Branched) -> Counts:
 
 def nearby(fleet: Fleet, found: Branched, budget: Budget) -> Counts | None:
     """Return an integer point near the vertex, looking a little wider each time."""
-    for slack in _SLACKS:
+    for slack, effort in _TRIES:
+        limits = replace(budget.limits(), effort=min(effort, budget.effort))
         point = fleet.program.near(
-            found.vertex, fleet.wide, budget.limits(), bound=found.bound, slack=slack
+            found.vertex, fleet.wide, limits, bound=found.bound, slack=slack
         )
         if point is not None:
             return point
