@@ -270,6 +270,8 @@ class _Believer(_Stages):
         fleet.program.limit(fleet.u, found.lower, found.upper)
 
     def _best(self, fleet: Fleet, goal: Goal) -> Branched | None:
+        if self.budget.spent:
+            return None
         return relax_whole(
             fleet.program,
             fleet.terms(goal),

@@ -14,7 +14,7 @@ from bayplan.solver import goals
 from bayplan.solver.instance import Counts, Instance, Mask
 
 #: Most keeps of a fleet; beyond it its nodes have too little in common.
-MAX_KEEPS: Final = 400_000
+MAX_KEEPS: Final = 250_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

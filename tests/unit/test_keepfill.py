@@ -1,0 +1,188 @@
+"""Keep and fill part by part: patterns, states, branching, and what the planner makes of it."""
+
+import numpy as np
+import pytest
+
+from bayplan.planner import plan
+from bayplan.policy import Policy
+from bayplan.solver import engine, keepfill
+from bayplan.solver.branch import relax_whole
+from bayplan.solver.instance import Counts, build
+from bayplan.solver.patterns import enumerate_patterns
+from bayplan.solver.program import Limits, Program, Terms
+from bayplan.solver.states import count_states
+from bayplan.validate import validate
+from benchmarks.fleet import fleet
+from tests.builders import node, pod, snapshot
+
+LIMITS = Limits(seconds=10.0, effort=10.0, seed=0)
+
+
+def array(*values: int) -> Counts:
+    """Return the values as an array of integers."""
+    return np.array(values, dtype=np.int64)
+
+
+def test_patterns_are_every_multiset_that_fits() -> None:
+    """A fill would be missing, and an optimum with it."""
+    shapes = np.array([[1], [2]], dtype=np.int64)
+
+    patterns = enumerate_patterns(shapes, array(9, 1), array(4))
+
+    assert patterns is not None
+    assert sorted(map(tuple, patterns.counts.tolist())) == [
+        (0, 0),
+        (0, 1),
+        (1, 0),
+        (1, 1),
+        (2, 0),
+        (2, 1),
+        (3, 0),
+        (4, 0),
+    ]
+
+
+def test_only_patterns_that_cannot_grow_are_columns() -> None:
+    """The program would be several times as large."""
+    shapes = np.array([[1], [2]], dtype=np.int64)
+    patterns = enumerate_patterns(shapes, array(9, 1), array(4))
+    assert patterns is not None
+
+    fits = patterns.fitting(np.array([[4], [3], [-1]], dtype=np.int64))
+    maximal = [patterns.counts[row].tolist() for row in patterns.maximal(fits)]
+
+    assert maximal == [[[2, 1], [4, 0]], [[1, 1], [3, 0]], [[0, 0]]]
+
+
+def test_too_many_kinds_of_pods_are_left_to_others() -> None:
+    """Counting patterns would take all the time there is."""
+    shapes = np.arange(1, 41, dtype=np.int64).reshape(-1, 1)
+
+    assert enumerate_patterns(shapes, np.full(40, 99, dtype=np.int64), array(200)) is None
+
+
+def test_nodes_that_are_alike_are_one_state() -> None:
+    """The program would grow with the fleet."""
+    states = count_states(
+        types=array(0, 0, 0, 1),
+        room=np.full((4, 1), 8, dtype=np.int64),
+        anchored=np.array([[2], [1], [2], [2]], dtype=np.int64),
+        requests=np.array([[3]], dtype=np.int64),
+    )
+
+    assert states is not None
+    assert states.of_node.tolist() == [0, 1, 0, 2]
+    assert states.sizes.tolist() == [2, 1, 1]
+    assert states.keeps[:, 0].tolist() == [0, 1, 2, 0, 1, 0, 1, 2]
+    assert states.residual[:, 0].tolist() == [8, 5, 2, 8, 5, 8, 5, 2]
+
+
+def knapsack() -> tuple[Program, Counts]:
+    """Return a program of one row, 2a + 3b <= 7, and its columns."""
+    program = Program()
+    columns = program.add_columns(array(9, 9))
+    program.add_row(Terms(columns=columns, weights=array(2, 3)), upper=7)
+    return program, columns
+
+
+def test_branching_makes_the_bound_of_whole_columns() -> None:
+    """Half a gang would be counted, and no placement could reach the bound."""
+    program, columns = knapsack()
+    goal = Terms(columns=columns, weights=array(20, 31))
+
+    found = relax_whole(program, goal, columns, maximise=True, seconds=lambda: 10.0)
+
+    assert found is not None
+    assert found.root.bound == 72
+    assert found.bound == 71
+    assert found.vertex.point.tolist() == pytest.approx([2, 1])
+    assert program.upper.tolist() == [9, 9]
+
+
+def test_a_point_near_the_vertex_meets_the_bound_or_there_is_none() -> None:
+    """A rounding would break a row, or miss what it was asked for."""
+    program, columns = knapsack()
+    goal = Terms.over(columns)
+    vertex = program.relax(goal, maximise=True, seconds=10.0)
+    assert not hasattr(vertex, "name")
+    program.add_row(goal, lower=vertex.bound)
+    narrow = np.zeros(2, dtype=np.bool_)
+
+    point = program.near(vertex, narrow, LIMITS, bound=vertex.bound)
+
+    assert vertex.bound == 3
+    assert point is not None
+    assert point.tolist() == [3, 0]
+    program.add_row(goal, lower=4)
+    assert program.near(vertex, narrow, LIMITS, bound=4) is None
+
+
+def test_the_whole_program_is_searched_where_no_vertex_is_near() -> None:
+    """The bound of the relaxation would be the last word."""
+    program, columns = knapsack()
+
+    solved = program.solve(Terms(columns=columns, weights=array(20, 31)), LIMITS, maximise=True)
+
+    assert solved.bound == 71
+    assert solved.point is not None
+    assert solved.point.tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("demand", [0.5, 1.1, 3.0])
+@pytest.mark.parametrize("mixed", [False, True], ids=["plain", "mixed"])
+def test_a_fleet_is_planned_with_a_proof(*, demand: float, mixed: bool) -> None:
+    """What is promised for thousands of nodes would not hold for forty."""
+    of = fleet(nodes=40, demand=demand, seed=7, mixed=mixed)
+    policy = Policy(time_limit_s=60.0, max_moves=10_000, max_evictions=10_000)
+
+    result = plan(of, policy, clock=lambda: 0.0)
+
+    assert result.engine == "keep-and-fill"
+    assert all(stage.proved for stage in result.plan.certificate.stages)
+    assert validate(of, policy, result.plan) == ()
+
+
+def test_tight_move_budgets_are_kept_with_a_proof() -> None:
+    """Moves would be planned that nobody allowed, or the optimum given up."""
+    of = fleet(nodes=30, demand=1.1, seed=1, mixed=True)
+    policy = Policy(time_limit_s=60.0, max_moves=2, max_evictions=1)
+
+    result = plan(of, policy, clock=lambda: 0.0)
+
+    assert len(result.plan.moves) <= 2
+    assert result.engine == "keep-and-fill"
+    assert all(stage.proved for stage in result.plan.certificate.stages)
+
+
+def test_without_time_there_is_still_a_plan() -> None:
+    """A large fleet would get no answer on a slow machine."""
+    of = fleet(nodes=40, demand=1.1, seed=7)
+    ticks = iter(range(0, 10_000_000, 100))
+
+    result = plan(of, Policy(), clock=lambda: float(next(ticks)))
+
+    assert result.engine == "greedy"
+    assert result.plan.binds
+
+
+def test_two_kinds_of_gpus_on_one_node_are_left_to_others() -> None:
+    """Free slots of two kinds of GPU would be counted as one."""
+    both = node("n")
+    both = type(both)(
+        name=both.name,
+        allocatable=both.allocatable + type(both.allocatable).of({"amd.com/gpu": 4}),
+    )
+
+    assert not keepfill.supports(build(snapshot(both, pod("w"))))
+
+
+def test_small_instances_go_to_the_direct_model() -> None:
+    """States would be counted where there is nothing to count."""
+    result = plan(
+        snapshot(node("a"), node("b"), pod("r", on="a", gpus=4), pod("w", gpus=8)),
+        Policy(),
+        clock=lambda: 0.0,
+    )
+
+    assert result.engine != "keep-and-fill"
+    assert dict(result.sizes)["variables"] < engine.MIN_VARIABLES
