@@ -381,9 +381,7 @@ def nearby(fleet: Fleet, found: Branched, budget: Budget) -> Counts | None:
     """Return an integer point near the vertex, looking a little wider each time."""
     for slack, effort in _TRIES:
         limits = replace(budget.limits(), effort=min(effort, budget.effort))
-        point = fleet.program.near(
-            found.vertex, fleet.wide, limits, bound=found.bound, slack=slack
-        )
+        point = fleet.program.near(found.vertex, fleet.wide, limits, bound=found.bound, slack=slack)
         if point is not None:
             return point
     return None
