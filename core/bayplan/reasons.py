@@ -40,10 +40,11 @@ def over_nodes(
     """Return why none of `nodes` with this `free` room takes the pod; None if one does."""
     if not nodes:
         return Rejection(reason=Reason.NO_NODES, message="the cluster has no nodes")
+    roomy = (node for node in nodes if pod.requests.fits(free[node.name]))
+    if any(filters.static_rejection(pod, node) is None for node in roomy):
+        return None
     refusals = {node.name: filters.static_rejection(pod, node) for node in nodes}
     usable = [node for node in nodes if refusals[node.name] is None]
-    if any(pod.requests.fits(free[node.name]) for node in usable):
-        return None
     never = _never_large_enough(pod.requests, nodes)
     if never is not None:
         return never

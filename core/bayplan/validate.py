@@ -193,15 +193,23 @@ def _room(about: Input) -> Iterator[Violation]:
 
     A node that was over-full before and gets nothing is not the plan's fault.
     """
-    used: dict[NodeName, Counter[str]] = defaultdict(Counter)
-    for key, name in about.final.items():
-        used[name].update(dict(about.pods[key].requests.items) if key in about.pods else {})
+    used = _used(about)
     for name in sorted({name for _, name in about.arrivals} & set(about.nodes)):
         lacking = Resources.of(used[name]).shortfall(about.nodes[name].allocatable)
         for resource, n in lacking.items:
             yield _wrong(
                 Code.OVER_COMMITTED, f"{name} would lack {units.words(resource, n)} after the plan"
             )
+
+
+def _used(about: Input) -> dict[NodeName, dict[str, int]]:
+    """Return what is in use on each node after the plan, by resource."""
+    used: dict[NodeName, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for key, name in about.final.items():
+        pod, here = about.pods.get(key), used[name]
+        for resource, n in pod.requests.items if pod is not None else ():
+            here[resource] += n
+    return used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,9 +347,7 @@ def _peaceful(about: Input) -> set[PodKey]:
 
 def _free_slots(about: Input) -> Counter[str]:
     """Return the whole free slots on nodes that take pods, by size."""
-    used: dict[NodeName, Counter[str]] = defaultdict(Counter)
-    for key, name in about.final.items():
-        used[name].update(dict(about.pods[key].requests.items) if key in about.pods else {})
+    used = _used(about)
     slots: Counter[str] = Counter()
     for node in about.snapshot.nodes:
         for resource, n in node.allocatable.items:
