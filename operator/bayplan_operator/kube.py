@@ -152,5 +152,5 @@ def message_of(error: ApiException) -> str:
     try:
         told = json.loads(error.body or "")["message"]
     except (ValueError, KeyError, TypeError):
-        told = error.reason or f"HTTP {error.status}"
+        told = f"{error.status} {error.reason}"
     return " ".join(str(told).split())

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import structlog
 
-from bayplan.codec import DecodeError, PublishedPlan, published_plan_of
+from bayplan.codec import PublishedPlan, published_plan_of
 from bayplan.codec.plans import FINISHED
 from bayplan.plan import Hold
 from bayplan_operator.kube import PLANS, Kube, Raw
@@ -119,7 +119,7 @@ class Plans:
             return
         try:
             entry = Entry(published=published_plan_of(raw), status=status)
-        except DecodeError as error:
+        except ValueError as error:  # a DecodeError, or a word that this version does not know
             _log.warning("plan_unreadable", plan=name, error=str(error))
             return
         self._all()[name] = entry

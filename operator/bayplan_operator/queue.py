@@ -31,10 +31,15 @@ class WorkQueue(Generic[K]):
     """
 
     def __init__(
-        self, work: Callable[[K], Awaitable[float | None]], *, max_parallel: int = 8
+        self,
+        work: Callable[[K], Awaitable[float | None]],
+        *,
+        max_parallel: int = 8,
+        first_retry_s: float = FIRST_RETRY_S,
     ) -> None:
         self._work = work
         self._max_parallel = max_parallel
+        self._first_retry_s = first_retry_s
         self._due: dict[K, float] = {}
         self._running: set[K] = set()
         self._failures: Counter[K] = Counter()
@@ -82,7 +87,7 @@ class WorkQueue(Generic[K]):
             again_s = await self._work(key)
         except Exception as error:  # noqa: BLE001 - one bad object must not stop all the others
             self._failures[key] += 1
-            again_s = min(MAX_RETRY_S, FIRST_RETRY_S * 2.0 ** (self._failures[key] - 1))
+            again_s = min(MAX_RETRY_S, self._first_retry_s * 2.0 ** (self._failures[key] - 1))
             _log.warning("pass_failed", key=str(key), error=_in_words(error), retry_s=again_s)
         else:
             del self._failures[key]
