@@ -66,6 +66,7 @@ class Bind:
     uid: str
     node: NodeName
     gang: GangKey | None = None
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

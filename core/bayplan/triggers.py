@@ -22,7 +22,7 @@ def is_due(
     if not snapshot.waiting():
         return False
     if newest is not None and is_at_work(newest):
-        return bool(uncovered(snapshot, newest.plan))
+        return bool(uncovered(snapshot, newest))
     return digest != last_digest
 
 
@@ -32,16 +32,18 @@ def is_at_work(published: PublishedPlan) -> bool:
     return not published.finished and bool(plan.binds or plan.moves or plan.evictions)
 
 
-def uncovered(snapshot: Snapshot, plan: Plan) -> tuple[str, ...]:
-    """Return the uids of waiting pods for which `plan` has no decision, sorted.
+def uncovered(snapshot: Snapshot, published: PublishedPlan) -> tuple[str, ...]:
+    """Return the uids of waiting pods on which a plan has not decided, sorted.
 
-    A waiting pod of a moved pod's owner is covered, one for each move.
+    A waiting pod of a moved pod's owner is covered, one for each move. A plan that lists only a
+    part of what it decided has also decided on every pod that is older than itself.
     """
+    plan = published.plan
     decided = {bind.uid for bind in plan.binds} | {hold.uid for hold in plan.holds}
     moves = Counter(move.owner.uid for move in plan.moves if move.owner)
     left = []
     for pod in snapshot.waiting():
-        if pod.uid in decided:
+        if pod.uid in decided or (published.truncated and pod.created_at < published.created_at):
             continue
         if pod.owner and moves[pod.owner.uid] > 0:
             moves[pod.owner.uid] -= 1

@@ -282,9 +282,10 @@ def test_a_plan_survives_its_way_through_the_api_server() -> None:
     n1, n2 = NodeName("n1"), NodeName("n2")
     stages = (Stage(name="place 1000", value=3, bound=4, seconds=0.25),)
     why = Rejection(reason=Reason.TOO_SMALL, message="needs more", resolvable=True)
+    gang = GangKey(namespace="team", name="g")
     plan = Plan(
         certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.IMPROVED, stages=stages),
-        binds=(Bind(pod=key, uid="u1", node=n1, gang=GangKey(namespace="team", name="g")),),
+        binds=(Bind(pod=key, uid="u1", node=n1, gang=gang, priority=7),),
         moves=(Move(pod=key, uid="u2", source=n1, target=n2, owner=owner, priority=1),),
         evictions=(Evict(pod=key, uid="u3", node=n2, priority=-1),),
         holds=(Hold(pod=key, uid="u4", rejection=why, remedy="add a node"),),

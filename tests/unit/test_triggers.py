@@ -50,7 +50,7 @@ def test_a_new_pod_is_not_made_to_wait_for_a_plan_at_work() -> None:
     world = snapshot(node("n1"), pod("a"), pod("b"))
     at_work = published(Plan(certificate=CERTIFICATE, binds=(bind("a"),)))
 
-    assert uncovered(world, at_work.plan) == ("uid-b",)
+    assert uncovered(world, at_work) == ("uid-b",)
     assert is_due(world, at_work, digest="b", last_digest="a")
 
 
@@ -78,8 +78,8 @@ def test_a_moved_pods_replacement_is_covered_once_for_each_move() -> None:
     replacement = replace(pod("new", owner="team"), owner=victim.owner)
     another = replace(pod("newer", owner="team"), owner=victim.owner)
 
-    assert uncovered(snapshot(node("n1"), replacement), plan) == ()
-    assert uncovered(snapshot(node("n1"), replacement, another), plan) == ("uid-newer",)
+    assert uncovered(snapshot(node("n1"), replacement), published(plan)) == ()
+    assert uncovered(snapshot(node("n1"), replacement, another), published(plan)) == ("uid-newer",)
 
 
 def test_a_plan_that_only_holds_is_not_at_work() -> None:
@@ -90,3 +90,13 @@ def test_a_plan_that_only_holds_is_not_at_work() -> None:
     holding = published(Plan(certificate=CERTIFICATE, holds=(hold,)), phase="Pending")
 
     assert is_due(world, holding, digest="b", last_digest="a")
+
+
+def test_a_plan_too_large_for_its_object_has_decided_on_older_pods_all_the_same() -> None:
+    """It would be made again and again while it is being carried out."""
+    old = replace(pod("old"), created_at=50)
+    new = replace(pod("new"), created_at=200)
+    large = published(Plan(certificate=CERTIFICATE, binds=(bind("a"),)))
+    large = replace(large, truncated=True, created_at=100)
+
+    assert uncovered(snapshot(node("n1"), old, new), large) == ("uid-new",)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bayplan.api import names
+from bayplan.api.packing_plan import MAX_ACTIONS
+from bayplan.bounding import bounded
 from bayplan.codec.fields import Field, Raw, top
 from bayplan.plan import (
     Bind,
@@ -60,6 +62,7 @@ class PublishedPlan:
         created_at: Seconds since the epoch.
         message: How far it is, in words.
         steps: How far each action is.
+        truncated: Whether more pods are held than the object lists.
     """
 
     name: str
@@ -70,6 +73,7 @@ class PublishedPlan:
     created_at: int = 0
     message: str = ""
     steps: tuple[StepStatus, ...] = ()
+    truncated: bool = False
 
     @property
     def finished(self) -> bool:
@@ -79,7 +83,7 @@ class PublishedPlan:
 
 def plan_manifest(result: Result, *, sequence: int) -> dict[str, Any]:
     """Return the PackingPlan object that publishes `result`."""
-    plan, seconds = result.plan, dict(result.seconds).get("total", 0.0)
+    plan, seconds = bounded(result.plan, MAX_ACTIONS), dict(result.seconds).get("total", 0.0)
     certificate = plan.certificate
     return {
         "apiVersion": names.API_VERSION,
@@ -91,7 +95,7 @@ def plan_manifest(result: Result, *, sequence: int) -> dict[str, Any]:
             "inputDigest": result.digest,
             "engine": result.engine,
             "verdict": certificate.verdict.value,
-            "counts": _counts(plan),
+            "counts": _counts(plan, result.plan),
             "gap": round(certificate.gap, 4),
             "solveSeconds": round(seconds, 3),
             "display": {"gap": f"{certificate.gap:.2%}", "solve": f"{seconds:.2f}s"},
@@ -130,6 +134,8 @@ def published_plan_of(raw: Raw) -> PublishedPlan:
         created_at=root.get("metadata", "creationTimestamp").instant(),
         message=root.get("status", "message").text(""),
         steps=tuple(_step_status(step) for step in root.get("status", "steps").items()),
+        truncated=spec.get("counts", "held").integer(0)
+        > sum(isinstance(action, Hold) for action in actions),
     )
 
 
@@ -142,12 +148,13 @@ def _step_status(field: Field) -> StepStatus:
     )
 
 
-def _counts(plan: Plan) -> dict[str, int]:
+def _counts(listed: Plan, decided: Plan) -> dict[str, int]:
+    """Return the counts; a pod whose bind is not listed is held until the next plan."""
     return {
-        "bound": len(plan.binds),
-        "moved": len(plan.moves),
-        "evicted": len(plan.evictions),
-        "held": len(plan.holds),
+        "bound": len(listed.binds),
+        "moved": len(listed.moves),
+        "evicted": len(listed.evictions),
+        "held": len(decided.holds) + len(decided.binds) - len(listed.binds),
     }
 
 
@@ -183,7 +190,12 @@ def _pod(key: PodKey, uid: str) -> dict[str, str]:
 
 
 def _bind_manifest(bind: Bind) -> dict[str, Any]:
-    action: dict[str, Any] = {"type": "Bind", "pod": _pod(bind.pod, bind.uid), "node": bind.node}
+    action: dict[str, Any] = {
+        "type": "Bind",
+        "pod": _pod(bind.pod, bind.uid),
+        "node": bind.node,
+        "priority": bind.priority,
+    }
     return action | ({"gang": bind.gang.name} if bind.gang else {})
 
 
@@ -261,6 +273,7 @@ def _bind(field: Field) -> Bind:
         uid=_uid(field),
         node=NodeName(field.get("node").text()),
         gang=_gang_of(field),
+        priority=field.get("priority").integer(0),
     )
 
 
