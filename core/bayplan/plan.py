@@ -89,6 +89,7 @@ class Evict:
     uid: str
     node: NodeName
     priority: int
+    owner: Owner | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

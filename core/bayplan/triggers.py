@@ -35,18 +35,19 @@ def is_at_work(published: PublishedPlan) -> bool:
 def uncovered(snapshot: Snapshot, published: PublishedPlan) -> tuple[str, ...]:
     """Return the uids of waiting pods on which a plan has not decided, sorted.
 
-    A waiting pod of a moved pod's owner is covered, one for each move. A plan that lists only a
-    part of what it decided has also decided on every pod that is older than itself.
+    What an owner makes in place of its moved or evicted pods is covered, one pod for each. A plan
+    that lists only a part of what it decided has also decided on every pod older than itself.
     """
     plan = published.plan
     decided = {bind.uid for bind in plan.binds} | {hold.uid for hold in plan.holds}
-    moves = Counter(move.owner.uid for move in plan.moves if move.owner)
+    owners = [move.owner for move in plan.moves] + [evict.owner for evict in plan.evictions]
+    expected = Counter(owner.uid for owner in owners if owner)
     left = []
     for pod in snapshot.waiting():
         if pod.uid in decided or (published.truncated and pod.created_at < published.created_at):
             continue
-        if pod.owner and moves[pod.owner.uid] > 0:
-            moves[pod.owner.uid] -= 1
+        if pod.owner and expected[pod.owner.uid] > 0:
+            expected[pod.owner.uid] -= 1
             continue
         left.append(pod.uid)
     return tuple(sorted(left))

@@ -287,7 +287,7 @@ def test_a_plan_survives_its_way_through_the_api_server() -> None:
         certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.IMPROVED, stages=stages),
         binds=(Bind(pod=key, uid="u1", node=n1, gang=gang, priority=7),),
         moves=(Move(pod=key, uid="u2", source=n1, target=n2, owner=owner, priority=1),),
-        evictions=(Evict(pod=key, uid="u3", node=n2, priority=-1),),
+        evictions=(Evict(pod=key, uid="u3", node=n2, priority=-1, owner=owner),),
         holds=(Hold(pod=key, uid="u4", rejection=why, remedy="add a node"),),
     )
     result = Result(plan=plan, digest="d", engine="cp-sat", seconds=(("total", 1.5),))
@@ -296,7 +296,7 @@ def test_a_plan_survives_its_way_through_the_api_server() -> None:
     published = published_plan_of(manifest)
 
     assert published.plan == plan
-    assert (published.name, published.sequence, published.phase) == ("plan-7", 7, "Pending")
+    assert (published.name, published.sequence, published.phase) == ("plan-00007", 7, "Pending")
     assert manifest["spec"]["display"] == {"gap": "25.00%", "solve": "1.50s"}
 
 

@@ -58,12 +58,11 @@ class Scene:
         )
         result = Result(plan=plan, digest="d", engine="hand")
         manifest = plan_manifest(result, sequence=sequence)
-        self.plans.see(self.kube.add(plan_path(f"plan-{sequence}"), manifest))
-        return f"plan-{sequence}"
+        self.plans.see(self.kube.add(plan_path(f"plan-{sequence:05d}"), manifest))
+        return f"plan-{sequence:05d}"
 
     def look(self) -> float | None:
-        """Let the operator do one pass, however soon after the last one."""
-        self.execution._not_before = 0.0  # noqa: SLF001 - time does not pass here
+        """Let the operator do one pass."""
         return self.execution.reconcile()
 
     def add(self, name: str, **spec: Any) -> None:  # noqa: ANN401 - JSON
@@ -149,11 +148,11 @@ def test_a_release_is_one_patch_with_gate_pin_and_annotations(scene: Scene) -> N
     assert "nodeAffinity" in spec["affinity"]
     assert metadata["annotations"] == {
         names.ANNOTATION_PLAN: plan,
-        names.ANNOTATION_DECISION: "plan-1 places it on n1",
+        names.ANNOTATION_DECISION: "plan-00001 places it on n1",
     }
     patches = [write for write in scene.kube.writes if write.startswith("patch")]
     assert patches == [f"patch as {names.MANAGER_PODS} {pod_path(key('a'))}"]
-    assert scene.told.notes == ["Pod a Placed: plan-1 places it on n1"]
+    assert scene.told.notes == ["Pod a Placed: plan-00001 places it on n1"]
 
 
 def test_the_whole_status_of_a_plan_at_work(scene: Scene) -> None:
@@ -164,7 +163,7 @@ def test_the_whole_status_of_a_plan_at_work(scene: Scene) -> None:
 
     scene.look()
 
-    assert scene.status("plan-1") == {
+    assert scene.status("plan-00001") == {
         "phase": "Executing",
         "message": "0 of 2 steps done: ns/v is asked to leave n1",
         "done": 0,
@@ -180,7 +179,7 @@ def test_the_whole_status_of_a_plan_at_work(scene: Scene) -> None:
             {"pod": "ns/a", "type": "Bind", "state": "Waiting", "message": "waits for room on n1"},
         ],
     }
-    assert scene.told.notes == ["Pod v Evicted: plan-1: it makes room for ns/a"]
+    assert scene.told.notes == ["Pod v Evicted: plan-00001: it makes room for ns/a"]
 
 
 def test_a_move_leads_to_its_own_event(scene: Scene) -> None:
@@ -200,7 +199,7 @@ def test_a_move_leads_to_its_own_event(scene: Scene) -> None:
 
     assert scene.told.notes == [
         (
-            "Pod v Moved: plan-1: it makes room for a better packing, and its replacement is"
+            "Pod v Moved: plan-00001: it makes room for a better packing, and its replacement is"
             " planned on n2"
         )
     ]
@@ -232,7 +231,7 @@ def test_a_refused_eviction_is_told_and_not_repeated_at_once(scene: Scene) -> No
     scene.look()
 
     assert scene.kube.writes.count(f"create {path}") == 1
-    assert scene.status("plan-1")["steps"][0]["message"] == (
+    assert scene.status("plan-00001")["steps"][0]["message"] == (
         "is asked to leave n1, but that is refused: Cannot evict pod: disruption budget"
     )
     assert not scene.told.notes
@@ -246,7 +245,7 @@ def test_an_eviction_that_comes_too_late_is_fine(scene: Scene, status: int) -> N
     scene.publish(evict("v", "n1"))
 
     assert scene.look()
-    assert "refused" not in str(scene.status("plan-1"))
+    assert "refused" not in str(scene.status("plan-00001"))
 
 
 def test_a_release_for_a_pod_that_has_changed_is_tried_with_fresh_data(scene: Scene) -> None:
@@ -272,12 +271,12 @@ def test_older_plans_that_are_not_finished_are_superseded(scene: Scene) -> None:
 
     scene.look()
 
-    assert scene.status("plan-1") == {
+    assert scene.status("plan-00001") == {
         "phase": "Superseded",
-        "message": "plan-2 took over",
+        "message": "plan-00002 took over",
         "finishedAt": "2026-05-01T12:00:00Z",
     }
-    assert scene.status("plan-2")["phase"] == "Completed"
+    assert scene.status("plan-00002")["phase"] == "Completed"
     assert scene.pod("a")["spec"]["schedulingGates"]
 
 
@@ -313,7 +312,7 @@ def test_a_plan_that_cannot_be_read_is_left_alone(scene: Scene) -> None:
     scene.publish()
 
     assert scene.look()
-    assert scene.status("plan-1")["phase"] == "Completed"
+    assert scene.status("plan-00001")["phase"] == "Completed"
 
 
 def test_a_restart_goes_on_where_it_stopped(scene: Scene) -> None:
@@ -330,8 +329,8 @@ def test_a_restart_goes_on_where_it_stopped(scene: Scene) -> None:
 
         again.look()
 
-    assert again.status("plan-1")["phase"] == "Completed"
-    assert again.status("plan-1")["startedAt"] == "2026-05-01T12:00:00Z"
+    assert again.status("plan-00001")["phase"] == "Completed"
+    assert again.status("plan-00001")["startedAt"] == "2026-05-01T12:00:00Z"
 
 
 # Gates.

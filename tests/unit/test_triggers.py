@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from bayplan.codec import PublishedPlan
-from bayplan.plan import Bind, Certificate, Hold, Move, Plan, Reason, Rejection, Verdict
+from bayplan.plan import Bind, Certificate, Evict, Hold, Move, Plan, Reason, Rejection, Verdict
 from bayplan.policy import Order
 from bayplan.snapshot import NodeName, PodKey
 from bayplan.triggers import is_due, uncovered
@@ -80,6 +80,16 @@ def test_a_moved_pods_replacement_is_covered_once_for_each_move() -> None:
 
     assert uncovered(snapshot(node("n1"), replacement), published(plan)) == ()
     assert uncovered(snapshot(node("n1"), replacement, another), published(plan)) == ("uid-newer",)
+
+
+def test_what_takes_the_place_of_an_evicted_pod_does_not_overtake_the_plan() -> None:
+    """Seen: each eviction's replacement superseded the plan that was still evicting."""
+    victim = pod("old", on="n1", owner="team")
+    evict = Evict(pod=victim.key, uid=victim.uid, node=N1, priority=0, owner=victim.owner)
+    replacement = replace(pod("new", owner="team"), owner=victim.owner)
+    at_work = published(Plan(certificate=CERTIFICATE, evictions=(evict,)))
+
+    assert not is_due(snapshot(node("n1"), replacement), at_work, digest="b", last_digest="a")
 
 
 def test_a_plan_that_only_holds_is_not_at_work() -> None:

@@ -88,7 +88,7 @@ def plan_manifest(result: Result, *, sequence: int) -> dict[str, Any]:
     return {
         "apiVersion": names.API_VERSION,
         "kind": "PackingPlan",
-        "metadata": {"name": f"plan-{sequence}"},
+        "metadata": {"name": f"plan-{sequence:05d}"},
         "spec": {
             "sequence": sequence,
             "order": certificate.order.value,
@@ -220,12 +220,13 @@ def _owner_manifest(owner: Owner) -> dict[str, str]:
 
 
 def _evict_manifest(evict: Evict) -> dict[str, Any]:
-    return {
+    action = {
         "type": "Evict",
         "pod": _pod(evict.pod, evict.uid),
         "node": evict.node,
         "priority": evict.priority,
     }
+    return action | ({"owner": _owner_manifest(evict.owner)} if evict.owner else {})
 
 
 def _hold_manifest(hold: Hold) -> dict[str, Any]:
@@ -299,11 +300,13 @@ def _owner_of(field: Field) -> Owner:
 
 
 def _evict(field: Field) -> Evict:
+    owner = field.get("owner")
     return Evict(
         pod=_key(field),
         uid=_uid(field),
         node=NodeName(field.get("node").text()),
         priority=field.get("priority").integer(0),
+        owner=_owner_of(owner) if owner.value else None,
     )
 
 
