@@ -44,12 +44,16 @@ class FakeKube(Kube):
         ]
         return copy.deepcopy([r for r in found if _labelled(r, labels) and _on(r, fields)])
 
-    def create(self, path: str, body: Raw) -> Raw:
+    def create(self, path: str, body: Raw, *, manager: str = "") -> Raw:
         """Keep an object, or evict a pod."""
-        self._write("create", path)
         if path.endswith("/eviction"):
+            self._write("create", path)
             return self._evict(path.removesuffix("/eviction"), body)
-        return self._put(f"{path}/{body['metadata']['name']}", body)
+        path = f"{path}/{body['metadata']['name']}"
+        self._write(f"create as {manager}", path)
+        if path in self.objects:
+            raise error(409, "it exists already")
+        return self._put(path, body)
 
     def apply(self, path: str, body: Raw, *, manager: str) -> Raw:
         """Keep an object, or replace the status of one."""

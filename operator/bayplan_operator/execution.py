@@ -32,9 +32,8 @@ from bayplan_operator.policies import read_policy
 
 _log = structlog.get_logger()
 
-#: Least seconds between two passes over a plan at work, and the most.
-_MIN_PAUSE_S: Final = 0.2
-_MAX_PAUSE_S: Final = 5.0
+#: Seconds between two passes over a plan at work when no event asks for one earlier.
+_PAUSE_S: Final = 0.2
 
 #: Seconds before a refused step is tried again; doubled with each refusal up to the most.
 _FIRST_RETRY_S: Final = 1.0
@@ -76,13 +75,9 @@ class Execution:
         self._stillness = _Stillness()
         self._refusals: dict[PodKey, Refusal] = {}
         self._annotated = ""
-        self._not_before = 0.0
 
     def reconcile(self) -> float | None:
         """Do one pass; return the seconds after which another one is wanted, or None."""
-        started_at = time.monotonic()
-        if started_at < self._not_before:
-            return self._not_before - started_at  # events come faster than passes are worth
         for entry in self._plans.overtaken():
             self._supersede(entry)
         newest = self._plans.newest()
@@ -92,10 +87,7 @@ class Execution:
             self._pass(newest)
         if self._annotated != newest.published.name:
             self._annotate_holds(newest.published)
-        spent_s = time.monotonic() - started_at
-        pause_s = min(_MAX_PAUSE_S, max(_MIN_PAUSE_S, spent_s))
-        self._not_before = time.monotonic() + pause_s
-        return pause_s
+        return _PAUSE_S
 
     def _pass(self, entry: Entry) -> None:
         """Do what can be done now for the plan at work."""

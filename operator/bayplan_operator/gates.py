@@ -68,8 +68,8 @@ class Gates:
         seen = observe(self._kube, self._pool, ())
         self.away_s = watch.timeout_s if watch.away_s(now) else 0.0
         # 2. Lift the gates that have waited long enough.
-        for pod in gates.overdue(seen.unbound(), watch, now=now):
-            self._lift(pod, seen.raws[pod.uid])
+        overdue = gates.overdue(seen.unbound(), watch, now=now)
+        list(self._pool.map(lambda pod: self._lift(pod, seen.raws[pod.uid]), overdue))
         # 3. Replace pods whose pins cannot be kept.
         self._replace_stranded(seen, now)
         return min(_MAX_LOOK_S, max(_MIN_LOOK_S, watch.timeout_s / 4))

@@ -196,3 +196,25 @@ def test_one_bad_key_does_not_stop_the_others() -> None:
     play(work, scene)
 
     assert recorder.seen == ["good"]
+
+
+def test_a_key_rests_for_as_long_as_its_pass_took() -> None:
+    """Events come faster than a slow pass can answer them."""
+    recorder = Recorder()
+    ended: list[float] = []
+
+    async def work(key: str) -> float | None:
+        await recorder(key)
+        await asyncio.sleep(0.03)
+        ended.append(asyncio.get_running_loop().time())
+        return None
+
+    async def scene(queue: WorkQueue[str]) -> None:
+        queue.add("a")
+        await recorder.passes(1)
+        queue.add("a")
+        await recorder.passes(2)
+
+    play(work, scene)
+
+    assert recorder.at[1] - ended[0] >= 0.03 - 0.005

@@ -37,7 +37,6 @@ def test_kopf_and_our_client_log_in_the_same_way(
 ) -> None:
     """One of them on another cluster would be a riddle."""
     path = kubeconfig(tmp_path, token="secret")  # noqa: S106 - nobody's
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
     monkeypatch.setenv("KUBECONFIG", str(path))
 
     found = connection.configuration()
