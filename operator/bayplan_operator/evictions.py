@@ -7,7 +7,8 @@ from kubernetes.client.exceptions import ApiException
 from bayplan.snapshot import PodKey
 from bayplan_operator.kube import Kube, message_of, pod_path
 
-_TOO_MANY_REQUESTS: Final = 429
+#: A budget has nothing left (429), or a pod has more than one budget (500).
+_REFUSED: Final = frozenset({429, 500})
 _GONE: Final = frozenset({404, 409})
 
 
@@ -28,7 +29,7 @@ def evict(kube: Kube, pod: PodKey, uid: str) -> str:
     except ApiException as error:
         if error.status in _GONE:
             return ""
-        if error.status == _TOO_MANY_REQUESTS:
+        if error.status in _REFUSED:
             return message_of(error)
         raise
     return ""

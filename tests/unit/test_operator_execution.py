@@ -219,12 +219,13 @@ def test_a_status_that_has_not_changed_is_not_written(scene: Scene) -> None:
     assert scene.kube.writes == before
 
 
-def test_a_refused_eviction_is_told_and_not_repeated_at_once(scene: Scene) -> None:
+@pytest.mark.parametrize("status", [429, 500], ids=["by its budget", "by having two budgets"])
+def test_a_refused_eviction_is_told_and_not_repeated_at_once(scene: Scene, status: int) -> None:
     """A PodDisruptionBudget is no reason to hammer the API server."""
     scene.add("a")
     scene.add("v", gpus=8, on="n1")
     path = f"{pod_path(key('v'))}/eviction"
-    scene.kube.refusals[path] = (429, "Cannot evict pod: disruption budget")
+    scene.kube.refusals[path] = (status, "Cannot evict pod: disruption budget")
     scene.publish(bind("a", "n1"), evict("v", "n1"))
 
     scene.look()
