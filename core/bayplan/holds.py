@@ -9,8 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bayplan import filters, reasons, units
+from bayplan.api import names
 from bayplan.plan import Bind, Evict, Hold, Move, Reason, Rejection
-from bayplan.snapshot import Constraints, GangKey, NodeName, Pod, Resources, Snapshot
+from bayplan.snapshot import (
+    UNKNOWN_COUNT,
+    Constraints,
+    GangKey,
+    NodeName,
+    Pod,
+    Resources,
+    Snapshot,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +222,10 @@ def _not_found(why: Rejection | None) -> Rejection:
 
 
 def _incomplete(existing: int, min_count: int) -> tuple[Rejection, str]:
+    if min_count == UNKNOWN_COUNT:
+        message = f"label {names.LABEL_GANG_MIN_COUNT} does not say how many pods make it whole"
+        rejection = Rejection(reason=Reason.GANG_INCOMPLETE, message=message)
+        return rejection, "set the label to that number on every pod of the gang"
     missing = min_count - existing
     rejection = Rejection(
         reason=Reason.GANG_INCOMPLETE, message=f"{existing} of {min_count} pods exist"

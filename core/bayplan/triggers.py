@@ -7,6 +7,8 @@ it was made from has changed.
 
 from collections import Counter
 
+from bayplan.api.packing_plan import MAX_ACTIONS
+from bayplan.bounding import bounded
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Plan
 from bayplan.snapshot import Snapshot
@@ -23,6 +25,8 @@ def is_due(
         return False
     if newest is not None and is_at_work(newest):
         return bool(uncovered(snapshot, newest))
+    if newest is not None and newest.phase == "Failed":
+        return True
     return digest != last_digest
 
 
@@ -53,11 +57,13 @@ def uncovered(snapshot: Snapshot, published: PublishedPlan) -> tuple[str, ...]:
     return tuple(sorted(left))
 
 
-def same_decision(one: Plan, other: Plan) -> bool:
-    """Return whether two plans decide the same, whatever their certificates took to find."""
-    return (one.binds, one.moves, one.evictions, one.holds) == (
-        other.binds,
-        other.moves,
-        other.evictions,
-        other.holds,
-    )
+def repeats(newest: PublishedPlan | None, plan: Plan) -> bool:
+    """Return whether `plan` says again what the newest published one says, which still holds.
+
+    Certificates do not count: the same decision may take longer to find.
+    """
+    if newest is None or newest.phase in {"Failed", "Superseded"}:
+        return False
+    old, new = newest.plan, bounded(plan, MAX_ACTIONS)
+    same = (old.binds, old.moves, old.evictions) == (new.binds, new.moves, new.evictions)
+    return same and old.holds == new.holds

@@ -30,7 +30,17 @@ from bayplan.plan import (
     Verdict,
 )
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import Disruption, GangKey, NodeName, Owner, Pod, PodKey, Resources, Taint
+from bayplan.snapshot import (
+    UNKNOWN_COUNT,
+    Disruption,
+    GangKey,
+    NodeName,
+    Owner,
+    Pod,
+    PodKey,
+    Resources,
+    Taint,
+)
 from tests.builders import GPU
 
 
@@ -184,13 +194,12 @@ def test_requests_are_the_larger_of_init_containers_and_containers_plus_overhead
     assert pod.requests["cpu"] == 5250
 
 
-def test_a_gang_needs_its_size() -> None:
-    """Without it nobody can say when the gang is whole."""
+def test_a_gang_whose_label_does_not_say_its_size_is_never_whole() -> None:
+    """The pod would vanish from sight: not planned, not told why, not counted."""
     raw = raw_pod()
     raw["metadata"]["labels"] = {names.LABEL_GANG: "g"}
 
-    with pytest.raises(DecodeError, match=r"Pod team/web-1: metadata.labels.*gang 'g'"):
-        pod_of(raw)
+    assert decoded(raw).gang_min_count == UNKNOWN_COUNT
 
     raw["metadata"]["labels"][names.LABEL_GANG_MIN_COUNT] = "3"
     pod = decoded(raw)
@@ -319,3 +328,14 @@ def test_a_priority_class_that_nobody_knows_is_named() -> None:
 
     with pytest.raises(DecodeError, match="PriorityClass 'online' is not among the documents"):
         snapshot_of(chat[1:])
+
+
+def test_a_word_that_an_older_program_does_not_know_is_a_decode_error() -> None:
+    """One plan of a newer version would blind every watch after a rollback."""
+    certificate = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)
+    result = Result(plan=Plan(certificate=certificate), digest="d", engine="greedy")
+    manifest = plan_manifest(result, sequence=1)
+    manifest["spec"]["verdict"] = "Splendid"
+
+    with pytest.raises(DecodeError, match=r"spec.verdict: should be one of Optimal, .*'Splendid'"):
+        published_plan_of(manifest)

@@ -6,7 +6,7 @@ from bayplan.codec import PublishedPlan
 from bayplan.plan import Bind, Certificate, Evict, Hold, Move, Plan, Reason, Rejection, Verdict
 from bayplan.policy import Order
 from bayplan.snapshot import NodeName, PodKey
-from bayplan.triggers import is_due, uncovered
+from bayplan.triggers import is_due, repeats, uncovered
 from tests.builders import node, pod, snapshot
 
 CERTIFICATE = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)
@@ -54,12 +54,16 @@ def test_a_new_pod_is_not_made_to_wait_for_a_plan_at_work() -> None:
     assert is_due(world, at_work, digest="b", last_digest="a")
 
 
-def test_a_failed_plan_is_followed_by_a_new_one() -> None:
-    """Pods would wait for ever on a plan that has stopped."""
+def test_a_failed_plan_is_followed_by_a_new_one_whatever_has_changed() -> None:
+    """Pods would wait for ever: a budget that refused an eviction is not in the snapshot."""
     world = snapshot(node("n1"), pod("a"))
-    failed = published(Plan(certificate=CERTIFICATE, binds=(bind("a"),)), phase="Failed")
+    plan = Plan(certificate=CERTIFICATE, binds=(bind("a"),))
+    failed = published(plan, phase="Failed")
 
-    assert is_due(world, failed, digest="b", last_digest="a")
+    assert is_due(world, failed, digest="a", last_digest="a")
+    assert not repeats(failed, plan)
+    assert repeats(published(plan), plan)
+    assert not repeats(None, plan)
 
 
 def test_a_moved_pods_replacement_is_covered_once_for_each_move() -> None:

@@ -114,8 +114,8 @@ def published_plan_of(raw: Raw) -> PublishedPlan:
     root = top(raw, "PackingPlan")
     spec = root.get("spec")
     certificate = Certificate(
-        order=Order(spec.get("order").text()),
-        verdict=Verdict(spec.get("verdict").text()),
+        order=spec.get("order").choice(Order),
+        verdict=spec.get("verdict").choice(Verdict),
         stages=tuple(_stage(stage) for stage in spec.get("stages").items()),
     )
     actions = [_action(action) for action in spec.get("actions").items()]
@@ -312,7 +312,7 @@ def _evict(field: Field) -> Evict:
 
 def _hold(field: Field) -> Hold:
     rejection = Rejection(
-        reason=Reason(field.get("reason").text()),
+        reason=field.get("reason").choice(Reason),
         message=field.get("message").text(""),
         resolvable=field.get("resolvable").flag(),
     )

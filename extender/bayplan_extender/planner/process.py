@@ -33,6 +33,9 @@ def main(arguments: Sequence[str]) -> int:
     for watch in watches:
         watch.start()
     _serve_health(health.router(view, registry, watches), options.health_port)
+    while not view.synced:  # a leader that sees nothing would keep gates from being lifted
+        view.changed.wait(1.0)
+        view.changed.clear()
     lead(options.namespace, Loop(view, Publisher(api), registry).run)
     return 1
 
