@@ -47,6 +47,8 @@ class FakeKube(Kube):
     def create(self, path: str, body: Raw, *, manager: str = "") -> Raw:
         """Keep an object, or evict a pod."""
         if path.endswith("/eviction"):
+            if "dryRun" in body["deleteOptions"]:
+                return self._rehearse(path)
             self._write("create", path)
             return self._evict(path.removesuffix("/eviction"), body)
         path = f"{path}/{body['metadata']['name']}"
@@ -104,6 +106,11 @@ class FakeKube(Kube):
         if uid and self.objects[path]["metadata"].get("uid") != uid:
             raise error(409, "uid mismatch")
         return self.objects[path]
+
+    def _rehearse(self, path: str) -> Raw:
+        """Refuse what would be refused, and change nothing."""
+        self._write("rehearse", path)
+        return {}
 
     def _evict(self, path: str, body: Raw) -> Raw:
         known = self._existing(path, body["deleteOptions"]["preconditions"]["uid"])

@@ -83,7 +83,8 @@ class Deployments:
             return None
         seen = self._children(deployment)
         # 2. Decide.
-        changes = children.changes(deployment, seen, lost=self._lost_nodes(seen))
+        now = self._now().timestamp()
+        changes = children.changes(deployment, seen, lost=self._lost_nodes(seen), now=now)
         # 3. Act.
         refusal = self._carry_out(deployment, changes)
         # 4. Say how it is.

@@ -6,7 +6,7 @@ marked so and left alone.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -121,18 +121,29 @@ class Execution:
         self._stillness.note(published.uid, progress)
         return progress
 
-    def _do(self, todo: Iterable[Step], plan: str, raws: Mapping[str, Raw]) -> None:
+    def _do(self, todo: Sequence[Step], plan: str, raws: Mapping[str, Raw]) -> None:
         """Do the steps; one that is refused waits before it is tried again."""
         now = time.monotonic()
         due = [step for step in todo if self._is_due(step, now)]
-        # Evictions are tried one by one, so that each sees the budget the one before has left.
-        for step in due:
-            if isinstance(step, EvictPod):
-                self._note(step, self._evict(step, plan))
+        victims = [step for step in todo if isinstance(step, EvictPod)]
+        if all(step in due for step in victims):
+            self._evict_all(victims, plan)
         releases = [step for step in due if isinstance(step, ReleasePod)]
         refused = self._pool.map(lambda step: self._release(step, plan, raws), releases)
         for step, message in zip(releases, refused, strict=True):
             self._note(step, message)
+
+    def _evict_all(self, victims: Sequence[EvictPod], plan: str) -> None:
+        """Make the victims go, or none of them: half of a node's room would help nobody."""
+        asked = self._pool.map(
+            lambda step: evict(self._kube, step.pod, step.uid, rehearse=True), victims
+        )
+        refused = {step: why for step, why in zip(victims, asked, strict=True) if why}
+        for step, why in refused.items():
+            self._note(step, why)
+        # One by one, so that each sees the budget that the one before has left.
+        for step in () if refused else victims:
+            self._note(step, self._evict(step, plan))
 
     def _is_due(self, step: Step, now: float) -> bool:
         refusal = self._refusals.get(step.pod)

@@ -79,9 +79,18 @@ class Plans:
 
     def overtaken(self) -> tuple[Entry, ...]:
         """Return unfinished plans that are not the newest."""
-        newest = self.newest()
         with self._lock:
-            return tuple(e for e in self._all().values() if e.open and e is not newest)
+            entries = tuple(self._all().values())
+        newest = max((entry.published.sequence for entry in entries), default=0)
+        return tuple(e for e in entries if e.open and e.published.sequence < newest)
+
+    def bound_by_open(self) -> frozenset[str]:
+        """Return the uids of pods that unfinished plans give a node."""
+        with self._lock:
+            entries = tuple(self._all().values())
+        return frozenset(
+            bind.uid for entry in entries if entry.open for bind in entry.published.plan.binds
+        )
 
     def holds_for(self, uids: Collection[str]) -> tuple[Hold, ...]:
         """Return what the newest plan says about pods that go on waiting."""

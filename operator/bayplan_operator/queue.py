@@ -24,6 +24,9 @@ _log = structlog.get_logger()
 FIRST_RETRY_S: Final = 0.5
 MAX_RETRY_S: Final = 60.0
 
+#: Doublings after which the retry time is beyond any most; more would overflow in the end.
+_MOST_DOUBLINGS: Final = 20
+
 #: Most seconds for which a key rests after a pass.
 MAX_REST_S: Final = 5.0
 
@@ -95,7 +98,8 @@ class WorkQueue(Generic[K]):
             again_s = await self._work(key)
         except Exception as error:  # noqa: BLE001 - one bad object must not stop all the others
             self._failures[key] += 1
-            again_s = min(MAX_RETRY_S, self._first_retry_s * 2.0 ** (self._failures[key] - 1))
+            doublings = min(self._failures[key] - 1, _MOST_DOUBLINGS)
+            again_s = min(MAX_RETRY_S, self._first_retry_s * 2.0**doublings)
             _log.warning("pass_failed", key=str(key), error=_in_words(error), retry_s=again_s)
         else:
             del self._failures[key]

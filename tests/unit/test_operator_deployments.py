@@ -29,7 +29,13 @@ class Scene:
         self.kube = FakeKube()
         self.told = Told()
         self.gates = Gates(
-            self.kube, self.told, Metrics(), namespace="x", pool=pool, now=lambda: self.clock
+            self.kube,
+            Plans(self.kube),
+            self.told,
+            Metrics(),
+            namespace="x",
+            pool=pool,
+            now=lambda: self.clock,
         )
         self.worker = Deployments(
             self.kube, Plans(self.kube), self.gates, self.told, pool=pool, now=lambda: self.clock
