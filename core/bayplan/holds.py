@@ -215,8 +215,8 @@ class _Writer:
 def _not_found(why: Rejection | None) -> Rejection:
     rest = f": {why.message}" if why else ""
     return Rejection(
-        reason=Reason.NOT_FOUND_IN_TIME,
-        message=f"no place found within the time limit{rest}",
+        reason=Reason.NO_PLACE_FOUND,
+        message=f"no place found, and none is ruled out{rest}",
         resolvable=True,
     )
 
@@ -239,7 +239,7 @@ def _remedy(requests: Resources, rejection: Rejection) -> str:
     match rejection.reason:
         case Reason.TOO_SMALL | Reason.NO_NODES | Reason.OUTRANKED:
             return f"add a node with {asks}"
-        case Reason.INSUFFICIENT_ROOM | Reason.NOT_FOUND_IN_TIME | Reason.GANG_DOES_NOT_FIT:
+        case Reason.INSUFFICIENT_ROOM | Reason.NO_PLACE_FOUND | Reason.GANG_DOES_NOT_FIT:
             return f"free {asks} on one node, or add a node with {asks}"
         case Reason.NODE_CORDONED:
             return f"uncordon a node with {asks}, or add one"

@@ -40,7 +40,7 @@ class Reason(StrEnum):
     GANG_INCOMPLETE = "GangIncomplete"
     GANG_DOES_NOT_FIT = "GangDoesNotFit"
     OUTRANKED = "Outranked"
-    NOT_FOUND_IN_TIME = "NotFoundInTime"
+    NO_PLACE_FOUND = "NoPlaceFound"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

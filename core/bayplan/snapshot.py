@@ -167,7 +167,7 @@ class Node:
 class Disruption(StrEnum):
     """What a plan may do to a pod that has a node."""
 
-    FIXED = "Fixed"  #: nothing: DaemonSet, static, bare, on its way, or cooling down
+    FIXED = "Fixed"  #: nothing: DaemonSet, static, bare, on its way, or the cluster's own
     EVICTABLE = "Evictable"  #: evict it; another scheduler places its replacement
     MOVABLE = "Movable"  #: evict it; its replacement comes back through us and is planned
 

@@ -1,7 +1,7 @@
 """Whether a plan may be published: every rule checked again, by code that knows no solver.
 
-The planner calls it on each plan, the operator on fresh data before it acts. Each check reads the
-snapshot and the plan and returns what it finds wrong; they are listed in `CHECKS`.
+The planner calls it on each plan before it is published. Each check reads the snapshot and the
+plan and returns what it finds wrong; they are listed in `CHECKS`.
 """
 
 from collections import Counter, defaultdict
