@@ -69,25 +69,25 @@ class Gates:
         """Do one pass; return the seconds after which another one is wanted."""
         now = self._now().timestamp()
         # 1. See whether a planner is alive, and who waits or is pinned.
-        watch = self._watch(now)
+        signs = self._signs(now)
         seen = observe(self._kube, self._pool, ())
-        self.away_s = watch.timeout_s if watch.away_s(now) else 0.0
+        self.away_s = signs.timeout_s if signs.away_s(now) else 0.0
         # 2. Lift the gates that have waited long enough.
         promised = self._plans.bound_by_open()
         free = [pod for pod in seen.unbound() if pod.uid not in promised]
-        overdue = gates.overdue(free, watch, now=now)
+        overdue = gates.overdue(free, signs, now=now)
         list(self._pool.map(lambda pod: self._lift(pod, seen.raws[pod.uid]), overdue))
         # 3. Replace pods whose pins cannot be kept.
         self._replace_stranded(seen, now)
-        return min(_MAX_LOOK_S, max(_MIN_LOOK_S, watch.timeout_s / 4))
+        return min(_MAX_LOOK_S, max(_MIN_LOOK_S, signs.timeout_s / 4))
 
-    def _watch(self, now: float) -> gates.Watch:
+    def _signs(self, now: float) -> gates.PlannerSigns:
         """Return what the lease tells; only that it changes counts, not what its clock says."""
         lease = self._kube.get(lease_path(self._namespace)) or {}
         renewed = (lease.get("spec") or {}).get("renewTime") or ""
         if renewed != self._renewal[0]:
             self._renewal = (renewed, now)
-        return gates.Watch(
+        return gates.PlannerSigns(
             renewed_at=self._renewal[1] if renewed else None,
             watched_since=self._watched_since,
             timeout_s=read_policy(self._kube).gate_timeout_s,

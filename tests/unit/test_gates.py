@@ -5,16 +5,16 @@ from dataclasses import replace
 import pytest
 
 from bayplan import gates
-from bayplan.gates import Watch
+from bayplan.gates import PlannerSigns
 from bayplan.snapshot import Disruption, Pod
 from tests.builders import node, pod, snapshot
 
 NOW = 1000.0
 
 
-def watch(*, renewed_at: float | None = None, since: float = 0.0) -> Watch:
+def signs(*, renewed_at: float | None = None, since: float = 0.0) -> PlannerSigns:
     """Return what is known about a planner that may be silent for a minute."""
-    return Watch(renewed_at=renewed_at, watched_since=since, timeout_s=60.0)
+    return PlannerSigns(renewed_at=renewed_at, watched_since=since, timeout_s=60.0)
 
 
 def waiting(*, created_at: int = 0, terminating: bool = False) -> Pod:
@@ -25,20 +25,20 @@ def waiting(*, created_at: int = 0, terminating: bool = False) -> Pod:
 @pytest.mark.parametrize(
     ("seen", "away_s"),
     [
-        pytest.param(watch(renewed_at=NOW - 10), 0, id="a planner that renewed lately is alive"),
-        pytest.param(watch(renewed_at=NOW - 59.9), 0, id="it may be silent for the time-out"),
-        pytest.param(watch(renewed_at=NOW - 60), 60, id="then it is away"),
-        pytest.param(watch(), NOW, id="without a lease there is none"),
-        pytest.param(watch(since=NOW - 59), 0, id="we have just begun to look"),
+        pytest.param(signs(renewed_at=NOW - 10), 0, id="a planner that renewed lately is alive"),
+        pytest.param(signs(renewed_at=NOW - 59.9), 0, id="it may be silent for the time-out"),
+        pytest.param(signs(renewed_at=NOW - 60), 60, id="then it is away"),
+        pytest.param(signs(), NOW, id="without a lease there is none"),
+        pytest.param(signs(since=NOW - 59), 0, id="we have just begun to look"),
         pytest.param(
-            watch(renewed_at=NOW - 500, since=NOW - 59),
+            signs(renewed_at=NOW - 500, since=NOW - 59),
             0,
             id="an old lease may be about to be taken",
         ),
-        pytest.param(watch(renewed_at=NOW + 5), 0, id="its clock may be ahead"),
+        pytest.param(signs(renewed_at=NOW + 5), 0, id="its clock may be ahead"),
     ],
 )
-def test_silence_of_the_planner(seen: Watch, away_s: float) -> None:
+def test_silence_of_the_planner(seen: PlannerSigns, away_s: float) -> None:
     """Too early takes the plan away from every pod; never would let pods wait for ever."""
     assert seen.away_s(NOW) == away_s
 
@@ -46,20 +46,20 @@ def test_silence_of_the_planner(seen: Watch, away_s: float) -> None:
 @pytest.mark.parametrize(
     ("seen", "one", "lifted"),
     [
-        pytest.param(watch(), waiting(), True, id="a pod that has waited long enough"),
+        pytest.param(signs(), waiting(), True, id="a pod that has waited long enough"),
         pytest.param(
-            watch(renewed_at=NOW - 1), waiting(), False, id="not while a planner is alive"
+            signs(renewed_at=NOW - 1), waiting(), False, id="not while a planner is alive"
         ),
-        pytest.param(watch(), waiting(created_at=941), False, id="a pod that is too young"),
-        pytest.param(watch(), waiting(created_at=940), True, id="a pod just old enough"),
-        pytest.param(watch(), waiting(terminating=True), False, id="a pod on its way out"),
-        pytest.param(watch(), pod("p", on="n1"), False, id="a pod that has a node"),
+        pytest.param(signs(), waiting(created_at=941), False, id="a pod that is too young"),
+        pytest.param(signs(), waiting(created_at=940), True, id="a pod just old enough"),
+        pytest.param(signs(), waiting(terminating=True), False, id="a pod on its way out"),
+        pytest.param(signs(), pod("p", on="n1"), False, id="a pod that has a node"),
         pytest.param(
-            watch(), replace(pod("p"), waiting=False), False, id="a pod behind another gate"
+            signs(), replace(pod("p"), waiting=False), False, id="a pod behind another gate"
         ),
     ],
 )
-def test_which_gates_are_lifted(seen: Watch, one: Pod, lifted: bool) -> None:  # noqa: FBT001 - a column
+def test_which_gates_are_lifted(seen: PlannerSigns, one: Pod, lifted: bool) -> None:  # noqa: FBT001 - a column
     """Fail open, and only then."""
     assert gates.overdue([one], seen, now=NOW) == ((one,) if lifted else ())
 
