@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bayplan.api.names import ANNOTATION_REPLACES as REPLACES
 from e2e import story
-from e2e.cluster import Cluster, ClusterError, eventually, open_cluster
+from e2e.cluster import Cluster, ClusterError, binaries, eventually, open_cluster
 from e2e.stack import Stack, install
 
 #: Seconds that the default scheduler gets to do what it can (it needs about two).
@@ -61,6 +61,7 @@ def main() -> int:
     options = parser.parse_args()
     stage = Stage()
     try:
+        binaries.path("helm", progress=stage.progress)  # before the story, which it would interrupt
         with _interruptible(), open_cluster(progress=stage.progress) as cluster:
             return _tell(cluster, stage, stay=not options.once)
     except KeyboardInterrupt:

@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from e2e import images
 from e2e.cluster import (
     Cluster,
     CommandFailed,
@@ -105,6 +106,8 @@ def install(
     `values` are further `--set` arguments of helm, e.g. "policy.gateTimeoutSeconds=5".
     """
     with ProcessGroup(cluster.logs) as group, _ports() as ports:
+        if cluster.flavor == "kind":
+            images.load(cluster, progress=progress)
         progress("helm install bayplan charts/bayplan")
         _helm_install(cluster, [*_values(cluster, ports, programs), *values])
         try:

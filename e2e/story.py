@@ -47,11 +47,13 @@ CHAT: dict[str, Any] = {
 
 
 def pod_spec(gpus: int) -> dict[str, Any]:
-    """Return a pod spec with one container that asks for GPUs."""
-    limits = {GPU: str(gpus)}
-    resources = {"limits": limits, "requests": {"cpu": str(gpus), "memory": f"{4 * gpus}Gi"}}
-    image = "registry.example/vllm:1"
-    return {"containers": [{"name": "vllm", "image": image, "resources": resources}]}
+    """Return a pod spec with one container that asks for GPUs.
+
+    It asks for little else and does nothing, so that it also runs on a laptop's kind nodes.
+    """
+    resources = {"limits": {GPU: str(gpus)}, "requests": {"cpu": "10m", "memory": "16Mi"}}
+    image = "registry.k8s.io/pause:3.10"
+    return {"containers": [{"name": "engine", "image": image, "resources": resources}]}
 
 
 CHAT["spec"]["pools"][0]["template"] = {"spec": pod_spec(8)}

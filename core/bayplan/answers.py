@@ -36,6 +36,7 @@ class Reservations:
         self._homes = {bind.uid: bind.node for bind in plan.binds} if plan else {}
         self._binds: dict[NodeName, list[tuple[PodKey, str]]] = defaultdict(list)
         self._moves: dict[NodeName, list[Move]] = defaultdict(list)
+        self._asks: dict[str, Resources] = {}
         for bind in plan.binds if plan else ():
             self._binds[bind.node].append((bind.pod, bind.uid))
         for move in plan.moves if plan else ():
@@ -48,8 +49,8 @@ class Reservations:
     def on(self, node: NodeName, cache: Cache, *, besides: str) -> Resources:
         """Return the room on `node` promised to pods other than the one with uid `besides`.
 
-        A bind's room is held until the cache shows its pod on a node; a move's until its victim
-        has gone and something has taken its place.
+        A bind's room is held until the cache shows its pod on a node; a move's until a pod has
+        taken the victim's place there. What a victim asked for is remembered once it was seen.
         """
         held = Resources()
         for key, uid in self._binds.get(node, ()):
@@ -59,7 +60,9 @@ class Reservations:
         for move in self._moves.get(node, ()):
             victim = cache.pod(move.pod)
             if victim and victim.uid == move.uid:
-                held = held + victim.requests
+                self._asks[move.uid] = victim.requests
+            if move.uid != besides and not cache.is_replaced(move.uid):
+                held = held + self._asks.get(move.uid, Resources())
         return held
 
 
@@ -101,7 +104,7 @@ def _refusal(
     rejection = filters.reject(pod, node, room)
     if rejection is not None or home is not None:
         return rejection
-    promised = reservations.on(name, cache, besides=pod.uid)
+    promised = reservations.on(name, cache, besides=pod.replaces or pod.uid)
     if pod.requests.fits(room - promised):
         return None
     message = f"the room left on {name} is reserved by the plan"

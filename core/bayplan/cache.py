@@ -32,6 +32,7 @@ class Cache:
         self._pods: dict[PodKey, Pod] = {}
         self._assumed: dict[PodKey, _Assumption] = {}
         self._used: dict[NodeName, Resources] = defaultdict(Resources)
+        self._replaced: dict[PodKey, str] = {}
 
     def replace_nodes(self, nodes: Iterable[Node]) -> None:
         """Take a full list of nodes; whatever is not in it is gone."""
@@ -60,11 +61,15 @@ class Cache:
             self.forget(pod.key)
         self._count(self._pods.get(pod.key), sign=-1)
         self._pods[pod.key] = pod
+        self._replaced.pop(pod.key, None)
+        if pod.replaces:
+            self._replaced[pod.key] = pod.replaces
         self._count(pod, sign=1)
 
     def remove_pod(self, key: PodKey) -> None:
         """Drop a pod and what was assumed of it."""
         self.forget(key)
+        self._replaced.pop(key, None)
         self._count(self._pods.pop(key, None), sign=-1)
 
     def assume(self, key: PodKey, node: NodeName, *, until: float) -> None:
@@ -100,6 +105,10 @@ class Cache:
         """Return where a pod is assumed to be, or None."""
         assumption = self._assumed.get(key)
         return assumption.node if assumption else None
+
+    def is_replaced(self, uid: str) -> bool:
+        """Return whether a pod has taken the place of the moved pod with this uid."""
+        return uid in self._replaced.values()
 
     def free(self, name: NodeName) -> Resources:
         """Return a node's room that nothing uses; empty for an unknown node."""

@@ -11,6 +11,7 @@ offline command makes manifests here as the operator would.
 
 import hashlib
 import json
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +22,10 @@ from bayplan.snapshot import NodeName, Resources
 
 #: What gateways of llm-d call the roles.
 _LLMD_ROLES: Final = {Role.PREFILL: "prefill", Role.DECODE: "decode", Role.AGGREGATED: "both"}
+
+#: Least seconds from the making of a pod to the making of the next under its name: a node that
+#: fails every pod at once must not be fed with plans and pods in a hot loop.
+LEAST_LIFE_S: Final = 20
 
 #: Hexadecimal digits of a revision: enough to tell the few templates of one pool apart.
 _REVISION_DIGITS: Final = 10
@@ -93,6 +98,7 @@ class Child:
         ready: Whether it can serve.
         ended: Whether it is Succeeded or Failed (evicted by its kubelet included).
         terminating: Whether it is being deleted.
+        created_at: Seconds since the epoch.
     """
 
     name: str
@@ -108,6 +114,7 @@ class Child:
     ready: bool = False
     ended: bool = False
     terminating: bool = False
+    created_at: int = 0
 
     @property
     def counts(self) -> bool:
@@ -161,18 +168,23 @@ def slots(deployment: Deployment) -> tuple[Slot, ...]:
 
 
 def changes(
-    deployment: Deployment, seen: Iterable[Child], *, lost: Collection[NodeName] = ()
+    deployment: Deployment,
+    seen: Iterable[Child],
+    *,
+    lost: Collection[NodeName] = (),
+    now: float = math.inf,
 ) -> Changes:
     """Return what to create and delete so that the seen pods become the desired ones.
 
     `lost` are nodes that no longer exist: a pod pinned there that was never bound is replaced.
+    `now` is in seconds since the epoch.
     """
     wanted = {slot.name: slot for slot in slots(deployment)}
     own, strangers = _by_owner(deployment, seen)
     present = {child.name for child in (*own, *strangers)}
     surplus = sorted((c for c in own if c.name not in wanted), key=lambda c: (-c.unit, c.name))
     kept = sorted((c for c in own if c.name in wanted), key=lambda c: c.name)
-    spent = [c for c in kept if _is_spent(c, wanted[c.name], lost)]
+    spent = [c for c in kept if _is_spent(c, wanted[c.name], lost, now)]
     return Changes(
         create=tuple(slot for slot in wanted.values() if slot.name not in present),
         delete=tuple(child for child in (*surplus, *spent) if not child.terminating),
@@ -251,10 +263,10 @@ def _by_owner(
     return own, strangers
 
 
-def _is_spent(child: Child, slot: Slot, lost: Collection[NodeName]) -> bool:
+def _is_spent(child: Child, slot: Slot, lost: Collection[NodeName], now: float) -> bool:
     """Return whether a wanted pod must go so that a fresh one can take its name."""
     if child.ended:
-        return True
+        return now >= child.created_at + LEAST_LIFE_S
     if child.node is not None:
         return False
     # It does not run yet, so replacing it disturbs nobody.

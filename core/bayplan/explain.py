@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Bind, Evict, Hold, Move
-from bayplan.snapshot import Pod
+from bayplan.snapshot import UNKNOWN_COUNT, Pod
 
 
 def explain(pod: Pod, *, placed_by: str, plans: Sequence[PublishedPlan]) -> tuple[str, ...]:
@@ -26,7 +26,8 @@ def explain(pod: Pod, *, placed_by: str, plans: Sequence[PublishedPlan]) -> tupl
 
 
 def _head(pod: Pod) -> str:
-    gang = f", gang {pod.gang.name} of {pod.gang_min_count}" if pod.gang else ""
+    size = "" if pod.gang_min_count == UNKNOWN_COUNT else f" of {pod.gang_min_count}"
+    gang = f", gang {pod.gang.name}{size}" if pod.gang else ""
     return f"Pod {pod.key} (priority {pod.priority}{gang})"
 
 

@@ -14,7 +14,7 @@ from bayplan.snapshot import NodeName, Pod, Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
+class PlannerSigns:
     """What is known about the planner.
 
     Attributes:
@@ -33,16 +33,16 @@ class Watch:
         return silence if silence >= self.timeout_s else 0.0
 
 
-def overdue(pods: Iterable[Pod], watch: Watch, *, now: float) -> tuple[Pod, ...]:
+def overdue(pods: Iterable[Pod], signs: PlannerSigns, *, now: float) -> tuple[Pod, ...]:
     """Return the waiting pods whose gates must be lifted now; none while a planner is alive.
 
     A pod gets the full time-out from its creation, too, so that a planner that comes back has a
     chance to place it.
     """
-    if not watch.away_s(now):
+    if not signs.away_s(now):
         return ()
     late = (pod for pod in pods if pod.waiting and not pod.terminating)
-    return tuple(pod for pod in late if now - pod.created_at >= watch.timeout_s)
+    return tuple(pod for pod in late if now - pod.created_at >= signs.timeout_s)
 
 
 def stranded(snapshot: Snapshot, pinned: Iterable[Pod]) -> Mapping[str, str]:

@@ -9,8 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bayplan import filters, reasons, units
+from bayplan.api import names
 from bayplan.plan import Bind, Evict, Hold, Move, Reason, Rejection
-from bayplan.snapshot import Constraints, GangKey, NodeName, Pod, Resources, Snapshot
+from bayplan.snapshot import (
+    UNKNOWN_COUNT,
+    Constraints,
+    GangKey,
+    NodeName,
+    Pod,
+    Resources,
+    Snapshot,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,13 +215,17 @@ class _Writer:
 def _not_found(why: Rejection | None) -> Rejection:
     rest = f": {why.message}" if why else ""
     return Rejection(
-        reason=Reason.NOT_FOUND_IN_TIME,
-        message=f"no place found within the time limit{rest}",
+        reason=Reason.NO_PLACE_FOUND,
+        message=f"no place found, and none is ruled out{rest}",
         resolvable=True,
     )
 
 
 def _incomplete(existing: int, min_count: int) -> tuple[Rejection, str]:
+    if min_count == UNKNOWN_COUNT:
+        message = f"label {names.LABEL_GANG_MIN_COUNT} does not say how many pods make it whole"
+        rejection = Rejection(reason=Reason.GANG_INCOMPLETE, message=message)
+        return rejection, "set the label to that number on every pod of the gang"
     missing = min_count - existing
     rejection = Rejection(
         reason=Reason.GANG_INCOMPLETE, message=f"{existing} of {min_count} pods exist"
@@ -226,7 +239,7 @@ def _remedy(requests: Resources, rejection: Rejection) -> str:
     match rejection.reason:
         case Reason.TOO_SMALL | Reason.NO_NODES | Reason.OUTRANKED:
             return f"add a node with {asks}"
-        case Reason.INSUFFICIENT_ROOM | Reason.NOT_FOUND_IN_TIME | Reason.GANG_DOES_NOT_FIT:
+        case Reason.INSUFFICIENT_ROOM | Reason.NO_PLACE_FOUND | Reason.GANG_DOES_NOT_FIT:
             return f"free {asks} on one node, or add a node with {asks}"
         case Reason.NODE_CORDONED:
             return f"uncordon a node with {asks}, or add one"

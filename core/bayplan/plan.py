@@ -40,7 +40,7 @@ class Reason(StrEnum):
     GANG_INCOMPLETE = "GangIncomplete"
     GANG_DOES_NOT_FIT = "GangDoesNotFit"
     OUTRANKED = "Outranked"
-    NOT_FOUND_IN_TIME = "NotFoundInTime"
+    NO_PLACE_FOUND = "NoPlaceFound"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +66,7 @@ class Bind:
     uid: str
     node: NodeName
     gang: GangKey | None = None
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +89,7 @@ class Evict:
     uid: str
     node: NodeName
     priority: int
+    owner: Owner | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ def plan(
     The same snapshot and seed give the same plan, in whatever order nodes and pods come, unless
     the wall clock ends a stage early.
     """
-    watch = _Watch(clock=clock)
+    watch = _Stopwatch(clock=clock)
     deadline_at = watch.started_at + _SOLVER_SHARE * policy.time_limit_s
     # 1. Normalise, so that the order of the input cannot matter.
     snapshot = Snapshot.of(snapshot.nodes, snapshot.pods)
@@ -65,7 +65,7 @@ def snapshot_digest(snapshot: Snapshot) -> str:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Watch:
+class _Stopwatch:
     """Times the steps of a pass."""
 
     clock: Callable[[], float]

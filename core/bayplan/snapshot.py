@@ -6,12 +6,18 @@ solver, validator and steps only read them.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NewType
+from typing import Final, NewType
 
 NodeName = NewType("NodeName", str)
+
+#: Seconds after its deadline from which a terminating pod counts as stuck: its room stays taken.
+OVERSTAY_S: Final = 60
+
+#: The size of a gang whose label does not say it: no number of pods is enough.
+UNKNOWN_COUNT: Final = 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -161,7 +167,7 @@ class Node:
 class Disruption(StrEnum):
     """What a plan may do to a pod that has a node."""
 
-    FIXED = "Fixed"  #: nothing: DaemonSet, static, bare, on its way, or cooling down
+    FIXED = "Fixed"  #: nothing: DaemonSet, static, bare, on its way, or the cluster's own
     EVICTABLE = "Evictable"  #: evict it; another scheduler places its replacement
     MOVABLE = "Movable"  #: evict it; its replacement comes back through us and is planned
 
@@ -181,6 +187,7 @@ class Pod:
         disruption: What a plan may do to it while it has a node.
         preempts: False for `preemptionPolicy: Never`: it makes nobody go.
         terminating: Being deleted: its room is taken now and free later.
+        leaves_at: When it must have ended if it terminates, seconds since the epoch; else 0.
         gang: The gang it belongs to, if any.
         gang_min_count: How many pods of the gang must run for any of them to be useful.
         owner: The controller that makes it again.
@@ -199,12 +206,18 @@ class Pod:
     disruption: Disruption = Disruption.FIXED
     preempts: bool = True
     terminating: bool = False
+    leaves_at: int = 0
     gang: GangKey | None = None
     gang_min_count: int = 0
     owner: Owner | None = None
     created_at: int = 0
     bound: bool = True
     replaces: str = ""
+
+
+def newest_member(pods: Sequence[Pod]) -> Pod:
+    """Return the member of a gang whose label counts: those made later know the newer size."""
+    return max(pods, key=lambda pod: (pod.waiting, pod.created_at, pod.key))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +234,15 @@ class Snapshot:
             nodes=tuple(sorted(nodes, key=lambda node: node.name)),
             pods=tuple(sorted(pods, key=lambda pod: pod.key)),
         )
+
+    def once_left(self, now: float) -> "Snapshot":
+        """Return the cluster as it will be when the pods that are leaving have left.
+
+        What is planned beside a draining pod would otherwise make another pod go for the same
+        newcomer. A pod that overstays its deadline counts as staying.
+        """
+        stay = (pod for pod in self.pods if not pod.terminating or pod.leaves_at + OVERSTAY_S < now)
+        return Snapshot(nodes=self.nodes, pods=tuple(stay))
 
     def waiting(self) -> tuple[Pod, ...]:
         """Return the pods that wait for a plan."""

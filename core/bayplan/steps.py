@@ -40,6 +40,10 @@ LEAVING_STALL_S: Final = 900
 _SAME_NAME: Final = frozenset({"InferenceDeployment", "StatefulSet"})
 
 
+#: What is reported of a victim that need not leave any more.
+SPARED: Final = "stays: its room is no longer needed"
+
+
 class State(StrEnum):
     """How far an action is."""
 
@@ -156,6 +160,8 @@ class _Pass:
         self._pods = {pod.key: pod for pod in snapshot.pods}
         self._free = snapshot.free()
         self._due = dict(self._free)
+        self._terminated = dict.fromkeys(self._free, Resources())
+        self._owed: dict[NodeName, Resources] = defaultdict(Resources)
         self._leaving = self._count_leaving(snapshot.placed())
         patience = LEAVING_STALL_S if self._leaving else STALL_S
         self._stalled = idle_s >= patience
@@ -181,7 +187,8 @@ class _Pass:
 
     def victims(self, max_parallel: int, *, stop: bool) -> list[Report]:
         """Return how far each victim is; the next ones to go are put on the list."""
-        found = [(victim, *self._victim_state(victim)) for victim in self._victims()]
+        spared = self._spared()
+        found = [(v, *self._victim_state(v)) for v in self._victims() if v.uid not in spared]
         stop = stop or any(state is State.FAILED for _, state, _ in found)
         on_their_way = sum(state is State.STARTED for _, state, _ in found)
         reports = []
@@ -195,7 +202,34 @@ class _Pass:
                 on_their_way += 1
                 self._ask_to_leave(victim)
             reports.append(_report(victim, _kind(victim), state, told))
-        return reports
+        return reports + [
+            _report(victim, _kind(victim), State.DONE, SPARED)
+            for victim in self._victims()
+            if victim.uid in spared
+        ]
+
+    def _spared(self) -> set[str]:
+        """Return the uids of victims that need not leave: every home on their node has room now.
+
+        Other pods may have ended since the plan was made. A move that is spared needs no home
+        either, which may spare a victim there.
+        """
+        homes = {b.node for b in self.plan.binds} | {m.target for m in self.plan.moves}
+        waiting = [v for v in self._victims() if self._victim_state(v)[0] is State.WAITING]
+        candidates = [victim for victim in waiting if _source(victim) in homes]
+        spared: set[str] = set()
+        while found := next((v for v in candidates if self._is_spare(v, spared)), None):
+            spared.add(found.uid)
+            pod = self._pods[found.pod]
+            if isinstance(found, Move):
+                self._owed[found.target] = self._owed[found.target] - pod.requests
+        return spared
+
+    def _is_spare(self, victim: Move | Evict, spared: set[str]) -> bool:
+        source = _source(victim)
+        if victim.uid in spared or source not in self._free:
+            return False
+        return self._owed[source].fits(self._free[source] + self._terminated[source])
 
     def _victims(self) -> Sequence[Move | Evict]:
         """Return who must leave, the least harmful first.
@@ -214,6 +248,8 @@ class _Pass:
         pod = self._remaining(victim)
         if pod is None:
             return State.DONE, "has left its node"
+        if pod.terminating and self._stalled:
+            return State.FAILED, f"does not end on {_source(victim)}: look at its finalizers"
         if pod.terminating:
             return State.STARTED, f"is leaving {_source(victim)}"
         if pod.disruption is Disruption.FIXED:
@@ -235,6 +271,8 @@ class _Pass:
         for pod in leaving:
             if pod.node in self._due:
                 self._due[pod.node] = self._due[pod.node] + pod.requests
+            if pod.node in self._terminated and pod.terminating:
+                self._terminated[pod.node] = self._terminated[pod.node] + pod.requests
         return any(pod.terminating for pod in leaving)
 
     def _ask_to_leave(self, victim: Move | Evict) -> None:
@@ -295,8 +333,9 @@ class _Pass:
         if short.items:
             return State.FAILED, f"cannot go to {name}: others took its room ({_words(short)})"
         self._due[name] = self._due[name] - pod.requests
-        if self._stalled and not pod.requests.fits(self._free[name]):
-            return State.FAILED, f"did not get its room on {name} in time"
+        if self._stalled:
+            return State.FAILED, f"did not get to {name} in time"
+        self._owed[name] = self._owed[name] + pod.requests
         return State.WAITING, f"waits for room on {name}"
 
     def _release(
@@ -310,6 +349,8 @@ class _Pass:
             if not asks.fits(room[bind.node]):
                 return states
             room[bind.node] = room[bind.node] - asks
+        for bind in waiting:
+            self._owed[bind.node] = self._owed[bind.node] - self._pods[bind.pod].requests
         self._free = room
         self.todo += [ReleasePod(pod=b.pod, uid=b.uid, node=b.node) for b in waiting]
         freed = (State.STARTED, "is released to its node")
@@ -352,6 +393,7 @@ class _Pass:
         state, message = self._home_state(pod, move.target)
         if state is State.WAITING and pod.requests.fits(self._free[move.target]):
             self._free[move.target] = self._free[move.target] - pod.requests
+            self._owed[move.target] = self._owed[move.target] - pod.requests
             self.todo.append(
                 ReleasePod(pod=pod.key, uid=pod.uid, node=move.target, replaces=move.uid)
             )
@@ -401,7 +443,8 @@ def _merged(victims: Sequence[Report], homes: Sequence[Report]) -> Iterable[Repo
 
     A home that failed is told at once, or nobody would learn why the victims stay.
     """
-    leaving = {r.pod: r for r in victims if r.type == "Move" and r.state is not State.DONE}
+    moving = [report for report in victims if report.type == "Move"]
+    leaving = {r.pod: r for r in moving if r.state is not State.DONE or r.message == SPARED}
     yield from (report for report in victims if report.type == "Evict")
     for report in homes:
         failed = report.state is State.FAILED or report.type == "Bind"

@@ -7,6 +7,8 @@ it was made from has changed.
 
 from collections import Counter
 
+from bayplan.api.packing_plan import MAX_ACTIONS
+from bayplan.bounding import bounded
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Plan
 from bayplan.snapshot import Snapshot
@@ -22,7 +24,9 @@ def is_due(
     if not snapshot.waiting():
         return False
     if newest is not None and is_at_work(newest):
-        return bool(uncovered(snapshot, newest.plan))
+        return bool(uncovered(snapshot, newest))
+    if newest is not None and newest.phase == "Failed":
+        return True
     return digest != last_digest
 
 
@@ -32,29 +36,34 @@ def is_at_work(published: PublishedPlan) -> bool:
     return not published.finished and bool(plan.binds or plan.moves or plan.evictions)
 
 
-def uncovered(snapshot: Snapshot, plan: Plan) -> tuple[str, ...]:
-    """Return the uids of waiting pods for which `plan` has no decision, sorted.
+def uncovered(snapshot: Snapshot, published: PublishedPlan) -> tuple[str, ...]:
+    """Return the uids of waiting pods on which a plan has not decided, sorted.
 
-    A waiting pod of a moved pod's owner is covered, one for each move.
+    What an owner makes in place of its moved or evicted pods is covered, one pod for each. A plan
+    that lists only a part of what it decided has also decided on every pod older than itself.
     """
+    plan = published.plan
     decided = {bind.uid for bind in plan.binds} | {hold.uid for hold in plan.holds}
-    moves = Counter(move.owner.uid for move in plan.moves if move.owner)
+    owners = [move.owner for move in plan.moves] + [evict.owner for evict in plan.evictions]
+    expected = Counter(owner.uid for owner in owners if owner)
     left = []
     for pod in snapshot.waiting():
-        if pod.uid in decided:
+        if pod.uid in decided or (published.truncated and pod.created_at < published.created_at):
             continue
-        if pod.owner and moves[pod.owner.uid] > 0:
-            moves[pod.owner.uid] -= 1
+        if pod.owner and expected[pod.owner.uid] > 0:
+            expected[pod.owner.uid] -= 1
             continue
         left.append(pod.uid)
     return tuple(sorted(left))
 
 
-def same_decision(one: Plan, other: Plan) -> bool:
-    """Return whether two plans decide the same, whatever their certificates took to find."""
-    return (one.binds, one.moves, one.evictions, one.holds) == (
-        other.binds,
-        other.moves,
-        other.evictions,
-        other.holds,
-    )
+def repeats(newest: PublishedPlan | None, plan: Plan) -> bool:
+    """Return whether `plan` says again what the newest published one says, which still holds.
+
+    Certificates do not count: the same decision may take longer to find.
+    """
+    if newest is None or newest.phase in {"Failed", "Superseded"}:
+        return False
+    old, new = newest.plan, bounded(plan, MAX_ACTIONS)
+    same = (old.binds, old.moves, old.evictions) == (new.binds, new.moves, new.evictions)
+    return same and old.holds == new.holds

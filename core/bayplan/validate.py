@@ -1,7 +1,7 @@
 """Whether a plan may be published: every rule checked again, by code that knows no solver.
 
-The planner calls it on each plan, the operator on fresh data before it acts. Each check reads the
-snapshot and the plan and returns what it finds wrong; they are listed in `CHECKS`.
+The planner calls it on each plan before it is published. Each check reads the snapshot and the
+plan and returns what it finds wrong; they are listed in `CHECKS`.
 """
 
 from collections import Counter, defaultdict
@@ -22,6 +22,7 @@ from bayplan.snapshot import (
     PodKey,
     Resources,
     Snapshot,
+    newest_member,
 )
 
 #: A gang of fewer pods is no gang.
@@ -231,7 +232,7 @@ def _gangs(about: Input) -> Iterator[_Gang]:
         if pod.gang is not None and not pod.terminating:
             members[pod.gang].append(pod)
     for key, pods in sorted(members.items()):
-        min_count = max(pod.gang_min_count for pod in pods)
+        min_count = newest_member(pods).gang_min_count
         running = [pod for pod in pods if not pod.waiting and pod.node in about.nodes]
         waiting = [pod for pod in pods if pod.waiting]
         if key in about.gangs:

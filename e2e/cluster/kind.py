@@ -1,6 +1,6 @@
 """A kind cluster, made for one run and deleted after it.
 
-Chosen where a Docker engine answers and the node image is there or can be pulled: real kubelets
+Possible where a Docker engine answers and the node image is there or can be pulled: real kubelets
 and in-cluster networking, at the price of a minute and of as many nodes as `e2e/kind.yaml` has.
 A killed run leaves its containers behind: `kind get clusters` and `kind delete cluster` find
 and remove them.
@@ -55,6 +55,7 @@ def open_kind(*, progress: Progress = to_stderr) -> Iterator[Cluster]:
     kubectl = binaries.path("kubectl", progress=progress)
     name = f"bayplan-{secrets.token_hex(3)}"
     with new_run_dir() as run_dir:
+        (run_dir / "kind-name").write_text(name)
         kubeconfig = run_dir / "admin.kubeconfig"
         same = ["--name", name, "--kubeconfig", str(kubeconfig)]
         progress(f"creating the kind cluster {name}")
@@ -64,6 +65,16 @@ def open_kind(*, progress: Progress = to_stderr) -> Iterator[Cluster]:
             yield Cluster(flavor="kind", kubeconfig=kubeconfig, kubectl=kubectl, run_dir=run_dir)
         finally:
             _run([str(kind), "delete", "cluster", *same])
+
+
+def load_image(cluster: Cluster, image: str) -> None:
+    """Give a locally built image to the nodes of a kind cluster.
+
+    Raises:
+        CommandFailed: kind could not load it.
+    """
+    name = (cluster.run_dir / "kind-name").read_text()
+    _run([str(binaries.path("kind")), "load", "docker-image", image, "--name", name])
 
 
 def _succeeds(command: list[str], *, timeout_s: float) -> bool:

@@ -1,4 +1,11 @@
-"""The endpoints that Kubernetes and Prometheus ask: /healthz, /readyz and /metrics."""
+"""The endpoints that Kubernetes and Prometheus ask: /healthz, /readyz and /metrics.
+
+A program whose watch has died would answer from an old picture for ever, so it is unhealthy: its
+pod is restarted.
+"""
+
+from collections.abc import Sequence
+from threading import Thread
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -6,13 +13,18 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from bayplan_extender.view import View
 
 
-def router(view: View, registry: CollectorRegistry) -> APIRouter:
-    """Return the three endpoints; ready means that every collection has been listed."""
+def router(view: View, registry: CollectorRegistry, watches: Sequence[Thread]) -> APIRouter:
+    """Return the three endpoints.
+
+    Healthy means that every one of `watches` runs, ready that every collection has been listed.
+    """
     routes = APIRouter()
 
     @routes.get("/healthz")
     async def healthz() -> Response:
-        return Response("ok\n", media_type="text/plain")
+        dead = [watch.name for watch in watches if not watch.is_alive()]
+        text = f"ended: {', '.join(dead)}\n" if dead else "ok\n"
+        return Response(text, status_code=503 if dead else 200, media_type="text/plain")
 
     @routes.get("/readyz")
     async def readyz() -> Response:

@@ -60,7 +60,7 @@ class Reflector(threading.Thread):
         while not self._stop_event.is_set():
             try:
                 self._list_and_watch()
-            except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
+            except (ApiException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
                 if getattr(error, "status", None) != _GONE:
                     _log.warning("watch_failed", kind=self._name, error=_brief(error))
                 self._stop_event.wait(_RETRY_S)

@@ -63,7 +63,7 @@ def _workers(access: client.Configuration, metrics: Metrics, *, namespace: str) 
     instance = os.environ.get("POD_NAME") or socket.gethostname()
     events = Events(kube, instance=instance, now=_now)
     plans = Plans(kube)
-    gates = Gates(kube, events, metrics, namespace=namespace, pool=pool, now=_now)
+    gates = Gates(kube, plans, events, metrics, namespace=namespace, pool=pool, now=_now)
     return Workers(
         deployments=Deployments(kube, plans, gates, events, pool=pool, now=_now),
         execution=Execution(kube, plans, events, metrics, pool=pool, now=_now),

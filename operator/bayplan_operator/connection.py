@@ -18,8 +18,8 @@ def configuration() -> client.Configuration:
     """
     found = client.Configuration()
     found.connection_pool_maxsize = POOL_SIZE
-    if "KUBECONFIG" in os.environ:
-        config.load_kube_config(client_configuration=found)
+    if named := os.environ.get("KUBECONFIG"):
+        config.load_kube_config(named, client_configuration=found)
         return found
     try:
         config.load_incluster_config(client_configuration=found)

@@ -6,7 +6,7 @@ marked so and left alone.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,9 +32,8 @@ from bayplan_operator.policies import read_policy
 
 _log = structlog.get_logger()
 
-#: Least seconds between two passes over a plan at work, and the most.
-_MIN_PAUSE_S: Final = 0.2
-_MAX_PAUSE_S: Final = 5.0
+#: Seconds between two passes over a plan at work when no event asks for one earlier.
+_PAUSE_S: Final = 0.2
 
 #: Seconds before a refused step is tried again; doubled with each refusal up to the most.
 _FIRST_RETRY_S: Final = 1.0
@@ -76,13 +75,9 @@ class Execution:
         self._stillness = _Stillness()
         self._refusals: dict[PodKey, Refusal] = {}
         self._annotated = ""
-        self._not_before = 0.0
 
     def reconcile(self) -> float | None:
         """Do one pass; return the seconds after which another one is wanted, or None."""
-        started_at = time.monotonic()
-        if started_at < self._not_before:
-            return self._not_before - started_at  # events come faster than passes are worth
         for entry in self._plans.overtaken():
             self._supersede(entry)
         newest = self._plans.newest()
@@ -92,10 +87,7 @@ class Execution:
             self._pass(newest)
         if self._annotated != newest.published.name:
             self._annotate_holds(newest.published)
-        spent_s = time.monotonic() - started_at
-        pause_s = min(_MAX_PAUSE_S, max(_MIN_PAUSE_S, spent_s))
-        self._not_before = time.monotonic() + pause_s
-        return pause_s
+        return _PAUSE_S
 
     def _pass(self, entry: Entry) -> None:
         """Do what can be done now for the plan at work."""
@@ -129,18 +121,29 @@ class Execution:
         self._stillness.note(published.uid, progress)
         return progress
 
-    def _do(self, todo: Iterable[Step], plan: str, raws: Mapping[str, Raw]) -> None:
+    def _do(self, todo: Sequence[Step], plan: str, raws: Mapping[str, Raw]) -> None:
         """Do the steps; one that is refused waits before it is tried again."""
         now = time.monotonic()
         due = [step for step in todo if self._is_due(step, now)]
-        # Evictions are tried one by one, so that each sees the budget the one before has left.
-        for step in due:
-            if isinstance(step, EvictPod):
-                self._note(step, self._evict(step, plan))
+        victims = [step for step in todo if isinstance(step, EvictPod)]
+        if all(step in due for step in victims):
+            self._evict_all(victims, plan)
         releases = [step for step in due if isinstance(step, ReleasePod)]
         refused = self._pool.map(lambda step: self._release(step, plan, raws), releases)
         for step, message in zip(releases, refused, strict=True):
             self._note(step, message)
+
+    def _evict_all(self, victims: Sequence[EvictPod], plan: str) -> None:
+        """Make the victims go, or none of them: half of a node's room would help nobody."""
+        asked = self._pool.map(
+            lambda step: evict(self._kube, step.pod, step.uid, rehearse=True), victims
+        )
+        refused = {step: why for step, why in zip(victims, asked, strict=True) if why}
+        for step, why in refused.items():
+            self._note(step, why)
+        # One by one, so that each sees the budget that the one before has left.
+        for step in () if refused else victims:
+            self._note(step, self._evict(step, plan))
 
     def _is_due(self, step: Step, now: float) -> bool:
         refusal = self._refusals.get(step.pod)

@@ -16,11 +16,13 @@ from bayplan import gates
 from bayplan.api import names
 from bayplan.codec.releases import ungate_patch
 from bayplan.snapshot import Pod
+from bayplan.steps import STALL_S
 from bayplan_operator.events import About, Events
 from bayplan_operator.evictions import evict
 from bayplan_operator.kube import Kube, Raw, lease_path, pod_path
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.observation import Observation, observe
+from bayplan_operator.plans import Plans
 from bayplan_operator.policies import read_policy
 
 _log = structlog.get_logger()
@@ -43,6 +45,7 @@ class Gates:
     def __init__(  # noqa: PLR0913 - what it works with, handed down once
         self,
         kube: Kube,
+        plans: Plans,
         events: Events,
         metrics: Metrics,
         *,
@@ -57,28 +60,35 @@ class Gates:
         self._namespace = namespace
         self._pool = pool
         self._now = now
+        self._plans = plans
         self._watched_since = now().timestamp()
+        self._renewal = ("", 0.0)
         self._stranded_since: dict[str, float] = {}
 
     def reconcile(self) -> float:
         """Do one pass; return the seconds after which another one is wanted."""
         now = self._now().timestamp()
         # 1. See whether a planner is alive, and who waits or is pinned.
-        watch = self._watch()
+        signs = self._signs(now)
         seen = observe(self._kube, self._pool, ())
-        self.away_s = watch.timeout_s if watch.away_s(now) else 0.0
+        self.away_s = signs.timeout_s if signs.away_s(now) else 0.0
         # 2. Lift the gates that have waited long enough.
-        for pod in gates.overdue(seen.unbound(), watch, now=now):
-            self._lift(pod, seen.raws[pod.uid])
+        promised = self._plans.bound_by_open()
+        free = [pod for pod in seen.unbound() if pod.uid not in promised]
+        overdue = gates.overdue(free, signs, now=now)
+        list(self._pool.map(lambda pod: self._lift(pod, seen.raws[pod.uid]), overdue))
         # 3. Replace pods whose pins cannot be kept.
         self._replace_stranded(seen, now)
-        return min(_MAX_LOOK_S, max(_MIN_LOOK_S, watch.timeout_s / 4))
+        return min(_MAX_LOOK_S, max(_MIN_LOOK_S, signs.timeout_s / 4))
 
-    def _watch(self) -> gates.Watch:
+    def _signs(self, now: float) -> gates.PlannerSigns:
+        """Return what the lease tells; only that it changes counts, not what its clock says."""
         lease = self._kube.get(lease_path(self._namespace)) or {}
-        renewed = (lease.get("spec") or {}).get("renewTime")
-        return gates.Watch(
-            renewed_at=datetime.fromisoformat(renewed).timestamp() if renewed else None,
+        renewed = (lease.get("spec") or {}).get("renewTime") or ""
+        if renewed != self._renewal[0]:
+            self._renewal = (renewed, now)
+        return gates.PlannerSigns(
+            renewed_at=self._renewal[1] if renewed else None,
             watched_since=self._watched_since,
             timeout_s=read_policy(self._kube).gate_timeout_s,
         )
@@ -98,7 +108,8 @@ class Gates:
 
     def _replace_stranded(self, seen: Observation, now: float) -> None:
         pinned = [pod for pod in seen.unbound() if _is_pinned_by_us(pod, seen.raws)]
-        reasons = self._stranded(pinned)
+        refusals = ((pod.uid, _refusal(seen.raws[pod.uid], now)) for pod in pinned)
+        reasons = {uid: why for uid, why in refusals if why} | dict(self._stranded(pinned))
         since = {uid: self._stranded_since.get(uid, now) for uid in reasons}
         self._stranded_since = since
         for pod in pinned:
@@ -118,6 +129,16 @@ class Gates:
         note = f"it could not be bound where it was pinned: {reason}"
         self._events.tell(About.pod(pod.key, pod.uid), "Evicted", "Evict", note)
         _log.info("stranded_pod_replaced", pod=str(pod.key), reason=reason)
+
+
+def _refusal(raw: Raw, now: float) -> str:
+    """Return why kube-scheduler has refused the pod for longer than a plan waits for it, or ""."""
+    for condition in (raw.get("status") or {}).get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
+            since = datetime.fromisoformat(condition["lastTransitionTime"]).timestamp()
+            if now - since >= STALL_S:
+                return f"kube-scheduler refuses it there: {condition.get('message', '')}"[:300]
+    return ""
 
 
 def _is_pinned_by_us(pod: Pod, raws: Mapping[str, Raw]) -> bool:

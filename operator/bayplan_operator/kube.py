@@ -87,9 +87,10 @@ class Kube:
         found: list[Raw] = answer["items"]
         return found
 
-    def create(self, path: str, body: Raw) -> Raw:
+    def create(self, path: str, body: Raw, *, manager: str = names.MANAGER_PODS) -> Raw:
         """Create an object, or a subresource such as an eviction."""
-        return self._send("POST", path, body=body, content_type="application/json")
+        query = {"fieldManager": manager}
+        return self._send("POST", path, query=query, body=body, content_type="application/json")
 
     def apply(self, path: str, body: Raw, *, manager: str) -> Raw:
         """Apply our fields of an object by server-side apply; make the object if need be."""
@@ -152,5 +153,5 @@ def message_of(error: ApiException) -> str:
     try:
         told = json.loads(error.body or "")["message"]
     except (ValueError, KeyError, TypeError):
-        told = error.reason or f"HTTP {error.status}"
+        told = f"{error.status} {error.reason}"
     return " ".join(str(told).split())

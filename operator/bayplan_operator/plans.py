@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import structlog
 
-from bayplan.codec import DecodeError, PublishedPlan, published_plan_of
+from bayplan.codec import PublishedPlan, published_plan_of
 from bayplan.codec.plans import FINISHED
 from bayplan.plan import Hold
 from bayplan_operator.kube import PLANS, Kube, Raw
@@ -79,9 +79,18 @@ class Plans:
 
     def overtaken(self) -> tuple[Entry, ...]:
         """Return unfinished plans that are not the newest."""
-        newest = self.newest()
         with self._lock:
-            return tuple(e for e in self._all().values() if e.open and e is not newest)
+            entries = tuple(self._all().values())
+        newest = max((entry.published.sequence for entry in entries), default=0)
+        return tuple(e for e in entries if e.open and e.published.sequence < newest)
+
+    def bound_by_open(self) -> frozenset[str]:
+        """Return the uids of pods that unfinished plans give a node."""
+        with self._lock:
+            entries = tuple(self._all().values())
+        return frozenset(
+            bind.uid for entry in entries if entry.open for bind in entry.published.plan.binds
+        )
 
     def holds_for(self, uids: Collection[str]) -> tuple[Hold, ...]:
         """Return what the newest plan says about pods that go on waiting."""
@@ -119,7 +128,7 @@ class Plans:
             return
         try:
             entry = Entry(published=published_plan_of(raw), status=status)
-        except DecodeError as error:
+        except ValueError as error:  # a DecodeError, or a word that this version does not know
             _log.warning("plan_unreadable", plan=name, error=str(error))
             return
         self._all()[name] = entry

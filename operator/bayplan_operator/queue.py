@@ -1,8 +1,9 @@
 """Which keys need a look: each at most once at a time, again after changes, later after errors.
 
 Handlers add keys as events come in; workers take the one that has been due longest. A key that is
-added while it is being worked on is due again afterwards, so no change is ever missed. Everything
-here runs on the event loop; the work itself goes to threads.
+added while it is being worked on is due again afterwards, so no change is ever missed; after a
+pass it rests for as long as the pass took, so that a burst of events cannot keep a slow one busy.
+Everything here runs on the event loop; the work itself goes to threads.
 """
 
 import asyncio
@@ -23,6 +24,12 @@ _log = structlog.get_logger()
 FIRST_RETRY_S: Final = 0.5
 MAX_RETRY_S: Final = 60.0
 
+#: Doublings after which the retry time is beyond any most; more would overflow in the end.
+_MOST_DOUBLINGS: Final = 20
+
+#: Most seconds for which a key rests after a pass.
+MAX_REST_S: Final = 5.0
+
 
 class WorkQueue(Generic[K]):
     """Keys and when they are due.
@@ -31,19 +38,26 @@ class WorkQueue(Generic[K]):
     """
 
     def __init__(
-        self, work: Callable[[K], Awaitable[float | None]], *, max_parallel: int = 8
+        self,
+        work: Callable[[K], Awaitable[float | None]],
+        *,
+        max_parallel: int = 8,
+        first_retry_s: float = FIRST_RETRY_S,
     ) -> None:
         self._work = work
         self._max_parallel = max_parallel
+        self._first_retry_s = first_retry_s
         self._due: dict[K, float] = {}
         self._running: set[K] = set()
+        self._rests_until: dict[K, float] = {}
         self._failures: Counter[K] = Counter()
         self._changed = asyncio.Event()
 
     def add(self, key: K, *, after_s: float = 0.0) -> None:
         """Have `key` looked at in `after_s` seconds, or earlier if that was said before."""
         at = asyncio.get_running_loop().time() + after_s
-        self._due[key] = min(at, self._due.get(key, at))
+        soonest = self._rests_until.get(key, 0.0)
+        self._due[key] = max(soonest, min(at, self._due.get(key, at)))
         self._changed.set()
 
     async def run(self) -> None:
@@ -67,6 +81,7 @@ class WorkQueue(Generic[K]):
             wait_s = ready[first] - loop.time()
             if wait_s <= 0:
                 del self._due[first]
+                self._rests_until.pop(first, None)
                 return first
             await self._changed_within(wait_s)
 
@@ -78,19 +93,29 @@ class WorkQueue(Generic[K]):
             pass
 
     async def _do(self, key: K) -> None:
+        started_at = asyncio.get_running_loop().time()
         try:
             again_s = await self._work(key)
         except Exception as error:  # noqa: BLE001 - one bad object must not stop all the others
             self._failures[key] += 1
-            again_s = min(MAX_RETRY_S, FIRST_RETRY_S * 2.0 ** (self._failures[key] - 1))
+            doublings = min(self._failures[key] - 1, _MOST_DOUBLINGS)
+            again_s = min(MAX_RETRY_S, self._first_retry_s * 2.0**doublings)
             _log.warning("pass_failed", key=str(key), error=_in_words(error), retry_s=again_s)
         else:
             del self._failures[key]
         finally:
             self._running.discard(key)
             self._changed.set()
+        self._rest(key, started_at)
         if again_s is not None:
             self.add(key, after_s=again_s)
+
+    def _rest(self, key: K, started_at: float) -> None:
+        now = asyncio.get_running_loop().time()
+        until = now + min(MAX_REST_S, now - started_at)
+        self._rests_until[key] = until
+        if key in self._due:
+            self._due[key] = max(until, self._due[key])
 
 
 def _in_words(error: Exception) -> str:

@@ -86,7 +86,7 @@ def test_a_promise_ends_when_its_pod_has_arrived() -> None:
     assert answer(pod("b", gpus=4), [N1], cache, reservations).nodes == (N1,)
 
 
-def test_the_target_of_a_move_is_held_while_its_victim_is_still_there() -> None:
+def test_the_target_of_a_move_is_held_until_somebody_has_taken_the_victims_place() -> None:
     """The moved pod would find its new home taken and lose its room."""
     victim = pod("v", gpus=4, on="n1")
     move = Move(
@@ -96,6 +96,14 @@ def test_the_target_of_a_move_is_held_while_its_victim_is_still_there() -> None:
     cache = cache_of(node("n1"), node("n2", gpus=4), victim)
 
     assert reasons(answer(pod("b"), [N2], cache, reservations)) == {"n2": Reason.RESERVED}
+
+    cache.remove_pod(victim.key)
+    assert reasons(answer(pod("b"), [N2], cache, reservations)) == {"n2": Reason.RESERVED}
+
+    taken = replace(pod("v-2", gpus=4, on="n2"), bound=False, replaces=victim.uid)
+    cache.set_pod(taken)
+    assert answer(taken, [N2], cache, reservations).nodes == (N2,)
+    assert reasons(answer(pod("b"), [N2], cache, reservations)) == {"n2": Reason.INSUFFICIENT_ROOM}
 
 
 def test_an_unknown_node_is_refused() -> None:

@@ -30,7 +30,17 @@ from bayplan.plan import (
     Verdict,
 )
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import Disruption, GangKey, NodeName, Owner, Pod, PodKey, Resources, Taint
+from bayplan.snapshot import (
+    UNKNOWN_COUNT,
+    Disruption,
+    GangKey,
+    NodeName,
+    Owner,
+    Pod,
+    PodKey,
+    Resources,
+    Taint,
+)
 from tests.builders import GPU
 
 
@@ -184,13 +194,12 @@ def test_requests_are_the_larger_of_init_containers_and_containers_plus_overhead
     assert pod.requests["cpu"] == 5250
 
 
-def test_a_gang_needs_its_size() -> None:
-    """Without it nobody can say when the gang is whole."""
+def test_a_gang_whose_label_does_not_say_its_size_is_never_whole() -> None:
+    """The pod would vanish from sight: not planned, not told why, not counted."""
     raw = raw_pod()
     raw["metadata"]["labels"] = {names.LABEL_GANG: "g"}
 
-    with pytest.raises(DecodeError, match=r"Pod team/web-1: metadata.labels.*gang 'g'"):
-        pod_of(raw)
+    assert decoded(raw).gang_min_count == UNKNOWN_COUNT
 
     raw["metadata"]["labels"][names.LABEL_GANG_MIN_COUNT] = "3"
     pod = decoded(raw)
@@ -282,11 +291,12 @@ def test_a_plan_survives_its_way_through_the_api_server() -> None:
     n1, n2 = NodeName("n1"), NodeName("n2")
     stages = (Stage(name="place 1000", value=3, bound=4, seconds=0.25),)
     why = Rejection(reason=Reason.TOO_SMALL, message="needs more", resolvable=True)
+    gang = GangKey(namespace="team", name="g")
     plan = Plan(
         certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.IMPROVED, stages=stages),
-        binds=(Bind(pod=key, uid="u1", node=n1, gang=GangKey(namespace="team", name="g")),),
+        binds=(Bind(pod=key, uid="u1", node=n1, gang=gang, priority=7),),
         moves=(Move(pod=key, uid="u2", source=n1, target=n2, owner=owner, priority=1),),
-        evictions=(Evict(pod=key, uid="u3", node=n2, priority=-1),),
+        evictions=(Evict(pod=key, uid="u3", node=n2, priority=-1, owner=owner),),
         holds=(Hold(pod=key, uid="u4", rejection=why, remedy="add a node"),),
     )
     result = Result(plan=plan, digest="d", engine="cp-sat", seconds=(("total", 1.5),))
@@ -295,7 +305,7 @@ def test_a_plan_survives_its_way_through_the_api_server() -> None:
     published = published_plan_of(manifest)
 
     assert published.plan == plan
-    assert (published.name, published.sequence, published.phase) == ("plan-7", 7, "Pending")
+    assert (published.name, published.sequence, published.phase) == ("plan-00007", 7, "Pending")
     assert manifest["spec"]["display"] == {"gap": "25.00%", "solve": "1.50s"}
 
 
@@ -318,3 +328,14 @@ def test_a_priority_class_that_nobody_knows_is_named() -> None:
 
     with pytest.raises(DecodeError, match="PriorityClass 'online' is not among the documents"):
         snapshot_of(chat[1:])
+
+
+def test_a_word_that_an_older_program_does_not_know_is_a_decode_error() -> None:
+    """One plan of a newer version would blind every watch after a rollback."""
+    certificate = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)
+    result = Result(plan=Plan(certificate=certificate), digest="d", engine="greedy")
+    manifest = plan_manifest(result, sequence=1)
+    manifest["spec"]["verdict"] = "Splendid"
+
+    with pytest.raises(DecodeError, match=r"spec.verdict: should be one of Optimal, .*'Splendid'"):
+        published_plan_of(manifest)

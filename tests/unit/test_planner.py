@@ -5,10 +5,18 @@ from dataclasses import replace
 
 import pytest
 
-from bayplan.plan import Evict, Hold, Move, Plan, Reason, Result, Stage, Verdict
+from bayplan.plan import Hold, Move, Plan, Reason, Result, Stage, Verdict
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.snapshot import Constraints, Disruption, Node, Pod, Snapshot
+from bayplan.snapshot import (
+    OVERSTAY_S,
+    UNKNOWN_COUNT,
+    Constraints,
+    Disruption,
+    Node,
+    Pod,
+    Snapshot,
+)
 from bayplan.solver import engine
 from bayplan.solver.instance import build
 from bayplan.validate import validate
@@ -265,6 +273,38 @@ def test_terminating_pods_hold_their_room() -> None:
     assert placed(made(node("n0"), leaving, pod("w", gpus=1))) == {}
 
 
+def test_what_is_leaving_already_is_not_made_room_for_twice() -> None:
+    """Seen: each pod that arrived while a victim drained made another victim go."""
+    leaving = pod("old", gpus=8, on="n0", terminating=True)
+    running, waiting = pod("r", gpus=8, on="n1"), pod("w", gpus=8, priority=10)
+    asked = snapshot(node("n0"), node("n1"), leaving, running, waiting)
+
+    drained = result_of(asked.once_left(now=0)).plan
+    stuck = result_of(asked.once_left(now=OVERSTAY_S + 1)).plan
+
+    assert (placed(drained), evicted(drained)) == ({"w": "n0"}, [])
+    assert (placed(stuck), evicted(stuck)) == ({"w": "n1"}, ["r"])
+
+
+def test_a_gang_whose_size_nobody_says_is_held_with_the_remedy() -> None:
+    """The pod would vanish from sight."""
+    result = made(node("n0"), pod("a", gang="g", min_count=UNKNOWN_COUNT))
+
+    (held,) = result.holds
+    assert held.rejection.message == (
+        "label bayplan.dev/gang-min-count does not say how many pods make it whole"
+    )
+    assert "set the label" in held.remedy
+
+
+def test_a_gang_that_was_made_smaller_takes_its_newest_size() -> None:
+    """A pod made again after the ratio shrank would wait for pods that nobody makes any more."""
+    old = pod("a", on="n0", gang="g", min_count=4)
+    new = replace(pod("b", gang="g", min_count=2), created_at=9)
+
+    assert placed(made(node("n0"), old, new)) == {"b": "n0"}
+
+
 def test_nothing_new_on_cordoned_nodes_but_what_runs_stays() -> None:
     """A drain would be worked against, or running pods be thrown out by it."""
     result = made(node("n0", schedulable=False), pod("r", gpus=4, on="n0"), pod("w", gpus=1))
@@ -394,6 +434,4 @@ def test_the_youngest_gives_way() -> None:
 
     result = made(node("n0"), old, young, pod("high", gpus=4, priority=10))
 
-    assert result.evictions == (
-        Evict(pod=young.key, uid=young.uid, node=young.node or node("n0").name, priority=0),
-    )
+    assert [evict.pod for evict in result.evictions] == [young.key]

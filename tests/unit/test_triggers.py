@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 from bayplan.codec import PublishedPlan
-from bayplan.plan import Bind, Certificate, Hold, Move, Plan, Reason, Rejection, Verdict
+from bayplan.plan import Bind, Certificate, Evict, Hold, Move, Plan, Reason, Rejection, Verdict
 from bayplan.policy import Order
 from bayplan.snapshot import NodeName, PodKey
-from bayplan.triggers import is_due, uncovered
+from bayplan.triggers import is_due, repeats, uncovered
 from tests.builders import node, pod, snapshot
 
 CERTIFICATE = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)
@@ -50,16 +50,20 @@ def test_a_new_pod_is_not_made_to_wait_for_a_plan_at_work() -> None:
     world = snapshot(node("n1"), pod("a"), pod("b"))
     at_work = published(Plan(certificate=CERTIFICATE, binds=(bind("a"),)))
 
-    assert uncovered(world, at_work.plan) == ("uid-b",)
+    assert uncovered(world, at_work) == ("uid-b",)
     assert is_due(world, at_work, digest="b", last_digest="a")
 
 
-def test_a_failed_plan_is_followed_by_a_new_one() -> None:
-    """Pods would wait for ever on a plan that has stopped."""
+def test_a_failed_plan_is_followed_by_a_new_one_whatever_has_changed() -> None:
+    """Pods would wait for ever: a budget that refused an eviction is not in the snapshot."""
     world = snapshot(node("n1"), pod("a"))
-    failed = published(Plan(certificate=CERTIFICATE, binds=(bind("a"),)), phase="Failed")
+    plan = Plan(certificate=CERTIFICATE, binds=(bind("a"),))
+    failed = published(plan, phase="Failed")
 
-    assert is_due(world, failed, digest="b", last_digest="a")
+    assert is_due(world, failed, digest="a", last_digest="a")
+    assert not repeats(failed, plan)
+    assert repeats(published(plan), plan)
+    assert not repeats(None, plan)
 
 
 def test_a_moved_pods_replacement_is_covered_once_for_each_move() -> None:
@@ -78,8 +82,18 @@ def test_a_moved_pods_replacement_is_covered_once_for_each_move() -> None:
     replacement = replace(pod("new", owner="team"), owner=victim.owner)
     another = replace(pod("newer", owner="team"), owner=victim.owner)
 
-    assert uncovered(snapshot(node("n1"), replacement), plan) == ()
-    assert uncovered(snapshot(node("n1"), replacement, another), plan) == ("uid-newer",)
+    assert uncovered(snapshot(node("n1"), replacement), published(plan)) == ()
+    assert uncovered(snapshot(node("n1"), replacement, another), published(plan)) == ("uid-newer",)
+
+
+def test_what_takes_the_place_of_an_evicted_pod_does_not_overtake_the_plan() -> None:
+    """Seen: each eviction's replacement superseded the plan that was still evicting."""
+    victim = pod("old", on="n1", owner="team")
+    evict = Evict(pod=victim.key, uid=victim.uid, node=N1, priority=0, owner=victim.owner)
+    replacement = replace(pod("new", owner="team"), owner=victim.owner)
+    at_work = published(Plan(certificate=CERTIFICATE, evictions=(evict,)))
+
+    assert not is_due(snapshot(node("n1"), replacement), at_work, digest="b", last_digest="a")
 
 
 def test_a_plan_that_only_holds_is_not_at_work() -> None:
@@ -90,3 +104,13 @@ def test_a_plan_that_only_holds_is_not_at_work() -> None:
     holding = published(Plan(certificate=CERTIFICATE, holds=(hold,)), phase="Pending")
 
     assert is_due(world, holding, digest="b", last_digest="a")
+
+
+def test_a_plan_too_large_for_its_object_has_decided_on_older_pods_all_the_same() -> None:
+    """It would be made again and again while it is being carried out."""
+    old = replace(pod("old"), created_at=50)
+    new = replace(pod("new"), created_at=200)
+    large = published(Plan(certificate=CERTIFICATE, binds=(bind("a"),)))
+    large = replace(large, truncated=True, created_at=100)
+
+    assert uncovered(snapshot(node("n1"), old, new), large) == ("uid-new",)

@@ -1,6 +1,7 @@
 """The extender protocol, as kube-scheduler speaks it."""
 
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -124,6 +125,16 @@ def test_an_extender_that_has_not_seen_the_cluster_does_not_guess() -> None:
     assert "has not listed" in client.post("/filter", json=arguments()).json()["Error"]
     assert client.get("/readyz").status_code == 503
     assert client.get("/healthz").status_code == 200
+
+
+def test_a_dead_watch_is_unhealthy(view: View) -> None:
+    """The webhook would answer from an old picture for ever."""
+    never_started = threading.Thread(name="reflector-pods")
+    client = TestClient(create_app(view, watches=[never_started]))
+
+    reply = client.get("/healthz")
+
+    assert (reply.status_code, reply.text) == (503, "ended: reflector-pods\n")
 
 
 def test_metrics_count_calls_by_verb(client: TestClient) -> None:

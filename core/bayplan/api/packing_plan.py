@@ -127,7 +127,7 @@ class Action(BaseModel):
     )
     priority: int | None = Field(default=None, description="Priority of the pod.")
     owner: OwnerRef | None = Field(
-        default=None, description="Move: who makes the pod again once it is gone."
+        default=None, description="Move and Evict: who makes the pod again once it is gone."
     )
     reason: str | None = Field(
         default=None, description="Why, as one CamelCase word.", max_length=128

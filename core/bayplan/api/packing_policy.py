@@ -33,22 +33,22 @@ class PackingPolicySpec(BaseModel):
     max_moves: int = Field(
         default=100,
         description="Most running pods that one plan moves to another node. Default 100;"
-        " 0 to 2000; 0 moves none.",
+        " 0 to 500; 0 moves none.",
         ge=0,
-        le=2000,
+        le=500,
     )
     max_evictions: int = Field(
         default=100,
         description="Most running pods that one plan evicts for a higher priority without another"
-        " place for them. Default 100; 0 to 2000; 0 evicts none.",
+        " place for them. Default 100; 0 to 500; 0 evicts none.",
         ge=0,
-        le=2000,
+        le=500,
     )
     max_parallel_moves: int = Field(
         default=10,
-        description="Most pods that are on their way out at a time. Default 10; 1 to 2000.",
+        description="Most pods that are on their way out at a time. Default 10; 1 to 500.",
         ge=1,
-        le=2000,
+        le=500,
     )
     gate_timeout_seconds: float = Field(
         default=60,

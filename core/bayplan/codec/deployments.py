@@ -72,6 +72,7 @@ def child_of(raw: Raw) -> Child:
         ready=_is_ready(status),
         ended=status.get("phase").text("") in {"Succeeded", "Failed"},
         terminating=metadata.get("deletionTimestamp").value is not None,
+        created_at=metadata.get("creationTimestamp").instant(),
     )
 
 

@@ -6,9 +6,12 @@ becomes a `DecodeError` that names object, field and fix.
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
 from bayplan import units
+
+Choice = TypeVar("Choice", bound=StrEnum)
 
 #: A Kubernetes object as the API server prints it.
 Raw = Mapping[str, Any]
@@ -70,6 +73,13 @@ class Field:
         if not isinstance(self.value, str):
             raise self.error(f"should be a string, is {_kind(self.value)}")
         return self.value
+
+    def choice(self, among: type[Choice]) -> Choice:
+        """Return the member of an enum of strings that the field names."""
+        try:
+            return among(self.text())
+        except ValueError as error:
+            raise self.error(f"should be one of {', '.join(among)}, is {self.value!r}") from error
 
     def integer(self, default: int | None = None) -> int:
         """Return an integer; without a default the field is required."""

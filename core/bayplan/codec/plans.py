@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bayplan.api import names
+from bayplan.api.packing_plan import MAX_ACTIONS
+from bayplan.bounding import bounded
 from bayplan.codec.fields import Field, Raw, top
 from bayplan.plan import (
     Bind,
@@ -60,6 +62,7 @@ class PublishedPlan:
         created_at: Seconds since the epoch.
         message: How far it is, in words.
         steps: How far each action is.
+        truncated: Whether more pods are held than the object lists.
     """
 
     name: str
@@ -70,6 +73,7 @@ class PublishedPlan:
     created_at: int = 0
     message: str = ""
     steps: tuple[StepStatus, ...] = ()
+    truncated: bool = False
 
     @property
     def finished(self) -> bool:
@@ -79,19 +83,19 @@ class PublishedPlan:
 
 def plan_manifest(result: Result, *, sequence: int) -> dict[str, Any]:
     """Return the PackingPlan object that publishes `result`."""
-    plan, seconds = result.plan, dict(result.seconds).get("total", 0.0)
+    plan, seconds = bounded(result.plan, MAX_ACTIONS), dict(result.seconds).get("total", 0.0)
     certificate = plan.certificate
     return {
         "apiVersion": names.API_VERSION,
         "kind": "PackingPlan",
-        "metadata": {"name": f"plan-{sequence}"},
+        "metadata": {"name": f"plan-{sequence:05d}"},
         "spec": {
             "sequence": sequence,
             "order": certificate.order.value,
             "inputDigest": result.digest,
             "engine": result.engine,
             "verdict": certificate.verdict.value,
-            "counts": _counts(plan),
+            "counts": _counts(plan, result.plan),
             "gap": round(certificate.gap, 4),
             "solveSeconds": round(seconds, 3),
             "display": {"gap": f"{certificate.gap:.2%}", "solve": f"{seconds:.2f}s"},
@@ -110,8 +114,8 @@ def published_plan_of(raw: Raw) -> PublishedPlan:
     root = top(raw, "PackingPlan")
     spec = root.get("spec")
     certificate = Certificate(
-        order=Order(spec.get("order").text()),
-        verdict=Verdict(spec.get("verdict").text()),
+        order=spec.get("order").choice(Order),
+        verdict=spec.get("verdict").choice(Verdict),
         stages=tuple(_stage(stage) for stage in spec.get("stages").items()),
     )
     actions = [_action(action) for action in spec.get("actions").items()]
@@ -130,6 +134,8 @@ def published_plan_of(raw: Raw) -> PublishedPlan:
         created_at=root.get("metadata", "creationTimestamp").instant(),
         message=root.get("status", "message").text(""),
         steps=tuple(_step_status(step) for step in root.get("status", "steps").items()),
+        truncated=spec.get("counts", "held").integer(0)
+        > sum(isinstance(action, Hold) for action in actions),
     )
 
 
@@ -142,12 +148,13 @@ def _step_status(field: Field) -> StepStatus:
     )
 
 
-def _counts(plan: Plan) -> dict[str, int]:
+def _counts(listed: Plan, decided: Plan) -> dict[str, int]:
+    """Return the counts; a pod whose bind is not listed is held until the next plan."""
     return {
-        "bound": len(plan.binds),
-        "moved": len(plan.moves),
-        "evicted": len(plan.evictions),
-        "held": len(plan.holds),
+        "bound": len(listed.binds),
+        "moved": len(listed.moves),
+        "evicted": len(listed.evictions),
+        "held": len(decided.holds) + len(decided.binds) - len(listed.binds),
     }
 
 
@@ -183,7 +190,12 @@ def _pod(key: PodKey, uid: str) -> dict[str, str]:
 
 
 def _bind_manifest(bind: Bind) -> dict[str, Any]:
-    action: dict[str, Any] = {"type": "Bind", "pod": _pod(bind.pod, bind.uid), "node": bind.node}
+    action: dict[str, Any] = {
+        "type": "Bind",
+        "pod": _pod(bind.pod, bind.uid),
+        "node": bind.node,
+        "priority": bind.priority,
+    }
     return action | ({"gang": bind.gang.name} if bind.gang else {})
 
 
@@ -208,12 +220,13 @@ def _owner_manifest(owner: Owner) -> dict[str, str]:
 
 
 def _evict_manifest(evict: Evict) -> dict[str, Any]:
-    return {
+    action = {
         "type": "Evict",
         "pod": _pod(evict.pod, evict.uid),
         "node": evict.node,
         "priority": evict.priority,
     }
+    return action | ({"owner": _owner_manifest(evict.owner)} if evict.owner else {})
 
 
 def _hold_manifest(hold: Hold) -> dict[str, Any]:
@@ -261,6 +274,7 @@ def _bind(field: Field) -> Bind:
         uid=_uid(field),
         node=NodeName(field.get("node").text()),
         gang=_gang_of(field),
+        priority=field.get("priority").integer(0),
     )
 
 
@@ -286,17 +300,19 @@ def _owner_of(field: Field) -> Owner:
 
 
 def _evict(field: Field) -> Evict:
+    owner = field.get("owner")
     return Evict(
         pod=_key(field),
         uid=_uid(field),
         node=NodeName(field.get("node").text()),
         priority=field.get("priority").integer(0),
+        owner=_owner_of(owner) if owner.value else None,
     )
 
 
 def _hold(field: Field) -> Hold:
     rejection = Rejection(
-        reason=Reason(field.get("reason").text()),
+        reason=field.get("reason").choice(Reason),
         message=field.get("message").text(""),
         resolvable=field.get("resolvable").flag(),
     )

@@ -10,6 +10,7 @@ from dataclasses import replace
 from bayplan.api import names
 from bayplan.codec.fields import Field, Raw, top
 from bayplan.snapshot import (
+    UNKNOWN_COUNT,
     Constraints,
     Disruption,
     GangKey,
@@ -59,6 +60,7 @@ def pod_of(raw: Raw) -> Pod | None:
         disruption=_disruption(metadata, spec) if bound else Disruption.FIXED,
         preempts=spec.get("preemptionPolicy").text("") != "Never",
         terminating=metadata.get("deletionTimestamp").value is not None,
+        leaves_at=metadata.get("deletionTimestamp").instant(),
         gang=gang,
         gang_min_count=min_count,
         owner=_owner(metadata, key.namespace),
@@ -176,13 +178,15 @@ def _gang(metadata: Field, key: PodKey) -> tuple[GangKey | None, int]:
     if not name:
         return None, 0
     count = metadata.get("labels", names.LABEL_GANG_MIN_COUNT)
-    if not _has_count(metadata):
-        raise count.error(f"should say how many pods make gang {name!r} whole, is {count.value!r}")
-    return GangKey(namespace=key.namespace, name=name), int(count.text())
+    size = int(count.text()) if _has_count(metadata) else UNKNOWN_COUNT
+    return GangKey(namespace=key.namespace, name=name), size
 
 
 def _has_count(metadata: Field) -> bool:
-    """Return whether the gang's size can be read; a running pod keeps its room without it."""
+    """Return whether the gang's size can be read.
+
+    Without it a running pod keeps its room, and a waiting one is held with the reason.
+    """
     text = metadata.get("labels", names.LABEL_GANG_MIN_COUNT).text("")
     return text.isdecimal() and int(text) > 0
 

@@ -13,15 +13,11 @@ def policy_of(raw: Raw) -> Policy:
     root = top(raw, "PackingPolicy")
     spec, default = root.get("spec"), Policy()
     order = spec.get("order")
-    try:
-        named = Order(order.text(default.order.value))
-    except ValueError as error:
-        raise order.error(f"should be one of {', '.join(Order)}, is {order.value!r}") from error
     return Policy(
         time_limit_s=spec.get("timeLimitSeconds").number(default.time_limit_s),
         max_moves=spec.get("maxMoves").integer(default.max_moves),
         max_evictions=spec.get("maxEvictions").integer(default.max_evictions),
         max_parallel_moves=spec.get("maxParallelMoves").integer(default.max_parallel_moves),
         gate_timeout_s=spec.get("gateTimeoutSeconds").number(default.gate_timeout_s),
-        order=named,
+        order=order.choice(Order) if order.value is not None else default.order,
     )

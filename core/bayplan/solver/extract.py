@@ -75,7 +75,7 @@ def _chosen(instance: Instance, assignment: Assignment, index: int) -> list[Pod]
 
 
 def _bind(pod: Pod, node: NodeName) -> Bind:
-    return Bind(pod=pod.key, uid=pod.uid, node=node, gang=pod.gang)
+    return Bind(pod=pod.key, uid=pod.uid, node=node, gang=pod.gang, priority=pod.priority)
 
 
 def _move(pod: Pod, target: NodeName) -> Move:
@@ -92,4 +92,4 @@ def _move(pod: Pod, target: NodeName) -> Move:
 
 def _evict(pod: Pod) -> Evict:
     assert pod.node is not None  # noqa: S101 - running
-    return Evict(pod=pod.key, uid=pod.uid, node=pod.node, priority=pod.priority)
+    return Evict(pod=pod.key, uid=pod.uid, node=pod.node, priority=pod.priority, owner=pod.owner)

@@ -24,6 +24,7 @@ from bayplan.snapshot import (
     PodKey,
     Resources,
     Snapshot,
+    newest_member,
 )
 
 Counts = NDArray[np.int64]
@@ -223,7 +224,7 @@ def _members(snapshot: Snapshot) -> dict[GangKey, _Members]:
     members = (
         _Members(
             key=key,
-            min_count=max(pod.gang_min_count for pod in pods),
+            min_count=newest_member(pods).gang_min_count,
             running=tuple(pod for pod in pods if not pod.waiting),
             waiting=tuple(pod for pod in pods if pod.waiting),
         )

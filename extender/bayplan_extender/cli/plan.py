@@ -54,7 +54,8 @@ def run(options: argparse.Namespace) -> int:
     """
     documents = read(options.file)
     try:
-        snapshot = snapshot_of(root for roots in documents.values() for root in roots)
+        read_in = snapshot_of(root for roots in documents.values() for root in roots)
+        snapshot = read_in.once_left(time.time())
         policy = _policy(documents, options.time_limit)
     except DecodeError as error:
         raise located(error, documents) from error

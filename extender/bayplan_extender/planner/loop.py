@@ -17,7 +17,7 @@ from bayplan.plan import Result
 from bayplan.planner import plan, snapshot_digest
 from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
-from bayplan.triggers import is_due, same_decision
+from bayplan.triggers import is_due, repeats
 from bayplan_extender.planner.publisher import Publisher
 from bayplan_extender.view import View
 
@@ -28,6 +28,9 @@ SETTLE_S = 0.15
 
 #: Seconds after which a plan is made even while changes keep coming.
 PATIENCE_S = 1.0
+
+#: Seconds from a plan's creation in which its failure is not answered with another one.
+RETRY_FAILED_S = 3.0
 
 #: Seconds after which everything is looked at again, change or not.
 RESYNC_S = 30.0
@@ -92,7 +95,10 @@ class Loop:
     def _pass(self) -> None:
         # 1. See: one frozen snapshot, the newest plan, the policy.
         snapshot, newest, policy = self._read()
-        self._metrics.waiting.set(len(snapshot.waiting()))
+        waiting = len(snapshot.waiting())
+        self._metrics.waiting.set(waiting)
+        if not waiting or self._has_just_failed(newest):
+            return
         # 2. Ask whether a plan is due.
         digest = snapshot_digest(snapshot)
         if not is_due(snapshot, newest, digest=digest, last_digest=self._last_digest):
@@ -101,13 +107,27 @@ class Loop:
         result = plan(snapshot, policy, clock=time.monotonic)
         self._last_digest = digest
         # 4. Publish, unless it only says again what already stands there.
-        repeats = newest is not None and same_decision(newest.plan, result.plan)
-        name = "" if repeats else self._publish(result)
+        name = "" if repeats(newest, result.plan) else self._publish(result)
         self._report(result, name)
 
     def _read(self) -> tuple[Snapshot, PublishedPlan | None, Policy]:
         with self._view.lock:
-            return self._view.cache.snapshot(), self._view.newest_plan(), self._view.policy
+            seen = self._view.cache.snapshot()
+            return seen.once_left(time.time()), self._view.newest_plan(), self._view.policy
+
+    def _has_just_failed(self, newest: PublishedPlan | None) -> bool:
+        """Return whether the newest plan failed a moment ago; then come back a moment later.
+
+        What made it fail may need that moment to show in the watch, and plans that fail one
+        after the other must not follow each other in a hot loop.
+        """
+        if newest is None or newest.phase != "Failed":
+            return False
+        if time.time() - newest.created_at >= RETRY_FAILED_S:
+            return False
+        self._stop.wait(SETTLE_S)
+        self._view.changed.set()
+        return True
 
     def _publish(self, result: Result) -> str:
         with self._view.lock:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 
 from bayplan_extender import health, logs
@@ -29,15 +29,19 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     logs.configure()
     api, view, registry = connect(), View(), CollectorRegistry()
-    _serve_health(view, registry, options.health_port)
-    for reflector in view.reflectors(api):
-        reflector.start()
+    watches = view.reflectors(api)
+    for watch in watches:
+        watch.start()
+    _serve_health(health.router(view, registry, watches), options.health_port)
+    while not view.synced:  # a leader that sees nothing would keep gates from being lifted
+        view.changed.wait(1.0)
+        view.changed.clear()
     lead(options.namespace, Loop(view, Publisher(api), registry).run)
     return 1
 
 
-def _serve_health(view: View, registry: CollectorRegistry, port: int) -> None:
+def _serve_health(routes: APIRouter, port: int) -> None:
     app = FastAPI(title="Bayplan planner", openapi_url=None)
-    app.include_router(health.router(view, registry))
+    app.include_router(routes)
     server = uvicorn.Server(uvicorn.Config(app, host="0.0.0.0", port=port, log_level="warning"))  # noqa: S104 - probes come from the kubelet
     threading.Thread(target=server.run, name="health", daemon=True).start()

@@ -4,8 +4,9 @@ One handler a verb: read the arguments, ask `bayplan.answers`, write the reply. 
 one node is assumed there until the watch confirms it.
 """
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -27,8 +28,13 @@ ASSUME_S = 30.0
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0)
 
 
-def create_app(view: View, *, clock: Callable[[], float] = time.monotonic) -> FastAPI:
-    """Return the application that answers from `view`."""
+def create_app(
+    view: View,
+    *,
+    watches: Sequence[threading.Thread] = (),
+    clock: Callable[[], float] = time.monotonic,
+) -> FastAPI:
+    """Return the application that answers from `view`, which `watches` keep up to date."""
     registry = CollectorRegistry()
     latency = Histogram(
         "bayplan_extender_request_duration_seconds",
@@ -38,7 +44,7 @@ def create_app(view: View, *, clock: Callable[[], float] = time.monotonic) -> Fa
         buckets=_BUCKETS,
     )
     app = FastAPI(title="Bayplan scheduler extender", openapi_url=None)
-    app.include_router(health.router(view, registry))
+    app.include_router(health.router(view, registry, watches))
 
     @app.post("/filter")
     async def filter_(request: Request) -> Response:

@@ -19,7 +19,9 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     logs.configure()
     view = View()
-    for reflector in view.reflectors(connect()):
-        reflector.start()
-    uvicorn.run(create_app(view), host=options.host, port=options.port, log_level="warning")
+    watches = view.reflectors(connect())
+    for watch in watches:
+        watch.start()
+    app = create_app(view, watches=watches)
+    uvicorn.run(app, host=options.host, port=options.port, log_level="warning")
     return 0

@@ -1,0 +1,181 @@
+"""An API server in memory that behaves like the real one where the operator depends on it."""
+
+import copy
+import json
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from kubernetes.client.exceptions import ApiException
+
+from bayplan_operator.events import About, Events
+from bayplan_operator.kube import Kube
+
+Raw = dict[str, Any]
+
+
+class FakeKube(Kube):
+    """Objects by path; remembers who wrote what.
+
+    Attributes:
+        objects: What there is.
+        writes: Verb and path of each write that was tried, in order.
+        refusals: Status and message with which writes to a path are refused.
+    """
+
+    def __init__(self, objects: dict[str, Raw] | None = None) -> None:
+        self.objects = dict(objects or {})
+        self.writes: list[str] = []
+        self.refusals: dict[str, tuple[int, str]] = {}
+        self._version = 100
+        self._lock = threading.Lock()
+
+    def get(self, path: str) -> Raw | None:
+        """Return a copy of an object."""
+        return copy.deepcopy(self.objects.get(path))
+
+    def items(self, path: str, *, labels: str = "", fields: str = "") -> list[Raw]:
+        """Return copies of the objects below a path, of all namespaces if it names none."""
+        head, _, kind = path.rpartition("/")
+        found = [
+            raw
+            for at, raw in sorted(self.objects.items())
+            if at.startswith(head) and f"/{kind}/" in at
+        ]
+        return copy.deepcopy([r for r in found if _labelled(r, labels) and _on(r, fields)])
+
+    def create(self, path: str, body: Raw, *, manager: str = "") -> Raw:
+        """Keep an object, or evict a pod."""
+        if path.endswith("/eviction"):
+            if "dryRun" in body["deleteOptions"]:
+                return self._rehearse(path)
+            self._write("create", path)
+            return self._evict(path.removesuffix("/eviction"), body)
+        path = f"{path}/{body['metadata']['name']}"
+        self._write(f"create as {manager}", path)
+        if path in self.objects:
+            raise error(409, "it exists already")
+        return self._put(path, body)
+
+    def apply(self, path: str, body: Raw, *, manager: str) -> Raw:
+        """Keep an object, or replace the status of one."""
+        self._write(f"apply as {manager}", path)
+        if path.endswith("/status"):
+            owner = path.removesuffix("/status")
+            self._existing(owner, body["metadata"].get("uid"))
+            return self._put(owner, {**self.objects[owner], "status": body["status"]})
+        return self._put(path, body)
+
+    def merge(self, path: str, body: Raw, *, manager: str) -> Raw:
+        """Merge metadata into an object."""
+        self._write(f"merge as {manager}", path)
+        known = copy.deepcopy(self._existing(path, body["metadata"].get("uid")))
+        annotations = known["metadata"].get("annotations", {}) | body["metadata"]["annotations"]
+        known["metadata"]["annotations"] = annotations
+        return self._put(path, known)
+
+    def patch(self, path: str, operations: Sequence[Raw], *, manager: str) -> Raw:
+        """Apply a JSON patch of replacing and adding."""
+        self._write(f"patch as {manager}", path)
+        patched = apply_patch(self._existing(path), operations)
+        if patched["metadata"]["resourceVersion"] != self.objects[path]["metadata"].get(
+            "resourceVersion"
+        ):
+            raise error(409, "the object has been modified")
+        return self._put(path, patched)
+
+    def delete(self, path: str, *, uid: str) -> None:
+        """Remove an object if it is still that one."""
+        self._write("delete", path)
+        if path in self.objects and self.objects[path]["metadata"]["uid"] == uid:
+            del self.objects[path]
+
+    def add(self, path: str, raw: Raw) -> Raw:
+        """Put an object there, as somebody else would."""
+        return self._put(path, raw)
+
+    def _write(self, verb: str, path: str) -> None:
+        with self._lock:
+            self.writes.append(f"{verb} {path}")
+        if path in self.refusals:
+            raise error(*self.refusals[path])
+
+    def _existing(self, path: str, uid: str | None = None) -> Raw:
+        if path not in self.objects:
+            raise error(404, "not found")
+        if uid and self.objects[path]["metadata"].get("uid") != uid:
+            raise error(409, "uid mismatch")
+        return self.objects[path]
+
+    def _rehearse(self, path: str) -> Raw:
+        """Refuse what would be refused, and change nothing."""
+        self._write("rehearse", path)
+        return {}
+
+    def _evict(self, path: str, body: Raw) -> Raw:
+        known = self._existing(path, body["deleteOptions"]["preconditions"]["uid"])
+        metadata = known["metadata"] | {"deletionTimestamp": "2026-05-01T12:00:00Z"}
+        return self._put(path, {**known, "metadata": metadata})
+
+    def _put(self, path: str, raw: Raw) -> Raw:
+        with self._lock:
+            self._version += 1
+            metadata = {"uid": f"uid-{raw['metadata']['name']}", **raw["metadata"]}
+            metadata["resourceVersion"] = str(self._version)
+            self.objects[path] = copy.deepcopy({**raw, "metadata": metadata})
+            return copy.deepcopy(self.objects[path])
+
+
+class Told(Events):
+    """Keeps events instead of writing them."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def tell(  # noqa: PLR0913 - as in Events
+        self,
+        about: About,
+        reason: str,
+        action: str,
+        note: str,
+        *,
+        warning: bool = False,
+        once: str = "",
+    ) -> None:
+        """Keep an event."""
+        _ = action, warning, once
+        self.notes.append(f"{about.kind} {about.name} {reason}: {note}")
+
+
+def apply_patch(raw: Raw, operations: Sequence[Raw]) -> Raw:
+    """Return the object after a JSON patch of `add` and `replace`."""
+    patched = copy.deepcopy(raw)
+    for operation in operations:
+        *parents, last = operation["path"].strip("/").split("/")
+        place = patched
+        for name in parents:
+            place = place[name]
+        assert operation["op"] == "add" or last in place, operation
+        place[last] = copy.deepcopy(operation["value"])
+    return patched
+
+
+def error(status: int, message: str) -> ApiException:
+    """Return what the client raises for an answer."""
+    made: ApiException = ApiException(
+        status=status, reason="refused", body=json.dumps({"message": message})
+    )
+    return made
+
+
+def _labelled(raw: Raw, selector: str) -> bool:
+    labels = raw["metadata"].get("labels") or {}
+    wanted = (term.split("=") for term in selector.split(",") if term)
+    return all(labels.get(key) == value for key, value in wanted)
+
+
+def _on(raw: Raw, selector: str) -> bool:
+    node = (raw.get("spec") or {}).get("nodeName", "")
+    if selector.startswith("spec.nodeName!="):
+        return bool(node != selector.removeprefix("spec.nodeName!="))
+    return not selector or bool(node == selector.removeprefix("spec.nodeName="))

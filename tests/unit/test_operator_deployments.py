@@ -1,0 +1,196 @@
+"""InferenceDeployments against an API server in memory: what it refuses, and what it is told."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from bayplan.api import names
+from bayplan.snapshot import PodKey
+from bayplan_operator.deployments import Deployments
+from bayplan_operator.gates import Gates
+from bayplan_operator.keys import DeploymentKey
+from bayplan_operator.kube import deployment_path, node_path, pod_path
+from bayplan_operator.metrics import Metrics
+from bayplan_operator.plans import Plans
+from tests.fake_kube import FakeKube, Raw, Told
+
+CHAT = DeploymentKey(namespace="ns", name="chat")
+PATH = deployment_path("ns", "chat")
+
+
+class Scene:
+    """An API server with one InferenceDeployment, and the operator's worker for it."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self.clock = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
+        self.kube = FakeKube()
+        self.told = Told()
+        self.gates = Gates(
+            self.kube,
+            Plans(self.kube),
+            self.told,
+            Metrics(),
+            namespace="x",
+            pool=pool,
+            now=lambda: self.clock,
+        )
+        self.worker = Deployments(
+            self.kube, Plans(self.kube), self.gates, self.told, pool=pool, now=lambda: self.clock
+        )
+        self.apply()
+
+    def apply(self, **spec: Any) -> None:  # noqa: ANN401 - JSON
+        """Apply `chat`: units of one 2-GPU pod."""
+        container = {"name": "c", "resources": {"limits": {"nvidia.com/gpu": 2}}}
+        pools = [{"role": "Aggregated", "template": {"spec": {"containers": [container]}}}]
+        known = self.kube.objects.get(PATH, {})
+        metadata = {"namespace": "ns", "name": "chat", "generation": 1}
+        made = {"metadata": metadata, "spec": {"replicas": 2, "pools": pools, **spec}}
+        self.kube.add(PATH, {**known, **made})
+
+    def look(self) -> float | None:
+        """Do one pass."""
+        return self.worker.reconcile(CHAT)
+
+    def pods(self) -> list[str]:
+        """Return the names of the pods."""
+        raws = self.kube.items("/api/v1/namespaces/ns/pods")
+        return [raw["metadata"]["name"] for raw in raws]
+
+    def pod(self, name: str) -> Raw:
+        """Return a pod, to be changed."""
+        return self.kube.objects[pod_path(PodKey(namespace="ns", name=name))]
+
+    def status(self) -> Raw:
+        """Return the deployment's status."""
+        found: Raw = self.kube.objects[PATH]["status"]
+        return found
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    """Return the scene."""
+    with ThreadPoolExecutor(2) as pool:
+        yield Scene(pool)
+
+
+def test_pods_are_made_once_and_a_third_pass_writes_nothing(scene: Scene) -> None:
+    """The first pass makes pods, the second sees them, the third finds nothing to say."""
+    scene.look()
+    scene.look()
+    before = list(scene.kube.writes)
+
+    scene.clock += timedelta(minutes=5)
+    assert scene.look() is None
+
+    assert scene.pods() == ["chat-0-aggregated-0", "chat-1-aggregated-0"]
+    assert scene.kube.writes == before
+    assert scene.status()["reason"] == "WaitingForPlan"
+
+
+def test_writers_are_told_apart_by_field_manager(scene: Scene) -> None:
+    """Each status field has one writer."""
+    scene.look()
+
+    managers = {write.split()[2] for write in scene.kube.writes}
+    assert managers == {names.MANAGER_PODS, names.MANAGER_STATUS}
+
+
+def test_a_quota_is_told_and_tried_again(scene: Scene) -> None:
+    """The rest of the pods is made all the same."""
+    full = "pods is forbidden: exceeded quota: team"
+    path = pod_path(PodKey(namespace="ns", name="chat-1-aggregated-0"))
+    scene.kube.refusals[path] = (403, full)
+
+    again_s = scene.look()
+
+    assert again_s is not None
+    assert scene.pods() == ["chat-0-aggregated-0"]
+    degraded = next(c for c in scene.status()["conditions"] if c["type"] == "Degraded")
+    assert degraded["message"] == (
+        f"the API server refuses chat-1-aggregated-0: {full}; correct the template of pool"
+        " aggregated, or what forbids it"
+    )
+
+
+def test_an_unreadable_spec_leaves_the_pods_alone(scene: Scene) -> None:
+    """A typing error must not stop what serves."""
+    scene.look()
+    scene.apply(replicas="many")
+
+    assert scene.look() is None
+
+    assert len(scene.pods()) == 2
+    assert scene.status()["reason"] == "InvalidSpec"
+
+
+def test_a_deployment_that_is_gone_or_going_needs_nothing(scene: Scene) -> None:
+    """The garbage collector takes the pods."""
+    scene.kube.objects[PATH]["metadata"]["deletionTimestamp"] = "2026-05-01T12:00:00Z"
+    assert scene.look() is None
+
+    del scene.kube.objects[PATH]
+    assert scene.look() is None
+
+    assert not scene.kube.writes
+
+
+def test_a_pod_pinned_to_a_lost_node_is_made_again(scene: Scene) -> None:
+    """Ours need no eviction: they are replaced by name."""
+    scene.kube.add(node_path("n1"), {"metadata": {"name": "n1"}})
+    scene.look()
+    for name, node in (("chat-0-aggregated-0", "n1"), ("chat-1-aggregated-0", "n2")):
+        pod = scene.pod(name)
+        del pod["spec"]["schedulingGates"]
+        pin = {"key": "metadata.name", "operator": "In", "values": [node]}
+        terms = {"nodeSelectorTerms": [{"matchFields": [pin]}]}
+        required = {"requiredDuringSchedulingIgnoredDuringExecution": terms}
+        pod["spec"]["affinity"] = {"nodeAffinity": required}
+        pod["metadata"]["annotations"] = {names.ANNOTATION_PLAN: "plan-1"}
+
+    scene.look()
+
+    assert scene.pods() == ["chat-0-aggregated-0"]
+    scene.look()
+    assert scene.pod("chat-1-aggregated-0")["spec"]["schedulingGates"]
+
+
+def test_events_tell_what_has_changed(scene: Scene) -> None:
+    """Each once, when it happens."""
+    scene.look()
+    scene.look()
+    for name in scene.pods():
+        scene.pod(name)["spec"]["nodeName"] = "n1"
+    scene.look()
+    scene.look()
+
+    assert scene.told.notes == [
+        "InferenceDeployment chat PodsCreated: made 2 pods, gated",
+        "InferenceDeployment chat UnitScheduled: every pod of 2 of 2 units has a node",
+    ]
+
+
+def test_lifted_gates_are_told_in_event_and_condition(scene: Scene) -> None:
+    """Fail open is visible."""
+    scene.look()
+    scene.gates.away_s = 60.0
+    for name in scene.pods():
+        del scene.pod(name)["spec"]["schedulingGates"]
+
+    scene.look()
+
+    assert scene.status()["reason"] == "PlannerAway"
+    assert scene.told.notes[-1] == (
+        "InferenceDeployment chat GatesLifted: no planner has led for 60 s: gates were lifted"
+        " and the default algorithm places the pods"
+    )
+
+
+def test_a_deployment_that_vanishes_during_the_pass_is_no_error(scene: Scene) -> None:
+    """Its status has nowhere to go."""
+    scene.kube.refusals[f"{PATH}/status"] = (404, "not found")
+
+    assert scene.look() is None

@@ -1,0 +1,471 @@
+"""Carrying out plans against an API server in memory: refusals, reports, superseding."""
+
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from bayplan.api import names
+from bayplan.codec import plan_manifest
+from bayplan.plan import (
+    Bind,
+    Certificate,
+    Evict,
+    Hold,
+    Move,
+    Plan,
+    Reason,
+    Rejection,
+    Result,
+    Verdict,
+)
+from bayplan.policy import Order
+from bayplan.snapshot import NodeName, Owner, PodKey
+from bayplan_operator.execution import Execution
+from bayplan_operator.gates import Gates
+from bayplan_operator.kube import POLICY, lease_path, node_path, plan_path, pod_path
+from bayplan_operator.metrics import Metrics
+from bayplan_operator.plans import Plans
+from tests.fake_kube import FakeKube, Raw, Told
+
+NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
+OWNER = Owner(kind="ReplicaSet", namespace="ns", name="web", uid="uid-web")
+
+
+class Scene:
+    """A cluster with two 8-GPU nodes, and an operator that carries out plans on it."""
+
+    def __init__(self, pool: Executor) -> None:
+        self.kube = FakeKube()
+        self.told = Told()
+        self.plans = Plans(self.kube)
+        self.execution = Execution(
+            self.kube, self.plans, self.told, Metrics(), pool=pool, now=lambda: NOW
+        )
+        for name in ("n1", "n2"):
+            self.kube.add(node_path(name), raw_node(name))
+
+    def publish(self, *actions: Bind | Move | Evict | Hold, sequence: int = 1) -> str:
+        """Write a plan as the planner would."""
+        plan = Plan(
+            certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL),
+            binds=tuple(a for a in actions if isinstance(a, Bind)),
+            moves=tuple(a for a in actions if isinstance(a, Move)),
+            evictions=tuple(a for a in actions if isinstance(a, Evict)),
+            holds=tuple(a for a in actions if isinstance(a, Hold)),
+        )
+        result = Result(plan=plan, digest="d", engine="hand")
+        manifest = plan_manifest(result, sequence=sequence)
+        self.plans.see(self.kube.add(plan_path(f"plan-{sequence:05d}"), manifest))
+        return f"plan-{sequence:05d}"
+
+    def look(self) -> float | None:
+        """Let the operator do one pass."""
+        return self.execution.reconcile()
+
+    def add(self, name: str, **spec: Any) -> None:  # noqa: ANN401 - JSON
+        """Add a pod of the ReplicaSet `web`."""
+        self.kube.add(pod_path(key(name)), raw_pod(name, **spec))
+
+    def pod(self, name: str) -> Raw:
+        """Return a pod."""
+        return self.kube.objects[pod_path(key(name))]
+
+    def status(self, plan: str) -> Raw:
+        """Return a plan's status."""
+        found: Raw = self.kube.objects[plan_path(plan)]["status"]
+        return found
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    """Return the cluster."""
+    with ThreadPoolExecutor(2) as pool:
+        yield Scene(pool)
+
+
+def key(name: str) -> PodKey:
+    """Return a pod's key."""
+    return PodKey(namespace="ns", name=name)
+
+
+def raw_node(name: str) -> Raw:
+    """Return an 8-GPU node."""
+    return {
+        "metadata": {"name": name},
+        "status": {"allocatable": {"nvidia.com/gpu": "8", "pods": 9}},
+    }
+
+
+def raw_pod(name: str, *, gpus: int = 4, on: str = "", gated: bool = True) -> Raw:
+    """Return a managed pod, behind our gate unless it is on a node."""
+    spec: Raw = {
+        "schedulerName": names.SCHEDULER,
+        "containers": [{"name": "c", "resources": {"limits": {"nvidia.com/gpu": gpus}}}],
+    }
+    if on:
+        spec["nodeName"] = on
+    elif gated:
+        spec["schedulingGates"] = [{"name": names.GATE}]
+    owner = {"kind": "ReplicaSet", "name": "web", "uid": "uid-web", "controller": True}
+    metadata = {
+        "namespace": "ns",
+        "name": name,
+        "labels": {names.LABEL_MANAGED: "true"},
+        "ownerReferences": [owner],
+        "creationTimestamp": "2026-05-01T11:00:00Z",
+    }
+    return {"metadata": metadata, "spec": spec, "status": {}}
+
+
+def bind(name: str, on: str) -> Bind:
+    """Return a bind."""
+    return Bind(pod=key(name), uid=f"uid-{name}", node=NodeName(on))
+
+
+def evict(name: str, on: str) -> Evict:
+    """Return an eviction."""
+    return Evict(pod=key(name), uid=f"uid-{name}", node=NodeName(on), priority=0)
+
+
+def hold(name: str) -> Hold:
+    """Return a hold."""
+    rejection = Rejection(reason=Reason.TOO_SMALL, message="needs 16 GPUs; n1 has 8 in all")
+    return Hold(pod=key(name), uid=f"uid-{name}", rejection=rejection, remedy="add a larger node")
+
+
+def test_a_release_is_one_patch_with_gate_pin_and_annotations(scene: Scene) -> None:
+    """Two patches would leave a moment in which the pod may go anywhere."""
+    scene.add("a")
+    plan = scene.publish(bind("a", "n1"))
+
+    assert scene.look()
+
+    metadata, spec = scene.pod("a")["metadata"], scene.pod("a")["spec"]
+    assert spec["schedulingGates"] == []
+    assert "nodeAffinity" in spec["affinity"]
+    assert metadata["annotations"] == {
+        names.ANNOTATION_PLAN: plan,
+        names.ANNOTATION_DECISION: "plan-00001 places it on n1",
+    }
+    patches = [write for write in scene.kube.writes if write.startswith("patch")]
+    assert patches == [f"patch as {names.MANAGER_PODS} {pod_path(key('a'))}"]
+    assert scene.told.notes == ["Pod a Placed: plan-00001 places it on n1"]
+
+
+def test_the_whole_status_of_a_plan_at_work(scene: Scene) -> None:
+    """What `kubectl get pplan -o yaml` shows."""
+    scene.add("a")
+    scene.add("v", gpus=8, on="n1")
+    scene.publish(bind("a", "n1"), evict("v", "n1"))
+
+    scene.look()
+
+    assert scene.status("plan-00001") == {
+        "phase": "Executing",
+        "message": "0 of 2 steps done: ns/v is asked to leave n1",
+        "done": 0,
+        "total": 2,
+        "startedAt": "2026-05-01T12:00:00Z",
+        "steps": [
+            {
+                "pod": "ns/v",
+                "type": "Evict",
+                "state": "Waiting",
+                "message": "is asked to leave n1",
+            },
+            {"pod": "ns/a", "type": "Bind", "state": "Waiting", "message": "waits for room on n1"},
+        ],
+    }
+    assert scene.told.notes == ["Pod v Evicted: plan-00001: it makes room for ns/a"]
+
+
+def test_a_move_leads_to_its_own_event(scene: Scene) -> None:
+    """Moved is not lost."""
+    scene.add("v", on="n1")
+    made = Move(
+        pod=key("v"),
+        uid="uid-v",
+        source=NodeName("n1"),
+        target=NodeName("n2"),
+        owner=OWNER,
+        priority=0,
+    )
+    scene.publish(made)
+
+    scene.look()
+
+    assert scene.told.notes == [
+        (
+            "Pod v Moved: plan-00001: it makes room for a better packing, and its replacement is"
+            " planned on n2"
+        )
+    ]
+
+
+def test_a_status_that_has_not_changed_is_not_written(scene: Scene) -> None:
+    """Each write wakes every watcher of plans."""
+    scene.add("a")
+    scene.add("v", gpus=8, on="n1")
+    scene.publish(bind("a", "n1"), evict("v", "n1"))
+    scene.look()
+    scene.look()
+    before = list(scene.kube.writes)
+
+    scene.look()
+
+    assert scene.kube.writes == before
+
+
+@pytest.mark.parametrize("status", [429, 500], ids=["by its budget", "by having two budgets"])
+def test_a_refused_eviction_is_told_and_not_repeated_at_once(scene: Scene, status: int) -> None:
+    """A PodDisruptionBudget is no reason to hammer the API server."""
+    scene.add("a")
+    scene.add("v", gpus=8, on="n1")
+    path = f"{pod_path(key('v'))}/eviction"
+    scene.kube.refusals[path] = (status, "Cannot evict pod: disruption budget")
+    scene.publish(bind("a", "n1"), evict("v", "n1"))
+
+    scene.look()
+    scene.look()
+
+    assert [w for w in scene.kube.writes if path in w] == [f"rehearse {path}"]
+    assert scene.status("plan-00001")["steps"][0]["message"] == (
+        "is asked to leave n1, but that is refused: Cannot evict pod: disruption budget"
+    )
+    assert not scene.told.notes
+
+
+def test_nobody_goes_when_somebody_else_of_the_plan_may_not(scene: Scene) -> None:
+    """Seen: one victim was lost although the other's budget kept the room from coming free."""
+    scene.add("a")
+    scene.add("v", gpus=4, on="n1")
+    scene.add("w", gpus=4, on="n1")
+    path = f"{pod_path(key('w'))}/eviction"
+    scene.kube.refusals[path] = (429, "Cannot evict pod: disruption budget")
+    scene.publish(bind("a", "n1"), evict("v", "n1"), evict("w", "n1"))
+
+    scene.look()
+    scene.look()
+
+    assert not [write for write in scene.kube.writes if write.startswith("create")]
+    assert "deletionTimestamp" not in scene.pod("v")["metadata"]
+
+
+@pytest.mark.parametrize("status", [404, 409], ids=["the pod is gone", "it is another pod"])
+def test_an_eviction_that_comes_too_late_is_fine(scene: Scene, status: int) -> None:
+    """Somebody else was quicker."""
+    scene.add("v", gpus=8, on="n1")
+    scene.kube.refusals[f"{pod_path(key('v'))}/eviction"] = (status, "too late")
+    scene.publish(evict("v", "n1"))
+
+    assert scene.look()
+    assert "refused" not in str(scene.status("plan-00001"))
+
+
+def test_a_release_for_a_pod_that_has_changed_is_tried_with_fresh_data(scene: Scene) -> None:
+    """The patch names the version that was read."""
+    scene.add("a")
+    path = pod_path(key("a"))
+    scene.kube.refusals[path] = (409, "the object has been modified")
+    scene.publish(bind("a", "n1"))
+    scene.look()
+    assert scene.pod("a")["spec"]["schedulingGates"]
+
+    del scene.kube.refusals[path]
+    scene.look()
+
+    assert not scene.pod("a")["spec"]["schedulingGates"]
+
+
+def test_older_plans_that_are_not_finished_are_superseded(scene: Scene) -> None:
+    """Even those of a time when no operator ran."""
+    scene.add("a")
+    scene.publish(bind("a", "n1"), sequence=1)
+    scene.publish(sequence=2)
+
+    scene.look()
+
+    assert scene.status("plan-00001") == {
+        "phase": "Superseded",
+        "message": "plan-00002 took over",
+        "finishedAt": "2026-05-01T12:00:00Z",
+    }
+    assert scene.status("plan-00002")["phase"] == "Completed"
+    assert scene.pod("a")["spec"]["schedulingGates"]
+
+
+def test_a_finished_plan_needs_no_look(scene: Scene) -> None:
+    """Nothing polls once everything is done."""
+    scene.publish()
+
+    assert scene.look()
+    assert scene.look() is None
+
+
+def test_held_pods_are_told_why_once(scene: Scene) -> None:
+    """`kubectl describe pod` answers; the annotation is written when it is news."""
+    scene.add("a", gpus=16)
+    scene.publish(hold("a"), sequence=1)
+    scene.look()
+    scene.publish(hold("a"), sequence=2)
+    scene.look()
+
+    assert scene.pod("a")["metadata"]["annotations"] == {
+        names.ANNOTATION_DECISION: (
+            "NodeTooSmall: needs 16 GPUs; n1 has 8 in all; add a larger node"
+        )
+    }
+    merges = [write for write in scene.kube.writes if write.startswith("merge")]
+    assert len(merges) == 1
+
+
+def test_a_plan_that_cannot_be_read_is_left_alone(scene: Scene) -> None:
+    """A later version may have written it."""
+    spec = {"sequence": 9, "order": "FunFirst", "verdict": "Splendid"}
+    scene.kube.add(plan_path("odd"), {"metadata": {"name": "odd"}, "spec": spec})
+    scene.publish()
+
+    assert scene.look()
+    assert scene.status("plan-00001")["phase"] == "Completed"
+
+
+def test_a_restart_goes_on_where_it_stopped(scene: Scene) -> None:
+    """Everything needed is in the plan and on the pods."""
+    scene.add("a")
+    scene.add("b")
+    scene.publish(bind("a", "n1"), bind("b", "n1"))
+    scene.look()
+    with ThreadPoolExecutor(2) as pool:
+        again = Scene(pool)
+        again.kube.objects = scene.kube.objects
+        scene.pod("a")["spec"]["nodeName"] = "n1"
+        scene.pod("b")["spec"]["nodeName"] = "n1"
+
+        again.look()
+
+    assert again.status("plan-00001")["phase"] == "Completed"
+    assert again.status("plan-00001")["startedAt"] == "2026-05-01T12:00:00Z"
+
+
+# Gates.
+
+
+def gates_of(scene: Scene, now: list[datetime]) -> Gates:
+    """Return the watch over the planner, with a clock that can be set."""
+    with_pool = scene.execution._pool  # noqa: SLF001 - the scene's threads
+    return Gates(
+        scene.kube,
+        scene.plans,
+        scene.told,
+        Metrics(),
+        namespace="bayplan-system",
+        pool=with_pool,
+        now=lambda: now[0],
+    )
+
+
+def test_gates_are_lifted_without_a_planner_and_shut_with_one(scene: Scene) -> None:
+    """The policy says how long to wait."""
+    scene.kube.add(POLICY, {"metadata": {"name": "default"}, "spec": {"gateTimeoutSeconds": 20}})
+    scene.add("a")
+    now = [NOW]
+    gates = gates_of(scene, now)
+    assert gates.reconcile() == 5
+    assert (gates.away_s, scene.pod("a")["spec"]["schedulingGates"]) == (0, [{"name": names.GATE}])
+
+    now[0] = NOW.replace(second=21)
+    gates.reconcile()
+
+    assert (gates.away_s, scene.pod("a")["spec"]["schedulingGates"]) == (20, [])
+    assert scene.told.notes == [
+        "Pod a GatesLifted: no planner has led for 20 s: the default algorithm places the pod"
+    ]
+    lease = {"metadata": {"name": "l"}, "spec": {"renewTime": "2026-05-01T12:00:20.000000Z"}}
+    scene.kube.add(lease_path("bayplan-system"), lease)
+    scene.add("b")
+    gates.reconcile()
+    assert (gates.away_s, scene.pod("b")["spec"]["schedulingGates"]) == (0, [{"name": names.GATE}])
+
+
+def test_a_pod_pinned_to_a_lost_node_is_replaced_after_a_while(scene: Scene) -> None:
+    """Its affinity cannot be changed any more; its owner makes a gated one."""
+    scene.add("a")
+    scene.publish(bind("a", "n1"))
+    scene.look()
+    del scene.kube.objects[node_path("n1")]
+    now = [NOW]
+    gates = gates_of(scene, now)
+    gates.reconcile()
+    assert "deletionTimestamp" not in scene.pod("a")["metadata"]
+
+    now[0] = NOW.replace(second=31)
+    gates.reconcile()
+
+    assert "deletionTimestamp" in scene.pod("a")["metadata"]
+    assert scene.told.notes[-1] == (
+        "Pod a Evicted: it could not be bound where it was pinned: n1 is gone"
+    )
+
+
+def test_a_pod_that_an_open_plan_places_keeps_its_gate(scene: Scene) -> None:
+    """The plan would fail half-way, its victims gone for nothing."""
+    scene.kube.add(POLICY, {"metadata": {"name": "default"}, "spec": {"gateTimeoutSeconds": 20}})
+    scene.add("a")
+    scene.publish(bind("a", "n1"))
+    now = [NOW]
+    gates = gates_of(scene, now)
+    now[0] = NOW.replace(second=21)
+
+    gates.reconcile()
+
+    assert (gates.away_s, scene.pod("a")["spec"]["schedulingGates"]) == (20, [{"name": names.GATE}])
+
+
+def test_a_lease_that_is_renewed_by_another_clock_is_alive(scene: Scene) -> None:
+    """A minute of skew would lift every gate of the cluster."""
+    now = [NOW]
+    gates = gates_of(scene, now)
+    for second, renewed in ((0, "11:00:00"), (50, "11:00:50")):
+        lease = {"metadata": {"name": "l"}, "spec": {"renewTime": f"2026-05-01T{renewed}.000000Z"}}
+        scene.kube.add(lease_path("bayplan-system"), lease)
+        now[0] = NOW.replace(second=second)
+        gates.reconcile()
+    now[0] = NOW.replace(minute=1, second=20)
+    gates.reconcile()
+
+    assert gates.away_s == 0
+
+
+def test_a_pin_that_the_scheduler_refuses_for_long_is_given_up(scene: Scene) -> None:
+    """It would hold its GPUs for ever: the plan does not know volumes or anti-affinity."""
+    refused = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "didn't match pod anti-affinity rules",
+        "lastTransitionTime": "2026-05-01T11:50:00Z",
+    }
+    scene.add("a")
+    scene.publish(bind("a", "n1"))
+    scene.look()
+    raw = scene.pod("a")
+    scene.kube.add(pod_path(key("a")), {**raw, "status": {"conditions": [refused]}})
+    now = [NOW]
+    gates = gates_of(scene, now)
+    gates.reconcile()
+    now[0] = NOW.replace(second=40)
+
+    gates.reconcile()
+
+    assert any("kube-scheduler refuses it there" in note for note in scene.told.notes)
+
+
+def test_the_newest_plan_is_never_overtaken(scene: Scene) -> None:
+    """It would be marked as superseded by itself, and nobody would carry it out."""
+    scene.publish(bind("a", "n1"))
+    scene.publish(bind("a", "n1"), sequence=2)
+
+    assert [entry.published.name for entry in scene.plans.overtaken()] == ["plan-00001"]
