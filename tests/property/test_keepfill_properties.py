@@ -58,8 +58,21 @@ class _Fleet:
         """Return up to `nodes` nodes and `pods` pods, most of them crowded."""
         hosts = [self._node(f"n{i}") for i in range(self._random.randint(1, nodes))]
         running = [pod for pod in self._placed(hosts, pods * 2 // 3) if pod is not None]
-        waiting = range(self._random.randint(1, max(1, pods - len(running))))
-        return Snapshot.of(hosts, [*running, *(self._waiting(f"w{i}") for i in waiting)])
+        room = max(1, pods - len(running))
+        units = self._units(room // 2) if self._random.random() < 0.4 else []
+        waiting = range(self._random.randint(1, max(1, room - len(units))))
+        singles = [self._waiting(f"w{i}") for i in waiting]
+        return Snapshot.of(hosts, [*running, *units, *singles])
+
+    def _units(self, most: int) -> list[Pod]:
+        """Return gangs of two pods that are all alike."""
+        gpus = self._random.choice([(1, 1), (4, 2), (3, 1), (4, 4)])
+        priority = self._random.choice([0, 10])
+        return [
+            pod(f"u{u}-{i}", gpus=n, priority=priority, gang=f"u{u}", min_count=2)
+            for u in range(self._random.randint(0, most))
+            for i, n in enumerate(gpus)
+        ]
 
     def _node(self, name: str) -> Node:
         random = self._random

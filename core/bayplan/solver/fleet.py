@@ -84,7 +84,26 @@ class Reserve:
 
 @dataclass(slots=True, kw_only=True)
 class Fleet:
-    """The program with what is needed to read it."""
+    """The program with what is needed to read it.
+
+    Attributes:
+        instance: The problem.
+        view: How the running pods are seen.
+        types: What nodes accept.
+        states: The classes of nodes and what each can keep.
+        groups: Pods that are interchangeable where they arrive.
+        shapes: [shape, resource] what pods of each shape use.
+        patterns: Fill patterns by node type.
+        program: Columns and rows.
+        residuals: Sets of patterns that fit in the room that keeps leave.
+        reserves: Ways to leave GPUs free; empty until slots are asked for.
+        residual_of: [keep] index of the residual class.
+        spot_of: [keep] index of the residual class and free GPUs; empty like `reserves`.
+        y, s, m, p, u: Columns by keep, class, identity, class and kind of gang.
+        survivors: Pods that survive, once that is settled.
+        x: Column by group and node type.
+        supply: Row by node type and shape.
+    """
 
     instance: Instance
     view: View
