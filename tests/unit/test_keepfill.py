@@ -5,7 +5,7 @@ import pytest
 
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.solver import engine, keepfill
+from bayplan.solver import engine, goals, keepfill
 from bayplan.solver.branch import relax_whole
 from bayplan.solver.instance import Counts, build
 from bayplan.solver.patterns import enumerate_patterns
@@ -163,6 +163,28 @@ def test_without_time_there_is_still_a_plan() -> None:
 
     assert result.engine == "greedy"
     assert result.plan.binds
+
+
+def test_a_fill_that_costs_one_node_a_move_is_free_for_another() -> None:
+    """Slots would be missed: empty rooms share the fills of smaller ones that leave GPUs free."""
+    instance = build(
+        snapshot(
+            node("n0", gpus=4),
+            node("n1"),
+            node("n2"),
+            pod("r", on="n0"),
+            pod("w1", gpus=2, priority=10),
+            pod("w2", gpus=4),
+            pod("w3", priority=10),
+        )
+    )
+    budget = keepfill.Budget(clock=lambda: 0.0, deadline_at=10.0, effort=10.0, seed=0)
+
+    found = keepfill.solve(instance, Policy(), budget)
+
+    assert found is not None
+    values = [goal.value(instance, found.assignment) for goal in goals.in_order(instance)]
+    assert values == list(found.bounds) == [2, 1, 1, 0, 1, 3, 6, 12]
 
 
 def test_two_kinds_of_gpus_on_one_node_are_left_to_others() -> None:
