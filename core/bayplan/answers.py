@@ -97,6 +97,9 @@ def _refusal(
     node = cache.node(name)
     if node is None:
         return Rejection(reason=Reason.NO_NODES, message=f"{name} is not known yet")
+    if pod.node == name:
+        # It is pinned here, perhaps by the plan before this one, and can go nowhere else.
+        return filters.reject(pod, node, _room(pod, name, cache))
     if home is not None and name != home:
         message = f"the plan has a place for it on {home}"
         return Rejection(reason=Reason.PLANNED_ELSEWHERE, message=message)

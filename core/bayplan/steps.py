@@ -301,10 +301,21 @@ class _Pass:
         if pod.node == bind.node:
             return self._arrival_state(pod, bind.node)
         if pod.node is not None:
-            return State.FAILED, f"is on {pod.node} instead of {bind.node}"
+            return self._elsewhere_state(pod)
         if not pod.waiting:
             return State.FAILED, f"no longer waits for {bind.node}: its gate was lifted"
         return self._home_state(pod, bind.node)
+
+    def _elsewhere_state(self, pod: Pod) -> tuple[State, str]:
+        """Return how far a pod is that the plan before this one released while this was made.
+
+        It has a home, so nothing has failed; the home that this plan had for it is not needed.
+        """
+        if pod.bound:
+            return State.DONE, f"runs on {pod.node} already"
+        if self._stalled:
+            return State.FAILED, f"is pinned to {pod.node}, but the scheduler does not bind it"
+        return State.STARTED, f"is pinned to {pod.node} already; the scheduler binds it next"
 
     def _arrival_state(self, pod: Pod, name: NodeName) -> tuple[State, str]:
         """Return how far a pod is that is bound, or pinned and will be."""

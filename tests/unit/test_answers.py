@@ -54,6 +54,19 @@ def test_a_pod_pinned_to_a_full_node_does_not_stand_in_its_own_way() -> None:
     assert answer(pinned, [N1], cache, Reservations()).nodes == (N1,)
 
 
+def test_a_pod_that_the_plan_before_has_pinned_is_let_in() -> None:
+    """Seen: a new plan had another home for it, and it waited between the two for ever."""
+    pinned = replace(pod("a", gpus=8, on="n1"), bound=False)
+    other = pod("b", gpus=8)
+    cache = cache_of(node("n1"), node("n2"), pinned, other)
+    binds = tuple(
+        Bind(pod=each.key, uid=each.uid, node=on) for each, on in ((pinned, N2), (other, N1))
+    )
+    reservations = Reservations(Plan(certificate=CERTIFICATE, binds=binds))
+
+    assert answer(pinned, [N1], cache, reservations).nodes == (N1,)
+
+
 def test_a_pod_without_a_plan_gets_every_node_with_room() -> None:
     """Ungated pods would wait although there is room."""
     cache = cache_of(node("n1"), node("n2"), pod("b", gpus=8, on="n2"))
