@@ -11,7 +11,7 @@ from typing import Final
 
 from bayplan.plan import Stage
 from bayplan.policy import Policy
-from bayplan.solver import goals, greedy, keepfill
+from bayplan.solver import ejection, goals, greedy, keepfill, repair
 from bayplan.solver.assignment import Assignment, present
 from bayplan.solver.bound import Relaxation
 from bayplan.solver.cpsat import Model
@@ -23,6 +23,13 @@ MAX_VARIABLES: Final = 20_000
 
 #: Smallest instance, in (class, node) pairs, for which node states are worth counting.
 MIN_VARIABLES: Final = 100
+
+#: Smallest instance, in pairs, of which windows are worth solving; below it the whole is as quick.
+_MIN_WINDOWED: Final = 200
+
+#: Largest CP-SAT model that is tried whole, in pairs per unit of effort: beyond it nothing comes
+#: out in time, and windows of it find more.
+_VARIABLES_PER_EFFORT: Final = 3_000
 
 #: Share of what is left of the time that one stage may use.
 _STAGE_SHARE: Final = 0.5
@@ -180,8 +187,10 @@ class _Search:
         """Improve the incumbent in one goal; return the bound and the seconds it took."""
         goal, started_at = self.order[position], self.clock()
         bound = self._bound(goal)
+        if self._open(goal, bound):
+            self._repair(position, bound)
         for spare in self._attempts(goal):
-            if goal.value(self.instance, self.incumbent) != bound and self._affordable():
+            if self._open(goal, bound) and self._affordable():
                 bound = self._improve(position, bound, spare=spare)
         reached = goal.value(self.instance, self.incumbent)
         if isinstance(goal, Keep | Place):
@@ -207,6 +216,35 @@ class _Search:
         if not isinstance(goal, Keep | Place) or goal.value(self.instance, self.incumbent) == limit:
             return limit
         return self.relaxation.bound(goal, seconds=self._left() * _STAGE_SHARE)
+
+    def _open(self, goal: Goal, bound: int) -> bool:
+        return goal.value(self.instance, self.incumbent) != bound and self._left() > 0
+
+    def _repair(self, position: int, bound: int) -> None:
+        """Look for something better by ejection chains, then window by window."""
+        goal, before = self.order[position], self.incumbent
+        budget = repair.Budget(
+            clock=self.clock,
+            deadline_at=self.clock() + self._left() * _STAGE_SHARE,
+            effort=self.effort * _STAGE_SHARE,
+            seed=self.seed,
+        )
+        chained = ejection.improve(
+            self.instance, self.policy, goal, self.incumbent, running_late=budget.spent
+        )
+        self.incumbent = chained
+        given = budget.effort
+        if self.instance.variables >= _MIN_WINDOWED:
+            self.incumbent = repair.improve(
+                self.instance,
+                self.policy,
+                chained,
+                aim=repair.Aim(position=position, bound=bound),
+                budget=budget,
+            )
+        self.effort -= given - budget.effort
+        if self.incumbent is not before:
+            self.engine = "repair"
 
     def _improve(self, position: int, bound: int, *, spare: bool) -> int:
         """Let CP-SAT look for something better; return the tighter of both bounds."""
@@ -241,7 +279,8 @@ class _Search:
         )
 
     def _affordable(self) -> bool:
-        return self.instance.variables <= MAX_VARIABLES and self._left() > 0 and self.effort > 0
+        most = min(MAX_VARIABLES, self.effort * _VARIABLES_PER_EFFORT)
+        return self.instance.variables <= most and self._left() > 0
 
     def _left(self) -> float:
         return self.deadline_at - self.clock()
