@@ -32,7 +32,8 @@ MEMORY: Final = (100_000_000, 1_000_000_000)
 #: Pods a node may hold: more than ever come together.
 _PODS: Final = 1_000
 
-_NOWHERE: Final = -1
+#: The node of a pod that has none.
+NOWHERE: Final = -1
 
 Amounts = NDArray[np.int64]
 
@@ -104,7 +105,7 @@ def scheduled(what: Cluster) -> Amounts:
     state = _Scheduler(what)
     queue = list(range(len(what.asks)))
     while sum(state.schedule(pod) for pod in queue):
-        waiting = np.flatnonzero(state.homes == _NOWHERE)
+        waiting = np.flatnonzero(state.homes == NOWHERE)
         queue = sorted(waiting, key=lambda pod: (-int(what.priorities[pod]), int(pod)))
     return state.homes
 
@@ -114,7 +115,7 @@ class _Scheduler:
 
     def __init__(self, what: Cluster) -> None:
         self._what = what
-        self.homes: Amounts = np.full(len(what.asks), _NOWHERE, dtype=np.int64)
+        self.homes: Amounts = np.full(len(what.asks), NOWHERE, dtype=np.int64)
         self._free: Amounts = np.tile(what.room, (what.nodes, 1))
 
     def schedule(self, pod: int) -> bool:
@@ -131,7 +132,7 @@ class _Scheduler:
         _, n, victims = min(options)
         for victim in victims:
             self._free[n] += self._what.asks[victim]
-            self.homes[victim] = _NOWHERE
+            self.homes[victim] = NOWHERE
         self._put(pod, n)
         return True
 
@@ -181,8 +182,8 @@ def _pod(what: Cluster, index: int, home: int) -> Pod:
         uid=str(index),
         requests=Resources.of({"cpu": cpu, "memory": memory, "pods": 1}),
         priority=int(what.priorities[index]),
-        node=None if home == _NOWHERE else _node(home),
-        waiting=home == _NOWHERE,
+        node=None if home == NOWHERE else _node(home),
+        waiting=home == NOWHERE,
         disruption=Disruption.MOVABLE,
         owner=Owner(kind="ReplicaSet", namespace="test", name=owner, uid=owner),
         created_at=index,
