@@ -30,7 +30,6 @@ import numpy as np
 
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.snapshot import Snapshot
 from bayplan.validate import validate
 from benchmarks import family, staged
 from benchmarks.family import NOWHERE, Amounts, Cell, Cluster

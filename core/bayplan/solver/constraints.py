@@ -46,7 +46,9 @@ class NodeCapacity:
         """Return whether nothing is where it may not be, and every node has room."""
         used = assignment.final.T @ instance.requests
         return bool(
-            (assignment.final <= instance.upper).all() and (used <= instance.capacity).all()
+            (assignment.final >= 0).all()
+            and (assignment.final <= instance.upper).all()
+            and (used <= instance.capacity).all()
         )
 
 

@@ -112,8 +112,8 @@ class Model:
     def _span(self, term: Expression) -> int:
         """Return how much a term can differ between two solutions, at most."""
         flat = cp_model.FlatIntExpr(term)
-        domains = [self.model.proto.variables[each.index].domain for each in flat.vars]
-        widths = (domain[-1] - domain[0] for domain in domains)
+        domains = [list(self.model.proto.variables[each.index].domain) for each in flat.vars]
+        widths = [domain[-1] - domain[0] for domain in domains]
         return sum(abs(weight) * width for weight, width in zip(flat.coeffs, widths, strict=True))
 
     def _solved(

@@ -28,26 +28,25 @@ _FIRST_LINKS: Final = 200
 _NOWHERE: Final = -1
 
 
-def improve(
-    instance: Instance,
-    policy: Policy,
-    goal: Goal,
-    start: Assignment,
-    *,
-    running_late: Callable[[], bool],
-) -> Assignment:
-    """Return `start` or something better; `goal` is the one looked after."""
+def improvements(
+    instance: Instance, policy: Policy, goal: Goal, start: Assignment
+) -> Iterator[Assignment]:
+    """Yield ever better assignments, beginning with what is better than `start`.
+
+    `goal` is the one looked after; those before it never get worse.
+    """
     board = _Board(instance, policy, start)
     match goal:
         case Keep() | Place():
             for wish in _wishes(instance, goal):
-                while not running_late() and board.grant(wish):
-                    pass
+                while board.grant(wish):
+                    yield board.assignment()
         case LeastDisruption():
-            board.send_home(running_late)
+            for i, n in np.argwhere(instance.running > start.final):
+                if board.send_home(int(i), int(n)):
+                    yield board.assignment()
         case _:
             pass
-    return board.assignment()
 
 
 class _Wish(NamedTuple):
@@ -132,18 +131,17 @@ class _Board:
             self._restore(before)
         return False
 
-    def send_home(self, running_late: Callable[[], bool]) -> None:
-        """Let moved pods return to where they run, if there is room again."""
-        away = np.argwhere(self.instance.running > self.final)
-        for i, n in away:
-            if running_late():
-                return
-            homeless = self.final[i] - self.instance.running[i]
-            if self._fits(int(i))[n] and homeless.max() > 0:
-                before = self.assignment()
-                self._apply((_Step(int(i), int(homeless.argmax()), int(n)),))
-                if not self._better():
-                    self._restore(before)
+    def send_home(self, index: int, n: int) -> bool:
+        """Let a pod of a class return to where it ran; return whether that made it better."""
+        homeless = self.final[index] - self.instance.running[index]
+        if homeless.max() <= 0 or not self._fits(index)[n]:
+            return False
+        before = self.assignment()
+        self._apply((_Step(index, int(homeless.argmax()), n),))
+        if self._better():
+            return True
+        self._restore(before)
+        return False
 
     def _wanted(self, wish: _Wish) -> bool:
         if wish.kind is not None:
@@ -193,11 +191,10 @@ class _Board:
         room = (self.free >= self.instance.requests[index]).all(axis=1)
         return np.asarray(room & self.instance.arrivals[index], dtype=np.bool_)
 
-    def _tightest(self, index: int, *, but: int = _NOWHERE) -> int:
+    def _tightest(self, index: int, *, but: tuple[int, ...] = ()) -> int:
         """Return the node where the least is left over; `_NOWHERE` without any."""
         fits = self._fits(index)
-        if but != _NOWHERE:
-            fits[but] = False
+        fits[list(but)] = False
         if not fits.any():
             return _NOWHERE
         waste = (self.free - self.instance.requests[index]) @ self.scale
@@ -217,7 +214,7 @@ class _Board:
         opens = links.opening(self, index) & links.elsewhere
         for at in links.ranked(self, index, opens)[:1]:
             i, n = links.at(at)
-            aside = _Step(i, n, self._tightest(i, but=n))
+            aside = _Step(i, n, self._tightest(i, but=(n,)))
             return (aside, _Step(index, _NOWHERE, n))
         return None
 
@@ -236,9 +233,9 @@ class _Board:
 
     def _both(self, i: int, j: int, n: int) -> tuple[_Step, ...] | None:
         """Return steps that take two pods off a node; None if they get into each other's way."""
-        first = _Step(i, n, self._tightest(i, but=n))
+        first = _Step(i, n, self._tightest(i, but=(n,)))
         self._apply((first,))
-        second = _Step(j, n, self._tightest(j, but=n))
+        second = _Step(j, n, self._tightest(j, but=(n,)))
         self._apply((_Step(i, first.target, n),))
         return (first, second) if second.target != _NOWHERE else None
 
@@ -254,8 +251,8 @@ class _Board:
         fits = (self.free[m] + requests[j] >= requests[i]).all(axis=2) & arrivals[i, m] & (n != m)
         for a, b in np.argwhere(fits)[:_FIRST_LINKS]:
             (i1, n1), (j1, m1) = links.at(first[a]), links.at(second[b])
-            target = self._tightest(j1, but=m1)
-            if target not in {_NOWHERE, n1}:
+            target = self._tightest(j1, but=(m1, n1))
+            if target != _NOWHERE:
                 aside = (_Step(j1, m1, target), _Step(i1, n1, m1))
                 return (*aside, _Step(index, _NOWHERE, n1))
         return None

@@ -223,26 +223,24 @@ class _Search:
     def _repair(self, position: int, bound: int) -> None:
         """Look for something better by ejection chains, then window by window."""
         goal, before = self.order[position], self.incumbent
+        effort = self.effort * _STAGE_SHARE
         budget = repair.Budget(
             clock=self.clock,
             deadline_at=self.clock() + self._left() * _STAGE_SHARE,
-            effort=self.effort * _STAGE_SHARE,
+            effort=effort,
             seed=self.seed,
         )
-        chained = ejection.improve(
-            self.instance, self.policy, goal, self.incumbent, running_late=budget.spent
-        )
-        self.incumbent = chained
-        given = budget.effort
+        for better in ejection.improvements(self.instance, self.policy, goal, self.incumbent):
+            self.incumbent = better
+            if budget.spent():
+                break
         if self.instance.variables >= _MIN_WINDOWED:
-            self.incumbent = repair.improve(
-                self.instance,
-                self.policy,
-                chained,
-                aim=repair.Aim(position=position, bound=bound),
-                budget=budget,
-            )
-        self.effort -= given - budget.effort
+            aim = repair.Aim(position=position, bound=bound)
+            for better in repair.improvements(
+                self.instance, self.policy, self.incumbent, aim=aim, budget=budget
+            ):
+                self.incumbent = better
+        self.effort -= effort - budget.effort
         if self.incumbent is not before:
             self.engine = "repair"
 

@@ -7,7 +7,7 @@ Which windows are tried depends on the seed alone, and how many on deterministic
 only ends the search.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -76,27 +76,25 @@ class Aim:
     bound: int
 
 
-def improve(
-    instance: Instance,
-    policy: Policy,
-    start: Assignment,
-    *,
-    aim: Aim,
-    budget: Budget,
-) -> Assignment:
-    """Return `start`, which is valid, or something better; the budget is used up on the way."""
+def improvements(
+    instance: Instance, policy: Policy, start: Assignment, *, aim: Aim, budget: Budget
+) -> Iterator[Assignment]:
+    """Yield ever better assignments, beginning with what is better than `start`, which is valid.
+
+    The budget is used up on the way.
+    """
     search = _Search(instance=instance, policy=policy, aim=aim, incumbent=start, budget=budget)
     size, failures = _NODES, 0
     while failures < _TRIES_PER_NODE * max(len(instance.nodes), 2 * _NODES):
         if budget.spent() or search.reached():
-            break
+            return
         if search.step(min(size, len(instance.nodes))):
+            yield search.incumbent
             failures, size = 0, max(_NODES, size - 1)
             continue
         failures += 1
         if failures % _PATIENCE == 0:
             size += 1
-    return search.incumbent
 
 
 @dataclass(slots=True, kw_only=True)
