@@ -247,11 +247,13 @@ class _Search:
     def _improve(self, position: int, bound: int, *, spare: bool) -> int:
         """Let CP-SAT look for something better; return the tighter of both bounds."""
         goal = self.order[position]
+        # The last goal may use all that is left.
+        share = _STAGE_SHARE if position < len(self.order) - 1 else 1.0
         found = self._exact(position).improve(
             goal,
             self.incumbent,
-            seconds=self._left() * _STAGE_SHARE,
-            effort=self.effort * _STAGE_SHARE,
+            seconds=self._left() * share,
+            effort=self.effort * share,
             spare=spare,
         )
         self.effort -= found.effort
