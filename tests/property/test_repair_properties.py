@@ -28,7 +28,9 @@ from tests.property.test_planner_properties import frozen, policies, snapshots
 def steps(instance: Instance, policy: Policy, start: Assignment) -> Iterator[Assignment]:
     """Yield what chains and windows of two nodes make of `start`, goal by goal."""
     for position, goal in enumerate(goals.in_order(instance)):
-        for better in ejection.improvements(instance, policy, goal, start):
+        for better in ejection.improvements(
+            instance, policy, start, goal=goal, ended=lambda: False
+        ):
             start = better
             yield start
         aim = repair.Aim(position=position, bound=goal.limit(instance))

@@ -28,10 +28,17 @@ def chained(
 ) -> tuple[Instance, Assignment]:
     """Return what chains make of the present placement."""
     instance = build(snapshot(*things))
-    best = present(instance)
-    for best in ejection.improvements(instance, policy or Policy(), goal, best):  # noqa: B007,B020
-        pass
-    return instance, best
+    steps = chains(instance, present(instance), goal, policy or Policy())
+    return instance, steps[-1] if steps else present(instance)
+
+
+def chains(
+    instance: Instance, start: Assignment, goal: Goal, policy: Policy | None = None
+) -> list[Assignment]:
+    """Return the steps that chains take from an assignment."""
+    return list(
+        ejection.improvements(instance, policy or Policy(), start, goal=goal, ended=lambda: False)
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,7 +146,7 @@ def test_an_evicted_pod_gets_a_place_by_a_chain() -> None:
     final[lost], survivors[lost] = 0, 0
     evicted = Assignment(final=final, survivors=survivors, units=still.units)
 
-    steps = list(ejection.improvements(instance, Policy(), Keep(0), evicted))
+    steps = chains(instance, evicted, Keep(0))
 
     assert evictions(instance, steps[-1]) == 0
 
@@ -152,7 +159,7 @@ def test_a_moved_pod_goes_home_when_it_can() -> None:
         final=still.final[:, ::-1].copy(), survivors=still.survivors, units=still.units
     )
 
-    steps = list(ejection.improvements(instance, Policy(), LeastDisruption(), away))
+    steps = chains(instance, away, LeastDisruption())
 
     assert [moves(instance, step) for step in steps] == [0]
 

@@ -29,21 +29,26 @@ _NOWHERE: Final = -1
 
 
 def improvements(
-    instance: Instance, policy: Policy, goal: Goal, start: Assignment
+    instance: Instance,
+    policy: Policy,
+    start: Assignment,
+    *,
+    goal: Goal,
+    ended: Callable[[], bool],
 ) -> Iterator[Assignment]:
     """Yield ever better assignments, beginning with what is better than `start`.
 
-    `goal` is the one looked after; those before it never get worse.
+    `goal` is the one looked after; those before it never get worse. `ended` is asked now and then.
     """
     board = _Board(instance, policy, start)
     match goal:
         case Keep() | Place():
             for wish in _wishes(instance, goal):
-                while board.grant(wish):
+                while not ended() and board.grant(wish):
                     yield board.assignment()
         case LeastDisruption():
             for i, n in np.argwhere(instance.running > start.final):
-                if board.send_home(int(i), int(n)):
+                if not ended() and board.send_home(int(i), int(n)):
                     yield board.assignment()
         case _:
             pass
@@ -102,14 +107,15 @@ class _Board:
     survivors: Counts = field(init=False, repr=False)
     units: Counts = field(init=False)
     free: Counts = field(init=False, repr=False)
-    worth: tuple[int, ...] = field(init=False)
+    _saved: Assignment = field(init=False, repr=False)
+    _free: Counts = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.order, self.scale = goals.in_order(self.instance), scale_of(self.instance)
         self.final, self.survivors = self.start.final.copy(), self.start.survivors.copy()
         self.units = self.start.units.copy()
         self.free = self.instance.capacity - self.final.T @ self.instance.requests
-        self.worth = goals.values(self.instance, self.order, self.start)
+        self._save(self.start)
 
     def assignment(self) -> Assignment:
         """Return the assignment as it is."""
@@ -119,7 +125,6 @@ class _Board:
 
     def grant(self, wish: _Wish) -> bool:
         """Find places for the pods of a wish; return whether that made the whole better."""
-        before = self.assignment()
         if not self._wanted(wish):
             return False
         for find in (self._spare, self._at_the_cost_of(wish.tier)):
@@ -128,7 +133,7 @@ class _Board:
                     self.units[wish.kind] += 1
                 if self._better():
                     return True
-            self._restore(before)
+            self._restore()
         return False
 
     def send_home(self, index: int, n: int) -> bool:
@@ -136,11 +141,10 @@ class _Board:
         homeless = self.final[index] - self.instance.running[index]
         if homeless.max() <= 0 or not self._fits(index)[n]:
             return False
-        before = self.assignment()
         self._apply((_Step(index, int(homeless.argmax()), n),))
         if self._better():
             return True
-        self._restore(before)
+        self._restore()
         return False
 
     def _wanted(self, wish: _Wish) -> bool:
@@ -172,19 +176,23 @@ class _Board:
                 self.final[who, target] += 1
                 self.free[target] -= self.instance.requests[who]
 
-    def _restore(self, before: Assignment) -> None:
-        self.final[:], self.survivors[:] = before.final, before.survivors
-        self.units[:] = before.units
-        self.free = self.instance.capacity - self.final.T @ self.instance.requests
-
     def _better(self) -> bool:
-        """Note the new worth if it is higher and every rule holds; return whether it is."""
+        """Keep what was done if it made the whole better and every rule holds; return whether."""
         now = self.assignment()
-        worth = goals.values(self.instance, self.order, now)
-        if worth <= self.worth or not allowed(self.instance, self.policy, now):
+        if not goals.better(self.instance, self.order, now, self._saved):
             return False
-        self.worth = worth
+        if not allowed(self.instance, self.policy, now):
+            return False
+        self._save(now)
         return True
+
+    def _save(self, now: Assignment) -> None:
+        self._saved, self._free = now, self.free.copy()
+
+    def _restore(self) -> None:
+        """Take back what was done since it was last saved."""
+        self.final[:], self.survivors[:] = self._saved.final, self._saved.survivors
+        self.units[:], self.free[:] = self._saved.units, self._free
 
     def _fits(self, index: int) -> Mask:
         """Return the nodes with room for one more pod of the class."""
@@ -308,10 +316,9 @@ class _Links:
     def of(cls, board: _Board) -> "_Links":
         instance = board.instance
         classes, nodes = np.nonzero(board.final)
-        involved = np.unique(classes)
-        fits = np.zeros_like(instance.arrivals)
-        for i in involved:
-            fits[i] = board._fits(int(i))  # noqa: SLF001 - one thing in two parts
+        fits = instance.arrivals.copy()
+        for k in range(len(instance.resources)):
+            fits &= board.free[:, k] >= instance.requests[:, k, None]
         count = fits.sum(axis=1)
         return cls(
             classes=classes,

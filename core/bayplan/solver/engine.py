@@ -230,10 +230,10 @@ class _Search:
             effort=effort,
             seed=self.seed,
         )
-        for better in ejection.improvements(self.instance, self.policy, goal, self.incumbent):
+        for better in ejection.improvements(
+            self.instance, self.policy, self.incumbent, goal=goal, ended=budget.spent
+        ):
             self.incumbent = better
-            if budget.spent():
-                break
         if self.instance.variables >= _MIN_WINDOWED:
             aim = repair.Aim(position=position, bound=bound)
             for better in repair.improvements(

@@ -107,12 +107,10 @@ class _Search:
     incumbent: Assignment
     budget: Budget
     order: tuple[Goal, ...] = field(init=False)
-    worth: tuple[int, ...] = field(init=False)
     random: np.random.Generator = field(init=False)
 
     def __post_init__(self) -> None:
         self.order = goals.in_order(self.instance)
-        self.worth = goals.values(self.instance, self.order, self.incumbent)
         self.random = np.random.default_rng([self.budget.seed, self.aim.position])
 
     @property
@@ -128,8 +126,8 @@ class _Search:
         """Solve one window of `size` nodes; return whether that made the whole better."""
         window = self._window(size)
         model = Model(self.instance, self.policy, self.budget.seed, window)
-        for goal, value in zip(self.order[: self.aim.position], self.worth, strict=False):
-            model.require(goal, value if goal.maximise else -value)
+        for goal in self.order[: self.aim.position]:
+            model.require(goal, goal.value(self.instance, self.incumbent))
         found = model.climb(
             self.order[self.aim.position :],
             self.incumbent,
@@ -140,10 +138,11 @@ class _Search:
         return found.assignment is not None and self._take(found.assignment)
 
     def _take(self, assignment: Assignment) -> bool:
-        worth = goals.values(self.instance, self.order, assignment)
-        if worth <= self.worth or not allowed(self.instance, self.policy, assignment):
+        if not goals.better(self.instance, self.order, assignment, self.incumbent):
             return False
-        self.incumbent, self.worth = assignment, worth
+        if not allowed(self.instance, self.policy, assignment):
+            return False
+        self.incumbent = assignment
         return True
 
     def _window(self, size: int) -> Window:
