@@ -1,8 +1,9 @@
-"""Runs the engines: keep and fill first, then greedy and CP-SAT where that cannot prove its answer.
+"""Runs the engines: keep and fill first, then greedy and a search where that proves too little.
 
-CP-SAT goes stage by stage, as far as the model is small. What one engine found is only ever
-replaced by something better. Each stage of the result carries a bound that holds whether or not it
-was reached: counted, from a linear relaxation, or from CP-SAT.
+The search goes stage by stage: ejection chains, windows of the exact model, and the whole model as
+far as it is small. What one engine found is only ever replaced by something better. Each stage of
+the result carries a bound that holds whether or not it was reached: counted, from a linear
+relaxation, or from CP-SAT.
 """
 
 from collections.abc import Callable
