@@ -8,7 +8,7 @@ have none among the seeds that are tried.
 What is counted is recomputed here from the placement before and after:
 - answered: a plan came; improved: more pods run, compared by priority from the highest;
 - certified: every stage was proved, also when the proof is that nothing is better;
-- failed: neither improved nor certified;
+- failed: neither improved nor certified; complete: every pod runs;
 - moves_pct, evictions_pct: share of all pods, mean over the answers;
 - outranked: pods that were evicted although nobody of higher priority came.
 
@@ -62,6 +62,7 @@ class Outcome:
     answered: bool
     improved: bool
     certified: bool
+    complete: bool = False
     moves: float = 0.0
     evictions: float = 0.0
     outranked: int = 0
@@ -125,6 +126,7 @@ def _outcome(case: Case, homes: Amounts, *, certified: bool, seconds: float) -> 
         answered=True,
         improved=_by_priority(case.cluster, runs) > _by_priority(case.cluster, ran),
         certified=certified,
+        complete=bool(runs.all()),
         moves=float((ran & runs & (homes != case.homes)).mean()),
         evictions=float(gone.mean()),
         outranked=int((gone & (case.cluster.priorities >= came)).sum()),
@@ -163,6 +165,7 @@ def _figures(outcomes: list[Outcome]) -> dict[str, float]:
         "answered": _share([each.answered for each in outcomes]),
         "improved": _share([each.improved for each in outcomes]),
         "certified": _share([each.certified for each in outcomes]),
+        "complete": _share([each.complete for each in outcomes]),
         "failed": _share([not (each.improved or each.certified) for each in outcomes]),
         "moves_pct": round(100 * _mean([each.moves for each in answered]), 2),
         "evictions_pct": round(100 * _mean([each.evictions for each in answered]), 2),

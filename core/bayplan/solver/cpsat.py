@@ -172,9 +172,9 @@ class Model:
         if size not in self._slots:
             self._slots[size] = [
                 (n, k, self._slot(size, n, k))
-                for n in goals.open_nodes(self.instance)
+                for n in self.instance.open_nodes.tolist()
                 if self.window is None or n in self.window.nodes
-                for k in goals.gpu_columns(self.instance)
+                for k in goals.gpu_columns(self.instance).tolist()
                 if self.instance.room[n, k] >= size
             ]
         return self._slots[size]
