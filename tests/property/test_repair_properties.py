@@ -1,4 +1,4 @@
-"""What holds for every step of the search by chains and windows."""
+"""What holds for every step of the search by chains, exchanges and windows."""
 
 from collections.abc import Iterator
 from random import Random
@@ -13,7 +13,7 @@ from bayplan.plan import Stage
 from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
-from bayplan.solver import ejection, engine, goals, greedy, repair, variables
+from bayplan.solver import ejection, engine, exchange, goals, greedy, repair, variables
 from bayplan.solver.assignment import Assignment, kept, present
 from bayplan.solver.constraints import RULES, allowed
 from bayplan.solver.cpsat import Model
@@ -26,13 +26,14 @@ from tests.property.test_planner_properties import frozen, policies, snapshots
 
 
 def steps(instance: Instance, policy: Policy, start: Assignment) -> Iterator[Assignment]:
-    """Yield what chains and windows of two nodes make of `start`, goal by goal."""
+    """Yield what chains, exchanges and windows of two nodes make of `start`, goal by goal."""
     for position, goal in enumerate(goals.in_order(instance)):
-        for better in ejection.improvements(
-            instance, policy, start, goal=goal, ended=lambda: False
-        ):
-            start = better
-            yield start
+        for search in (ejection, exchange):
+            for better in search.improvements(
+                instance, policy, start, goal=goal, ended=lambda: False
+            ):
+                start = better
+                yield start
         aim = repair.Aim(position=position, bound=goal.limit(instance))
         budget = repair.Budget(clock=frozen, deadline_at=1.0, effort=0.02, seed=0)
         with mock.patch.object(repair, "_NODES", 2):

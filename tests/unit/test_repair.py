@@ -1,4 +1,4 @@
-"""Ejection chains and windows one by one, and the cases in which counting pods alone goes wrong."""
+"""Chains, exchanges and windows one by one, and cases in which counting pods goes wrong."""
 
 from collections.abc import Callable
 from unittest import mock
@@ -8,8 +8,8 @@ import pytest
 
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.snapshot import Node, NodeName, Pod
-from bayplan.solver import ejection, engine, goals, repair
+from bayplan.snapshot import Constraints, Node, NodeName, Pod
+from bayplan.solver import ejection, engine, exchange, goals, repair
 from bayplan.solver.assignment import Assignment, evictions, moves, present
 from bayplan.solver.goals import Goal, Keep, LeastDisruption, Place
 from bayplan.solver.instance import Instance, PlaceGroup, build
@@ -164,13 +164,49 @@ def test_a_moved_pod_goes_home_when_it_can() -> None:
     assert [moves(instance, step) for step in steps] == [0]
 
 
-def test_a_window_finds_what_no_chain_does() -> None:
-    """The search would end where chains end."""
-    # The pod of three on "a" and the pair of two on "b" have to swap.
+def in_each_others_way() -> tuple[Instance, Assignment]:
+    """Return two nodes with one free GPU each, and a pod of two that no chain places.
+
+    The pod of four on "a" and that of three on "b" have to swap.
+    """
     sizes = (("a", 4), ("a", 3), ("b", 3), ("b", 2), ("b", 2))
     running = [pod(f"r{i}", gpus=gpus, on=on) for i, (on, gpus) in enumerate(sizes)]
     instance, found = chained(PLACE, node("a"), node("b"), *running, pod("w", gpus=2))
     assert PLACE.value(instance, found) == 0
+    return instance, found
+
+
+def test_pods_that_swap_make_room() -> None:
+    """Room in pieces on every node would be of no use."""
+    instance, found = in_each_others_way()
+
+    steps = list(exchange.improvements(instance, Policy(), found, goal=PLACE, ended=lambda: False))
+
+    assert [PLACE.value(instance, step) for step in steps] == [1]
+    assert (moves(instance, steps[-1]), evictions(instance, steps[-1])) == (2, 0)
+
+
+def test_pods_swap_only_where_they_may_go() -> None:
+    """A pod would be moved to a node that its selector forbids."""
+    sizes = (("a", 4), ("a", 3), ("b", 3), ("b", 2), ("b", 2))
+    tied = Constraints(node_selector=(("zone", "b"),))
+    running = [
+        pod(f"r{i}", gpus=gpus, on=on, constraints=tied if on == "b" else None)
+        for i, (on, gpus) in enumerate(sizes)
+    ]
+    nodes = (node("a"), node("b", labels={"zone": "b"}))
+    instance = build(snapshot(*nodes, *running, pod("w", gpus=2)))
+
+    steps = exchange.improvements(
+        instance, Policy(), present(instance), goal=PLACE, ended=lambda: False
+    )
+
+    assert list(steps) == []
+
+
+def test_a_window_finds_what_no_chain_does() -> None:
+    """The search would end where chains end."""
+    instance, found = in_each_others_way()
 
     aim = repair.Aim(position=list(goals.in_order(instance)).index(PLACE), bound=1)
     budget = repair.Budget(clock=frozen, deadline_at=1.0, effort=1.0, seed=0)

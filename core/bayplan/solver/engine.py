@@ -1,8 +1,8 @@
 """Runs the engines: keep and fill first, then greedy and a search where that proves too little.
 
-The search goes stage by stage: ejection chains, windows of the exact model, and the whole model as
-far as it is small. What one engine found is only ever replaced by something better. Each stage of
-the result carries a bound that holds whether or not it was reached: counted, from a linear
+The search goes stage by stage: ejection chains, exchanges, windows of the exact model, and all of
+it as far as it is small. What one engine found is only ever replaced by something better. Each
+stage of the result carries a bound that holds whether or not it was reached: counted, from a linear
 relaxation, or from CP-SAT.
 """
 
@@ -12,7 +12,7 @@ from typing import Final
 
 from bayplan.plan import Stage
 from bayplan.policy import Policy
-from bayplan.solver import ejection, goals, greedy, keepfill, repair
+from bayplan.solver import ejection, exchange, goals, greedy, keepfill, repair
 from bayplan.solver.assignment import Assignment, present
 from bayplan.solver.bound import Relaxation
 from bayplan.solver.cpsat import Model
@@ -222,7 +222,7 @@ class _Search:
         return goal.value(self.instance, self.incumbent) != bound and self._left() > 0
 
     def _repair(self, position: int, bound: int) -> None:
-        """Look for something better by ejection chains, then window by window."""
+        """Look for something better by chains and exchanges, then window by window."""
         goal, before = self.order[position], self.incumbent
         effort = self.effort * _STAGE_SHARE
         budget = repair.Budget(
@@ -231,10 +231,11 @@ class _Search:
             effort=effort,
             seed=self.seed,
         )
-        for better in ejection.improvements(
-            self.instance, self.policy, self.incumbent, goal=goal, ended=budget.spent
-        ):
-            self.incumbent = better
+        for search in (ejection, exchange):
+            for better in search.improvements(
+                self.instance, self.policy, self.incumbent, goal=goal, ended=budget.spent
+            ):
+                self.incumbent = better
         if self.instance.variables >= _MIN_WINDOWED:
             aim = repair.Aim(position=position, bound=bound)
             for better in repair.improvements(
