@@ -47,8 +47,7 @@ def score(snapshot: Snapshot, places: Places) -> Score:
             counted[f"place {tiers[pod.uid]}{suffix}"] += 1
         elif not pod.waiting and place is not None and pod.disruption is not Disruption.FIXED:
             counted[f"keep {pod.priority}"] += 1
-    moves, evictions = _disturbed(snapshot, places)
-    counted["disruption"] = moves + EVICTION_COST * evictions
+    counted.update(_suffered(snapshot, places))
     for node in snapshot.nodes:
         free = node.allocatable[GPU] - _used(snapshot, places, node.name)[GPU]
         if node.ready and node.schedulable and free > 0:
@@ -57,7 +56,19 @@ def score(snapshot: Snapshot, places: Places) -> Score:
 
 
 def _signed(name: str, value: int) -> int:
-    return -value if name == "disruption" else value
+    return -value if name.startswith("disruption") else value
+
+
+def _suffered(snapshot: Snapshot, places: Places) -> Score:
+    costs: Counter[str] = Counter()
+    for pod, place in zip(snapshot.pods, places, strict=True):
+        if pod.waiting or place == pod.node:
+            continue
+        cost = 1 if place is not None else 1 + EVICTION_COST
+        floors = {each.priority for each in snapshot.pods if each.priority <= pod.priority}
+        names = ["disruption", *(f"disruption from {floor}" for floor in floors)]
+        costs.update(dict.fromkeys(names, cost))
+    return dict(costs)
 
 
 def _choices(pod: Pod, nodes: tuple[Node, ...]) -> list[NodeName | None]:

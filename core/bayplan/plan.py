@@ -11,7 +11,7 @@ from typing import Final
 from bayplan.policy import Order
 from bayplan.snapshot import GangKey, NodeName, Owner, PodKey
 
-#: How many moves an eviction counts for in the stage "disruption".
+#: By how much an eviction counts for more than a move in the stages of disruption.
 EVICTION_COST: Final = 1000
 
 

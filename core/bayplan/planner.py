@@ -91,18 +91,18 @@ def _first_valid(
     snapshot: Snapshot, policy: Policy, instance: Instance, found: Solution
 ) -> tuple[Plan, Solution]:
     """Return the first plan that validates: as found, else greedy, else one that only holds."""
-    for solution in _candidates(instance, found):
+    for solution in _candidates(instance, policy, found):
         answer = _compose(snapshot, policy, instance, solution)
         if not validate(snapshot, policy, answer):
             return answer, solution
-    solution = engine.unchanged(instance)
+    solution = engine.unchanged(instance, policy)
     return _compose(snapshot, policy, instance, solution), solution
 
 
-def _candidates(instance: Instance, found: Solution) -> Iterator[Solution]:
+def _candidates(instance: Instance, policy: Policy, found: Solution) -> Iterator[Solution]:
     """Yield what was found, then the greedy placement, made only when it is asked for."""
     yield found
-    yield engine.without_search(instance)
+    yield engine.without_search(instance, policy)
 
 
 def _compose(snapshot: Snapshot, policy: Policy, instance: Instance, solution: Solution) -> Plan:

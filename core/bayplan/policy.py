@@ -9,6 +9,9 @@ class Order(StrEnum):
 
     #: place all tiers first, highest first, then disturb as little as possible
     PLACE_FIRST = "PlaceFirst"
+    #: tier by tier: place, then disturb that tier and those above as little as possible, and no
+    #: more for anything below
+    PROTECT_FIRST = "ProtectFirst"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

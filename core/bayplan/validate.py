@@ -314,7 +314,8 @@ def _objective(about: Input) -> Iterator[Violation]:
             yield _wrong(
                 Code.WRONG_OBJECTIVE, f"{stage.name} is {value}; the plan claims {stage.value}"
             )
-        beaten = value < stage.bound if stage.name == "disruption" else value > stage.bound
+        fewer = stage.name.startswith("disruption")
+        beaten = value < stage.bound if fewer else value > stage.bound
         if beaten:
             yield _wrong(
                 Code.WRONG_OBJECTIVE, f"{stage.name} is {value}, beyond its bound {stage.bound}"
@@ -334,8 +335,20 @@ def _counted(about: Input) -> Counter[str]:
         if bind.pod in tiers:
             suffix = " without preemption" if bind.pod in peaceful else ""
             counted[f"place {tiers[bind.pod]}{suffix}"] += 1
-    counted["disruption"] = len(about.plan.moves) + EVICTION_COST * len(about.plan.evictions)
-    return counted + _free_slots(about)
+    return counted + _disruption(about) + _free_slots(about)
+
+
+def _disruption(about: Input) -> Counter[str]:
+    """Return what running pods suffer, in all and from each tier up."""
+    suffered = [(about.pods.get(move.pod), 1) for move in about.plan.moves]
+    suffered += [(about.pods.get(evict.pod), 1 + EVICTION_COST) for evict in about.plan.evictions]
+    tiers = {pod.priority for pod in about.snapshot.placed()}
+    costs: Counter[str] = Counter()
+    for pod, cost in suffered:
+        if pod is not None:
+            costs["disruption"] += cost
+            costs.update({f"disruption from {t}": cost for t in tiers if t <= pod.priority})
+    return costs
 
 
 def _peaceful(about: Input) -> set[PodKey]:

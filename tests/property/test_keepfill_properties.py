@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bayplan.plan import Result
 from bayplan.planner import plan
-from bayplan.policy import Policy
+from bayplan.policy import Order, Policy
 from bayplan.snapshot import (
     Constraints,
     Disruption,
@@ -137,6 +137,7 @@ def policies() -> st.SearchStrategy[Policy]:
     return st.builds(
         Policy,
         time_limit_s=st.just(20.0),
+        order=st.sampled_from([Order.PLACE_FIRST, Order.PLACE_FIRST, Order.PROTECT_FIRST]),
         max_moves=st.sampled_from([100, 100, 100, 0, 1, 2]),
         max_evictions=st.sampled_from([100, 100, 0, 1]),
     )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bayplan.plan import Plan, Result, Verdict
 from bayplan.planner import plan, snapshot_digest
-from bayplan.policy import Policy
+from bayplan.policy import Order, Policy
 from bayplan.snapshot import Disruption, Pod, Snapshot
 from bayplan.solver import engine, goals
 from bayplan.solver.instance import build
@@ -83,6 +83,7 @@ def policies() -> st.SearchStrategy[Policy]:
     return st.builds(
         Policy,
         time_limit_s=st.just(20.0),
+        order=st.sampled_from([Order.PLACE_FIRST, Order.PLACE_FIRST, Order.PROTECT_FIRST]),
         max_moves=st.sampled_from([100, 100, 0, 1]),
         max_evictions=st.sampled_from([100, 100, 0, 1]),
     )
@@ -157,13 +158,33 @@ def test_stages_equal_brute_force(snapshot: Snapshot, policy: Policy) -> None:
     assert oracle.reached(names, values) == oracle.best(snapshot, policy, names)
 
 
+@given(snapshot=snapshots(nodes=3, pods=8))
+def test_protect_first_disturbs_nobody_for_a_lower_tier(snapshot: Snapshot) -> None:
+    """A pod would be restarted so that one of a lower priority fits."""
+    policy = replace(POLICY, order=Order.PROTECT_FIRST)
+    stages = made(snapshot, policy).plan.certificate.stages
+    lowest: dict[object, int] = {}
+    for each in snapshot.waiting():
+        gang = each.gang or each.key
+        lowest[gang] = min(each.priority, lowest.get(gang, each.priority))
+
+    for i, stage in enumerate(stages):
+        if stage.name.startswith("disruption from "):
+            tier = int(stage.name.rsplit(" ", 1)[1])
+            above = [p for p in snapshot.pods if lowest.get(p.gang or p.key, tier) >= tier]
+            alone = made(Snapshot.of(snapshot.nodes, above), policy).plan.certificate.stages
+            assert [(s.name, s.value) for s in alone[: i + 1]] == [
+                (s.name, s.value) for s in stages[: i + 1]
+            ]
+
+
 @given(snapshot=snapshots(nodes=4, pods=10))
 def test_search_is_never_worse_than_greedy(snapshot: Snapshot) -> None:
     """A longer search would hand out a worse plan."""
     instance = build(snapshot)
-    order = goals.in_order(instance)
+    order = goals.in_order(instance, Order.PLACE_FIRST)
     searched = engine.solve(instance, POLICY, clock=frozen, deadline_at=17.0, seed=0)
-    greedy = engine.without_search(instance)
+    greedy = engine.without_search(instance, POLICY)
 
     assert goals.values(instance, order, searched.assignment) >= goals.values(
         instance, order, greedy.assignment

@@ -7,7 +7,7 @@ import pytest
 
 from bayplan.plan import Hold, Move, Plan, Reason, Result, Stage, Verdict
 from bayplan.planner import plan
-from bayplan.policy import Policy
+from bayplan.policy import Order, Policy
 from bayplan.snapshot import (
     OVERSTAY_S,
     UNKNOWN_COUNT,
@@ -136,7 +136,7 @@ def test_a_higher_tier_evicts_the_fewest() -> None:
     assert result.certificate.stages[:3] == (
         Stage(name="place 10", value=1, bound=1),
         Stage(name="keep 0", value=4, bound=4),
-        Stage(name="disruption", value=1000, bound=1000),
+        Stage(name="disruption", value=1001, bound=1001),
     )
 
 
@@ -149,6 +149,39 @@ def test_what_cannot_be_moved_is_evicted_or_stays() -> None:
 
     assert evicted(result) == ["low"]
     assert placed(result) == {"high": "n0"}
+
+
+def test_protect_first_moves_nobody_for_a_lower_priority() -> None:
+    """A pod would be restarted for one that matters less; `PlaceFirst` does just that."""
+    running = [pod(f"r{i}", gpus=4, on=f"n{i}", priority=10) for i in range(2)]
+    things: list[Node | Pod] = [node("n0"), node("n1"), *running, pod("low", gpus=8)]
+
+    place, protect = (
+        made(*things, policy=Policy(order=order))
+        for order in (Order.PLACE_FIRST, Order.PROTECT_FIRST)
+    )
+
+    assert (len(place.binds), len(place.moves)) == (1, 1)
+    assert (len(protect.binds), len(protect.moves)) == (0, 0)
+    assert protect.certificate.order is Order.PROTECT_FIRST
+    assert protect.certificate.verdict is Verdict.INFEASIBLE
+
+
+def test_protect_first_moves_an_equal_and_evicts_rather_than_move_a_higher_one() -> None:
+    """Nobody of the newcomer's own tier would make room, or a higher pod be restarted."""
+    protect = Policy(order=Order.PROTECT_FIRST)
+    halves = [pod(f"r{i}", gpus=4, on=f"n{i}", priority=10) for i in range(2)]
+    nodes = [node("n0"), node("n1")]
+    newcomer = pod("w", gpus=8, priority=10)
+    batch = (node("n2"), pod("batch", gpus=8, on="n2"))
+
+    equal = made(*nodes, *halves, newcomer, policy=protect)
+    lower = made(*nodes, *halves, *batch, newcomer, policy=protect)
+    placed_first = made(*nodes, *halves, *batch, newcomer)
+
+    assert (len(equal.moves), len(equal.evictions)) == (1, 0)
+    assert evicted(lower) == ["batch"]
+    assert (len(placed_first.moves), len(placed_first.evictions)) == (1, 0)
 
 
 def test_a_pod_that_preempts_nobody_evicts_nobody() -> None:
@@ -394,7 +427,7 @@ def test_a_broken_search_never_gets_out(monkeypatch: pytest.MonkeyPatch) -> None
 
     def broken(*args: object, **kwargs: object) -> engine.Solution:
         del args, kwargs
-        found = engine.without_search(build(of))
+        found = engine.without_search(build(of), Policy())
         wrong = tuple(Stage(name=s.name, value=99, bound=99) for s in found.stages)
         return engine.Solution(
             assignment=found.assignment, stages=wrong, engine="cp-sat", sizes=found.sizes

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ortools.sat.python import cp_model
 
-from bayplan.policy import Policy
+from bayplan.policy import Order, Policy
 from bayplan.snapshot import Disruption, Node, Pod
 from bayplan.solver import constraints, goals, greedy, variables
 from bayplan.solver.assignment import Assignment, present
@@ -191,14 +191,14 @@ def test_greedy_fills_the_tightest_node() -> None:
     """Whole free nodes would be broken for small pods."""
     instance = instance_of(pod("r", gpus=6, on="n1"), pod("w", gpus=2))
 
-    assert greedy.fill(instance).final[:, 1].sum() == 2
+    assert greedy.fill(instance, Order.PLACE_FIRST).final[:, 1].sum() == 2
 
 
 def test_greedy_takes_the_order_that_places_more() -> None:
     """One large pod would keep out many small ones of its tier."""
     instance = instance_of(node("n0"), pod("large", gpus=8), *(pod(f"s{i}") for i in range(8)))
 
-    assert int(greedy.fill(instance).placed.sum()) == 8
+    assert int(greedy.fill(instance, Order.PLACE_FIRST).placed.sum()) == 8
 
 
 def test_refill_spares_a_victim_before_it_places_anyone() -> None:
@@ -215,7 +215,7 @@ def test_refill_spares_a_victim_before_it_places_anyone() -> None:
     full = greedy.refill(instance, Policy(), empty)
 
     still = present(instance)
-    order = goals.in_order(instance)
+    order = goals.in_order(instance, Order.PLACE_FIRST)
     assert goals.values(instance, order, full) == goals.values(instance, order, still)
 
 
@@ -225,8 +225,24 @@ def test_pods_that_preempt_nobody_come_after_every_keeping_stage() -> None:
         pod("r", on="n0"), pod("n", priority=20, preempts=False), pod("p", priority=10)
     )
 
-    assert [goal.name for goal in goals.in_order(instance)][:3] == [
+    assert [goal.name for goal in goals.in_order(instance, Order.PLACE_FIRST)][:3] == [
         "place 10",
         "keep 0",
         "place 20 without preemption",
+    ]
+
+
+def test_protect_first_settles_what_a_tier_suffers_before_the_next_is_placed() -> None:
+    """A lower tier could still move pods of the higher one."""
+    instance = instance_of(
+        pod("r", on="n0", priority=10), pod("s", on="n0"), pod("a", priority=20), pod("b")
+    )
+
+    assert [goal.name for goal in goals.in_order(instance, Order.PROTECT_FIRST)][:6] == [
+        "place 20",
+        "keep 10",
+        "disruption from 10",
+        "keep 0",
+        "place 0",
+        "disruption from 0",
     ]

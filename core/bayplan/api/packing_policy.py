@@ -18,6 +18,7 @@ class Order(StrEnum):
     """Which order of objectives a plan follows."""
 
     PLACE_FIRST = "PlaceFirst"
+    PROTECT_FIRST = "ProtectFirst"
 
 
 class PackingPolicySpec(BaseModel):
@@ -60,7 +61,9 @@ class PackingPolicySpec(BaseModel):
     order: Order = Field(
         default=Order.PLACE_FIRST,
         description="The order of objectives. PlaceFirst: place as many pods as possible, highest"
-        " priority first; among those plans disturb the fewest running pods. Default PlaceFirst.",
+        " priority first; among those plans disturb the fewest running pods. ProtectFirst: the"
+        " same priority by priority, so that no pod is moved or evicted for one of a lower"
+        " priority, even if more pods would fit then. Default PlaceFirst.",
     )
 
 
