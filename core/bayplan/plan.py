@@ -11,7 +11,8 @@ from typing import Final
 from bayplan.policy import Order
 from bayplan.snapshot import GangKey, NodeName, Owner, PodKey
 
-#: By how much an eviction counts for more than a move in the stages of disruption.
+#: By how much an eviction counts for more than a move in the stages of disruption; more than any
+#: move costs.
 EVICTION_COST: Final = 1000
 
 

@@ -63,6 +63,7 @@ def snapshot_digest(snapshot: Snapshot) -> str:
     numbers = {kind: n for n, kind in enumerate(sorted(kinds, key=kinds.__getitem__))}
     digest = hashlib.sha256()
     for part in (
+        map(repr, snapshot.budgets),
         _nodes_in_words(snapshot.nodes),
         map(kinds.__getitem__, numbers),
         map(attrgetter("uid"), snapshot.pods),

@@ -25,6 +25,7 @@ class Policy:
         max_parallel_moves: Most pods that are on their way out at a time.
         gate_timeout_s: Seconds without a living planner after which gates are lifted.
         order: The order of objectives.
+        cooldown_s: Seconds from its start in which a moved pod is not disturbed again.
     """
 
     time_limit_s: float = 10.0
@@ -33,3 +34,4 @@ class Policy:
     max_parallel_moves: int = 10
     gate_timeout_s: float = 60.0
     order: Order = Order.PLACE_FIRST
+    cooldown_s: float = 600.0

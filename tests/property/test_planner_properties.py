@@ -15,7 +15,8 @@ from bayplan.solver import engine, goals
 from bayplan.solver.instance import build
 from bayplan.validate import validate
 from tests import oracle
-from tests.builders import node, pod
+from tests.builders import budget, node, pod
+from tests.builders import snapshot as snapshot_of
 
 #: No wall clock: only the deterministic limit ends a stage.
 POLICY = Policy(time_limit_s=20.0)
@@ -50,7 +51,12 @@ def _cluster(seed: int, nodes: int, pods: int) -> Snapshot:
             free[i % len(fleet)] -= gpus
             things.append(_running(random, f"r{i}", f"n{i % len(fleet)}", gpus))
     waiting = range(random.randint(1, max(1, pods - len(things))))
-    return Snapshot.of(fleet, things + [_waiting(random, f"w{i}") for i in waiting])
+    budgets = [
+        budget(app, allowed=random.choice([0, 1, 1, 2]), app=app)
+        for app in ("a", "b")
+        if random.random() < 0.3
+    ]
+    return snapshot_of(*fleet, *things, *(_waiting(random, f"w{i}") for i in waiting), *budgets)
 
 
 def _running(random: Random, name: str, host: str, gpus: int) -> Pod:
@@ -61,6 +67,8 @@ def _running(random: Random, name: str, host: str, gpus: int) -> Pod:
         on=host,
         priority=random.choice([0, 0, 0, 10]),
         disruption=random.choice([*[Disruption.MOVABLE] * 5, *Disruption]),
+        labels={"app": random.choice("ab")},
+        move_cost=random.choice([1, 1, 1, 7]),
         gang=gang,
         min_count=2 if gang else 0,
     )
@@ -104,7 +112,7 @@ def applied(snapshot: Snapshot, what: Plan) -> Snapshot:
         for each in snapshot.pods
         if each.uid not in gone
     ]
-    return Snapshot.of(snapshot.nodes, pods)
+    return Snapshot.of(snapshot.nodes, pods, snapshot.budgets)
 
 
 @given(snapshot=snapshots(), policy=policies())
@@ -129,7 +137,7 @@ def test_the_order_of_the_input_does_not_matter(snapshot: Snapshot, random: Rand
     nodes, pods = list(snapshot.nodes), list(snapshot.pods)
     random.shuffle(nodes)
     random.shuffle(pods)
-    shuffled = Snapshot(nodes=tuple(nodes), pods=tuple(pods))
+    shuffled = Snapshot(nodes=tuple(nodes), pods=tuple(pods), budgets=snapshot.budgets[::-1])
 
     assert made(shuffled) == made(snapshot)
     assert snapshot_digest(shuffled) == snapshot_digest(snapshot)
@@ -172,7 +180,7 @@ def test_protect_first_disturbs_nobody_for_a_lower_tier(snapshot: Snapshot) -> N
         if stage.name.startswith("disruption from "):
             tier = int(stage.name.rsplit(" ", 1)[1])
             above = [p for p in snapshot.pods if lowest.get(p.gang or p.key, tier) >= tier]
-            alone = made(Snapshot.of(snapshot.nodes, above), policy).plan.certificate.stages
+            alone = made(replace(snapshot, pods=tuple(above)), policy).plan.certificate.stages
             assert [(s.name, s.value) for s in alone[: i + 1]] == [
                 (s.name, s.value) for s in stages[: i + 1]
             ]

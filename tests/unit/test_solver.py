@@ -5,22 +5,22 @@ import pytest
 from ortools.sat.python import cp_model
 
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import Disruption, Node, Pod
+from bayplan.snapshot import Budget, Disruption, Node, Pod
 from bayplan.solver import constraints, goals, greedy, variables
 from bayplan.solver.assignment import Assignment, present
 from bayplan.solver.bound import Relaxation
 from bayplan.solver.constraints import Rule
 from bayplan.solver.goals import Keep, Place
 from bayplan.solver.instance import Instance, PlaceGroup, build
-from tests.builders import node, pod, snapshot
+from tests.builders import budget, node, pod, snapshot
 
-Things = tuple[Node | Pod, ...]
+Things = tuple[Node | Pod | Budget, ...]
 
 TEAM = tuple(pod(f"t{i}", gpus=4, on=f"n{i}", gang="t", min_count=2) for i in range(2))
 UNIT = tuple(pod(f"u{i}", gpus=4, gang="u", min_count=2) for i in range(2))
 
 
-def instance_of(*things: Node | Pod) -> Instance:
+def instance_of(*things: Node | Pod | Budget) -> Instance:
     """Return the things as the engines see them, on two nodes unless they bring their own."""
     nodes = [thing for thing in things if isinstance(thing, Node)]
     return build(snapshot(*things, *([] if nodes else [node("n0"), node("n1")])))
@@ -115,6 +115,17 @@ def allows(rule: Rule, instance: Instance, policy: Policy, **fixed: int) -> bool
             {"survivors_0": 2, "kept_0_0": 1},
             {"survivors_0": 2, "kept_0_0": 0},
             id="no more moves than allowed",
+        ),
+        pytest.param(
+            constraints.DisruptionBudgets(),
+            (
+                pod("a", on="n0", labels={"app": "x"}),
+                pod("b", on="n1", labels={"app": "x"}),
+                budget("x", allowed=1, app="x"),
+            ),
+            {"kept_0_0": 1, "kept_0_1": 0},
+            {"kept_0_0": 0, "kept_0_1": 0},
+            id="no more of a PodDisruptionBudget than it admits",
         ),
     ],
 )
@@ -246,3 +257,23 @@ def test_protect_first_settles_what_a_tier_suffers_before_the_next_is_placed() -
         "place 0",
         "disruption from 0",
     ]
+
+
+def test_a_budget_that_cannot_bind_is_no_rule() -> None:
+    """Every PodDisruptionBudget of a cluster would cost the search time."""
+    team = [pod(f"a{i}", on="n0", labels={"app": "x"}) for i in range(2)]
+
+    assert instance_of(*team, budget("x", allowed=1, app="x")).allowances[0].most == 1
+    assert instance_of(*team, budget("x", allowed=2, app="x")).allowances == ()
+
+
+def test_the_relaxation_knows_disruption_budgets() -> None:
+    """Room would be counted that no eviction may free."""
+    team = [pod(f"a{i}", gpus=4, on="n0", labels={"app": "x"}) for i in range(2)]
+    instance = instance_of(
+        node("n0"), *team, pod("h", gpus=8, priority=10), budget("x", allowed=1, app="x")
+    )
+
+    assert (
+        Relaxation(instance, Policy()).bound(Place(PlaceGroup(10, preempts=True)), seconds=5) == 0
+    )

@@ -65,6 +65,13 @@ class PackingPolicySpec(BaseModel):
         " same priority by priority, so that no pod is moved or evicted for one of a lower"
         " priority, even if more pods would fit then. Default PlaceFirst.",
     )
+    cooldown_seconds: float = Field(
+        default=600,
+        description="Seconds from its start in which a pod that was moved is neither moved nor"
+        " evicted again. Default 600; 0 to 86400; 0 means none.",
+        ge=0,
+        le=86_400,
+    )
 
 
 class PackingPolicy(

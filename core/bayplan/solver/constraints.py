@@ -99,6 +99,17 @@ class Budgets:
         model.add(v.surviving_in_all() >= running - policy.max_evictions)
 
 
+@dataclass(frozen=True, slots=True)
+class DisruptionBudgets:
+    """No more pods of a PodDisruptionBudget lose their node than it admits."""
+
+    def add(self, model: cp_model.CpModel, v: Variables, _: Policy) -> None:
+        """Bound what is disturbed of each budget, moved or evicted."""
+        for each in v.instance.allowances:
+            running = sum(len(v.instance.classes[i].running) for i in each.classes)
+            model.add(summed([v.staying(i) for i in each.classes]) >= running - each.most)
+
+
 #: Every rule of the model.
 RULES: Final[tuple[Rule, ...]] = (
     NodeCapacity(),
@@ -107,4 +118,5 @@ RULES: Final[tuple[Rule, ...]] = (
     WholeGangs(),
     RunningGangs(),
     Budgets(),
+    DisruptionBudgets(),
 )

@@ -126,10 +126,10 @@ class Model:
 
     def _suffering(self, index: int) -> Expression:
         """Return what the running pods of a class suffer."""
-        running = len(self.instance.classes[index].running)
-        return (running - self.v.staying(index)) + EVICTION_COST * (
-            running - self.v.surviving(index)
-        )
+        each = self.instance.classes[index]
+        disturbed = len(each.running) - self.v.staying(index)
+        evicted = len(each.running) - self.v.surviving(index)
+        return each.move_cost * disturbed + EVICTION_COST * evicted
 
     def _slots_of(self, size: int) -> list[tuple[int, int, cp_model.IntVar]]:
         """Return the number of free slots per open node and GPU resource, made on first use."""

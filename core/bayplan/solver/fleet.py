@@ -177,16 +177,22 @@ class Fleet:
         lost = [
             self._lost(mask & (tiers == tier), tier) for tier in sorted({*tiers[mask].tolist()})
         ]
-        return Terms.joined([Terms.over(self.m[moving]), *lost])
+        costs = self.instance.move_costs[[self.view.members[q][0] for q in moving]]
+        return Terms.joined([Terms(columns=self.m[moving], weights=costs), *lost])
 
     def _lost(self, mask: Mask, tier: int) -> Terms:
-        """Return what evictions cost in the classes in `mask`, which are all those of a tier."""
-        running = int(self.instance.run_totals[mask].sum())
-        cost = 1 + EVICTION_COST
+        """Return what evictions cost in the classes in `mask`, which are all those of a tier.
+
+        Of a settled tier only what some classes cost more than others depends on who survives.
+        """
+        running, costs = self.instance.run_totals[mask], self.instance.move_costs[mask]
+        base = EVICTION_COST + costs.min() if tier in self.settled else 0
+        more = EVICTION_COST + costs - base
+        dear = more > 0
+        constant = int(more @ running)
         if tier in self.settled:
-            lost = cost * (running - self.settled[tier])
-            return Terms(columns=NONE, weights=NONE, constant=lost)
-        return replace(Terms.over(self.s[mask], -cost), constant=cost * running)
+            constant += int(base) * (int(running.sum()) - self.settled[tier])
+        return Terms(columns=self.s[mask][dear], weights=-more[dear], constant=constant)
 
     def settle(self, kept: Mapping[int, int]) -> None:
         """Fix how many pods of each tier survive, where it is proved that there cannot be more.
@@ -202,7 +208,8 @@ class Fleet:
 def build(instance: Instance, policy: Policy, view: View, *, budgeted: bool) -> Fleet | None:
     """Return the program of `instance` seen as `view`; None when it would be too large.
 
-    With `budgeted`, moves are limited; that needs a view in which all pods are anchored.
+    With `budgeted`, moves are limited, in all and by PodDisruptionBudgets; that needs a view in
+    which all pods are anchored.
     """
     types = node_types(instance)
     states = count_states(
@@ -409,8 +416,19 @@ def _add_gangs(fleet: Fleet) -> None:
 def _add_budgets(fleet: Fleet, policy: Policy, *, budgeted: bool) -> None:
     running = int(fleet.instance.run_totals.sum())
     fleet.program.add_row(Terms.over(fleet.s), lower=running - policy.max_evictions)
-    if budgeted:
-        fleet.program.add_row(Terms.over(fleet.m), upper=policy.max_moves)
+    if not budgeted:
+        return
+    fleet.program.add_row(Terms.over(fleet.m), upper=policy.max_moves)
+    identity = {i: q for q, members in enumerate(fleet.view.members) for i in members}
+    for each in fleet.instance.allowances:
+        seen = [i for i in each.classes if i in identity]
+        gone = set(each.classes) - set(seen) - set(fleet.view.settled)
+        left = each.most - int(fleet.instance.run_totals[[*gone]].sum())
+        moves = Terms.over(fleet.m[sorted({identity[i] for i in seen})])
+        lost = replace(
+            Terms.over(fleet.s[seen], -1), constant=int(fleet.instance.run_totals[seen].sum())
+        )
+        fleet.program.add_row(Terms.joined([moves, lost]), upper=left)
 
 
 def add_slots(fleet: Fleet) -> None:

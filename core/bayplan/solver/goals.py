@@ -95,7 +95,7 @@ class Place:
 class LeastDisruption:
     """What running pods of tier `floor` and above suffer; of all tiers without a floor.
 
-    A move counts as one, an eviction as `EVICTION_COST` more than a move.
+    A move counts as what it costs, an eviction as `EVICTION_COST` more than a move.
     """
 
     floor: int | None = None
@@ -113,8 +113,9 @@ class LeastDisruption:
 
     def value(self, instance: Instance, assignment: Assignment) -> int:
         """Return the cost of what the assignment disturbs."""
-        cost = disturbed(instance, assignment) + EVICTION_COST * evicted(instance, assignment)
-        return int(self.mask(instance) @ cost)
+        moving = instance.move_costs * disturbed(instance, assignment)
+        leaving = EVICTION_COST * evicted(instance, assignment)
+        return int(self.mask(instance) @ (moving + leaving))
 
     def limit(self, _: Instance) -> int:
         """Return zero: nothing is disturbed."""

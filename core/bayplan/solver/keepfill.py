@@ -114,7 +114,7 @@ def _step_by_step(instance: Instance, policy: Policy, budget: Budget) -> Found |
 
 def _placement_is_free(instance: Instance, policy: Policy) -> bool:
     """Return whether the tiers' stages can do without the present placement."""
-    free = int(instance.run_totals.sum()) <= policy.max_moves
+    free = int(instance.run_totals.sum()) <= policy.max_moves and not instance.allowances
     return free and policy.order is Order.PLACE_FIRST
 
 
