@@ -41,6 +41,7 @@ class Reason(StrEnum):
     GANG_INCOMPLETE = "GangIncomplete"
     GANG_DOES_NOT_FIT = "GangDoesNotFit"
     OUTRANKED = "Outranked"
+    DISRUPTION_FORBIDDEN = "DisruptionForbidden"
     NO_PLACE_FOUND = "NoPlaceFound"
 
 

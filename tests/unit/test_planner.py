@@ -250,6 +250,37 @@ def test_a_moved_pod_is_not_moved_again_at_once(age_s: int, moves: int) -> None:
     assert len(result.plan.moves) == moves
 
 
+@pytest.mark.parametrize(
+    "waiting", [[pod("w-0", gpus=8, priority=10)], unit("w", 8, 8)], ids=["pod", "gang"]
+)
+def test_who_waits_because_others_must_stay_is_told_so(waiting: list[Pod]) -> None:
+    """An operator would buy nodes instead of looking at a budget."""
+    team = [
+        pod(f"r{i}", gpus=4, on=f"n{i}", labels={"app": "x"}, disruption=Disruption.EVICTABLE)
+        for i in range(2)
+    ]
+    things: list[Node | Pod] = [node("n0"), node("n1"), *team, *waiting]
+
+    forbidden = hold_of(made(*things, budget("x", allowed=0, app="x")), "w-0")
+    allowed = made(*things, budget("x", allowed=2, app="x"))
+
+    assert forbidden.rejection.reason is Reason.DISRUPTION_FORBIDDEN
+    assert "it has PodDisruptionBudget default/x, which admits no" in forbidden.rejection.message
+    assert "w-0" in placed(allowed)
+
+
+def test_a_budget_that_the_plan_uses_up_is_named() -> None:
+    """The second of two newcomers would not know that the first took what the budget admits."""
+    team = [pod(f"r{i}", gpus=8, on=f"n{i}", labels={"app": "x"}) for i in range(2)]
+    newcomers = [pod(f"w{i}", gpus=8, priority=10) for i in range(2)]
+
+    plan = made(node("n0"), node("n1"), *team, *newcomers, budget("x", allowed=1, app="x"))
+
+    (hold,) = plan.holds
+    assert hold.rejection.reason is Reason.DISRUPTION_FORBIDDEN
+    assert "default/x, which admits no more evictions than" in hold.rejection.message
+
+
 def test_a_pod_that_overstays_its_deadline_keeps_its_room() -> None:
     """A plan would wait for room that a stuck pod never gives back."""
     stuck = replace(pod("old", gpus=8, on="n0", terminating=True), leaves_at=1000)
