@@ -12,7 +12,7 @@ from bayplan.filters import Looks
 from bayplan.snapshot import (
     BudgetKey,
     Constraints,
-    Disruption,
+    Guests,
     Node,
     NodeName,
     PodKey,
@@ -38,35 +38,24 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Guest:
-    """A pod that is on a node after the plan.
-
-    Attributes:
-        kind: Its kind.
-        fixed: Whether no plan may send it away.
-        held: Why it must stay though its manifest would let it go, in words; else "".
-    """
-
-    kind: PodKind
-    fixed: bool
-    held: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
     """Nodes that look the same and have the same guests."""
 
     look: object
     node: Node
-    guests: tuple[Guest, ...]
+    guests: Guests
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """The nodes of a cluster as a plan leaves them, grouped by look and guests."""
+    """The nodes of a cluster as a plan leaves them, grouped by look and guests.
+
+    `_used_up` are the PodDisruptionBudgets that admit no more than the plan takes.
+    """
 
     _groups: tuple[_Group, ...]
+    _used_up: frozenset[BudgetKey] = frozenset()
 
     @classmethod
     def of(
@@ -82,39 +71,47 @@ class Census:
             goes: Where the plan sends pods; None for those that have no node after it.
             asked: What the pods ask for in whose eyes nodes are alike or not.
         """
-        here = _guests(snapshot, goes, _used_up(snapshot, goes))
         looks = Looks.of(asked)
-        alike: dict[tuple[object, ...], list[Node]] = defaultdict(list)
+        guests = snapshot.guests_after(goes)
+        alike: dict[tuple[object, Guests], list[Node]] = defaultdict(list)
         for node in snapshot.nodes:
             look = (looks.at(node), node.allocatable.items)
-            alike[look, *sorted(map(id, here.get(node.name, ())))].append(node)
+            alike[look, guests[node.name]].append(node)
         return cls(
             tuple(
-                _Group(
-                    look=key[0],
-                    node=nodes[0],
-                    guests=tuple(here.get(nodes[0].name, ())),
-                    count=len(nodes),
-                )
-                for key, nodes in alike.items()
-            )
+                _Group(look=look, node=nodes[0], guests=here, count=len(nodes))
+                for (look, here), nodes in alike.items()
+            ),
+            _used_up(snapshot, goes),
         )
 
-    @property
-    def held(self) -> tuple[str, ...]:
-        """Why pods must stay though their manifests would let them go, the most frequent first."""
+    def held(self, kind: PodKind) -> str:
+        """Return why pods must stay though their manifests would let them go; "" if they need not.
+
+        In words that follow "it".
+        """
+        if kind.budget in self._used_up:
+            return (
+                f"has PodDisruptionBudget {kind.budget}, which admits no more evictions than this"
+                " plan makes"
+            )
+        return kind.fixed_by
+
+    def holding(self) -> tuple[str, ...]:
+        """Return why pods must stay for now, the reason of the most first."""
         counts: Counter[str] = Counter()
         for group in self._groups:
-            counts.update({guest.held: group.count for guest in group.guests if guest.held})
-        return tuple(sorted(counts, key=lambda why: (-counts[why], why)))
+            for kind in group.guests:
+                counts[self.held(kind)] += group.count
+        return tuple(sorted(filter(None, counts), key=lambda why: (-counts[why], why)))
 
-    def rooms(self, stays: Callable[[Guest], bool]) -> tuple[Room, ...]:
+    def rooms(self, stays: Callable[[PodKind], bool]) -> tuple[Room, ...]:
         """Return the rooms of nodes on which only the guests are that `stays` selects."""
         found: dict[tuple[object, ...], tuple[Node, Resources, int]] = {}
         for group in self._groups:
             left = dict(group.node.allocatable.items)
-            for guest in filter(stays, group.guests):
-                for name, n in guest.kind.requests.items:
+            for kind in filter(stays, group.guests):
+                for name, n in kind.requests.items:
                     left[name] = left.get(name, 0) - n
             free = Resources.of(left)
             node, _, count = found.get((group.look, free.items), (group.node, free, 0))
@@ -122,35 +119,7 @@ class Census:
         return tuple(Room(node=node, free=free, count=n) for node, free, n in found.values())
 
 
-def _used_up(snapshot: Snapshot, goes: Mapping[PodKey, NodeName | None]) -> dict[BudgetKey, str]:
-    """Return the budgets that admit no more than the plan takes, and how that is said."""
-    disturbed = Counter(
-        pod.budget for pod in snapshot.pods if pod.budget is not None and pod.key in goes
-    )
-    return {
-        budget.key: f"has PodDisruptionBudget {budget.key}, which admits no more"
-        " evictions than this plan makes"
-        for budget in snapshot.budgets
-        if disturbed[budget.key] >= budget.allowed
-    }
-
-
-def _guests(
-    snapshot: Snapshot,
-    goes: Mapping[PodKey, NodeName | None],
-    used_up: Mapping[BudgetKey, str],
-) -> dict[NodeName, list[Guest]]:
-    """Return who is on each node after the plan; one object for equal guests."""
-    here: dict[NodeName, list[Guest]] = defaultdict(list)
-    known: dict[tuple[PodKind, bool, str], Guest] = {}
-    for pod in snapshot.pods:
-        node = goes.get(pod.key, pod.node)
-        if node is None:
-            continue
-        fixed = pod.kind.disruption is Disruption.FIXED and not pod.waiting
-        held = pod.fixed_by or (used_up.get(pod.budget, "") if pod.budget else "")
-        guest = known.get((pod.kind, fixed, held))
-        if guest is None:
-            guest = known[pod.kind, fixed, held] = Guest(kind=pod.kind, fixed=fixed, held=held)
-        here[node].append(guest)
-    return here
+def _used_up(snapshot: Snapshot, goes: Mapping[PodKey, NodeName | None]) -> frozenset[BudgetKey]:
+    budgets = (snapshot.by_key[key].budget for key in goes if key in snapshot.by_key)
+    disturbed = Counter(budget for budget in budgets if budget is not None)
+    return frozenset(b.key for b in snapshot.budgets if disturbed[b.key] >= b.allowed)
