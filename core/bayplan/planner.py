@@ -40,10 +40,13 @@ def plan(
 def _pass(snapshot: Snapshot, policy: Policy, watch: "_Stopwatch", seed: int) -> Result:
     clock, deadline_at = watch.clock, watch.started_at + _SOLVER_SHARE * policy.time_limit_s
     # 1. and 2. Filter what cannot change, and count what is alike.
-    instance = build(snapshot)
+    instance = build(snapshot, divided=True)
     watch.lap("prepare")
-    # 3.-5. Incumbent, improvement, proof.
+    # 3.-5. Incumbent, improvement, proof; again with whole gangs where some may have to go.
     found = engine.solve(instance, policy, clock=clock, deadline_at=deadline_at, seed=seed)
+    if instance.divided and engine.is_worth_telling_gangs_apart(instance, found):
+        instance = build(snapshot)
+        found = engine.solve(instance, policy, clock=clock, deadline_at=deadline_at, seed=seed)
     watch.lap("solve")
     # 6. Validate; an answer that fails gives way to a simpler one.
     answer, solution = _first_valid(snapshot, policy, instance, found)

@@ -74,6 +74,15 @@ def solve(
     return _joined(counted, search.run())
 
 
+def is_worth_telling_gangs_apart(divided: Instance, found: Solution) -> bool:
+    """Return whether an instance of whole gangs may have a better answer that can be found.
+
+    Only the model over classes and nodes would look for it.
+    """
+    proved = all(stage.proved for stage in found.stages)
+    return not proved and divided.variables <= MAX_VARIABLES
+
+
 def _by_states(
     instance: Instance, policy: Policy, *, clock: Callable[[], float], deadline_at: float, seed: int
 ) -> Solution | None:
@@ -240,7 +249,9 @@ class _Search:
         )
 
     def _affordable(self) -> bool:
-        return self.instance.variables <= MAX_VARIABLES and self._left() > 0 and self.effort > 0
+        # What the model proves with every gang kept is no bound where some could be evicted.
+        small = self.instance.variables <= MAX_VARIABLES and not self.instance.divided
+        return small and self._left() > 0 and self.effort > 0
 
     def _left(self) -> float:
         return self.deadline_at - self.clock()

@@ -60,6 +60,7 @@ class PodClass:
         move_cost: What a move of a running one costs.
         budget: The PodDisruptionBudget of the running ones, if any.
         gang: The running gang whose fate these pods share.
+        loyal: Whether the running ones are of gangs that are not told apart: all go on running.
         kind: Index of the gang kind the waiting ones are placed with.
     """
 
@@ -74,6 +75,7 @@ class PodClass:
     move_cost: int
     budget: BudgetKey | None
     gang: GangKey | None
+    loyal: bool
     kind: int | None
 
 
@@ -189,18 +191,33 @@ class Instance:
         takes = [node.ready and node.schedulable for node in self.nodes]
         return np.flatnonzero(np.array(takes, dtype=np.bool_)).astype(np.int64)
 
+    @cached_property
+    def loyal(self) -> Mask:
+        """[class] whether every running pod must go on running, for the sake of its gang."""
+        return np.array([c.loyal for c in self.classes], dtype=np.bool_)
+
+    @property
+    def divided(self) -> bool:
+        """Whether running gangs are not told apart, so that none of them can be evicted."""
+        return bool(self.loyal.any())
+
     @property
     def variables(self) -> int:
         """Number of (class, node) pairs that a plan may decide, room aside."""
         return int(np.count_nonzero(self.arrivals | (self.running > 0)))
 
 
-def build(snapshot: Snapshot) -> Instance:
-    """Return the snapshot as classes and arrays; the same for any order of the input."""
+def build(snapshot: Snapshot, *, divided: bool = False) -> Instance:
+    """Return the snapshot as classes and arrays; the same for any order of the input.
+
+    With `divided`, pods of running gangs are classes by what they are alone, however many gangs
+    there are. An assignment of that instance counts only if it loses none of them; what cannot be
+    beaten there cannot be beaten with whole gangs either.
+    """
     members = _members(snapshot)
     rows = {node.name: n for n, node in enumerate(snapshot.nodes)}
     decided, fixed = _sorted_out(snapshot, members, rows)
-    classes, kinds = _classes(decided, members, rows)
+    classes, kinds = _classes(decided, members, rows, divided=divided)
     resources = _resources(snapshot)
     room = _room(snapshot.nodes, fixed, resources, rows)
     requests = _amounts([c.requests for c in classes], resources)
@@ -319,12 +336,17 @@ class _Alike:
 
 
 def _classes(
-    decided: Iterable[list[Pod]], members: dict[GangKey, _Members], rows: dict[NodeName, int]
+    decided: Iterable[list[Pod]],
+    members: dict[GangKey, _Members],
+    rows: dict[NodeName, int],
+    *,
+    divided: bool,
 ) -> tuple[tuple[PodClass, ...], tuple[GangKind, ...]]:
     shapes = {key: _shape(m) for key, m in members.items() if m.below_minimum}
     grouped: dict[_Key, _Alike] = defaultdict(_Alike)
     for pods in decided:
-        alike = grouped[_key(pods[0], members, shapes)]
+        key = _key(pods[0], members, shapes)
+        alike = grouped[key._replace(gang=None) if divided and key.joins else key]
         mine = alike.waiting if pods[0].waiting else alike.running
         mine += pods
     keys = sorted(grouped, key=_Key.order)
@@ -432,6 +454,7 @@ def _class(key: _Key, alike: _Alike, rows: dict[NodeName, int], kind: int | None
         move_cost=key.move_cost,
         budget=key.budget,
         gang=key.gang,
+        loyal=key.joins and key.gang is None,
         kind=kind,
     )
 
