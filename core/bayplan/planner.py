@@ -44,9 +44,11 @@ def _pass(snapshot: Snapshot, policy: Policy, watch: "_Stopwatch", seed: int) ->
     watch.lap("prepare")
     # 3.-5. Incumbent, improvement, proof; again with whole gangs where some may have to go.
     found = engine.solve(instance, policy, clock=clock, deadline_at=deadline_at, seed=seed)
-    if instance.divided and engine.is_worth_telling_gangs_apart(instance, found):
-        instance = build(snapshot)
-        found = engine.solve(instance, policy, clock=clock, deadline_at=deadline_at, seed=seed)
+    if engine.is_worth_telling_gangs_apart(instance, found):
+        whole = build(snapshot)
+        other = engine.solve(whole, policy, clock=clock, deadline_at=deadline_at, seed=seed)
+        if engine.worth(whole, policy, other) >= engine.worth(instance, policy, found):
+            instance, found = whole, other
     watch.lap("solve")
     # 6. Validate; an answer that fails gives way to a simpler one.
     answer, solution = _first_valid(snapshot, policy, instance, found)

@@ -48,6 +48,12 @@ class Solution:
     sizes: tuple[tuple[str, int], ...]
 
 
+def worth(instance: Instance, policy: Policy, solution: Solution) -> tuple[int, ...]:
+    """Return what a solution reaches, to compare those of one snapshot: more is better."""
+    order = goals.in_order(instance, policy.order)
+    return goals.values(instance, order, solution.assignment)
+
+
 def solve(
     instance: Instance, policy: Policy, *, clock: Callable[[], float], deadline_at: float, seed: int
 ) -> Solution:
@@ -77,10 +83,13 @@ def solve(
 def is_worth_telling_gangs_apart(divided: Instance, found: Solution) -> bool:
     """Return whether an instance of whole gangs may have a better answer that can be found.
 
-    Only the model over classes and nodes would look for it.
+    Only the model over classes and nodes would look for it, and it may become too large.
     """
-    proved = all(stage.proved for stage in found.stages)
-    return not proved and divided.variables <= MAX_VARIABLES
+    if not divided.divided or all(stage.proved for stage in found.stages):
+        return False
+    loyal = (each for each in divided.classes if each.loyal)
+    apart = {(pod.kind, pod.gang) for each in loyal for pod in each.running}
+    return divided.variables + len(apart) * len(divided.nodes) <= MAX_VARIABLES
 
 
 def _by_states(
