@@ -27,7 +27,7 @@ from tests.property.test_planner_properties import frozen, policies, snapshots
 
 def steps(instance: Instance, policy: Policy, start: Assignment) -> Iterator[Assignment]:
     """Yield what chains, exchanges and windows of two nodes make of `start`, goal by goal."""
-    for position, goal in enumerate(goals.in_order(instance)):
+    for position, goal in enumerate(goals.in_order(instance, policy.order)):
         for search in (ejection, exchange):
             for better in search.improvements(
                 instance, policy, start, goal=goal, ended=lambda: False
@@ -42,16 +42,16 @@ def steps(instance: Instance, policy: Policy, start: Assignment) -> Iterator[Ass
                 yield start
 
 
-def worth(instance: Instance, assignment: Assignment) -> tuple[int, ...]:
+def worth(instance: Instance, policy: Policy, assignment: Assignment) -> tuple[int, ...]:
     """Return how good an assignment is, to be compared."""
-    return goals.values(instance, goals.in_order(instance), assignment)
+    return goals.values(instance, goals.in_order(instance, policy.order), assignment)
 
 
 def violations(snapshot: Snapshot, policy: Policy, instance: Instance, found: Assignment) -> object:
     """Return what the validator says of the plan that carries an assignment out."""
     stages = tuple(
         Stage(name=goal.name, value=goal.value(instance, found), bound=goal.limit(instance))
-        for goal in goals.in_order(instance)
+        for goal in goals.in_order(instance, policy.order)
     )
     solution = Solution(assignment=found, stages=stages, engine="repair", sizes=())
     with mock.patch.object(engine, "solve", return_value=solution):
@@ -68,20 +68,23 @@ def test_every_step_is_valid_and_better(
 ) -> None:
     """A search that ends early would publish a plan that breaks a rule or makes things worse."""
     instance = build(snapshot)
-    found = greedy.fill(instance) if from_greedy else present(instance)
+    found = greedy.fill(instance, policy.order) if from_greedy else present(instance)
 
     for better in steps(instance, policy, found):
-        assert worth(instance, better) > worth(instance, found)
+        assert worth(instance, policy, better) > worth(instance, policy, found)
         assert violations(snapshot, policy, instance, better) == ()
         found = better
 
 
 @settings(max_examples=60)
-@given(snapshot=snapshots())
-def test_the_same_seed_takes_the_same_steps(snapshot: Snapshot) -> None:
+@given(snapshot=snapshots(), policy=policies())
+def test_the_same_seed_takes_the_same_steps(snapshot: Snapshot, policy: Policy) -> None:
     """Two planners would publish different plans for one cluster."""
     runs = [
-        [worth(instance, each) for each in steps(instance, Policy(), greedy.fill(instance))]
+        [
+            worth(instance, policy, each)
+            for each in steps(instance, policy, greedy.fill(instance, policy.order))
+        ]
         for instance in (build(snapshot), build(snapshot))
     ]
 
@@ -95,7 +98,7 @@ def test_a_window_of_everything_finds_the_best_in_all_goals(
 ) -> None:
     """A weight could be too small for what comes after it, or a rule could miss the window."""
     instance = build(snapshot)
-    order, start = goals.in_order(instance), present(instance)
+    order, start = goals.in_order(instance, policy.order), present(instance)
     window = Window(
         base=start,
         nodes=tuple(range(len(instance.nodes))),
@@ -106,7 +109,7 @@ def test_a_window_of_everything_finds_the_best_in_all_goals(
     found = Model(instance, policy, 0, window).climb(order, start, seconds=60.0, effort=60.0)
 
     assert found.assignment is not None
-    assert worth(instance, found.assignment) == oracle.best(snapshot, policy, names)
+    assert worth(instance, policy, found.assignment) == oracle.best(snapshot, policy, names)
 
 
 @given(snapshot=snapshots(), policy=policies(), seed=st.integers(0, 2**32))
@@ -115,7 +118,7 @@ def test_rules_judge_assignments_as_the_model_does(
 ) -> None:
     """A chain could be taken that the exact model forbids."""
     instance, random = build(snapshot), Random(seed)  # noqa: S311 - an example, not a secret
-    start = greedy.fill(instance)
+    start = greedy.fill(instance, policy.order)
     disturbed = Assignment(
         final=shaken(random, start.final),
         survivors=shaken(random, start.survivors),

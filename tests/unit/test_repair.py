@@ -10,7 +10,7 @@ from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.snapshot import Constraints, Node, NodeName, Pod
 from bayplan.solver import ejection, engine, exchange, goals, repair
-from bayplan.solver.assignment import Assignment, evictions, moves, present
+from bayplan.solver.assignment import Assignment, evicted, moves, present
 from bayplan.solver.goals import Goal, Keep, LeastDisruption, Place
 from bayplan.solver.instance import Instance, PlaceGroup, build
 from tests.builders import node, pod, snapshot
@@ -21,6 +21,11 @@ PLACE = Place(PlaceGroup(0, preempts=True))
 def frozen() -> float:
     """Return a clock that stands still."""
     return 0.0
+
+
+def evictions(instance: Instance, assignment: Assignment) -> int:
+    """Return how many running pods lose their node without another."""
+    return int(evicted(instance, assignment).sum())
 
 
 def chained(
@@ -208,7 +213,7 @@ def test_a_window_finds_what_no_chain_does() -> None:
     """The search would end where chains end."""
     instance, found = in_each_others_way()
 
-    aim = repair.Aim(position=list(goals.in_order(instance)).index(PLACE), bound=1)
+    aim = repair.Aim(position=list(goals.in_order(instance, Policy().order)).index(PLACE), bound=1)
     budget = repair.Budget(clock=frozen, deadline_at=1.0, effort=1.0, seed=0)
     steps = list(repair.improvements(instance, Policy(), found, aim=aim, budget=budget))
 
@@ -219,7 +224,7 @@ def test_a_window_finds_what_no_chain_does() -> None:
 def test_a_search_ends_with_its_time_and_with_its_effort() -> None:
     """A pass would go on for ever."""
     instance = build(snapshot(node("a"), pod("r", gpus=5, on="a"), pod("w", gpus=4)))
-    aim = repair.Aim(position=list(goals.in_order(instance)).index(PLACE), bound=1)
+    aim = repair.Aim(position=list(goals.in_order(instance, Policy().order)).index(PLACE), bound=1)
 
     def search(clock: Callable[[], float], effort: float) -> list[Assignment]:
         budget = repair.Budget(clock=clock, deadline_at=1.0, effort=effort, seed=0)

@@ -76,11 +76,13 @@ class Board:
     survivors: Counts = field(init=False, repr=False)
     units: Counts = field(init=False)
     free: Counts = field(init=False, repr=False)
+    _given_up: list[int] = field(default_factory=list)
     _saved: Assignment = field(init=False, repr=False)
     _free: Counts = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.order, self.scale = goals.in_order(self.instance), scale_of(self.instance)
+        self.order = goals.in_order(self.instance, self.policy.order)
+        self.scale = scale_of(self.instance)
         self.final, self.survivors = self.start.final.copy(), self.start.survivors.copy()
         self.units = self.start.units.copy()
         self.free = self.instance.capacity - self.final.T @ self.instance.requests
@@ -93,7 +95,26 @@ class Board:
         )
 
     def wanted(self, wish: Wish) -> bool:
-        """Return whether one more of what is wished for waits."""
+        """Return whether one more of what is wished for waits, and there is hope for it.
+
+        There is none for a pod that asks for no less, on no more nodes, than one given up.
+        """
+        index = wish.need[0][0]
+        return self._waits(wish) and (wish.kind is not None or not self._hopeless(index))
+
+    def give_up(self, wish: Wish) -> None:
+        """Note that a lone pod found no place."""
+        if wish.kind is None:
+            self._given_up.append(wish.need[0][0])
+
+    def _hopeless(self, index: int) -> bool:
+        requests, arrivals = self.instance.requests, self.instance.arrivals
+        return any(
+            (requests[index] >= requests[i]).all() and not (arrivals[index] & ~arrivals[i]).any()
+            for i in self._given_up
+        )
+
+    def _waits(self, wish: Wish) -> bool:
         if wish.kind is not None:
             return int(self.units[wish.kind]) < len(self.instance.kinds[wish.kind].gangs)
         index = wish.need[0][0]

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from ortools.sat.python import cp_model
 
 from bayplan.policy import Policy
-from bayplan.solver.assignment import Assignment, evictions, kept, moves
+from bayplan.solver.assignment import Assignment, disturbed, evicted, kept, moves
 from bayplan.solver.instance import Instance
 from bayplan.solver.variables import Variables, summed
 
@@ -78,14 +78,11 @@ class Staying:
 
     def add(self, model: cp_model.CpModel, v: Variables, _: Policy) -> None:
         """Bound what stays by what is there, and in sum by the survivors."""
-        by_class: dict[int, list[cp_model.IntVar]] = {}
         for at, variable in v.kept.items():
-            by_class.setdefault(at[0], []).append(variable)
             if variable is not v.final[at]:
                 model.add(variable <= v.final[at])
         for i in v.survivors:
-            stay = summed(by_class.get(i, []))
-            model.add(stay + int(v.fixed.kept[i]) <= v.surviving(i))
+            model.add(v.staying(i) <= v.surviving(i))
 
     def holds(self, instance: Instance, _: Policy, assignment: Assignment) -> bool:
         """Return whether those who stay are among the survivors."""
@@ -119,10 +116,16 @@ class WholeGangs:
 
 @dataclass(frozen=True, slots=True)
 class RunningGangs:
-    """A running gang is evicted whole or not at all; nobody joins one that is."""
+    """A running gang is evicted whole or not at all; nobody joins one that is.
+
+    Gangs that are not told apart are not evicted.
+    """
 
     def add(self, model: cp_model.CpModel, v: Variables, _: Policy) -> None:
         """Tie the survivors and the joining pods of each gang to its fate."""
+        for i in v.survivors:
+            if v.instance.loyal[i]:
+                model.add(v.surviving(i) == len(v.instance.classes[i].running))
         for gang in v.instance.gangs:
             for i in gang.classes if gang.key in v.alive else ():
                 running = len(v.instance.classes[i].running)
@@ -135,6 +138,8 @@ class RunningGangs:
     def holds(self, instance: Instance, _: Policy, assignment: Assignment) -> bool:
         """Return whether no gang lost a part, and none that must not lost all."""
         placed, alive = assignment.placed, assignment.survivors
+        if (alive < instance.run_totals)[instance.loyal].any():
+            return False
         for gang in instance.gangs:
             lost = {int(alive[i]) == 0 for i in gang.classes}
             whole = all(alive[i] in {0, len(instance.classes[i].running)} for i in gang.classes)
@@ -153,15 +158,31 @@ class Budgets:
     def add(self, model: cp_model.CpModel, v: Variables, policy: Policy) -> None:
         """Bound moves and evictions in sum."""
         running = int(v.instance.run_totals.sum())
-        model.add(v.surviving_in_all() - v.staying() <= policy.max_moves)
+        model.add(v.surviving_in_all() - v.staying_in_all() <= policy.max_moves)
         model.add(v.surviving_in_all() >= running - policy.max_evictions)
 
     def holds(self, instance: Instance, policy: Policy, assignment: Assignment) -> bool:
         """Return whether both budgets are kept."""
         return (
             moves(instance, assignment) <= policy.max_moves
-            and evictions(instance, assignment) <= policy.max_evictions
+            and int(evicted(instance, assignment).sum()) <= policy.max_evictions
         )
+
+
+@dataclass(frozen=True, slots=True)
+class DisruptionBudgets:
+    """No more pods of a PodDisruptionBudget lose their node than it admits."""
+
+    def add(self, model: cp_model.CpModel, v: Variables, _: Policy) -> None:
+        """Bound what is disturbed of each budget, moved or evicted."""
+        for each in v.instance.allowances:
+            running = sum(len(v.instance.classes[i].running) for i in each.classes)
+            model.add(summed([v.staying(i) for i in each.classes]) >= running - each.most)
+
+    def holds(self, instance: Instance, _: Policy, assignment: Assignment) -> bool:
+        """Return whether every budget admits what is disturbed of it."""
+        gone = disturbed(instance, assignment)
+        return all(gone[list(each.classes)].sum() <= each.most for each in instance.allowances)
 
 
 #: Every rule of the model.
@@ -172,6 +193,7 @@ RULES: Final[tuple[Rule, ...]] = (
     WholeGangs(),
     RunningGangs(),
     Budgets(),
+    DisruptionBudgets(),
 )
 
 

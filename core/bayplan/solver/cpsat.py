@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+import numpy as np
 from ortools.sat.python import cp_model
 
 from bayplan.plan import EVICTION_COST
@@ -153,9 +154,7 @@ class Model:
             case Place():
                 return self._sum(goal.mask(self.instance), self.v.placed, self.v.fixed.placed)
             case LeastDisruption():
-                running = int(self.instance.run_totals.sum())
-                surviving = self.v.surviving_in_all()
-                return (surviving - self.v.staying()) + EVICTION_COST * (running - surviving)
+                return self._sum(goal.mask(self.instance), self._suffering, self._suffered())
             case FreeSlots():
                 slots = [s for _, _, s in self._slots_of(goal.size)]
                 return variables.summed(slots) + self._slots_outside(goal)
@@ -166,6 +165,19 @@ class Model:
         inside = list(self.v.classes)
         outside = int(mask @ fixed) - int(mask[inside] @ fixed[inside])
         return variables.summed([term(i) for i in inside if mask[i]]) + outside
+
+    def _suffered(self) -> Counts:
+        """Return [class] what is suffered that the variables do not count."""
+        disturbed = self.instance.run_totals - self.v.fixed.kept
+        evicted = self.instance.run_totals - self.v.fixed.survivors
+        return np.asarray(self.instance.move_costs * disturbed + EVICTION_COST * evicted)
+
+    def _suffering(self, index: int) -> Expression:
+        """Return what the running pods of a class suffer."""
+        each = self.instance.classes[index]
+        disturbed = len(each.running) - self.v.staying(index)
+        evicted = len(each.running) - self.v.surviving(index)
+        return each.move_cost * disturbed + EVICTION_COST * evicted
 
     def _slots_of(self, size: int) -> list[tuple[int, int, cp_model.IntVar]]:
         """Return the number of free slots per open node and GPU resource, made on first use."""

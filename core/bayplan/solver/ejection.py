@@ -39,7 +39,10 @@ def improvements(
     match goal:
         case Keep() | Place():
             for wish in wishes(instance, goal):
-                while not ended() and board.grant(wish):
+                while not ended() and board.wanted(wish):
+                    if not board.grant(wish):
+                        board.give_up(wish)
+                        break
                     yield board.assignment()
         case LeastDisruption():
             for i, n in np.argwhere(instance.running > start.final):
@@ -54,8 +57,6 @@ class _Chains(Board):
 
     def grant(self, wish: Wish) -> bool:
         """Find places for the pods of a wish; return whether that made the whole better."""
-        if not self.wanted(wish):
-            return False
         for find in (self._spare, self._at_the_cost_of(wish.tier)):
             if all(self.follow(wish, find(i)) for i, n in wish.need for _ in range(n)):
                 if wish.kind is not None:

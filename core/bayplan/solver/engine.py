@@ -25,12 +25,19 @@ MAX_VARIABLES: Final = 20_000
 #: Smallest instance, in (class, node) pairs, for which node states are worth counting.
 MIN_VARIABLES: Final = 100
 
+#: Most request vectors that make few enough node states to be counted; the paper's clusters of 128
+#: nodes have 400, and openb has 151.
+_MAX_VECTORS: Final = 300
+
 #: Smallest instance, in pairs, of which windows are worth solving; below it the whole is as quick.
 _MIN_WINDOWED: Final = 200
 
 #: Largest CP-SAT model that is tried whole, in pairs per unit of effort: beyond it nothing comes
 #: out in time, and windows of it find more.
 _VARIABLES_PER_EFFORT: Final = 3_000
+
+#: Largest instance of whole gangs that is searched, in pairs.
+_MAX_SEARCHED: Final = 2_000_000
 
 #: Share of what is left of the time that one stage may use.
 _STAGE_SHARE: Final = 0.5
@@ -56,18 +63,31 @@ class Solution:
     sizes: tuple[tuple[str, int], ...]
 
 
+def worth(instance: Instance, policy: Policy, solution: Solution) -> tuple[int, ...]:
+    """Return what a solution reaches, to compare those of one snapshot: more is better."""
+    order = goals.in_order(instance, policy.order)
+    return goals.values(instance, order, solution.assignment)
+
+
 def solve(
     instance: Instance, policy: Policy, *, clock: Callable[[], float], deadline_at: float, seed: int
 ) -> Solution:
     """Return the best assignment found until `deadline_at` (on `clock`), and its bounds."""
     if not instance.wait_totals.sum():
-        return _idle(instance)
+        return _idle(instance, policy)
     counted = _by_states(instance, policy, clock=clock, deadline_at=deadline_at, seed=seed)
     if counted is not None and all(stage.proved for stage in counted.stages):
         return counted
-    incumbent = greedy.fill(instance)
-    if counted is not None and _worth(instance, counted.assignment) >= _worth(instance, incumbent):
-        incumbent = counted.assignment
+    incumbent = greedy.fill(instance, policy.order)
+    if counted is not None:
+        order = goals.in_order(instance, policy.order)
+        found = goals.values(instance, order, counted.assignment)
+        if found >= goals.values(instance, order, incumbent):
+            incumbent = counted.assignment
+    if instance.divided and _pairs_apart(instance) <= _MAX_SEARCHED:
+        # The search is left to the instance that tells gangs apart.
+        simple = _counted(instance, policy, incumbent)
+        return simple if counted is None else _joined(counted, simple)
     search = _Search(
         instance=instance,
         policy=policy,
@@ -79,11 +99,28 @@ def solve(
     return _joined(counted, search.run())
 
 
+def is_worth_telling_gangs_apart(divided: Instance, found: Solution) -> bool:
+    """Return whether an instance of whole gangs may have a better answer that can be found.
+
+    Only the search would look for it, and its arrays may become too large.
+    """
+    proved = all(stage.proved for stage in found.stages)
+    return divided.divided and not proved and _pairs_apart(divided) <= _MAX_SEARCHED
+
+
+def _pairs_apart(divided: Instance) -> int:
+    """Return about how many (class, node) pairs there are when gangs are told apart."""
+    loyal = (each for each in divided.classes if each.loyal)
+    apart = {(pod.kind, pod.gang) for each in loyal for pod in each.running}
+    return divided.variables + len(apart) * len(divided.nodes)
+
+
 def _by_states(
     instance: Instance, policy: Policy, *, clock: Callable[[], float], deadline_at: float, seed: int
 ) -> Solution | None:
     """Return what keep and fill finds; None where it is not asked or cannot tell."""
-    if instance.variables < MIN_VARIABLES:
+    vectors = len({asks.tobytes() for asks in instance.requests})
+    if instance.variables < MIN_VARIABLES or vectors > _MAX_VECTORS:
         return None
     budget = keepfill.Budget(
         clock=clock,
@@ -102,7 +139,7 @@ def _by_states(
             seconds=seconds,
         )
         for goal, bound, seconds in zip(
-            goals.in_order(instance), found.bounds, found.seconds, strict=True
+            goals.in_order(instance, policy.order), found.bounds, found.seconds, strict=True
         )
     )
     return Solution(
@@ -111,10 +148,6 @@ def _by_states(
         engine="keep-and-fill",
         sizes=(*sizes(instance), *found.sizes),
     )
-
-
-def _worth(instance: Instance, assignment: Assignment) -> tuple[int, ...]:
-    return goals.values(instance, goals.in_order(instance), assignment)
 
 
 def _joined(counted: Solution | None, searched: Solution) -> Solution:
@@ -134,14 +167,14 @@ def _joined(counted: Solution | None, searched: Solution) -> Solution:
     return replace(searched, stages=tuple(stages), engine=counted.engine)
 
 
-def without_search(instance: Instance) -> Solution:
+def without_search(instance: Instance, policy: Policy) -> Solution:
     """Return the greedy assignment, bounded by what can be counted."""
-    return _counted(instance, greedy.fill(instance))
+    return _counted(instance, policy, greedy.fill(instance, policy.order))
 
 
-def unchanged(instance: Instance) -> Solution:
+def unchanged(instance: Instance, policy: Policy) -> Solution:
     """Return the present placement as a solution: nobody is placed, nobody disturbed."""
-    return _counted(instance, present(instance))
+    return _counted(instance, policy, present(instance))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -162,7 +195,7 @@ class _Search:
 
     def __post_init__(self) -> None:
         self.effort = self.policy.time_limit_s * _EFFORT_PER_SECOND
-        self.order = goals.in_order(self.instance)
+        self.order = goals.in_order(self.instance, self.policy.order)
         self.relaxation = Relaxation(self.instance, self.policy)
 
     def run(self) -> Solution:
@@ -281,27 +314,29 @@ class _Search:
         )
 
     def _affordable(self) -> bool:
+        # What the model proves with every gang kept is no bound where some could be evicted.
         most = min(MAX_VARIABLES, self.effort * _VARIABLES_PER_EFFORT)
-        return self.instance.variables <= most and self._left() > 0
+        small = self.instance.variables <= most and not self.instance.divided
+        return small and self._left() > 0
 
     def _left(self) -> float:
         return self.deadline_at - self.clock()
 
 
-def _idle(instance: Instance) -> Solution:
+def _idle(instance: Instance, policy: Policy) -> Solution:
     """Return the present placement as the optimum it is when nobody waits.
 
     All that runs is kept, and undisturbed: that leaves one placement, so its slots are the most.
     """
-    still = unchanged(instance)
+    still = unchanged(instance, policy)
     proved = (replace(stage, bound=stage.value) for stage in still.stages)
     return replace(still, stages=tuple(proved))
 
 
-def _counted(instance: Instance, assignment: Assignment) -> Solution:
+def _counted(instance: Instance, policy: Policy, assignment: Assignment) -> Solution:
     stages = tuple(
         Stage(name=goal.name, value=goal.value(instance, assignment), bound=goal.limit(instance))
-        for goal in goals.in_order(instance)
+        for goal in goals.in_order(instance, policy.order)
     )
     return Solution(assignment=assignment, stages=stages, engine="greedy", sizes=sizes(instance))
 

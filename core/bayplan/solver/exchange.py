@@ -54,7 +54,10 @@ def improvements(
         return
     board = _Exchanges(instance, policy, start)
     for wish in wishes(instance, goal):
-        while wish.kind is None and board.wanted(wish) and board.grant(wish, ended):
+        while wish.kind is None and not ended() and board.wanted(wish):
+            if not board.grant(wish, ended):
+                board.give_up(wish)
+                break
             yield board.assignment()
 
 

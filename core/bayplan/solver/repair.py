@@ -110,7 +110,7 @@ class _Search:
     random: np.random.Generator = field(init=False)
 
     def __post_init__(self) -> None:
-        self.order = goals.in_order(self.instance)
+        self.order = goals.in_order(self.instance, self.policy.order)
         self.random = np.random.default_rng([self.budget.seed, self.aim.position])
 
     @property

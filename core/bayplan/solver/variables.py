@@ -12,7 +12,8 @@ import numpy as np
 from ortools.sat.python import cp_model
 
 from bayplan.snapshot import GangKey
-from bayplan.solver.assignment import Assignment, kept
+from bayplan.solver import assignment as assignments
+from bayplan.solver.assignment import Assignment
 from bayplan.solver.instance import Counts, Instance
 
 Expression = cp_model.LinearExpr
@@ -81,6 +82,7 @@ class Variables:
     units: dict[int, cp_model.IntVar]
     alive: dict[GangKey, cp_model.IntVar]
     by_class: dict[int, list[cp_model.IntVar]] = field(repr=False)
+    kept_of: dict[int, list[cp_model.IntVar]] = field(repr=False)
     by_node: dict[int, list[tuple[int, cp_model.IntVar]]] = field(repr=False)
 
     def total(self, index: int) -> Expression:
@@ -96,7 +98,11 @@ class Variables:
         """Return the number of waiting pods of a class that get a node."""
         return self.total(index) - self.surviving(index)
 
-    def staying(self) -> Expression:
+    def staying(self, index: int) -> Expression:
+        """Return the number of running pods of a class that keep their node."""
+        return summed(self.kept_of.get(index, [])) + int(self.fixed.kept[index])
+
+    def staying_in_all(self) -> Expression:
         """Return the number of running pods that keep their node."""
         return summed(list(self.kept.values())) + int(self.fixed.kept.sum())
 
@@ -126,12 +132,16 @@ def declare(model: cp_model.CpModel, instance: Instance, window: Window | None =
     for (i, n), variable in final.items():
         by_class.setdefault(i, []).append(variable)
         by_node.setdefault(n, []).append((i, variable))
+    kept = _kept(model, instance, window, final)
+    kept_of: dict[int, list[cp_model.IntVar]] = {}
+    for (i, _), variable in kept.items():
+        kept_of.setdefault(i, []).append(variable)
     return Variables(
         instance=instance,
         classes=classes,
         fixed=fixed,
         final=final,
-        kept=_kept(model, instance, window, final),
+        kept=kept,
         survivors=_survivors(model, instance, window, fixed),
         units={
             k: model.new_int_var(0, len(kind.gangs), f"units_{k}")
@@ -144,6 +154,7 @@ def declare(model: cp_model.CpModel, instance: Instance, window: Window | None =
             if gang.classes[0] in decided
         },
         by_class=by_class,
+        kept_of=kept_of,
         by_node=by_node,
     )
 
@@ -166,8 +177,9 @@ def _outside(instance: Instance, window: Window) -> Fixed:
     totals[list(window.classes)] -= base.final[inside].sum(axis=1)
     survivors[list(window.classes)] = 0
     slack[list(window.classes)] = instance.upper[inside].sum(axis=1)
-    stay = kept(instance, base).sum(axis=1)
-    stay[list(window.classes)] -= kept(instance, base)[inside].sum(axis=1)
+    kept = assignments.kept(instance, base)
+    stay = kept.sum(axis=1)
+    stay[list(window.classes)] -= kept[inside].sum(axis=1)
     capacity = instance.capacity.copy()
     others = np.ones(len(instance.classes), dtype=np.bool_)
     others[list(window.classes)] = False
@@ -222,7 +234,7 @@ def _kept(
 def hint(model: cp_model.CpModel, v: Variables, assignment: Assignment) -> None:
     """Hint every variable with its value in `assignment`."""
     model.clear_hints()  # type: ignore[no-untyped-call]  # all else is typed
-    stay = kept(v.instance, assignment)
+    stay = assignments.kept(v.instance, assignment)
     for at, variable in v.final.items():
         model.add_hint(variable, int(assignment.final[at]))
     for at, variable in v.kept.items():
