@@ -8,7 +8,9 @@ the room of its node here, so that the engines only see what they decide.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from functools import cached_property
+from operator import attrgetter
+from typing import Final, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +23,7 @@ from bayplan.snapshot import (
     Node,
     NodeName,
     Pod,
-    PodKey,
+    PodKind,
     Resources,
     Snapshot,
     newest_member,
@@ -51,6 +53,7 @@ class PodClass:
         keep_tier: Priority of the running ones.
         place: Stage that counts the waiting ones; None without any.
         running: Running pods that a plan may disturb, oldest first.
+        rows: [running pod] index of its node.
         waiting: Waiting pods, oldest first.
         movable: Whether a running one may get another node.
         gang: The running gang whose fate these pods share.
@@ -62,6 +65,7 @@ class PodClass:
     keep_tier: int
     place: PlaceGroup | None
     running: tuple[Pod, ...]
+    rows: Counts = field(repr=False, compare=False)
     waiting: tuple[Pod, ...]
     movable: bool
     gang: GangKey | None
@@ -109,7 +113,7 @@ class Incomplete:
     min_count: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Instance:
     """What the engines decide on; arrays are read-only.
 
@@ -125,7 +129,6 @@ class Instance:
         capacity: [node, resource] as `room`, but at least what runs there now.
         running: [class, node] number of pods now.
         arrivals: [class, node] whether a pod of the class may come to the node.
-        upper: [class, node] most pods of the class the node can end up with.
     """
 
     nodes: tuple[Node, ...]
@@ -139,32 +142,44 @@ class Instance:
     capacity: Counts = field(repr=False)
     running: Counts = field(repr=False)
     arrivals: Mask = field(repr=False)
-    upper: Counts = field(repr=False)
 
-    @property
+    @cached_property
     def run_totals(self) -> Counts:
         """Number of running pods by class."""
         return np.array([len(c.running) for c in self.classes], dtype=np.int64)
 
-    @property
+    @cached_property
     def wait_totals(self) -> Counts:
         """Number of waiting pods by class."""
         return np.array([len(c.waiting) for c in self.classes], dtype=np.int64)
 
+    @cached_property
+    def upper(self) -> Counts:
+        """[class, node] most pods of the class the node can end up with."""
+        return _upper(self)
+
+    @cached_property
+    def open_nodes(self) -> Counts:
+        """Indices of the nodes whose free slots count: ready and not cordoned."""
+        takes = [node.ready and node.schedulable for node in self.nodes]
+        return np.flatnonzero(np.array(takes, dtype=np.bool_)).astype(np.int64)
+
     @property
     def variables(self) -> int:
-        """Number of (class, node) pairs that a plan decides."""
-        return int(np.count_nonzero(self.upper))
+        """Number of (class, node) pairs that a plan may decide, room aside."""
+        return int(np.count_nonzero(self.arrivals | (self.running > 0)))
 
 
 def build(snapshot: Snapshot) -> Instance:
     """Return the snapshot as classes and arrays; the same for any order of the input."""
     members = _members(snapshot)
-    classes, kinds = _classes(snapshot, members)
+    rows = {node.name: n for n, node in enumerate(snapshot.nodes)}
+    decided, fixed = _sorted_out(snapshot, members, rows)
+    classes, kinds = _classes(decided, members, rows)
     resources = _resources(snapshot)
-    room = _room(snapshot, resources)
+    room = _room(snapshot.nodes, fixed, resources, rows)
     requests = _amounts([c.requests for c in classes], resources)
-    running = _running(classes, snapshot.nodes)
+    running = _running(classes, len(rows))
     capacity = np.maximum(room, running.T @ requests)
     arrivals = _arrivals(classes, snapshot.nodes) & np.all(capacity == room, axis=1)
     return Instance(
@@ -179,7 +194,6 @@ def build(snapshot: Snapshot) -> Instance:
         capacity=capacity,
         running=running,
         arrivals=arrivals,
-        upper=_upper(classes, requests, capacity, running, arrivals),
     )
 
 
@@ -216,11 +230,12 @@ class _Members:
 
 def _members(snapshot: Snapshot) -> dict[GangKey, _Members]:
     """Return the gangs by key; terminating pods and those of vanished nodes do not count."""
-    known = {node.name for node in snapshot.nodes}
     found: dict[GangKey, list[Pod]] = defaultdict(list)
-    for pod in snapshot.pods:
-        if pod.gang is not None and not pod.terminating and (pod.waiting or pod.node in known):
-            found[pod.gang].append(pod)
+    grouped = [pod for pod in snapshot.pods if pod.gang is not None]
+    known = {node.name for node in snapshot.nodes} if grouped else set()
+    for pod in grouped:
+        if not pod.terminating and (pod.waiting or pod.node in known):
+            found[cast("GangKey", pod.gang)].append(pod)
     members = (
         _Members(
             key=key,
@@ -233,6 +248,23 @@ def _members(snapshot: Snapshot) -> dict[GangKey, _Members]:
     return {m.key: m for m in members if m.min_count >= _SMALLEST_GANG}
 
 
+class _Shape(NamedTuple):
+    """What makes waiting gangs alike.
+
+    Attributes:
+        place: Stage that counts their pods.
+        running: The gang itself if part of it runs: it is like no other.
+        pods: Kinds in words, and how many pods of each.
+    """
+
+    place: PlaceGroup
+    running: GangKey | None
+    pods: tuple[tuple[str, int], ...]
+
+    def order(self) -> tuple[object, ...]:
+        return (self.place, self.running or (), self.pods)
+
+
 class _Key(NamedTuple):
     """What makes pods alike; sorts highest tier first, then largest."""
 
@@ -243,35 +275,59 @@ class _Key(NamedTuple):
     constraints: Constraints
     movable: bool
     gang: GangKey | None
-    kind: "tuple[object, ...] | None"
+    shape: _Shape | None
+    joins: bool
 
     def order(self) -> tuple[object, ...]:
         return (-self.tier, -self.keep_tier, repr(self))
 
 
+@dataclass(slots=True)
+class _Alike:
+    """Pods of one class, by name."""
+
+    running: list[Pod] = field(default_factory=list)
+    waiting: list[Pod] = field(default_factory=list)
+
+
 def _classes(
-    snapshot: Snapshot, members: dict[GangKey, _Members]
+    decided: Iterable[list[Pod]], members: dict[GangKey, _Members], rows: dict[NodeName, int]
 ) -> tuple[tuple[PodClass, ...], tuple[GangKind, ...]]:
     shapes = {key: _shape(m) for key, m in members.items() if m.below_minimum}
-    grouped: dict[_Key, list[Pod]] = defaultdict(list)
-    for pod in _decided(snapshot, members):
-        grouped[_key(pod, members, shapes)].append(pod)
+    grouped: dict[_Key, _Alike] = defaultdict(_Alike)
+    for pods in decided:
+        alike = grouped[_key(pods[0], members, shapes)]
+        mine = alike.waiting if pods[0].waiting else alike.running
+        mine += pods
     keys = sorted(grouped, key=_Key.order)
     index = {key: i for i, key in enumerate(keys)}
     kinds = _kinds(members, shapes, index)
     kind_of = {i: k for k, kind in enumerate(kinds) for i, _ in kind.need}
-    classes = tuple(_class(key, grouped[key], kind_of.get(index[key])) for key in keys)
+    classes = tuple(_class(key, grouped[key], rows, kind_of.get(index[key])) for key in keys)
     return classes, kinds
 
 
-def _decided(snapshot: Snapshot, members: dict[GangKey, _Members]) -> Iterable[Pod]:
-    """Return the pods a plan decides on: running ones it may disturb, waiting ones it can place."""
-    known = {node.name for node in snapshot.nodes}
+def _sorted_out(
+    snapshot: Snapshot, members: dict[GangKey, _Members], rows: dict[NodeName, int]
+) -> tuple[Iterable[list[Pod]], list[Pod]]:
+    """Return the pods a plan decides on, and those with a node that it may not disturb.
+
+    The former are running ones it may disturb and waiting ones it can place; those that are
+    alike at first sight come together.
+    """
+    found: dict[tuple[PodKind, bool, GangKey | None], list[Pod]] = defaultdict(list)
+    fixed: list[Pod] = []
     for pod in snapshot.pods:
-        gang = members.get(pod.gang) if pod.gang else None
-        runs = may_disturb(pod) and pod.node in known
-        if runs or (pod.waiting and not pod.terminating and not (gang and gang.lacks_pods)):
-            yield pod
+        if pod.node in rows:
+            if pod.terminating or pod.kind.disruption is Disruption.FIXED:
+                fixed.append(pod)
+            else:
+                found[pod.kind, False, pod.gang].append(pod)
+        elif pod.waiting and not pod.terminating:
+            gang = members.get(pod.gang) if pod.gang else None
+            if not (gang and gang.lacks_pods):
+                found[pod.kind, True, pod.gang].append(pod)
+    return found.values(), fixed
 
 
 def may_disturb(pod: Pod) -> bool:
@@ -279,12 +335,10 @@ def may_disturb(pod: Pod) -> bool:
     return pod.node is not None and not pod.terminating and pod.disruption is not Disruption.FIXED
 
 
-def _key(
-    pod: Pod, members: dict[GangKey, _Members], shapes: dict[GangKey, tuple[object, ...]]
-) -> _Key:
+def _key(pod: Pod, members: dict[GangKey, _Members], shapes: dict[GangKey, _Shape]) -> _Key:
     gang = members.get(pod.gang) if pod.gang else None
     place = gang.place if gang and pod.waiting else PlaceGroup(pod.priority, pod.preempts)
-    kind = shapes.get(gang.key) if gang and pod.waiting else None
+    shape = shapes.get(gang.key) if gang and pod.waiting else None
     # Identical waiting gangs share their classes; what runs, or joins what runs, has its own.
     shared = gang is None or (pod.waiting and not gang.running)
     return _Key(
@@ -295,28 +349,31 @@ def _key(
         constraints=pod.constraints,
         movable=pod.waiting or pod.disruption is Disruption.MOVABLE,
         gang=None if shared or gang is None else gang.key,
-        kind=kind if pod.waiting or gang is None else ("running",),
+        shape=shape,
+        joins=gang is not None and not pod.waiting,
     )
 
 
-def _shape(gang: _Members) -> tuple[object, ...]:
-    """Return what makes gangs identical: tier and multiset of pods; its own key if part runs."""
-    pods = Counter((pod.requests, pod.constraints, pod.priority) for pod in gang.waiting)
-    own = gang.key if gang.running else None
-    return (gang.place, own, tuple(sorted(pods.items(), key=repr)))
+def _shape(gang: _Members) -> _Shape:
+    pods = Counter(pod.kind for pod in gang.waiting)
+    return _Shape(
+        place=gang.place,
+        running=gang.key if gang.running else None,
+        pods=tuple(sorted((repr(kind), n) for kind, n in pods.items())),
+    )
 
 
 def _kinds(
     members: dict[GangKey, _Members],
-    shapes: dict[GangKey, tuple[object, ...]],
+    shapes: dict[GangKey, _Shape],
     index: dict[_Key, int],
 ) -> tuple[GangKind, ...]:
-    alike: dict[tuple[object, ...], list[_Members]] = defaultdict(list)
+    alike: dict[_Shape, list[_Members]] = defaultdict(list)
     for key, shape in shapes.items():
         if not members[key].lacks_pods:
             alike[shape].append(members[key])
     kinds = []
-    for shape in sorted(alike, key=repr):
+    for shape in sorted(alike, key=_Shape.order):
         gangs = sorted(alike[shape], key=lambda m: (min(p.created_at for p in m.waiting), m.key))
         need = Counter(index[_key(pod, members, shapes)] for pod in gangs[0].waiting)
         kinds.append(
@@ -330,15 +387,16 @@ def _kinds(
     return tuple(kinds)
 
 
-def _class(key: _Key, pods: list[Pod], kind: int | None) -> PodClass:
-    oldest_first = sorted(pods, key=age)
-    waiting = tuple(pod for pod in oldest_first if pod.waiting)
+def _class(key: _Key, alike: _Alike, rows: dict[NodeName, int], kind: int | None) -> PodClass:
+    running, waiting = oldest_first(alike.running), oldest_first(alike.waiting)
+    here = map(rows.__getitem__, map(attrgetter("node"), running))
     return PodClass(
         requests=key.requests,
         constraints=key.constraints,
         keep_tier=key.keep_tier,
         place=PlaceGroup(key.tier, key.preempts) if waiting else None,
-        running=tuple(pod for pod in oldest_first if not pod.waiting),
+        running=running,
+        rows=np.fromiter(here, dtype=np.int64, count=len(running)),
         waiting=waiting,
         movable=key.movable,
         gang=key.gang,
@@ -346,9 +404,10 @@ def _class(key: _Key, pods: list[Pod], kind: int | None) -> PodClass:
     )
 
 
-def age(pod: Pod) -> tuple[int, PodKey]:
-    """Return what orders pods among equals: oldest first, then by name."""
-    return (pod.created_at, pod.key)
+def oldest_first(pods: Iterable[Pod]) -> tuple[Pod, ...]:
+    """Return the pods in the order that decides among equals: by age, then by name."""
+    by_name = sorted(pods, key=attrgetter("key"))
+    return tuple(sorted(by_name, key=attrgetter("created_at")))
 
 
 def _running_gangs(
@@ -369,66 +428,79 @@ def _running_gangs(
 
 
 def _resources(snapshot: Snapshot) -> tuple[str, ...]:
-    names = {name for pod in snapshot.pods for name in pod.requests}
-    names |= {name for node in snapshot.nodes for name in node.allocatable if units.is_gpu(name)}
+    kinds = set(map(attrgetter("kind"), snapshot.pods))
+    offered = {node.allocatable.items for node in snapshot.nodes}
+    names = {name for kind in kinds for name in kind.requests}
+    names |= {name for items in offered for name, _ in items if units.is_gpu(name)}
     return tuple(sorted(names))
 
 
 def _amounts(rows: Sequence[Resources], resources: tuple[str, ...]) -> Counts:
-    column = {name: k for k, name in enumerate(resources)}
-    amounts = np.zeros((len(rows), len(resources)), dtype=np.int64)
-    for i, row in enumerate(rows):
-        for name, n in row.items:
-            if name in column:
-                amounts[i, column[name]] = n
-    return amounts
+    """Return [row, resource]; equal amounts are read once."""
+    known: dict[tuple[tuple[str, int], ...], int] = {}
+    index = [known.setdefault(row.items, len(known)) for row in rows]
+    amounts = np.zeros((len(known), len(resources)), dtype=np.int64)
+    for items, i in known.items():
+        have = dict(items)
+        amounts[i] = [have.get(name, 0) for name in resources]
+    return np.asarray(amounts[np.array(index, dtype=np.int64)], dtype=np.int64)
 
 
-def _room(snapshot: Snapshot, resources: tuple[str, ...]) -> Counts:
-    """Return allocatable less every placed pod that a plan may not disturb."""
-    room = _amounts([node.allocatable for node in snapshot.nodes], resources)
-    row = {node.name: n for n, node in enumerate(snapshot.nodes)}
-    column = {name: k for k, name in enumerate(resources)}
-    for pod in snapshot.placed():
-        if pod.node in row and not may_disturb(pod):
-            for name, amount in pod.requests.items:
-                room[row[NodeName(pod.node)], column[name]] -= amount
+def _room(
+    nodes: Sequence[Node],
+    fixed: Sequence[Pod],
+    resources: tuple[str, ...],
+    rows: dict[NodeName, int],
+) -> Counts:
+    """Return allocatable less every pod that has a node and that a plan may not disturb."""
+    room = _amounts([node.allocatable for node in nodes], resources)
+    taken = _amounts([pod.requests for pod in fixed], resources)
+    here = [rows[pod.node] for pod in fixed if pod.node is not None]
+    np.subtract.at(room, np.array(here, dtype=np.int64), taken)
     return room
 
 
-def _running(classes: Sequence[PodClass], nodes: Sequence[Node]) -> Counts:
-    row = {node.name: n for n, node in enumerate(nodes)}
-    counts = np.zeros((len(classes), len(nodes)), dtype=np.int64)
-    for i, each in enumerate(classes):
-        for pod in each.running:
-            assert pod.node is not None  # noqa: S101 - what may_disturb() selects
-            counts[i, row[pod.node]] += 1
-    return counts
+def _running(classes: Sequence[PodClass], nodes: int) -> Counts:
+    counts = [np.bincount(each.rows, minlength=nodes) for each in classes]
+    return np.array(counts, dtype=np.int64).reshape(len(classes), nodes)
 
 
 def _arrivals(classes: Sequence[PodClass], nodes: Sequence[Node]) -> Mask:
-    """Return where pods of a class may go, room aside; each set of constraints is checked once."""
-    masks: dict[Constraints, Mask] = {}
-    rows = np.zeros((len(classes), len(nodes)), dtype=np.bool_)
-    for i, each in enumerate(classes):
-        if each.movable and each.constraints not in masks:
-            refused = (filters.eligibility(each.constraints, node) for node in nodes)
-            masks[each.constraints] = np.array([r is None for r in refused], dtype=np.bool_)
-        if each.movable:
-            rows[i] = masks[each.constraints]
-    return rows
+    """Return where pods of a class may go, room aside; each set of constraints is checked once.
+
+    Nodes are checked once for all that look the same to every pod.
+    """
+    asked = {each.constraints for each in classes if each.movable}
+    looks = filters.Looks.of(asked)
+    number: dict[object, int] = {}
+    examples: list[Node] = []
+    of_node = np.empty(len(nodes), dtype=np.int64)
+    for n, node in enumerate(nodes):
+        look = looks.at(node)
+        if look not in number:
+            number[look] = len(examples)
+            examples.append(node)
+        of_node[n] = number[look]
+    masks = {
+        constraints: np.array(
+            [filters.eligibility(constraints, node) is None for node in examples], dtype=np.bool_
+        )[of_node]
+        for constraints in asked
+    }
+    nowhere = np.zeros(len(nodes), dtype=np.bool_)
+    arrivals = [masks[each.constraints] if each.movable else nowhere for each in classes]
+    return np.array(arrivals, dtype=np.bool_).reshape(len(classes), len(nodes))
 
 
-def _upper(
-    classes: Sequence[PodClass], requests: Counts, capacity: Counts, running: Counts, arrivals: Mask
-) -> Counts:
+def _upper(instance: Instance) -> Counts:
     """Return the most pods of a class a node can hold; without arrivals, what runs there."""
+    running, capacity = instance.running, np.maximum(instance.capacity, 0)
     upper = running.copy()
-    for i, each in enumerate(classes):
-        uses = requests[i] > 0
-        copies = np.full(capacity.shape[0], len(each.running) + len(each.waiting), dtype=np.int64)
+    for i, each in enumerate(instance.classes):
+        asks = instance.requests[i]
+        uses = asks > 0
+        copies = np.full(len(capacity), len(each.running) + len(each.waiting), dtype=np.int64)
         if uses.any():
-            fit = (np.maximum(capacity[:, uses], 0) // requests[i][uses]).min(axis=1)
-            copies = np.minimum(copies, fit)
-        upper[i] = np.where(arrivals[i], np.maximum(copies, running[i]), running[i])
+            copies = np.minimum(copies, (capacity[:, uses] // asks[uses]).min(axis=1))
+        upper[i] = np.where(instance.arrivals[i], np.maximum(copies, running[i]), running[i])
     return upper
