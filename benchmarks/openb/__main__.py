@@ -2,11 +2,13 @@
 
     python -m benchmarks.openb --list default --seeds 10 --json
     python -m benchmarks.openb --list all --seeds 10 --json
+    python -m benchmarks.openb --list default --moves-per-100 1 --json
     python -m benchmarks.openb --list default --batch --json
 
 The last line is one JSON object. `ours`, `fgd`, `best_fit`, `packing` and `random` are the means
-over the seeds of the unallocated GPUs in % at 130 % arrivals, `*_100` those at 100 %, and
-`published` what FGD's authors report. With `--list all` there is one such object for each list.
+over the seeds of the unallocated GPUs in % at 130 % arrivals, `*_100` those at 100 %, `moving` ours
+with moves, and `published` what FGD's authors report. With `--list all` there is one such object
+for each list.
 """
 
 import argparse
@@ -14,14 +16,15 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from bayplan.codec import DecodeError
 from benchmarks.openb import batch, trace
 from benchmarks.openb.inflation import arrivals, inflate
-from benchmarks.openb.policies import POLICIES
+from benchmarks.openb.moving import moving
+from benchmarks.openb.policies import POLICIES, Start
 from benchmarks.openb.trace import Unallocated
 
 #: First seed of the published runs; ours shuffle differently, so that they are not the same runs.
@@ -36,17 +39,19 @@ PUBLISHED_AS: Final = {
 }
 
 
-def compare(name: str, seeds: range, *, stop_at: float) -> dict[str, Any]:
+def compare(
+    name: str, seeds: range, policies: Mapping[str, Start], *, stop_at: float
+) -> dict[str, Any]:
     """Return the figures of one list; seeds that would start after `stop_at` are left out."""
     listed = trace.load(name)
     runs: list[dict[str, Unallocated]] = []
-    seconds = dict.fromkeys(POLICIES, 0.0)
+    seconds = dict.fromkeys(policies, 0.0)
     for seed in seeds:
         if runs and time.monotonic() > stop_at:
             break
         pods = arrivals(listed, seed)
         run = {}
-        for policy, start in POLICIES.items():
+        for policy, start in policies.items():
             started = time.monotonic()
             run[policy] = inflate(listed, pods, start(listed, seed))
             seconds[policy] += time.monotonic() - started
@@ -57,8 +62,8 @@ def compare(name: str, seeds: range, *, stop_at: float) -> dict[str, Any]:
         "list": name,
         "seeds": [seeds[0], seeds[len(runs) - 1]],
         "arrivals": len(arrivals(listed, seeds[0])),
-        **{policy: _mean(run[policy].at_130 for run in runs) for policy in POLICIES},
-        **{f"{policy}_100": _mean(run[policy].at_100 for run in runs) for policy in POLICIES},
+        **{policy: _mean(run[policy].at_130 for run in runs) for policy in policies},
+        **{f"{policy}_100": _mean(run[policy].at_100 for run in runs) for policy in policies},
         "published": _published(name),
         "seconds": {policy: round(taken / len(runs), 2) for policy, taken in seconds.items()},
     }
@@ -85,6 +90,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--budget", type=float, help="seconds: no seed but the first of a list starts later"
     )
+    parser.add_argument("--moves-per-100", type=float, help="moves that 100 arrivals earn")
     parser.add_argument("--batch", action="store_true", help="plan the whole list at once instead")
     parser.add_argument("--time-limit", type=float, default=10.0, help="seconds for that plan")
     parser.add_argument("--output", type=Path, help="write the list as Kubernetes objects and stop")
@@ -112,7 +118,10 @@ def _figures(arguments: argparse.Namespace) -> dict[str, Any]:
     seeds = range(arguments.first_seed, arguments.first_seed + max(1, arguments.seeds))
     stop_at = time.monotonic() + arguments.budget if arguments.budget else float("inf")
     names = trace.lists() if arguments.list == "all" else (arguments.list,)
-    compared = {name: compare(name, seeds, stop_at=stop_at) for name in names}
+    policies = dict(POLICIES)
+    if arguments.moves_per_100:
+        policies["moving"] = moving(arguments.moves_per_100)
+    compared = {name: compare(name, seeds, policies, stop_at=stop_at) for name in names}
     return compared if arguments.list == "all" else compared[arguments.list]
 
 

@@ -128,8 +128,13 @@ class Anywhere(Simple):
 
 def ours(trace: Trace, seed: int) -> Scored:  # noqa: ARG001 - nothing is random about it
     """Return the online score with the list as its forecast."""
+    return Scored(scorer(trace))
+
+
+def scorer(trace: Trace) -> Scorer:
+    """Return the online score with the list as its forecast."""
     kinds = catalogue(Counter(trace.pods))
-    return Scored(Scorer(trace.nodes, Copies.of_catalogue(kinds, trace.models), trace.models))
+    return Scorer(trace.nodes, Copies.of_catalogue(kinds, trace.models), trace.models)
 
 
 def fgd(trace: Trace, seed: int) -> Scored:
@@ -148,8 +153,11 @@ def shuffled(nodes: Sequence[NodeRoom], seed: int) -> list[NodeRoom]:
     return [replace(nodes[index], name=f"{place:05}") for place, index in enumerate(order)]
 
 
+#: How a policy starts on a trace with a seed.
+Start = Callable[[Trace, int], Policy]
+
 #: How to make each policy for a run, by the name of its field in the results.
-POLICIES: Final[Mapping[str, Callable[[Trace, int], Policy]]] = {
+POLICIES: Final[Mapping[str, Start]] = {
     "ours": ours,
     "fgd": fgd,
     "best_fit": BestFit,

@@ -50,6 +50,18 @@ def scorer(nodes: Sequence[NodeRoom], listed: Sequence[Kind]) -> Scorer:
     return Scorer(nodes, Copies.of_catalogue(catalogue(Counter(listed)), MODELS), MODELS)
 
 
+def room_of(online: Scorer, node: NodeRoom) -> NodeRoom:
+    """Return what is free on `node` by now."""
+    row = online.names.index(node.name)
+    return NodeRoom(
+        name=node.name,
+        cpu_milli=int(online.cpu_milli[row]),
+        memory_mib=int(online.memory_mib[row]),
+        devices=tuple(int(free) for free in online.devices[row][: len(node.devices)]),
+        model=node.model,
+    )
+
+
 def copies(node: NodeRoom, kind: Kind) -> int:
     """Return how many pods of `kind` the node takes, by putting one after the other on it."""
     left = place(node, kind)
@@ -135,19 +147,7 @@ def test_what_is_kept_up_to_date_equals_a_rebuild(
         if spot:
             online.take(kind, spot)
             placed.append((kind, spot))
-    rebuilt = scorer(
-        [
-            NodeRoom(
-                name=node.name,
-                cpu_milli=int(online.cpu_milli[row]),
-                memory_mib=int(online.memory_mib[row]),
-                devices=tuple(int(free) for free in online.devices[row][: len(node.devices)]),
-                model=node.model,
-            )
-            for row, node in enumerate(nodes)
-        ],
-        listed,
-    )
+    rebuilt = scorer([room_of(online, node) for node in nodes], listed)
     for kind in (asked, *listed):
         kept, anew = online.score(kind), rebuilt.score(kind)
         np.testing.assert_array_equal(kept.loss, anew.loss)
@@ -167,3 +167,25 @@ def test_the_order_of_nodes_and_of_the_catalogue_makes_no_difference(
         if spot:
             online.take(kind, spot)
             other.take(kind, spot)
+
+
+@given(fleets, pods)
+def test_relief_is_the_value_that_comes_back(nodes: list[NodeRoom], listed: list[Kind]) -> None:
+    """A move is worth making only if leaving gives back more than arriving takes."""
+    online, known = scorer(nodes, listed), catalogue(Counter(listed))
+    placed = []
+    for kind in listed:
+        spot = online.choose(kind)
+        if spot:
+            online.take(kind, spot)
+            placed.append((kind, spot))
+    now = {node.name: room_of(online, node) for node in nodes}
+    if not placed:
+        return
+    relief = online.relief([kind for kind, _ in placed], [spot for _, spot in placed])
+    for (kind, spot), found in zip(placed, relief, strict=True):
+        name = online.names[spot.row]
+        online.give(kind, spot)
+        before, after = value(now[name], known), value(room_of(online, now[name]), known)
+        online.take(kind, spot)
+        assert found == after - before

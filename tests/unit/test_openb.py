@@ -6,7 +6,8 @@ from bayplan.codec import DecodeError
 from bayplan.online.kinds import Kind
 from benchmarks.openb import trace
 from benchmarks.openb.inflation import INFLATION, arrivals, inflate
-from benchmarks.openb.policies import POLICIES, fgd, ours
+from benchmarks.openb.moving import Moving
+from benchmarks.openb.policies import POLICIES, fgd, ours, scorer
 from benchmarks.openb.trace import Row, Trace
 
 POD = {"cpu_milli": "1000", "memory_mib": "1", "num_gpu": "1", "gpu_milli": "500", "gpu_spec": "T4"}
@@ -89,3 +90,13 @@ def test_our_fgd_is_as_good_as_the_published_one_and_ours_is_better(default: Tra
     assert theirs.at_100 == pytest.approx(published.at_100, abs=0.3)
     assert mine.at_130 < min(theirs.at_130, published.at_130, 4.3)
     assert mine.at_100 < min(theirs.at_100, published.at_100)
+
+
+def test_moves_are_earned_by_arrivals(small: Trace) -> None:
+    """One move for 100 arrivals is a promise about disruption."""
+    pods = arrivals(small, 1)
+    policy = Moving(scorer(small), moves_per_100=1)
+    for index, pod in enumerate(pods, start=1):
+        policy.arrive(pod)
+        assert policy.moves <= index // 100
+    assert policy.moves > 0

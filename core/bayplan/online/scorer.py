@@ -82,7 +82,7 @@ class Scorer:
     def __init__(self, nodes: Sequence[NodeRoom], worth: Worth, models: Sequence[str]) -> None:
         """Start from what is free on `nodes`; `models` is the order of the models in `worth`."""
         ordered = sorted(nodes, key=lambda node: node.name)
-        width = max((len(node.devices) for node in ordered), default=0)
+        width = max([1, *(len(node.devices) for node in ordered)])
         padded = [node.devices + (0,) * (width - len(node.devices)) for node in ordered]
         self.names = tuple(node.name for node in ordered)
         self._worth = worth
@@ -146,6 +146,29 @@ class Scorer:
             return Spot(row=row, devices=(int(scores.device[row]),))
         whole = np.flatnonzero(self._devices[row] == WHOLE_MILLI)[: kind.gpus]
         return Spot(row=row, devices=tuple(int(device) for device in whole))
+
+    def relief(self, kinds: Sequence[Kind], spots: Sequence[Spot]) -> Floats:
+        """Return the value that comes back if one of some pods, placed there, left: [pod].
+
+        A pod is worth moving to where its loss is less than that.
+        """
+        table = self._worth.table
+        rows = np.array([spot.row for spot in spots], dtype=np.int64)
+        first = np.array([(*spot.devices, 0)[0] for spot in spots], dtype=np.int64)
+        cpu = np.array([kind.cpu_milli for kind in kinds], dtype=np.int64)
+        memory = np.array([kind.memory_mib for kind in kinds], dtype=np.int64)
+        gpus = np.array([kind.gpus for kind in kinds], dtype=np.int64)
+        milli = np.array([kind.gpu_milli if kind.gpus else 0 for kind in kinds], dtype=np.int64)
+        # The devices of one pod are all alike: whole ones have nothing free, a share has but one.
+        free = self._devices[rows, first]
+        tally = self._tally[rows] + gpus[:, None] * (table[free + milli] - table[free])
+        after = Rooms(
+            cpu_milli=self._cpu[rows] + cpu,
+            memory_mib=self._memory[rows] + memory,
+            tally=tally,
+            models=self._model[rows],
+        )
+        return self._worth.loss(self._worth.of(after), self._value[rows])
 
     def take(self, kind: Kind, spot: Spot) -> None:
         """Put a pod of `kind` there; it must fit."""
