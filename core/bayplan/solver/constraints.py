@@ -118,7 +118,7 @@ class WholeGangs:
 class RunningGangs:
     """A running gang is evicted whole or not at all; nobody joins one that is.
 
-    Gangs that are not told apart are not evicted.
+    Gangs that are not told apart are evicted all where they are given up, and else not at all.
     """
 
     def add(self, model: cp_model.CpModel, v: Variables, _: Policy) -> None:
@@ -126,6 +126,8 @@ class RunningGangs:
         for i in v.survivors:
             if v.instance.loyal[i]:
                 model.add(v.surviving(i) == len(v.instance.classes[i].running))
+            if v.instance.doomed[i]:
+                model.add(v.surviving(i) == 0)
         for gang in v.instance.gangs:
             for i in gang.classes if gang.key in v.alive else ():
                 running = len(v.instance.classes[i].running)
@@ -138,7 +140,7 @@ class RunningGangs:
     def holds(self, instance: Instance, _: Policy, assignment: Assignment) -> bool:
         """Return whether no gang lost a part, and none that must not lost all."""
         placed, alive = assignment.placed, assignment.survivors
-        if (alive < instance.run_totals)[instance.loyal].any():
+        if (alive < instance.run_totals)[instance.loyal].any() or alive[instance.doomed].any():
             return False
         for gang in instance.gangs:
             lost = {int(alive[i]) == 0 for i in gang.classes}

@@ -18,6 +18,7 @@ from bayplan.solver.bound import Relaxation
 from bayplan.solver.cpsat import Model
 from bayplan.solver.goals import Goal, Keep, Place
 from bayplan.solver.instance import Instance
+from bayplan.solver.keepfill import Known
 
 #: Largest CP-SAT model, in (class, node) pairs; beyond it greedy answers and the relaxation bounds.
 MAX_VARIABLES: Final = 20_000
@@ -55,27 +56,38 @@ class Solution:
         stages: Value and bound by goal, in order.
         engine: Which engine found it.
         sizes: Counts of the instance and the models.
+        known: What keep and fill learnt of divided gangs, some of which have to go.
     """
 
     assignment: Assignment
     stages: tuple[Stage, ...]
     engine: str
     sizes: tuple[tuple[str, int], ...]
+    known: Known | None = None
 
 
-def worth(instance: Instance, policy: Policy, solution: Solution) -> tuple[int, ...]:
-    """Return what a solution reaches, to compare those of one snapshot: more is better."""
-    order = goals.in_order(instance, policy.order)
-    return goals.values(instance, order, solution.assignment)
-
-
-def solve(
-    instance: Instance, policy: Policy, *, clock: Callable[[], float], deadline_at: float, seed: int
+def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
+    instance: Instance,
+    policy: Policy,
+    *,
+    clock: Callable[[], float],
+    deadline_at: float,
+    seed: int,
+    known: Known | None = None,
 ) -> Solution:
-    """Return the best assignment found until `deadline_at` (on `clock`), and its bounds."""
+    """Return the best assignment found until `deadline_at` (on `clock`), and its bounds.
+
+    `known` is what was learnt before some gangs were given up.
+    """
     if not instance.wait_totals.sum():
         return _idle(instance, policy)
-    counted = _by_states(instance, policy, clock=clock, deadline_at=deadline_at, seed=seed)
+    budget = keepfill.Budget(
+        clock=clock,
+        deadline_at=clock() + (deadline_at - clock()) * _STAGE_SHARE,
+        effort=policy.time_limit_s * _EFFORT_PER_SECOND,
+        seed=seed,
+    )
+    counted = _by_states(instance, policy, budget, known)
     if counted is not None and all(stage.proved for stage in counted.stages):
         return counted
     incumbent = greedy.fill(instance, policy.order)
@@ -84,10 +96,10 @@ def solve(
         found = goals.values(instance, order, counted.assignment)
         if found >= goals.values(instance, order, incumbent):
             incumbent = counted.assignment
-    if instance.divided and _pairs_apart(instance) <= _MAX_SEARCHED:
-        # The search is left to the instance that tells gangs apart.
-        simple = _counted(instance, policy, incumbent)
-        return simple if counted is None else _joined(counted, simple)
+    simple = _joined(counted, _counted(instance, policy, incumbent))
+    if is_worth_telling_gangs_apart(instance, simple.stages):
+        # The search is left to the instance that does.
+        return simple
     search = _Search(
         instance=instance,
         policy=policy,
@@ -95,40 +107,41 @@ def solve(
         deadline_at=deadline_at,
         seed=seed,
         incumbent=incumbent,
+        # What is counted is hardly ever better by a few nodes that are solved exactly.
+        repairs=counted is None or not _settled(instance, counted.stages),
     )
     return _joined(counted, search.run())
 
 
-def is_worth_telling_gangs_apart(divided: Instance, found: Solution) -> bool:
+def is_worth_telling_gangs_apart(divided: Instance, stages: tuple[Stage, ...]) -> bool:
     """Return whether an instance of whole gangs may have a better answer that can be found.
 
-    Only the search would look for it, and its arrays may become too large.
+    Only the search would look for it, so it must not be too large: the less so if all that is left
+    to be proved is how little is disturbed.
     """
-    proved = all(stage.proved for stage in found.stages)
-    return divided.divided and not proved and _pairs_apart(divided) <= _MAX_SEARCHED
-
-
-def _pairs_apart(divided: Instance) -> int:
-    """Return about how many (class, node) pairs there are when gangs are told apart."""
+    if not divided.divided or all(stage.proved for stage in stages):
+        return False
     loyal = (each for each in divided.classes if each.loyal)
     apart = {(pod.kind, pod.gang) for each in loyal for pod in each.running}
-    return divided.variables + len(apart) * len(divided.nodes)
+    pairs = divided.variables + len(apart) * len(divided.nodes)
+    return pairs <= (MAX_VARIABLES if _settled(divided, stages) else _MAX_SEARCHED)
+
+
+def _settled(instance: Instance, stages: tuple[Stage, ...]) -> bool:
+    """Return whether it is proved how many pods run."""
+    names = {Keep(each.keep_tier).name for each in instance.classes}
+    names |= {Place(each.place).name for each in instance.classes if each.place is not None}
+    return all(stage.proved for stage in stages if stage.name in names)
 
 
 def _by_states(
-    instance: Instance, policy: Policy, *, clock: Callable[[], float], deadline_at: float, seed: int
+    instance: Instance, policy: Policy, budget: keepfill.Budget, known: Known | None
 ) -> Solution | None:
     """Return what keep and fill finds; None where it is not asked or cannot tell."""
     vectors = len({asks.tobytes() for asks in instance.requests})
     if instance.variables < MIN_VARIABLES or vectors > _MAX_VECTORS:
         return None
-    budget = keepfill.Budget(
-        clock=clock,
-        deadline_at=clock() + (deadline_at - clock()) * _STAGE_SHARE,
-        effort=policy.time_limit_s * _EFFORT_PER_SECOND,
-        seed=seed,
-    )
-    found = keepfill.solve(instance, policy, budget)
+    found = keepfill.solve(instance, policy, budget, known)
     if found is None:
         return None
     stages = tuple(
@@ -147,6 +160,7 @@ def _by_states(
         stages=stages,
         engine="keep-and-fill",
         sizes=(*sizes(instance), *found.sizes),
+        known=found.known,
     )
 
 
@@ -157,6 +171,7 @@ def _joined(counted: Solution | None, searched: Solution) -> Solution:
     """
     if counted is None:
         return searched
+    searched = replace(searched, known=counted.known)
     same = all(a.value == b.value for a, b in zip(counted.stages, searched.stages, strict=True))
     if not same:
         return searched
@@ -187,6 +202,7 @@ class _Search:
     deadline_at: float
     seed: int
     incumbent: Assignment
+    repairs: bool
     engine: str = "greedy"
     effort: float = field(init=False)
     order: tuple[Goal, ...] = field(init=False)
@@ -221,7 +237,7 @@ class _Search:
         """Improve the incumbent in one goal; return the bound and the seconds it took."""
         goal, started_at = self.order[position], self.clock()
         bound = self._bound(goal)
-        if self._open(goal, bound):
+        if self.repairs and self._open(goal, bound):
             self._repair(position, bound)
         for spare in self._attempts(goal):
             if self._open(goal, bound) and self._affordable():
