@@ -31,6 +31,14 @@ _STAGE_SHARE: Final = 0.5
 _EFFORT_PER_SECOND: Final = 0.5
 
 
+#: Called with what is done next, in a few words.
+Progress = Callable[[str], None]
+
+
+def silent(_: str) -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solution:
     """An assignment and what is known about it.
@@ -48,15 +56,23 @@ class Solution:
     sizes: tuple[tuple[str, int], ...]
 
 
-def solve(
-    instance: Instance, policy: Policy, *, clock: Callable[[], float], deadline_at: float, seed: int
+def solve(  # noqa: PLR0913 - the problem, its limits, and who is told
+    instance: Instance,
+    policy: Policy,
+    *,
+    clock: Callable[[], float],
+    deadline_at: float,
+    seed: int,
+    progress: Progress = silent,
 ) -> Solution:
     """Return the best assignment found until `deadline_at` (on `clock`), and its bounds."""
     if not instance.wait_totals.sum():
         return _idle(instance)
+    progress("keep and fill")
     counted = _by_states(instance, policy, clock=clock, deadline_at=deadline_at, seed=seed)
     if counted is not None and all(stage.proved for stage in counted.stages):
         return counted
+    progress("greedy")
     incumbent = greedy.fill(instance)
     if counted is not None and _worth(instance, counted.assignment) >= _worth(instance, incumbent):
         incumbent = counted.assignment
@@ -67,6 +83,7 @@ def solve(
         deadline_at=deadline_at,
         seed=seed,
         incumbent=incumbent,
+        progress=progress,
     )
     return _joined(counted, search.run())
 
@@ -146,6 +163,7 @@ class _Search:
     deadline_at: float
     seed: int
     incumbent: Assignment
+    progress: Progress
     engine: str = "greedy"
     effort: float = field(init=False)
     order: tuple[Goal, ...] = field(init=False)
@@ -180,6 +198,7 @@ class _Search:
         """Improve the incumbent in one goal; return the bound and the seconds it took."""
         goal, started_at = self.order[position], self.clock()
         bound = self._bound(goal)
+        self.progress(f"{goal.name}: {goal.value(self.instance, self.incumbent)}, bound {bound}")
         for spare in self._attempts(goal):
             if goal.value(self.instance, self.incumbent) != bound and self._affordable():
                 bound = self._improve(position, bound, spare=spare)
