@@ -108,6 +108,8 @@ def _document(value: object) -> Any:  # noqa: ANN401 - JSON is anything
     """Return a value of the core as JSON."""
     if isinstance(value, Resources):
         return dict(value.items)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return {name: _document(getattr(value, name)) for name in value._fields}
     if is_dataclass(value):
         told = ((each, getattr(value, each.name)) for each in fields(value) if each.init)
         return {each.name: _document(mine) for each, mine in told if mine != _default(each)}
@@ -125,8 +127,10 @@ def _default(attribute: "Attribute[Any]") -> object:
 
 @cache
 def _attributes(kind: type) -> dict[str, tuple[object, bool]]:
-    """Return type and need of each field of a dataclass."""
+    """Return type and need of each field of a dataclass or named tuple."""
     hints = get_type_hints(kind)
+    if not is_dataclass(kind):
+        return {name: (hint, True) for name, hint in hints.items()}
     return {f.name: (hints[f.name], _default(f) is MISSING) for f in fields(kind) if f.init}
 
 
@@ -146,8 +150,8 @@ def _value_of(field: Field, kind: Any) -> object:  # noqa: ANN401 - any type of 
         return _tuple(field, get_args(kind))
     if kind is Resources:
         return _resources(field)
-    if is_dataclass(kind) and isinstance(kind, type):
-        return _dataclass(field, kind)
+    if is_dataclass(kind) or hasattr(kind, "_fields"):
+        return _named(field, kind)
     return _plain(field, kind)
 
 
@@ -184,7 +188,7 @@ def _within(field: Field, number: Number) -> Number:
     return number
 
 
-def _dataclass(field: Field, kind: type) -> object:
+def _named(field: Field, kind: type) -> object:
     known = _attributes(kind)
     if not isinstance(field.value, Mapping):
         raise field.error(f"should be an object ({kind.__name__})")
