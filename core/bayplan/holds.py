@@ -6,12 +6,14 @@ What is not proved is not claimed: then the answer is that no place was found in
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
 
-from bayplan import filters, reasons, units
+from bayplan import filters, reasons, remedies, units
 from bayplan.api import names
 from bayplan.plan import Bind, Evict, Hold, Move, Reason, Rejection
-from bayplan.rooms import Census, Room
+from bayplan.rooms import Census, Room, fill, gpus
 from bayplan.snapshot import (
     UNKNOWN_COUNT,
     GangKey,
@@ -22,6 +24,9 @@ from bayplan.snapshot import (
     Resources,
     Snapshot,
 )
+
+#: Most characters of a remedy, which an API object takes no more than.
+MAX_REMEDY: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +58,8 @@ def explain(
     if not held:
         return ()
     asked = {kind.constraints for kind in {pod.kind for pod in held}}
-    writer = _Writer(Census.of(snapshot, goes, asked))
+    census = Census.of(snapshot, goes, asked)
+    writer = _Writer(census, remedies.Search(snapshot, census, goes))
     gangs: dict[GangKey, list[Pod]] = defaultdict(list)
     for pod in held:
         if pod.gang is not None:
@@ -82,8 +88,9 @@ class _Shortage:
 class _Writer:
     """Writes holds; pods that are alike share their sentence."""
 
-    def __init__(self, census: Census) -> None:
+    def __init__(self, census: Census, search: remedies.Search) -> None:
         self._census = census
+        self._search = search
         self._rooms = census.rooms(lambda _: True)
         self._empty = census.rooms(lambda _: False)
         self._reserved: dict[int, tuple[Room, ...]] = {}
@@ -99,7 +106,7 @@ class _Writer:
             rejection, remedy = self._gang(gang, proved=outcome.proved)
         else:
             rejection = self._single(pod, proved=outcome.proved)
-            remedy = _remedy(pod.requests, rejection)
+            remedy = self._remedy([pod], pod, rejection)
         return Hold(pod=pod.key, uid=pod.uid, rejection=rejection, gang=pod.gang, remedy=remedy)
 
     def _single(self, pod: Pod, *, proved: bool) -> Rejection:
@@ -161,7 +168,7 @@ class _Writer:
             return _not_found(None), ""
         pod, why = members[short.members_with_room], short.why
         if not short.ever and not proved:
-            return _not_found(why), _remedy(pod.requests, why)
+            return _not_found(why), self._remedy(members, pod, why)
         some = f"{short.members_with_room} of its {len(members)} pods have room"
         some = some if short.members_with_room else "none of its pods has room"
         rejection = Rejection(
@@ -169,29 +176,26 @@ class _Writer:
             message=f"waits whole ({_needs(members)}): {some}; {pod.key.name}: {why.message}",
             resolvable=why.resolvable,
         )
-        return rejection, _remedy(pod.requests, why)
+        return rejection, self._remedy(members, pod, why)
+
+    def _remedy(self, pods: Sequence[Pod], pod: Pod, why: Rejection) -> str:
+        """Return what would help all of `pods`, of which `pod` is refused."""
+        found = self._search.find(pods)
+        return remedies.in_words(found, most=MAX_REMEDY) or _remedy(pod.requests, why)
 
     def _shortage(self, members: Sequence[Pod]) -> _Shortage | None:
         """Return where placing the members one by one ends; None if all have room."""
-        rooms = list(self._rooms)
-        for done, pod in enumerate(members):
-            best = _tightest(pod, rooms)
-            if best is None:
-                never = reasons.over_rooms(pod, self._empty)
-                why = never or reasons.over_rooms(pod, rooms)
+        rooms, done = self._rooms, 0
+        for _, alike in groupby(members, key=lambda pod: pod.kind):
+            pods = list(alike)
+            placed, rooms = fill(pods[0], len(pods), rooms)
+            done += placed
+            if placed < len(pods):
+                never = reasons.over_rooms(pods[0], self._empty)
+                why = never or reasons.over_rooms(pods[0], rooms)
                 assert why is not None  # noqa: S101 - no room was found for the pod
                 return _Shortage(members_with_room=done, why=why, ever=never is not None)
-            room = rooms.pop(best)
-            rooms.append(replace(room, free=room.free - pod.requests, count=1))
-            if room.count > 1:
-                rooms.append(replace(room, count=room.count - 1))
         return None
-
-
-def _tightest(pod: Pod, rooms: Sequence[Room]) -> int | None:
-    """Return the index of the tightest room for the pod."""
-    fits = [i for i, room in enumerate(rooms) if filters.reject(pod, room.node, room.free) is None]
-    return min(fits, key=lambda i: (_gpus(rooms[i].free), rooms[i].node.name), default=None)
 
 
 def _not_found(why: Rejection | None) -> Rejection:
@@ -216,7 +220,7 @@ def _incomplete(existing: int, min_count: int) -> tuple[Rejection, str]:
 
 
 def _remedy(requests: Resources, rejection: Rejection) -> str:
-    """Return what would help, in the terms of the refusal."""
+    """Return what would help where no change of what is there does, in the refusal's terms."""
     asks = reasons.in_words(requests)
     match rejection.reason:
         case Reason.TOO_SMALL | Reason.NO_NODES | Reason.OUTRANKED:
@@ -241,8 +245,4 @@ def _main(requests: Resources) -> str:
 
 
 def _largest_first(pod: Pod) -> tuple[object, ...]:
-    return (-_gpus(pod.requests), [-n for _, n in pod.requests.items], pod.key)
-
-
-def _gpus(amounts: Resources) -> int:
-    return sum(n for name, n in amounts.items if units.is_gpu(name))
+    return (-gpus(pod.requests), [-n for _, n in pod.requests.items], pod.key)
