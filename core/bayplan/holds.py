@@ -25,8 +25,11 @@ from bayplan.snapshot import (
     Snapshot,
 )
 
-#: Most characters of a remedy, which an API object takes no more than.
-MAX_REMEDY: Final = 1000
+#: Most characters of a remedy; an API object takes a few more.
+MAX_REMEDY: Final = 900
+
+#: What helps when somebody must stay for now.
+_WAIT: Final = "wait until such a pod may be disturbed again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +95,7 @@ class _Writer:
         self._census = census
         self._search = search
         self._rooms = census.rooms(lambda _: True)
+        self._let_go = census.rooms(lambda guest: not guest.held) if census.held else ()
         self._empty = census.rooms(lambda _: False)
         self._reserved: dict[int, tuple[Room, ...]] = {}
         self._gangs: dict[tuple[PodKind, ...], _Shortage | None] = {}
@@ -122,7 +126,19 @@ class _Writer:
         now = reasons.over_rooms(pod, self._rooms)
         if not proved or now is None:
             return _not_found(now)
-        return self._outranked(pod) or now
+        return self._held_up([pod], now) or self._outranked(pod) or now
+
+    def _held_up(self, pods: Sequence[Pod], why: Rejection) -> Rejection | None:
+        """Return the refusal when all would have room if pods that must stay for now were gone."""
+        if not self._let_go or self._shortage(pods, self._let_go) is not None:
+            return None
+        first, more = self._census.held[0], len(self._census.held) - 1
+        others = f" (and {more} other reasons)" if more else ""
+        return Rejection(
+            reason=Reason.DISRUPTION_FORBIDDEN,
+            message=f"{why.message}; a pod that might make room must stay: it {first}{others}",
+            resolvable=True,
+        )
 
     def _outranked(self, pod: Pod) -> Rejection | None:
         """Return the refusal when pods of its own tier and above leave no node with room."""
@@ -162,7 +178,7 @@ class _Writer:
         members = sorted(gang, key=_largest_first)
         shape = tuple(pod.kind for pod in members)
         if shape not in self._gangs:
-            self._gangs[shape] = self._shortage(members)
+            self._gangs[shape] = self._shortage(members, self._rooms)
         short = self._gangs[shape]
         if short is None:
             return _not_found(None), ""
@@ -176,16 +192,19 @@ class _Writer:
             message=f"waits whole ({_needs(members)}): {some}; {pod.key.name}: {why.message}",
             resolvable=why.resolvable,
         )
-        return rejection, self._remedy(members, pod, why)
+        held_up = None if short.ever else self._held_up(members, rejection)
+        return held_up or rejection, self._remedy(members, pod, held_up or why)
 
     def _remedy(self, pods: Sequence[Pod], pod: Pod, why: Rejection) -> str:
         """Return what would help all of `pods`, of which `pod` is refused."""
-        found = self._search.find(pods)
-        return remedies.in_words(found, most=MAX_REMEDY) or _remedy(pod.requests, why)
+        said = remedies.in_words(self._search.find(pods), most=MAX_REMEDY)
+        if not said:
+            return _remedy(pod.requests, why)
+        return f"{_WAIT}, or {said}" if why.reason is Reason.DISRUPTION_FORBIDDEN else said
 
-    def _shortage(self, members: Sequence[Pod]) -> _Shortage | None:
+    def _shortage(self, members: Sequence[Pod], among: Sequence[Room]) -> _Shortage | None:
         """Return where placing the members one by one ends; None if all have room."""
-        rooms, done = self._rooms, 0
+        rooms, done = tuple(among), 0
         for _, alike in groupby(members, key=lambda pod: pod.kind):
             pods = list(alike)
             placed, rooms = fill(pods[0], len(pods), rooms)
@@ -227,6 +246,8 @@ def _remedy(requests: Resources, rejection: Rejection) -> str:
             return f"add a node with {asks}"
         case Reason.INSUFFICIENT_ROOM | Reason.NO_PLACE_FOUND | Reason.GANG_DOES_NOT_FIT:
             return f"free {asks} on one node, or add a node with {asks}"
+        case Reason.DISRUPTION_FORBIDDEN:
+            return f"{_WAIT}, or add a node with {asks}"
         case Reason.NODE_CORDONED:
             return f"uncordon a node with {asks}, or add one"
         case _:

@@ -72,6 +72,7 @@ def snapshot_digest(snapshot: Snapshot) -> str:
     numbers = {kind: n for n, kind in enumerate(sorted(kinds, key=kinds.__getitem__))}
     digest = hashlib.sha256()
     for part in (
+        map(repr, snapshot.budgets),
         _nodes_in_words(snapshot.nodes),
         map(kinds.__getitem__, numbers),
         map(attrgetter("uid"), snapshot.pods),
@@ -129,18 +130,18 @@ def _first_valid(
     snapshot: Snapshot, policy: Policy, instance: Instance, found: Solution
 ) -> tuple[Plan, Solution]:
     """Return the first plan that validates: as found, else greedy, else one that only holds."""
-    for solution in _candidates(instance, found):
+    for solution in _candidates(instance, policy, found):
         answer = _compose(snapshot, policy, instance, solution)
         if not validate(snapshot, policy, answer):
             return answer, solution
-    solution = engine.unchanged(instance)
+    solution = engine.unchanged(instance, policy)
     return _compose(snapshot, policy, instance, solution), solution
 
 
-def _candidates(instance: Instance, found: Solution) -> Iterator[Solution]:
+def _candidates(instance: Instance, policy: Policy, found: Solution) -> Iterator[Solution]:
     """Yield what was found, then the greedy placement, made only when it is asked for."""
     yield found
-    yield engine.without_search(instance)
+    yield engine.without_search(instance, policy)
 
 
 def _compose(snapshot: Snapshot, policy: Policy, instance: Instance, solution: Solution) -> Plan:

@@ -4,13 +4,14 @@ A fleet of thousands of nodes has few different ones to a pod that looks for roo
 about all of them looks at each kind of node once.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bayplan import units
 from bayplan.filters import Looks, reject
 from bayplan.snapshot import (
+    BudgetKey,
     Constraints,
     Disruption,
     Node,
@@ -48,10 +49,17 @@ class Room:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guest:
-    """A pod that is on a node after the plan: its kind, and whether no plan may send it away."""
+    """A pod that is on a node after the plan.
+
+    Attributes:
+        kind: Its kind.
+        fixed: Whether no plan may send it away.
+        held: Why it must stay though its manifest would let it go, in words; else "".
+    """
 
     kind: PodKind
     fixed: bool
+    held: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +99,7 @@ class Census:
             goes: Where the plan sends pods; None for those that have no node after it.
             asked: What the pods ask for in whose eyes nodes are alike or not.
         """
-        here = _guests(snapshot, goes)
+        here = _guests(snapshot, goes, _used_up(snapshot, goes))
         looks = Looks.of(asked)
         alike: dict[tuple[object, ...], list[Node]] = defaultdict(list)
         for node in snapshot.nodes:
@@ -107,6 +115,14 @@ class Census:
                 for key, nodes in alike.items()
             )
         )
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Why pods must stay though their manifests would let them go, the most frequent first."""
+        counts: Counter[str] = Counter()
+        for group in self._groups:
+            counts.update({guest.held: len(group.nodes) for guest in group.guests if guest.held})
+        return tuple(sorted(counts, key=lambda why: (-counts[why], why)))
 
     def rooms(self, stays: Callable[[Guest], bool]) -> tuple[Room, ...]:
         """Return the rooms of nodes on which only the guests are that `stays` selects."""
@@ -124,20 +140,36 @@ class Census:
         return tuple(group.room(lambda _: True) for group in self._groups)
 
 
+def _used_up(snapshot: Snapshot, goes: Mapping[PodKey, NodeName | None]) -> dict[BudgetKey, str]:
+    """Return the budgets that admit no more than the plan takes, and how that is said."""
+    disturbed = Counter(
+        pod.budget for pod in snapshot.pods if pod.budget is not None and pod.key in goes
+    )
+    return {
+        budget.key: f"has PodDisruptionBudget {budget.key}, which admits no more"
+        " evictions than this plan makes"
+        for budget in snapshot.budgets
+        if disturbed[budget.key] >= budget.allowed
+    }
+
+
 def _guests(
-    snapshot: Snapshot, goes: Mapping[PodKey, NodeName | None]
+    snapshot: Snapshot,
+    goes: Mapping[PodKey, NodeName | None],
+    used_up: Mapping[BudgetKey, str],
 ) -> dict[NodeName, list[Guest]]:
     """Return who is on each node after the plan; one object for equal guests."""
     here: dict[NodeName, list[Guest]] = defaultdict(list)
-    known: dict[tuple[PodKind, bool], Guest] = {}
+    known: dict[tuple[PodKind, bool, str], Guest] = {}
     for pod in snapshot.pods:
         node = goes.get(pod.key, pod.node)
         if node is None:
             continue
         fixed = pod.kind.disruption is Disruption.FIXED and not pod.waiting
-        guest = known.get((pod.kind, fixed))
+        held = pod.fixed_by or (used_up.get(pod.budget, "") if pod.budget else "")
+        guest = known.get((pod.kind, fixed, held))
         if guest is None:
-            guest = known[pod.kind, fixed] = Guest(kind=pod.kind, fixed=fixed)
+            guest = known[pod.kind, fixed, held] = Guest(kind=pod.kind, fixed=fixed, held=held)
         here[node].append(guest)
     return here
 

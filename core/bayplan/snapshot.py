@@ -18,6 +18,9 @@ NodeName = NewType("NodeName", str)
 #: Seconds after its deadline from which a terminating pod counts as stuck: its room stays taken.
 OVERSTAY_S: Final = 60
 
+#: The largest cost of a move: what a model that starts for most of an hour may say.
+MAX_MOVE_COST: Final = 100
+
 #: The size of a gang whose label does not say it: no number of pods is enough.
 UNKNOWN_COUNT: Final = 2**30
 
@@ -34,6 +37,16 @@ class PodKey(NamedTuple):
 
 class GangKey(NamedTuple):
     """A set of pods that is placed whole or not at all; `name` is unique in its namespace."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class BudgetKey(NamedTuple):
+    """Where a PodDisruptionBudget is found: namespace and name."""
 
     namespace: str
     name: str
@@ -135,6 +148,21 @@ class NodeTerm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """A PodDisruptionBudget: how many of the pods that it covers may be disturbed now.
+
+    Attributes:
+        key: Namespace and name; it covers pods of its namespace.
+        allowed: How many evictions it admits now.
+        labels: What must hold of a pod's labels; nothing means that it covers every pod.
+    """
+
+    key: BudgetKey
+    allowed: int
+    labels: tuple[Requirement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Constraints:
     """What a pod asks of a node besides room. No terms mean no node affinity."""
 
@@ -185,20 +213,26 @@ class PodKind:
     constraints: Constraints
     disruption: Disruption
     preempts: bool
+    move_cost: int
+    budget: BudgetKey | None
 
     @classmethod
     def of(cls, pod: "Pod") -> "PodKind":
         """Return the kind of the pod."""
-        values = (pod.requests, pod.priority, pod.constraints, pod.disruption, pod.preempts)
+        values = (
+            *(pod.requests, pod.priority, pod.constraints, pod.disruption, pod.preempts),
+            *(pod.move_cost, pod.budget),
+        )
         known = _KINDS.get(values)
         if known is None:
-            requests, priority, constraints, disruption, preempts = values
             made = cls(
-                requests=requests,
-                priority=priority,
-                constraints=constraints,
-                disruption=disruption,
-                preempts=preempts,
+                requests=pod.requests,
+                priority=pod.priority,
+                constraints=pod.constraints,
+                disruption=pod.disruption,
+                preempts=pod.preempts,
+                move_cost=pod.move_cost,
+                budget=pod.budget,
             )
             known = _KINDS.setdefault(values, made)
         return known
@@ -226,10 +260,16 @@ class Pod:
         leaves_at: When it must have ended if it terminates, seconds since the epoch; else 0.
         gang: The gang it belongs to, if any.
         gang_min_count: How many pods of the gang must run for any of them to be useful.
+        labels: Labels, sorted by key.
         owner: The controller that makes it again.
         created_at: Seconds since the epoch; earlier pods go first among equals.
         bound: Whether `node` is where it is bound; False while it is only pinned there.
         replaces: uid of the moved pod whose planned place it took; "" for all others.
+        started_at: When its node began to run it, seconds since the epoch; 0 before.
+        move_cost: What a move of it costs, 1 to `MAX_MOVE_COST`.
+        budget: The PodDisruptionBudget that limits its eviction, as `bayplan.restraints` finds.
+        fixed_by: What keeps a plan from disturbing it for now, in words; "" if nothing does that
+            is not its own manifest.
         kind: What makes it like others.
     """
 
@@ -246,10 +286,15 @@ class Pod:
     leaves_at: int = 0
     gang: GangKey | None = None
     gang_min_count: int = 0
+    labels: tuple[tuple[str, str], ...] = ()
     owner: Owner | None = None
     created_at: int = 0
     bound: bool = True
     replaces: str = ""
+    started_at: int = 0
+    move_cost: int = 1
+    budget: BudgetKey | None = None
+    fixed_by: str = ""
     kind: PodKind = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -263,19 +308,26 @@ def newest_member(pods: Sequence[Pod]) -> Pod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """All nodes and pods of one moment, each sorted by name, in whatever order they come."""
+    """All nodes and pods of one moment, each sorted by name, in whatever order they come.
+
+    `budgets` are the PodDisruptionBudgets, for those who may disturb pods.
+    """
 
     nodes: tuple[Node, ...]
     pods: tuple[Pod, ...]
+    budgets: tuple[Budget, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nodes", tuple(sorted(self.nodes, key=attrgetter("name"))))
         object.__setattr__(self, "pods", tuple(sorted(self.pods, key=attrgetter("key"))))
+        object.__setattr__(self, "budgets", tuple(sorted(self.budgets, key=attrgetter("key"))))
 
     @classmethod
-    def of(cls, nodes: Iterable[Node], pods: Iterable[Pod]) -> "Snapshot":
-        """Return a snapshot of the nodes and pods."""
-        return cls(nodes=tuple(nodes), pods=tuple(pods))
+    def of(
+        cls, nodes: Iterable[Node], pods: Iterable[Pod], budgets: Iterable[Budget] = ()
+    ) -> "Snapshot":
+        """Return a snapshot of the nodes, pods and budgets."""
+        return cls(nodes=tuple(nodes), pods=tuple(pods), budgets=tuple(budgets))
 
     def once_left(self, now: float) -> "Snapshot":
         """Return the cluster as it will be when the pods that are leaving have left.
@@ -284,7 +336,7 @@ class Snapshot:
         newcomer. A pod that overstays its deadline counts as staying.
         """
         stay = (pod for pod in self.pods if not pod.terminating or pod.leaves_at + OVERSTAY_S < now)
-        return Snapshot(nodes=self.nodes, pods=tuple(stay))
+        return Snapshot(nodes=self.nodes, pods=tuple(stay), budgets=self.budgets)
 
     def waiting(self) -> tuple[Pod, ...]:
         """Return the pods that wait for a plan."""

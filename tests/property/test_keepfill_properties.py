@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bayplan.plan import Result
 from bayplan.planner import plan
-from bayplan.policy import Policy
+from bayplan.policy import Order, Policy
 from bayplan.snapshot import (
     Constraints,
     Disruption,
@@ -25,7 +25,8 @@ from bayplan.solver.engine import Solution
 from bayplan.solver.instance import Instance, build
 from bayplan.validate import validate
 from tests import oracle
-from tests.builders import node, pod
+from tests.builders import budget, node, pod
+from tests.builders import snapshot as snapshot_of
 
 DEDICATED = Taint(key="dedicated", value="team")
 SELECTS_A = Constraints(node_selector=(("type", "a"),))
@@ -62,7 +63,13 @@ class _Fleet:
         units = self._units(room // 2) if self._random.random() < 0.4 else []
         waiting = range(self._random.randint(1, max(1, room - len(units))))
         singles = [self._waiting(f"w{i}") for i in waiting]
-        return Snapshot.of(hosts, [*running, *units, *singles])
+        random = self._random
+        budgets = [
+            budget(app, allowed=random.choice([0, 1, 1, 2]), app=app)
+            for app in ("a", "b")
+            if random.random() < 0.2
+        ]
+        return snapshot_of(*hosts, *running, *units, *singles, *budgets)
 
     def _units(self, most: int) -> list[Pod]:
         """Return gangs of two pods that are all alike."""
@@ -102,6 +109,8 @@ class _Fleet:
             priority=random.choice([0, 0, 0, 10]),
             disruption=random.choice([*[Disruption.MOVABLE] * 5, *Disruption]),
             constraints=self._constraints(),
+            labels={"app": random.choice("ab")},
+            move_cost=random.choice([1, 1, 1, 7]),
             terminating=self._overfull and random.random() < 0.05,
         )
         if not made.requests.fits(free[host.name]) and not (
@@ -137,6 +146,7 @@ def policies() -> st.SearchStrategy[Policy]:
     return st.builds(
         Policy,
         time_limit_s=st.just(20.0),
+        order=st.sampled_from([Order.PLACE_FIRST, Order.PLACE_FIRST, Order.PROTECT_FIRST]),
         max_moves=st.sampled_from([100, 100, 100, 0, 1, 2]),
         max_evictions=st.sampled_from([100, 100, 0, 1]),
     )
@@ -190,9 +200,9 @@ def test_the_order_of_the_input_does_not_matter(snapshot: Snapshot, random: Rand
     random.shuffle(nodes)
     random.shuffle(pods)
 
-    assert made(Snapshot(nodes=tuple(nodes), pods=tuple(pods)), Policy()) == made(
-        snapshot, Policy()
-    )
+    shuffled = Snapshot(nodes=tuple(nodes), pods=tuple(pods), budgets=snapshot.budgets)
+
+    assert made(shuffled, Policy()) == made(snapshot, Policy())
 
 
 def test_a_running_gang_that_may_be_evicted_is_left_to_others() -> None:

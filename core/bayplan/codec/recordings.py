@@ -9,7 +9,7 @@ left out.
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from dataclasses import Field as Attribute
 from enum import StrEnum
 from functools import cache
@@ -71,7 +71,7 @@ def recording_of(raw: object) -> Recording:
     assert isinstance(read, Recording)  # noqa: S101 - what was asked for
     _check_snapshot(read.snapshot)
     _check_policy(read.policy)
-    return replace(read, snapshot=Snapshot.of(read.snapshot.nodes, read.snapshot.pods))
+    return read
 
 
 def _check_snapshot(snapshot: Snapshot) -> None:

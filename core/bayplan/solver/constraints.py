@@ -53,13 +53,11 @@ class Staying:
 
     def add(self, model: cp_model.CpModel, v: Variables, _: Policy) -> None:
         """Bound what stays by what is there, and in sum by the survivors."""
-        by_class: dict[int, list[cp_model.IntVar]] = {}
         for at, variable in v.kept.items():
-            by_class.setdefault(at[0], []).append(variable)
             if variable is not v.final[at]:
                 model.add(variable <= v.final[at])
-        for i, stay in by_class.items():
-            model.add(summed(stay) <= v.surviving(i))
+        for i in v.kept_of:
+            model.add(v.staying(i) <= v.surviving(i))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +95,19 @@ class Budgets:
     def add(self, model: cp_model.CpModel, v: Variables, policy: Policy) -> None:
         """Bound moves and evictions in sum."""
         running = int(v.instance.run_totals.sum())
-        model.add(v.surviving_in_all() - v.staying() <= policy.max_moves)
+        model.add(v.surviving_in_all() - v.staying_in_all() <= policy.max_moves)
         model.add(v.surviving_in_all() >= running - policy.max_evictions)
+
+
+@dataclass(frozen=True, slots=True)
+class DisruptionBudgets:
+    """No more pods of a PodDisruptionBudget lose their node than it admits."""
+
+    def add(self, model: cp_model.CpModel, v: Variables, _: Policy) -> None:
+        """Bound what is disturbed of each budget, moved or evicted."""
+        for each in v.instance.allowances:
+            running = sum(len(v.instance.classes[i].running) for i in each.classes)
+            model.add(summed([v.staying(i) for i in each.classes]) >= running - each.most)
 
 
 #: Every rule of the model.
@@ -109,4 +118,5 @@ RULES: Final[tuple[Rule, ...]] = (
     WholeGangs(),
     RunningGangs(),
     Budgets(),
+    DisruptionBudgets(),
 )

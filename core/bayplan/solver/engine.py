@@ -67,15 +67,18 @@ def solve(  # noqa: PLR0913 - the problem, its limits, and who is told
 ) -> Solution:
     """Return the best assignment found until `deadline_at` (on `clock`), and its bounds."""
     if not instance.wait_totals.sum():
-        return _idle(instance)
+        return _idle(instance, policy)
     progress("keep and fill")
     counted = _by_states(instance, policy, clock=clock, deadline_at=deadline_at, seed=seed)
     if counted is not None and all(stage.proved for stage in counted.stages):
         return counted
     progress("greedy")
-    incumbent = greedy.fill(instance)
-    if counted is not None and _worth(instance, counted.assignment) >= _worth(instance, incumbent):
-        incumbent = counted.assignment
+    incumbent = greedy.fill(instance, policy.order)
+    if counted is not None:
+        order = goals.in_order(instance, policy.order)
+        found = goals.values(instance, order, counted.assignment)
+        if found >= goals.values(instance, order, incumbent):
+            incumbent = counted.assignment
     search = _Search(
         instance=instance,
         policy=policy,
@@ -111,7 +114,7 @@ def _by_states(
             seconds=seconds,
         )
         for goal, bound, seconds in zip(
-            goals.in_order(instance), found.bounds, found.seconds, strict=True
+            goals.in_order(instance, policy.order), found.bounds, found.seconds, strict=True
         )
     )
     return Solution(
@@ -120,10 +123,6 @@ def _by_states(
         engine="keep-and-fill",
         sizes=(*sizes(instance), *found.sizes),
     )
-
-
-def _worth(instance: Instance, assignment: Assignment) -> tuple[int, ...]:
-    return goals.values(instance, goals.in_order(instance), assignment)
 
 
 def _joined(counted: Solution | None, searched: Solution) -> Solution:
@@ -143,14 +142,14 @@ def _joined(counted: Solution | None, searched: Solution) -> Solution:
     return replace(searched, stages=tuple(stages), engine=counted.engine)
 
 
-def without_search(instance: Instance) -> Solution:
+def without_search(instance: Instance, policy: Policy) -> Solution:
     """Return the greedy assignment, bounded by what can be counted."""
-    return _counted(instance, greedy.fill(instance))
+    return _counted(instance, policy, greedy.fill(instance, policy.order))
 
 
-def unchanged(instance: Instance) -> Solution:
+def unchanged(instance: Instance, policy: Policy) -> Solution:
     """Return the present placement as a solution: nobody is placed, nobody disturbed."""
-    return _counted(instance, present(instance))
+    return _counted(instance, policy, present(instance))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -172,7 +171,7 @@ class _Search:
 
     def __post_init__(self) -> None:
         self.effort = self.policy.time_limit_s * _EFFORT_PER_SECOND
-        self.order = goals.in_order(self.instance)
+        self.order = goals.in_order(self.instance, self.policy.order)
         self.relaxation = Relaxation(self.instance, self.policy)
 
     def run(self) -> Solution:
@@ -266,20 +265,20 @@ class _Search:
         return self.deadline_at - self.clock()
 
 
-def _idle(instance: Instance) -> Solution:
+def _idle(instance: Instance, policy: Policy) -> Solution:
     """Return the present placement as the optimum it is when nobody waits.
 
     All that runs is kept, and undisturbed: that leaves one placement, so its slots are the most.
     """
-    still = unchanged(instance)
+    still = unchanged(instance, policy)
     proved = (replace(stage, bound=stage.value) for stage in still.stages)
     return replace(still, stages=tuple(proved))
 
 
-def _counted(instance: Instance, assignment: Assignment) -> Solution:
+def _counted(instance: Instance, policy: Policy, assignment: Assignment) -> Solution:
     stages = tuple(
         Stage(name=goal.name, value=goal.value(instance, assignment), bound=goal.limit(instance))
-        for goal in goals.in_order(instance)
+        for goal in goals.in_order(instance, policy.order)
     )
     return Solution(assignment=assignment, stages=stages, engine="greedy", sizes=sizes(instance))
 

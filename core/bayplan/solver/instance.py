@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bayplan import filters, units
 from bayplan.snapshot import (
+    BudgetKey,
     Constraints,
     Disruption,
     GangKey,
@@ -56,6 +57,8 @@ class PodClass:
         rows: [running pod] index of its node.
         waiting: Waiting pods, oldest first.
         movable: Whether a running one may get another node.
+        move_cost: What a move of a running one costs.
+        budget: The PodDisruptionBudget of the running ones, if any.
         gang: The running gang whose fate these pods share.
         kind: Index of the gang kind the waiting ones are placed with.
     """
@@ -68,8 +71,23 @@ class PodClass:
     rows: Counts = field(repr=False, compare=False)
     waiting: tuple[Pod, ...]
     movable: bool
+    move_cost: int
+    budget: BudgetKey | None
     gang: GangKey | None
     kind: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """What a PodDisruptionBudget still admits.
+
+    Attributes:
+        classes: Indices of the classes it covers.
+        most: Most of their running pods that may lose their node; fewer than there are.
+    """
+
+    classes: tuple[int, ...]
+    most: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +140,7 @@ class Instance:
         classes: Classes of pods, highest tier first.
         kinds: Kinds of waiting gangs.
         gangs: Running gangs that a plan may disturb.
+        allowances: What the PodDisruptionBudgets that could matter admit.
         incomplete: Gangs that wait for pods to be created.
         resources: Names of the columns of `requests`, `room` and `capacity`.
         requests: [class, resource] what one pod uses.
@@ -135,6 +154,7 @@ class Instance:
     classes: tuple[PodClass, ...]
     kinds: tuple[GangKind, ...]
     gangs: tuple[RunningGang, ...]
+    allowances: tuple[Allowance, ...]
     incomplete: tuple[Incomplete, ...]
     resources: tuple[str, ...]
     requests: Counts = field(repr=False)
@@ -152,6 +172,11 @@ class Instance:
     def wait_totals(self) -> Counts:
         """Number of waiting pods by class."""
         return np.array([len(c.waiting) for c in self.classes], dtype=np.int64)
+
+    @cached_property
+    def move_costs(self) -> Counts:
+        """What a move costs by class."""
+        return np.array([c.move_cost for c in self.classes], dtype=np.int64)
 
     @cached_property
     def upper(self) -> Counts:
@@ -180,6 +205,7 @@ def build(snapshot: Snapshot) -> Instance:
         classes=classes,
         kinds=kinds,
         gangs=_running_gangs(classes, members),
+        allowances=_allowances(classes, snapshot),
         incomplete=tuple(m.incomplete() for m in members.values() if m.lacks_pods),
         resources=resources,
         requests=requests,
@@ -267,6 +293,8 @@ class _Key(NamedTuple):
     requests: Resources
     constraints: Constraints
     movable: bool
+    move_cost: int
+    budget: BudgetKey | None
     gang: GangKey | None
     shape: _Shape | None
     joins: bool
@@ -330,6 +358,8 @@ def _key(pod: Pod, members: dict[GangKey, _Members], shapes: dict[GangKey, _Shap
         requests=pod.requests,
         constraints=pod.constraints,
         movable=pod.waiting or pod.disruption is Disruption.MOVABLE,
+        move_cost=pod.move_cost,
+        budget=pod.budget,
         gang=None if shared or gang is None else gang.key,
         shape=shape,
         joins=gang is not None and not pod.waiting,
@@ -387,6 +417,8 @@ def _class(
         ),
         waiting=waiting,
         movable=key.movable,
+        move_cost=key.move_cost,
+        budget=key.budget,
         gang=key.gang,
         kind=kind,
     )
@@ -411,6 +443,21 @@ def _running_gangs(
             pinned=not all(may_disturb(pod) for pod in members[key].running),
         )
         for key, indices in sorted(of.items())
+    )
+
+
+def _allowances(classes: Sequence[PodClass], snapshot: Snapshot) -> tuple[Allowance, ...]:
+    of: dict[BudgetKey, list[int]] = defaultdict(list)
+    for i, each in enumerate(classes):
+        if each.budget is not None and each.running:
+            of[each.budget].append(i)
+    allowed = {budget.key: budget.allowed for budget in snapshot.budgets}
+    found = (
+        Allowance(classes=tuple(indices), most=max(0, allowed.get(key, 0)))
+        for key, indices in sorted(of.items())
+    )
+    return tuple(
+        each for each in found if each.most < sum(len(classes[i].running) for i in each.classes)
     )
 
 

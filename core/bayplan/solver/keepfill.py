@@ -3,7 +3,8 @@
 First it believes the linear bound of every stage and looks for one integer point that meets them
 all; such a point is optimal in each stage. When there is none nearby it climbs stage by stage,
 proving each value before the next. Moves are free in the tier stages, so these hardly need the
-present placement; only the least disruption and the free slots do.
+present placement; only the least disruption and the free slots do. `ProtectFirst` asks for the
+least disruption after each tier, so there everyone is seen where they run from the start.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from bayplan.policy import Policy
+from bayplan.policy import Order, Policy
 from bayplan.solver import fleet as fleets
 from bayplan.solver import goals, unfold, views
 from bayplan.solver.assignment import Assignment
@@ -94,12 +95,15 @@ def solve(instance: Instance, policy: Policy, budget: Budget) -> Found | None:
 
 
 def _by_tiers(instance: Instance, policy: Policy, budget: Budget) -> Found | None:
+    """Look at the tiers without the present placement, where nothing among them asks for it."""
+    if policy.order is Order.PROTECT_FIRST:
+        return None
     return _Believer(instance=instance, policy=policy, budget=budget).by_tiers()
 
 
 def _by_states(instance: Instance, policy: Policy, budget: Budget) -> Found | None:
-    """Look where everyone runs from the first stage on, because moves are short."""
-    if moves_are_free(instance, policy):
+    """Look where everyone runs from the first stage on, because it matters there."""
+    if _placement_is_free(instance, policy):
         return None
     return _Believer(instance=instance, policy=policy, budget=budget).by_states()
 
@@ -108,9 +112,10 @@ def _step_by_step(instance: Instance, policy: Policy, budget: Budget) -> Found |
     return _Climber(instance=instance, policy=policy, budget=budget).run()
 
 
-def moves_are_free(instance: Instance, policy: Policy) -> bool:
-    """Return whether the move budget cannot matter."""
-    return int(instance.run_totals.sum()) <= policy.max_moves
+def _placement_is_free(instance: Instance, policy: Policy) -> bool:
+    """Return whether the tiers' stages can do without the present placement."""
+    free = int(instance.run_totals.sum()) <= policy.max_moves and not instance.allowances
+    return free and policy.order is Order.PLACE_FIRST
 
 
 @dataclass(slots=True, kw_only=True)
@@ -127,13 +132,18 @@ class _Stages:
     sizes: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.order = goals.in_order(self.instance)
+        self.order = goals.in_order(self.instance, self.policy.order)
         self.started_at = self.budget.clock()
 
     @property
     def tiers(self) -> tuple[Goal, ...]:
-        """The stages for which moves are free."""
+        """The stages of keeping and placing."""
         return tuple(goal for goal in self.order if isinstance(goal, Keep | Place))
+
+    @property
+    def before_slots(self) -> tuple[Goal, ...]:
+        """All stages before those that count free slots."""
+        return tuple(goal for goal in self.order if not isinstance(goal, FreeSlots))
 
     @property
     def slots(self) -> tuple[FreeSlots, ...]:
@@ -197,36 +207,35 @@ class _Believer(_Stages):
         for goal, bound in zip(self.tiers, self.bounds, strict=True):
             require(fleet, goal, bound)
         fleet.program.limit(fleet.u, *tiers.gangs)
-        return self._placed(fleet)
+        fleet.settle(self.kept())
+        return self._placed(fleet, self._believe(fleet, self.order[len(self.tiers)]))
 
     def by_states(self) -> Found | None:
         """Return the same from one program, in which every move counts in every stage."""
         fleet = self.build("keep", views.stateful(self.instance), budgeted=True)
-        if fleet is None or not all(self._believe(fleet, goal) for goal in self.tiers):
+        if fleet is None:
             return None
-        return self._placed(fleet)
+        for goal in self.before_slots:
+            found = self._believe(fleet, goal)
+            if found is None:
+                return None
+            if isinstance(goal, Keep):
+                fleet.settle({goal.tier: self.bounds[-1]})
+        return self._placed(fleet, found)
 
-    def _placed(self, fleet: Fleet) -> Found | None:
-        """Return a placement that reaches the tiers' bounds with the least disruption."""
-        fleet.settle(sum(self.kept().values()))
-        point = self._disturb_least(fleet)
-        if point is None:
-            return None
-        placement = unfold.assignment(fleet, point)
-        return self.found(placement) if self._reached(placement) else None
-
-    def _disturb_least(self, fleet: Fleet) -> Counts | None:
-        """Return a point that reaches every bound, from the least disruption on."""
-        found = self._believe(fleet, self.order[len(self.tiers)])
-        if found is None:
-            return None
-        if self.slots:
+    def _placed(self, fleet: Fleet, found: Branched | None) -> Found | None:
+        """Return a placement that reaches every bound; `found` is the last vertex before slots."""
+        if found is not None and self.slots:
             dear = dear_nodes(fleet, found)
             fleets.add_slots(fleet)
             fleet.program.shut(np.setdiff1d(dear, fleet.reserved))
             self.measure("keep", fleet)
             found = self._leave_free(fleet)
-        return None if found is None else nearby(fleet, found, self.budget)
+        point = None if found is None else nearby(fleet, found, self.budget)
+        if point is None:
+            return None
+        placement = unfold.assignment(fleet, point)
+        return self.found(placement) if self._reached(placement) else None
 
     def _leave_free(self, fleet: Fleet) -> Branched | None:
         """Return the vertex that leaves the most slots free, largest first.
@@ -294,7 +303,7 @@ class _Climber(_Stages):
 
     def run(self) -> Found | None:
         """Return the best placement found; None when a program is too large or time ran out."""
-        if moves_are_free(self.instance, self.policy):
+        if _placement_is_free(self.instance, self.policy):
             self.fleet = self.build("tier", views.floating(self.instance), budgeted=False)
             values = [self._reach(goal) for goal in self.tiers]
             if None in values:
@@ -339,6 +348,8 @@ class _Climber(_Stages):
         self.note(goal, bound)
         value = self.fleet.terms(goal).value(self.point)
         require(self.fleet, goal, value)
+        if isinstance(goal, Keep) and value == bound:
+            self.fleet.settle({goal.tier: value})
         return value
 
     def _improve(self, fleet: Fleet, goal: Goal) -> int | None:

@@ -74,6 +74,7 @@ def settled(instance: Instance, kept: dict[int, int]) -> View:
         totals[each.keep_tier] += len(each.running)
     whole = {tier for tier, n in kept.items() if n == totals[tier]}
     gone = {tier for tier, n in kept.items() if not n and totals[tier]}
+    limited = {instance.classes[i].budget for a in instance.allowances for i in a.classes}
     members: dict[object, list[int]] = defaultdict(list)
     still: list[int] = []
     for i, each in enumerate(instance.classes):
@@ -82,7 +83,12 @@ def settled(instance: Instance, kept: dict[int, int]) -> View:
         if each.keep_tier in whole and not each.movable:
             still.append(i)
             continue
-        alike = (instance.requests[i].tobytes(), instance.arrivals[i].tobytes())
+        alike = (
+            instance.requests[i].tobytes(),
+            instance.arrivals[i].tobytes(),
+            each.move_cost,
+            each.budget if each.budget in limited else None,
+        )
         members[alike if each.keep_tier in whole else i].append(i)
     return _merged(instance, whole=whole, gone=gone, still=still, members=list(members.values()))
 

@@ -1,8 +1,8 @@
 """`bayplan plan -f FILE`: plan from files, with no cluster.
 
-Takes what `kubectl get nodes,pods,infd -A -o json` prints, or manifests, and prints the plan that
-the planner would publish. With --dump the pass is recorded, and --replay makes a recorded pass
-again: the same snapshot, policy and seed give the same plan.
+Takes what `kubectl get nodes,pods,infd,pdb -A -o json` prints, or manifests, and prints the plan
+that the planner would publish. With --dump the pass is recorded, and --replay makes a recorded
+pass again: the same snapshot, policy and seed give the same plan.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from bayplan.codec import DecodeError, Recording, plan_manifest, policy_of, snap
 from bayplan.plan import Hold, Plan, Result, plan_digest
 from bayplan.planner import plan
 from bayplan.policy import Policy
+from bayplan.restraints import restrained
 from bayplan.snapshot import Snapshot
 from bayplan_extender.cli import recordings
 from bayplan_extender.cli.files import FileError, located, read
@@ -87,9 +88,10 @@ def _read(options: argparse.Namespace) -> tuple[Snapshot, Policy]:
     documents = read(options.file)
     try:
         read_in = snapshot_of(root for roots in documents.values() for root in roots)
-        return read_in.once_left(time.time()), _policy(documents, options.time_limit)
+        policy, now = _policy(documents, options.time_limit), time.time()
     except DecodeError as error:
         raise located(error, documents) from error
+    return restrained(read_in.once_left(now), now=now, cooldown_s=policy.cooldown_s), policy
 
 
 def _recorded(recorded: Recording, options: argparse.Namespace) -> tuple[Snapshot, Policy]:
