@@ -146,7 +146,7 @@ def policies() -> st.SearchStrategy[Policy]:
     return st.builds(
         Policy,
         time_limit_s=st.just(20.0),
-        order=st.sampled_from([Order.PLACE_FIRST, Order.PLACE_FIRST, Order.PROTECT_FIRST]),
+        order=st.sampled_from([Order.PLACE_FIRST, *Order]),
         max_moves=st.sampled_from([100, 100, 100, 0, 1, 2]),
         max_evictions=st.sampled_from([100, 100, 0, 1]),
     )
@@ -210,5 +210,7 @@ def test_a_running_gang_that_may_be_evicted_is_left_to_others() -> None:
     team = [pod(f"g{i}", on="n", gang="g", min_count=2) for i in range(2)]
     unit = [pod(f"u{i}", gang="u", min_count=2) for i in range(2)]
 
-    assert keepfill.supports(build(Snapshot.of([node("n")], unit)))
-    assert not keepfill.supports(build(Snapshot.of([node("n")], [*team, *unit])))
+    assert keepfill.supports(build(Snapshot.of([node("n")], unit)), Policy())
+    mixed = build(Snapshot.of([node("n")], [*team, *unit]))
+    assert not keepfill.supports(mixed, Policy())
+    assert keepfill.supports(mixed, Policy(max_evictions=0))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from bayplan.plan import Stage
-from bayplan.policy import Policy
+from bayplan.policy import Order, Policy
 from bayplan.solver import goals, greedy, keepfill
 from bayplan.solver.assignment import Assignment, present
 from bayplan.solver.bound import Relaxation
@@ -66,7 +66,7 @@ def solve(  # noqa: PLR0913 - the problem, its limits, and who is told
     progress: Progress = silent,
 ) -> Solution:
     """Return the best assignment found until `deadline_at` (on `clock`), and its bounds."""
-    if not instance.wait_totals.sum():
+    if not instance.wait_totals.sum() and policy.order is not Order.DEFRAGMENT:
         return _idle(instance, policy)
     progress("keep and fill")
     counted = _by_states(instance, policy, clock=clock, deadline_at=deadline_at, seed=seed)

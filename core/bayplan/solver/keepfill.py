@@ -19,7 +19,7 @@ from bayplan.solver import goals, unfold, views
 from bayplan.solver.assignment import Assignment
 from bayplan.solver.branch import Branched, relax_whole
 from bayplan.solver.fleet import Fleet
-from bayplan.solver.goals import FreeSlots, Goal, Keep, Place
+from bayplan.solver.goals import FreeSlots, Goal, Keep, LeastDisruption, Place
 from bayplan.solver.instance import Counts, Instance
 from bayplan.solver.program import Limits, Relaxed
 from bayplan.solver.views import View
@@ -73,21 +73,27 @@ class Budget:
         return Limits(seconds=self.seconds * _SHARE, effort=self.effort * _SHARE, seed=self.seed)
 
 
-def supports(instance: Instance) -> bool:
+def supports(instance: Instance, policy: Policy) -> bool:
     """Return whether the engine can say something about the instance, its size apart.
 
     Running gangs that may be evicted are whole or gone, which a sum over nodes does not see; and
     a node's slots are counted of one kind of GPU.
     """
     gpus = instance.room[:, goals.gpu_columns(instance)] > 0
-    return not instance.gangs and bool((gpus.sum(axis=1) <= 1).all())
+    whole = not instance.gangs or nobody_leaves(instance, policy)
+    return whole and bool((gpus.sum(axis=1) <= 1).all())
+
+
+def nobody_leaves(instance: Instance, policy: Policy) -> bool:
+    """Return whether all that runs goes on running, whatever waits."""
+    return not policy.max_evictions or not instance.wait_totals.sum()
 
 
 def solve(instance: Instance, policy: Policy, budget: Budget) -> Found | None:
     """Return the best placement found within the budget; None when there is none."""
-    if not supports(instance):
+    if not supports(instance, policy):
         return None
-    for search in (_by_tiers, _by_states, _step_by_step):
+    for search in (_by_tiers, _by_slots, _by_states, _step_by_step):
         found = search(instance, policy, budget)
         if found is not None:
             return found
@@ -96,14 +102,21 @@ def solve(instance: Instance, policy: Policy, budget: Budget) -> Found | None:
 
 def _by_tiers(instance: Instance, policy: Policy, budget: Budget) -> Found | None:
     """Look at the tiers without the present placement, where nothing among them asks for it."""
-    if policy.order is Order.PROTECT_FIRST:
+    if policy.order is not Order.PLACE_FIRST:
         return None
     return _Believer(instance=instance, policy=policy, budget=budget).by_tiers()
 
 
+def _by_slots(instance: Instance, policy: Policy, budget: Budget) -> Found | None:
+    """Look for free slots before disturbing little."""
+    if policy.order is not Order.DEFRAGMENT:
+        return None
+    return _Believer(instance=instance, policy=policy, budget=budget).by_slots()
+
+
 def _by_states(instance: Instance, policy: Policy, budget: Budget) -> Found | None:
     """Look where everyone runs from the first stage on, because it matters there."""
-    if _placement_is_free(instance, policy):
+    if _placement_is_free(instance, policy) or policy.order is Order.DEFRAGMENT:
         return None
     return _Believer(instance=instance, policy=policy, budget=budget).by_states()
 
@@ -154,6 +167,13 @@ class _Stages:
         """Return the bounds of the keeping stages, by tier."""
         known = zip(self.order, self.bounds, strict=False)
         return {goal.tier: bound for goal, bound in known if isinstance(goal, Keep)}
+
+    def view(self) -> View:
+        """Return the view in which every move counts: simpler where all that runs stays."""
+        if not nobody_leaves(self.instance, self.policy):
+            return views.stateful(self.instance)
+        keeps = [goal for goal in self.order if isinstance(goal, Keep)]
+        return views.settled(self.instance, {k.tier: k.limit(self.instance) for k in keeps})
 
     def note(self, goal: Goal, bound: int) -> int:
         """Note the bound of the next stage, no weaker than what can be counted."""
@@ -223,6 +243,27 @@ class _Believer(_Stages):
                 fleet.settle({goal.tier: self.bounds[-1]})
         return self._placed(fleet, found)
 
+    def by_slots(self) -> Found | None:
+        """Return the same where the largest free slots come before the least disruption."""
+        fleet = self.build("keep", self.view(), budgeted=True)
+        if fleet is None:
+            return None
+        fleets.add_slots(fleet)
+        self.measure("keep", fleet)
+        found: Branched | None = None
+        for goal in self.order:
+            if isinstance(goal, Keep) and nobody_leaves(self.instance, self.policy):
+                fleet.settle({goal.tier: self.note(goal, goal.limit(self.instance))})
+                continue
+            found = self._believe(fleet, goal)
+            if found is None:
+                return None
+            if isinstance(goal, Keep):
+                fleet.settle({goal.tier: self.bounds[-1]})
+            if isinstance(goal, LeastDisruption):
+                fleet.program.shut(dear_nodes(fleet, found))
+        return None if found is None else self._rounded(fleet, found)
+
     def _placed(self, fleet: Fleet, found: Branched | None) -> Found | None:
         """Return a placement that reaches every bound; `found` is the last vertex before slots."""
         if found is not None and self.slots:
@@ -231,7 +272,11 @@ class _Believer(_Stages):
             fleet.program.shut(np.setdiff1d(dear, fleet.reserved))
             self.measure("keep", fleet)
             found = self._leave_free(fleet)
-        point = None if found is None else nearby(fleet, found, self.budget)
+        return None if found is None else self._rounded(fleet, found)
+
+    def _rounded(self, fleet: Fleet, found: Branched) -> Found | None:
+        """Return a placement near the last vertex that reaches every bound."""
+        point = nearby(fleet, found, self.budget)
         if point is None:
             return None
         placement = unfold.assignment(fleet, point)
@@ -322,9 +367,14 @@ class _Climber(_Stages):
                 require(self.fleet, goal, value)
             rest = self.order[len(self.tiers) :]
         else:
-            self.fleet = self.build("keep", views.stateful(self.instance), budgeted=True)
+            seen = self.view() if self._slots_first else views.stateful(self.instance)
+            self.fleet = self.build("keep", seen, budgeted=True)
             rest = self.order
         return self._finish(rest)
+
+    @property
+    def _slots_first(self) -> bool:
+        return self.policy.order is Order.DEFRAGMENT
 
     def _finish(self, rest: tuple[Goal, ...]) -> Found | None:
         """Climb the remaining stages, in a program that knows where everyone runs."""
