@@ -16,6 +16,7 @@ from bayplan.plan import Bind, Evict, Hold, Move, Reason, Rejection
 from bayplan.rooms import Census, Room, fill, gpus
 from bayplan.snapshot import (
     UNKNOWN_COUNT,
+    Disruption,
     GangKey,
     NodeName,
     Pod,
@@ -95,7 +96,8 @@ class _Writer:
         self._census = census
         self._search = search
         self._rooms = census.rooms(lambda _: True)
-        self._let_go = census.rooms(lambda guest: not guest.held) if census.held else ()
+        self._holding = census.holding()
+        self._let_go = census.rooms(lambda kind: not census.held(kind)) if self._holding else ()
         self._empty = census.rooms(lambda _: False)
         self._reserved: dict[int, tuple[Room, ...]] = {}
         self._gangs: dict[tuple[PodKind, ...], _Shortage | None] = {}
@@ -132,7 +134,7 @@ class _Writer:
         """Return the refusal when all would have room if pods that must stay for now were gone."""
         if not self._let_go or self._shortage(pods, self._let_go) is not None:
             return None
-        first, more = self._census.held[0], len(self._census.held) - 1
+        first, more = self._holding[0], len(self._holding) - 1
         others = f" (and {more} other reasons)" if more else ""
         return Rejection(
             reason=Reason.DISRUPTION_FORBIDDEN,
@@ -169,7 +171,7 @@ class _Writer:
         """Return the rooms that are left when every pod goes that the tier outranks."""
         if tier not in self._reserved:
             self._reserved[tier] = self._census.rooms(
-                lambda guest: guest.fixed or guest.kind.priority >= tier
+                lambda kind: kind.priority >= tier or kind.disruption is Disruption.FIXED
             )
         return self._reserved[tier]
 

@@ -13,7 +13,7 @@ from bayplan.filters import Looks, reject
 from bayplan.snapshot import (
     BudgetKey,
     Constraints,
-    Disruption,
+    Guests,
     Node,
     NodeName,
     Pod,
@@ -48,42 +48,31 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Guest:
-    """A pod that is on a node after the plan.
-
-    Attributes:
-        kind: Its kind.
-        fixed: Whether no plan may send it away.
-        held: Why it must stay though its manifest would let it go, in words; else "".
-    """
-
-    kind: PodKind
-    fixed: bool
-    held: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
     """Nodes that look the same and have the same guests."""
 
     look: object
     nodes: tuple[Node, ...]
-    guests: tuple[Guest, ...]
+    guests: Guests
 
-    def room(self, stays: Callable[[Guest], bool]) -> Room:
+    def room(self, stays: Callable[[PodKind], bool]) -> Room:
         """Return the room of the nodes when only the guests are there that `stays` selects."""
         left = dict(self.nodes[0].allocatable.items)
-        for guest in filter(stays, self.guests):
-            for name, n in guest.kind.requests.items:
+        for kind in filter(stays, self.guests):
+            for name, n in kind.requests.items:
                 left[name] = left.get(name, 0) - n
         return Room(nodes=self.nodes, free=Resources.of(left))
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """The nodes of a cluster as a plan leaves them, grouped by look and guests."""
+    """The nodes of a cluster as a plan leaves them, grouped by look and guests.
+
+    `_used_up` are the PodDisruptionBudgets that admit no more than the plan takes.
+    """
 
     _groups: tuple[_Group, ...]
+    _used_up: frozenset[BudgetKey] = frozenset()
 
     @classmethod
     def of(
@@ -99,32 +88,41 @@ class Census:
             goes: Where the plan sends pods; None for those that have no node after it.
             asked: What the pods ask for in whose eyes nodes are alike or not.
         """
-        here = _guests(snapshot, goes, _used_up(snapshot, goes))
         looks = Looks.of(asked)
-        alike: dict[tuple[object, ...], list[Node]] = defaultdict(list)
+        guests = snapshot.guests_after(goes)
+        alike: dict[tuple[object, Guests], list[Node]] = defaultdict(list)
         for node in snapshot.nodes:
             look = (looks.at(node), node.allocatable.items)
-            alike[look, *sorted(map(id, here.get(node.name, ())))].append(node)
+            alike[look, guests[node.name]].append(node)
         return cls(
             tuple(
-                _Group(
-                    look=key[0],
-                    nodes=tuple(nodes),
-                    guests=tuple(here.get(nodes[0].name, ())),
-                )
-                for key, nodes in alike.items()
-            )
+                _Group(look=look, nodes=tuple(nodes), guests=here)
+                for (look, here), nodes in alike.items()
+            ),
+            _used_up(snapshot, goes),
         )
 
-    @property
-    def held(self) -> tuple[str, ...]:
-        """Why pods must stay though their manifests would let them go, the most frequent first."""
+    def held(self, kind: PodKind) -> str:
+        """Return why pods must stay though their manifests would let them go; "" if they need not.
+
+        In words that follow "it".
+        """
+        if kind.budget in self._used_up:
+            return (
+                f"has PodDisruptionBudget {kind.budget}, which admits no more evictions than this"
+                " plan makes"
+            )
+        return kind.fixed_by
+
+    def holding(self) -> tuple[str, ...]:
+        """Return why pods must stay for now, the reason of the most first."""
         counts: Counter[str] = Counter()
         for group in self._groups:
-            counts.update({guest.held: len(group.nodes) for guest in group.guests if guest.held})
-        return tuple(sorted(counts, key=lambda why: (-counts[why], why)))
+            for kind in group.guests:
+                counts[self.held(kind)] += len(group.nodes)
+        return tuple(sorted(filter(None, counts), key=lambda why: (-counts[why], why)))
 
-    def rooms(self, stays: Callable[[Guest], bool]) -> tuple[Room, ...]:
+    def rooms(self, stays: Callable[[PodKind], bool]) -> tuple[Room, ...]:
         """Return the rooms of nodes on which only the guests are that `stays` selects."""
         found: dict[tuple[object, ...], list[Room]] = defaultdict(list)
         for group in self._groups:
@@ -140,38 +138,10 @@ class Census:
         return tuple(group.room(lambda _: True) for group in self._groups)
 
 
-def _used_up(snapshot: Snapshot, goes: Mapping[PodKey, NodeName | None]) -> dict[BudgetKey, str]:
-    """Return the budgets that admit no more than the plan takes, and how that is said."""
-    disturbed = Counter(
-        pod.budget for pod in snapshot.pods if pod.budget is not None and pod.key in goes
-    )
-    return {
-        budget.key: f"has PodDisruptionBudget {budget.key}, which admits no more"
-        " evictions than this plan makes"
-        for budget in snapshot.budgets
-        if disturbed[budget.key] >= budget.allowed
-    }
-
-
-def _guests(
-    snapshot: Snapshot,
-    goes: Mapping[PodKey, NodeName | None],
-    used_up: Mapping[BudgetKey, str],
-) -> dict[NodeName, list[Guest]]:
-    """Return who is on each node after the plan; one object for equal guests."""
-    here: dict[NodeName, list[Guest]] = defaultdict(list)
-    known: dict[tuple[PodKind, bool, str], Guest] = {}
-    for pod in snapshot.pods:
-        node = goes.get(pod.key, pod.node)
-        if node is None:
-            continue
-        fixed = pod.kind.disruption is Disruption.FIXED and not pod.waiting
-        held = pod.fixed_by or (used_up.get(pod.budget, "") if pod.budget else "")
-        guest = known.get((pod.kind, fixed, held))
-        if guest is None:
-            guest = known[pod.kind, fixed, held] = Guest(kind=pod.kind, fixed=fixed, held=held)
-        here[node].append(guest)
-    return here
+def _used_up(snapshot: Snapshot, goes: Mapping[PodKey, NodeName | None]) -> frozenset[BudgetKey]:
+    budgets = (snapshot.by_key[key].budget for key in goes if key in snapshot.by_key)
+    disturbed = Counter(budget for budget in budgets if budget is not None)
+    return frozenset(b.key for b in snapshot.budgets if disturbed[b.key] >= b.allowed)
 
 
 def fill(pod: Pod, count: int, rooms: Iterable[Room]) -> tuple[int, tuple[Room, ...]]:

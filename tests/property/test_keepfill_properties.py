@@ -21,8 +21,7 @@ from bayplan.snapshot import (
     Toleration,
 )
 from bayplan.solver import engine, keepfill
-from bayplan.solver.engine import Solution
-from bayplan.solver.instance import Instance, build
+from bayplan.solver.instance import build
 from bayplan.validate import validate
 from tests import oracle
 from tests.builders import budget, node, pod
@@ -54,6 +53,7 @@ class _Fleet:
         self._random = Random(seed)  # noqa: S311 - an example, not a secret
         self._overfull = overfull
         self._plain = self._random.random() < 0.5
+        self._gangs = self._random.random() < 0.5
 
     def made(self, nodes: int, pods: int) -> Snapshot:
         """Return up to `nodes` nodes and `pods` pods, most of them crowded."""
@@ -101,8 +101,11 @@ class _Fleet:
 
     def _running(self, name: str, host: Node, free: dict[NodeName, Resources]) -> Pod | None:
         random = self._random
+        gang = random.choice([None] * 4 + ["g", "h", "x"]) if self._gangs else None
         made = pod(
             name,
+            gang=gang,
+            min_count=2 if gang else 0,
             gpus=random.choice([1, 1, 2, 2, 3]),
             cpu_milli=random.choice([0, 2000, 3500]),
             on=host.name,
@@ -152,12 +155,6 @@ def policies() -> st.SearchStrategy[Policy]:
     )
 
 
-def counted(instance: Instance, policy: Policy) -> Solution:
-    """Return what keep and fill says, whatever the size of the instance."""
-    with mock.patch.object(engine, "MIN_VARIABLES", 0):
-        return engine.solve(instance, policy, clock=frozen, deadline_at=17.0, seed=0)
-
-
 def made(snapshot: Snapshot, policy: Policy) -> Result:
     """Return the plan of keep and fill."""
     with mock.patch.object(engine, "MIN_VARIABLES", 0):
@@ -181,16 +178,15 @@ def test_stages_equal_brute_force(snapshot: Snapshot, policy: Policy) -> None:
 @given(snapshot=fleets(nodes=6, pods=16, overfull=True), policy=policies())
 def test_it_agrees_with_the_direct_model(snapshot: Snapshot, policy: Policy) -> None:
     """Larger fleets, and nodes that hold more than fits, would have another optimum."""
-    instance = build(snapshot)
-    ours = counted(instance, policy)
+    ours = made(snapshot, policy).plan
     with mock.patch.object(engine, "MIN_VARIABLES", 10**9):
-        theirs = engine.solve(instance, policy, clock=frozen, deadline_at=17.0, seed=0)
+        theirs = engine.solve(build(snapshot), policy, clock=frozen, deadline_at=17.0, seed=0)
     assume(all(stage.proved for stage in theirs.stages))
 
-    assert [(stage.name, stage.value, stage.bound) for stage in ours.stages] == [
+    assert [(stage.name, stage.value, stage.bound) for stage in ours.certificate.stages] == [
         (stage.name, stage.value, stage.bound) for stage in theirs.stages
     ]
-    assert validate(snapshot, policy, made(snapshot, policy).plan) == ()
+    assert validate(snapshot, policy, ours) == ()
 
 
 @given(snapshot=fleets(nodes=6, pods=16), random=st.randoms(use_true_random=False))
@@ -205,12 +201,50 @@ def test_the_order_of_the_input_does_not_matter(snapshot: Snapshot, random: Rand
     assert made(shuffled, Policy()) == made(snapshot, Policy())
 
 
-def test_a_running_gang_that_may_be_evicted_is_left_to_others() -> None:
-    """It would be split, or an optimum of another problem claimed."""
-    team = [pod(f"g{i}", on="n", gang="g", min_count=2) for i in range(2)]
-    unit = [pod(f"u{i}", gang="u", min_count=2) for i in range(2)]
+def teams(*priorities: int) -> Snapshot:
+    """Return two nodes of running gangs, a pair of 2-GPU pods each, and a newcomer of 8 GPUs."""
+    pods = [
+        pod(f"g{g}-{i}", gpus=2, on=f"n{i}", gang=f"g{g}", min_count=2, priority=priority)
+        for g, priority in enumerate(priorities)
+        for i in range(2)
+    ]
+    return snapshot_of(node("n0"), node("n1"), *pods, pod("w", gpus=8, priority=10))
 
-    assert keepfill.supports(build(Snapshot.of([node("n")], unit)), Policy())
-    mixed = build(Snapshot.of([node("n")], [*team, *unit]))
-    assert not keepfill.supports(mixed, Policy())
-    assert keepfill.supports(mixed, Policy(max_evictions=0))
+
+def test_running_gangs_that_are_alike_are_counted() -> None:
+    """A fleet of thousands of running units would have as many classes of pods."""
+    snapshot = teams(0, 0, 10, 10)
+
+    apart, divided = build(snapshot), build(snapshot, divided=True)
+
+    assert (len(apart.classes), keepfill.supports(apart)) == (5, False)
+    assert (len(divided.classes), keepfill.supports(divided)) == (3, True)
+
+
+def test_running_gangs_are_moved_with_a_proof_where_none_has_to_go() -> None:
+    """The largest fleets would get greedy plans, which never move anybody."""
+    result = made(teams(0, 0), Policy())
+
+    assert result.engine == "keep-and-fill"
+    assert (len(result.plan.moves), len(result.plan.evictions)) == (2, 0)
+    assert all(stage.proved for stage in result.plan.certificate.stages)
+
+
+def test_a_running_gang_that_has_to_go_goes_whole() -> None:
+    """A gang would be split, or an optimum of another problem claimed."""
+    result = made(teams(0, 0, 10), Policy())
+
+    assert result.engine == "cp-sat"
+    assert len({evict.pod.name[:2] for evict in result.plan.evictions}) == 1
+    assert len(result.plan.evictions) == 2
+    assert all(stage.proved for stage in result.plan.certificate.stages)
+
+
+def test_where_gangs_cannot_be_told_apart_all_of_them_stay() -> None:
+    """A fleet too large for the other model would get no answer, or one with half a gang."""
+    with mock.patch.object(engine, "MAX_VARIABLES", 0):
+        result = made(teams(0, 0, 10), Policy())
+
+    assert validate(teams(0, 0, 10), Policy(), result.plan) == ()
+    assert result.plan.evictions == ()
+    assert result.plan.certificate.gap > 0

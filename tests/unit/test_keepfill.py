@@ -198,7 +198,7 @@ def test_two_kinds_of_gpus_on_one_node_are_left_to_others() -> None:
         allocatable=both.allocatable + type(both.allocatable).of({"amd.com/gpu": 4}),
     )
 
-    assert not keepfill.supports(build(snapshot(both, pod("w"))), Policy())
+    assert not keepfill.supports(build(snapshot(both, pod("w"))))
 
 
 def test_small_instances_go_to_the_direct_model() -> None:

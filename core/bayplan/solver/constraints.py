@@ -6,6 +6,7 @@ A rule adds itself to the model and knows nothing of the others, so that each ca
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import numpy as np
 from ortools.sat.python import cp_model
 
 from bayplan.policy import Policy
@@ -75,10 +76,15 @@ class WholeGangs:
 
 @dataclass(frozen=True, slots=True)
 class RunningGangs:
-    """A running gang is evicted whole or not at all; nobody joins one that is."""
+    """A running gang is evicted whole or not at all; nobody joins one that is.
+
+    Gangs that are not told apart are not evicted.
+    """
 
     def add(self, model: cp_model.CpModel, v: Variables, _: Policy) -> None:
         """Tie the survivors and the joining pods of each gang to its fate."""
+        for i in np.flatnonzero(v.instance.loyal).tolist():
+            model.add(v.surviving(i) == len(v.instance.classes[i].running))
         for gang in v.instance.gangs:
             for i in gang.classes:
                 running = len(v.instance.classes[i].running)

@@ -56,6 +56,12 @@ class Solution:
     sizes: tuple[tuple[str, int], ...]
 
 
+def worth(instance: Instance, policy: Policy, solution: Solution) -> tuple[int, ...]:
+    """Return what a solution reaches, to compare those of one snapshot: more is better."""
+    order = goals.in_order(instance, policy.order)
+    return goals.values(instance, order, solution.assignment)
+
+
 def solve(  # noqa: PLR0913 - the problem, its limits, and who is told
     instance: Instance,
     policy: Policy,
@@ -89,6 +95,18 @@ def solve(  # noqa: PLR0913 - the problem, its limits, and who is told
         progress=progress,
     )
     return _joined(counted, search.run())
+
+
+def is_worth_telling_gangs_apart(divided: Instance, found: Solution) -> bool:
+    """Return whether an instance of whole gangs may have a better answer that can be found.
+
+    Only the model over classes and nodes would look for it, and it may become too large.
+    """
+    if not divided.divided or all(stage.proved for stage in found.stages):
+        return False
+    loyal = (each for each in divided.classes if each.loyal)
+    apart = {(pod.kind, pod.gang) for each in loyal for pod in each.running}
+    return divided.variables + len(apart) * len(divided.nodes) <= MAX_VARIABLES
 
 
 def _by_states(
@@ -259,7 +277,9 @@ class _Search:
         )
 
     def _affordable(self) -> bool:
-        return self.instance.variables <= MAX_VARIABLES and self._left() > 0 and self.effort > 0
+        # What the model proves with every gang kept is no bound where some could be evicted.
+        small = self.instance.variables <= MAX_VARIABLES and not self.instance.divided
+        return small and self._left() > 0 and self.effort > 0
 
     def _left(self) -> float:
         return self.deadline_at - self.clock()

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from typing import Final, NamedTuple, cast
 
 import numpy as np
@@ -23,7 +24,6 @@ from bayplan.snapshot import (
     Node,
     NodeName,
     Pod,
-    PodKey,
     PodKind,
     Resources,
     Snapshot,
@@ -60,6 +60,7 @@ class PodClass:
         move_cost: What a move of a running one costs.
         budget: The PodDisruptionBudget of the running ones, if any.
         gang: The running gang whose fate these pods share.
+        loyal: Whether the running ones are of gangs that are not told apart: all go on running.
         kind: Index of the gang kind the waiting ones are placed with.
     """
 
@@ -74,6 +75,7 @@ class PodClass:
     move_cost: int
     budget: BudgetKey | None
     gang: GangKey | None
+    loyal: bool
     kind: int | None
 
 
@@ -183,19 +185,41 @@ class Instance:
         """[class, node] most pods of the class the node can end up with."""
         return _upper(self)
 
+    @cached_property
+    def open_nodes(self) -> Counts:
+        """Indices of the nodes whose free slots count: ready and not cordoned."""
+        takes = [node.ready and node.schedulable for node in self.nodes]
+        return np.flatnonzero(np.array(takes, dtype=np.bool_)).astype(np.int64)
+
+    @cached_property
+    def loyal(self) -> Mask:
+        """[class] whether every running pod must go on running, for the sake of its gang."""
+        return np.array([c.loyal for c in self.classes], dtype=np.bool_)
+
+    @property
+    def divided(self) -> bool:
+        """Whether running gangs are not told apart, so that none of them can be evicted."""
+        return bool(self.loyal.any())
+
     @property
     def variables(self) -> int:
         """Number of (class, node) pairs that a plan may decide, room aside."""
         return int(np.count_nonzero(self.arrivals | (self.running > 0)))
 
 
-def build(snapshot: Snapshot) -> Instance:
-    """Return the snapshot as classes and arrays; the same for any order of the input."""
+def build(snapshot: Snapshot, *, divided: bool = False) -> Instance:
+    """Return the snapshot as classes and arrays; the same for any order of the input.
+
+    With `divided`, pods of running gangs are classes by what they are alone, however many gangs
+    there are. An assignment of that instance counts only if it loses none of them; what cannot be
+    beaten there cannot be beaten with whole gangs either.
+    """
     members = _members(snapshot)
     rows = {node.name: n for n, node in enumerate(snapshot.nodes)}
-    classes, kinds = _classes(snapshot, members, rows)
+    decided, fixed = _sorted_out(snapshot, members, rows)
+    classes, kinds = _classes(decided, members, rows, divided=divided)
     resources = _resources(snapshot)
-    room = _room(snapshot, resources, rows)
+    room = _room(snapshot.nodes, fixed, resources, rows)
     requests = _amounts([c.requests for c in classes], resources)
     running = _running(classes, len(rows))
     capacity = np.maximum(room, running.T @ requests)
@@ -303,41 +327,57 @@ class _Key(NamedTuple):
         return (-self.tier, -self.keep_tier, repr(self))
 
 
+@dataclass(slots=True)
+class _Alike:
+    """Pods of one class, by name."""
+
+    running: list[Pod] = field(default_factory=list)
+    waiting: list[Pod] = field(default_factory=list)
+
+
 def _classes(
-    snapshot: Snapshot, members: dict[GangKey, _Members], rows: dict[NodeName, int]
+    decided: Iterable[list[Pod]],
+    members: dict[GangKey, _Members],
+    rows: dict[NodeName, int],
+    *,
+    divided: bool,
 ) -> tuple[tuple[PodClass, ...], tuple[GangKind, ...]]:
     shapes = {key: _shape(m) for key, m in members.items() if m.below_minimum}
-    grouped: dict[_Key, list[Pod]] = defaultdict(list)
-    for pods in _alike(snapshot, members, rows):
-        grouped[_key(pods[0], members, shapes)] += pods
+    grouped: dict[_Key, _Alike] = defaultdict(_Alike)
+    for pods in decided:
+        key = _key(pods[0], members, shapes)
+        alike = grouped[key._replace(gang=None) if divided and key.joins else key]
+        mine = alike.waiting if pods[0].waiting else alike.running
+        mine += pods
     keys = sorted(grouped, key=_Key.order)
     index = {key: i for i, key in enumerate(keys)}
     kinds = _kinds(members, shapes, index)
     kind_of = {i: k for k, kind in enumerate(kinds) for i, _ in kind.need}
-    classes = tuple(
-        _class(key, sorted(grouped[key], key=age), rows, kind_of.get(index[key])) for key in keys
-    )
+    classes = tuple(_class(key, grouped[key], rows, kind_of.get(index[key])) for key in keys)
     return classes, kinds
 
 
-def _alike(
+def _sorted_out(
     snapshot: Snapshot, members: dict[GangKey, _Members], rows: dict[NodeName, int]
-) -> Iterable[list[Pod]]:
-    """Return the pods a plan decides on, those together that are alike at first sight.
+) -> tuple[Iterable[list[Pod]], list[Pod]]:
+    """Return the pods a plan decides on, and those with a node that it may not disturb.
 
-    These are running ones it may disturb, and waiting ones it can place.
+    The former are running ones it may disturb and waiting ones it can place; those that are
+    alike at first sight come together.
     """
     found: dict[tuple[PodKind, bool, GangKey | None], list[Pod]] = defaultdict(list)
+    fixed: list[Pod] = []
     for pod in snapshot.pods:
-        if pod.terminating:
-            continue
-        if pod.waiting:
+        if pod.node in rows:
+            if pod.terminating or pod.kind.disruption is Disruption.FIXED:
+                fixed.append(pod)
+            else:
+                found[pod.kind, False, pod.gang].append(pod)
+        elif pod.waiting and not pod.terminating:
             gang = members.get(pod.gang) if pod.gang else None
             if not (gang and gang.lacks_pods):
                 found[pod.kind, True, pod.gang].append(pod)
-        elif pod.node in rows and pod.kind.disruption is not Disruption.FIXED:
-            found[pod.kind, False, pod.gang].append(pod)
-    return found.values()
+    return found.values(), fixed
 
 
 def may_disturb(pod: Pod) -> bool:
@@ -399,34 +439,30 @@ def _kinds(
     return tuple(kinds)
 
 
-def _class(
-    key: _Key, oldest_first: list[Pod], rows: dict[NodeName, int], kind: int | None
-) -> PodClass:
-    waiting = tuple(pod for pod in oldest_first if pod.waiting)
-    running = tuple(pod for pod in oldest_first if not pod.waiting)
+def _class(key: _Key, alike: _Alike, rows: dict[NodeName, int], kind: int | None) -> PodClass:
+    running, waiting = oldest_first(alike.running), oldest_first(alike.waiting)
+    here = map(rows.__getitem__, map(attrgetter("node"), running))
     return PodClass(
         requests=key.requests,
         constraints=key.constraints,
         keep_tier=key.keep_tier,
         place=PlaceGroup(key.tier, key.preempts) if waiting else None,
         running=running,
-        rows=np.fromiter(
-            (rows[cast("NodeName", pod.node)] for pod in running),
-            dtype=np.int64,
-            count=len(running),
-        ),
+        rows=np.fromiter(here, dtype=np.int64, count=len(running)),
         waiting=waiting,
         movable=key.movable,
         move_cost=key.move_cost,
         budget=key.budget,
         gang=key.gang,
+        loyal=key.joins and key.gang is None,
         kind=kind,
     )
 
 
-def age(pod: Pod) -> tuple[int, PodKey]:
-    """Return what orders pods among equals: oldest first, then by name."""
-    return (pod.created_at, pod.key)
+def oldest_first(pods: Iterable[Pod]) -> tuple[Pod, ...]:
+    """Return the pods in the order that decides among equals: by age, then by name."""
+    by_name = sorted(pods, key=attrgetter("key"))
+    return tuple(sorted(by_name, key=attrgetter("created_at")))
 
 
 def _running_gangs(
@@ -462,34 +498,35 @@ def _allowances(classes: Sequence[PodClass], snapshot: Snapshot) -> tuple[Allowa
 
 
 def _resources(snapshot: Snapshot) -> tuple[str, ...]:
-    asked = {kind.requests for kind in {pod.kind for pod in snapshot.pods}}
-    offered = {node.allocatable for node in snapshot.nodes}
-    names = {name for requests in asked for name in requests}
-    names |= {name for room in offered for name in room if units.is_gpu(name)}
+    kinds = set(map(attrgetter("kind"), snapshot.pods))
+    offered = {node.allocatable.items for node in snapshot.nodes}
+    names = {name for kind in kinds for name in kind.requests}
+    names |= {name for items in offered for name, _ in items if units.is_gpu(name)}
     return tuple(sorted(names))
 
 
 def _amounts(rows: Sequence[Resources], resources: tuple[str, ...]) -> Counts:
-    """Return [row, resource]; rows of equal amounts are read once."""
-    known = {row.items: i for i, row in enumerate(dict.fromkeys(rows))}
+    """Return [row, resource]; equal amounts are read once."""
+    known: dict[tuple[tuple[str, int], ...], int] = {}
+    index = [known.setdefault(row.items, len(known)) for row in rows]
     amounts = np.zeros((len(known), len(resources)), dtype=np.int64)
     for items, i in known.items():
         have = dict(items)
         amounts[i] = [have.get(name, 0) for name in resources]
-    return amounts[[known[row.items] for row in rows]]
+    return np.asarray(amounts[np.array(index, dtype=np.int64)], dtype=np.int64)
 
 
-def _room(snapshot: Snapshot, resources: tuple[str, ...], rows: dict[NodeName, int]) -> Counts:
-    """Return allocatable less every placed pod that a plan may not disturb."""
-    room = _amounts([node.allocatable for node in snapshot.nodes], resources)
-    fixed = [
-        pod
-        for pod in snapshot.pods
-        if pod.node in rows and (pod.terminating or pod.kind.disruption is Disruption.FIXED)
-    ]
-    if fixed:
-        taken = _amounts([pod.requests for pod in fixed], resources)
-        np.subtract.at(room, [rows[cast("NodeName", pod.node)] for pod in fixed], taken)
+def _room(
+    nodes: Sequence[Node],
+    fixed: Sequence[Pod],
+    resources: tuple[str, ...],
+    rows: dict[NodeName, int],
+) -> Counts:
+    """Return allocatable less every pod that has a node and that a plan may not disturb."""
+    room = _amounts([node.allocatable for node in nodes], resources)
+    taken = _amounts([pod.requests for pod in fixed], resources)
+    here = [rows[pod.node] for pod in fixed if pod.node is not None]
+    np.subtract.at(room, np.array(here, dtype=np.int64), taken)
     return room
 
 

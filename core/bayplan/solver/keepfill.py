@@ -73,15 +73,14 @@ class Budget:
         return Limits(seconds=self.seconds * _SHARE, effort=self.effort * _SHARE, seed=self.seed)
 
 
-def supports(instance: Instance, policy: Policy) -> bool:
+def supports(instance: Instance) -> bool:
     """Return whether the engine can say something about the instance, its size apart.
 
-    Running gangs that may be evicted are whole or gone, which a sum over nodes does not see; and
-    a node's slots are counted of one kind of GPU.
+    Running gangs are whole or gone, which a sum over nodes does not see: the engine takes them
+    divided. A node's slots are counted of one kind of GPU.
     """
     gpus = instance.room[:, goals.gpu_columns(instance)] > 0
-    whole = not instance.gangs or nobody_leaves(instance, policy)
-    return whole and bool((gpus.sum(axis=1) <= 1).all())
+    return not instance.gangs and bool((gpus.sum(axis=1) <= 1).all())
 
 
 def nobody_leaves(instance: Instance, policy: Policy) -> bool:
@@ -90,39 +89,48 @@ def nobody_leaves(instance: Instance, policy: Policy) -> bool:
 
 
 def solve(instance: Instance, policy: Policy, budget: Budget) -> Found | None:
-    """Return the best placement found within the budget; None when there is none."""
-    if not supports(instance, policy):
+    """Return the best placement found within the budget; None when there is none.
+
+    Where running gangs are divided, their pods may first go one by one. If that is no use to
+    anybody, the placement is as good as any with whole gangs; else they are all kept, and then
+    the bounds are only what can be counted.
+    """
+    if not supports(instance):
         return None
-    for search in (_by_tiers, _by_slots, _by_states, _step_by_step):
-        found = search(instance, policy, budget)
-        if found is not None:
-            return found
-    return None
-
-
-def _by_tiers(instance: Instance, policy: Policy, budget: Budget) -> Found | None:
-    """Look at the tiers without the present placement, where nothing among them asks for it."""
-    if policy.order is not Order.PLACE_FIRST:
+    found = _search(instance, policy, budget, loyal=False)
+    if found is None or _loses_none(instance, found.assignment):
+        return found
+    found = _search(instance, policy, budget, loyal=True)
+    if found is None:
         return None
-    return _Believer(instance=instance, policy=policy, budget=budget).by_tiers()
+    order = goals.in_order(instance, policy.order)
+    return replace(found, bounds=tuple(goal.limit(instance) for goal in order))
 
 
-def _by_slots(instance: Instance, policy: Policy, budget: Budget) -> Found | None:
-    """Look for free slots before disturbing little."""
-    if policy.order is not Order.DEFRAGMENT:
-        return None
-    return _Believer(instance=instance, policy=policy, budget=budget).by_slots()
+def _loses_none(instance: Instance, assignment: Assignment) -> bool:
+    """Return whether all pods of divided gangs go on running."""
+    lost = instance.run_totals - assignment.survivors
+    return not lost[instance.loyal].any()
 
 
-def _by_states(instance: Instance, policy: Policy, budget: Budget) -> Found | None:
-    """Look where everyone runs from the first stage on, because it matters there."""
-    if _placement_is_free(instance, policy) or policy.order is Order.DEFRAGMENT:
-        return None
-    return _Believer(instance=instance, policy=policy, budget=budget).by_states()
+def _search(instance: Instance, policy: Policy, budget: Budget, *, loyal: bool) -> Found | None:
+    """Return what the first of three ways finds; with `loyal`, no pod of a gang is lost."""
 
+    def believer() -> _Believer:
+        return _Believer(instance=instance, policy=policy, budget=budget, loyal=loyal)
 
-def _step_by_step(instance: Instance, policy: Policy, budget: Budget) -> Found | None:
-    return _Climber(instance=instance, policy=policy, budget=budget).run()
+    found = None
+    if policy.order is Order.PLACE_FIRST:
+        # Nothing among the tiers' stages asks for the present placement.
+        found = believer().by_tiers()
+    if policy.order is Order.DEFRAGMENT:
+        found = believer().by_slots()
+    elif found is None and not _placement_is_free(instance, policy):
+        # Where everyone runs matters from the first stage on.
+        found = believer().by_states()
+    if found is None:
+        found = _Climber(instance=instance, policy=policy, budget=budget, loyal=loyal).run()
+    return found
 
 
 def _placement_is_free(instance: Instance, policy: Policy) -> bool:
@@ -138,6 +146,7 @@ class _Stages:
     instance: Instance
     policy: Policy
     budget: Budget
+    loyal: bool
     order: tuple[Goal, ...] = field(init=False)
     bounds: list[int] = field(default_factory=list)
     ends_at: list[float] = field(default_factory=list)
@@ -171,9 +180,10 @@ class _Stages:
     def view(self) -> View:
         """Return the view in which every move counts: simpler where all that runs stays."""
         if not nobody_leaves(self.instance, self.policy):
-            return views.stateful(self.instance)
+            return views.stateful(self.instance, loyal=self.loyal)
         keeps = [goal for goal in self.order if isinstance(goal, Keep)]
-        return views.settled(self.instance, {k.tier: k.limit(self.instance) for k in keeps})
+        kept = {goal.tier: goal.limit(self.instance) for goal in keeps}
+        return views.settled(self.instance, kept, loyal=self.loyal)
 
     def note(self, goal: Goal, bound: int) -> int:
         """Note the bound of the next stage, no weaker than what can be counted."""
@@ -217,10 +227,10 @@ class _Believer(_Stages):
 
     def by_tiers(self) -> Found | None:
         """Return a placement that is proved in every stage; None when there is none nearby."""
-        tiers = self.build("tier", views.floating(self.instance), budgeted=False)
+        tiers = self.build("tier", views.floating(self.instance, loyal=self.loyal), budgeted=False)
         if tiers is None or not all(self._believe(tiers, goal) for goal in self.tiers):
             return None
-        view = views.settled(self.instance, self.kept())
+        view = views.settled(self.instance, self.kept(), loyal=self.loyal)
         fleet = self.build("keep", view, budgeted=True)
         if fleet is None:
             return None
@@ -232,7 +242,7 @@ class _Believer(_Stages):
 
     def by_states(self) -> Found | None:
         """Return the same from one program, in which every move counts in every stage."""
-        fleet = self.build("keep", views.stateful(self.instance), budgeted=True)
+        fleet = self.build("keep", views.stateful(self.instance, loyal=self.loyal), budgeted=True)
         if fleet is None:
             return None
         for goal in self.before_slots:
@@ -349,7 +359,9 @@ class _Climber(_Stages):
     def run(self) -> Found | None:
         """Return the best placement found; None when a program is too large or time ran out."""
         if _placement_is_free(self.instance, self.policy):
-            self.fleet = self.build("tier", views.floating(self.instance), budgeted=False)
+            self.fleet = self.build(
+                "tier", views.floating(self.instance, loyal=self.loyal), budgeted=False
+            )
             values = [self._reach(goal) for goal in self.tiers]
             if None in values:
                 return None
@@ -358,7 +370,7 @@ class _Climber(_Stages):
                 for g, v in zip(self.tiers, values, strict=True)
                 if isinstance(g, Keep) and v is not None
             }
-            view = views.settled(self.instance, kept)
+            view = views.settled(self.instance, kept, loyal=self.loyal)
             self.fleet, self.point = self.build("keep", view, budgeted=True), None
             if self.fleet is None:
                 return None
@@ -367,14 +379,14 @@ class _Climber(_Stages):
                 require(self.fleet, goal, value)
             rest = self.order[len(self.tiers) :]
         else:
-            seen = self.view() if self._slots_first else views.stateful(self.instance)
+            seen = (
+                self.view()
+                if self.policy.order is Order.DEFRAGMENT
+                else views.stateful(self.instance, loyal=self.loyal)
+            )
             self.fleet = self.build("keep", seen, budgeted=True)
             rest = self.order
         return self._finish(rest)
-
-    @property
-    def _slots_first(self) -> bool:
-        return self.policy.order is Order.DEFRAGMENT
 
     def _finish(self, rest: tuple[Goal, ...]) -> Found | None:
         """Climb the remaining stages, in a program that knows where everyone runs."""

@@ -7,7 +7,7 @@ go whole need not be seen.
 """
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -37,18 +37,21 @@ class View:
     most: Counts
 
 
-def floating(instance: Instance) -> View:
-    """Return the view for keeping and placing: what could be back on its node floats."""
+def floating(instance: Instance, *, loyal: bool) -> View:
+    """Return the view for keeping and placing: what could be back on its node floats.
+
+    With `loyal`, here and in the other views, pods of divided gangs all go on running.
+    """
     tied = np.where(instance.arrivals, 0, instance.running)
-    return _plain(instance, tied)
+    return _plain(instance, tied, loyal=loyal)
 
 
-def stateful(instance: Instance) -> View:
+def stateful(instance: Instance, *, loyal: bool) -> View:
     """Return the view in which every running pod is seen where it is."""
-    return _plain(instance, instance.running)
+    return _plain(instance, instance.running, loyal=loyal)
 
 
-def _plain(instance: Instance, tied: Counts) -> View:
+def _plain(instance: Instance, tied: Counts, *, loyal: bool) -> View:
     members = tuple((i,) for i, each in enumerate(instance.classes) if each.running)
     index = [i for (i,) in members]
     return View(
@@ -57,17 +60,18 @@ def _plain(instance: Instance, tied: Counts) -> View:
         requests=instance.requests[index],
         room=instance.room,
         settled=(),
-        fewest=np.zeros_like(instance.run_totals),
+        fewest=np.where(instance.loyal & loyal, instance.run_totals, 0),
         most=instance.run_totals,
     )
 
 
-def settled(instance: Instance, kept: dict[int, int]) -> View:
+def settled(instance: Instance, kept: dict[int, int], *, loyal: bool) -> View:
     """Return the view for the least disruption, given how many pods of each tier go on running.
 
     Args:
         instance: The problem.
         kept: Pods that go on running, by tier.
+        loyal: Whether those of divided gangs all do.
     """
     totals: dict[int, int] = defaultdict(int)
     for each in instance.classes:
@@ -90,7 +94,9 @@ def settled(instance: Instance, kept: dict[int, int]) -> View:
             each.budget if each.budget in limited else None,
         )
         members[alike if each.keep_tier in whole else i].append(i)
-    return _merged(instance, whole=whole, gone=gone, still=still, members=list(members.values()))
+    view = _merged(instance, whole=whole, gone=gone, still=still, members=list(members.values()))
+    some = instance.loyal & loyal
+    return replace(view, fewest=np.where(some, instance.run_totals, view.fewest))
 
 
 def _merged(
