@@ -102,18 +102,27 @@ class _Writer:
         self._reserved: dict[int, tuple[Room, ...]] = {}
         self._gangs: dict[tuple[PodKind, ...], _Shortage | None] = {}
         self._known: dict[tuple[PodKind, bool], Rejection] = {}
+        self._told: dict[tuple[object, ...], tuple[Rejection, str]] = {}
 
     def hold(self, pod: Pod, gang: Sequence[Pod], outcome: Outcome | None) -> Hold:
         """Return why the pod, or the gang it waits with, stays waiting."""
         outcome = outcome or Outcome(proved=False)
         if outcome.incomplete is not None:
             rejection, remedy = _incomplete(*outcome.incomplete)
-        elif len(gang) > 1:
-            rejection, remedy = self._gang(gang, proved=outcome.proved)
         else:
-            rejection = self._single(pod, proved=outcome.proved)
-            remedy = self._remedy([pod], pod, rejection)
+            key = (pod.gang, None if len(gang) > 1 else pod.kind, outcome.proved)
+            if key not in self._told:
+                unit = gang if len(gang) > 1 else (pod,)
+                self._told[key] = self._unit(unit, proved=outcome.proved)
+            rejection, remedy = self._told[key]
         return Hold(pod=pod.key, uid=pod.uid, rejection=rejection, gang=pod.gang, remedy=remedy)
+
+    def _unit(self, pods: Sequence[Pod], *, proved: bool) -> tuple[Rejection, str]:
+        """Return why pods that are placed together stay waiting, and what would help."""
+        if len(pods) > 1:
+            return self._gang(pods, proved=proved)
+        rejection = self._single(pods[0], proved=proved)
+        return rejection, self._remedy(pods, pods[0], rejection)
 
     def _single(self, pod: Pod, *, proved: bool) -> Rejection:
         key = (pod.kind, proved)

@@ -121,7 +121,7 @@ class Search:
         self, snapshot: Snapshot, census: Census, goes: Mapping[PodKey, NodeName | None]
     ) -> None:
         self._rooms = census.by_guests()
-        self._cluster = _Cluster(snapshot, goes)
+        self._cluster = _Cluster(snapshot, census, goes)
         self._known: dict[tuple[object, ...], Remedies] = {}
         self._looks = 0
 
@@ -235,8 +235,11 @@ class _Cluster:
     `lowest` is the lowest priority of who could be.
     """
 
-    def __init__(self, snapshot: Snapshot, goes: Mapping[PodKey, NodeName | None]) -> None:
+    def __init__(
+        self, snapshot: Snapshot, census: Census, goes: Mapping[PodKey, NodeName | None]
+    ) -> None:
         self._goes = goes
+        self._census = census
         self._here: dict[NodeName, list[Pod]] = defaultdict(list)
         self._gangs: dict[GangKey, list[Pod]] = defaultdict(list)
         self._parties: dict[NodeName, list[_Party]] = {}
@@ -287,8 +290,9 @@ class _Cluster:
                 yield _Party(pods=pods, gain=gain)
 
     def _may_go(self, pod: Pod) -> bool:
-        decided = pod.key in self._goes or pod.terminating
-        return pod.node is not None and not decided and pod.disruption is not Disruption.FIXED
+        decided = pod.key in self._goes or pod.terminating or pod.node is None
+        stays = pod.disruption is Disruption.FIXED or self._census.held(pod.kind)
+        return not decided and not stays
 
 
 def _asks(pod: Pod) -> tuple[Resources, Constraints]:

@@ -35,11 +35,15 @@ def units(snapshot: Snapshot, plan: Plan) -> list[list[Pod]]:
 
 def found(snapshot: Snapshot, plan: Plan, unit: Sequence[Pod]) -> Remedies:
     """Return what would help the unit."""
+    census = Census.of(snapshot, sent(plan), {pod.constraints for pod in unit})
+    return Search(snapshot, census, sent(plan)).find(unit)
+
+
+def sent(plan: Plan) -> dict[PodKey, NodeName | None]:
+    """Return where the plan sends pods."""
     goes: dict[PodKey, NodeName | None] = {bind.pod: bind.node for bind in plan.binds}
     goes |= {move.pod: move.target for move in plan.moves}
-    goes |= {evict.pod: None for evict in plan.evictions}
-    census = Census.of(snapshot, goes, {pod.constraints for pod in unit})
-    return Search(snapshot, census, goes).find(unit)
+    return goes | {evict.pod: None for evict in plan.evictions}
 
 
 def lets_in(snapshot: Snapshot, unit: Sequence[Pod]) -> bool:
@@ -107,7 +111,9 @@ def test_a_single_pod_gets_the_cheapest_remedy(snapshot: Snapshot, policy: Polic
     """People would be sent to evict three pods where one is enough."""
     plan = made(snapshot, policy).plan
     after = applied(snapshot, plan)
-    newcomers = {bind.uid for bind in plan.binds} | {move.uid for move in plan.moves}
+    stay = {bind.uid for bind in plan.binds} | {move.uid for move in plan.moves}
+    census = Census.of(snapshot, sent(plan), ())
+    stay |= {pod.uid for pod in snapshot.pods if census.held(pod.kind)}
 
     for unit in units(snapshot, plan):
         remedies = found(snapshot, plan, unit)
@@ -119,7 +125,7 @@ def test_a_single_pod_gets_the_cheapest_remedy(snapshot: Snapshot, policy: Polic
             if filters.static_rejection(unit[0], node_of(after, name)) is None
         )
         assert sum(gap.lacking["nvidia.com/gpu"] for gap in remedies.free) == least
-        assert len(remedies.evict) == fewest(after, unit, newcomers)
+        assert len(remedies.evict) == fewest(after, unit, stay)
 
 
 def filters_all(pod: Pod, snapshot: Snapshot) -> bool:
@@ -132,7 +138,7 @@ def node_of(snapshot: Snapshot, name: NodeName) -> Node:
     return next(node for node in snapshot.nodes if node.name == name)
 
 
-def fewest(snapshot: Snapshot, unit: Sequence[Pod], newcomers: set[str]) -> int:
+def fewest(snapshot: Snapshot, unit: Sequence[Pod], stay: set[str]) -> int:
     """Return by brute force the fewest pods on one node whose going lets a pod in; 0: none do."""
     gangs: dict[object, list[Pod]] = {}
     for pod in snapshot.placed():
@@ -140,7 +146,8 @@ def fewest(snapshot: Snapshot, unit: Sequence[Pod], newcomers: set[str]) -> int:
     parties = [
         pods
         for pods in gangs.values()
-        if all(p.disruption is not Disruption.FIXED and p.uid not in newcomers for p in pods)
+        if all(p.disruption is not Disruption.FIXED and p.uid not in stay for p in pods)
+        and (unit[0].gang is None or pods[0].gang != unit[0].gang)
     ]
     for most in range(1, len(snapshot.pods) + 1):
         for size in range(1, len(parties) + 1):
