@@ -15,7 +15,7 @@ from bayplan import holds
 from bayplan.plan import Certificate, Plan, Result, Stage, Verdict
 from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
-from bayplan.solver import engine, extract, goals
+from bayplan.solver import engine, extract, goals, portfolio
 from bayplan.solver.engine import Progress, Solution, silent
 from bayplan.solver.instance import Instance, build
 from bayplan.validate import validate
@@ -50,17 +50,16 @@ def _pass(
     progress("count what is alike")
     instance = build(snapshot, divided=True)
     watch.lap("prepare")
-    # 3.-5. Incumbent, improvement, proof; again with whole gangs where some may have to go.
-    found = engine.solve(
-        instance, policy, clock=clock, deadline_at=deadline_at, seed=seed, progress=progress
+    # 3.-5. Incumbent, improvement, proof.
+    instance, found = portfolio.search(
+        snapshot,
+        instance,
+        policy,
+        clock=clock,
+        deadline_at=deadline_at,
+        seed=seed,
+        progress=progress,
     )
-    if engine.is_worth_telling_gangs_apart(instance, found):
-        whole = build(snapshot)
-        other = engine.solve(
-            whole, policy, clock=clock, deadline_at=deadline_at, seed=seed, progress=progress
-        )
-        if engine.worth(whole, policy, other) >= engine.worth(instance, policy, found):
-            instance, found = whole, other
     watch.lap("solve")
     progress("explain and validate")
     # 6. Validate; an answer that fails gives way to a simpler one.

@@ -240,11 +240,32 @@ def test_a_running_gang_that_has_to_go_goes_whole() -> None:
     assert all(stage.proved for stage in result.plan.certificate.stages)
 
 
-def test_where_gangs_cannot_be_told_apart_all_of_them_stay() -> None:
-    """A fleet too large for the other model would get no answer, or one with half a gang."""
+def test_whole_gangs_go_also_where_they_cannot_be_told_apart() -> None:
+    """On a large fleet units of a higher priority would wait for ever, or split those that run."""
     with mock.patch.object(engine, "MAX_VARIABLES", 0):
         result = made(teams(0, 0, 10), Policy())
 
+    stages = result.plan.certificate.stages
     assert validate(teams(0, 0, 10), Policy(), result.plan) == ()
-    assert result.plan.evictions == ()
-    assert result.plan.certificate.gap > 0
+    assert result.engine == "keep-and-fill"
+    assert len({evict.pod.name[:2] for evict in result.plan.evictions}) == 1
+    assert len(result.plan.evictions) == 2
+    assert all(stage.proved for stage in stages if stage.name.startswith(("keep", "place")))
+
+
+@given(snapshot=fleets(nodes=6, pods=16), policy=policies())
+def test_bounds_hold_where_gangs_cannot_be_told_apart(snapshot: Snapshot, policy: Policy) -> None:
+    """A certificate would call optimal what can be beaten."""
+    with mock.patch.object(engine, "MAX_VARIABLES", 0):
+        ours = made(snapshot, policy).plan
+    with mock.patch.object(engine, "MIN_VARIABLES", 10**9):
+        theirs = engine.solve(build(snapshot), policy, clock=frozen, deadline_at=17.0, seed=0)
+
+    assert validate(snapshot, policy, ours) == ()
+    for mine, best in zip(ours.certificate.stages, theirs.stages, strict=True):
+        if best.name.startswith("disruption"):
+            assert mine.bound <= best.value
+        else:
+            assert mine.bound >= best.value
+        if mine.value != best.value:
+            break

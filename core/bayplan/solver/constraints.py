@@ -78,13 +78,15 @@ class WholeGangs:
 class RunningGangs:
     """A running gang is evicted whole or not at all; nobody joins one that is.
 
-    Gangs that are not told apart are not evicted.
+    Gangs that are not told apart are evicted all where they are given up, and else not at all.
     """
 
     def add(self, model: cp_model.CpModel, v: Variables, _: Policy) -> None:
         """Tie the survivors and the joining pods of each gang to its fate."""
         for i in np.flatnonzero(v.instance.loyal).tolist():
             model.add(v.surviving(i) == len(v.instance.classes[i].running))
+        for i in np.flatnonzero(v.instance.doomed).tolist():
+            model.add(v.surviving(i) == 0)
         for gang in v.instance.gangs:
             for i in gang.classes:
                 running = len(v.instance.classes[i].running)

@@ -17,6 +17,7 @@ from bayplan.solver.bound import Relaxation
 from bayplan.solver.cpsat import Model
 from bayplan.solver.goals import Goal, Keep, Place
 from bayplan.solver.instance import Instance
+from bayplan.solver.keepfill import Known
 
 #: Largest CP-SAT model, in (class, node) pairs; beyond it greedy answers and the relaxation bounds.
 MAX_VARIABLES: Final = 20_000
@@ -48,21 +49,17 @@ class Solution:
         stages: Value and bound by goal, in order.
         engine: Which engine found it.
         sizes: Counts of the instance and the models.
+        known: What keep and fill learnt of divided gangs, some of which have to go.
     """
 
     assignment: Assignment
     stages: tuple[Stage, ...]
     engine: str
     sizes: tuple[tuple[str, int], ...]
+    known: Known | None = None
 
 
-def worth(instance: Instance, policy: Policy, solution: Solution) -> tuple[int, ...]:
-    """Return what a solution reaches, to compare those of one snapshot: more is better."""
-    order = goals.in_order(instance, policy.order)
-    return goals.values(instance, order, solution.assignment)
-
-
-def solve(  # noqa: PLR0913 - the problem, its limits, and who is told
+def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
     instance: Instance,
     policy: Policy,
     *,
@@ -70,12 +67,22 @@ def solve(  # noqa: PLR0913 - the problem, its limits, and who is told
     deadline_at: float,
     seed: int,
     progress: Progress = silent,
+    known: Known | None = None,
 ) -> Solution:
-    """Return the best assignment found until `deadline_at` (on `clock`), and its bounds."""
+    """Return the best assignment found until `deadline_at` (on `clock`), and its bounds.
+
+    `known` is what was learnt before some gangs were given up.
+    """
     if not instance.wait_totals.sum() and policy.order is not Order.DEFRAGMENT:
         return _idle(instance, policy)
+    budget = keepfill.Budget(
+        clock=clock,
+        deadline_at=clock() + (deadline_at - clock()) * _STAGE_SHARE,
+        effort=policy.time_limit_s * _EFFORT_PER_SECOND,
+        seed=seed,
+    )
     progress("keep and fill")
-    counted = _by_states(instance, policy, clock=clock, deadline_at=deadline_at, seed=seed)
+    counted = _by_states(instance, policy, budget, known)
     if counted is not None and all(stage.proved for stage in counted.stages):
         return counted
     progress("greedy")
@@ -97,31 +104,13 @@ def solve(  # noqa: PLR0913 - the problem, its limits, and who is told
     return _joined(counted, search.run())
 
 
-def is_worth_telling_gangs_apart(divided: Instance, found: Solution) -> bool:
-    """Return whether an instance of whole gangs may have a better answer that can be found.
-
-    Only the model over classes and nodes would look for it, and it may become too large.
-    """
-    if not divided.divided or all(stage.proved for stage in found.stages):
-        return False
-    loyal = (each for each in divided.classes if each.loyal)
-    apart = {(pod.kind, pod.gang) for each in loyal for pod in each.running}
-    return divided.variables + len(apart) * len(divided.nodes) <= MAX_VARIABLES
-
-
 def _by_states(
-    instance: Instance, policy: Policy, *, clock: Callable[[], float], deadline_at: float, seed: int
+    instance: Instance, policy: Policy, budget: keepfill.Budget, known: Known | None
 ) -> Solution | None:
     """Return what keep and fill finds; None where it is not asked or cannot tell."""
     if instance.variables < MIN_VARIABLES:
         return None
-    budget = keepfill.Budget(
-        clock=clock,
-        deadline_at=clock() + (deadline_at - clock()) * _STAGE_SHARE,
-        effort=policy.time_limit_s * _EFFORT_PER_SECOND,
-        seed=seed,
-    )
-    found = keepfill.solve(instance, policy, budget)
+    found = keepfill.solve(instance, policy, budget, known)
     if found is None:
         return None
     stages = tuple(
@@ -140,6 +129,7 @@ def _by_states(
         stages=stages,
         engine="keep-and-fill",
         sizes=(*sizes(instance), *found.sizes),
+        known=found.known,
     )
 
 
@@ -150,6 +140,7 @@ def _joined(counted: Solution | None, searched: Solution) -> Solution:
     """
     if counted is None:
         return searched
+    searched = replace(searched, known=counted.known)
     same = all(a.value == b.value for a, b in zip(counted.stages, searched.stages, strict=True))
     if not same:
         return searched

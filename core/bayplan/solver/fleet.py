@@ -9,6 +9,7 @@ the program grows with the kinds of nodes and pods and hardly with the fleet.
     w[reserve]   nodes that leave so many GPUs free, in whole slots
     x[group, t]  arrivals of pods of one shape and welcome, on nodes of type t
     s, m, p, u   running pods that survive and that move, waiting pods and gangs that are placed
+    a[team]      running gangs that survive
 """
 
 from collections import defaultdict
@@ -100,7 +101,7 @@ class Fleet:
         reserves: Ways to leave GPUs free; empty until slots are asked for.
         residual_of: [keep] index of the residual class.
         spot_of: [keep] index of the residual class and free GPUs; empty like `reserves`.
-        y, s, m, p, u: Columns by keep, class, identity, class and kind of gang.
+        y, s, m, p, u, a: Columns by keep, class, identity, class, kind of gang and team.
         settled: Pods that survive by tier, once that is settled.
         x: Column by group and node type.
         supply: Row by node type and shape.
@@ -123,6 +124,7 @@ class Fleet:
     m: Counts = field(default_factory=lambda: NONE)
     p: Counts = field(default_factory=lambda: NONE)
     u: Counts = field(default_factory=lambda: NONE)
+    a: Counts = field(default_factory=lambda: NONE)
     settled: dict[int, int] = field(default_factory=dict)
     x: dict[tuple[int, int], int] = field(default_factory=dict)
     supply: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -137,14 +139,19 @@ class Fleet:
     def wide(self) -> Mask:
         """[column] whether a column counts pods, not nodes."""
         mask = np.zeros(len(self.program.lower), dtype=np.bool_)
-        mask[np.concatenate([self.s, self.m, self.p, self.u])] = True
+        mask[np.concatenate([self.s, self.m, self.p, self.whole])] = True
         mask[list(self.x.values())] = True
         return mask
 
     @property
+    def whole(self) -> Counts:
+        """Columns that count gangs: half of one is worth nothing."""
+        return np.concatenate([self.u, self.a])
+
+    @property
     def gangs(self) -> tuple[Counts, Counts]:
-        """Fewest and most gangs, by kind."""
-        return self.program.lower[self.u], self.program.upper[self.u]
+        """Fewest and most gangs, by column of `whole`."""
+        return self.program.lower[self.whole], self.program.upper[self.whole]
 
     @property
     def reserved(self) -> Counts:
@@ -386,6 +393,7 @@ def _add_pods(fleet: Fleet) -> None:
         program.add_row(Terms.joined([moves, kept, survive]), lower=0, upper=0)
     _add_arrivals(fleet)
     _add_gangs(fleet)
+    _add_teams(fleet)
 
 
 def _add_arrivals(fleet: Fleet) -> None:
@@ -411,6 +419,20 @@ def _add_gangs(fleet: Fleet) -> None:
         for i, need in kind.need:
             whole = [Terms.over(fleet.p[[i]]), Terms.over(fleet.u[[k]], -need)]
             fleet.program.add_row(Terms.joined(whole), lower=0, upper=0)
+
+
+def _add_teams(fleet: Fleet) -> None:
+    """Add that of running gangs that are alike a whole number survives."""
+    teams = fleet.instance.teams
+    gangs = np.array([len(team.gangs) for team in teams], dtype=np.int64)
+    pinned = np.array([team.pinned for team in teams], dtype=np.bool_)
+    fleet.a = fleet.program.add_columns(gangs, np.where(pinned, gangs, 0))
+    for i in np.flatnonzero(fleet.instance.loyal).tolist():
+        needs = [(k, n) for k, team in enumerate(teams) for j, n in team.need if j == i]
+        columns = fleet.a[[k for k, _ in needs]]
+        weights = np.array([-n for _, n in needs], dtype=np.int64)
+        alive = Terms(columns=columns, weights=weights)
+        fleet.program.add_row(Terms.joined([Terms.over(fleet.s[[i]]), alive]), lower=0, upper=0)
 
 
 def _add_budgets(fleet: Fleet, policy: Policy, *, budgeted: bool) -> None:

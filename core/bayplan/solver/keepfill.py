@@ -14,9 +14,10 @@ from typing import Final
 import numpy as np
 
 from bayplan.policy import Order, Policy
+from bayplan.snapshot import GangKey
 from bayplan.solver import fleet as fleets
-from bayplan.solver import goals, unfold, views
-from bayplan.solver.assignment import Assignment
+from bayplan.solver import goals, teams, unfold, views
+from bayplan.solver.assignment import Assignment, present
 from bayplan.solver.branch import Branched, relax_whole
 from bayplan.solver.fleet import Fleet
 from bayplan.solver.goals import FreeSlots, Goal, Keep, LeastDisruption, Place
@@ -33,6 +34,30 @@ _SHARE: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What a fleet with divided gangs can reach, some of which have to go for it.
+
+    Attributes:
+        gangs: Gangs to give up.
+        values: By goal in order, what is reached when pods of gangs go one by one.
+        bounds: By goal in order, what nothing can beat that reaches the values before.
+    """
+
+    gangs: frozenset[GangKey]
+    values: tuple[int, ...]
+    bounds: tuple[int, ...]
+
+    def limits(self, goals_: tuple[Goal, ...], instance: Instance, of: Assignment) -> list[int]:
+        """Return bounds for an assignment: those known, while it reaches what they stand on."""
+        limits: list[int] = []
+        holds = True
+        for goal, value, bound in zip(goals_, self.values, self.bounds, strict=True):
+            limits.append(bound if holds else goal.limit(instance))
+            holds = holds and goal.value(instance, of) == value
+        return limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """What the engine found.
 
@@ -41,12 +66,16 @@ class Found:
         bounds: What nothing can beat, by goal in order, given the stages before.
         seconds: Wall-clock time by goal.
         sizes: Counts of the programs.
+        alive: Gangs that go on running, by team.
+        known: What is to be had where some gangs are given up; None where that is no use.
     """
 
     assignment: Assignment
     bounds: tuple[int, ...]
     seconds: tuple[float, ...]
     sizes: tuple[tuple[str, int], ...]
+    alive: Counts
+    known: Known | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,23 +117,38 @@ def nobody_leaves(instance: Instance, policy: Policy) -> bool:
     return not policy.max_evictions or not instance.wait_totals.sum()
 
 
-def solve(instance: Instance, policy: Policy, budget: Budget) -> Found | None:
+def solve(
+    instance: Instance, policy: Policy, budget: Budget, known: Known | None = None
+) -> Found | None:
     """Return the best placement found within the budget; None when there is none.
 
     Where running gangs are divided, their pods may first go one by one. If that is no use to
-    anybody, the placement is as good as any with whole gangs; else they are all kept, and then
-    the bounds are only what can be counted.
+    anybody, the placement is as good as any with whole gangs; else they are all kept, then the
+    bounds are only what can be counted, and the result says what to give up instead.
+    `known` is that, of the same fleet, for an instance in which these gangs are given up.
     """
     if not supports(instance):
         return None
-    found = _search(instance, policy, budget, loyal=False)
-    if found is None or _loses_none(instance, found.assignment):
-        return found
-    found = _search(instance, policy, budget, loyal=True)
-    if found is None:
-        return None
     order = goals.in_order(instance, policy.order)
-    return replace(found, bounds=tuple(goal.limit(instance) for goal in order))
+    if known is not None:
+        found = _search(instance, policy, budget, loyal=True)
+        if found is None:
+            return None
+        return replace(found, bounds=tuple(known.limits(order, instance, found.assignment)))
+    ideal = _search(instance, policy, budget, loyal=False)
+    if ideal is None or _loses_none(instance, ideal.assignment):
+        return ideal
+    found = _search(instance, policy, budget, loyal=True)
+    return replace(
+        ideal,
+        assignment=present(instance) if found is None else found.assignment,
+        bounds=tuple(goal.limit(instance) for goal in order),
+        known=Known(
+            gangs=teams.given_up(instance, ideal.assignment, ideal.alive),
+            values=tuple(goal.value(instance, ideal.assignment) for goal in order),
+            bounds=ideal.bounds,
+        ),
+    )
 
 
 def _loses_none(instance: Instance, assignment: Assignment) -> bool:
@@ -209,7 +253,7 @@ class _Stages:
             f"{name} columns": columns,
         }
 
-    def found(self, assignment: Assignment) -> Found:
+    def found(self, assignment: Assignment, alive: Counts) -> Found:
         """Return the result; what the last stage took beyond its bound is put to it."""
         ends = np.array([*self.ends_at[:-1], self.budget.clock()])
         seconds = np.diff(ends, prepend=self.started_at)
@@ -218,6 +262,7 @@ class _Stages:
             bounds=tuple(self.bounds),
             seconds=tuple(seconds.tolist()),
             sizes=tuple(self.sizes.items()),
+            alive=alive,
         )
 
 
@@ -236,7 +281,7 @@ class _Believer(_Stages):
             return None
         for goal, bound in zip(self.tiers, self.bounds, strict=True):
             require(fleet, goal, bound)
-        fleet.program.limit(fleet.u, *tiers.gangs)
+        fleet.program.limit(fleet.whole, *tiers.gangs)
         fleet.settle(self.kept())
         return self._placed(fleet, self._believe(fleet, self.order[len(self.tiers)]))
 
@@ -290,7 +335,7 @@ class _Believer(_Stages):
         if point is None:
             return None
         placement = unfold.assignment(fleet, point)
-        return self.found(placement) if self._reached(placement) else None
+        return self.found(placement, point[fleet.a]) if self._reached(placement) else None
 
     def _leave_free(self, fleet: Fleet) -> Branched | None:
         """Return the vertex that leaves the most slots free, largest first.
@@ -331,7 +376,7 @@ class _Believer(_Stages):
     def _claim(self, fleet: Fleet, goal: Goal, found: Branched) -> None:
         """Require the bound, and leave gangs only the numbers with which it can be reached."""
         require(fleet, goal, self.note(goal, found.bound))
-        fleet.program.limit(fleet.u, found.lower, found.upper)
+        fleet.program.limit(fleet.whole, found.lower, found.upper)
 
     def _best(self, fleet: Fleet, goal: Goal) -> Branched | None:
         if self.budget.spent:
@@ -339,7 +384,7 @@ class _Believer(_Stages):
         return relax_whole(
             fleet.program,
             fleet.terms(goal),
-            fleet.u,
+            fleet.whole,
             maximise=goal.maximise,
             seconds=lambda: self.budget.seconds,
         )
@@ -398,7 +443,8 @@ class _Climber(_Stages):
         if any(self._reach(goal) is None for goal in rest):
             return None
         assert self.point is not None  # noqa: S101 - there is at least one stage
-        return self.found(unfold.assignment(self.fleet, self.point))
+        placement = unfold.assignment(self.fleet, self.point)
+        return self.found(placement, self.point[self.fleet.a])
 
     def _reach(self, goal: Goal) -> int | None:
         """Return the best value found and require it from now on; None when nothing was found."""

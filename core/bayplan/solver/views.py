@@ -52,7 +52,9 @@ def stateful(instance: Instance, *, loyal: bool) -> View:
 
 
 def _plain(instance: Instance, tied: Counts, *, loyal: bool) -> View:
-    members = tuple((i,) for i, each in enumerate(instance.classes) if each.running)
+    members = tuple(
+        (i,) for i, each in enumerate(instance.classes) if each.running and not each.doomed
+    )
     index = [i for (i,) in members]
     return View(
         members=members,
@@ -61,7 +63,7 @@ def _plain(instance: Instance, tied: Counts, *, loyal: bool) -> View:
         room=instance.room,
         settled=(),
         fewest=np.where(instance.loyal & loyal, instance.run_totals, 0),
-        most=instance.run_totals,
+        most=np.where(instance.doomed, 0, instance.run_totals),
     )
 
 
@@ -82,7 +84,7 @@ def settled(instance: Instance, kept: dict[int, int], *, loyal: bool) -> View:
     members: dict[object, list[int]] = defaultdict(list)
     still: list[int] = []
     for i, each in enumerate(instance.classes):
-        if not each.running or each.keep_tier in gone:
+        if not each.running or each.keep_tier in gone or each.doomed:
             continue
         if each.keep_tier in whole and not each.movable:
             still.append(i)
@@ -96,7 +98,11 @@ def settled(instance: Instance, kept: dict[int, int], *, loyal: bool) -> View:
         members[alike if each.keep_tier in whole else i].append(i)
     view = _merged(instance, whole=whole, gone=gone, still=still, members=list(members.values()))
     some = instance.loyal & loyal
-    return replace(view, fewest=np.where(some, instance.run_totals, view.fewest))
+    return replace(
+        view,
+        fewest=np.where(some, instance.run_totals, view.fewest),
+        most=np.where(instance.doomed, 0, view.most),
+    )
 
 
 def _merged(
