@@ -246,7 +246,7 @@ def main() -> None:
     moves = args.nodes // 20 if args.moves is None else args.moves
     runs = []
     for seed in range(args.seeds):
-        snapshot = fleet(nodes=args.nodes, demand=0.0, seed=seed, mixed=args.variant == "mixed")
+        snapshot = fleet(nodes=args.nodes, demand=0.0, seed=seed, variant=args.variant)
         ours = measured(snapshot, moves=moves, budget=args.budget)
         recovered, moved = greedily(snapshot, moves=moves)
         theirs = {"recovered": recovered, "moves": moved, "per_slot": _per_slot(recovered, moved)}
@@ -285,7 +285,7 @@ def _per_slot(recovered: int, moves: int) -> float:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, default=100, help="size of the fleet")
-    parser.add_argument("--variant", choices=("plain", "mixed"), default="plain")
+    parser.add_argument("--variant", choices=("plain", "mixed", "units"), default="plain")
     parser.add_argument("--moves", type=int, help="budget of moves (default: nodes / 20)")
     parser.add_argument("--cases", type=int, default=50, help="small clusters")
     parser.add_argument("--seeds", type=int, default=1, help="how many fleets")
