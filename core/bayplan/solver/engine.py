@@ -100,6 +100,9 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
     counted = _by_states(instance, policy, budget, known)
     if counted is not None and all(stage.proved for stage in counted.stages):
         return counted
+    if counted is not None and (known or counted.known) and counted.assignment.placed.any():
+        # Greedy gives up nobody, so it hardly finds more; what is left is asked of whole gangs.
+        return counted
     progress("greedy")
     incumbent = greedy.fill(instance, policy.order)
     if counted is not None:

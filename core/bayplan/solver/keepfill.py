@@ -123,8 +123,8 @@ def solve(
     """Return the best placement found within the budget; None when there is none.
 
     Where running gangs are divided, their pods may first go one by one. If that is no use to
-    anybody, the placement is as good as any with whole gangs; else they are all kept, then the
-    bounds are only what can be counted, and the result says what to give up instead.
+    anybody, the placement is as good as any with whole gangs; else they are all kept, and the
+    result says what to give up instead.
     `known` is that, of the same fleet, for an instance in which these gangs are given up.
     """
     if not supports(instance):
@@ -138,17 +138,15 @@ def solve(
     ideal = _search(instance, policy, budget, loyal=False)
     if ideal is None or _loses_none(instance, ideal.assignment):
         return ideal
-    found = _search(instance, policy, budget, loyal=True)
-    return replace(
-        ideal,
-        assignment=present(instance) if found is None else found.assignment,
-        bounds=tuple(goal.limit(instance) for goal in order),
-        known=Known(
-            gangs=teams.given_up(instance, ideal.assignment, ideal.alive),
-            values=tuple(goal.value(instance, ideal.assignment) for goal in order),
-            bounds=ideal.bounds,
-        ),
+    known = Known(
+        gangs=teams.given_up(instance, ideal.assignment, ideal.alive),
+        values=tuple(goal.value(instance, ideal.assignment) for goal in order),
+        bounds=ideal.bounds,
     )
+    found = _search(instance, policy, budget, loyal=True)
+    assignment = present(instance) if found is None else found.assignment
+    bounds = tuple(known.limits(order, instance, assignment))
+    return replace(ideal, assignment=assignment, bounds=bounds, known=known)
 
 
 def _loses_none(instance: Instance, assignment: Assignment) -> bool:
