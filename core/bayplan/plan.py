@@ -4,7 +4,8 @@ The planner returns a `Result`; the extender publishes its plan as a PackingPlan
 operator carries that out, the webhook and the command line answer from it.
 """
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -167,6 +168,13 @@ class Plan:
     moves: tuple[Move, ...] = ()
     evictions: tuple[Evict, ...] = ()
     holds: tuple[Hold, ...] = ()
+
+
+def plan_digest(plan: Plan) -> str:
+    """Return the SHA-256 of what was decided and proved; how long it took is not part of it."""
+    stages = tuple(replace(stage, seconds=0.0) for stage in plan.certificate.stages)
+    timeless = replace(plan, certificate=replace(plan.certificate, stages=stages))
+    return hashlib.sha256(repr(timeless).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

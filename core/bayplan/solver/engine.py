@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from bayplan.plan import Stage
-from bayplan.policy import Policy
+from bayplan.policy import Order, Policy
 from bayplan.solver import ejection, exchange, goals, greedy, keepfill, repair
 from bayplan.solver.assignment import Assignment, present
 from bayplan.solver.bound import Relaxation
@@ -47,6 +47,14 @@ _STAGE_SHARE: Final = 0.5
 _EFFORT_PER_SECOND: Final = 0.5
 
 
+#: Called with what is done next, in a few words.
+Progress = Callable[[str], None]
+
+
+def silent(_: str) -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solution:
     """An assignment and what is known about it.
@@ -73,13 +81,14 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
     clock: Callable[[], float],
     deadline_at: float,
     seed: int,
+    progress: Progress = silent,
     known: Known | None = None,
 ) -> Solution:
     """Return the best assignment found until `deadline_at` (on `clock`), and its bounds.
 
     `known` is what was learnt before some gangs were given up.
     """
-    if not instance.wait_totals.sum():
+    if not instance.wait_totals.sum() and policy.order is not Order.DEFRAGMENT:
         return _idle(instance, policy)
     budget = keepfill.Budget(
         clock=clock,
@@ -87,9 +96,11 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
         effort=policy.time_limit_s * _EFFORT_PER_SECOND,
         seed=seed,
     )
+    progress("keep and fill")
     counted = _by_states(instance, policy, budget, known)
     if counted is not None and all(stage.proved for stage in counted.stages):
         return counted
+    progress("greedy")
     incumbent = greedy.fill(instance, policy.order)
     if counted is not None:
         order = goals.in_order(instance, policy.order)
@@ -109,6 +120,7 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
         incumbent=incumbent,
         # What is counted is hardly ever better by a few nodes that are solved exactly.
         repairs=counted is None or not _settled(instance, counted.stages),
+        progress=progress,
     )
     return _joined(counted, search.run())
 
@@ -203,6 +215,7 @@ class _Search:
     seed: int
     incumbent: Assignment
     repairs: bool
+    progress: Progress
     engine: str = "greedy"
     effort: float = field(init=False)
     order: tuple[Goal, ...] = field(init=False)
@@ -237,6 +250,7 @@ class _Search:
         """Improve the incumbent in one goal; return the bound and the seconds it took."""
         goal, started_at = self.order[position], self.clock()
         bound = self._bound(goal)
+        self.progress(f"{goal.name}: {goal.value(self.instance, self.incumbent)}, bound {bound}")
         if self.repairs and self._open(goal, bound):
             self._repair(position, bound)
         for spare in self._attempts(goal):

@@ -157,7 +157,9 @@ def in_order(instance: Instance, order: Order) -> tuple[Goal, ...]:
     """Return the stages for this instance, most important first."""
     protect = order is Order.PROTECT_FIRST
     last = () if protect else (LeastDisruption(),)
-    return (*_tiers(instance, protect=protect), *last, *_slots(instance))
+    slots = _slots(instance)
+    first = slots[:1] if order is Order.DEFRAGMENT else ()
+    return (*_tiers(instance, protect=protect), *first, *last, *slots[len(first) :])
 
 
 def _tiers(instance: Instance, *, protect: bool) -> list[Goal]:
@@ -183,8 +185,8 @@ def _tiers(instance: Instance, *, protect: bool) -> list[Goal]:
     return [*stages, *peaceful]
 
 
-def _slots(instance: Instance) -> list[Goal]:
-    return [FreeSlots(size) for size in SLOT_SIZES if FreeSlots(size).limit(instance)]
+def _slots(instance: Instance) -> tuple[Goal, ...]:
+    return tuple(FreeSlots(size) for size in SLOT_SIZES if FreeSlots(size).limit(instance))
 
 
 def values(instance: Instance, goals: tuple[Goal, ...], assignment: Assignment) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
 from bayplan.solver import engine, goals
-from bayplan.solver.engine import Solution
+from bayplan.solver.engine import Progress, Solution, silent
 from bayplan.solver.instance import Instance, build
 from bayplan.solver.keepfill import Known
 
@@ -25,6 +25,7 @@ def search(  # noqa: PLR0913 - a problem and its limits
     clock: Callable[[], float],
     deadline_at: float,
     seed: int,
+    progress: Progress = silent,
 ) -> tuple[Instance, Solution]:
     """Return the best solution found until `deadline_at`, with the instance that it is of.
 
@@ -35,11 +36,18 @@ def search(  # noqa: PLR0913 - a problem and its limits
         clock: The time in seconds.
         deadline_at: When to end, on `clock`.
         seed: Makes equal searches equal.
+        progress: Is told what is done next.
     """
 
     def solve(of: Instance, known: Known | None = None) -> tuple[Instance, Solution]:
         found = engine.solve(
-            of, policy, clock=clock, deadline_at=deadline_at, seed=seed, known=known
+            of,
+            policy,
+            clock=clock,
+            deadline_at=deadline_at,
+            seed=seed,
+            progress=progress,
+            known=known,
         )
         return of, found
 
