@@ -192,3 +192,12 @@ def _slots(instance: Instance) -> tuple[Goal, ...]:
 def values(instance: Instance, goals: tuple[Goal, ...], assignment: Assignment) -> tuple[int, ...]:
     """Return what the assignment reaches, negated where less is better: compare as tuples."""
     return tuple(goal.value(instance, assignment) * (1 if goal.maximise else -1) for goal in goals)
+
+
+def better(instance: Instance, goals: tuple[Goal, ...], new: Assignment, old: Assignment) -> bool:
+    """Return whether `new` is worth more than `old`; goals are asked up to the deciding one."""
+    for goal in goals:
+        gain = goal.value(instance, new) - goal.value(instance, old)
+        if gain:
+            return gain > 0 if goal.maximise else gain < 0
+    return False
