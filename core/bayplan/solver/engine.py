@@ -16,6 +16,7 @@ from bayplan.solver import ejection, exchange, goals, greedy, keepfill, repair
 from bayplan.solver.assignment import Assignment, present
 from bayplan.solver.bound import Relaxation
 from bayplan.solver.cpsat import Model
+from bayplan.solver.drain import drain
 from bayplan.solver.goals import Goal, Keep, Place
 from bayplan.solver.instance import Instance
 from bayplan.solver.keepfill import Known
@@ -105,6 +106,8 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
         return counted
     progress("greedy")
     incumbent = greedy.fill(instance, policy.order)
+    if policy.order is Order.DEFRAGMENT:
+        incumbent = drain(instance, policy, incumbent)
     if counted is not None:
         order = goals.in_order(instance, policy.order)
         found = goals.values(instance, order, counted.assignment)
