@@ -5,7 +5,7 @@ one node as they are now (`reject`). Why no node at all takes a pod is told by `
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from bayplan import units
@@ -60,6 +60,9 @@ def room_rejection(requests: Resources, free: Resources) -> Rejection | None:
     if lacking is None:
         return None
     resource, need, have = lacking
+    if units.is_host_port(resource):
+        message = f"{resource} is taken on the node"
+        return Rejection(reason=Reason.HOST_PORT_TAKEN, message=message, resolvable=True)
     return Rejection(
         reason=Reason.INSUFFICIENT_ROOM,
         message=f"needs {units.words(resource, need)}; "
@@ -74,7 +77,11 @@ def _lacking(requests: Resources, room: Resources) -> tuple[str, int, int] | Non
     GPUs come first, because they are what people wait for.
     """
     have = dict(room.items)
-    short = [(name, n, have.get(name, 0)) for name, n in requests.items if n > have.get(name, 0)]
+    short = [
+        (name, n, have.get(name, 0))
+        for name, n in requests.items
+        if n > have.get(name, 0) and n > have.get(name, 0) + units.implied(name)
+    ]
     return min(short, key=lambda row: (not units.is_gpu(row[0]), row[0])) if short else None
 
 
@@ -119,13 +126,23 @@ def _affine(constraints: Constraints, node: Node) -> Rejection | None:
     if not constraints.affinity:
         return None
     labels = dict(node.labels)
-    if any(_term_matches(term, labels, node) for term in constraints.affinity):
+    if any(term_matches(term, labels, node) for term in constraints.affinity):
         return None
     wanted = " or ".join(_in_words(term) for term in constraints.affinity)
     return Rejection(
         reason=Reason.AFFINITY_MISMATCH,
         message=f"node affinity asks for {wanted}; {node.name} does not match",
     )
+
+
+def wants(constraints: Constraints, node: Node) -> bool:
+    """Return whether node selector and affinity want the node, however it is."""
+    return _selected(constraints, node) is None and _affine(constraints, node) is None
+
+
+def endures(constraints: Constraints, node: Node) -> bool:
+    """Return whether the taints of the node, its cordon included, keep nobody like this away."""
+    return _tainted(constraints, node) is None and _cordoned(constraints, node) is None
 
 
 #: What a node must pass before room is looked at, most general first.
@@ -152,17 +169,16 @@ def tolerates(constraints: Constraints, taint: Taint) -> bool:
     )
 
 
-def _term_matches(term: NodeTerm, labels: dict[str, str], node: Node) -> bool:
+def term_matches(term: NodeTerm, labels: Mapping[str, str], node: Node) -> bool:
     """Return whether every requirement of the term holds; an empty term matches no node."""
     if not term.labels and not term.fields:
         return False
     fields = {"metadata.name": str(node.name)}
-    return all(_holds(r, labels) for r in term.labels) and all(
-        _holds(r, fields) for r in term.fields
-    )
+    return all(holds(r, labels) for r in term.labels) and all(holds(r, fields) for r in term.fields)
 
 
-def _holds(requirement: Requirement, labels: dict[str, str]) -> bool:
+def holds(requirement: Requirement, labels: Mapping[str, str]) -> bool:
+    """Return whether one line of a selector holds; an operator nobody knows never does."""
     value = labels.get(requirement.key)
     match requirement.operator:
         case "In":

@@ -59,6 +59,8 @@ def _never_large_enough(requests: Resources, nodes: Sequence[Node]) -> Rejection
     if any(requests.fits(node.allocatable) for node in nodes):
         return None
     for resource, need in _gpus_first(requests):
+        if units.is_host_port(resource):
+            continue
         largest = max(node.allocatable[resource] for node in nodes)
         if largest < need:
             message = (
@@ -90,13 +92,18 @@ def _no_room(
     counts: Counter[Reason],
 ) -> Rejection:
     lacking = Counter(
-        next(name for name, n in _gpus_first(requests) if n > free[node.name][name])
+        next(
+            name
+            for name, n in _gpus_first(requests)
+            if n > free[node.name][name] + units.implied(name)
+        )
         for node in usable
     )
     parts = [_lack(name, n, requests[name], usable, free) for name, n in _ranked(lacking)]
     parts += [_said(reason, n) for reason, n in _ranked(counts)]
+    ports_only = all(units.is_host_port(name) for name in lacking)
     return Rejection(
-        reason=Reason.INSUFFICIENT_ROOM,
+        reason=Reason.HOST_PORT_TAKEN if ports_only else Reason.INSUFFICIENT_ROOM,
         message=f"0 of {total} nodes have room: {'; '.join(parts)}",
         resolvable=True,
     )
@@ -110,6 +117,8 @@ def _lack(
     free: Mapping[NodeName, Resources],
 ) -> str:
     """Return e.g. "6 lack GPUs (most free on one node: 4, needs 8; 21 free in all)"."""
+    if units.is_host_port(resource):
+        return f"{resource} is taken on {count}"
     amounts = [max(0, free[node.name][resource]) for node in usable]
     verb = "lacks" if count == 1 else "lack"
     most, needs, in_all = (units.text(resource, n) for n in (max(amounts), need, sum(amounts)))
@@ -141,5 +150,9 @@ def _gpus_first(requests: Resources) -> list[tuple[str, int]]:
 
 def in_words(requests: Resources) -> str:
     """Return the requests in words, GPUs first, without the pod itself: "8 GPUs, 64 CPU"."""
-    parts = [units.words(name, n) for name, n in _gpus_first(requests) if name != "pods"]
+    parts = [
+        units.words(name, n)
+        for name, n in _gpus_first(requests)
+        if name != "pods" and not units.is_host_port(name)
+    ]
     return ", ".join(parts) if parts else "room for a pod"
