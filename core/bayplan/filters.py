@@ -5,7 +5,8 @@ one node as they are now (`reject`). Why no node at all takes a pod is told by `
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from bayplan import units
@@ -25,6 +26,35 @@ _INTEGER: Final = re.compile(r"[+-]?[0-9]+")
 def reject(pod: Pod, node: Node, free: Resources) -> Rejection | None:
     """Return why `node` with this `free` room does not take the pod now; None if it does."""
     return static_rejection(pod, node) or room_rejection(pod.requests, free)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looks:
+    """What of a node some pods look at, room aside: nodes that look the same are one to them.
+
+    Attributes:
+        labels: Keys of the labels that are asked for.
+        names: Whether a node is asked for by its name.
+    """
+
+    labels: frozenset[str]
+    names: bool
+
+    @classmethod
+    def of(cls, asked: Iterable[Constraints]) -> "Looks":
+        """Return what pods with these constraints look at."""
+        keys: set[str] = set()
+        names = False
+        for constraints in asked:
+            keys |= {key for key, _ in constraints.node_selector}
+            keys |= {r.key for term in constraints.affinity for r in term.labels}
+            names |= any(term.fields for term in constraints.affinity)
+        return cls(labels=frozenset(keys), names=names)
+
+    def at(self, node: Node) -> tuple[object, ...]:
+        """Return how the node looks."""
+        labels = tuple(pair for pair in node.labels if pair[0] in self.labels)
+        return (node.ready, node.schedulable, node.taints, labels, self.names and node.name)
 
 
 def static_rejection(pod: Pod, node: Node) -> Rejection | None:

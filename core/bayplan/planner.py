@@ -8,12 +8,13 @@ returned. The caller brings the clock.
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final
 
 from bayplan import holds
 from bayplan.plan import Certificate, Plan, Result, Stage, Verdict
 from bayplan.policy import Policy
-from bayplan.snapshot import Snapshot
+from bayplan.snapshot import Pod, Snapshot
 from bayplan.solver import engine, extract, goals
 from bayplan.solver.engine import Solution
 from bayplan.solver.instance import Instance, build
@@ -33,9 +34,7 @@ def plan(
     """
     watch = _Stopwatch(clock=clock)
     deadline_at = watch.started_at + _SOLVER_SHARE * policy.time_limit_s
-    # 1. Normalise, so that the order of the input cannot matter.
-    snapshot = Snapshot.of(snapshot.nodes, snapshot.pods)
-    # 2. Filter what cannot change, and count what is alike.
+    # 1. and 2. Filter what cannot change, and count what is alike.
     instance = build(snapshot)
     watch.lap("prepare")
     # 3.-5. Incumbent, improvement, proof.
@@ -55,13 +54,35 @@ def plan(
 
 
 def snapshot_digest(snapshot: Snapshot) -> str:
-    """Return the SHA-256 of the snapshot; the same for any order of nodes and pods."""
-    ordered = Snapshot.of(snapshot.nodes, snapshot.pods)
+    """Return the SHA-256 of what a plan depends on; the same for any order of nodes and pods.
+
+    A pod is known by its uid, and what never changes under a uid (its names, age and owner) is
+    not looked at again.
+    """
+    kinds = {kind: repr(kind) for kind in {pod.kind for pod in snapshot.pods}}
+    numbers = {kind: n for n, kind in enumerate(sorted(kinds, key=kinds.__getitem__))}
     digest = hashlib.sha256()
-    for thing in (*ordered.nodes, *ordered.pods):
-        digest.update(repr(thing).encode())
-        digest.update(b"\n")
+    for part in (
+        map(repr, snapshot.nodes),
+        map(kinds.__getitem__, numbers),
+        map(attrgetter("uid"), snapshot.pods),
+        (str(numbers[pod.kind]) for pod in snapshot.pods),
+        (pod.node or "" for pod in snapshot.pods),
+        (_state(pod) for pod in snapshot.pods),
+        # Labels matter only where some pod asks for pods by them.
+        (repr(pod.labels) for pod in snapshot.pods if any(k.constraints.peers for k in kinds)),
+    ):
+        digest.update("\n".join(part).encode())
+        digest.update(b"\n\n")
     return digest.hexdigest()
+
+
+def _state(pod: Pod) -> str:
+    """Return what else may change about a pod: where it stands, and its gang."""
+    if pod.gang is None and not pod.terminating and not pod.replaces:
+        return "w" if pod.waiting else "b" if pod.bound else "p"
+    gang = (pod.gang, pod.gang_min_count, pod.gang_topology)
+    return repr((pod.waiting, pod.bound, pod.terminating, pod.leaves_at, pod.replaces, gang))
 
 
 @dataclass(slots=True, kw_only=True)

@@ -9,7 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, NewType
+from operator import attrgetter
+from typing import Final, NamedTuple, NewType
+from weakref import WeakValueDictionary
 
 from bayplan import units
 
@@ -22,8 +24,7 @@ OVERSTAY_S: Final = 60
 UNKNOWN_COUNT: Final = 2**30
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class PodKey:
+class PodKey(NamedTuple):
     """Where a pod is found: namespace and name."""
 
     namespace: str
@@ -33,8 +34,7 @@ class PodKey:
         return f"{self.namespace}/{self.name}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class GangKey:
+class GangKey(NamedTuple):
     """A set of pods that is placed whole or not at all; `name` is unique in its namespace."""
 
     namespace: str
@@ -267,6 +267,42 @@ class Disruption(StrEnum):
     MOVABLE = "Movable"  #: evict it; its replacement comes back through us and is planned
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
+class PodKind:
+    """What makes pods alike: to a plan, only their number per node differs.
+
+    There is one object for equal values (but for a race of two threads), so that a fleet's pods
+    are counted by identity, without comparing what they ask for.
+    """
+
+    requests: Resources
+    priority: int
+    constraints: Constraints
+    disruption: Disruption
+    preempts: bool
+
+    @classmethod
+    def of(cls, pod: "Pod") -> "PodKind":
+        """Return the kind of the pod."""
+        values = (pod.requests, pod.priority, pod.constraints, pod.disruption, pod.preempts)
+        known = _KINDS.get(values)
+        if known is None:
+            requests, priority, constraints, disruption, preempts = values
+            made = cls(
+                requests=requests,
+                priority=priority,
+                constraints=constraints,
+                disruption=disruption,
+                preempts=preempts,
+            )
+            known = _KINDS.setdefault(values, made)
+        return known
+
+
+#: The kinds that some pod has.
+_KINDS: Final[WeakValueDictionary[tuple[object, ...], PodKind]] = WeakValueDictionary()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
     """A pod that uses room or waits for some.
@@ -291,6 +327,7 @@ class Pod:
         created_at: Seconds since the epoch; earlier pods go first among equals.
         bound: Whether `node` is where it is bound; False while it is only pinned there.
         replaces: uid of the moved pod whose planned place it took; "" for all others.
+        kind: What makes it like others.
     """
 
     key: PodKey
@@ -312,6 +349,10 @@ class Pod:
     created_at: int = 0
     bound: bool = True
     replaces: str = ""
+    kind: PodKind = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", PodKind.of(self))
 
 
 def newest_member(pods: Sequence[Pod]) -> Pod:
@@ -321,18 +362,19 @@ def newest_member(pods: Sequence[Pod]) -> Pod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """All nodes and pods of one moment, each sorted by name."""
+    """All nodes and pods of one moment, each sorted by name, in whatever order they come."""
 
     nodes: tuple[Node, ...]
     pods: tuple[Pod, ...]
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "nodes", tuple(sorted(self.nodes, key=attrgetter("name"))))
+        object.__setattr__(self, "pods", tuple(sorted(self.pods, key=attrgetter("key"))))
+
     @classmethod
     def of(cls, nodes: Iterable[Node], pods: Iterable[Pod]) -> "Snapshot":
-        """Return a snapshot that does not depend on the order of its input."""
-        return cls(
-            nodes=tuple(sorted(nodes, key=lambda node: node.name)),
-            pods=tuple(sorted(pods, key=lambda pod: pod.key)),
-        )
+        """Return a snapshot of the nodes and pods."""
+        return cls(nodes=tuple(nodes), pods=tuple(pods))
 
     def once_left(self, now: float) -> "Snapshot":
         """Return the cluster as it will be when the pods that are leaving have left.
@@ -353,9 +395,23 @@ class Snapshot:
 
     def free(self) -> dict[NodeName, Resources]:
         """Return each node's room that no pod uses; may be negative on an over-full node."""
-        used: dict[NodeName, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-        for pod in self.placed():
-            assert pod.node is not None  # noqa: S101 - what placed() selects
-            for name, n in pod.requests.items:
-                used[pod.node][name] += n
-        return {n.name: n.allocatable - Resources.of(used.get(n.name, {})) for n in self.nodes}
+        here: dict[NodeName, list[PodKind]] = defaultdict(list)
+        for pod in self.pods:
+            if pod.node is not None:
+                here[pod.node].append(pod.kind)
+        rooms: dict[tuple[object, ...], Resources] = {}
+        return {node.name: _room(node, here.get(node.name, ()), rooms) for node in self.nodes}
+
+
+def _room(
+    node: Node, kinds: Sequence[PodKind], rooms: dict[tuple[object, ...], Resources]
+) -> Resources:
+    """Return what the kinds leave of the node; nodes in the same state share one calculation."""
+    state = (node.allocatable.items, *sorted(map(id, kinds)))
+    if state not in rooms:
+        left = dict(node.allocatable.items)
+        for kind in kinds:
+            for name, n in kind.requests.items:
+                left[name] = left.get(name, 0) - n
+        rooms[state] = Resources.of(left)
+    return rooms[state]

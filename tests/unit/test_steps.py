@@ -722,7 +722,7 @@ class World:
         name = f"{old.key.name}-again" if old.owner and old.owner.kind == "ReplicaSet" else ""
         new = replace(
             old,
-            key=replace(old.key, name=name or old.key.name),
+            key=old.key._replace(name=name or old.key.name),
             uid=f"{old.uid}-again{self.clock}",
             node=None,
             waiting=True,

@@ -7,6 +7,8 @@ youngest running pods give up their node first, the oldest waiting pods and gang
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from bayplan.plan import Bind, Evict, Move
 from bayplan.snapshot import NodeName, Pod
 from bayplan.solver.assignment import Assignment, kept
@@ -29,7 +31,7 @@ def actions(instance: Instance, assignment: Assignment) -> Actions:
     evictions: list[Evict] = []
     stay = kept(instance, assignment)
     for i, each in enumerate(instance.classes):
-        leavers = _leavers(instance, each, stay[i])
+        leavers = _leavers(each, instance.running[i] - stay[i])
         moving = leavers[: int(assignment.survivors[i] - stay[i].sum())]
         evictions += [_evict(pod) for pod in leavers[len(moving) :]]
         places = _places(instance, assignment.final[i] - stay[i])
@@ -43,25 +45,27 @@ def actions(instance: Instance, assignment: Assignment) -> Actions:
     )
 
 
-def _leavers(instance: Instance, each: PodClass, stay: Counts) -> list[Pod]:
-    """Return the running pods that give up their node, oldest first."""
-    row = {node.name: n for n, node in enumerate(instance.nodes)}
-    left = [int(n) for n in stay]
+def _leavers(each: PodClass, gone: Counts) -> list[Pod]:
+    """Return the running pods that give up their node, oldest first; the youngest of each do.
+
+    Args:
+        each: The class.
+        gone: [node] how many leave it.
+    """
+    left = gone.copy()
     leavers = []
-    for pod in each.running:
-        assert pod.node is not None  # noqa: S101 - running
-        if left[row[pod.node]]:
-            left[row[pod.node]] -= 1
-        else:
-            leavers.append(pod)
-    return leavers
+    for k in np.flatnonzero(gone[each.rows])[::-1].tolist():
+        n = each.rows[k]
+        if left[n]:
+            left[n] -= 1
+            leavers.append(each.running[k])
+    return leavers[::-1]
 
 
 def _places(instance: Instance, arrivals: Counts) -> Iterator[NodeName]:
     """Yield the node of each arriving pod, by node name."""
-    for node, count in zip(instance.nodes, arrivals, strict=True):
-        for _ in range(int(count)):
-            yield node.name
+    for n in np.flatnonzero(arrivals).tolist():
+        yield from [instance.nodes[n].name] * int(arrivals[n])
 
 
 def _chosen(instance: Instance, assignment: Assignment, index: int) -> list[Pod]:

@@ -8,7 +8,8 @@ the room of its node here, so that the engines only see what they decide.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from functools import cached_property
+from typing import Final, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from bayplan.snapshot import (
     NodeName,
     Pod,
     PodKey,
+    PodKind,
     Resources,
     Snapshot,
     newest_member,
@@ -51,6 +53,7 @@ class PodClass:
         keep_tier: Priority of the running ones.
         place: Stage that counts the waiting ones; None without any.
         running: Running pods that a plan may disturb, oldest first.
+        rows: [running pod] index of its node.
         waiting: Waiting pods, oldest first.
         movable: Whether a running one may get another node.
         gang: The running gang whose fate these pods share.
@@ -62,6 +65,7 @@ class PodClass:
     keep_tier: int
     place: PlaceGroup | None
     running: tuple[Pod, ...]
+    rows: Counts = field(repr=False, compare=False)
     waiting: tuple[Pod, ...]
     movable: bool
     gang: GangKey | None
@@ -109,7 +113,7 @@ class Incomplete:
     min_count: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Instance:
     """What the engines decide on; arrays are read-only.
 
@@ -125,7 +129,6 @@ class Instance:
         capacity: [node, resource] as `room`, but at least what runs there now.
         running: [class, node] number of pods now.
         arrivals: [class, node] whether a pod of the class may come to the node.
-        upper: [class, node] most pods of the class the node can end up with.
     """
 
     nodes: tuple[Node, ...]
@@ -139,32 +142,37 @@ class Instance:
     capacity: Counts = field(repr=False)
     running: Counts = field(repr=False)
     arrivals: Mask = field(repr=False)
-    upper: Counts = field(repr=False)
 
-    @property
+    @cached_property
     def run_totals(self) -> Counts:
         """Number of running pods by class."""
         return np.array([len(c.running) for c in self.classes], dtype=np.int64)
 
-    @property
+    @cached_property
     def wait_totals(self) -> Counts:
         """Number of waiting pods by class."""
         return np.array([len(c.waiting) for c in self.classes], dtype=np.int64)
 
+    @cached_property
+    def upper(self) -> Counts:
+        """[class, node] most pods of the class the node can end up with."""
+        return _upper(self)
+
     @property
     def variables(self) -> int:
-        """Number of (class, node) pairs that a plan decides."""
-        return int(np.count_nonzero(self.upper))
+        """Number of (class, node) pairs that a plan may decide, room aside."""
+        return int(np.count_nonzero(self.arrivals | (self.running > 0)))
 
 
 def build(snapshot: Snapshot) -> Instance:
     """Return the snapshot as classes and arrays; the same for any order of the input."""
     members = _members(snapshot)
-    classes, kinds = _classes(snapshot, members)
+    rows = {node.name: n for n, node in enumerate(snapshot.nodes)}
+    classes, kinds = _classes(snapshot, members, rows)
     resources = _resources(snapshot)
-    room = _room(snapshot, resources)
+    room = _room(snapshot, resources, rows)
     requests = _amounts([c.requests for c in classes], resources)
-    running = _running(classes, snapshot.nodes)
+    running = _running(classes, len(rows))
     capacity = np.maximum(room, running.T @ requests)
     arrivals = _arrivals(classes, snapshot.nodes) & np.all(capacity == room, axis=1)
     return Instance(
@@ -179,7 +187,6 @@ def build(snapshot: Snapshot) -> Instance:
         capacity=capacity,
         running=running,
         arrivals=arrivals,
-        upper=_upper(classes, requests, capacity, running, arrivals),
     )
 
 
@@ -216,11 +223,12 @@ class _Members:
 
 def _members(snapshot: Snapshot) -> dict[GangKey, _Members]:
     """Return the gangs by key; terminating pods and those of vanished nodes do not count."""
-    known = {node.name for node in snapshot.nodes}
     found: dict[GangKey, list[Pod]] = defaultdict(list)
-    for pod in snapshot.pods:
-        if pod.gang is not None and not pod.terminating and (pod.waiting or pod.node in known):
-            found[pod.gang].append(pod)
+    grouped = [pod for pod in snapshot.pods if pod.gang is not None]
+    known = {node.name for node in snapshot.nodes} if grouped else set()
+    for pod in grouped:
+        if not pod.terminating and (pod.waiting or pod.node in known):
+            found[cast("GangKey", pod.gang)].append(pod)
     members = (
         _Members(
             key=key,
@@ -233,6 +241,23 @@ def _members(snapshot: Snapshot) -> dict[GangKey, _Members]:
     return {m.key: m for m in members if m.min_count >= _SMALLEST_GANG}
 
 
+class _Shape(NamedTuple):
+    """What makes waiting gangs alike.
+
+    Attributes:
+        place: Stage that counts their pods.
+        running: The gang itself if part of it runs: it is like no other.
+        pods: Kinds in words, and how many pods of each.
+    """
+
+    place: PlaceGroup
+    running: GangKey | None
+    pods: tuple[tuple[str, int], ...]
+
+    def order(self) -> tuple[object, ...]:
+        return (self.place, self.running or (), self.pods)
+
+
 class _Key(NamedTuple):
     """What makes pods alike; sorts highest tier first, then largest."""
 
@@ -243,35 +268,48 @@ class _Key(NamedTuple):
     constraints: Constraints
     movable: bool
     gang: GangKey | None
-    kind: "tuple[object, ...] | None"
+    shape: _Shape | None
+    joins: bool
 
     def order(self) -> tuple[object, ...]:
         return (-self.tier, -self.keep_tier, repr(self))
 
 
 def _classes(
-    snapshot: Snapshot, members: dict[GangKey, _Members]
+    snapshot: Snapshot, members: dict[GangKey, _Members], rows: dict[NodeName, int]
 ) -> tuple[tuple[PodClass, ...], tuple[GangKind, ...]]:
     shapes = {key: _shape(m) for key, m in members.items() if m.below_minimum}
     grouped: dict[_Key, list[Pod]] = defaultdict(list)
-    for pod in _decided(snapshot, members):
-        grouped[_key(pod, members, shapes)].append(pod)
+    for pods in _alike(snapshot, members, rows):
+        grouped[_key(pods[0], members, shapes)] += pods
     keys = sorted(grouped, key=_Key.order)
     index = {key: i for i, key in enumerate(keys)}
     kinds = _kinds(members, shapes, index)
     kind_of = {i: k for k, kind in enumerate(kinds) for i, _ in kind.need}
-    classes = tuple(_class(key, grouped[key], kind_of.get(index[key])) for key in keys)
+    classes = tuple(
+        _class(key, sorted(grouped[key], key=age), rows, kind_of.get(index[key])) for key in keys
+    )
     return classes, kinds
 
 
-def _decided(snapshot: Snapshot, members: dict[GangKey, _Members]) -> Iterable[Pod]:
-    """Return the pods a plan decides on: running ones it may disturb, waiting ones it can place."""
-    known = {node.name for node in snapshot.nodes}
+def _alike(
+    snapshot: Snapshot, members: dict[GangKey, _Members], rows: dict[NodeName, int]
+) -> Iterable[list[Pod]]:
+    """Return the pods a plan decides on, those together that are alike at first sight.
+
+    These are running ones it may disturb, and waiting ones it can place.
+    """
+    found: dict[tuple[PodKind, bool, GangKey | None], list[Pod]] = defaultdict(list)
     for pod in snapshot.pods:
-        gang = members.get(pod.gang) if pod.gang else None
-        runs = may_disturb(pod) and pod.node in known
-        if runs or (pod.waiting and not pod.terminating and not (gang and gang.lacks_pods)):
-            yield pod
+        if pod.terminating:
+            continue
+        if pod.waiting:
+            gang = members.get(pod.gang) if pod.gang else None
+            if not (gang and gang.lacks_pods):
+                found[pod.kind, True, pod.gang].append(pod)
+        elif pod.node in rows and pod.kind.disruption is not Disruption.FIXED:
+            found[pod.kind, False, pod.gang].append(pod)
+    return found.values()
 
 
 def may_disturb(pod: Pod) -> bool:
@@ -279,12 +317,10 @@ def may_disturb(pod: Pod) -> bool:
     return pod.node is not None and not pod.terminating and pod.disruption is not Disruption.FIXED
 
 
-def _key(
-    pod: Pod, members: dict[GangKey, _Members], shapes: dict[GangKey, tuple[object, ...]]
-) -> _Key:
+def _key(pod: Pod, members: dict[GangKey, _Members], shapes: dict[GangKey, _Shape]) -> _Key:
     gang = members.get(pod.gang) if pod.gang else None
     place = gang.place if gang and pod.waiting else PlaceGroup(pod.priority, pod.preempts)
-    kind = shapes.get(gang.key) if gang and pod.waiting else None
+    shape = shapes.get(gang.key) if gang and pod.waiting else None
     # Identical waiting gangs share their classes; what runs, or joins what runs, has its own.
     shared = gang is None or (pod.waiting and not gang.running)
     return _Key(
@@ -295,28 +331,31 @@ def _key(
         constraints=pod.constraints,
         movable=pod.waiting or pod.disruption is Disruption.MOVABLE,
         gang=None if shared or gang is None else gang.key,
-        kind=kind if pod.waiting or gang is None else ("running",),
+        shape=shape,
+        joins=gang is not None and not pod.waiting,
     )
 
 
-def _shape(gang: _Members) -> tuple[object, ...]:
-    """Return what makes gangs identical: tier and multiset of pods; its own key if part runs."""
-    pods = Counter((pod.requests, pod.constraints, pod.priority) for pod in gang.waiting)
-    own = gang.key if gang.running else None
-    return (gang.place, own, tuple(sorted(pods.items(), key=repr)))
+def _shape(gang: _Members) -> _Shape:
+    pods = Counter(pod.kind for pod in gang.waiting)
+    return _Shape(
+        place=gang.place,
+        running=gang.key if gang.running else None,
+        pods=tuple(sorted((repr(kind), n) for kind, n in pods.items())),
+    )
 
 
 def _kinds(
     members: dict[GangKey, _Members],
-    shapes: dict[GangKey, tuple[object, ...]],
+    shapes: dict[GangKey, _Shape],
     index: dict[_Key, int],
 ) -> tuple[GangKind, ...]:
-    alike: dict[tuple[object, ...], list[_Members]] = defaultdict(list)
+    alike: dict[_Shape, list[_Members]] = defaultdict(list)
     for key, shape in shapes.items():
         if not members[key].lacks_pods:
             alike[shape].append(members[key])
     kinds = []
-    for shape in sorted(alike, key=repr):
+    for shape in sorted(alike, key=_Shape.order):
         gangs = sorted(alike[shape], key=lambda m: (min(p.created_at for p in m.waiting), m.key))
         need = Counter(index[_key(pod, members, shapes)] for pod in gangs[0].waiting)
         kinds.append(
@@ -330,15 +369,22 @@ def _kinds(
     return tuple(kinds)
 
 
-def _class(key: _Key, pods: list[Pod], kind: int | None) -> PodClass:
-    oldest_first = sorted(pods, key=age)
+def _class(
+    key: _Key, oldest_first: list[Pod], rows: dict[NodeName, int], kind: int | None
+) -> PodClass:
     waiting = tuple(pod for pod in oldest_first if pod.waiting)
+    running = tuple(pod for pod in oldest_first if not pod.waiting)
     return PodClass(
         requests=key.requests,
         constraints=key.constraints,
         keep_tier=key.keep_tier,
         place=PlaceGroup(key.tier, key.preempts) if waiting else None,
-        running=tuple(pod for pod in oldest_first if not pod.waiting),
+        running=running,
+        rows=np.fromiter(
+            (rows[cast("NodeName", pod.node)] for pod in running),
+            dtype=np.int64,
+            count=len(running),
+        ),
         waiting=waiting,
         movable=key.movable,
         gang=key.gang,
@@ -369,66 +415,78 @@ def _running_gangs(
 
 
 def _resources(snapshot: Snapshot) -> tuple[str, ...]:
-    names = {name for pod in snapshot.pods for name in pod.requests}
-    names |= {name for node in snapshot.nodes for name in node.allocatable if units.is_gpu(name)}
+    asked = {kind.requests for kind in {pod.kind for pod in snapshot.pods}}
+    offered = {node.allocatable for node in snapshot.nodes}
+    names = {name for requests in asked for name in requests}
+    names |= {name for room in offered for name in room if units.is_gpu(name)}
     return tuple(sorted(names))
 
 
 def _amounts(rows: Sequence[Resources], resources: tuple[str, ...]) -> Counts:
-    column = {name: k for k, name in enumerate(resources)}
-    amounts = np.zeros((len(rows), len(resources)), dtype=np.int64)
-    for i, row in enumerate(rows):
-        for name, n in row.items:
-            if name in column:
-                amounts[i, column[name]] = n
-    return amounts
+    """Return [row, resource]; rows of equal amounts are read once."""
+    known = {row.items: i for i, row in enumerate(dict.fromkeys(rows))}
+    amounts = np.zeros((len(known), len(resources)), dtype=np.int64)
+    for items, i in known.items():
+        have = dict(items)
+        amounts[i] = [have.get(name, 0) for name in resources]
+    return amounts[[known[row.items] for row in rows]]
 
 
-def _room(snapshot: Snapshot, resources: tuple[str, ...]) -> Counts:
+def _room(snapshot: Snapshot, resources: tuple[str, ...], rows: dict[NodeName, int]) -> Counts:
     """Return allocatable less every placed pod that a plan may not disturb."""
     room = _amounts([node.allocatable for node in snapshot.nodes], resources)
-    row = {node.name: n for n, node in enumerate(snapshot.nodes)}
-    column = {name: k for k, name in enumerate(resources)}
-    for pod in snapshot.placed():
-        if pod.node in row and not may_disturb(pod):
-            for name, amount in pod.requests.items:
-                room[row[NodeName(pod.node)], column[name]] -= amount
+    fixed = [
+        pod
+        for pod in snapshot.pods
+        if pod.node in rows and (pod.terminating or pod.kind.disruption is Disruption.FIXED)
+    ]
+    if fixed:
+        taken = _amounts([pod.requests for pod in fixed], resources)
+        np.subtract.at(room, [rows[cast("NodeName", pod.node)] for pod in fixed], taken)
     return room
 
 
-def _running(classes: Sequence[PodClass], nodes: Sequence[Node]) -> Counts:
-    row = {node.name: n for n, node in enumerate(nodes)}
-    counts = np.zeros((len(classes), len(nodes)), dtype=np.int64)
-    for i, each in enumerate(classes):
-        for pod in each.running:
-            assert pod.node is not None  # noqa: S101 - what may_disturb() selects
-            counts[i, row[pod.node]] += 1
-    return counts
+def _running(classes: Sequence[PodClass], nodes: int) -> Counts:
+    counts = [np.bincount(each.rows, minlength=nodes) for each in classes]
+    return np.array(counts, dtype=np.int64).reshape(len(classes), nodes)
 
 
 def _arrivals(classes: Sequence[PodClass], nodes: Sequence[Node]) -> Mask:
-    """Return where pods of a class may go, room aside; each set of constraints is checked once."""
-    masks: dict[Constraints, Mask] = {}
-    rows = np.zeros((len(classes), len(nodes)), dtype=np.bool_)
-    for i, each in enumerate(classes):
-        if each.movable and each.constraints not in masks:
-            refused = (filters.eligibility(each.constraints, node) for node in nodes)
-            masks[each.constraints] = np.array([r is None for r in refused], dtype=np.bool_)
-        if each.movable:
-            rows[i] = masks[each.constraints]
-    return rows
+    """Return where pods of a class may go, room aside; each set of constraints is checked once.
+
+    Nodes are checked once for all that look the same to every pod.
+    """
+    asked = {each.constraints for each in classes if each.movable}
+    looks = filters.Looks.of(asked)
+    number: dict[object, int] = {}
+    examples: list[Node] = []
+    of_node = np.empty(len(nodes), dtype=np.int64)
+    for n, node in enumerate(nodes):
+        look = looks.at(node)
+        if look not in number:
+            number[look] = len(examples)
+            examples.append(node)
+        of_node[n] = number[look]
+    masks = {
+        constraints: np.array(
+            [filters.eligibility(constraints, node) is None for node in examples], dtype=np.bool_
+        )[of_node]
+        for constraints in asked
+    }
+    nowhere = np.zeros(len(nodes), dtype=np.bool_)
+    arrivals = [masks[each.constraints] if each.movable else nowhere for each in classes]
+    return np.array(arrivals, dtype=np.bool_).reshape(len(classes), len(nodes))
 
 
-def _upper(
-    classes: Sequence[PodClass], requests: Counts, capacity: Counts, running: Counts, arrivals: Mask
-) -> Counts:
+def _upper(instance: Instance) -> Counts:
     """Return the most pods of a class a node can hold; without arrivals, what runs there."""
+    running, capacity = instance.running, np.maximum(instance.capacity, 0)
     upper = running.copy()
-    for i, each in enumerate(classes):
-        uses = requests[i] > 0
-        copies = np.full(capacity.shape[0], len(each.running) + len(each.waiting), dtype=np.int64)
+    for i, each in enumerate(instance.classes):
+        asks = instance.requests[i]
+        uses = asks > 0
+        copies = np.full(len(capacity), len(each.running) + len(each.waiting), dtype=np.int64)
         if uses.any():
-            fit = (np.maximum(capacity[:, uses], 0) // requests[i][uses]).min(axis=1)
-            copies = np.minimum(copies, fit)
-        upper[i] = np.where(arrivals[i], np.maximum(copies, running[i]), running[i])
+            copies = np.minimum(copies, (capacity[:, uses] // asks[uses]).min(axis=1))
+        upper[i] = np.where(instance.arrivals[i], np.maximum(copies, running[i]), running[i])
     return upper

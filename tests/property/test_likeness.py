@@ -1,0 +1,121 @@
+"""What is counted as alike is alike: nodes that look the same, pods of one kind, equal snapshots."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bayplan import filters
+from bayplan.planner import snapshot_digest
+from bayplan.snapshot import (
+    Constraints,
+    Disruption,
+    GangKey,
+    Node,
+    NodeName,
+    NodeTerm,
+    Pod,
+    PodKind,
+    Requirement,
+    Snapshot,
+    Taint,
+    Toleration,
+)
+from tests.builders import node, pod
+
+words = st.sampled_from(["a", "b", "c"])
+labels = st.dictionaries(words, words, max_size=3)
+taints = st.lists(st.builds(Taint, key=words, value=words), max_size=2).map(tuple)
+
+
+@st.composite
+def nodes(draw: st.DrawFn) -> Node:
+    """Return a node whose looks differ in everything that pods look at."""
+    return node(
+        draw(st.sampled_from(["n-1", "n-2", "n-3"])),
+        labels=draw(labels),
+        taints=draw(taints),
+        schedulable=draw(st.booleans()),
+        ready=draw(st.booleans()),
+    )
+
+
+requirements = st.builds(
+    Requirement,
+    key=words,
+    operator=st.sampled_from(["In", "NotIn", "Exists", "DoesNotExist"]),
+    values=st.lists(words, min_size=1, max_size=2).map(tuple),
+)
+fields = st.builds(
+    Requirement,
+    key=st.just("metadata.name"),
+    operator=st.sampled_from(["In", "NotIn"]),
+    values=st.just(("n-1",)),
+)
+terms = st.builds(
+    NodeTerm,
+    labels=st.lists(requirements, max_size=2).map(tuple),
+    fields=st.lists(fields, max_size=1).map(tuple),
+)
+constraints = st.builds(
+    Constraints,
+    node_selector=labels.map(lambda chosen: tuple(sorted(chosen.items()))),
+    affinity=st.lists(terms, max_size=2).map(tuple),
+    tolerations=st.lists(
+        st.builds(Toleration, key=words, operator=st.sampled_from(["Exists", "Equal"])), max_size=2
+    ).map(tuple),
+)
+
+
+@given(asked=st.lists(constraints, min_size=1, max_size=3), found=st.lists(nodes(), min_size=2))
+def test_nodes_that_look_the_same_take_the_same_pods(
+    asked: list[Constraints], found: list[Node]
+) -> None:
+    """A pod would be sent to a node that refuses it, because another one looked alike."""
+    looks = filters.Looks.of(asked)
+    answers: dict[object, list[bool]] = {}
+    for each in found:
+        here = [filters.eligibility(one, each) is None for one in asked]
+        assert answers.setdefault(looks.at(each), here) == here
+
+
+def test_one_object_stands_for_all_pods_of_a_kind() -> None:
+    """Counting a fleet would compare what each pod asks for."""
+    assert pod("a", gpus=2).kind is pod("b", gpus=2, on="n-1", owner="other").kind
+    assert isinstance(pod("a").kind, PodKind)
+
+
+def test_what_a_plan_depends_on_makes_another_kind() -> None:
+    """Pods that differ would be swapped for each other."""
+    same = pod("a", gpus=2)
+    others = [
+        pod("a", gpus=1),
+        pod("a", gpus=2, priority=1),
+        pod("a", gpus=2, preempts=False),
+        pod("a", gpus=2, disruption=Disruption.EVICTABLE),
+        pod("a", gpus=2, constraints=Constraints(node_selector=(("a", "b"),))),
+    ]
+    assert len({id(each.kind) for each in [same, *others]}) == len(others) + 1
+
+
+def test_the_digest_tells_changes_apart() -> None:
+    """A plan would be thought to fit a cluster that has changed."""
+    waiting: Pod = pod("a", gpus=2)
+    changed = [
+        waiting,
+        pod("a", gpus=3),
+        pod("a", gpus=2, on="n-1"),
+        pod("a", gpus=2, terminating=True),
+        pod("a", gpus=2, gang="g", min_count=2),
+        replace(waiting, uid="again"),
+        replace(waiting, node=NodeName("n-1"), waiting=False, bound=False),
+        replace(waiting, waiting=False),
+        replace(waiting, replaces="gone"),
+        replace(waiting, terminating=True, leaves_at=7),
+        replace(waiting, gang=GangKey(namespace="default", name="g"), gang_min_count=3),
+    ]
+    hosts = [node("n-1")]
+    digests = {snapshot_digest(Snapshot.of(hosts, [each])) for each in changed}
+    digests |= {snapshot_digest(Snapshot.of([node("n-1", gpus=4)], [waiting]))}
+    digests |= {snapshot_digest(Snapshot.of([node("n-1", ready=False)], [waiting]))}
+    assert len(digests) == len(changed) + 2
