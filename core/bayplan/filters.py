@@ -5,13 +5,22 @@ one node as they are now (`reject`). Why no node at all takes a pod is told by `
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from bayplan import units
 from bayplan.plan import Reason, Rejection
-from bayplan.snapshot import Constraints, Node, NodeTerm, Pod, Requirement, Resources, Taint
+from bayplan.snapshot import (
+    Constraints,
+    Node,
+    NodeTerm,
+    Pod,
+    Preference,
+    Requirement,
+    Resources,
+    Taint,
+)
 
 #: The taint that stands for a cordon; a pod that tolerates it may use a cordoned node.
 CORDON: Final = Taint(key="node.kubernetes.io/unschedulable")
@@ -162,6 +171,19 @@ def _affine(constraints: Constraints, node: Node) -> Rejection | None:
     return Rejection(
         reason=Reason.AFFINITY_MISMATCH,
         message=f"node affinity asks for {wanted}; {node.name} does not match",
+    )
+
+
+def preference(prefers: Sequence[Preference], node: Node) -> int:
+    """Return the sum of the weights of the preferences that the node fulfils.
+
+    An empty term is fulfilled by every node, unlike in what is required.
+    """
+    labels = dict(node.labels)
+    return sum(
+        each.weight
+        for each in prefers
+        if each.term == NodeTerm() or term_matches(each.term, labels, node)
     )
 
 

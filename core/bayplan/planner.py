@@ -61,6 +61,8 @@ def snapshot_digest(snapshot: Snapshot) -> str:
     """
     kinds = {kind: repr(kind) for kind in {pod.kind for pod in snapshot.pods}}
     numbers = {kind: n for n, kind in enumerate(sorted(kinds, key=kinds.__getitem__))}
+    # Labels matter only where some pod asks for pods by them.
+    labelled = snapshot.pods if any(kind.constraints.peers for kind in kinds) else ()
     digest = hashlib.sha256()
     for part in (
         map(repr, snapshot.nodes),
@@ -69,8 +71,7 @@ def snapshot_digest(snapshot: Snapshot) -> str:
         (str(numbers[pod.kind]) for pod in snapshot.pods),
         (pod.node or "" for pod in snapshot.pods),
         (_state(pod) for pod in snapshot.pods),
-        # Labels matter only where some pod asks for pods by them.
-        (repr(pod.labels) for pod in snapshot.pods if any(k.constraints.peers for k in kinds)),
+        (repr(pod.labels) for pod in labelled),
     ):
         digest.update("\n".join(part).encode())
         digest.update(b"\n\n")

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from bayplan import filters, units
+from bayplan import between, filters, units
+from bayplan.between import Placement
 from bayplan.plan import EVICTION_COST, Bind, Evict, Hold, Move, Plan
 from bayplan.policy import Policy
 from bayplan.snapshot import (
@@ -40,7 +41,9 @@ class Code(StrEnum):
     NODE_REFUSES = "NodeRefuses"
     OVER_COMMITTED = "OverCommitted"
     NOT_DISRUPTABLE = "NotDisruptable"
+    PEERS_BROKEN = "RuleBetweenPodsBroken"
     GANG_SPLIT = "GangSplit"
+    GANG_SCATTERED = "GangScattered"
     OUTRANKED_VICTIM = "OutrankedVictim"
     OVER_BUDGET = "OverBudget"
     WRONG_OBJECTIVE = "WrongObjective"
@@ -68,6 +71,7 @@ class Input:
         gone: Keys of the pods that lose their node.
         final: Where each pod that has a node after the plan is.
         gangs: Gangs of two pods and more.
+        placement: The same as far as pods ask something of each other.
     """
 
     snapshot: Snapshot
@@ -79,26 +83,30 @@ class Input:
     gone: frozenset[PodKey] = field(repr=False)
     final: Mapping[PodKey, NodeName] = field(repr=False)
     gangs: frozenset[GangKey] = field(repr=False)
+    placement: Placement = field(repr=False)
 
 
 def validate(snapshot: Snapshot, policy: Policy, plan: Plan) -> tuple[Violation, ...]:
     """Return every rule that the plan breaks; empty when it may be published."""
     pods = {pod.key: pod for pod in snapshot.pods}
     nodes = {node.name: node for node in snapshot.nodes}
+    final = _final(snapshot, plan)
+    arrivals = tuple(_arrivals(plan, pods))
     about = Input(
         snapshot=snapshot,
         policy=policy,
         plan=plan,
         pods=pods,
         nodes=nodes,
-        arrivals=tuple(_arrivals(plan, pods)),
+        arrivals=arrivals,
         gone=frozenset(evict.pod for evict in plan.evictions),
-        final=_final(snapshot, plan),
+        final=final,
         gangs=frozenset(
             pod.gang
             for pod in snapshot.pods
             if pod.gang and pod.gang_min_count >= _SMALLEST_GANG and not pod.terminating
         ),
+        placement=Placement.of(snapshot, final, frozenset(pod.key for pod, _ in arrivals)),
     )
     return tuple(violation for check in CHECKS for violation in check(about))
 
@@ -195,9 +203,14 @@ def _room(about: Input) -> Iterator[Violation]:
     A node that was over-full before and gets nothing is not the plan's fault.
     """
     used = _used(about)
-    for name in sorted({name for _, name in about.arrivals} & set(about.nodes)):
+    asked: dict[NodeName, set[str]] = defaultdict(set)
+    for pod, name in about.arrivals:
+        asked[name] |= set(pod.requests)
+    for name in sorted(set(asked) & set(about.nodes)):
         lacking = Resources.of(used[name]).shortfall(about.nodes[name].allocatable)
         for resource, n in lacking.items:
+            if units.is_host_port(resource) and resource not in asked[name]:
+                continue  # two pods may share a port on two addresses; that is no newcomer's matter
             yield _wrong(
                 Code.OVER_COMMITTED, f"{name} would lack {units.words(resource, n)} after the plan"
             )
@@ -211,6 +224,14 @@ def _used(about: Input) -> dict[NodeName, dict[str, int]]:
         for resource, n in pod.requests.items if pod is not None else ():
             here[resource] += n
     return used
+
+
+def _between_pods(about: Input) -> Iterator[Violation]:
+    """Check what pods ask of each other."""
+    for message in between.broken(about.placement):
+        yield _wrong(Code.PEERS_BROKEN, message)
+    for message in between.scattered(about.placement):
+        yield _wrong(Code.GANG_SCATTERED, message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -335,7 +356,12 @@ def _counted(about: Input) -> Counter[str]:
             suffix = " without preemption" if bind.pod in peaceful else ""
             counted[f"place {tiers[bind.pod]}{suffix}"] += 1
     counted["disruption"] = len(about.plan.moves) + EVICTION_COST * len(about.plan.evictions)
-    return counted + _free_slots(about)
+    counted["preference"] = sum(
+        filters.preference(pod.constraints.prefers, about.nodes[name])
+        for pod, name in about.arrivals
+        if pod.constraints.prefers and name in about.nodes
+    )
+    return counted + between.gathered(about.placement) + _free_slots(about)
 
 
 def _peaceful(about: Input) -> set[PodKey]:
@@ -370,6 +396,7 @@ CHECKS: Final[tuple[Callable[[Input], Iterator[Violation]], ...]] = (
     _disruptable,
     _accepted,
     _room,
+    _between_pods,
     _whole_gangs,
     _ranks,
     _budgets,

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from ortools.sat.python import cp_model
 
 from bayplan.policy import Policy
+from bayplan.solver import rows
 from bayplan.solver.variables import Variables, summed
 
 
@@ -101,6 +102,28 @@ class Budgets:
         model.add(v.surviving_in_all() >= running - policy.max_evictions)
 
 
+@dataclass(frozen=True, slots=True)
+class BetweenPods:
+    """What pods ask of each other across nodes holds where somebody arrives."""
+
+    def add(self, model: cp_model.CpModel, v: Variables, _: Policy) -> None:
+        """Add the rows of every rule over domains."""
+        for rule in v.instance.rules:
+            rows.add(model, v, rule)
+
+
+@dataclass(frozen=True, slots=True)
+class GangsTogether:
+    """The pods of a gang are in one domain, where it must be so."""
+
+    def add(self, model: cp_model.CpModel, v: Variables, _: Policy) -> None:
+        """Count the gangs of each kind domain by domain."""
+        for k, (kind, units) in enumerate(zip(v.instance.kinds, v.units, strict=True)):
+            if kind.required is not None:
+                whole = rows.gangs_inside(model, v, k, kind.required, exactly=True)
+                model.add(summed(whole) == units)
+
+
 #: Every rule of the model.
 RULES: Final[tuple[Rule, ...]] = (
     NodeCapacity(),
@@ -109,4 +132,6 @@ RULES: Final[tuple[Rule, ...]] = (
     WholeGangs(),
     RunningGangs(),
     Budgets(),
+    BetweenPods(),
+    GangsTogether(),
 )

@@ -14,10 +14,10 @@ from ortools.sat.python import cp_model
 
 from bayplan.plan import EVICTION_COST
 from bayplan.policy import Policy
-from bayplan.solver import goals, variables
+from bayplan.solver import goals, rows, variables
 from bayplan.solver.assignment import Assignment
 from bayplan.solver.constraints import RULES
-from bayplan.solver.goals import FreeSlots, Goal, Keep, LeastDisruption, Place
+from bayplan.solver.goals import FreeSlots, Goal, Keep, LeastDisruption, Place, Preferred, Together
 from bayplan.solver.instance import Counts, Instance
 from bayplan.solver.variables import Expression, Variables
 
@@ -49,6 +49,7 @@ class Model:
     seed: int
     model: cp_model.CpModel = field(init=False)
     v: Variables = field(init=False)
+    _gangs: dict[int, list[cp_model.IntVar]] = field(default_factory=dict)
     _slots: dict[int, list[tuple[int, int, cp_model.IntVar]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -119,9 +120,37 @@ class Model:
                 running = int(self.instance.run_totals.sum())
                 surviving = self.v.surviving_in_all()
                 return (surviving - self.v.staying()) + EVICTION_COST * (running - surviving)
+            case Together():
+                return variables.summed(self._together(goal))
+            case Preferred():
+                return self._preferred()
             case FreeSlots():
                 return variables.summed([s for _, _, s in self._slots_of(goal.size)])
         raise TypeError(f"no term for {goal!r}")
+
+    def _together(self, goal: Together) -> list[cp_model.IntVar]:
+        """Return the gangs inside each domain that they prefer, counted on first use."""
+        if goal.rank not in self._gangs:
+            self._gangs[goal.rank] = [
+                count
+                for k in goal.kinds(self.instance)
+                for count in rows.gangs_inside(
+                    self.model,
+                    self.v,
+                    k,
+                    self.instance.kinds[k].preferred[goal.rank],
+                    exactly=False,
+                )
+            ]
+        return self._gangs[goal.rank]
+
+    def _preferred(self) -> Expression:
+        wishes = self.instance.wishes
+        assert wishes is not None  # noqa: S101 - the goal is only asked where there are any
+        came = [(at, var, 1) for at, var in self.v.final.items()]
+        came += [(at, var, -1) for at, var in self.v.kept.items()]
+        wished = [(var, sign * int(wishes[at])) for at, var, sign in came if wishes[at]]
+        return variables.weighted([var for var, _ in wished], [n for _, n in wished])
 
     def _sum(self, mask: Counts, term: Callable[[int], Expression]) -> Expression:
         return variables.summed([term(i) for i, counts in enumerate(mask) if counts])

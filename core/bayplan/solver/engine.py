@@ -86,20 +86,17 @@ def _by_states(
     found = keepfill.solve(instance, policy, budget)
     if found is None:
         return None
-    stages = tuple(
-        Stage(
-            name=goal.name,
-            value=goal.value(instance, found.assignment),
-            bound=bound,
-            seconds=seconds,
-        )
-        for goal, bound, seconds in zip(
-            goals.in_order(instance), found.bounds, found.seconds, strict=True
-        )
+    known = dict(
+        zip(keepfill.order(instance), zip(found.bounds, found.seconds, strict=True), strict=True)
     )
+    stages = []
+    for goal in goals.in_order(instance):
+        bound, seconds = known.get(goal, (goal.limit(instance), 0.0))
+        value = goal.value(instance, found.assignment)
+        stages.append(Stage(name=goal.name, value=value, bound=bound, seconds=seconds))
     return Solution(
         assignment=found.assignment,
-        stages=stages,
+        stages=tuple(stages),
         engine="keep-and-fill",
         sizes=(*sizes(instance), *found.sizes),
     )

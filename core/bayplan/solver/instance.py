@@ -6,31 +6,33 @@ the room of its node here, so that the engines only see what they decide.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final, NamedTuple, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bayplan import filters, units
 from bayplan.snapshot import (
     Constraints,
     Disruption,
     GangKey,
+    GangTopology,
     Node,
     NodeName,
     Pod,
     PodKey,
-    PodKind,
     Resources,
     Snapshot,
     newest_member,
 )
+from bayplan.solver import domains, gangs
+from bayplan.solver.between import Meant, between
+from bayplan.solver.domains import DomainRule, Domains, by_label
 
-Counts = NDArray[np.int64]
-Mask = NDArray[np.bool_]
+Counts = domains.Counts
+Mask = domains.Mask
 
 #: A gang of fewer pods needs no care: its pods are placed one by one.
 _SMALLEST_GANG: Final = 2
@@ -58,6 +60,7 @@ class PodClass:
         movable: Whether a running one may get another node.
         gang: The running gang whose fate these pods share.
         kind: Index of the gang kind the waiting ones are placed with.
+        meant: Indices of the selectors of other pods' rules that mean these pods.
     """
 
     requests: Resources
@@ -70,6 +73,7 @@ class PodClass:
     movable: bool
     gang: GangKey | None
     kind: int | None
+    meant: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +85,17 @@ class GangKind:
         gangs: The gangs as their waiting pods, oldest gang first.
         need: Class index and number of pods, for each class of one gang.
         running: The running part the gang needs, if it has one.
+        required: Domains of which all pods of a gang must be in one; None where it is the same,
+            or where the running part decides it (then `arrivals` says so).
+        preferred: Domains of which they had better be in one, dearest first.
     """
 
     place: PlaceGroup
     gangs: tuple[tuple[Pod, ...], ...]
     need: tuple[tuple[int, int], ...]
     running: GangKey | None
+    required: Domains | None = field(default=None, repr=False, compare=False)
+    preferred: tuple[Domains, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +138,8 @@ class Instance:
         capacity: [node, resource] as `room`, but at least what runs there now.
         running: [class, node] number of pods now.
         arrivals: [class, node] whether a pod of the class may come to the node.
+        rules: What pods ask of each other across nodes.
+        wishes: [class, node] weight of the preferences that the node fulfils; None without any.
     """
 
     nodes: tuple[Node, ...]
@@ -142,6 +153,8 @@ class Instance:
     capacity: Counts = field(repr=False)
     running: Counts = field(repr=False)
     arrivals: Mask = field(repr=False)
+    rules: tuple[DomainRule, ...] = field(default=(), repr=False, compare=False)
+    wishes: Counts | None = field(default=None, repr=False)
 
     @cached_property
     def run_totals(self) -> Counts:
@@ -168,25 +181,37 @@ def build(snapshot: Snapshot) -> Instance:
     """Return the snapshot as classes and arrays; the same for any order of the input."""
     members = _members(snapshot)
     rows = {node.name: n for n, node in enumerate(snapshot.nodes)}
-    classes, kinds = _classes(snapshot, members, rows)
+    meant = Meant(snapshot)
+    classes, kinds = _classes(snapshot, members, rows, meant)
     resources = _resources(snapshot)
     room = _room(snapshot, resources, rows)
     requests = _amounts([c.requests for c in classes], resources)
     running = _running(classes, len(rows))
     capacity = np.maximum(room, running.T @ requests)
-    arrivals = _arrivals(classes, snapshot.nodes) & np.all(capacity == room, axis=1)
+    listed = np.array([not units.implied(name) for name in resources], dtype=np.bool_)
+    arrivals = _arrivals(classes, snapshot.nodes) & np.all((capacity == room)[:, listed], axis=1)
+    arrivals &= ~_taken(requests, room, capacity, ~listed)
+    # Who is over what a node implies (a port twice) stays; to all others that is no matter.
+    room[:, ~listed] = capacity[:, ~listed]
+    found = between(snapshot, classes, rows, running, meant)
+    if found.barred is not None:
+        arrivals &= ~found.barred
+    for index, nowhere in _away_from_gangs(classes, kinds, members, snapshot.nodes, rows):
+        arrivals[index] &= ~nowhere
     return Instance(
         nodes=snapshot.nodes,
         classes=classes,
         kinds=kinds,
         gangs=_running_gangs(classes, members),
         incomplete=tuple(m.incomplete() for m in members.values() if m.lacks_pods),
-        resources=resources,
-        requests=requests,
-        room=room,
-        capacity=capacity,
+        resources=(*resources, *(f"apart {k}" for k in range(len(found.columns)))),
+        requests=np.column_stack([requests, *(uses for uses, _ in found.columns)]),
+        room=np.column_stack([room, *(there for _, there in found.columns)]),
+        capacity=np.column_stack([capacity, *(there for _, there in found.columns)]),
         running=running,
         arrivals=arrivals,
+        rules=found.rules,
+        wishes=_wishes(classes, snapshot.nodes),
     )
 
 
@@ -205,6 +230,11 @@ class _Members:
         return PlaceGroup(
             min(pod.priority for pod in self.waiting), all(pod.preempts for pod in self.waiting)
         )
+
+    @property
+    def topology(self) -> GangTopology | None:
+        """Where its pods are to be with respect to each other."""
+        return newest_member((*self.running, *self.waiting)).gang_topology
 
     @property
     def lacks_pods(self) -> bool:
@@ -248,14 +278,16 @@ class _Shape(NamedTuple):
         place: Stage that counts their pods.
         running: The gang itself if part of it runs: it is like no other.
         pods: Kinds in words, and how many pods of each.
+        topology: Where they are to be with respect to each other.
     """
 
     place: PlaceGroup
     running: GangKey | None
     pods: tuple[tuple[str, int], ...]
+    topology: GangTopology | None
 
     def order(self) -> tuple[object, ...]:
-        return (self.place, self.running or (), self.pods)
+        return (self.place, self.running or (), self.pods, repr(self.topology))
 
 
 class _Key(NamedTuple):
@@ -270,21 +302,23 @@ class _Key(NamedTuple):
     gang: GangKey | None
     shape: _Shape | None
     joins: bool
+    meant: tuple[int, ...]
 
     def order(self) -> tuple[object, ...]:
         return (-self.tier, -self.keep_tier, repr(self))
 
 
 def _classes(
-    snapshot: Snapshot, members: dict[GangKey, _Members], rows: dict[NodeName, int]
+    snapshot: Snapshot, members: dict[GangKey, _Members], rows: dict[NodeName, int], meant: Meant
 ) -> tuple[tuple[PodClass, ...], tuple[GangKind, ...]]:
-    shapes = {key: _shape(m) for key, m in members.items() if m.below_minimum}
+    shapes = {key: _shape(m, meant) for key, m in members.items() if m.below_minimum}
+    key_of = partial(_key, members=members, shapes=shapes, meant=meant)
     grouped: dict[_Key, list[Pod]] = defaultdict(list)
-    for pods in _alike(snapshot, members, rows):
-        grouped[_key(pods[0], members, shapes)] += pods
+    for pods in _alike(snapshot, members, rows, meant):
+        grouped[key_of(pods[0])] += pods
     keys = sorted(grouped, key=_Key.order)
     index = {key: i for i, key in enumerate(keys)}
-    kinds = _kinds(members, shapes, index)
+    kinds = _kinds(members, shapes, lambda pod: index[key_of(pod)], snapshot.nodes)
     kind_of = {i: k for k, kind in enumerate(kinds) for i, _ in kind.need}
     classes = tuple(
         _class(key, sorted(grouped[key], key=age), rows, kind_of.get(index[key])) for key in keys
@@ -293,22 +327,23 @@ def _classes(
 
 
 def _alike(
-    snapshot: Snapshot, members: dict[GangKey, _Members], rows: dict[NodeName, int]
+    snapshot: Snapshot, members: dict[GangKey, _Members], rows: dict[NodeName, int], meant: Meant
 ) -> Iterable[list[Pod]]:
     """Return the pods a plan decides on, those together that are alike at first sight.
 
     These are running ones it may disturb, and waiting ones it can place.
     """
-    found: dict[tuple[PodKind, bool, GangKey | None], list[Pod]] = defaultdict(list)
+    found: dict[tuple[object, ...], list[Pod]] = defaultdict(list)
+    selected = bool(meant.selectors)
     for pod in snapshot.pods:
         if pod.terminating:
             continue
         if pod.waiting:
             gang = members.get(pod.gang) if pod.gang else None
             if not (gang and gang.lacks_pods):
-                found[pod.kind, True, pod.gang].append(pod)
+                found[pod.kind, True, pod.gang, selected and meant(pod)].append(pod)
         elif pod.node in rows and pod.kind.disruption is not Disruption.FIXED:
-            found[pod.kind, False, pod.gang].append(pod)
+            found[pod.kind, False, pod.gang, selected and meant(pod)].append(pod)
     return found.values()
 
 
@@ -317,7 +352,13 @@ def may_disturb(pod: Pod) -> bool:
     return pod.node is not None and not pod.terminating and pod.disruption is not Disruption.FIXED
 
 
-def _key(pod: Pod, members: dict[GangKey, _Members], shapes: dict[GangKey, _Shape]) -> _Key:
+def _key(
+    pod: Pod,
+    *,
+    members: dict[GangKey, _Members],
+    shapes: dict[GangKey, _Shape],
+    meant: Meant,
+) -> _Key:
     gang = members.get(pod.gang) if pod.gang else None
     place = gang.place if gang and pod.waiting else PlaceGroup(pod.priority, pod.preempts)
     shape = shapes.get(gang.key) if gang and pod.waiting else None
@@ -333,22 +374,25 @@ def _key(pod: Pod, members: dict[GangKey, _Members], shapes: dict[GangKey, _Shap
         gang=None if shared or gang is None else gang.key,
         shape=shape,
         joins=gang is not None and not pod.waiting,
+        meant=meant(pod),
     )
 
 
-def _shape(gang: _Members) -> _Shape:
-    pods = Counter(pod.kind for pod in gang.waiting)
+def _shape(gang: _Members, meant: Meant) -> _Shape:
+    pods = Counter((pod.kind, meant(pod)) for pod in gang.waiting)
     return _Shape(
         place=gang.place,
         running=gang.key if gang.running else None,
-        pods=tuple(sorted((repr(kind), n) for kind, n in pods.items())),
+        pods=tuple(sorted((f"{kind} {means}", n) for (kind, means), n in pods.items())),
+        topology=gang.topology,
     )
 
 
 def _kinds(
     members: dict[GangKey, _Members],
     shapes: dict[GangKey, _Shape],
-    index: dict[_Key, int],
+    index: Callable[[Pod], int],
+    nodes: tuple[Node, ...],
 ) -> tuple[GangKind, ...]:
     alike: dict[_Shape, list[_Members]] = defaultdict(list)
     for key, shape in shapes.items():
@@ -356,14 +400,20 @@ def _kinds(
             alike[shape].append(members[key])
     kinds = []
     for shape in sorted(alike, key=_Shape.order):
-        gangs = sorted(alike[shape], key=lambda m: (min(p.created_at for p in m.waiting), m.key))
-        need = Counter(index[_key(pod, members, shapes)] for pod in gangs[0].waiting)
+        alike_gangs = sorted(
+            alike[shape], key=lambda m: (min(p.created_at for p in m.waiting), m.key)
+        )
+        need = Counter(map(index, alike_gangs[0].waiting))
+        running = alike_gangs[0].key if alike_gangs[0].running else None
+        topology = GangTopology() if running else shape.topology or GangTopology()
         kinds.append(
             GangKind(
-                place=gangs[0].place,
-                gangs=tuple(m.waiting for m in gangs),
+                place=alike_gangs[0].place,
+                gangs=tuple(m.waiting for m in alike_gangs),
                 need=tuple(sorted(need.items())),
-                running=gangs[0].key if gangs[0].running else None,
+                running=running,
+                required=by_label(nodes, topology.required) if topology.required else None,
+                preferred=gangs.tiers(topology, nodes),
             )
         )
     return tuple(kinds)
@@ -389,6 +439,7 @@ def _class(
         movable=key.movable,
         gang=key.gang,
         kind=kind,
+        meant=key.meant,
     )
 
 
@@ -435,6 +486,7 @@ def _amounts(rows: Sequence[Resources], resources: tuple[str, ...]) -> Counts:
 def _room(snapshot: Snapshot, resources: tuple[str, ...], rows: dict[NodeName, int]) -> Counts:
     """Return allocatable less every placed pod that a plan may not disturb."""
     room = _amounts([node.allocatable for node in snapshot.nodes], resources)
+    room += np.array([units.implied(name) for name in resources], dtype=np.int64)
     fixed = [
         pod
         for pod in snapshot.pods
@@ -476,6 +528,45 @@ def _arrivals(classes: Sequence[PodClass], nodes: Sequence[Node]) -> Mask:
     nowhere = np.zeros(len(nodes), dtype=np.bool_)
     arrivals = [masks[each.constraints] if each.movable else nowhere for each in classes]
     return np.array(arrivals, dtype=np.bool_).reshape(len(classes), len(nodes))
+
+
+def _taken(requests: Counts, room: Counts, capacity: Counts, implied: Mask) -> Mask:
+    """Return [class, node] whether the node is over what it implies of something the class uses."""
+    over = (capacity > room) & implied
+    return np.asarray((requests > 0).astype(np.int64) @ over.T.astype(np.int64) > 0, dtype=np.bool_)
+
+
+def _away_from_gangs(
+    classes: Sequence[PodClass],
+    kinds: Sequence[GangKind],
+    members: dict[GangKey, _Members],
+    nodes: tuple[Node, ...],
+    rows: dict[NodeName, int],
+) -> Iterable[tuple[int, Mask]]:
+    """Return classes of gangs that must share a domain, with the nodes that are in no such one."""
+    for kind in kinds:
+        if kind.required is not None:
+            yield from ((i, kind.required.of_node < 0) for i, _ in kind.need)
+    for i, each in enumerate(classes):
+        gang = members.get(each.gang) if each.gang else None
+        topology = gang.topology if gang else None
+        if gang and gang.running and topology and topology.required:
+            there = [rows[cast("NodeName", pod.node)] for pod in gang.running]
+            yield i, gangs.outside_home(topology.required, nodes, there)
+
+
+def _wishes(classes: Sequence[PodClass], nodes: tuple[Node, ...]) -> Counts | None:
+    """Return the weights of preferred node affinity; None where no pod that may come has any."""
+    asked = {each.constraints.prefers for each in classes if each.movable} - {()}
+    if not asked:
+        return None
+    nothing = np.zeros(len(nodes), dtype=np.int64)
+    known = {
+        prefers: np.array([filters.preference(prefers, node) for node in nodes], dtype=np.int64)
+        for prefers in asked
+    }
+    rows = [known.get(each.constraints.prefers, nothing) for each in classes]
+    return np.array(rows, dtype=np.int64)
 
 
 def _upper(instance: Instance) -> Counts:

@@ -18,7 +18,7 @@ from bayplan.solver import goals, unfold, views
 from bayplan.solver.assignment import Assignment
 from bayplan.solver.branch import Branched, relax_whole
 from bayplan.solver.fleet import Fleet
-from bayplan.solver.goals import FreeSlots, Goal, Keep, Place
+from bayplan.solver.goals import FreeSlots, Goal, Keep, Place, Preferred, Together
 from bayplan.solver.instance import Counts, Instance
 from bayplan.solver.program import Limits, Relaxed
 from bayplan.solver.views import View
@@ -75,11 +75,21 @@ class Budget:
 def supports(instance: Instance) -> bool:
     """Return whether the engine can say something about the instance, its size apart.
 
-    Running gangs that may be evicted are whole or gone, which a sum over nodes does not see; and
-    a node's slots are counted of one kind of GPU.
+    Running gangs that may be evicted are whole or gone, and rules between pods span domains, which
+    a sum over nodes does not see; and a node's slots are counted of one kind of GPU.
     """
     gpus = instance.room[:, goals.gpu_columns(instance)] > 0
-    return not instance.gangs and bool((gpus.sum(axis=1) <= 1).all())
+    spans = instance.rules or any(kind.required is not None for kind in instance.kinds)
+    return not instance.gangs and not spans and bool((gpus.sum(axis=1) <= 1).all())
+
+
+def order(instance: Instance) -> tuple[Goal, ...]:
+    """Return the stages that the engine knows.
+
+    It does not look at which of the nodes of a kind are preferred, and does not see domains.
+    """
+    known = goals.in_order(instance)
+    return tuple(goal for goal in known if not isinstance(goal, Together | Preferred))
 
 
 def solve(instance: Instance, policy: Policy, budget: Budget) -> Found | None:
@@ -127,7 +137,7 @@ class _Stages:
     sizes: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.order = goals.in_order(self.instance)
+        self.order = order(self.instance)
         self.started_at = self.budget.clock()
 
     @property
