@@ -46,18 +46,24 @@ class Placement:
     placed: Sequence[tuple[Pod, NodeName]] = field(repr=False)
 
     @classmethod
-    def of(
-        cls, snapshot: Snapshot, final: Mapping[PodKey, NodeName], arrivals: frozenset[PodKey]
-    ) -> "Placement":
-        """Return the placement with what the checks look up."""
+    def of(cls, snapshot: Snapshot, goes: Mapping[PodKey, NodeName | None]) -> "Placement | None":
+        """Return the placement; None where no pod asks anything of others.
+
+        `goes` says where the plan sends pods, None for those that lose their node.
+        """
+        asks = any(kind.constraints.peers for kind in {pod.kind for pod in snapshot.pods})
+        if not asks and not any(pod.gang_topology for pod in snapshot.pods):
+            return None
         nodes = {node.name: node for node in snapshot.nodes}
+        where = ((pod, goes.get(pod.key, pod.node)) for pod in snapshot.pods)
+        placed = [(pod, node) for pod, node in where if node is not None and node in nodes]
         return cls(
             snapshot=snapshot,
-            final=final,
-            arrivals=arrivals,
+            final={pod.key: node for pod, node in placed},
+            arrivals=frozenset(key for key, node in goes.items() if node is not None),
             labels={name: dict(node.labels) for name, node in nodes.items()},
             nodes=nodes,
-            placed=[(pod, final[pod.key]) for pod in snapshot.pods if final.get(pod.key) in nodes],
+            placed=placed,
         )
 
     def came(self) -> Iterator[tuple[Pod, NodeName]]:
@@ -67,8 +73,6 @@ class Placement:
 
 def broken(placement: Placement) -> Iterator[str]:
     """Yield, in words, each rule between pods that an arriving pod breaks or makes broken."""
-    if not any(kind.constraints.peers for kind in {pod.kind for pod in placement.snapshot.pods}):
-        return
     yield from _too_close(placement)
     yield from _uneven(placement)
     yield from _lonely(placement)
@@ -219,7 +223,7 @@ def _gangs(placement: Placement) -> Iterator[_Gang]:
         newest = newest_member(pods)
         if newest.gang_topology is None or newest.gang_min_count < _SMALLEST_GANG:
             continue
-        placed = [pod for pod in pods if placement.final.get(pod.key) in placement.nodes]
+        placed = [pod for pod in pods if pod.key in placement.final]
         yield _Gang(
             key=key,
             topology=newest.gang_topology,

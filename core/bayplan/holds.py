@@ -5,18 +5,20 @@ What is not proved is not claimed: then the answer is that no place was found in
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from bayplan import filters, reasons, units
 from bayplan.api import names
 from bayplan.plan import Bind, Evict, Hold, Move, Reason, Rejection
+from bayplan.rooms import Census, Room
 from bayplan.snapshot import (
     UNKNOWN_COUNT,
-    Constraints,
     GangKey,
     NodeName,
     Pod,
+    PodKey,
+    PodKind,
     Resources,
     Snapshot,
 )
@@ -44,10 +46,14 @@ def explain(
     outcomes: Mapping[str, Outcome],
 ) -> tuple[Hold, ...]:
     """Return a hold for each waiting pod without a bind; `outcomes` is by pod uid."""
-    bound = {bind.uid for bind in binds}
-    held = [p for p in snapshot.waiting() if p.uid not in bound and not p.terminating]
-    after = _after(snapshot, binds=binds, moves=moves, evictions=evictions)
-    writer = _Writer(snapshot=snapshot, after=after, free=after.free())
+    goes: dict[PodKey, NodeName | None] = {bind.pod: bind.node for bind in binds}
+    goes |= {move.pod: move.target for move in moves}
+    goes |= {evict.pod: None for evict in evictions}
+    held = [p for p in snapshot.waiting() if p.key not in goes and not p.terminating]
+    if not held:
+        return ()
+    asked = {kind.constraints for kind in {pod.kind for pod in held}}
+    writer = _Writer(Census.of(snapshot, goes, asked))
     gangs: dict[GangKey, list[Pod]] = defaultdict(list)
     for pod in held:
         if pod.gang is not None:
@@ -56,24 +62,6 @@ def explain(
         writer.hold(pod, gangs.get(pod.gang, []) if pod.gang else [], outcomes.get(pod.uid))
         for pod in held
     )
-
-
-def _after(
-    snapshot: Snapshot, *, binds: Iterable[Bind], moves: Iterable[Move], evictions: Iterable[Evict]
-) -> Snapshot:
-    """Return the snapshot as the plan leaves it."""
-    target = {bind.uid: bind.node for bind in binds} | {move.uid: move.target for move in moves}
-    gone = {evict.uid for evict in evictions}
-    pods = (
-        _placed(pod, target[pod.uid]) if pod.uid in target else pod
-        for pod in snapshot.pods
-        if pod.uid not in gone
-    )
-    return Snapshot(nodes=snapshot.nodes, pods=tuple(pods))
-
-
-def _placed(pod: Pod, node: NodeName) -> Pod:
-    return Pod(key=pod.key, uid=pod.uid, requests=pod.requests, priority=pod.priority, node=node)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,16 +82,13 @@ class _Shortage:
 class _Writer:
     """Writes holds; pods that are alike share their sentence."""
 
-    def __init__(
-        self, *, snapshot: Snapshot, after: Snapshot, free: dict[NodeName, Resources]
-    ) -> None:
-        self._snapshot = snapshot
-        self._after = after
-        self._free = free
-        self._empty = {node.name: node.allocatable for node in snapshot.nodes}
-        self._reserved: dict[int, dict[NodeName, Resources]] = {}
-        self._gangs: dict[tuple[tuple[Resources, Constraints], ...], _Shortage | None] = {}
-        self._known: dict[tuple[Resources, Constraints, int, bool], Rejection] = {}
+    def __init__(self, census: Census) -> None:
+        self._census = census
+        self._rooms = census.rooms(lambda _: True)
+        self._empty = census.rooms(lambda _: False)
+        self._reserved: dict[int, tuple[Room, ...]] = {}
+        self._gangs: dict[tuple[PodKind, ...], _Shortage | None] = {}
+        self._known: dict[tuple[PodKind, bool], Rejection] = {}
 
     def hold(self, pod: Pod, gang: Sequence[Pod], outcome: Outcome | None) -> Hold:
         """Return why the pod, or the gang it waits with, stays waiting."""
@@ -118,31 +103,32 @@ class _Writer:
         return Hold(pod=pod.key, uid=pod.uid, rejection=rejection, gang=pod.gang, remedy=remedy)
 
     def _single(self, pod: Pod, *, proved: bool) -> Rejection:
-        key = (pod.requests, pod.constraints, pod.priority, proved)
+        key = (pod.kind, proved)
         if key not in self._known:
             self._known[key] = self._judge(pod, proved=proved)
         return self._known[key]
 
     def _judge(self, pod: Pod, *, proved: bool) -> Rejection:
-        nodes = self._snapshot.nodes
-        final = reasons.over_nodes(pod, nodes, self._empty)
+        final = reasons.over_rooms(pod, self._empty)
         if final is not None:
             return final
-        now = reasons.over_nodes(pod, nodes, self._free)
+        now = reasons.over_rooms(pod, self._rooms)
         if not proved or now is None:
             return _not_found(now)
         return self._outranked(pod) or now
 
     def _outranked(self, pod: Pod) -> Rejection | None:
         """Return the refusal when pods of its own tier and above leave no node with room."""
-        left = self._left_by(pod.priority)
-        usable = [n for n in self._snapshot.nodes if filters.static_rejection(pod, n) is None]
-        if any(pod.requests.fits(left[node.name]) for node in usable):
+        rooms = self._left_by(pod.priority)
+        usable = [room for room in rooms if filters.static_rejection(pod, room.node) is None]
+        if any(pod.requests.fits(room.free) for room in usable):
             return None
-        short = Counter(name for n in usable for name in pod.requests.shortfall(left[n.name]))
+        short: Counter[str] = Counter()
+        for room in usable:
+            short.update(dict.fromkeys(pod.requests.shortfall(room.free), room.count))
         resource = max(short, key=lambda name: (units.is_gpu(name), short[name], name))
-        most = max(0, *(left[node.name][resource] for node in usable))
-        total = sum(node.allocatable[resource] for node in usable)
+        most = max(0, *(room.free[resource] for room in usable))
+        total = sum(room.node.allocatable[resource] * room.count for room in usable)
         need = units.words(resource, pod.requests[resource])
         if most == 0:
             message = (
@@ -156,22 +142,18 @@ class _Writer:
             )
         return Rejection(reason=Reason.OUTRANKED, message=message)
 
-    def _left_by(self, tier: int) -> dict[NodeName, Resources]:
-        """Return the room of each node when every pod goes that the tier outranks."""
+    def _left_by(self, tier: int) -> tuple[Room, ...]:
+        """Return the rooms that are left when every pod goes that the tier outranks."""
         if tier not in self._reserved:
-            stay = [
-                pod
-                for pod in self._after.placed()
-                if pod.priority >= tier or pod.disruption == "Fixed"
-            ]
-            only = Snapshot(nodes=self._after.nodes, pods=tuple(stay))
-            self._reserved[tier] = only.free()
+            self._reserved[tier] = self._census.rooms(
+                lambda guest: guest.fixed or guest.kind.priority >= tier
+            )
         return self._reserved[tier]
 
     def _gang(self, gang: Sequence[Pod], *, proved: bool) -> tuple[Rejection, str]:
         """Return which member is short of what, after the others took the room that is left."""
         members = sorted(gang, key=_largest_first)
-        shape = tuple((pod.requests, pod.constraints) for pod in members)
+        shape = tuple(pod.kind for pod in members)
         if shape not in self._gangs:
             self._gangs[shape] = self._shortage(members)
         short = self._gangs[shape]
@@ -191,25 +173,25 @@ class _Writer:
 
     def _shortage(self, members: Sequence[Pod]) -> _Shortage | None:
         """Return where placing the members one by one ends; None if all have room."""
-        free, nodes = dict(self._free), self._snapshot.nodes
+        rooms = list(self._rooms)
         for done, pod in enumerate(members):
-            node = self._best(pod, free)
-            if node is None:
-                never = reasons.over_nodes(pod, nodes, self._empty)
-                why = never or reasons.over_nodes(pod, nodes, free)
-                assert why is not None  # noqa: S101 - no node was found for the pod
+            best = _tightest(pod, rooms)
+            if best is None:
+                never = reasons.over_rooms(pod, self._empty)
+                why = never or reasons.over_rooms(pod, rooms)
+                assert why is not None  # noqa: S101 - no room was found for the pod
                 return _Shortage(members_with_room=done, why=why, ever=never is not None)
-            free[node] -= pod.requests
+            room = rooms.pop(best)
+            rooms.append(replace(room, free=room.free - pod.requests, count=1))
+            if room.count > 1:
+                rooms.append(replace(room, count=room.count - 1))
         return None
 
-    def _best(self, pod: Pod, free: dict[NodeName, Resources]) -> NodeName | None:
-        """Return the tightest node with room for the pod."""
-        fits = [
-            node.name
-            for node in self._snapshot.nodes
-            if filters.reject(pod, node, free[node.name]) is None
-        ]
-        return min(fits, key=lambda name: (_gpus(free[name]), name), default=None)
+
+def _tightest(pod: Pod, rooms: Sequence[Room]) -> int | None:
+    """Return the index of the tightest room for the pod."""
+    fits = [i for i, room in enumerate(rooms) if filters.reject(pod, room.node, room.free) is None]
+    return min(fits, key=lambda i: (_gpus(rooms[i].free), rooms[i].node.name), default=None)
 
 
 def _not_found(why: Rejection | None) -> Rejection:

@@ -6,7 +6,7 @@ returned. The caller brings the clock.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Final
@@ -14,7 +14,7 @@ from typing import Final
 from bayplan import holds
 from bayplan.plan import Certificate, Plan, Result, Stage, Verdict
 from bayplan.policy import Policy
-from bayplan.snapshot import Pod, Snapshot
+from bayplan.snapshot import Node, Pod, Snapshot
 from bayplan.solver import engine, extract, goals
 from bayplan.solver.engine import Solution
 from bayplan.solver.instance import Instance, build
@@ -65,7 +65,7 @@ def snapshot_digest(snapshot: Snapshot) -> str:
     labelled = snapshot.pods if any(kind.constraints.peers for kind in kinds) else ()
     digest = hashlib.sha256()
     for part in (
-        map(repr, snapshot.nodes),
+        _nodes_in_words(snapshot.nodes),
         map(kinds.__getitem__, numbers),
         map(attrgetter("uid"), snapshot.pods),
         (str(numbers[pod.kind]) for pod in snapshot.pods),
@@ -76,6 +76,16 @@ def snapshot_digest(snapshot: Snapshot) -> str:
         digest.update("\n".join(part).encode())
         digest.update(b"\n\n")
     return digest.hexdigest()
+
+
+def _nodes_in_words(nodes: Sequence[Node]) -> Iterator[str]:
+    """Yield each node; what many have in common is put into words once."""
+    known: dict[tuple[object, ...], str] = {}
+    for node in nodes:
+        items = (node.allocatable.items, node.labels, node.taints, node.schedulable, node.ready)
+        if items not in known:
+            known[items] = repr(items)
+        yield f"{node.name} {known[items]}"
 
 
 def _state(pod: Pod) -> str:

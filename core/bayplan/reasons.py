@@ -1,17 +1,18 @@
 """Why no node takes a pod, in one sentence over all nodes.
 
-`summarise` looks at every node once and says the most useful thing first: no node is ever large
-enough; or which nodes refuse it for good; or which room is short, and by how much. The planner
-uses it for what it holds, `kubectl describe` shows it.
+It looks at every kind of node once and says the most useful thing first: no node is ever large
+enough; or which nodes refuse the pod for good; or which room is short, and by how much. The
+planner uses it for what it holds, `kubectl describe` shows it.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, TypeVar
 
 from bayplan import filters, units
 from bayplan.plan import Reason, Rejection
-from bayplan.snapshot import Node, NodeName, Pod, Resources, Snapshot
+from bayplan.rooms import Room
+from bayplan.snapshot import Node, Pod, Resources
 
 T = TypeVar("T", bound=str)
 
@@ -29,29 +30,25 @@ _SAID: Final = {
 }
 
 
-def summarise(pod: Pod, snapshot: Snapshot) -> Rejection | None:
-    """Return why no node of the snapshot takes the pod; None if one does."""
-    return over_nodes(pod, snapshot.nodes, snapshot.free())
-
-
-def over_nodes(
-    pod: Pod, nodes: Sequence[Node], free: Mapping[NodeName, Resources]
-) -> Rejection | None:
-    """Return why none of `nodes` with this `free` room takes the pod; None if one does."""
-    if not nodes:
+def over_rooms(pod: Pod, rooms: Sequence[Room]) -> Rejection | None:
+    """Return why none of the nodes with these rooms takes the pod; None if one does."""
+    if not rooms:
         return Rejection(reason=Reason.NO_NODES, message="the cluster has no nodes")
-    roomy = (node for node in nodes if pod.requests.fits(free[node.name]))
-    if any(filters.static_rejection(pod, node) is None for node in roomy):
+    refusals = [filters.static_rejection(pod, room.node) for room in rooms]
+    usable = [room for room, refusal in zip(rooms, refusals, strict=True) if refusal is None]
+    if any(pod.requests.fits(room.free) for room in usable):
         return None
-    refusals = {node.name: filters.static_rejection(pod, node) for node in nodes}
-    usable = [node for node in nodes if refusals[node.name] is None]
-    never = _never_large_enough(pod.requests, nodes)
+    never = _never_large_enough(pod.requests, [room.node for room in rooms])
     if never is not None:
         return never
-    counts = Counter(refusal.reason for refusal in refusals.values() if refusal is not None)
+    counts: Counter[Reason] = Counter()
+    for room, refusal in zip(rooms, refusals, strict=True):
+        if refusal is not None:
+            counts[refusal.reason] += room.count
+    total = sum(room.count for room in rooms)
     if not usable:
-        return _refused_for_good(pod.requests, nodes, counts)
-    return _no_room(pod.requests, usable, free, len(nodes), counts)
+        return _refused_for_good(pod.requests, total, counts)
+    return _no_room(pod.requests, usable, total, counts)
 
 
 def _never_large_enough(requests: Resources, nodes: Sequence[Node]) -> Rejection | None:
@@ -74,32 +71,24 @@ def _never_large_enough(requests: Resources, nodes: Sequence[Node]) -> Rejection
     )
 
 
-def _refused_for_good(
-    requests: Resources, nodes: Sequence[Node], counts: Counter[Reason]
-) -> Rejection:
+def _refused_for_good(requests: Resources, total: int, counts: Counter[Reason]) -> Rejection:
     parts = [_said(reason, n) for reason, n in _ranked(counts)]
-    message = f"0 of {len(nodes)} nodes will do: {'; '.join(parts)}"
+    message = f"0 of {total} nodes will do: {'; '.join(parts)}"
     if counts[Reason.TOO_SMALL]:
         message += f" (needs {in_words(requests)})"
     return Rejection(reason=_ranked(counts)[0][0], message=message)
 
 
 def _no_room(
-    requests: Resources,
-    usable: Sequence[Node],
-    free: Mapping[NodeName, Resources],
-    total: int,
-    counts: Counter[Reason],
+    requests: Resources, usable: Sequence[Room], total: int, counts: Counter[Reason]
 ) -> Rejection:
-    lacking = Counter(
-        next(
-            name
-            for name, n in _gpus_first(requests)
-            if n > free[node.name][name] + units.implied(name)
+    lacking: Counter[str] = Counter()
+    order = _gpus_first(requests)
+    for room in usable:
+        lacking[next(name for name, n in order if n > room.free[name] + units.implied(name))] += (
+            room.count
         )
-        for node in usable
-    )
-    parts = [_lack(name, n, requests[name], usable, free) for name, n in _ranked(lacking)]
+    parts = [_lack(name, n, requests[name], usable) for name, n in _ranked(lacking)]
     parts += [_said(reason, n) for reason, n in _ranked(counts)]
     ports_only = all(units.is_host_port(name) for name in lacking)
     return Rejection(
@@ -109,22 +98,17 @@ def _no_room(
     )
 
 
-def _lack(
-    resource: str,
-    count: int,
-    need: int,
-    usable: Sequence[Node],
-    free: Mapping[NodeName, Resources],
-) -> str:
+def _lack(resource: str, count: int, need: int, usable: Sequence[Room]) -> str:
     """Return e.g. "6 lack GPUs (most free on one node: 4, needs 8; 21 free in all)"."""
     if units.is_host_port(resource):
         return f"{resource} is taken on {count}"
-    amounts = [max(0, free[node.name][resource]) for node in usable]
+    most = max(0, *(room.free[resource] for room in usable))
+    in_all = sum(max(0, room.free[resource]) * room.count for room in usable)
     verb = "lacks" if count == 1 else "lack"
-    most, needs, in_all = (units.text(resource, n) for n in (max(amounts), need, sum(amounts)))
+    largest, needs, total = (units.text(resource, n) for n in (most, need, in_all))
     return (
         f"{count} {verb} {_noun(resource)} "
-        f"(most free on one node: {most}, needs {needs}; {in_all} free in all)"
+        f"(most free on one node: {largest}, needs {needs}; {total} free in all)"
     )
 
 

@@ -5,7 +5,7 @@ plan and returns what it finds wrong; they are listed in `CHECKS`.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -21,7 +21,7 @@ from bayplan.snapshot import (
     NodeName,
     Pod,
     PodKey,
-    Resources,
+    PodKind,
     Snapshot,
     newest_member,
 )
@@ -67,11 +67,13 @@ class Input:
         plan: The plan.
         pods: The pods by key.
         nodes: The nodes by name.
+        waiting: The pods that wait.
         arrivals: Pods that get a node, with the node.
         gone: Keys of the pods that lose their node.
-        final: Where each pod that has a node after the plan is.
+        goes: Where the plan sends pods; None for those that lose their node.
         gangs: Gangs of two pods and more.
-        placement: The same as far as pods ask something of each other.
+        placement: The same as far as pods ask something of each other; None if none does.
+        used: What is in use on each node after the plan, by resource.
     """
 
     snapshot: Snapshot
@@ -79,34 +81,41 @@ class Input:
     plan: Plan
     pods: Mapping[PodKey, Pod] = field(repr=False)
     nodes: Mapping[NodeName, Node] = field(repr=False)
+    waiting: tuple[Pod, ...] = field(repr=False)
     arrivals: tuple[tuple[Pod, NodeName], ...] = field(repr=False)
     gone: frozenset[PodKey] = field(repr=False)
-    final: Mapping[PodKey, NodeName] = field(repr=False)
+    goes: Mapping[PodKey, NodeName | None] = field(repr=False)
     gangs: frozenset[GangKey] = field(repr=False)
-    placement: Placement = field(repr=False)
+    placement: Placement | None = field(repr=False)
+    used: Mapping[NodeName, Mapping[str, int]] = field(repr=False)
+
+    def has_node(self, pod: Pod) -> bool:
+        """Return whether the pod has a node after the plan."""
+        return self.goes.get(pod.key, pod.node) is not None
 
 
 def validate(snapshot: Snapshot, policy: Policy, plan: Plan) -> tuple[Violation, ...]:
     """Return every rule that the plan breaks; empty when it may be published."""
     pods = {pod.key: pod for pod in snapshot.pods}
     nodes = {node.name: node for node in snapshot.nodes}
-    final = _final(snapshot, plan)
-    arrivals = tuple(_arrivals(plan, pods))
+    goes = _goes(plan)
     about = Input(
         snapshot=snapshot,
         policy=policy,
         plan=plan,
         pods=pods,
         nodes=nodes,
-        arrivals=arrivals,
+        waiting=snapshot.waiting(),
+        arrivals=tuple(_arrivals(plan, pods)),
         gone=frozenset(evict.pod for evict in plan.evictions),
-        final=final,
+        goes=goes,
         gangs=frozenset(
             pod.gang
             for pod in snapshot.pods
             if pod.gang and pod.gang_min_count >= _SMALLEST_GANG and not pod.terminating
         ),
-        placement=Placement.of(snapshot, final, frozenset(pod.key for pod, _ in arrivals)),
+        used=_used(snapshot, goes),
+        placement=Placement.of(snapshot, goes),
     )
     return tuple(violation for check in CHECKS for violation in check(about))
 
@@ -120,13 +129,38 @@ def _arrivals(plan: Plan, pods: Mapping[PodKey, Pod]) -> Iterator[tuple[Pod, Nod
             yield pods[move.pod], move.target
 
 
-def _final(snapshot: Snapshot, plan: Plan) -> dict[PodKey, NodeName]:
-    final = {pod.key: pod.node for pod in snapshot.pods if pod.node is not None}
-    final |= {move.pod: move.target for move in plan.moves}
-    final |= {bind.pod: bind.node for bind in plan.binds}
-    for evict in plan.evictions:
-        final.pop(evict.pod, None)
-    return final
+def _goes(plan: Plan) -> dict[PodKey, NodeName | None]:
+    goes: dict[PodKey, NodeName | None] = {move.pod: move.target for move in plan.moves}
+    goes |= {bind.pod: bind.node for bind in plan.binds}
+    goes |= {evict.pod: None for evict in plan.evictions}
+    return goes
+
+
+def _used(
+    snapshot: Snapshot, goes: Mapping[PodKey, NodeName | None]
+) -> Mapping[NodeName, Mapping[str, int]]:
+    """Return what is in use on each node; nodes with pods of the same kinds share one sum."""
+    here: dict[NodeName, list[PodKind]] = defaultdict(list)
+    for pod in snapshot.pods:
+        name = goes.get(pod.key, pod.node)
+        if name is not None:
+            here[name].append(pod.kind)
+    sums: dict[tuple[int, ...], Mapping[str, int]] = {}
+    used: dict[NodeName, Mapping[str, int]] = {}
+    for node in snapshot.nodes:
+        kinds = here.get(node.name, [])
+        state = tuple(sorted(map(id, kinds)))
+        if state not in sums:
+            sums[state] = _sum(kinds)
+        used[node.name] = sums[state]
+    return used
+
+
+def _sum(kinds: Iterable[PodKind]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for kind in kinds:
+        total.update(dict(kind.requests.items))
+    return total
 
 
 def _actions(plan: Plan) -> tuple[Bind | Move | Evict | Hold, ...]:
@@ -152,7 +186,7 @@ def _decided_once(about: Input) -> Iterator[Violation]:
     for key, count in times.items():
         if count > 1:
             yield _wrong(Code.NOT_ONCE, f"{key} is decided {count} times")
-    for pod in about.snapshot.waiting():
+    for pod in about.waiting:
         if not times[pod.key] and not pod.terminating:
             yield _wrong(Code.NOT_ONCE, f"{pod.key} waits and is neither bound nor held")
 
@@ -202,32 +236,27 @@ def _room(about: Input) -> Iterator[Violation]:
 
     A node that was over-full before and gets nothing is not the plan's fault.
     """
-    used = _used(about)
     asked: dict[NodeName, set[str]] = defaultdict(set)
     for pod, name in about.arrivals:
         asked[name] |= set(pod.requests)
     for name in sorted(set(asked) & set(about.nodes)):
-        lacking = Resources.of(used[name]).shortfall(about.nodes[name].allocatable)
-        for resource, n in lacking.items:
-            if units.is_host_port(resource) and resource not in asked[name]:
-                continue  # two pods may share a port on two addresses; that is no newcomer's matter
+        have = dict(about.nodes[name].allocatable.items)
+        over = (
+            (resource, n - have.get(resource, 0) - units.implied(resource))
+            for resource, n in about.used[name].items()
+            # Two pods may share a port on two addresses; that is no matter of other newcomers.
+            if resource in asked[name] or not units.implied(resource)
+        )
+        for resource, n in sorted((resource, n) for resource, n in over if n > 0):
             yield _wrong(
                 Code.OVER_COMMITTED, f"{name} would lack {units.words(resource, n)} after the plan"
             )
 
 
-def _used(about: Input) -> dict[NodeName, dict[str, int]]:
-    """Return what is in use on each node after the plan, by resource."""
-    used: dict[NodeName, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for key, name in about.final.items():
-        pod, here = about.pods.get(key), used[name]
-        for resource, n in pod.requests.items if pod is not None else ():
-            here[resource] += n
-    return used
-
-
 def _between_pods(about: Input) -> Iterator[Violation]:
     """Check what pods ask of each other."""
+    if about.placement is None:
+        return
     for message in between.broken(about.placement):
         yield _wrong(Code.PEERS_BROKEN, message)
     for message in between.scattered(about.placement):
@@ -261,9 +290,9 @@ def _gangs(about: Input) -> Iterator[_Gang]:
                 key=key,
                 min_count=min_count,
                 before=len(running),
-                after=sum(pod.key in about.final for pod in running + waiting),
+                after=sum(map(about.has_node, running + waiting)),
                 waiting=len(waiting),
-                placed=sum(pod.key in about.final for pod in waiting),
+                placed=sum(map(about.has_node, waiting)),
                 evicted=sum(pod.key in about.gone for pod in running),
             )
 
@@ -288,12 +317,12 @@ def _whole_gangs(about: Input) -> Iterator[Violation]:
 def _tiers(about: Input) -> dict[PodKey, int]:
     """Return the tier at which each waiting pod is decided: of a gang, its lowest."""
     lowest: dict[GangKey, int] = {}
-    for pod in about.snapshot.waiting():
+    for pod in about.waiting:
         if pod.gang in about.gangs and pod.gang is not None and not pod.terminating:
             lowest[pod.gang] = min(pod.priority, lowest.get(pod.gang, pod.priority))
     return {
         pod.key: lowest.get(pod.gang, pod.priority) if pod.gang else pod.priority
-        for pod in about.snapshot.waiting()
+        for pod in about.waiting
     }
 
 
@@ -345,10 +374,8 @@ def _objective(about: Input) -> Iterator[Violation]:
 def _counted(about: Input) -> Counter[str]:
     """Return what the actions reach, by name of the stage."""
     counted: Counter[str] = Counter()
-    for pod in about.snapshot.placed():
-        disruptable = pod.disruption is not Disruption.FIXED and not pod.terminating
-        if disruptable and pod.node in about.nodes and pod.key not in about.gone:
-            counted[f"keep {pod.priority}"] += 1
+    for kind, n in _survivors(about).items():
+        counted[f"keep {kind.priority}"] += n
     tiers = _tiers(about)
     peaceful = _peaceful(about)
     for bind in about.plan.binds:
@@ -361,26 +388,45 @@ def _counted(about: Input) -> Counter[str]:
         for pod, name in about.arrivals
         if pod.constraints.prefers and name in about.nodes
     )
-    return counted + between.gathered(about.placement) + _free_slots(about)
+    if about.placement is not None:
+        counted.update(between.gathered(about.placement))
+    counted.update(_free_slots(about))
+    return counted
+
+
+def _survivors(about: Input) -> Counter[PodKind]:
+    """Return how many pods that the plan might have disturbed go on running, by kind."""
+    return Counter(
+        pod.kind
+        for pod in about.snapshot.pods
+        if pod.kind.disruption is not Disruption.FIXED
+        and pod.node in about.nodes
+        and not pod.terminating
+        and pod.key not in about.gone
+    )
 
 
 def _peaceful(about: Input) -> set[PodKey]:
     """Return the waiting pods that preempt nobody, or wait with one that does not."""
-    gentle = [pod for pod in about.snapshot.waiting() if not pod.preempts and not pod.terminating]
+    gentle = [pod for pod in about.waiting if not pod.preempts and not pod.terminating]
     gangs = {pod.gang for pod in gentle} & about.gangs
     alone = {pod.key for pod in gentle}
-    return {p.key for p in about.snapshot.waiting() if p.key in alone or p.gang in gangs}
+    return {p.key for p in about.waiting if p.key in alone or p.gang in gangs}
 
 
 def _free_slots(about: Input) -> Counter[str]:
     """Return the whole free slots on nodes that take pods, by size."""
-    used = _used(about)
-    slots: Counter[str] = Counter()
+    alike: dict[tuple[object, ...], list[Node]] = defaultdict(list)
     for node in about.snapshot.nodes:
-        for resource, n in node.allocatable.items:
-            free = max(0, n - used[node.name][resource])
-            if units.is_gpu(resource) and node.ready and node.schedulable:
-                slots.update({f"free {size}-GPU slots": free // size for size in (8, 4, 2, 1)})
+        if node.ready and node.schedulable:
+            alike[node.allocatable.items, id(about.used[node.name])].append(node)
+    slots: Counter[str] = Counter()
+    for nodes in alike.values():
+        for resource, n in nodes[0].allocatable.items:
+            if units.is_gpu(resource):
+                free = max(0, n - about.used[nodes[0].name].get(resource, 0))
+                for size in (8, 4, 2, 1):
+                    slots[f"free {size}-GPU slots"] += free // size * len(nodes)
     return slots
 
 

@@ -1,4 +1,4 @@
-"""What is counted as alike is alike: nodes that look the same, pods of one kind, equal snapshots."""
+"""What counts as alike is alike: nodes of one look, pods of one kind, snapshots of one digest."""
 
 from dataclasses import replace
 

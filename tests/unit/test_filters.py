@@ -4,6 +4,7 @@ import pytest
 
 from bayplan import filters, reasons, units
 from bayplan.plan import Reason
+from bayplan.rooms import Census, Room
 from bayplan.snapshot import (
     Constraints,
     Node,
@@ -189,6 +190,11 @@ def test_an_over_full_node_has_no_room() -> None:
     assert rejection.message == "needs 1 GPU; 0 free on the node"
 
 
+def _rooms(asking: Pod, *things: Node | Pod) -> tuple[Room, ...]:
+    census = Census.of(snapshot(*things), {}, [asking.constraints])
+    return census.rooms(lambda _: True)
+
+
 SIX = tuple(node(f"n{i}", gpus=8) for i in range(6))
 
 
@@ -244,7 +250,7 @@ SIX = tuple(node(f"n{i}", gpus=8) for i in range(6))
 )
 def test_summary_over_all_nodes(asking: Pod, things: tuple[Node | Pod, ...], expected: str) -> None:
     """People would see Pending without the number that tells them what to do."""
-    rejection = reasons.summarise(asking, snapshot(*things))
+    rejection = reasons.over_rooms(asking, _rooms(asking, *things))
 
     assert rejection is not None
     assert rejection.message == expected
@@ -252,7 +258,7 @@ def test_summary_over_all_nodes(asking: Pod, things: tuple[Node | Pod, ...], exp
 
 def test_no_summary_when_a_node_has_room() -> None:
     """A pod that fits would be told that it does not."""
-    assert reasons.summarise(pod("p"), snapshot(node("n"))) is None
+    assert reasons.over_rooms(pod("p"), _rooms(pod("p"), node("n"))) is None
 
 
 def test_unknown_fields_and_names_compare_as_text() -> None:

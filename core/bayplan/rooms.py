@@ -1,0 +1,124 @@
+"""Nodes that are alike, counted: what a sentence about a whole cluster is made from.
+
+A fleet of thousands of nodes has few different ones to a pod that looks for room, so whoever asks
+about all of them looks at each kind of node once.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from bayplan.filters import Looks
+from bayplan.snapshot import (
+    Constraints,
+    Disruption,
+    Node,
+    NodeName,
+    PodKey,
+    PodKind,
+    Resources,
+    Snapshot,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """Nodes that look the same and have the same room.
+
+    Attributes:
+        node: The first of them by name.
+        free: What is free on each; negative where it is over-full.
+        count: How many they are.
+    """
+
+    node: Node
+    free: Resources
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guest:
+    """A pod that is on a node after the plan: its kind, and whether no plan may send it away."""
+
+    kind: PodKind
+    fixed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Group:
+    """Nodes that look the same and have the same guests."""
+
+    look: object
+    node: Node
+    guests: tuple[Guest, ...]
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """The nodes of a cluster as a plan leaves them, grouped by look and guests."""
+
+    _groups: tuple[_Group, ...]
+
+    @classmethod
+    def of(
+        cls,
+        snapshot: Snapshot,
+        goes: Mapping[PodKey, NodeName | None],
+        asked: Iterable[Constraints],
+    ) -> "Census":
+        """Return the census.
+
+        Args:
+            snapshot: The cluster before the plan.
+            goes: Where the plan sends pods; None for those that have no node after it.
+            asked: What the pods ask for in whose eyes nodes are alike or not.
+        """
+        here = _guests(snapshot, goes)
+        looks = Looks.of(asked)
+        alike: dict[tuple[object, ...], list[Node]] = defaultdict(list)
+        for node in snapshot.nodes:
+            look = (looks.at(node), node.allocatable.items)
+            alike[look, *sorted(map(id, here.get(node.name, ())))].append(node)
+        return cls(
+            tuple(
+                _Group(
+                    look=key[0],
+                    node=nodes[0],
+                    guests=tuple(here.get(nodes[0].name, ())),
+                    count=len(nodes),
+                )
+                for key, nodes in alike.items()
+            )
+        )
+
+    def rooms(self, stays: Callable[[Guest], bool]) -> tuple[Room, ...]:
+        """Return the rooms of nodes on which only the guests are that `stays` selects."""
+        found: dict[tuple[object, ...], tuple[Node, Resources, int]] = {}
+        for group in self._groups:
+            left = dict(group.node.allocatable.items)
+            for guest in filter(stays, group.guests):
+                for name, n in guest.kind.requests.items:
+                    left[name] = left.get(name, 0) - n
+            free = Resources.of(left)
+            node, _, count = found.get((group.look, free.items), (group.node, free, 0))
+            found[group.look, free.items] = (node, free, count + group.count)
+        return tuple(Room(node=node, free=free, count=n) for node, free, n in found.values())
+
+
+def _guests(
+    snapshot: Snapshot, goes: Mapping[PodKey, NodeName | None]
+) -> dict[NodeName, list[Guest]]:
+    """Return who is on each node after the plan; one object for equal guests."""
+    here: dict[NodeName, list[Guest]] = defaultdict(list)
+    known: dict[tuple[PodKind, bool], Guest] = {}
+    for pod in snapshot.pods:
+        node = goes.get(pod.key, pod.node)
+        if node is None:
+            continue
+        fixed = pod.kind.disruption is Disruption.FIXED and not pod.waiting
+        guest = known.get((pod.kind, fixed))
+        if guest is None:
+            guest = known[pod.kind, fixed] = Guest(kind=pod.kind, fixed=fixed)
+        here[node].append(guest)
+    return here
