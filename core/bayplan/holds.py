@@ -7,9 +7,11 @@ What is not proved is not claimed: then the answer is that no place was found in
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from bayplan import filters, reasons, units
 from bayplan.api import names
+from bayplan.obstacles import Obstacles
 from bayplan.plan import Bind, Evict, Hold, Move, Reason, Rejection
 from bayplan.rooms import Census, Room
 from bayplan.snapshot import (
@@ -22,6 +24,29 @@ from bayplan.snapshot import (
     Resources,
     Snapshot,
 )
+
+
+_ADD: Final = "add a node with {asks}"
+_FREE: Final = "free {asks} on one node, or add a node with {asks}"
+_ALLOW: Final = "allow the pod on a node with {asks}, or add a node that it accepts"
+
+#: What would help against a refusal; `{asks}` is what the pod needs. All others: `_ALLOW`.
+_REMEDIES: Final = {
+    Reason.TOO_SMALL: _ADD,
+    Reason.NO_NODES: _ADD,
+    Reason.OUTRANKED: _ADD,
+    Reason.INSUFFICIENT_ROOM: _FREE,
+    Reason.NO_PLACE_FOUND: _FREE,
+    Reason.GANG_DOES_NOT_FIT: _FREE,
+    Reason.NODE_CORDONED: "uncordon a node with {asks}, or add one",
+    Reason.HOST_PORT_TAKEN: "free the port on a node with {asks}, or add a node with {asks}",
+    Reason.POD_ANTI_AFFINITY: (
+        "free {asks} where nobody is whom it keeps apart, or prefer instead of require"
+    ),
+    Reason.TOPOLOGY_SPREAD: "free {asks} in the emptiest domain, or raise maxSkew",
+    Reason.POD_AFFINITY: "free {asks} beside a pod that it asks for, or prefer instead of require",
+    Reason.GANG_TOPOLOGY: "free room for the whole gang in one domain, or prefer it to be in one",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +78,10 @@ def explain(
     if not held:
         return ()
     asked = {kind.constraints for kind in {pod.kind for pod in held}}
-    writer = _Writer(Census.of(snapshot, goes, asked))
+    between = {pod.kind.constraints.peers for pod in snapshot.pods} - {None}
+    together = any(pod.gang_topology for pod in held)
+    obstacles = Obstacles(snapshot, goes) if between or together else None
+    writer = _Writer(Census.of(snapshot, goes, asked), obstacles)
     gangs: dict[GangKey, list[Pod]] = defaultdict(list)
     for pod in held:
         if pod.gang is not None:
@@ -82,13 +110,14 @@ class _Shortage:
 class _Writer:
     """Writes holds; pods that are alike share their sentence."""
 
-    def __init__(self, census: Census) -> None:
+    def __init__(self, census: Census, obstacles: Obstacles | None) -> None:
         self._census = census
+        self._obstacles = obstacles
         self._rooms = census.rooms(lambda _: True)
         self._empty = census.rooms(lambda _: False)
         self._reserved: dict[int, tuple[Room, ...]] = {}
         self._gangs: dict[tuple[PodKind, ...], _Shortage | None] = {}
-        self._known: dict[tuple[PodKind, bool], Rejection] = {}
+        self._known: dict[tuple[object, ...], Rejection] = {}
 
     def hold(self, pod: Pod, gang: Sequence[Pod], outcome: Outcome | None) -> Hold:
         """Return why the pod, or the gang it waits with, stays waiting."""
@@ -103,7 +132,7 @@ class _Writer:
         return Hold(pod=pod.key, uid=pod.uid, rejection=rejection, gang=pod.gang, remedy=remedy)
 
     def _single(self, pod: Pod, *, proved: bool) -> Rejection:
-        key = (pod.kind, proved)
+        key = (pod.kind, proved, self._obstacles and self._obstacles.meant(pod))
         if key not in self._known:
             self._known[key] = self._judge(pod, proved=proved)
         return self._known[key]
@@ -113,6 +142,10 @@ class _Writer:
         if final is not None:
             return final
         now = reasons.over_rooms(pod, self._rooms)
+        if now is None and self._obstacles:
+            now = self._obstacles.single(pod)
+            if now is not None and proved:
+                return now
         if not proved or now is None:
             return _not_found(now)
         return self._outranked(pod) or now
@@ -126,6 +159,8 @@ class _Writer:
         short: Counter[str] = Counter()
         for room in usable:
             short.update(dict.fromkeys(pod.requests.shortfall(room.free), room.count))
+        if all(units.is_host_port(name) for name in short):
+            return None
         resource = max(short, key=lambda name: (units.is_gpu(name), short[name], name))
         most = max(0, *(room.free[resource] for room in usable))
         total = sum(room.node.allocatable[resource] * room.count for room in usable)
@@ -158,7 +193,9 @@ class _Writer:
             self._gangs[shape] = self._shortage(members)
         short = self._gangs[shape]
         if short is None:
-            return _not_found(None), ""
+            why = self._obstacles.gang(members) if self._obstacles else None
+            rejection = why if why and proved else _not_found(why)
+            return rejection, _remedy(members[0].requests, why) if why else ""
         pod, why = members[short.members_with_room], short.why
         if not short.ever and not proved:
             return _not_found(why), _remedy(pod.requests, why)
@@ -217,16 +254,7 @@ def _incomplete(existing: int, min_count: int) -> tuple[Rejection, str]:
 
 def _remedy(requests: Resources, rejection: Rejection) -> str:
     """Return what would help, in the terms of the refusal."""
-    asks = reasons.in_words(requests)
-    match rejection.reason:
-        case Reason.TOO_SMALL | Reason.NO_NODES | Reason.OUTRANKED:
-            return f"add a node with {asks}"
-        case Reason.INSUFFICIENT_ROOM | Reason.NO_PLACE_FOUND | Reason.GANG_DOES_NOT_FIT:
-            return f"free {asks} on one node, or add a node with {asks}"
-        case Reason.NODE_CORDONED:
-            return f"uncordon a node with {asks}, or add one"
-        case _:
-            return f"allow the pod on a node with {asks}, or add a node that it accepts"
+    return _REMEDIES.get(rejection.reason, _ALLOW).format(asks=reasons.in_words(requests))
 
 
 def _needs(gang: Sequence[Pod]) -> str:

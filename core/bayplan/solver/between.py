@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import numpy as np
 
 from bayplan import peers
+from bayplan.peers import Meant
 from bayplan.snapshot import (
     Constraints,
     Disruption,
@@ -31,31 +32,6 @@ if TYPE_CHECKING:
 
 
 Rule = TypeVar("Rule", Spread, PodTerm)
-
-
-class Meant:
-    """Tells which selectors of a snapshot mean a pod; () for every pod where there are none."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        asked = {pod.kind.constraints.peers for pod in snapshot.pods} - {None}
-        found: set[PodSelector] = set()
-        for each in asked:
-            assert each is not None  # noqa: S101 - taken out above
-            found |= {term.pods for term in (*each.repels, *each.attracts)}
-            found |= {spread.pods for spread in each.spreads}
-        self.selectors = tuple(sorted(found))
-        self._keys = frozenset(r.key for selector in found for r in selector.labels)
-        self._known: dict[object, tuple[int, ...]] = {}
-
-    def __call__(self, pod: Pod) -> tuple[int, ...]:
-        """Return the indices of the selectors that mean the pod."""
-        if not self.selectors:
-            return ()
-        seen = (pod.key.namespace, *(pair for pair in pod.labels if pair[0] in self._keys))
-        if seen not in self._known:
-            found = (k for k, each in enumerate(self.selectors) if peers.selects(each, pod))
-            self._known[seen] = tuple(found)
-        return self._known[seen]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, cast
 import numpy as np
 
 from bayplan import filters, units
+from bayplan.peers import Meant
 from bayplan.snapshot import (
     Constraints,
     Disruption,
@@ -28,7 +29,7 @@ from bayplan.snapshot import (
     newest_member,
 )
 from bayplan.solver import domains, gangs
-from bayplan.solver.between import Meant, between
+from bayplan.solver.between import between
 from bayplan.solver.domains import DomainRule, Domains, by_label
 
 Counts = domains.Counts
