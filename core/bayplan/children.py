@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from bayplan.api import names
 from bayplan.api.inference_deployment import Role
-from bayplan.snapshot import NodeName, Resources
+from bayplan.snapshot import GangTopology, NodeName, Resources
 
 #: What gateways of llm-d call the roles.
 _LLMD_ROLES: Final = {Role.PREFILL: "prefill", Role.DECODE: "decode", Role.AGGREGATED: "both"}
@@ -62,6 +62,7 @@ class Deployment:
         replicas: Units asked for.
         min_replicas: Units that must be ready for it to be Ready.
         priority_class: PriorityClass of every pod, or "".
+        topology: Where the pods of a unit are to be with respect to each other, if it matters.
         pools: In the order of the spec.
     """
 
@@ -72,6 +73,7 @@ class Deployment:
     replicas: int = 1
     min_replicas: int = 1
     priority_class: str = ""
+    topology: GangTopology | None = None
     pools: tuple[Pool, ...] = ()
 
     @property
@@ -202,8 +204,9 @@ def manifest(deployment: Deployment, slot: Slot) -> dict[str, Any]:
         "namespace": deployment.namespace,
         "labels": labels(deployment, slot, meta.get("labels") or {}),
     }
-    if meta.get("annotations"):
-        metadata["annotations"] = dict(meta["annotations"])
+    annotations = {**(meta.get("annotations") or {}), **_topology(deployment.topology)}
+    if annotations:
+        metadata["annotations"] = annotations
     if deployment.uid:
         metadata["ownerReferences"] = [_owner_reference(deployment)]
     spec = {
@@ -248,8 +251,21 @@ def labels(deployment: Deployment, slot: Slot, template: Mapping[str, str]) -> d
 def revision(deployment: Deployment, pool: Pool) -> str:
     """Return a short hash of all that a change of makes running pods out of date."""
     essence = [pool.template, pool.role.value, deployment.priority_class, deployment.unit_size]
+    if deployment.topology is not None:
+        essence.append(_topology(deployment.topology))
     text = json.dumps(essence, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:_REVISION_DIGITS]
+
+
+def _topology(topology: GangTopology | None) -> dict[str, str]:
+    """Return the annotations that say it to the planner."""
+    if topology is None:
+        return {}
+    said = {
+        names.ANNOTATION_TOPOLOGY_REQUIRED: topology.required,
+        names.ANNOTATION_TOPOLOGY_PREFERRED: ",".join(topology.preferred),
+    }
+    return {name: text for name, text in said.items() if text}
 
 
 def _by_owner(

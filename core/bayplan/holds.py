@@ -25,7 +25,6 @@ from bayplan.snapshot import (
     Snapshot,
 )
 
-
 _ADD: Final = "add a node with {asks}"
 _FREE: Final = "free {asks} on one node, or add a node with {asks}"
 _ALLOW: Final = "allow the pod on a node with {asks}, or add a node that it accepts"
