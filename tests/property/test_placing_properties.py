@@ -1,6 +1,7 @@
 """What pods ask of nodes and of each other, on small clusters nobody thought of."""
 
 from random import Random
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from bayplan.snapshot import (
     Requirement,
     Snapshot,
 )
-from bayplan.solver import engine, goals
+from bayplan.solver import engine, goals, keepfill
 from bayplan.solver.instance import build
 from bayplan.validate import validate
 from tests import oracle
@@ -30,6 +31,42 @@ POLICY = Policy(time_limit_s=20.0)
 def frozen() -> float:
     """Return a clock that stands still."""
     return 0.0
+
+
+def fleets(*, nodes: int, pods: int) -> st.SearchStrategy[Snapshot]:
+    """Return clusters whose pods ask only for what is settled node by node."""
+    return st.integers(0, 2**32).map(lambda seed: _fleet(Random(seed), nodes, pods))  # noqa: S311
+
+
+def _fleet(random: Random, nodes: int, pods: int) -> Snapshot:
+    fleet = [
+        node(f"n{i}", gpus=random.choice([2, 4]), labels={"host": f"n{i}"} if i else {})
+        for i in range(random.randint(1, nodes))
+    ]
+    things: list[Pod] = []
+    free = {n.name: n.allocatable["nvidia.com/gpu"] for n in fleet}
+    for i in range(random.randint(0, pods // 2)):
+        host = random.choice(fleet).name
+        if free[host]:
+            free[host] -= 1
+            things.append(_shy(random, f"r{i}", host))
+    waiting = range(random.randint(1, max(1, pods - len(things))))
+    return Snapshot.of(fleet, things + [_shy(random, f"w{i}", None) for i in waiting])
+
+
+def _shy(random: Random, name: str, host: str | None) -> Pod:
+    """Return a pod that keeps away from its likes, or takes a port, or neither."""
+    app = random.choice("xyz")
+    return pod(
+        name,
+        gpus=1 if host else random.choice([1, 1, 2]),
+        on=host,
+        priority=random.choice([0, 0, 10]) if host is None else 0,
+        disruption=random.choice([*[Disruption.MOVABLE] * 3, *Disruption]),
+        labels={"app": app},
+        constraints=apart("host", app=app) if app != "z" and random.random() < 0.5 else None,
+        ports=(80,) if random.random() < 0.3 else (),
+    )
 
 
 def clusters(*, nodes: int, pods: int) -> st.SearchStrategy[Snapshot]:
@@ -133,3 +170,32 @@ def test_the_greedy_placement_is_valid(snapshot: Snapshot) -> None:
     order = goals.in_order(build(snapshot))
     reached = tuple(stage.value for stage in result.plan.certificate.stages)
     assert reached == tuple(goal.value(build(snapshot), greedy.assignment) for goal in order)
+
+
+@settings(max_examples=200)
+@given(snapshot=fleets(nodes=3, pods=6))
+def test_keep_and_fill_knows_what_is_settled_node_by_node(snapshot: Snapshot) -> None:
+    """A large fleet would get two pods on one node that exclude each other, or no proof."""
+    assert keepfill.supports(build(snapshot))
+    with mock.patch.object(engine, "MIN_VARIABLES", 0):
+        result = plan(snapshot, POLICY, clock=frozen)
+    stages = result.plan.certificate.stages
+    names = tuple(stage.name for stage in stages)
+    values = tuple(stage.value for stage in stages)
+
+    assert validate(snapshot, POLICY, result.plan) == ()
+    assert all(stage.proved for stage in stages)
+    assert oracle.reached(names, values) == oracle.best(snapshot, POLICY, names)
+
+
+@settings(max_examples=100)
+@given(snapshot=clusters(nodes=5, pods=12))
+def test_keep_and_fill_is_never_wrong(snapshot: Snapshot) -> None:
+    """It would answer where it does not see what is asked."""
+    with mock.patch.object(engine, "MIN_VARIABLES", 0):
+        instance = build(snapshot)
+        counted = engine.solve(instance, POLICY, clock=frozen, deadline_at=17.0, seed=0)
+    with mock.patch.object(engine, "MIN_VARIABLES", 10**9):
+        direct = engine.solve(instance, POLICY, clock=frozen, deadline_at=17.0, seed=0)
+
+    assert [s.value for s in counted.stages] == [s.value for s in direct.stages]
