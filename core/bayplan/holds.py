@@ -16,6 +16,7 @@ from bayplan.plan import Bind, Evict, Hold, Move, Reason, Rejection
 from bayplan.rooms import Census, Room
 from bayplan.snapshot import (
     UNKNOWN_COUNT,
+    Disruption,
     GangKey,
     NodeName,
     Pod,
@@ -180,7 +181,7 @@ class _Writer:
         """Return the rooms that are left when every pod goes that the tier outranks."""
         if tier not in self._reserved:
             self._reserved[tier] = self._census.rooms(
-                lambda guest: guest.fixed or guest.kind.priority >= tier
+                lambda kind: kind.priority >= tier or kind.disruption is Disruption.FIXED
             )
         return self._reserved[tier]
 

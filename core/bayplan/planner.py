@@ -5,16 +5,16 @@ puts the answer together. There is always an answer; what does not pass validati
 returned. The caller brings the clock.
 """
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Final
 
 from bayplan import holds
 from bayplan.plan import Certificate, Plan, Result, Stage, Verdict
 from bayplan.policy import Policy
-from bayplan.snapshot import Node, Pod, Snapshot
+from bayplan.snapshot import Snapshot
 from bayplan.solver import engine, extract, goals
 from bayplan.solver.engine import Solution
 from bayplan.solver.instance import Instance, build
@@ -33,7 +33,12 @@ def plan(
     the wall clock ends a stage early.
     """
     watch = _Stopwatch(clock=clock)
-    deadline_at = watch.started_at + _SOLVER_SHARE * policy.time_limit_s
+    with _uncollected():
+        return _pass(snapshot, policy, watch, seed)
+
+
+def _pass(snapshot: Snapshot, policy: Policy, watch: "_Stopwatch", seed: int) -> Result:
+    clock, deadline_at = watch.clock, watch.started_at + _SOLVER_SHARE * policy.time_limit_s
     # 1. and 2. Filter what cannot change, and count what is alike.
     instance = build(snapshot)
     watch.lap("prepare")
@@ -46,54 +51,27 @@ def plan(
     # 7. Put the result together.
     return Result(
         plan=answer,
-        digest=snapshot_digest(snapshot),
+        digest=snapshot.digest,
         engine=solution.engine,
         seconds=watch.seconds(),
         sizes=solution.sizes,
     )
 
 
-def snapshot_digest(snapshot: Snapshot) -> str:
-    """Return the SHA-256 of what a plan depends on; the same for any order of nodes and pods.
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the cycle collector away for one pass.
 
-    A pod is known by its uid, and what never changes under a uid (its names, age and owner) is
-    not looked at again.
+    A pass makes many values and no cycles. What it makes would start the collector again and
+    again, and each time it would look at every pod of the fleet: up to a third of a large pass.
     """
-    kinds = {kind: repr(kind) for kind in {pod.kind for pod in snapshot.pods}}
-    numbers = {kind: n for n, kind in enumerate(sorted(kinds, key=kinds.__getitem__))}
-    # Labels matter only where some pod asks for pods by them.
-    labelled = snapshot.pods if any(kind.constraints.peers for kind in kinds) else ()
-    digest = hashlib.sha256()
-    for part in (
-        _nodes_in_words(snapshot.nodes),
-        map(kinds.__getitem__, numbers),
-        map(attrgetter("uid"), snapshot.pods),
-        (str(numbers[pod.kind]) for pod in snapshot.pods),
-        (pod.node or "" for pod in snapshot.pods),
-        (_state(pod) for pod in snapshot.pods),
-        (repr(pod.labels) for pod in labelled),
-    ):
-        digest.update("\n".join(part).encode())
-        digest.update(b"\n\n")
-    return digest.hexdigest()
-
-
-def _nodes_in_words(nodes: Sequence[Node]) -> Iterator[str]:
-    """Yield each node; what many have in common is put into words once."""
-    known: dict[tuple[object, ...], str] = {}
-    for node in nodes:
-        items = (node.allocatable.items, node.labels, node.taints, node.schedulable, node.ready)
-        if items not in known:
-            known[items] = repr(items)
-        yield f"{node.name} {known[items]}"
-
-
-def _state(pod: Pod) -> str:
-    """Return what else may change about a pod: where it stands, and its gang."""
-    if pod.gang is None and not pod.terminating and not pod.replaces:
-        return "w" if pod.waiting else "b" if pod.bound else "p"
-    gang = (pod.gang, pod.gang_min_count, pod.gang_topology)
-    return repr((pod.waiting, pod.bound, pod.terminating, pod.leaves_at, pod.replaces, gang))
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -186,11 +164,10 @@ def _outcomes(
         group: _proved_through(stages, goals.Place(group).name)
         for group in {each.place for each in instance.classes if each.place is not None}
     }
-    known = {
-        pod.uid: holds.Outcome(proved=each.place is not None and proved[each.place])
-        for each in instance.classes
-        for pod in each.waiting
-    }
+    known: dict[str, holds.Outcome] = {}
+    for each in instance.classes:
+        outcome = holds.Outcome(proved=each.place is not None and proved[each.place])
+        known |= dict.fromkeys((pod.uid for pod in each.waiting), outcome)
     lacking = {gang.key: (gang.existing, gang.min_count) for gang in instance.incomplete}
     for pod in snapshot.waiting():
         if pod.gang in lacking:

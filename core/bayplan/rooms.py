@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from bayplan.filters import Looks
 from bayplan.snapshot import (
     Constraints,
-    Disruption,
+    Guests,
     Node,
     NodeName,
     PodKey,
@@ -37,20 +37,12 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Guest:
-    """A pod that is on a node after the plan: its kind, and whether no plan may send it away."""
-
-    kind: PodKind
-    fixed: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
     """Nodes that look the same and have the same guests."""
 
     look: object
     node: Node
-    guests: tuple[Guest, ...]
+    guests: Guests
     count: int
 
 
@@ -74,51 +66,28 @@ class Census:
             goes: Where the plan sends pods; None for those that have no node after it.
             asked: What the pods ask for in whose eyes nodes are alike or not.
         """
-        here = _guests(snapshot, goes)
         looks = Looks.of(asked)
-        alike: dict[tuple[object, ...], list[Node]] = defaultdict(list)
+        guests = snapshot.guests_after(goes)
+        alike: dict[tuple[object, Guests], list[Node]] = defaultdict(list)
         for node in snapshot.nodes:
             look = (looks.at(node), node.allocatable.items)
-            alike[look, *sorted(map(id, here.get(node.name, ())))].append(node)
+            alike[look, guests[node.name]].append(node)
         return cls(
             tuple(
-                _Group(
-                    look=key[0],
-                    node=nodes[0],
-                    guests=tuple(here.get(nodes[0].name, ())),
-                    count=len(nodes),
-                )
-                for key, nodes in alike.items()
+                _Group(look=look, node=nodes[0], guests=here, count=len(nodes))
+                for (look, here), nodes in alike.items()
             )
         )
 
-    def rooms(self, stays: Callable[[Guest], bool]) -> tuple[Room, ...]:
+    def rooms(self, stays: Callable[[PodKind], bool]) -> tuple[Room, ...]:
         """Return the rooms of nodes on which only the guests are that `stays` selects."""
         found: dict[tuple[object, ...], tuple[Node, Resources, int]] = {}
         for group in self._groups:
             left = dict(group.node.allocatable.items)
-            for guest in filter(stays, group.guests):
-                for name, n in guest.kind.requests.items:
+            for kind in filter(stays, group.guests):
+                for name, n in kind.requests.items:
                     left[name] = left.get(name, 0) - n
             free = Resources.of(left)
             node, _, count = found.get((group.look, free.items), (group.node, free, 0))
             found[group.look, free.items] = (node, free, count + group.count)
         return tuple(Room(node=node, free=free, count=n) for node, free, n in found.values())
-
-
-def _guests(
-    snapshot: Snapshot, goes: Mapping[PodKey, NodeName | None]
-) -> dict[NodeName, list[Guest]]:
-    """Return who is on each node after the plan; one object for equal guests."""
-    here: dict[NodeName, list[Guest]] = defaultdict(list)
-    known: dict[tuple[PodKind, bool], Guest] = {}
-    for pod in snapshot.pods:
-        node = goes.get(pod.key, pod.node)
-        if node is None:
-            continue
-        fixed = pod.kind.disruption is Disruption.FIXED and not pod.waiting
-        guest = known.get((pod.kind, fixed))
-        if guest is None:
-            guest = known[pod.kind, fixed] = Guest(kind=pod.kind, fixed=fixed)
-        here[node].append(guest)
-    return here

@@ -5,10 +5,11 @@ the integer units of `bayplan.units`. The codec makes these from Kubernetes obje
 solver, validator and steps only read them.
 """
 
-from collections import defaultdict
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from operator import attrgetter
 from typing import Final, NamedTuple, NewType
 from weakref import WeakValueDictionary
@@ -360,7 +361,11 @@ def newest_member(pods: Sequence[Pod]) -> Pod:
     return max(pods, key=lambda pod: (pod.waiting, pod.created_at, pod.key))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+#: The kinds of the pods on one node, in no order that means anything.
+Guests = tuple[PodKind, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """All nodes and pods of one moment, each sorted by name, in whatever order they come."""
 
@@ -376,6 +381,60 @@ class Snapshot:
         """Return a snapshot of the nodes and pods."""
         return cls(nodes=tuple(nodes), pods=tuple(pods))
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of what a plan depends on; the same for any order of nodes and pods.
+
+        A pod is known by its uid, and what never changes under a uid (its names, age and owner)
+        is not looked at again.
+        """
+        kinds = {kind: repr(kind) for kind in {pod.kind for pod in self.pods}}
+        numbers = {kind: str(n) for n, kind in enumerate(sorted(kinds, key=kinds.__getitem__))}
+        # Labels matter only where some pod asks for pods by them.
+        labelled = self.pods if any(kind.constraints.peers for kind in kinds) else ()
+        digest = hashlib.sha256()
+        for part in (
+            _nodes_in_words(self.nodes),
+            map(kinds.__getitem__, numbers),
+            map(attrgetter("uid"), self.pods),
+            map(numbers.__getitem__, map(attrgetter("kind"), self.pods)),
+            (pod.node or "" for pod in self.pods),
+            map(_standing, self.pods),
+            (repr(pod.labels) for pod in labelled),
+        ):
+            digest.update("\n".join(part).encode())
+            digest.update(b"\n\n")
+        return digest.hexdigest()
+
+    @cached_property
+    def guests(self) -> Mapping[NodeName, Guests]:
+        """The kinds of the pods on each node; nodes with equal guests share one tuple."""
+        here: dict[NodeName, list[PodKind]] = {node.name: [] for node in self.nodes}
+        for pod in self.pods:
+            if pod.node in here:
+                here[pod.node].append(pod.kind)
+        known: dict[Guests, Guests] = {}
+        return {name: _shared(kinds, known) for name, kinds in here.items()}
+
+    def guests_after(self, goes: Mapping[PodKey, NodeName | None]) -> Mapping[NodeName, Guests]:
+        """Return the guests once some pods have another node, or none, as in `guests`."""
+        changed: dict[NodeName, list[PodKind]] = {}
+        for key, target in goes.items():
+            pod = self.by_key.get(key)
+            if pod is None:
+                continue
+            if pod.node is not None and pod.node in self.guests:
+                changed.setdefault(pod.node, list(self.guests[pod.node])).remove(pod.kind)
+            if target is not None and target in self.guests:
+                changed.setdefault(target, list(self.guests[target])).append(pod.kind)
+        known = {guests: guests for guests in self.guests.values()}
+        return {**self.guests, **{name: _shared(kinds, known) for name, kinds in changed.items()}}
+
+    @cached_property
+    def by_key(self) -> Mapping[PodKey, Pod]:
+        """The pods by namespace and name."""
+        return dict(zip(map(attrgetter("key"), self.pods), self.pods, strict=True))
+
     def once_left(self, now: float) -> "Snapshot":
         """Return the cluster as it will be when the pods that are leaving have left.
 
@@ -387,6 +446,10 @@ class Snapshot:
 
     def waiting(self) -> tuple[Pod, ...]:
         """Return the pods that wait for a plan."""
+        return self._waiting
+
+    @cached_property
+    def _waiting(self) -> tuple[Pod, ...]:
         return tuple(pod for pod in self.pods if pod.waiting)
 
     def placed(self) -> tuple[Pod, ...]:
@@ -395,23 +458,41 @@ class Snapshot:
 
     def free(self) -> dict[NodeName, Resources]:
         """Return each node's room that no pod uses; may be negative on an over-full node."""
-        here: dict[NodeName, list[PodKind]] = defaultdict(list)
-        for pod in self.pods:
-            if pod.node is not None:
-                here[pod.node].append(pod.kind)
         rooms: dict[tuple[object, ...], Resources] = {}
-        return {node.name: _room(node, here.get(node.name, ()), rooms) for node in self.nodes}
+        return {node.name: _room(node, self.guests[node.name], rooms) for node in self.nodes}
 
 
-def _room(
-    node: Node, kinds: Sequence[PodKind], rooms: dict[tuple[object, ...], Resources]
-) -> Resources:
-    """Return what the kinds leave of the node; nodes in the same state share one calculation."""
-    state = (node.allocatable.items, *sorted(map(id, kinds)))
+def _shared(kinds: Iterable[PodKind], known: dict[Guests, Guests]) -> Guests:
+    """Return the kinds as the one tuple that stands for them in `known`."""
+    guests = tuple(sorted(kinds, key=id))
+    return known.setdefault(guests, guests)
+
+
+def _room(node: Node, guests: Guests, rooms: dict[tuple[object, ...], Resources]) -> Resources:
+    """Return what the guests leave of the node; nodes in the same state share one calculation."""
+    state = (node.allocatable.items, guests)
     if state not in rooms:
         left = dict(node.allocatable.items)
-        for kind in kinds:
+        for kind in guests:
             for name, n in kind.requests.items:
                 left[name] = left.get(name, 0) - n
         rooms[state] = Resources.of(left)
     return rooms[state]
+
+
+def _nodes_in_words(nodes: Sequence[Node]) -> Iterator[str]:
+    """Yield each node; what many have in common is put into words once."""
+    known: dict[tuple[object, ...], str] = {}
+    for node in nodes:
+        items = (node.allocatable.items, node.labels, node.taints, node.schedulable, node.ready)
+        if items not in known:
+            known[items] = repr(items)
+        yield f"{node.name} {known[items]}"
+
+
+def _standing(pod: Pod) -> str:
+    """Return what else may change about a pod: where it stands, and its gang."""
+    if pod.gang is None and not pod.terminating and not pod.replaces:
+        return "w" if pod.waiting else "b" if pod.bound else "p"
+    gang = (pod.gang, pod.gang_min_count, pod.gang_topology)
+    return repr((pod.waiting, pod.bound, pod.terminating, pod.leaves_at, pod.replaces, gang))

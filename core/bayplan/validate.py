@@ -17,6 +17,7 @@ from bayplan.policy import Policy
 from bayplan.snapshot import (
     Disruption,
     GangKey,
+    Guests,
     Node,
     NodeName,
     Pod,
@@ -96,7 +97,7 @@ class Input:
 
 def validate(snapshot: Snapshot, policy: Policy, plan: Plan) -> tuple[Violation, ...]:
     """Return every rule that the plan breaks; empty when it may be published."""
-    pods = {pod.key: pod for pod in snapshot.pods}
+    pods = snapshot.by_key
     nodes = {node.name: node for node in snapshot.nodes}
     goes = _goes(plan)
     about = Input(
@@ -139,20 +140,13 @@ def _goes(plan: Plan) -> dict[PodKey, NodeName | None]:
 def _used(
     snapshot: Snapshot, goes: Mapping[PodKey, NodeName | None]
 ) -> Mapping[NodeName, Mapping[str, int]]:
-    """Return what is in use on each node; nodes with pods of the same kinds share one sum."""
-    here: dict[NodeName, list[PodKind]] = defaultdict(list)
-    for pod in snapshot.pods:
-        name = goes.get(pod.key, pod.node)
-        if name is not None:
-            here[name].append(pod.kind)
-    sums: dict[tuple[int, ...], Mapping[str, int]] = {}
+    """Return what is in use on each node; nodes with equal guests share one sum."""
+    sums: dict[Guests, Mapping[str, int]] = {}
     used: dict[NodeName, Mapping[str, int]] = {}
-    for node in snapshot.nodes:
-        kinds = here.get(node.name, [])
-        state = tuple(sorted(map(id, kinds)))
-        if state not in sums:
-            sums[state] = _sum(kinds)
-        used[node.name] = sums[state]
+    for name, guests in snapshot.guests_after(goes).items():
+        if guests not in sums:
+            sums[guests] = _sum(guests)
+        used[name] = sums[guests]
     return used
 
 
@@ -224,10 +218,19 @@ def _disruptable(about: Input) -> Iterator[Violation]:
 
 def _accepted(about: Input) -> Iterator[Violation]:
     """Check that every node accepts what arrives there, room aside."""
+    looks = filters.Looks.of({kind.constraints for kind in {pod.kind for pod, _ in about.arrivals}})
+    accepted: set[tuple[object, ...]] = set()
     for pod, name in about.arrivals:
         node = about.nodes.get(name)
-        rejection = filters.static_rejection(pod, node) if node else None
-        if rejection is not None:
+        if node is None:
+            continue
+        alike = (pod.kind, looks.at(node), node.allocatable.items)
+        if alike in accepted:
+            continue
+        rejection = filters.static_rejection(pod, node)
+        if rejection is None:
+            accepted.add(alike)
+        else:
             yield _wrong(Code.NODE_REFUSES, f"{pod.key} on {name}: {rejection.message}")
 
 
@@ -236,21 +239,40 @@ def _room(about: Input) -> Iterator[Violation]:
 
     A node that was over-full before and gets nothing is not the plan's fault.
     """
-    asked: dict[NodeName, set[str]] = defaultdict(set)
-    for pod, name in about.arrivals:
-        asked[name] |= set(pod.requests)
-    for name in sorted(set(asked) & set(about.nodes)):
-        have = dict(about.nodes[name].allocatable.items)
-        over = (
-            (resource, n - have.get(resource, 0) - units.implied(resource))
-            for resource, n in about.used[name].items()
-            # Two pods may share a port on two addresses; that is no matter of other newcomers.
-            if resource in asked[name] or not units.implied(resource)
-        )
-        for resource, n in sorted((resource, n) for resource, n in over if n > 0):
-            yield _wrong(
-                Code.OVER_COMMITTED, f"{name} would lack {units.words(resource, n)} after the plan"
-            )
+    over: dict[tuple[object, ...], list[tuple[str, int]]] = {}
+    shared = _shared_ports(about)
+    for name in sorted({name for _, name in about.arrivals} & about.nodes.keys()):
+        room, used = about.nodes[name].allocatable, about.used[name]
+        state = (room.items, id(used))
+        if state not in over:
+            over[state] = [
+                (resource, n - room[resource] - units.implied(resource))
+                for resource, n in sorted(used.items())
+            ]
+        for resource, n in over[state]:
+            if n > 0 and (name, resource) not in shared:
+                yield _wrong(
+                    Code.OVER_COMMITTED,
+                    f"{name} would lack {units.words(resource, n)} after the plan",
+                )
+
+
+def _shared_ports(about: Input) -> set[tuple[NodeName, str]]:
+    """Return the host ports, by node, that are taken and for which nobody arrives.
+
+    Two pods may share a port on two addresses; that is no matter of other newcomers.
+    """
+    ports = {
+        resource
+        for kind in {pod.kind for pod in about.snapshot.pods}
+        for resource in kind.requests
+        if units.is_host_port(resource)
+    }
+    if not ports:
+        return set()
+    asked = {(name, resource) for pod, name in about.arrivals for resource in pod.requests}
+    taken = ((name, port) for name in about.used for port in ports & about.used[name].keys())
+    return {at for at in taken if at not in asked}
 
 
 def _between_pods(about: Input) -> Iterator[Violation]:
@@ -396,14 +418,15 @@ def _counted(about: Input) -> Counter[str]:
 
 def _survivors(about: Input) -> Counter[PodKind]:
     """Return how many pods that the plan might have disturbed go on running, by kind."""
-    return Counter(
-        pod.kind
-        for pod in about.snapshot.pods
-        if pod.kind.disruption is not Disruption.FIXED
-        and pod.node in about.nodes
-        and not pod.terminating
-        and pod.key not in about.gone
-    )
+    survivors: Counter[PodKind] = Counter()
+    for guests, nodes in Counter(about.snapshot.guests.values()).items():
+        for kind in guests:
+            survivors[kind] += nodes if kind.disruption is not Disruption.FIXED else 0
+    leaving = (pod for pod in about.snapshot.pods if pod.terminating)
+    for pod in (*leaving, *(about.pods[key] for key in about.gone if key in about.pods)):
+        if pod.node in about.nodes and pod.kind.disruption is not Disruption.FIXED:
+            survivors[pod.kind] -= 1
+    return survivors
 
 
 def _peaceful(about: Input) -> set[PodKey]:

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayplan import filters
-from bayplan.planner import snapshot_digest
 from bayplan.snapshot import (
     Constraints,
     Disruption,
@@ -115,7 +114,7 @@ def test_the_digest_tells_changes_apart() -> None:
         replace(waiting, gang=GangKey(namespace="default", name="g"), gang_min_count=3),
     ]
     hosts = [node("n-1")]
-    digests = {snapshot_digest(Snapshot.of(hosts, [each])) for each in changed}
-    digests |= {snapshot_digest(Snapshot.of([node("n-1", gpus=4)], [waiting]))}
-    digests |= {snapshot_digest(Snapshot.of([node("n-1", ready=False)], [waiting]))}
+    digests = {Snapshot.of(hosts, [each]).digest for each in changed}
+    digests |= {Snapshot.of([node("n-1", gpus=4)], [waiting]).digest}
+    digests |= {Snapshot.of([node("n-1", ready=False)], [waiting]).digest}
     assert len(digests) == len(changed) + 2

@@ -69,7 +69,7 @@ def pod_of(raw: Raw) -> Pod | None:
         constraints=_constraints(metadata, spec, labels, key.namespace),
         node=NodeName(node) if node else None,
         waiting=not node and gates == {names.GATE},
-        disruption=_disruption(metadata, spec) if bound else Disruption.FIXED,
+        disruption=Disruption.FIXED if node and not bound else _disruption(metadata, spec),
         preempts=spec.get("preemptionPolicy").text("") != "Never",
         terminating=metadata.get("deletionTimestamp").value is not None,
         leaves_at=metadata.get("deletionTimestamp").instant(),
@@ -234,7 +234,7 @@ def _owner(metadata: Field, namespace: str) -> Owner | None:
 
 
 def _disruption(metadata: Field, spec: Field) -> Disruption:
-    """Return what a plan may do to a running pod.
+    """Return what a plan may do to the pod while it runs.
 
     A pod that no controller makes again would be lost, a DaemonSet's comes straight back, and the
     cluster's own are not ours to touch.

@@ -160,8 +160,8 @@ class Model:
         if size not in self._slots:
             self._slots[size] = [
                 (n, k, self._slot(size, n, k))
-                for n in goals.open_nodes(self.instance)
-                for k in goals.gpu_columns(self.instance)
+                for n in self.instance.open_nodes.tolist()
+                for k in goals.gpu_columns(self.instance).tolist()
                 if self.instance.room[n, k] >= size
             ]
         return self._slots[size]

@@ -13,7 +13,7 @@ from bayplan.plan import Bind, Evict, Move
 from bayplan.snapshot import NodeName, Pod
 from bayplan.solver import gangs
 from bayplan.solver.assignment import Assignment, kept
-from bayplan.solver.instance import Counts, Instance, PodClass, age
+from bayplan.solver.instance import Counts, Instance, PodClass, oldest_first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +83,7 @@ def _chosen(instance: Instance, assignment: Assignment, index: int) -> list[Pod]
         return list(each.waiting[: int(assignment.placed[index])])
     mine = {pod.key for pod in each.waiting}
     gangs = instance.kinds[each.kind].gangs[: int(assignment.units[each.kind])]
-    return [pod for gang in gangs for pod in sorted(gang, key=age) if pod.key in mine]
+    return [pod for gang in gangs for pod in oldest_first(gang) if pod.key in mine]
 
 
 def _bind(pod: Pod, node: NodeName) -> Bind:

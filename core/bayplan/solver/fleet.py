@@ -433,10 +433,10 @@ def _free_gpus(fleet: Fleet) -> tuple[Counts, Counts]:
     columns = goals.gpu_columns(fleet.instance)
     states = fleet.states
     is_open = fleet.types.open[states.types[states.owner]]
-    if not columns:
+    if not len(columns):
         return np.zeros_like(states.owner), np.zeros_like(states.owner)
     free = np.where(is_open[:, None], np.maximum(states.residual[:, columns], 0), 0)
-    return free.max(axis=1), np.array(columns, dtype=np.int64)[free.argmax(axis=1)]
+    return free.max(axis=1), columns[free.argmax(axis=1)]
 
 
 def _reserves(  # noqa: PLR0913 - a spot and where to note what it adds

@@ -127,7 +127,7 @@ class FreeSlots:
         return self._slots(instance, instance.room)
 
     def _slots(self, instance: Instance, free: Counts) -> int:
-        rows, columns = open_nodes(instance), gpu_columns(instance)
+        rows, columns = instance.open_nodes, gpu_columns(instance)
         return int((np.maximum(free[np.ix_(rows, columns)], 0) // self.size).sum())
 
 
@@ -179,14 +179,10 @@ def _wishes(instance: Instance) -> Counts:
     return instance.wishes
 
 
-def open_nodes(instance: Instance) -> list[int]:
-    """Return the nodes whose free slots count: ready and not cordoned."""
-    return [n for n, node in enumerate(instance.nodes) if node.ready and node.schedulable]
-
-
-def gpu_columns(instance: Instance) -> list[int]:
+def gpu_columns(instance: Instance) -> Counts:
     """Return the columns that count GPUs."""
-    return [k for k, name in enumerate(instance.resources) if units.is_gpu(name)]
+    found = [k for k, name in enumerate(instance.resources) if units.is_gpu(name)]
+    return np.array(found, dtype=np.int64)
 
 
 def in_order(instance: Instance) -> tuple[Goal, ...]:

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from operator import attrgetter
 from typing import Final, NamedTuple, cast
 
 import numpy as np
@@ -23,7 +24,7 @@ from bayplan.snapshot import (
     Node,
     NodeName,
     Pod,
-    PodKey,
+    PodKind,
     Resources,
     Snapshot,
     newest_member,
@@ -172,6 +173,12 @@ class Instance:
         """[class, node] most pods of the class the node can end up with."""
         return _upper(self)
 
+    @cached_property
+    def open_nodes(self) -> Counts:
+        """Indices of the nodes whose free slots count: ready and not cordoned."""
+        takes = [node.ready and node.schedulable for node in self.nodes]
+        return np.flatnonzero(np.array(takes, dtype=np.bool_)).astype(np.int64)
+
     @property
     def variables(self) -> int:
         """Number of (class, node) pairs that a plan may decide, room aside."""
@@ -183,9 +190,10 @@ def build(snapshot: Snapshot) -> Instance:
     members = _members(snapshot)
     rows = {node.name: n for n, node in enumerate(snapshot.nodes)}
     meant = Meant(snapshot)
-    classes, kinds = _classes(snapshot, members, rows, meant)
+    decided, fixed = _sorted_out(snapshot, members, rows, meant)
+    classes, kinds = _classes(decided, members, rows, snapshot.nodes, meant)
     resources = _resources(snapshot)
-    room = _room(snapshot, resources, rows)
+    room = _room(snapshot.nodes, fixed, resources, rows)
     requests = _amounts([c.requests for c in classes], resources)
     running = _running(classes, len(rows))
     capacity = np.maximum(room, running.T @ requests)
@@ -309,43 +317,58 @@ class _Key(NamedTuple):
         return (-self.tier, -self.keep_tier, repr(self))
 
 
+@dataclass(slots=True)
+class _Alike:
+    """Pods of one class, by name."""
+
+    running: list[Pod] = field(default_factory=list)
+    waiting: list[Pod] = field(default_factory=list)
+
+
 def _classes(
-    snapshot: Snapshot, members: dict[GangKey, _Members], rows: dict[NodeName, int], meant: Meant
+    decided: Iterable[list[Pod]],
+    members: dict[GangKey, _Members],
+    rows: dict[NodeName, int],
+    nodes: tuple[Node, ...],
+    meant: Meant,
 ) -> tuple[tuple[PodClass, ...], tuple[GangKind, ...]]:
     shapes = {key: _shape(m, meant) for key, m in members.items() if m.below_minimum}
     key_of = partial(_key, members=members, shapes=shapes, meant=meant)
-    grouped: dict[_Key, list[Pod]] = defaultdict(list)
-    for pods in _alike(snapshot, members, rows, meant):
-        grouped[key_of(pods[0])] += pods
+    grouped: dict[_Key, _Alike] = defaultdict(_Alike)
+    for pods in decided:
+        alike = grouped[key_of(pods[0])]
+        mine = alike.waiting if pods[0].waiting else alike.running
+        mine += pods
     keys = sorted(grouped, key=_Key.order)
     index = {key: i for i, key in enumerate(keys)}
-    kinds = _kinds(members, shapes, lambda pod: index[key_of(pod)], snapshot.nodes)
+    kinds = _kinds(members, shapes, lambda pod: index[key_of(pod)], nodes)
     kind_of = {i: k for k, kind in enumerate(kinds) for i, _ in kind.need}
-    classes = tuple(
-        _class(key, sorted(grouped[key], key=age), rows, kind_of.get(index[key])) for key in keys
-    )
+    classes = tuple(_class(key, grouped[key], rows, kind_of.get(index[key])) for key in keys)
     return classes, kinds
 
 
-def _alike(
+def _sorted_out(
     snapshot: Snapshot, members: dict[GangKey, _Members], rows: dict[NodeName, int], meant: Meant
-) -> Iterable[list[Pod]]:
-    """Return the pods a plan decides on, those together that are alike at first sight.
+) -> tuple[Iterable[list[Pod]], list[Pod]]:
+    """Return the pods a plan decides on, and those with a node that it may not disturb.
 
-    These are running ones it may disturb, and waiting ones it can place.
+    The former are running ones it may disturb and waiting ones it can place; those that are
+    alike at first sight come together.
     """
-    found: dict[tuple[object, ...], list[Pod]] = defaultdict(list)
+    found: dict[tuple[PodKind, bool, GangKey | None, object], list[Pod]] = defaultdict(list)
+    fixed: list[Pod] = []
     selected = bool(meant.selectors)
     for pod in snapshot.pods:
-        if pod.terminating:
-            continue
-        if pod.waiting:
+        if pod.node in rows:
+            if pod.terminating or pod.kind.disruption is Disruption.FIXED:
+                fixed.append(pod)
+            else:
+                found[pod.kind, False, pod.gang, selected and meant(pod)].append(pod)
+        elif pod.waiting and not pod.terminating:
             gang = members.get(pod.gang) if pod.gang else None
             if not (gang and gang.lacks_pods):
                 found[pod.kind, True, pod.gang, selected and meant(pod)].append(pod)
-        elif pod.node in rows and pod.kind.disruption is not Disruption.FIXED:
-            found[pod.kind, False, pod.gang, selected and meant(pod)].append(pod)
-    return found.values()
+    return found.values(), fixed
 
 
 def may_disturb(pod: Pod) -> bool:
@@ -420,22 +443,16 @@ def _kinds(
     return tuple(kinds)
 
 
-def _class(
-    key: _Key, oldest_first: list[Pod], rows: dict[NodeName, int], kind: int | None
-) -> PodClass:
-    waiting = tuple(pod for pod in oldest_first if pod.waiting)
-    running = tuple(pod for pod in oldest_first if not pod.waiting)
+def _class(key: _Key, alike: _Alike, rows: dict[NodeName, int], kind: int | None) -> PodClass:
+    running, waiting = oldest_first(alike.running), oldest_first(alike.waiting)
+    here = map(rows.__getitem__, map(attrgetter("node"), running))
     return PodClass(
         requests=key.requests,
         constraints=key.constraints,
         keep_tier=key.keep_tier,
         place=PlaceGroup(key.tier, key.preempts) if waiting else None,
         running=running,
-        rows=np.fromiter(
-            (rows[cast("NodeName", pod.node)] for pod in running),
-            dtype=np.int64,
-            count=len(running),
-        ),
+        rows=np.fromiter(here, dtype=np.int64, count=len(running)),
         waiting=waiting,
         movable=key.movable,
         gang=key.gang,
@@ -444,9 +461,10 @@ def _class(
     )
 
 
-def age(pod: Pod) -> tuple[int, PodKey]:
-    """Return what orders pods among equals: oldest first, then by name."""
-    return (pod.created_at, pod.key)
+def oldest_first(pods: Iterable[Pod]) -> tuple[Pod, ...]:
+    """Return the pods in the order that decides among equals: by age, then by name."""
+    by_name = sorted(pods, key=attrgetter("key"))
+    return tuple(sorted(by_name, key=attrgetter("created_at")))
 
 
 def _running_gangs(
@@ -467,35 +485,36 @@ def _running_gangs(
 
 
 def _resources(snapshot: Snapshot) -> tuple[str, ...]:
-    asked = {kind.requests for kind in {pod.kind for pod in snapshot.pods}}
-    offered = {node.allocatable for node in snapshot.nodes}
-    names = {name for requests in asked for name in requests}
-    names |= {name for room in offered for name in room if units.is_gpu(name)}
+    kinds = set(map(attrgetter("kind"), snapshot.pods))
+    offered = {node.allocatable.items for node in snapshot.nodes}
+    names = {name for kind in kinds for name in kind.requests}
+    names |= {name for items in offered for name, _ in items if units.is_gpu(name)}
     return tuple(sorted(names))
 
 
 def _amounts(rows: Sequence[Resources], resources: tuple[str, ...]) -> Counts:
-    """Return [row, resource]; rows of equal amounts are read once."""
-    known = {row.items: i for i, row in enumerate(dict.fromkeys(rows))}
+    """Return [row, resource]; equal amounts are read once."""
+    known: dict[tuple[tuple[str, int], ...], int] = {}
+    index = [known.setdefault(row.items, len(known)) for row in rows]
     amounts = np.zeros((len(known), len(resources)), dtype=np.int64)
     for items, i in known.items():
         have = dict(items)
         amounts[i] = [have.get(name, 0) for name in resources]
-    return amounts[[known[row.items] for row in rows]]
+    return np.asarray(amounts[np.array(index, dtype=np.int64)], dtype=np.int64)
 
 
-def _room(snapshot: Snapshot, resources: tuple[str, ...], rows: dict[NodeName, int]) -> Counts:
-    """Return allocatable less every placed pod that a plan may not disturb."""
-    room = _amounts([node.allocatable for node in snapshot.nodes], resources)
+def _room(
+    nodes: Sequence[Node],
+    fixed: Sequence[Pod],
+    resources: tuple[str, ...],
+    rows: dict[NodeName, int],
+) -> Counts:
+    """Return allocatable less every pod that has a node and that a plan may not disturb."""
+    room = _amounts([node.allocatable for node in nodes], resources)
     room += np.array([units.implied(name) for name in resources], dtype=np.int64)
-    fixed = [
-        pod
-        for pod in snapshot.pods
-        if pod.node in rows and (pod.terminating or pod.kind.disruption is Disruption.FIXED)
-    ]
-    if fixed:
-        taken = _amounts([pod.requests for pod in fixed], resources)
-        np.subtract.at(room, [rows[cast("NodeName", pod.node)] for pod in fixed], taken)
+    taken = _amounts([pod.requests for pod in fixed], resources)
+    here = [rows[pod.node] for pod in fixed if pod.node is not None]
+    np.subtract.at(room, np.array(here, dtype=np.int64), taken)
     return room
 
 

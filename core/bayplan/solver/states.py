@@ -10,7 +10,6 @@ from typing import Final
 
 import numpy as np
 
-from bayplan.solver import goals
 from bayplan.solver.instance import Counts, Instance, Mask
 
 #: Most keeps of a fleet; beyond it its nodes have too little in common.
@@ -56,7 +55,7 @@ class States:
 def node_types(instance: Instance) -> NodeTypes:
     """Return the types of the nodes, numbered by their first node."""
     is_open = np.zeros((1, len(instance.nodes)), dtype=np.bool_)
-    is_open[0, goals.open_nodes(instance)] = True
+    is_open[0, instance.open_nodes] = True
     columns = np.concatenate([is_open, instance.arrivals]).T
     of_node, first = numbered(np.packbits(columns, axis=1).astype(np.int64))
     return NodeTypes(of_node=of_node, welcome=columns[first, 1:], open=columns[first, 0])

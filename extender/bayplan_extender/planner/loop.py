@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Result
-from bayplan.planner import plan, snapshot_digest
+from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
 from bayplan.triggers import is_due, repeats
@@ -100,7 +100,7 @@ class Loop:
         if not waiting or self._has_just_failed(newest):
             return
         # 2. Ask whether a plan is due.
-        digest = snapshot_digest(snapshot)
+        digest = snapshot.digest
         if not is_due(snapshot, newest, digest=digest, last_digest=self._last_digest):
             return
         # 3. Plan.
