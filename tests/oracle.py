@@ -119,9 +119,10 @@ def _fits(snapshot: Snapshot, places: Places, node: Node) -> bool:
     came: set[str] = set()
     for i, (pod, place) in enumerate(zip(snapshot.pods, places, strict=True)):
         came |= set(pod.requests) if place == node.name and _arrives(snapshot, places, i) else set()
+    before = _used(snapshot, tuple(pod.node for pod in snapshot.pods), node.name)
     # Whoever shares a port already may go on, but nobody joins.
     return all(
-        n <= 1 or resource not in came
+        max(n, before[resource]) <= 1 or resource not in came
         if resource.startswith("host port")
         else n <= node.allocatable[resource]
         for resource, n in used.items()
