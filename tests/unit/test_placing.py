@@ -374,6 +374,18 @@ def test_what_is_settled_on_each_node_is_left_to_keep_and_fill_and_the_rest_is_n
     assert not keepfill.supports(build(snapshot(*ALL, *zoned)))
 
 
+def test_a_rule_that_no_plan_can_touch_costs_no_proof() -> None:
+    """Other people's pods, which cannot be moved, would take the proof from a whole fleet."""
+    others = [
+        pod(f"r{i}", on=on, disruption=Disruption.EVICTABLE, labels=X, constraints=rule)
+        for i, (on, rule) in enumerate(
+            [("a0", apart("zone", **X)), ("b0", spread("zone", **X)), ("b0", beside("zone", **X))]
+        )
+    ]
+
+    assert build(snapshot(*ALL, *others, pod("w"))).rules == ()
+
+
 def test_pods_that_ask_nothing_of_each_other_make_no_rules() -> None:
     """Every fleet would pay for what few pods ask."""
     plain = build(snapshot(*ALL, *several(3, labels=X), pod("r", on="a0", labels=Y)))

@@ -86,6 +86,7 @@ class _Builder:
         self._classes = classes
         self._running = running
         self._pods = np.array([len(c.running) + len(c.waiting) for c in classes], dtype=np.int64)
+        self._movable = np.array([each.movable for each in classes], dtype=np.bool_)
         self._placed = [pod for pod in snapshot.pods if pod.node in rows]
         self._fixed = [
             pod
@@ -137,7 +138,7 @@ class _Builder:
             self._bar(int(i), over, broken | (holds_off > 0) | (room < weight[i]))
         for i in np.flatnonzero(aloof):
             self._bar(int(i), over, broken | (used > 0))
-        if not carries.any():
+        if not carries.any() or not ((carries | means) & self._movable).any():
             return
         if over.single and not aloof.any():
             # A broken domain has the room that is used: nobody who uses it may come anyway.
