@@ -22,6 +22,7 @@ class Obstacles:
         self._nodes = snapshot.nodes
         self._free = after.free()
         self._neighbours = Neighbours(after)
+        self._gangs: dict[tuple[object, ...], Rejection | None] = {}
 
     def single(self, pod: Pod) -> Rejection | None:
         """Return which rule keeps the pod off every node with room; None if it is no rule."""
@@ -29,7 +30,16 @@ class Obstacles:
         return self._neighbours.over_nodes(pod, roomy)
 
     def gang(self, members: Sequence[Pod]) -> Rejection | None:
-        """Return why a gang, which has room in all, may not use it; None if nothing is known."""
+        """Return why a gang, which has room in all, may not use it; None if nothing is known.
+
+        Gangs that are alike get one answer, which names none of them.
+        """
+        alike = (members[0].gang_topology, *((pod.kind, self.meant(pod)) for pod in members))
+        if alike not in self._gangs:
+            self._gangs[alike] = self._gang(members)
+        return self._gangs[alike]
+
+    def _gang(self, members: Sequence[Pod]) -> Rejection | None:
         key = members[0].gang_topology.required if members[0].gang_topology else ""
         if key:
             scattered = self._scattered(members, key)
@@ -38,7 +48,7 @@ class Obstacles:
         for pod in members:
             refusal = self.single(pod)
             if refusal is not None:
-                message = f"waits whole: {pod.key.name}: {refusal.message}"
+                message = f"waits whole, and one of its pods finds no place: {refusal.message}"
                 return replace(refusal, message=message)
         return None
 
