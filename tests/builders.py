@@ -1,7 +1,10 @@
 """Small valid nodes, pods and snapshots for tests: say only what a test is about."""
 
 from bayplan import units
+from bayplan.restraints import restrained
 from bayplan.snapshot import (
+    Budget,
+    BudgetKey,
     Constraints,
     Disruption,
     GangKey,
@@ -63,6 +66,7 @@ def pod(  # noqa: PLR0913 - each argument is one thing a test may be about
     constraints: Constraints | None = None,
     preempts: bool = True,
     terminating: bool = False,
+    move_cost: int = 1,
     namespace: str = "default",
     labels: dict[str, str] | None = None,
     topology: GangTopology | None = None,
@@ -86,6 +90,7 @@ def pod(  # noqa: PLR0913 - each argument is one thing a test may be about
         gang_min_count=min_count,
         gang_topology=topology,
         labels=tuple(sorted((labels or {}).items())),
+        move_cost=move_cost,
         owner=Owner(kind="ReplicaSet", namespace=namespace, name=owner or name, uid=owner or name),
     )
 
@@ -112,8 +117,26 @@ def spread(key: str, max_skew: int = 1, **labels: str) -> Constraints:
     return Constraints(peers=Peers(spreads=(rule,)))
 
 
-def snapshot(*things: Node | Pod) -> Snapshot:
-    """Return the snapshot of these nodes and pods."""
-    nodes = [thing for thing in things if isinstance(thing, Node)]
-    pods = [thing for thing in things if isinstance(thing, Pod)]
-    return Snapshot.of(nodes, pods)
+def budget(name: str, *, allowed: int, namespace: str = "default", **labels: str) -> Budget:
+    """Return a PodDisruptionBudget that covers the pods with these labels."""
+    return Budget(
+        key=BudgetKey(namespace=namespace, name=name),
+        allowed=allowed,
+        labels=tuple(
+            Requirement(key=key, operator="In", values=(value,))
+            for key, value in sorted(labels.items())
+        ),
+    )
+
+
+def snapshot(*things: Node | Pod | Budget) -> Snapshot:
+    """Return the snapshot of these nodes, pods and budgets, as it is long after any move."""
+    return restrained(
+        Snapshot.of(
+            [thing for thing in things if isinstance(thing, Node)],
+            [thing for thing in things if isinstance(thing, Pod)],
+            [thing for thing in things if isinstance(thing, Budget)],
+        ),
+        now=0,
+        cooldown_s=0,
+    )

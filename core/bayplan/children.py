@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from bayplan.api import names
 from bayplan.api.inference_deployment import Role
-from bayplan.snapshot import GangTopology, NodeName, Resources
+from bayplan.snapshot import MAX_MOVE_COST, GangTopology, NodeName, Resources
 
 #: What gateways of llm-d call the roles.
 _LLMD_ROLES: Final = {Role.PREFILL: "prefill", Role.DECODE: "decode", Role.AGGREGATED: "both"}
@@ -26,6 +26,9 @@ _LLMD_ROLES: Final = {Role.PREFILL: "prefill", Role.DECODE: "decode", Role.AGGRE
 #: Least seconds from the making of a pod to the making of the next under its name: a node that
 #: fails every pod at once must not be fed with plans and pods in a hot loop.
 LEAST_LIFE_S: Final = 20
+
+#: Seconds of a cold start that make a move cost one more.
+SECONDS_PER_COST: Final = 30
 
 #: Hexadecimal digits of a revision: enough to tell the few templates of one pool apart.
 _REVISION_DIGITS: Final = 10
@@ -63,6 +66,7 @@ class Deployment:
         min_replicas: Units that must be ready for it to be Ready.
         priority_class: PriorityClass of every pod, or "".
         topology: Where the pods of a unit are to be with respect to each other, if it matters.
+        cold_start_s: Seconds from a pod's start until it serves; 0 where nobody says.
         pools: In the order of the spec.
     """
 
@@ -74,6 +78,7 @@ class Deployment:
     min_replicas: int = 1
     priority_class: str = ""
     topology: GangTopology | None = None
+    cold_start_s: int = 0
     pools: tuple[Pool, ...] = ()
 
     @property
@@ -204,7 +209,8 @@ def manifest(deployment: Deployment, slot: Slot) -> dict[str, Any]:
         "namespace": deployment.namespace,
         "labels": labels(deployment, slot, meta.get("labels") or {}),
     }
-    annotations = {**(meta.get("annotations") or {}), **_topology(deployment.topology)}
+    annotations = _annotations(deployment) | (meta.get("annotations") or {})
+    annotations |= _topology(deployment.topology)
     if annotations:
         metadata["annotations"] = annotations
     if deployment.uid:
@@ -217,6 +223,14 @@ def manifest(deployment: Deployment, slot: Slot) -> dict[str, Any]:
     if deployment.priority_class:
         spec["priorityClassName"] = deployment.priority_class
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def _annotations(deployment: Deployment) -> dict[str, str]:
+    """Return what a pod says of itself unless its template does; no part of its revision."""
+    if not deployment.cold_start_s:
+        return {}
+    cost = math.ceil(deployment.cold_start_s / SECONDS_PER_COST)
+    return {names.ANNOTATION_MOVE_COST: str(min(cost, MAX_MOVE_COST))}
 
 
 def manifests(deployment: Deployment) -> tuple[dict[str, Any], ...]:

@@ -38,6 +38,9 @@ _REMEDIES: Final = {
     Reason.INSUFFICIENT_ROOM: _FREE,
     Reason.NO_PLACE_FOUND: _FREE,
     Reason.GANG_DOES_NOT_FIT: _FREE,
+    Reason.DISRUPTION_FORBIDDEN: (
+        "wait until such a pod may be disturbed again, or add a node with {asks}"
+    ),
     Reason.NODE_CORDONED: "uncordon a node with {asks}, or add one",
     Reason.HOST_PORT_TAKEN: "free the port on a node with {asks}, or add a node with {asks}",
     Reason.POD_ANTI_AFFINITY: (
@@ -114,6 +117,8 @@ class _Writer:
         self._census = census
         self._obstacles = obstacles
         self._rooms = census.rooms(lambda _: True)
+        self._holding = census.holding()
+        self._let_go = census.rooms(lambda kind: not census.held(kind)) if self._holding else ()
         self._empty = census.rooms(lambda _: False)
         self._reserved: dict[int, tuple[Room, ...]] = {}
         self._gangs: dict[tuple[PodKind, ...], _Shortage | None] = {}
@@ -148,7 +153,19 @@ class _Writer:
                 return now
         if not proved or now is None:
             return _not_found(now)
-        return self._outranked(pod) or now
+        return self._held_up([pod], now) or self._outranked(pod) or now
+
+    def _held_up(self, pods: Sequence[Pod], why: Rejection) -> Rejection | None:
+        """Return the refusal when all would have room if pods that must stay for now were gone."""
+        if not self._let_go or self._shortage(pods, self._let_go) is not None:
+            return None
+        first, more = self._holding[0], len(self._holding) - 1
+        others = f" (and {more} other reasons)" if more else ""
+        return Rejection(
+            reason=Reason.DISRUPTION_FORBIDDEN,
+            message=f"{why.message}; a pod that might make room must stay: it {first}{others}",
+            resolvable=True,
+        )
 
     def _outranked(self, pod: Pod) -> Rejection | None:
         """Return the refusal when pods of its own tier and above leave no node with room."""
@@ -190,7 +207,7 @@ class _Writer:
         members = sorted(gang, key=_largest_first)
         shape = tuple(pod.kind for pod in members)
         if shape not in self._gangs:
-            self._gangs[shape] = self._shortage(members)
+            self._gangs[shape] = self._shortage(members, self._rooms)
         short = self._gangs[shape]
         if short is None:
             why = self._obstacles.gang(members) if self._obstacles else None
@@ -206,11 +223,12 @@ class _Writer:
             message=f"waits whole ({_needs(members)}): {some}; {pod.key.name}: {why.message}",
             resolvable=why.resolvable,
         )
-        return rejection, _remedy(pod.requests, why)
+        held_up = None if short.ever else self._held_up(members, rejection)
+        return held_up or rejection, _remedy(pod.requests, held_up or why)
 
-    def _shortage(self, members: Sequence[Pod]) -> _Shortage | None:
+    def _shortage(self, members: Sequence[Pod], among: Sequence[Room]) -> _Shortage | None:
         """Return where placing the members one by one ends; None if all have room."""
-        rooms = list(self._rooms)
+        rooms = list(among)
         for done, pod in enumerate(members):
             best = _tightest(pod, rooms)
             if best is None:

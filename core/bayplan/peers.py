@@ -22,8 +22,7 @@ def selects(selector: PodSelector, pod: Pod) -> bool:
     """Return whether the selector means the pod."""
     if selector.nobody or (selector.namespaces and pod.key.namespace not in selector.namespaces):
         return False
-    labels = dict(pod.labels)
-    return all(filters.holds(requirement, labels) for requirement in selector.labels)
+    return filters.selects(selector.labels, pod.labels)
 
 
 def asks(pod: Pod) -> Peers:

@@ -165,9 +165,9 @@ def test_the_greedy_placement_is_valid(snapshot: Snapshot) -> None:
 
     result = plan(snapshot, POLICY, clock=lambda: float(next(late)) * 1000)
 
-    greedy = engine.without_search(build(snapshot))
+    greedy = engine.without_search(build(snapshot), POLICY)
     assert validate(snapshot, POLICY, result.plan) == ()
-    order = goals.in_order(build(snapshot))
+    order = goals.in_order(build(snapshot), POLICY.order)
     reached = tuple(stage.value for stage in result.plan.certificate.stages)
     assert reached == tuple(goal.value(build(snapshot), greedy.assignment) for goal in order)
 

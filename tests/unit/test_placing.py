@@ -403,7 +403,7 @@ def test_greedy_tries_the_tightest_domain_first() -> None:
     ]
     instance = build(snapshot(*ALL, *small))
 
-    assert int(greedy.fill(instance).final[:, 2].sum()) == 2
+    assert int(greedy.fill(instance, Order.PLACE_FIRST).final[:, 2].sum()) == 2
 
 
 def test_terms_of_several_namespaces_and_operators() -> None:

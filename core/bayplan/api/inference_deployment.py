@@ -211,6 +211,19 @@ class Placement(BaseModel):
     )
 
 
+class Disruption(BaseModel):
+    """What it means to disturb the running pods."""
+
+    cold_start_seconds: int | None = Field(
+        default=None,
+        description="Seconds from a pod's start until it serves: what a move of it costs. Plans"
+        " move pods that start sooner instead, where they can. 1 to 86400; beyond 3000 counts as"
+        " 3000. Default: as cheap as a move gets. A change holds for pods that are made later.",
+        ge=1,
+        le=86_400,
+    )
+
+
 class InferenceDeploymentSpec(BaseModel):
     """What the user asks for."""
 
@@ -294,6 +307,10 @@ class InferenceDeploymentSpec(BaseModel):
         default=None,
         description="How near to each other the pods of one unit are. Default: wherever there is"
         " room. A change makes waiting pods anew; running pods stay where they are.",
+    )
+    disruption: Disruption | None = Field(
+        default=None,
+        description="What it means to disturb the running pods. Default: nothing is said.",
     )
     pools: list[Pool] = Field(
         description="One pool per role, 1 to 16: Prefill and Decode, or Aggregated alone.",

@@ -42,6 +42,7 @@ def deployment_of(raw: Raw) -> Deployment:
         min_replicas=spec.get("minReplicas").integer(replicas),
         priority_class=spec.get("priorityClassName").text(""),
         topology=_topology(spec.get("placement", "topology")),
+        cold_start_s=_cold_start(spec.get("disruption", "coldStartSeconds")),
         pools=tuple(_pool(pool, spec.get("ratio")) for pool in spec.get("pools").items()),
     )
 
@@ -96,6 +97,12 @@ def _topology(listed: Field) -> GangTopology | None:
     if not required and not preferred:
         return None
     return GangTopology(required=required, preferred=tuple(preferred))
+
+
+def _cold_start(field: Field) -> int:
+    if field.integer(0) < 0:
+        raise field.error(f"should be 1 or more seconds, is {field.value}")
+    return field.integer(0)
 
 
 def _pool(field: Field, ratio: Field) -> Pool:

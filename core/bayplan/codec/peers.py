@@ -9,7 +9,7 @@ from typing import Final
 
 from bayplan.api import names
 from bayplan.codec.fields import Field
-from bayplan.codec.selectors import label_selector
+from bayplan.codec.selectors import lenient_selector
 from bayplan.snapshot import GangTopology, Peers, PodSelector, PodTerm, Requirement, Spread
 
 #: Where Kubernetes keeps rules that hold when a pod is placed, and not later.
@@ -68,7 +68,7 @@ def _repelled(term: Field, labels: Mapping[str, str], namespace: str) -> PodTerm
 def _attracting(term: Field, labels: Mapping[str, str], namespace: str) -> PodTerm:
     """Return a term of affinity; what cannot be judged selects nobody."""
     selector = term.get("namespaceSelector")
-    everywhere = selector.value is not None and not label_selector(selector)
+    everywhere = selector.value is not None and not lenient_selector(selector)
     selected = _selected(term, labels)
     listed = bool(term.get("namespaces").texts()) or selector.value is None
     known = all(r.operator in _OPERATORS for r in selected) and (everywhere or listed)
@@ -84,7 +84,7 @@ def _attracting(term: Field, labels: Mapping[str, str], namespace: str) -> PodTe
 
 def _selected(term: Field, labels: Mapping[str, str]) -> list[Requirement]:
     """Return what a term asks of labels, those that it takes from the pod itself included."""
-    found = [*label_selector(term.get("labelSelector"))]
+    found = [*lenient_selector(term.get("labelSelector"))]
     for name, operator in (("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")):
         found += [
             Requirement(key=key, operator=operator, values=(labels[key],))

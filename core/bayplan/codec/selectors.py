@@ -1,9 +1,13 @@
 """Label selectors and node selector terms of Kubernetes objects to requirements."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from bayplan.codec.fields import Field
 from bayplan.snapshot import NodeTerm, Requirement
+
+#: What a label selector may ask of a label.
+_OPERATORS: Final = ("In", "NotIn", "Exists", "DoesNotExist")
 
 
 def node_term(field: Field) -> NodeTerm:
@@ -27,7 +31,27 @@ def expressions(fields: Iterable[Field]) -> tuple[Requirement, ...]:
 
 
 def label_selector(field: Field) -> tuple[Requirement, ...]:
-    """Return what a LabelSelector asks of labels; an empty one asks nothing."""
+    """Return what a LabelSelector asks of labels; an empty one asks nothing.
+
+    Raises:
+        DecodeError: An operator is unknown, or lacks its values.
+    """
+    lines = field.get("matchExpressions")
+    for line in lines.items():
+        operator = line.get("operator")
+        if operator.text() not in _OPERATORS:
+            raise operator.error(f"should be one of {', '.join(_OPERATORS)}, is {operator.value!r}")
+        if (operator.text() in {"In", "NotIn"}) != bool(line.get("values").texts()):
+            raise line.get("values").error(
+                "should list at least one value"
+                if operator.text() in {"In", "NotIn"}
+                else f"should be left out beside operator {operator.text()}"
+            )
+    return lenient_selector(field)
+
+
+def lenient_selector(field: Field) -> tuple[Requirement, ...]:
+    """Return the same with whatever operators there are; nothing holds of an unknown one."""
     exact = (
         Requirement(key=key, operator="In", values=(value,))
         for key, value in field.get("matchLabels").labels().items()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayplan.snapshot import GangTopology, Node
-from bayplan.solver.domains import Counts, Domains, Mask, by_label
+from bayplan.solver.domains import Counts, Domains, by_label
 
 if TYPE_CHECKING:
     from bayplan.solver.assignment import Assignment
@@ -24,21 +24,6 @@ def tiers(topology: GangTopology, nodes: tuple[Node, ...]) -> tuple[Domains, ...
     """Return the domains of each preferred label, dearest first, inside the required ones."""
     required = (topology.required,) if topology.required else ()
     return tuple(by_label(nodes, *required, key) for key in topology.preferred)
-
-
-def outside_home(required: str, nodes: tuple[Node, ...], there: Sequence[int]) -> Mask:
-    """Return the nodes that are not in the domain where most of a gang runs.
-
-    Args:
-        required: The label whose domains count.
-        nodes: All nodes.
-        there: The node of each running pod of the gang.
-    """
-    over = by_label(nodes, required)
-    inside = [d for d in over.of_node[list(there)].tolist() if d >= 0]
-    if not inside:
-        return np.ones(len(nodes), dtype=np.bool_)
-    return np.asarray(over.of_node != np.bincount(inside).argmax(), dtype=np.bool_)
 
 
 def form(instance: "Instance", assignment: "Assignment", k: int) -> list[Formed]:

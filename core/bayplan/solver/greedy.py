@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bayplan.policy import Policy
+from bayplan.policy import Order, Policy
 from bayplan.snapshot import GangKey
 from bayplan.solver import goals
 from bayplan.solver.assignment import Assignment, moves, present
@@ -22,16 +22,16 @@ from bayplan.solver.domains import Beside
 from bayplan.solver.instance import Counts, Instance, Mask
 
 
-def fill(instance: Instance) -> Assignment:
+def fill(instance: Instance, order: Order) -> Assignment:
     """Return the best of three greedy placements; deterministic."""
-    order = goals.in_order(instance)
+    stages = goals.in_order(instance, order)
     tastes = (False,) if instance.wishes is None else (False, True)
     candidates = [
         _fill(instance, key, choosy=choosy)
         for choosy in tastes
         for key in (_large_first, _small_first, _gpus_first)
     ]
-    return max(candidates, key=lambda each: goals.values(instance, order, each))
+    return max(candidates, key=lambda each: goals.values(instance, stages, each))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

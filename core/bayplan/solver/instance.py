@@ -6,7 +6,7 @@ the room of its node here, so that the engines only see what they decide.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from operator import attrgetter
@@ -17,6 +17,7 @@ import numpy as np
 from bayplan import filters, units
 from bayplan.peers import Meant
 from bayplan.snapshot import (
+    BudgetKey,
     Constraints,
     Disruption,
     GangKey,
@@ -40,6 +41,13 @@ Mask = domains.Mask
 _SMALLEST_GANG: Final = 2
 
 
+class Home(NamedTuple):
+    """A domain: a label of nodes and a value of it; no value where none will do."""
+
+    label: str
+    value: str | None
+
+
 class PlaceGroup(NamedTuple):
     """Waiting pods that one placing stage counts."""
 
@@ -60,9 +68,14 @@ class PodClass:
         rows: [running pod] index of its node.
         waiting: Waiting pods, oldest first.
         movable: Whether a running one may get another node.
+        move_cost: What a move of a running one costs.
+        budget: The PodDisruptionBudget of the running ones, if any.
         gang: The running gang whose fate these pods share.
+        loyal: Whether the running ones are of gangs that are not told apart: all go on running.
+        doomed: Whether the running ones are of gangs that are given up: none goes on running.
         kind: Index of the gang kind the waiting ones are placed with.
         meant: Indices of the selectors of other pods' rules that mean these pods.
+        home: The domain that these pods must not leave, and others of their gang must join.
     """
 
     requests: Resources
@@ -73,9 +86,27 @@ class PodClass:
     rows: Counts = field(repr=False, compare=False)
     waiting: tuple[Pod, ...]
     movable: bool
+    move_cost: int
+    budget: BudgetKey | None
     gang: GangKey | None
+    loyal: bool
+    doomed: bool
     kind: int | None
     meant: tuple[int, ...] = ()
+    home: Home | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """What a PodDisruptionBudget still admits.
+
+    Attributes:
+        classes: Indices of the classes it covers.
+        most: Most of their running pods that may lose their node; fewer than there are.
+    """
+
+    classes: tuple[int, ...]
+    most: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +147,23 @@ class RunningGang:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Team:
+    """Running gangs that are alike, in an instance that does not tell them apart.
+
+    Attributes:
+        gangs: The gangs, youngest first.
+        need: Class index and number of running pods, for each class of one gang.
+        pinned: Whether a pod of each must not be evicted, and so none.
+        partial: Whether further pods of each wait.
+    """
+
+    gangs: tuple[GangKey, ...]
+    need: tuple[tuple[int, int], ...]
+    pinned: bool
+    partial: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Incomplete:
     """A gang that cannot be placed yet because pods of it do not exist."""
 
@@ -132,7 +180,9 @@ class Instance:
         nodes: All nodes, by name.
         classes: Classes of pods, highest tier first.
         kinds: Kinds of waiting gangs.
-        gangs: Running gangs that a plan may disturb.
+        gangs: Running gangs that a plan may disturb, where they are told apart.
+        teams: The same where they are not.
+        allowances: What the PodDisruptionBudgets that could matter admit.
         incomplete: Gangs that wait for pods to be created.
         resources: Names of the columns of `requests`, `room` and `capacity`.
         requests: [class, resource] what one pod uses.
@@ -148,6 +198,8 @@ class Instance:
     classes: tuple[PodClass, ...]
     kinds: tuple[GangKind, ...]
     gangs: tuple[RunningGang, ...]
+    teams: tuple[Team, ...]
+    allowances: tuple[Allowance, ...]
     incomplete: tuple[Incomplete, ...]
     resources: tuple[str, ...]
     requests: Counts = field(repr=False)
@@ -169,6 +221,11 @@ class Instance:
         return np.array([len(c.waiting) for c in self.classes], dtype=np.int64)
 
     @cached_property
+    def move_costs(self) -> Counts:
+        """What a move costs by class."""
+        return np.array([c.move_cost for c in self.classes], dtype=np.int64)
+
+    @cached_property
     def upper(self) -> Counts:
         """[class, node] most pods of the class the node can end up with."""
         return _upper(self)
@@ -179,19 +236,43 @@ class Instance:
         takes = [node.ready and node.schedulable for node in self.nodes]
         return np.flatnonzero(np.array(takes, dtype=np.bool_)).astype(np.int64)
 
+    @cached_property
+    def loyal(self) -> Mask:
+        """[class] whether every running pod must go on running, for the sake of its gang."""
+        return np.array([c.loyal for c in self.classes], dtype=np.bool_)
+
+    @cached_property
+    def doomed(self) -> Mask:
+        """[class] whether no running pod may go on running, for its gang is given up."""
+        return np.array([c.doomed for c in self.classes], dtype=np.bool_)
+
+    @property
+    def divided(self) -> bool:
+        """Whether running gangs are not told apart, so that no part of them can be evicted."""
+        return bool((self.loyal | self.doomed).any())
+
     @property
     def variables(self) -> int:
         """Number of (class, node) pairs that a plan may decide, room aside."""
         return int(np.count_nonzero(self.arrivals | (self.running > 0)))
 
 
-def build(snapshot: Snapshot) -> Instance:
-    """Return the snapshot as classes and arrays; the same for any order of the input."""
+def build(
+    snapshot: Snapshot, *, divided: bool = False, doomed: Collection[GangKey] = ()
+) -> Instance:
+    """Return the snapshot as classes and arrays; the same for any order of the input.
+
+    With `divided`, pods of running gangs are classes by what they are alone, however many gangs
+    there are. An assignment of that instance counts only if it loses all of those in `doomed` and
+    none of the others; what cannot be beaten without this rule cannot be beaten at all.
+    """
     members = _members(snapshot)
     rows = {node.name: n for n, node in enumerate(snapshot.nodes)}
     meant = Meant(snapshot)
     decided, fixed = _sorted_out(snapshot, members, rows, meant)
-    classes, kinds = _classes(decided, members, rows, snapshot.nodes, meant)
+    classes, kinds = _classes(
+        decided, members, rows, snapshot.nodes, meant, divided=divided, doomed=doomed
+    )
     resources = _resources(snapshot)
     room = _room(snapshot.nodes, fixed, resources, rows)
     requests = _amounts([c.requests for c in classes], resources)
@@ -205,13 +286,15 @@ def build(snapshot: Snapshot) -> Instance:
     found = between(snapshot, classes, rows, running, meant)
     if found.barred is not None:
         arrivals &= ~found.barred
-    for index, nowhere in _away_from_gangs(classes, kinds, members, snapshot.nodes, rows):
+    for index, nowhere in _away_from_gangs(classes, kinds, snapshot.nodes):
         arrivals[index] &= ~nowhere
     return Instance(
         nodes=snapshot.nodes,
         classes=classes,
         kinds=kinds,
         gangs=_running_gangs(classes, members),
+        teams=_teams(classes, members),
+        allowances=_allowances(classes, snapshot),
         incomplete=tuple(m.incomplete() for m in members.values() if m.lacks_pods),
         resources=(*resources, *(f"apart {k}" for k in range(len(found.columns)))),
         requests=np.column_stack([requests, *(uses for uses, _ in found.columns)]),
@@ -308,10 +391,14 @@ class _Key(NamedTuple):
     requests: Resources
     constraints: Constraints
     movable: bool
+    move_cost: int
+    budget: BudgetKey | None
     gang: GangKey | None
     shape: _Shape | None
     joins: bool
     meant: tuple[int, ...]
+    home: Home | None
+    doomed: bool = False
 
     def order(self) -> tuple[object, ...]:
         return (-self.tier, -self.keep_tier, repr(self))
@@ -325,18 +412,25 @@ class _Alike:
     waiting: list[Pod] = field(default_factory=list)
 
 
-def _classes(
+def _classes(  # noqa: PLR0913 - the parts of a snapshot, sorted out
     decided: Iterable[list[Pod]],
     members: dict[GangKey, _Members],
     rows: dict[NodeName, int],
     nodes: tuple[Node, ...],
     meant: Meant,
+    *,
+    divided: bool,
+    doomed: Collection[GangKey],
 ) -> tuple[tuple[PodClass, ...], tuple[GangKind, ...]]:
     shapes = {key: _shape(m, meant) for key, m in members.items() if m.below_minimum}
-    key_of = partial(_key, members=members, shapes=shapes, meant=meant)
+    homes = {key: home for key, m in members.items() if (home := _home(m, nodes, rows))}
+    key_of = partial(_key, members=members, shapes=shapes, homes=homes, meant=meant)
     grouped: dict[_Key, _Alike] = defaultdict(_Alike)
     for pods in decided:
-        alike = grouped[key_of(pods[0])]
+        key = key_of(pods[0])
+        if divided and key.joins:
+            key = key._replace(gang=None, doomed=key.gang in doomed)
+        alike = grouped[key]
         mine = alike.waiting if pods[0].waiting else alike.running
         mine += pods
     keys = sorted(grouped, key=_Key.order)
@@ -381,6 +475,7 @@ def _key(
     *,
     members: dict[GangKey, _Members],
     shapes: dict[GangKey, _Shape],
+    homes: dict[GangKey, Home],
     meant: Meant,
 ) -> _Key:
     gang = members.get(pod.gang) if pod.gang else None
@@ -395,10 +490,13 @@ def _key(
         requests=pod.requests,
         constraints=pod.constraints,
         movable=pod.waiting or pod.disruption is Disruption.MOVABLE,
+        move_cost=pod.move_cost,
+        budget=pod.budget,
         gang=None if shared or gang is None else gang.key,
         shape=shape,
         joins=gang is not None and not pod.waiting,
         meant=meant(pod),
+        home=homes.get(gang.key) if gang else None,
     )
 
 
@@ -455,9 +553,14 @@ def _class(key: _Key, alike: _Alike, rows: dict[NodeName, int], kind: int | None
         rows=np.fromiter(here, dtype=np.int64, count=len(running)),
         waiting=waiting,
         movable=key.movable,
+        move_cost=key.move_cost,
+        budget=key.budget,
         gang=key.gang,
+        loyal=key.joins and key.gang is None and not key.doomed,
+        doomed=key.doomed,
         kind=kind,
         meant=key.meant,
+        home=key.home,
     )
 
 
@@ -481,6 +584,43 @@ def _running_gangs(
             pinned=not all(may_disturb(pod) for pod in members[key].running),
         )
         for key, indices in sorted(of.items())
+    )
+
+
+def _teams(classes: Sequence[PodClass], members: dict[GangKey, _Members]) -> tuple[Team, ...]:
+    needs: dict[GangKey, Counter[int]] = defaultdict(Counter)
+    for i, each in enumerate(classes):
+        if each.loyal:
+            for pod in each.running:
+                needs[cast("GangKey", pod.gang)][i] += 1
+    alike: dict[tuple[tuple[tuple[int, int], ...], bool, bool], list[GangKey]] = defaultdict(list)
+    for key, need in needs.items():
+        pinned = not all(may_disturb(pod) for pod in members[key].running)
+        alike[tuple(sorted(need.items())), pinned, bool(members[key].waiting)].append(key)
+    youngest = {key: max((p.created_at, p.key) for p in members[key].running) for key in needs}
+    return tuple(
+        Team(
+            gangs=tuple(sorted(gangs, key=youngest.__getitem__, reverse=True)),
+            need=need,
+            pinned=pinned,
+            partial=partial,
+        )
+        for (need, pinned, partial), gangs in sorted(alike.items())
+    )
+
+
+def _allowances(classes: Sequence[PodClass], snapshot: Snapshot) -> tuple[Allowance, ...]:
+    of: dict[BudgetKey, list[int]] = defaultdict(list)
+    for i, each in enumerate(classes):
+        if each.budget is not None and each.running:
+            of[each.budget].append(i)
+    allowed = {budget.key: budget.allowed for budget in snapshot.budgets}
+    found = (
+        Allowance(classes=tuple(indices), most=max(0, allowed.get(key, 0)))
+        for key, indices in sorted(of.items())
+    )
+    return tuple(
+        each for each in found if each.most < sum(len(classes[i].running) for i in each.classes)
     )
 
 
@@ -556,23 +696,29 @@ def _taken(requests: Counts, room: Counts, capacity: Counts, implied: Mask) -> M
     return np.asarray((requests > 0).astype(np.int64) @ over.T.astype(np.int64) > 0, dtype=np.bool_)
 
 
+def _home(gang: _Members, nodes: tuple[Node, ...], rows: dict[NodeName, int]) -> Home | None:
+    """Return the domain where most of a gang runs that must be in one; None if it need not."""
+    label = gang.topology.required if gang.running and gang.topology else ""
+    if not label:
+        return None
+    there = (dict(nodes[rows[cast("NodeName", pod.node)]].labels) for pod in gang.running)
+    counts = Counter(labels[label] for labels in there if label in labels)
+    most = max(counts.values(), default=0)
+    return Home(label, min((value for value, n in counts.items() if n == most), default=None))
+
+
 def _away_from_gangs(
-    classes: Sequence[PodClass],
-    kinds: Sequence[GangKind],
-    members: dict[GangKey, _Members],
-    nodes: tuple[Node, ...],
-    rows: dict[NodeName, int],
+    classes: Sequence[PodClass], kinds: Sequence[GangKind], nodes: tuple[Node, ...]
 ) -> Iterable[tuple[int, Mask]]:
     """Return classes of gangs that must share a domain, with the nodes that are in no such one."""
     for kind in kinds:
         if kind.required is not None:
             yield from ((i, kind.required.of_node < 0) for i, _ in kind.need)
     for i, each in enumerate(classes):
-        gang = members.get(each.gang) if each.gang else None
-        topology = gang.topology if gang else None
-        if gang and gang.running and topology and topology.required:
-            there = [rows[cast("NodeName", pod.node)] for pod in gang.running]
-            yield i, gangs.outside_home(topology.required, nodes, there)
+        if each.home is not None:
+            label, value = each.home
+            inside = [value is not None and (label, value) in node.labels for node in nodes]
+            yield i, ~np.array(inside, dtype=np.bool_)
 
 
 def _wishes(classes: Sequence[PodClass], nodes: tuple[Node, ...]) -> Counts | None:
