@@ -50,6 +50,7 @@ bench: $(READY) ## Run the benchmarks at a small size
 	$(BIN)/python -m benchmarks.openb --list default --batch --json
 	$(BIN)/python -m benchmarks.fleet --nodes 50 --json
 	$(BIN)/python -m benchmarks.fleet --nodes 50 --variant mixed --json
+	$(BIN)/python -m benchmarks.fleet --nodes 50 --variant units --json
 
 .PHONY: format
 format: $(READY) ## Format, and mend what the linter can mend
