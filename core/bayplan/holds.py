@@ -6,14 +6,15 @@ What is not proved is not claimed: then the answer is that no place was found in
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Final
 
-from bayplan import filters, reasons, units
+from bayplan import filters, reasons, remedies, units
 from bayplan.api import names
 from bayplan.obstacles import Obstacles
 from bayplan.plan import Bind, Evict, Hold, Move, Reason, Rejection
-from bayplan.rooms import Census, Room
+from bayplan.rooms import Census, Room, fill, gpus
 from bayplan.snapshot import (
     UNKNOWN_COUNT,
     Disruption,
@@ -25,6 +26,12 @@ from bayplan.snapshot import (
     Resources,
     Snapshot,
 )
+
+#: Most characters of a remedy; an API object takes a few more.
+MAX_REMEDY: Final = 900
+
+#: What helps when somebody must stay for now.
+_WAIT: Final = "wait until such a pod may be disturbed again"
 
 _ADD: Final = "add a node with {asks}"
 _FREE: Final = "free {asks} on one node, or add a node with {asks}"
@@ -38,9 +45,7 @@ _REMEDIES: Final = {
     Reason.INSUFFICIENT_ROOM: _FREE,
     Reason.NO_PLACE_FOUND: _FREE,
     Reason.GANG_DOES_NOT_FIT: _FREE,
-    Reason.DISRUPTION_FORBIDDEN: (
-        "wait until such a pod may be disturbed again, or add a node with {asks}"
-    ),
+    Reason.DISRUPTION_FORBIDDEN: (_WAIT + ", or add a node with {asks}"),
     Reason.NODE_CORDONED: "uncordon a node with {asks}, or add one",
     Reason.HOST_PORT_TAKEN: "free the port on a node with {asks}, or add a node with {asks}",
     Reason.POD_ANTI_AFFINITY: (
@@ -84,7 +89,8 @@ def explain(
     between = {pod.kind.constraints.peers for pod in snapshot.pods} - {None}
     together = any(pod.gang_topology for pod in held)
     obstacles = Obstacles(snapshot, goes) if between or together else None
-    writer = _Writer(Census.of(snapshot, goes, asked), obstacles)
+    census = Census.of(snapshot, goes, asked)
+    writer = _Writer(census, remedies.Search(snapshot, census, goes), obstacles)
     gangs: dict[GangKey, list[Pod]] = defaultdict(list)
     for pod in held:
         if pod.gang is not None:
@@ -113,8 +119,11 @@ class _Shortage:
 class _Writer:
     """Writes holds; pods that are alike share their sentence."""
 
-    def __init__(self, census: Census, obstacles: Obstacles | None) -> None:
+    def __init__(
+        self, census: Census, search: remedies.Search, obstacles: Obstacles | None
+    ) -> None:
         self._census = census
+        self._search = search
         self._obstacles = obstacles
         self._rooms = census.rooms(lambda _: True)
         self._holding = census.holding()
@@ -123,18 +132,27 @@ class _Writer:
         self._reserved: dict[int, tuple[Room, ...]] = {}
         self._gangs: dict[tuple[PodKind, ...], _Shortage | None] = {}
         self._known: dict[tuple[object, ...], Rejection] = {}
+        self._told: dict[tuple[object, ...], tuple[Rejection, str]] = {}
 
     def hold(self, pod: Pod, gang: Sequence[Pod], outcome: Outcome | None) -> Hold:
         """Return why the pod, or the gang it waits with, stays waiting."""
         outcome = outcome or Outcome(proved=False)
         if outcome.incomplete is not None:
             rejection, remedy = _incomplete(*outcome.incomplete)
-        elif len(gang) > 1:
-            rejection, remedy = self._gang(gang, proved=outcome.proved)
         else:
-            rejection = self._single(pod, proved=outcome.proved)
-            remedy = _remedy(pod.requests, rejection)
+            key = (pod.gang, None if len(gang) > 1 else pod.kind, outcome.proved)
+            if key not in self._told:
+                unit = gang if len(gang) > 1 else (pod,)
+                self._told[key] = self._unit(unit, proved=outcome.proved)
+            rejection, remedy = self._told[key]
         return Hold(pod=pod.key, uid=pod.uid, rejection=rejection, gang=pod.gang, remedy=remedy)
+
+    def _unit(self, pods: Sequence[Pod], *, proved: bool) -> tuple[Rejection, str]:
+        """Return why pods that are placed together stay waiting, and what would help."""
+        if len(pods) > 1:
+            return self._gang(pods, proved=proved)
+        rejection = self._single(pods[0], proved=proved)
+        return rejection, self._remedy(pods, pods[0], rejection)
 
     def _single(self, pod: Pod, *, proved: bool) -> Rejection:
         key = (pod.kind, proved, self._obstacles and self._obstacles.meant(pod))
@@ -215,7 +233,7 @@ class _Writer:
             return rejection, _remedy(members[0].requests, why) if why else ""
         pod, why = members[short.members_with_room], short.why
         if not short.ever and not proved:
-            return _not_found(why), _remedy(pod.requests, why)
+            return _not_found(why), self._remedy(members, pod, why)
         some = f"{short.members_with_room} of its {len(members)} pods have room"
         some = some if short.members_with_room else "none of its pods has room"
         rejection = Rejection(
@@ -224,29 +242,28 @@ class _Writer:
             resolvable=why.resolvable,
         )
         held_up = None if short.ever else self._held_up(members, rejection)
-        return held_up or rejection, _remedy(pod.requests, held_up or why)
+        return held_up or rejection, self._remedy(members, pod, held_up or why)
+
+    def _remedy(self, pods: Sequence[Pod], pod: Pod, why: Rejection) -> str:
+        """Return what would help all of `pods`, of which `pod` is refused."""
+        said = remedies.in_words(self._search.find(pods), most=MAX_REMEDY)
+        if not said:
+            return _remedy(pod.requests, why)
+        return f"{_WAIT}, or {said}" if why.reason is Reason.DISRUPTION_FORBIDDEN else said
 
     def _shortage(self, members: Sequence[Pod], among: Sequence[Room]) -> _Shortage | None:
         """Return where placing the members one by one ends; None if all have room."""
-        rooms = list(among)
-        for done, pod in enumerate(members):
-            best = _tightest(pod, rooms)
-            if best is None:
-                never = reasons.over_rooms(pod, self._empty)
-                why = never or reasons.over_rooms(pod, rooms)
+        rooms, done = tuple(among), 0
+        for _, alike in groupby(members, key=lambda pod: pod.kind):
+            pods = list(alike)
+            placed, rooms = fill(pods[0], len(pods), rooms)
+            done += placed
+            if placed < len(pods):
+                never = reasons.over_rooms(pods[0], self._empty)
+                why = never or reasons.over_rooms(pods[0], rooms)
                 assert why is not None  # noqa: S101 - no room was found for the pod
                 return _Shortage(members_with_room=done, why=why, ever=never is not None)
-            room = rooms.pop(best)
-            rooms.append(replace(room, free=room.free - pod.requests, count=1))
-            if room.count > 1:
-                rooms.append(replace(room, count=room.count - 1))
         return None
-
-
-def _tightest(pod: Pod, rooms: Sequence[Room]) -> int | None:
-    """Return the index of the tightest room for the pod."""
-    fits = [i for i, room in enumerate(rooms) if filters.reject(pod, room.node, room.free) is None]
-    return min(fits, key=lambda i: (_gpus(rooms[i].free), rooms[i].node.name), default=None)
 
 
 def _not_found(why: Rejection | None) -> Rejection:
@@ -287,8 +304,4 @@ def _main(requests: Resources) -> str:
 
 
 def _largest_first(pod: Pod) -> tuple[object, ...]:
-    return (-_gpus(pod.requests), [-n for _, n in pod.requests.items], pod.key)
-
-
-def _gpus(amounts: Resources) -> int:
-    return sum(n for name, n in amounts.items if units.is_gpu(name))
+    return (-gpus(pod.requests), [-n for _, n in pod.requests.items], pod.key)

@@ -41,7 +41,7 @@ def allows(rule: Rule, instance: Instance, policy: Policy, **fixed: int) -> bool
         **{f"final_{i}_{n}": var for (i, n), var in v.final.items()},
         **{f"kept_{i}_{n}": var for (i, n), var in v.kept.items()},
         **{f"survivors_{i}": var for i, var in v.survivors.items()},
-        **{f"units_{k}": var for k, var in enumerate(v.units)},
+        **{f"units_{k}": var for k, var in v.units.items()},
         **{f"alive_{key.name}": var for key, var in v.alive.items()},
     }
     for name, value in fixed.items():

@@ -86,6 +86,9 @@ class DomainRule(Protocol):
             running: [class, node] pods before the plan.
         """
 
+    def holds(self, final: Counts, running: Counts) -> bool:
+        """Return whether the rule is kept wherever somebody came."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Apart:
@@ -123,6 +126,14 @@ class Apart:
             fine &= meant == 0
         return self.domains.spread_out(fine | ~self.live, outside=True)
 
+    def holds(self, final: Counts, running: Counts) -> bool:
+        """Return whether no live domain is too full, nor shared by who must not meet."""
+        del running
+        meant = self.domains.sums(self.weight @ final)
+        aloof = self.domains.sums(self.aloof.astype(np.int64) @ final)
+        fine = (meant <= self.room) & ((meant == 0) | (aloof == 0))
+        return bool((fine | ~self.live).all())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Even:
@@ -154,6 +165,13 @@ class Even:
         if not self.carriers[index]:
             fine |= self.domains.sums(_arrived(self.carriers, final, running)) == 0
         return self.domains.spread_out(fine, outside=not self.carriers[index])
+
+    def holds(self, final: Counts, running: Counts) -> bool:
+        """Return whether the skew is kept in every domain that a carrier came to."""
+        there = self.base + self.domains.sums(self.counted.astype(np.int64) @ final)
+        least = 0 if self.from_zero or not self.domains.count else int(there.min())
+        came = self.domains.sums(_arrived(self.carriers, final, running)) > 0
+        return bool((there[came] - least <= self.max_skew).all())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +206,16 @@ class Beside:
         stayed = (self.meant & self.carriers).astype(np.int64) @ np.minimum(final, running)
         fine = self.fixed | (self.domains.sums(others + stayed) > 0)
         return self.domains.spread_out(fine, outside=False)
+
+    def holds(self, final: Counts, running: Counts) -> bool:
+        """Return whether every carrier that came has company, or began with its likes."""
+        came = self.domains.sums(_arrived(self.carriers, final, running)) > 0
+        if self.founding:
+            begun = self.domains.sums(_arrived(self.carriers & self.meant, final, running)) > 0
+            return int(came.sum()) <= 1 and bool((begun | ~came).all())
+        others = (self.meant & ~self.carriers).astype(np.int64) @ final
+        stayed = (self.meant & self.carriers).astype(np.int64) @ np.minimum(final, running)
+        return bool((self.fixed | (self.domains.sums(others + stayed) > 0) | ~came).all())
 
 
 def _arrived(classes: Mask, final: Counts, running: Counts) -> Counts:

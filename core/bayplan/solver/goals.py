@@ -207,7 +207,15 @@ def in_order(instance: Instance, order: Order) -> tuple[Goal, ...]:
     """Return the stages for this instance, most important first."""
     protect = order is Order.PROTECT_FIRST
     last = () if protect else (LeastDisruption(),)
-    return (*_tiers(instance, protect=protect), *last, *_comforts(instance), *_slots(instance))
+    slots = _slots(instance)
+    first = slots[:1] if order is Order.DEFRAGMENT else ()
+    return (
+        *_tiers(instance, protect=protect),
+        *first,
+        *last,
+        *_comforts(instance),
+        *slots[len(first) :],
+    )
 
 
 def _comforts(instance: Instance) -> list[Goal]:
@@ -239,10 +247,19 @@ def _tiers(instance: Instance, *, protect: bool) -> list[Goal]:
     return [*stages, *peaceful]
 
 
-def _slots(instance: Instance) -> list[Goal]:
-    return [FreeSlots(size) for size in SLOT_SIZES if FreeSlots(size).limit(instance)]
+def _slots(instance: Instance) -> tuple[Goal, ...]:
+    return tuple(FreeSlots(size) for size in SLOT_SIZES if FreeSlots(size).limit(instance))
 
 
 def values(instance: Instance, goals: tuple[Goal, ...], assignment: Assignment) -> tuple[int, ...]:
     """Return what the assignment reaches, negated where less is better: compare as tuples."""
     return tuple(goal.value(instance, assignment) * (1 if goal.maximise else -1) for goal in goals)
+
+
+def better(instance: Instance, goals: tuple[Goal, ...], new: Assignment, old: Assignment) -> bool:
+    """Return whether `new` is worth more than `old`; goals are asked up to the deciding one."""
+    for goal in goals:
+        gain = goal.value(instance, new) - goal.value(instance, old)
+        if gain:
+            return gain > 0 if goal.maximise else gain < 0
+    return False

@@ -188,7 +188,7 @@ def _fill(instance: Instance, key: _Order, *, choosy: bool) -> Assignment:
 
 def _state(instance: Instance, final: Counts) -> _Fill:
     free = np.maximum(instance.capacity - final.T @ instance.requests, 0)
-    return _Fill(instance=instance, free=free, final=final.copy(), scale=_scale(instance))
+    return _Fill(instance=instance, free=free, final=final.copy(), scale=scale_of(instance))
 
 
 def _place_units(state: _Fill, start: Assignment, dead: set[GangKey], key: _Order) -> Counts:
@@ -242,7 +242,7 @@ def _homes(state: _Fill, unit: _Unit) -> Iterator[Mask | None]:
         yield None
 
 
-def _scale(instance: Instance) -> NDArray[np.float64]:
+def scale_of(instance: Instance) -> NDArray[np.float64]:
     """Return weights that make a left-over GPU worse than any amount of anything else."""
     largest = np.maximum(instance.capacity.max(axis=0, initial=1), 1)
     scale = 1.0 / (largest * (len(instance.resources) + 1))
@@ -255,13 +255,14 @@ def _units(instance: Instance, start: Assignment, dead: set[GangKey]) -> list[_U
     total = np.maximum(instance.capacity.sum(axis=0, initial=0), 1)
     weights = (instance.requests / total).max(axis=1, initial=0.0)
     gpus = instance.requests[:, goals.gpu_columns(instance)].sum(axis=1)
+    placed = start.placed
     beside = [rule.carriers for rule in instance.rules if isinstance(rule, Beside)]
     # Who must be beside others comes after them.
     company = np.any(beside, axis=0) if beside else np.zeros(len(weights), dtype=np.bool_)
     singles = [
         _Unit(
             need=((i, 1),),
-            count=len(each.waiting) - int(start.placed[i]),
+            count=len(each.waiting) - int(placed[i]),
             kind=None,
             tier=each.place.tier,
             weight=float(weights[i]),

@@ -210,6 +210,12 @@ class Instance:
     rules: tuple[DomainRule, ...] = field(default=(), repr=False, compare=False)
     wishes: Counts | None = field(default=None, repr=False)
 
+    @property
+    def far_sighted(self) -> bool:
+        """Whether it matters for some pod where others are, or which of alike nodes it gets."""
+        near = any(kind.required is not None or kind.preferred for kind in self.kinds)
+        return bool(self.rules) or near or self.wishes is not None
+
     @cached_property
     def run_totals(self) -> Counts:
         """Number of running pods by class."""

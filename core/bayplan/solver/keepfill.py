@@ -20,7 +20,15 @@ from bayplan.solver import goals, teams, unfold, views
 from bayplan.solver.assignment import Assignment, present
 from bayplan.solver.branch import Branched, relax_whole
 from bayplan.solver.fleet import Fleet
-from bayplan.solver.goals import FreeSlots, Goal, Keep, Place, Preferred, Together
+from bayplan.solver.goals import (
+    FreeSlots,
+    Goal,
+    Keep,
+    LeastDisruption,
+    Place,
+    Preferred,
+    Together,
+)
 from bayplan.solver.instance import Counts, Instance
 from bayplan.solver.program import Limits, Relaxed
 from bayplan.solver.views import View
@@ -123,6 +131,11 @@ def stages(instance: Instance, order: Order) -> tuple[Goal, ...]:
     return tuple(goal for goal in known if not isinstance(goal, Together | Preferred))
 
 
+def nobody_leaves(instance: Instance, policy: Policy) -> bool:
+    """Return whether all that runs goes on running, whatever waits."""
+    return not policy.max_evictions or not instance.wait_totals.sum()
+
+
 def solve(
     instance: Instance, policy: Policy, budget: Budget, known: Known | None = None
 ) -> Found | None:
@@ -173,7 +186,9 @@ def _search(instance: Instance, policy: Policy, budget: Budget, *, loyal: bool) 
     if policy.order is Order.PLACE_FIRST:
         # Nothing among the tiers' stages asks for the present placement.
         found = believer().by_tiers()
-    if found is None and not _placement_is_free(instance, policy):
+    if policy.order is Order.DEFRAGMENT:
+        found = believer().by_slots()
+    elif found is None and not _placement_is_free(instance, policy):
         # Where everyone runs matters from the first stage on.
         found = believer().by_states()
     if found is None:
@@ -224,6 +239,14 @@ class _Stages:
         """Return the bounds of the keeping stages, by tier."""
         known = zip(self.order, self.bounds, strict=False)
         return {goal.tier: bound for goal, bound in known if isinstance(goal, Keep)}
+
+    def view(self) -> View:
+        """Return the view in which every move counts: simpler where all that runs stays."""
+        if not nobody_leaves(self.instance, self.policy):
+            return views.stateful(self.instance, loyal=self.loyal)
+        keeps = [goal for goal in self.order if isinstance(goal, Keep)]
+        kept = {goal.tier: goal.limit(self.instance) for goal in keeps}
+        return views.settled(self.instance, kept, loyal=self.loyal)
 
     def note(self, goal: Goal, bound: int) -> int:
         """Note the bound of the next stage, no weaker than what can be counted."""
@@ -294,6 +317,27 @@ class _Believer(_Stages):
                 fleet.settle({goal.tier: self.bounds[-1]})
         return self._placed(fleet, found)
 
+    def by_slots(self) -> Found | None:
+        """Return the same where the largest free slots come before the least disruption."""
+        fleet = self.build("keep", self.view(), budgeted=True)
+        if fleet is None:
+            return None
+        fleets.add_slots(fleet)
+        self.measure("keep", fleet)
+        found: Branched | None = None
+        for goal in self.order:
+            if isinstance(goal, Keep) and nobody_leaves(self.instance, self.policy):
+                fleet.settle({goal.tier: self.note(goal, goal.limit(self.instance))})
+                continue
+            found = self._believe(fleet, goal)
+            if found is None:
+                return None
+            if isinstance(goal, Keep):
+                fleet.settle({goal.tier: self.bounds[-1]})
+            if isinstance(goal, LeastDisruption):
+                fleet.program.shut(dear_nodes(fleet, found))
+        return None if found is None else self._rounded(fleet, found)
+
     def _placed(self, fleet: Fleet, found: Branched | None) -> Found | None:
         """Return a placement that reaches every bound; `found` is the last vertex before slots."""
         if found is not None and self.slots:
@@ -302,7 +346,11 @@ class _Believer(_Stages):
             fleet.program.shut(np.setdiff1d(dear, fleet.reserved))
             self.measure("keep", fleet)
             found = self._leave_free(fleet)
-        point = None if found is None else nearby(fleet, found, self.budget)
+        return None if found is None else self._rounded(fleet, found)
+
+    def _rounded(self, fleet: Fleet, found: Branched) -> Found | None:
+        """Return a placement near the last vertex that reaches every bound."""
+        point = nearby(fleet, found, self.budget)
         if point is None:
             return None
         placement = unfold.assignment(fleet, point)
@@ -395,9 +443,12 @@ class _Climber(_Stages):
                 require(self.fleet, goal, value)
             rest = self.order[len(self.tiers) :]
         else:
-            self.fleet = self.build(
-                "keep", views.stateful(self.instance, loyal=self.loyal), budgeted=True
+            seen = (
+                self.view()
+                if self.policy.order is Order.DEFRAGMENT
+                else views.stateful(self.instance, loyal=self.loyal)
             )
+            self.fleet = self.build("keep", seen, budgeted=True)
             rest = self.order
         return self._finish(rest)
 
