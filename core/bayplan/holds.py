@@ -57,6 +57,17 @@ _REMEDIES: Final = {
 }
 
 
+#: Refusals that room alone does not lift.
+_BETWEEN_PODS: Final = frozenset(
+    {
+        Reason.POD_ANTI_AFFINITY,
+        Reason.TOPOLOGY_SPREAD,
+        Reason.POD_AFFINITY,
+        Reason.GANG_TOPOLOGY,
+    }
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """A pod set aside: what is known about why.
@@ -246,7 +257,8 @@ class _Writer:
 
     def _remedy(self, pods: Sequence[Pod], pod: Pod, why: Rejection) -> str:
         """Return what would help all of `pods`, of which `pod` is refused."""
-        said = remedies.in_words(self._search.find(pods), most=MAX_REMEDY)
+        ruled_out = why.reason in _BETWEEN_PODS
+        said = "" if ruled_out else remedies.in_words(self._search.find(pods), most=MAX_REMEDY)
         if not said:
             return _remedy(pod.requests, why)
         return f"{_WAIT}, or {said}" if why.reason is Reason.DISRUPTION_FORBIDDEN else said

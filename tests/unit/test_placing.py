@@ -226,6 +226,14 @@ def test_the_reason_names_the_rule(
     assert all(hold.remedy for hold in found.holds)
 
 
+def test_the_remedy_names_the_port() -> None:
+    """Somebody would free GPUs, of which there are enough."""
+    (held,) = made(A0, pod("r", on="a0", ports=(80,), **FIXED), pod("w", ports=(80,))).holds
+
+    assert held.remedy.startswith("free host port 80/TCP on a0") or "add" in held.remedy
+    assert "more" not in held.remedy
+
+
 def test_a_member_made_again_joins_what_runs_of_its_gang() -> None:
     """One replaced pod would tear a gang apart."""
     gang: dict[str, Any] = {"gang": "g", "min_count": 2, "topology": GangTopology(required="zone")}
