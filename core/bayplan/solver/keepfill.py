@@ -20,7 +20,15 @@ from bayplan.solver import goals, teams, unfold, views
 from bayplan.solver.assignment import Assignment, present
 from bayplan.solver.branch import Branched, relax_whole
 from bayplan.solver.fleet import Fleet
-from bayplan.solver.goals import FreeSlots, Goal, Keep, LeastDisruption, Place
+from bayplan.solver.goals import (
+    FreeSlots,
+    Goal,
+    Keep,
+    LeastDisruption,
+    Place,
+    Preferred,
+    Together,
+)
 from bayplan.solver.instance import Counts, Instance
 from bayplan.solver.program import Limits, Relaxed
 from bayplan.solver.views import View
@@ -106,10 +114,21 @@ def supports(instance: Instance) -> bool:
     """Return whether the engine can say something about the instance, its size apart.
 
     Running gangs are whole or gone, which a sum over nodes does not see: the engine takes them
-    divided. A node's slots are counted of one kind of GPU.
+    divided. Nor does it see domains, over which rules between pods span. A node's slots are
+    counted of one kind of GPU.
     """
     gpus = instance.room[:, goals.gpu_columns(instance)] > 0
-    return not instance.gangs and bool((gpus.sum(axis=1) <= 1).all())
+    spans = instance.rules or any(kind.required is not None for kind in instance.kinds)
+    return not instance.gangs and not spans and bool((gpus.sum(axis=1) <= 1).all())
+
+
+def stages(instance: Instance, order: Order) -> tuple[Goal, ...]:
+    """Return the stages that the engine knows.
+
+    It does not look at which of the nodes of a kind are preferred, and does not see domains.
+    """
+    known = goals.in_order(instance, order)
+    return tuple(goal for goal in known if not isinstance(goal, Together | Preferred))
 
 
 def nobody_leaves(instance: Instance, policy: Policy) -> bool:
@@ -129,7 +148,7 @@ def solve(
     """
     if not supports(instance):
         return None
-    order = goals.in_order(instance, policy.order)
+    order = stages(instance, policy.order)
     if known is not None:
         found = _search(instance, policy, budget, loyal=True)
         if found is None:
@@ -196,7 +215,7 @@ class _Stages:
     sizes: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.order = goals.in_order(self.instance, self.policy.order)
+        self.order = stages(self.instance, self.policy.order)
         self.started_at = self.budget.clock()
 
     @property
