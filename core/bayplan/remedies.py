@@ -20,7 +20,6 @@ from bayplan import filters, units
 from bayplan.rooms import Census, Room, fill, gpus
 from bayplan.snapshot import (
     Constraints,
-    Disruption,
     GangKey,
     Node,
     NodeName,
@@ -232,23 +231,24 @@ class Search:
 class _Cluster:
     """Who is where after the plan, as far as somebody could be evicted.
 
-    `lowest` is the lowest priority of who could be.
+    No pod that could be evicted is of a lower priority than `lowest`.
     """
 
     def __init__(
         self, snapshot: Snapshot, census: Census, goes: Mapping[PodKey, NodeName | None]
     ) -> None:
         self._goes = goes
-        self._census = census
+        self._leave = {kind for kind in census.kinds() if census.lets_go(kind)}
         self._here: dict[NodeName, list[Pod]] = defaultdict(list)
         self._gangs: dict[GangKey, list[Pod]] = defaultdict(list)
         self._parties: dict[NodeName, list[_Party]] = {}
-        self.lowest = min((p.priority for p in snapshot.pods if self._may_go(p)), default=0)
+        self.lowest = min((kind.priority for kind in self._leave), default=0)
         for pod in snapshot.pods:
             if pod.node is not None:
                 self._here[pod.node].append(pod)
-            stays = goes.get(pod.key, pod.node) is not None
-            if stays and pod.gang is not None and pod.gang_min_count > 1:
+            if pod.gang is None or pod.gang_min_count <= 1:
+                continue
+            if goes.get(pod.key, pod.node) is not None:
                 self._gangs[pod.gang].append(pod)
 
     def running_gang(self, pod: Pod) -> GangKey | None:
@@ -291,8 +291,7 @@ class _Cluster:
 
     def _may_go(self, pod: Pod) -> bool:
         decided = pod.key in self._goes or pod.terminating or pod.node is None
-        stays = pod.disruption is Disruption.FIXED or self._census.held(pod.kind)
-        return not decided and not stays
+        return pod.kind in self._leave and not decided
 
 
 def _asks(pod: Pod) -> tuple[Resources, Constraints]:

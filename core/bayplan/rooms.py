@@ -13,6 +13,7 @@ from bayplan.filters import Looks, reject
 from bayplan.snapshot import (
     BudgetKey,
     Constraints,
+    Disruption,
     Guests,
     Node,
     NodeName,
@@ -55,13 +56,15 @@ class _Group:
     nodes: tuple[Node, ...]
     guests: Guests
 
-    def room(self, stays: Callable[[PodKind], bool]) -> Room:
-        """Return the room of the nodes when only the guests are there that `stays` selects."""
+    def free(self, staying: Sequence[PodKind]) -> Resources:
+        """Return the room of each node when only these guests are there."""
+        if not staying:
+            return self.nodes[0].allocatable
         left = dict(self.nodes[0].allocatable.items)
-        for kind in filter(stays, self.guests):
+        for kind in staying:
             for name, n in kind.requests.items:
                 left[name] = left.get(name, 0) - n
-        return Room(nodes=self.nodes, free=Resources.of(left))
+        return Resources.of(left)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,18 +127,29 @@ class Census:
 
     def rooms(self, stays: Callable[[PodKind], bool]) -> tuple[Room, ...]:
         """Return the rooms of nodes on which only the guests are that `stays` selects."""
-        found: dict[tuple[object, ...], list[Room]] = defaultdict(list)
+        stay = {kind for kind in self.kinds() if stays(kind)}
+        alike: dict[tuple[object, Guests], list[_Group]] = defaultdict(list)
         for group in self._groups:
-            room = group.room(stays)
-            found[group.look, room.free.items].append(room)
-        return tuple(
-            Room(nodes=tuple(node for room in alike for node in room.nodes), free=alike[0].free)
-            for alike in found.values()
-        )
+            alike[group.look, tuple(filter(stay.__contains__, group.guests))].append(group)
+        merged: dict[tuple[object, ...], list[Node]] = defaultdict(list)
+        frees: dict[tuple[object, ...], Resources] = {}
+        for (look, staying), groups in alike.items():
+            free = groups[0].free(staying)
+            frees[look, free.items] = free
+            merged[look, free.items] += (node for group in groups for node in group.nodes)
+        return tuple(Room(nodes=tuple(nodes), free=frees[state]) for state, nodes in merged.items())
 
     def by_guests(self) -> tuple[Room, ...]:
         """Return the rooms as they are, apart where the guests differ."""
-        return tuple(group.room(lambda _: True) for group in self._groups)
+        return tuple(Room(nodes=each.nodes, free=each.free(each.guests)) for each in self._groups)
+
+    def lets_go(self, kind: PodKind) -> bool:
+        """Return whether a pod of the kind could be evicted."""
+        return kind.disruption is not Disruption.FIXED and not self.held(kind)
+
+    def kinds(self) -> frozenset[PodKind]:
+        """Return the kinds of the pods on the nodes."""
+        return frozenset().union(*(group.guests for group in self._groups))
 
 
 def _used_up(snapshot: Snapshot, goes: Mapping[PodKey, NodeName | None]) -> frozenset[BudgetKey]:
