@@ -121,9 +121,10 @@ def _lacking(requests: Resources, room: Resources) -> tuple[str, int, int] | Non
     GPUs come first, because they are what people wait for. Of a share it is said what is left of
     the GPU that has the most.
     """
-    if requests.fits(room):
+    short = requests.shortfall(room)
+    if not short.items:
         return None
-    name = min(requests.shortfall(room), key=lambda name: (not is_about_gpus(name), name))
+    name = min(short, key=lambda name: (not is_about_gpus(name), name))
     return name, max(1, requests[name]), free_of(name, room)
 
 

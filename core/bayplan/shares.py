@@ -64,12 +64,11 @@ class Gpus:
     @classmethod
     def of(cls, room: Mapping[str, int]) -> "Gpus":
         """Return what is left in `room`: what the node lists less what all its pods ask for."""
+        taken = [(name, n) for name, n in room.items() if n < 0 and name.startswith("gpu ")]
         holes = {
-            units.part_device(name): WHOLE_MILLI + n
-            for name, n in room.items()
-            if units.is_part(name) and n < 0
+            units.part_device(name): WHOLE_MILLI + n for name, n in taken if units.is_part(name)
         }
-        homeless = sum(-n for name, n in room.items() if units.is_share(name) and n < 0)
+        homeless = sum(-n for name, n in taken if units.is_share(name))
         return cls(room.get(SHARED_GPU, 0) - len(holes) - homeless, holes)
 
     @property

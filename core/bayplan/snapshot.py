@@ -112,10 +112,13 @@ class Resources:
     def shortfall(self, room: "Resources") -> "Resources":
         """Return what `room` lacks of these amounts; empty when they fit."""
         have = dict(room.items)
-        there = {name: have.get(name, 0) + units.implied(name) for name, _ in self.items}
-        short = {name: max(0, n - max(0, there[name])) for name, n in self.items}
+        short = {
+            name: n - max(0, there)
+            for name, n in self.items
+            if n > (there := have.get(name, 0)) and n > (there := there + units.implied(name))
+        }
         if shares.concerned(self.items, have):
-            short = {name: n for name, n in short.items() if not name.startswith("gpu ")}
+            short = {name: n for name, n in short.items() if not units.is_part(name)}
             short |= shares.short_of(dict(self.items), have)
         return Resources.of(short)
 

@@ -131,6 +131,12 @@ class Devices:
             held[n] = self.held(n, final[:, n])
         return held
 
+    def shared(self, final: Counts) -> Mask:
+        """Return the nodes that have shares when `final` is [class, node] pods."""
+        some = final[self._classes].any(axis=0)
+        some[list(self.fixed)] = True
+        return np.asarray(some, dtype=np.bool_)
+
     def held_with(self, index: int, final: Counts, nodes: Iterable[int]) -> Counts:
         """Return what shares would hold of each of the nodes with one more of a class there."""
         found = []

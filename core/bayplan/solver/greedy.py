@@ -119,20 +119,20 @@ class _Fill:
         self, devices: Devices, index: int, count: int, within: Mask | None, *, opening: bool
     ) -> int:
         """Place up to `count` shares one by one; unless `opening`, take no further whole GPU."""
-        left = count
+        left, asks = count, self.instance.requests[index]
         fits = self._fits(index, within)
+        fits &= self.free[:, devices.column] > 0 if opening else devices.shared(self.final)
         for n in self._tightest_first(index, fits):
-            while left and self._fits_on(index, n):
-                more = int(devices.held_with(index, self.final, (n,))[0]) - int(self.held[n])
-                if more > (self.free[n, devices.column] if opening else 0):
-                    break
-                self._put(index, n, 1)
-                self.done.append((index, n, 1))
-                left -= 1
+            if not left:
+                break
+            most = min(left, int((self.free[n] // np.maximum(asks, 1))[asks > 0].min()))
+            spare = int(self.free[n, devices.column]) if opening else 0
+            copies = self._packed(index, n, most, spare)
+            if copies:
+                self._put(index, n, copies)
+                self.done.append((index, n, copies))
+                left -= copies
         return count - left
-
-    def _fits_on(self, index: int, n: int) -> bool:
-        return bool((self.free[n] >= self.instance.requests[index]).all())
 
     def _fits(self, index: int, within: Mask | None) -> Mask:
         """Return the nodes, of those `within`, with room for one more pod of a class."""
@@ -176,24 +176,28 @@ class _Fill:
     def put_back(self, index: int, missing: int) -> int:
         """Let up to `missing` evicted pods of a class stay where they run; return how many."""
         asks, left = self.instance.requests[index], missing
-        uses = asks > 0
+        uses, devices = asks > 0, self.instance.devices
         for n in np.flatnonzero(self.instance.running[index] > self.final[index]):
             open_to = self._open_to(index)
             # Under a rule one on each node is enough to try: a later stage brings back the others.
             most = left if open_to is None else min(left, int(open_to[n]))
             fit = int((self.free[n, uses] // asks[uses]).min(initial=most))
             gone = int(self.instance.running[index, n] - self.final[index, n])
-            copies = self._packed(index, int(n), min(most, fit, gone))
+            spare = 0 if devices is None else int(self.free[n, devices.column])
+            copies = self._packed(index, int(n), min(most, fit, gone), spare)
             self._put(index, int(n), copies)
             left -= copies
         return missing - left
 
-    def _packed(self, index: int, n: int, most: int) -> int:
-        """Return how many pods of a class the GPUs of a node take, at most `most`."""
+    def _packed(self, index: int, n: int, most: int, spare: int) -> int:
+        """Return how many pods of a class a node takes, at most `most`.
+
+        Shares may break no more than `spare` whole GPUs of it.
+        """
         devices = self.instance.devices
         if devices is None or not devices.sizes[index]:
             return most
-        there, spare = self.final[:, n].copy(), int(self.free[n, devices.column])
+        there = self.final[:, n].copy()
         for copies in range(most):
             there[index] += 1
             if devices.held(n, there) - int(self.held[n]) > spare:
