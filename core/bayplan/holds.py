@@ -14,7 +14,7 @@ from bayplan import filters, reasons, remedies, units
 from bayplan.api import names
 from bayplan.obstacles import Obstacles
 from bayplan.plan import Bind, Evict, Hold, Move, Reason, Rejection
-from bayplan.rooms import Census, Room, fill, gpus
+from bayplan.rooms import Census, Room, fill, gpus, usable
 from bayplan.snapshot import (
     UNKNOWN_COUNT,
     Disruption,
@@ -213,18 +213,17 @@ class _Writer:
 
     def _outranked(self, pod: Pod) -> Rejection | None:
         """Return the refusal when pods of its own tier and above leave no node with room."""
-        rooms = self._left_by(pod.priority)
-        usable = [room for room in rooms if filters.static_rejection(pod, room.node) is None]
-        if any(pod.requests.fits(room.free) for room in usable):
+        rooms = usable(pod, self._left_by(pod.priority))
+        if any(pod.requests.fits(room.free) for room in rooms):
             return None
         short: Counter[str] = Counter()
-        for room in usable:
+        for room in rooms:
             short.update(dict.fromkeys(pod.requests.shortfall(room.free), room.count))
         if all(units.is_host_port(name) for name in short):
             return None
         resource = max(short, key=lambda name: (filters.is_about_gpus(name), short[name], name))
-        most = max(0, *(filters.free_of(resource, room.free) for room in usable))
-        total = sum(room.node.allocatable[resource] * room.count for room in usable)
+        most = max(0, *(filters.free_of(resource, room.free) for room in rooms))
+        total = sum(room.node.allocatable[resource] * room.count for room in rooms)
         need = units.words(resource, pod.requests[resource])
         if units.is_share(resource):
             message = (

@@ -25,6 +25,7 @@ from bayplan.snapshot import (
     Pod,
     PodKey,
     PodKind,
+    Resources,
     Snapshot,
     newest_member,
 )
@@ -156,10 +157,11 @@ def _used(
     return used
 
 
-def _sum(kinds: Iterable[PodKind]) -> Counter[str]:
-    total: Counter[str] = Counter()
+def _sum(kinds: Iterable[PodKind]) -> dict[str, int]:
+    total: dict[str, int] = {}
     for kind in kinds:
-        total.update(dict(kind.requests.items))
+        for resource, n in kind.requests.items:
+            total[resource] = total.get(resource, 0) + n
     return total
 
 
@@ -270,7 +272,7 @@ def _accepted(about: Input) -> Iterator[Violation]:
         node = about.nodes.get(name)
         if node is None:
             continue
-        alike = (pod.kind, looks.at(node), node.allocatable.items)
+        alike = (pod.kind, looks.at(node), id(node.allocatable))
         if alike in accepted:
             continue
         rejection = filters.static_rejection(pod, node)
@@ -285,22 +287,21 @@ def _room(about: Input) -> Iterator[Violation]:
 
     A node that was over-full before and gets nothing is not the plan's fault.
     """
-    over: dict[tuple[object, ...], list[tuple[str, int]]] = {}
+    over: dict[tuple[int, int], list[tuple[str, int]]] = {}
     shared = _shared_ports(about)
-    for name in sorted({name for _, name in about.arrivals} & about.nodes.keys()):
-        room, used = about.nodes[name].allocatable, about.used[name]
-        state = (room.items, id(used))
+    arrived = {name for _, name in about.arrivals}
+    for node in about.snapshot.nodes:
+        if node.name not in arrived:
+            continue
+        room, used = node.allocatable, about.used[node.name]
+        state = (id(room), id(used))
         if state not in over:
-            over[state] = [
-                (resource, n - room[resource] - units.implied(resource))
-                for resource, n in sorted(used.items())
-                if not units.is_part(resource)
-            ]
+            over[state] = _excess(room, used)
         for resource, n in over[state]:
-            if n > 0 and (name, resource) not in shared:
+            if (node.name, resource) not in shared:
                 yield _wrong(
                     Code.OVER_COMMITTED,
-                    f"{name} would lack {units.words(resource, n)} after the plan",
+                    f"{node.name} would lack {units.words(resource, n)} after the plan",
                 )
 
 
@@ -332,6 +333,16 @@ def _devices(about: Input) -> Iterator[Violation]:
                 Code.OVER_COMMITTED,
                 f"{name} would lack {units.words(units.SHARED_GPU, gpus - room)} after the plan",
             )
+
+
+def _excess(room: Resources, used: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return what is used beyond the room."""
+    have = dict(room.items)
+    beyond = ((name, n - have.get(name, 0)) for name, n in sorted(used.items()))
+    more = (
+        (name, n - units.implied(name)) for name, n in beyond if n > 0 and not units.is_part(name)
+    )
+    return [(name, n) for name, n in more if n > 0]
 
 
 def _shared_ports(about: Input) -> set[tuple[NodeName, str]]:
@@ -560,11 +571,11 @@ def _peaceful(about: Input) -> set[PodKey]:
 
 def _free_slots(about: Input) -> Counter[str]:
     """Return the whole free slots on nodes that take pods, by size."""
-    alike: dict[tuple[object, int, int], list[Node]] = defaultdict(list)
+    alike: dict[tuple[int, int, int], list[Node]] = defaultdict(list)
     for node in about.snapshot.nodes:
         if node.ready and node.schedulable:
             shared = about.shared[node.name].gpus if node.name in about.shared else 0
-            alike[node.allocatable.items, id(about.used[node.name]), shared].append(node)
+            alike[id(node.allocatable), id(about.used[node.name]), shared].append(node)
     slots: Counter[str] = Counter()
     for (_, _, shared), nodes in alike.items():
         for resource, n in nodes[0].allocatable.items:

@@ -133,9 +133,9 @@ class Devices:
 
     def shared(self, final: Counts) -> Mask:
         """Return the nodes that have shares when `final` is [class, node] pods."""
-        some = final[self._classes].any(axis=0)
+        some: Mask = np.any(final[self._classes], axis=0, keepdims=True)[0]
         some[list(self.fixed)] = True
-        return np.asarray(some, dtype=np.bool_)
+        return some
 
     def held_with(self, index: int, final: Counts, nodes: Iterable[int]) -> Counts:
         """Return what shares would hold of each of the nodes with one more of a class there."""
