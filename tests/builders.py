@@ -71,14 +71,22 @@ def pod(  # noqa: PLR0913 - each argument is one thing a test may be about
     labels: dict[str, str] | None = None,
     topology: GangTopology | None = None,
     ports: tuple[int, ...] = (),
+    share: int = 0,
+    device: int | None = None,
 ) -> Pod:
-    """Return a pod that waits for a plan, or runs on the node `on` and may be moved."""
-    asks = {GPU: gpus, "cpu": cpu_milli, "memory": memory_mib, "pods": 1}
+    """Return a pod that waits for a plan, or runs on the node `on` and may be moved.
+
+    With a `share` of so many thousandths it has no whole GPU.
+    """
+    asks = {GPU: 0 if share else gpus, "cpu": cpu_milli, "memory": memory_mib, "pods": 1}
     asks |= {units.host_port(port, "TCP"): 1 for port in ports}
+    requests = Resources.of(asks)
+    if share:
+        requests = (requests + Resources.of({units.share(share): 1})).on_device(device)
     return Pod(
         key=PodKey(namespace=namespace, name=name),
         uid=f"uid-{name}",
-        requests=Resources.of(asks),
+        requests=requests,
         priority=priority,
         constraints=constraints or Constraints(),
         node=NodeName(on) if on else None,

@@ -63,6 +63,7 @@ def score(snapshot: Snapshot, places: Places) -> Score:
     counted += _comforts(snapshot, places)
     for node in snapshot.nodes:
         free = node.allocatable[GPU] - _used(snapshot, places, node.name)[GPU]
+        free -= _held(snapshot, places, node.name, node.allocatable[GPU])
         if node.ready and node.schedulable and free > 0:
             counted.update({f"free {size}-GPU slots": free // size for size in (8, 4, 2, 1)})
     return dict(counted)
@@ -143,12 +144,40 @@ def _fits(snapshot: Snapshot, places: Places, node: Node) -> bool:
         came |= set(pod.requests) if place == node.name and _arrives(snapshot, places, i) else set()
     before = _used(snapshot, tuple(pod.node for pod in snapshot.pods), node.name)
     # Whoever shares a port already may go on, but nobody joins.
-    return all(
+    room = node.allocatable[GPU]
+    return used[GPU] + _held(snapshot, places, node.name, room) <= room and all(
         max(n, before[resource]) <= 1 or resource not in came
         if resource.startswith("host port")
-        else n <= node.allocatable[resource]
+        else n <= node.allocatable[resource] or resource.startswith("gpu ")
         for resource, n in used.items()
     )
+
+
+def _held(snapshot: Snapshot, places: Places, name: NodeName, gpus: int) -> int:
+    """Return the fewest GPUs that the shares on a node need; one more than it has if none do.
+
+    Every way of giving each a GPU is tried; who stays keeps the one it has.
+    """
+    sizes, choices = [], []
+    alone = 0
+    for pod, place in zip(snapshot.pods, places, strict=True):
+        milli = pod.requests.share_milli
+        if not milli or place != name:
+            continue
+        stays = pod.node == name
+        if stays and pod.requests.device is None:
+            alone += 1
+            continue
+        sizes.append(milli)
+        choices.append([pod.requests.device] if stays else list(range(gpus)))
+    best = gpus + 1
+    for devices in product(*choices):
+        loads: Counter[int | None] = Counter()
+        for device, milli in zip(devices, sizes, strict=True):
+            loads[device] += milli
+        if all(load <= 1000 for load in loads.values()):
+            best = min(best, len(loads) + alone)
+    return best
 
 
 def _gangs(snapshot: Snapshot) -> dict[GangKey, list[int]]:

@@ -1,8 +1,7 @@
 """Plan the openb cluster: 8,152 pods on 1,213 GPU nodes, all of them waiting at once.
 
 The public node and pod lists become Kubernetes objects, are read like any other and planned
-through the front door. A share of one GPU is rounded up to a whole GPU for now, so the demand
-(7,433 GPUs) exceeds the cluster (6,212) and not all pods can be placed.
+through the front door, shares of a GPU as shares.
 """
 
 import time
@@ -10,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from bayplan import codec, units
+from bayplan.api import names
 from bayplan.plan import Result
 from bayplan.planner import plan
 from bayplan.policy import Policy
@@ -25,8 +25,6 @@ START: Final = datetime(2023, 1, 1, tzinfo=UTC)
 
 #: The kubelet's default for pods per node, which the trace does not give.
 PODS_PER_NODE: Final = 110
-
-NOTE: Final = "a share of one GPU is rounded up to a whole GPU"
 
 Raw = dict[str, Any]
 
@@ -60,8 +58,11 @@ def _node(row: dict[str, str]) -> Raw:
 
 def _pod(row: dict[str, str]) -> Raw:
     requests = {"cpu": f"{row['cpu_milli']}m", "memory": f"{row['memory_mib']}Mi"}
-    if int(row["num_gpu"]):
+    milli = int(row.get("gpu_milli") or 0)
+    shares = int(row["num_gpu"]) == 1 and milli < units.WHOLE_MILLI
+    if int(row["num_gpu"]) and not shares:
         requests[GPU] = row["num_gpu"]
+    annotations = {names.ANNOTATION_GPU_SHARE: f"{milli / units.WHOLE_MILLI:g}"} if shares else {}
     created = START + timedelta(seconds=int(row.get("creation_time") or 0))
     return {
         "apiVersion": "v1",
@@ -70,6 +71,7 @@ def _pod(row: dict[str, str]) -> Raw:
             "name": row["name"],
             "namespace": "openb",
             "uid": row["name"],
+            "annotations": annotations,
             "creationTimestamp": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
         },
         "spec": {
@@ -101,7 +103,9 @@ def figures(snapshot: Snapshot, result: Result) -> dict[str, object]:
     """Return what the plan reaches, how far a proof is away, and how long it took."""
     placing = [s for s in result.plan.certificate.stages if s.name.startswith("place ")]
     bound = {bind.uid for bind in result.plan.binds}
-    gpus = sum(_gpus(pod.requests.items) for pod in snapshot.pods if pod.uid in bound)
+    placed = [pod for pod in snapshot.pods if pod.uid in bound]
+    milli = sum(pod.requests.share_milli for pod in placed)
+    gpus = sum(_gpus(pod.requests.items) for pod in placed) + milli / units.WHOLE_MILLI
     total = sum(_gpus(node.allocatable.items) for node in snapshot.nodes)
     return {
         "nodes": len(snapshot.nodes),
@@ -112,9 +116,8 @@ def figures(snapshot: Snapshot, result: Result) -> dict[str, object]:
         "gap": round(max((stage.gap for stage in placing), default=0.0), 6),
         "verdict": str(result.plan.certificate.verdict),
         "engine": result.engine,
-        "allocated_gpus": gpus,
+        "allocated_gpus": round(gpus, 3),
         "total_gpus": total,
-        "note": NOTE,
     }
 
 
@@ -124,7 +127,6 @@ def _gpus(items: tuple[tuple[str, int], ...]) -> int:
 
 def run(name: str, *, time_limit_s: float) -> dict[str, object]:
     """Plan the list `name` and return the figures of the plan."""
-    print(f"Note: {NOTE}.")
     snapshot = codec.snapshot_of([documents(name)])
     policy = Policy(time_limit_s=time_limit_s)
     result = plan(snapshot, policy, clock=time.monotonic)

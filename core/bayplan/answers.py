@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from bayplan import filters, units
 from bayplan.cache import Cache
-from bayplan.plan import Move, Plan, Reason, Rejection
-from bayplan.snapshot import NodeName, Pod, PodKey, Resources
+from bayplan.plan import Bind, Move, Plan, Reason, Rejection
+from bayplan.snapshot import NodeName, Pod, Resources
 
 #: GPU counts of the whole slots that a placement should not break, largest first.
 SLOTS = (8, 4, 2, 1)
@@ -34,11 +34,11 @@ class Reservations:
 
     def __init__(self, plan: Plan | None = None) -> None:
         self._homes = {bind.uid: bind.node for bind in plan.binds} if plan else {}
-        self._binds: dict[NodeName, list[tuple[PodKey, str]]] = defaultdict(list)
+        self._binds: dict[NodeName, list[Bind]] = defaultdict(list)
         self._moves: dict[NodeName, list[Move]] = defaultdict(list)
         self._asks: dict[str, Resources] = {}
         for bind in plan.binds if plan else ():
-            self._binds[bind.node].append((bind.pod, bind.uid))
+            self._binds[bind.node].append(bind)
         for move in plan.moves if plan else ():
             self._moves[move.target].append(move)
 
@@ -53,14 +53,14 @@ class Reservations:
         taken the victim's place there. What a victim asked for is remembered once it was seen.
         """
         held = Resources()
-        for key, uid in self._binds.get(node, ()):
-            pod = cache.pod(key)
-            if uid != besides and pod and pod.uid == uid and pod.node is None:
-                held = held + pod.requests
+        for bind in self._binds.get(node, ()):
+            pod = cache.pod(bind.pod)
+            if bind.uid != besides and pod and pod.uid == bind.uid and pod.node is None:
+                held = held + pod.requests.on_device(bind.device)
         for move in self._moves.get(node, ()):
             victim = cache.pod(move.pod)
             if victim and victim.uid == move.uid:
-                self._asks[move.uid] = victim.requests
+                self._asks[move.uid] = victim.requests.on_device(move.device)
             if move.uid != besides and not cache.is_replaced(move.uid):
                 held = held + self._asks.get(move.uid, Resources())
         return held

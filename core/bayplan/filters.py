@@ -11,6 +11,7 @@ from typing import Final
 
 from bayplan import units
 from bayplan.plan import Reason, Rejection
+from bayplan.shares import Gpus
 from bayplan.snapshot import (
     Constraints,
     Node,
@@ -86,10 +87,12 @@ def size_rejection(requests: Resources, node: Node) -> Rejection | None:
     if lacking is None:
         return None
     resource, need, have = lacking
+    in_all = (
+        "no GPU to share" if units.is_share(resource) else f"{units.text(resource, have)} in all"
+    )
     return Rejection(
         reason=Reason.TOO_SMALL,
-        message=f"needs {units.words(resource, need)}; "
-        f"{node.name} has {units.text(resource, have)} in all",
+        message=f"needs {units.words(resource, need)}; {node.name} has {in_all}",
     )
 
 
@@ -102,10 +105,12 @@ def room_rejection(requests: Resources, free: Resources) -> Rejection | None:
     if units.is_host_port(resource):
         message = f"{resource} is taken on the node"
         return Rejection(reason=Reason.HOST_PORT_TAKEN, message=message, resolvable=True)
+    left = f"{units.text(resource, max(0, have))} free on the node"
+    if units.is_share(resource):
+        left = f"at most {have / units.WHOLE_MILLI:g} of one is free on the node"
     return Rejection(
         reason=Reason.INSUFFICIENT_ROOM,
-        message=f"needs {units.words(resource, need)}; "
-        f"{units.text(resource, max(0, have))} free on the node",
+        message=f"needs {units.words(resource, need)}; {left}",
         resolvable=True,
     )
 
@@ -113,15 +118,31 @@ def room_rejection(requests: Resources, free: Resources) -> Rejection | None:
 def _lacking(requests: Resources, room: Resources) -> tuple[str, int, int] | None:
     """Return the most telling resource that is short, with what is needed and what is there.
 
-    GPUs come first, because they are what people wait for.
+    GPUs come first, because they are what people wait for. Of a share it is said what is left of
+    the GPU that has the most.
     """
-    have = dict(room.items)
-    short = [
-        (name, n, have.get(name, 0))
-        for name, n in requests.items
-        if n > have.get(name, 0) and n > have.get(name, 0) + units.implied(name)
-    ]
-    return min(short, key=lambda row: (not units.is_gpu(row[0]), row[0])) if short else None
+    short = requests.shortfall(room)
+    if not short.items:
+        return None
+    name = min(short, key=lambda name: (not is_about_gpus(name), name))
+    return name, max(1, requests[name]), free_of(name, room)
+
+
+def is_about_gpus(resource: str) -> bool:
+    """Return whether `resource` is whole GPUs or a share of one."""
+    return units.is_gpu(resource) or units.is_share(resource)
+
+
+def free_of(resource: str, room: Resources) -> int:
+    """Return what of `resource` can be had in `room`: whole GPUs that nobody shares.
+
+    Of a share that is the largest that could, in thousandths of a GPU.
+    """
+    if units.is_share(resource):
+        return Gpus.of(dict(room.items)).widest
+    if resource == units.SHARED_GPU:
+        return Gpus.of(dict(room.items)).empty
+    return room[resource]
 
 
 def _not_ready(_: Constraints, node: Node) -> Rejection | None:

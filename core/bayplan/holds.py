@@ -6,11 +6,11 @@ What is not proved is not claimed: then the answer is that no place was found in
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 
-from bayplan import reasons, remedies, units
+from bayplan import filters, reasons, remedies, units
 from bayplan.api import names
 from bayplan.obstacles import Obstacles
 from bayplan.plan import Bind, Evict, Hold, Move, Reason, Rejection
@@ -93,6 +93,7 @@ def explain(
     goes: dict[PodKey, NodeName | None] = {bind.pod: bind.node for bind in binds}
     goes |= {move.pod: move.target for move in moves}
     goes |= {evict.pod: None for evict in evictions}
+    snapshot = _with_devices(snapshot, (*binds, *moves))
     held = [p for p in snapshot.waiting() if p.key not in goes and not p.terminating]
     if not held:
         return ()
@@ -110,6 +111,20 @@ def explain(
         writer.hold(pod, gangs.get(pod.gang, []) if pod.gang else [], outcomes.get(pod.uid))
         for pod in held
     )
+
+
+def _with_devices(snapshot: Snapshot, actions: Sequence[Bind | Move]) -> Snapshot:
+    """Return the snapshot with each share that the plan places on the GPU that it gets."""
+    devices = {action.pod: action.device for action in actions if action.device is not None}
+    if not devices:
+        return snapshot
+    pods = tuple(
+        replace(pod, requests=pod.requests.on_device(devices[pod.key]))
+        if pod.key in devices
+        else pod
+        for pod in snapshot.pods
+    )
+    return replace(snapshot, pods=pods)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,11 +221,16 @@ class _Writer:
             short.update(dict.fromkeys(pod.requests.shortfall(room.free), room.count))
         if all(units.is_host_port(name) for name in short):
             return None
-        resource = max(short, key=lambda name: (units.is_gpu(name), short[name], name))
-        most = max(0, *(room.free[resource] for room in rooms))
+        resource = max(short, key=lambda name: (filters.is_about_gpus(name), short[name], name))
+        most = max(0, *(filters.free_of(resource, room.free) for room in rooms))
         total = sum(room.node.allocatable[resource] * room.count for room in rooms)
         need = units.words(resource, pod.requests[resource])
-        if most == 0:
+        if units.is_share(resource):
+            message = (
+                f"needs {need}; pods of priority >= {pod.priority} and pods that must stay leave "
+                f"at most {most / units.WHOLE_MILLI:g} of one"
+            )
+        elif most == 0:
             message = (
                 f"needs {need} on one node; all {units.words(resource, total)} it may use are "
                 f"taken by pods of priority >= {pod.priority} or by pods that must stay"
@@ -310,9 +330,10 @@ def _needs(gang: Sequence[Pod]) -> str:
 
 
 def _main(requests: Resources) -> str:
-    gpus = [units.words(name, n) for name, n in requests.items if units.is_gpu(name)]
+    gpus = [units.words(name, n) for name, n in requests.items if filters.is_about_gpus(name)]
     return " and ".join(gpus) if gpus else reasons.in_words(requests)
 
 
 def _largest_first(pod: Pod) -> tuple[object, ...]:
-    return (-gpus(pod.requests), [-n for _, n in pod.requests.items], pod.key)
+    share = pod.requests.share_milli
+    return (-gpus(pod.requests), -share, [-n for _, n in pod.requests.items], pod.key)

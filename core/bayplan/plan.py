@@ -68,18 +68,22 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bind:
-    """A waiting pod gets a node."""
+    """A waiting pod gets a node, and `device`, a GPU of it by number, if it asks for a share."""
 
     pod: PodKey
     uid: str
     node: NodeName
     gang: GangKey | None = None
     priority: int = 0
+    device: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """A running pod gives up `source`; the pod that `owner` makes in its place gets `target`."""
+    """A running pod gives up `source`; the pod that `owner` makes in its place gets `target`.
+
+    `device` is the GPU of the target, by number, that a pod with a share of one gets.
+    """
 
     pod: PodKey
     uid: str
@@ -87,6 +91,7 @@ class Move:
     target: NodeName
     owner: Owner | None
     priority: int
+    device: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
-from bayplan import units
+from bayplan import filters, units
 from bayplan.plan import Reason, Rejection
 from bayplan.rooms import Room, refusals
+from bayplan.shares import Gpus
 from bayplan.snapshot import Node, Pod, Resources
 
 T = TypeVar("T", bound=str)
@@ -58,6 +59,11 @@ def _never_large_enough(requests: Resources, nodes: Sequence[Node]) -> Rejection
     for resource, need in _gpus_first(requests):
         if units.is_host_port(resource):
             continue
+        if units.is_share(resource):
+            if any(requests.shortfall(node.allocatable)[resource] == 0 for node in nodes):
+                continue
+            message = f"needs {units.words(resource, need)}; no node has a GPU to share"
+            return Rejection(reason=Reason.TOO_SMALL, message=message)
         largest = max(node.allocatable[resource] for node in nodes)
         if largest < need:
             message = (
@@ -85,9 +91,8 @@ def _no_room(
     lacking: Counter[str] = Counter()
     order = _gpus_first(requests)
     for room in usable:
-        lacking[next(name for name, n in order if n > room.free[name] + units.implied(name))] += (
-            room.count
-        )
+        short = requests.shortfall(room.free)
+        lacking[next(name for name, _ in order if short[name])] += room.count
     parts = [_lack(name, n, requests[name], usable) for name, n in _ranked(lacking)]
     parts += [_said(reason, n) for reason, n in _ranked(counts)]
     ports_only = all(units.is_host_port(name) for name in lacking)
@@ -102,9 +107,16 @@ def _lack(resource: str, count: int, need: int, usable: Sequence[Room]) -> str:
     """Return e.g. "6 lack GPUs (most free on one node: 4, needs 8; 21 free in all)"."""
     if units.is_host_port(resource):
         return f"{resource} is taken on {count}"
-    most = max(0, *(room.free[resource] for room in usable))
-    in_all = sum(max(0, room.free[resource]) * room.count for room in usable)
+    most = max(0, *(filters.free_of(resource, room.free) for room in usable))
     verb = "lacks" if count == 1 else "lack"
+    if units.is_share(resource):
+        loose = sum(Gpus.of(dict(room.free.items)).loose * room.count for room in usable)
+        return (
+            f"{count} {verb} {units.words(resource, 1)} "
+            f"(most free on one GPU: {most / units.WHOLE_MILLI:g}; "
+            f"{loose / units.WHOLE_MILLI:g} GPUs free in all)"
+        )
+    in_all = sum(max(0, filters.free_of(resource, room.free)) * room.count for room in usable)
     largest, needs, total = (units.text(resource, n) for n in (most, need, in_all))
     return (
         f"{count} {verb} {_noun(resource)} "
@@ -129,7 +141,7 @@ def _ranked(counts: "Counter[T]") -> list[tuple[T, int]]:
 
 
 def _gpus_first(requests: Resources) -> list[tuple[str, int]]:
-    return sorted(requests.items, key=lambda item: (not units.is_gpu(item[0]), item[0]))
+    return sorted(requests.items, key=lambda item: (not filters.is_about_gpus(item[0]), item[0]))
 
 
 def in_words(requests: Resources) -> str:

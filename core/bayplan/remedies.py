@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations, groupby
 from typing import Final
 
-from bayplan import filters, units
+from bayplan import filters, shares, units
 from bayplan.rooms import Census, Room, fill, gpus, usable
 from bayplan.snapshot import (
     Constraints,
@@ -187,7 +187,10 @@ class Search:
         for room in usable(pod, rooms):
             short = pod.requests.shortfall(room.free)
             for node, parties in self._different(pod, room, gone):
-                chosen = _fewest(parties, short, most)
+                if shares.concerned(short.items, dict(room.free.items)):
+                    chosen = _sharing(parties, pod.requests, room.free, most)
+                else:
+                    chosen = _fewest(parties, short, most)
                 if chosen is None:
                     continue
                 rank = (*_harm(chosen), node.name)
@@ -340,6 +343,23 @@ def _fewest(parties: Sequence[_Party], short: Resources, most: int) -> list[_Par
     return best if best is not None and _harm(best)[0] <= most else None
 
 
+def _sharing(
+    parties: Sequence[_Party], asks: Resources, free: Resources, most: int
+) -> list[_Party] | None:
+    """Return the same where shares of GPUs matter: what is free is no sum then."""
+    best: list[_Party] | None = None
+    for size in range(1, min(_EXACT, most) + 1):
+        for chosen in combinations(parties[:_AMONG], size):
+            freed = free
+            for party in chosen:
+                freed += party.gain
+            if (best is None or _harm(chosen) < _harm(best)) and asks.fits(freed):
+                best = list(chosen)
+        if best is not None:
+            break
+    return best if best is not None and _harm(best)[0] <= most else None
+
+
 def _least(parties: Iterable[_Party], name: str, amount: int) -> int:
     """Return the fewest parties that free so much of one resource; very many if all do not."""
     freed = 0
@@ -448,7 +468,11 @@ def _freed(freeing: Freeing) -> str:
     name, node = told[0][0], freeing.node
     if units.is_host_port(name):
         return f"{more} on {node.name}"
-    have, size = units.text(name, max(0, freeing.free[name])), node.allocatable[name]
+    have = units.text(name, max(0, filters.free_of(name, freeing.free)))
+    size = node.allocatable[name]
+    if units.is_share(name):
+        most = filters.free_of(name, freeing.free) / units.WHOLE_MILLI
+        return f"{more} on {node.name} (at most {most:g} of one is free)"
     in_all = units.text(name, size) if len(told) == 1 else units.words(name, size)
     return f"{more} on {node.name} ({have} of {in_all} are free)"
 
@@ -457,6 +481,8 @@ def _more(name: str, n: int) -> str:
     """Return e.g. "3 more GPUs", "8 more CPU", "16 GiB more memory"."""
     if units.is_host_port(name):
         return name
+    if units.is_share(name):
+        return units.words(name, n)
     amount, _, what = units.words(name, n).rpartition(" ")
     return f"{amount} more {what}"
 
@@ -469,7 +495,7 @@ def _size(node: Node) -> str:
 
 
 def _gpus_first(amounts: Resources) -> list[tuple[str, int]]:
-    return sorted(amounts.items, key=lambda item: (not units.is_gpu(item[0]), item[0]))
+    return sorted(amounts.items, key=lambda item: (not filters.is_about_gpus(item[0]), item[0]))
 
 
 def _evicted(pods: Sequence[Pod]) -> str:

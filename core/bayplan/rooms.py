@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bayplan import units
+from bayplan import shares, units
 from bayplan.filters import Looks, static_rejection
 from bayplan.plan import Rejection
 from bayplan.snapshot import (
@@ -196,11 +196,22 @@ def fill(pod: Pod, count: int, rooms: Sequence[Room]) -> tuple[int, tuple[Room, 
         (fits if takes else parts).append(room)
     left = count
     for room in sorted(fits, key=lambda room: (gpus(room.free), room.node.name)):
-        most = min((room.free[name] + units.implied(name)) // n for name, n in pod.requests.items)
+        most = _copies(pod.requests, room.free, left)
         whole, rest = divmod(min(left, most * room.count), most)
         left -= whole * most + rest
         parts += _split(room, pod.requests, [most] * whole + [rest] * bool(rest))
     return count - left, tuple(parts)
+
+
+def _copies(requests: Resources, free: Resources, most: int) -> int:
+    """Return how many pods with these requests fit, at most `most` where they share GPUs."""
+    copies = min((free[name] + units.implied(name)) // n for name, n in requests.items)
+    if not shares.concerned(requests.items, dict(free.items)):
+        return copies
+    copies = min(copies, most)
+    while copies and not times(requests, copies).fits(free):
+        copies -= 1
+    return copies
 
 
 def _split(room: Room, requests: Resources, copies: Sequence[int]) -> list[Room]:

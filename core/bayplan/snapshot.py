@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import Final, NamedTuple, NewType
 from weakref import WeakValueDictionary
 
-from bayplan import units
+from bayplan import shares, units
 
 NodeName = NewType("NodeName", str)
 
@@ -100,17 +100,48 @@ class Resources:
     def fits(self, room: "Resources") -> bool:
         """Return whether every amount is there in `room`."""
         have = dict(room.items)
-        return all(
+        enough = all(
             # The name is looked at only where the amount alone does not answer.
             n <= have.get(name, 0) or n <= have.get(name, 0) + units.implied(name)
             for name, n in self.items
         )
+        if not enough or not shares.concerned(self.items, have):
+            return enough
+        return shares.fit(dict(self.items), have)
 
     def shortfall(self, room: "Resources") -> "Resources":
         """Return what `room` lacks of these amounts; empty when they fit."""
         have = dict(room.items)
-        there = {name: have.get(name, 0) + units.implied(name) for name, _ in self.items}
-        return Resources.of({name: max(0, n - max(0, there[name])) for name, n in self.items})
+        short = {
+            name: n - max(0, there)
+            for name, n in self.items
+            if n > (there := have.get(name, 0)) and n > (there := there + units.implied(name))
+        }
+        if shares.concerned(self.items, have):
+            short = {name: n for name, n in short.items() if not units.is_part(name)}
+            short |= shares.short_of(dict(self.items), have)
+        return Resources.of(short)
+
+    @property
+    def share_milli(self) -> int:
+        """The thousandths of one GPU that are asked for; 0 unless it is a share."""
+        return shares.asked(self.items)
+
+    @property
+    def device(self) -> int | None:
+        """The number of the GPU that the share is on, where it is known."""
+        return shares.number(self.items)
+
+    def on_device(self, device: int | None) -> "Resources":
+        """Return the same with the share on the GPU of that number, or on any with None."""
+        milli = shares.asked(self.items)
+        if not milli:
+            return self
+        rest = {
+            name: n for name, n in self.items if not (units.is_share(name) or units.is_part(name))
+        }
+        share = {units.share(milli): 1} if device is None else {units.part(device): milli}
+        return Resources.of(rest | share)
 
     def _combined(self, other: "Resources", *, sign: int) -> "Resources":
         amounts = dict(self.items)

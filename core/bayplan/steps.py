@@ -79,13 +79,15 @@ class EvictPod:
 class ReleasePod:
     """Lift a waiting pod's gate and pin it to `node`, in one patch.
 
-    `replaces` is the uid of the moved pod whose place it takes, or "".
+    `replaces` is the uid of the moved pod whose place it takes, or ""; `device` is the number of
+    the GPU that it shares, if it does.
     """
 
     pod: PodKey
     uid: str
     node: NodeName
     replaces: str = ""
+    device: int | None = None
 
 
 Step = EvictPod | ReleasePod
@@ -222,7 +224,8 @@ class _Pass:
             spared.add(found.uid)
             pod = self._pods[found.pod]
             if isinstance(found, Move):
-                self._owed[found.target] = self._owed[found.target] - pod.requests
+                asks = pod.requests.on_device(found.device)
+                self._owed[found.target] = self._owed[found.target] - asks
         return spared
 
     def _is_spare(self, victim: Move | Evict, spared: set[str]) -> bool:
@@ -253,7 +256,9 @@ class _Pass:
 
     def _has_free_target(self, move: Move) -> bool:
         victim, free = self._pods.get(move.pod), self._free.get(move.target)
-        return victim is not None and free is not None and victim.requests.fits(free)
+        if victim is None or free is None:
+            return False
+        return victim.requests.on_device(move.device).fits(free)
 
     def _victim_state(self, victim: Move | Evict) -> tuple[State, str]:
         pod = self._remaining(victim)
@@ -315,7 +320,7 @@ class _Pass:
             return self._elsewhere_state(pod)
         if not pod.waiting:
             return State.FAILED, f"no longer waits for {bind.node}: its gate was lifted"
-        return self._home_state(pod, bind.node)
+        return self._home_state(pod, bind)
 
     def _elsewhere_state(self, pod: Pod) -> tuple[State, str]:
         """Return how far a pod is that the plan before this one released while this was made.
@@ -344,20 +349,21 @@ class _Pass:
             return State.FAILED, f"is pinned to {name}, but the scheduler does not bind it"
         return State.STARTED, f"is pinned to {name}; the scheduler binds it next"
 
-    def _home_state(self, pod: Pod, name: NodeName) -> tuple[State, str]:
-        """Return whether `name` can still become the pod's home, and take it off what is due."""
+    def _home_state(self, pod: Pod, action: Bind | Move) -> tuple[State, str]:
+        """Return whether its home can still become the pod's, and take it off what is due."""
+        name, asks = _home(action), pod.requests.on_device(action.device)
         node = self._nodes.get(name)
         if node is None:
             return State.FAILED, f"cannot go to {name}: the node is gone"
         if refusal := filters.static_rejection(pod, node):
             return State.FAILED, f"cannot go to {name}: {refusal.message}"
-        short = pod.requests.shortfall(self._due[name])
+        short = asks.shortfall(self._due[name])
         if short.items:
             return State.FAILED, f"cannot go to {name}: others took its room ({_words(short)})"
-        self._due[name] = self._due[name] - pod.requests
+        self._due[name] = self._due[name] - asks
         if self._stalled:
             return State.FAILED, f"did not get to {name} in time"
-        self._owed[name] = self._owed[name] + pod.requests
+        self._owed[name] = self._owed[name] + asks
         return State.WAITING, f"waits for room on {name}"
 
     def _release(
@@ -367,14 +373,17 @@ class _Pass:
         waiting = [b for b, (s, _) in zip(group, states, strict=True) if s is State.WAITING]
         room = dict(self._free)
         for bind in waiting:
-            asks = self._pods[bind.pod].requests
+            asks = self._pods[bind.pod].requests.on_device(bind.device)
             if not asks.fits(room[bind.node]):
                 return states
             room[bind.node] = room[bind.node] - asks
         for bind in waiting:
-            self._owed[bind.node] = self._owed[bind.node] - self._pods[bind.pod].requests
+            asks = self._pods[bind.pod].requests.on_device(bind.device)
+            self._owed[bind.node] = self._owed[bind.node] - asks
         self._free = room
-        self.todo += [ReleasePod(pod=b.pod, uid=b.uid, node=b.node) for b in waiting]
+        self.todo += [
+            ReleasePod(pod=b.pod, uid=b.uid, node=b.node, device=b.device) for b in waiting
+        ]
         freed = (State.STARTED, "is released to its node")
         return [freed if s[0] is State.WAITING else s for s in states]
 
@@ -400,7 +409,7 @@ class _Pass:
         victim = self._remaining(move)
         if victim is not None and not victim.terminating:
             # The replacement will ask for what the victim asks for: is its home still there?
-            state, message = self._home_state(victim, move.target)
+            state, message = self._home_state(victim, move)
             return state, message if state is State.FAILED else f"will move to {move.target}"
         pod = _pop_replacement(move, newcomers)
         if pod is not None:
@@ -412,12 +421,19 @@ class _Pass:
         return State.WAITING, f"waits for {move.owner or 'its owner'} to make a pod in its place"
 
     def _replacement_state(self, move: Move, pod: Pod) -> tuple[State, str]:
-        state, message = self._home_state(pod, move.target)
-        if state is State.WAITING and pod.requests.fits(self._free[move.target]):
-            self._free[move.target] = self._free[move.target] - pod.requests
-            self._owed[move.target] = self._owed[move.target] - pod.requests
+        state, message = self._home_state(pod, move)
+        asks = pod.requests.on_device(move.device)
+        if state is State.WAITING and asks.fits(self._free[move.target]):
+            self._free[move.target] = self._free[move.target] - asks
+            self._owed[move.target] = self._owed[move.target] - asks
             self.todo.append(
-                ReleasePod(pod=pod.key, uid=pod.uid, node=move.target, replaces=move.uid)
+                ReleasePod(
+                    pod=pod.key,
+                    uid=pod.uid,
+                    node=move.target,
+                    replaces=move.uid,
+                    device=move.device if asks.share_milli else None,
+                )
             )
             return State.STARTED, f"{pod.key.name} is released to {move.target} in its place"
         return state, f"{pod.key.name} {message} in its place"
@@ -450,6 +466,10 @@ def _has_failed(states: Iterable[tuple[State, str]]) -> bool:
 
 def _source(victim: Move | Evict) -> NodeName:
     return victim.source if isinstance(victim, Move) else victim.node
+
+
+def _home(action: Bind | Move) -> NodeName:
+    return action.target if isinstance(action, Move) else action.node
 
 
 def _kind(action: Move | Evict) -> str:

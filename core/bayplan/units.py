@@ -32,6 +32,19 @@ _SUFFIXES: Final = {
 #: How a port of the node is named among the resources; see `host_port`.
 _HOST_PORT: Final = "host port "
 
+#: The resource whose devices can be shared: the only one of which shares are asked for.
+SHARED_GPU: Final = "nvidia.com/gpu"
+
+#: What one GPU has to share, in thousandths.
+WHOLE_MILLI: Final = 1000
+
+#: How a share of a GPU is named among the resources; see `share` and `part`.
+_SHARE: Final = "gpu share "
+_PART: Final = "gpu number "
+
+#: More shares than a node ever has.
+_PLENTY: Final = 2**20
+
 #: One mebibyte in bytes.
 _MIB: Final = Decimal(2**20)
 
@@ -124,15 +137,60 @@ def is_host_port(resource: str) -> bool:
     return resource.startswith(_HOST_PORT)
 
 
+def share(milli: int) -> str:
+    """Return the resource that stands for so many thousandths of any one GPU: "gpu share 600".
+
+    Amounts of it count such shares. Whether they fit is a matter of packing: `bayplan.shares`.
+    """
+    return f"{_SHARE}{milli}"
+
+
+def part(device: int) -> str:
+    """Return the resource that stands for a GPU of the node by its number: "gpu number 3".
+
+    Amounts of it are thousandths. Numbers only tell the shared GPUs of a node apart.
+    """
+    return f"{_PART}{device}"
+
+
+def is_share(resource: str) -> bool:
+    """Return whether `resource` is a share of any one GPU."""
+    return resource.startswith(_SHARE) and _is_number(resource.removeprefix(_SHARE))
+
+
+def is_part(resource: str) -> bool:
+    """Return whether `resource` is a part of a GPU with a number."""
+    return resource.startswith(_PART) and _is_number(resource.removeprefix(_PART))
+
+
+def share_milli(resource: str) -> int:
+    """Return the thousandths of a GPU that a share is."""
+    return int(resource.removeprefix(_SHARE))
+
+
+def part_device(resource: str) -> int:
+    """Return the number of the GPU that `resource` is a part of."""
+    return int(resource.removeprefix(_PART))
+
+
 def implied(resource: str) -> int:
-    """Return what every node offers of `resource` without listing it."""
-    return 1 if is_host_port(resource) else 0
+    """Return what every node offers of `resource` without listing it.
+
+    Of shares of a GPU that is as many as one likes: what they need of its GPUs is another matter.
+    """
+    if is_host_port(resource):
+        return 1
+    if is_part(resource):
+        return WHOLE_MILLI
+    return _PLENTY if is_share(resource) else 0
 
 
 def words(resource: str, value: int) -> str:
     """Return `value` of `resource` with its name: "8 GPUs", "64 GiB memory"."""
     if is_host_port(resource):
         return resource
+    if is_share(resource) or is_part(resource):
+        return _share_words(resource, value)
     if is_gpu(resource):
         return f"{value} GPU" if value == 1 else f"{value} GPUs"
     if resource == "cpu":
@@ -140,6 +198,13 @@ def words(resource: str, value: int) -> str:
     if resource == "pods":
         return f"{value} pod" if value == 1 else f"{value} pods"
     return f"{text(resource, value)} {resource}"
+
+
+def _share_words(resource: str, value: int) -> str:
+    if is_part(resource):
+        return f"{value / WHOLE_MILLI:g} of GPU {part_device(resource)}"
+    size = f"{share_milli(resource) / WHOLE_MILLI:g} of a GPU"
+    return size if value == 1 else f"{value} x {size}"
 
 
 def _short(number: float) -> str:
@@ -151,6 +216,10 @@ def _scaled(resource: str, value: Decimal) -> Decimal:
     if resource == "cpu":
         return value * 1000
     return value / _MIB if _is_bytes(resource) else value
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
 
 
 def _is_bytes(resource: str) -> bool:

@@ -44,6 +44,7 @@ class Code(StrEnum):
     WRONG_STATE = "WrongState"
     NODE_REFUSES = "NodeRefuses"
     OVER_COMMITTED = "OverCommitted"
+    WRONG_DEVICE = "WrongDevice"
     NOT_DISRUPTABLE = "NotDisruptable"
     PEERS_BROKEN = "RuleBetweenPodsBroken"
     GANG_SPLIT = "GangSplit"
@@ -78,6 +79,7 @@ class Input:
         gangs: Gangs of two pods and more.
         placement: The same as far as pods ask something of each other; None if none does.
         used: What is in use on each node after the plan, by resource.
+        shared: What shares use of the GPUs of a node after the plan; nodes without any are absent.
     """
 
     snapshot: Snapshot
@@ -92,6 +94,7 @@ class Input:
     gangs: frozenset[GangKey] = field(repr=False)
     placement: Placement | None = field(repr=False)
     used: Mapping[NodeName, Mapping[str, int]] = field(repr=False)
+    shared: Mapping[NodeName, "_Shared"] = field(repr=False)
 
     def has_node(self, pod: Pod) -> bool:
         """Return whether the pod has a node after the plan."""
@@ -119,6 +122,7 @@ def validate(snapshot: Snapshot, policy: Policy, plan: Plan) -> tuple[Violation,
             if pod.gang and pod.gang_min_count >= _SMALLEST_GANG and not pod.terminating
         ),
         used=_used(snapshot, goes),
+        shared=_shared(snapshot, plan, goes),
         placement=Placement.of(snapshot, goes),
     )
     return tuple(violation for check in CHECKS for violation in check(about))
@@ -159,6 +163,46 @@ def _sum(kinds: Iterable[PodKind]) -> dict[str, int]:
         for resource, n in kind.requests.items:
             total[resource] = total.get(resource, 0) + n
     return total
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What shares use of the GPUs of one node.
+
+    Attributes:
+        loads: Thousandths in use, by number of the GPU.
+        homeless: Shares of which nobody knows the GPU; each may have one for itself.
+    """
+
+    loads: Counter[int] = field(default_factory=Counter)
+    homeless: int = 0
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that nobody can have whole."""
+        return len(self.loads) + self.homeless
+
+
+def _shared(
+    snapshot: Snapshot, plan: Plan, goes: Mapping[PodKey, NodeName | None]
+) -> Mapping[NodeName, _Shared]:
+    """Return what shares use, added up pod by pod."""
+    sharing = {kind for kind in {pod.kind for pod in snapshot.pods} if kind.requests.share_milli}
+    found: dict[NodeName, _Shared] = defaultdict(_Shared)
+    if not sharing:
+        return found
+    homes: tuple[Bind | Move, ...] = (*plan.binds, *plan.moves)
+    devices = {action.pod: action.device for action in homes}
+    for pod in snapshot.pods:
+        node = goes.get(pod.key, pod.node)
+        if node is None or pod.kind not in sharing:
+            continue
+        device = devices.get(pod.key, pod.requests.device)
+        if device is None:
+            found[node].homeless += 1
+        else:
+            found[node].loads[device] += pod.requests.share_milli
+    return found
 
 
 def _actions(plan: Plan) -> tuple[Bind | Move | Evict | Hold, ...]:
@@ -261,11 +305,43 @@ def _room(about: Input) -> Iterator[Violation]:
                 )
 
 
+def _devices(about: Input) -> Iterator[Violation]:
+    """Check that each share that arrives has a GPU with room for it, and whole GPUs are whole."""
+    homes: tuple[Bind | Move, ...] = (*about.plan.binds, *about.plan.moves)
+    for action in homes:
+        pod = about.pods.get(action.pod)
+        node = about.nodes.get(about.goes[action.pod] or NodeName(""))
+        if pod is None or node is None:
+            continue
+        if not pod.requests.share_milli:
+            if action.device is not None:
+                yield _wrong(Code.WRONG_DEVICE, f"{pod.key} asks for no share, but gets one")
+        elif action.device not in range(node.allocatable[units.SHARED_GPU]):
+            number = "no GPU" if action.device is None else f"GPU {action.device}"
+            yield _wrong(Code.WRONG_DEVICE, f"{pod.key} gets {number} of {node.name} to share")
+    sharing = about.shared.keys() & about.nodes.keys()
+    for name in sorted({name for _, name in about.arrivals} & sharing):
+        shared, room = about.shared[name], about.nodes[name].allocatable[units.SHARED_GPU]
+        for device, milli in sorted(shared.loads.items()):
+            if milli > units.WHOLE_MILLI:
+                yield _wrong(
+                    Code.OVER_COMMITTED, f"shares of GPU {device} of {name} would be {milli}/1000"
+                )
+        gpus = shared.gpus + about.used[name].get(units.SHARED_GPU, 0)
+        if gpus > room:
+            yield _wrong(
+                Code.OVER_COMMITTED,
+                f"{name} would lack {units.words(units.SHARED_GPU, gpus - room)} after the plan",
+            )
+
+
 def _excess(room: Resources, used: Mapping[str, int]) -> list[tuple[str, int]]:
     """Return what is used beyond the room."""
     have = dict(room.items)
     beyond = ((name, n - have.get(name, 0)) for name, n in sorted(used.items()))
-    more = ((name, n - units.implied(name)) for name, n in beyond if n > 0)
+    more = (
+        (name, n - units.implied(name)) for name, n in beyond if n > 0 and not units.is_part(name)
+    )
     return [(name, n) for name, n in more if n > 0]
 
 
@@ -495,15 +571,18 @@ def _peaceful(about: Input) -> set[PodKey]:
 
 def _free_slots(about: Input) -> Counter[str]:
     """Return the whole free slots on nodes that take pods, by size."""
-    alike: dict[tuple[int, int], list[Node]] = defaultdict(list)
+    alike: dict[tuple[int, int, int], list[Node]] = defaultdict(list)
     for node in about.snapshot.nodes:
         if node.ready and node.schedulable:
-            alike[id(node.allocatable), id(about.used[node.name])].append(node)
+            shared = about.shared[node.name].gpus if node.name in about.shared else 0
+            alike[id(node.allocatable), id(about.used[node.name]), shared].append(node)
     slots: Counter[str] = Counter()
-    for nodes in alike.values():
+    for (_, _, shared), nodes in alike.items():
         for resource, n in nodes[0].allocatable.items:
             if units.is_gpu(resource):
-                free = max(0, n - about.used[nodes[0].name].get(resource, 0))
+                taken = about.used[nodes[0].name].get(resource, 0)
+                taken += shared if resource == units.SHARED_GPU else 0
+                free = max(0, n - taken)
                 for size in (8, 4, 2, 1):
                     slots[f"free {size}-GPU slots"] += free // size * len(nodes)
     return slots
@@ -521,6 +600,7 @@ CHECKS: Final[tuple[Callable[[Input], Iterator[Violation]], ...]] = (
     _disruptable,
     _accepted,
     _room,
+    _devices,
     _between_pods,
     _whole_gangs,
     _ranks,

@@ -173,6 +173,8 @@ class Execution:
         annotations = {names.ANNOTATION_PLAN: plan, names.ANNOTATION_DECISION: note}
         if step.replaces:
             annotations[names.ANNOTATION_REPLACES] = step.replaces
+        if step.device is not None:
+            annotations[names.ANNOTATION_GPU_DEVICE] = str(step.device)
         operations = release_patch(raws[step.uid], step.node, annotations)
         try:
             self._kube.patch(pod_path(step.pod), operations, manager=names.MANAGER_PODS)

@@ -2,9 +2,10 @@
 
 import pytest
 
+from bayplan import codec
 from bayplan.codec import DecodeError
 from bayplan.online.kinds import Kind
-from benchmarks.openb import trace
+from benchmarks.openb import batch, trace
 from benchmarks.openb.inflation import INFLATION, arrivals, inflate
 from benchmarks.openb.moving import Moving
 from benchmarks.openb.policies import POLICIES, fgd, ours, scorer
@@ -100,3 +101,13 @@ def test_moves_are_earned_by_arrivals(small: Trace) -> None:
         policy.arrive(pod)
         assert policy.moves <= index // 100
     assert policy.moves > 0
+
+
+def test_a_batch_asks_for_shares_as_shares(default: Trace) -> None:
+    """Each would get a GPU for itself, and a fifth of the demand would be made up."""
+    pods = codec.snapshot_of([batch.documents("default")]).pods
+
+    milli = sum(pod.requests.share_milli for pod in pods)
+    whole = sum(pod.requests[batch.GPU] for pod in pods)
+    assert milli == sum(kind.gpu_milli for kind in default.pods if kind.is_share)
+    assert milli + whole * 1000 == sum(kind.total_milli for kind in default.pods)

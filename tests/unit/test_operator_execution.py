@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from bayplan.api import names
-from bayplan.codec import plan_manifest
+from bayplan.codec import plan_manifest, pod_of
 from bayplan.plan import (
     Bind,
     Certificate,
@@ -153,6 +154,20 @@ def test_a_release_is_one_patch_with_gate_pin_and_annotations(scene: Scene) -> N
     patches = [write for write in scene.kube.writes if write.startswith("patch")]
     assert patches == [f"patch as {names.MANAGER_PODS} {pod_path(key('a'))}"]
     assert scene.told.notes == ["Pod a Placed: plan-00001 places it on n1"]
+
+
+def test_a_release_says_which_gpu_a_share_gets(scene: Scene) -> None:
+    """Whoever gives pods their GPUs reads it there, and the next plan as well."""
+    scene.add("a", gpus=0)
+    annotated = scene.pod("a")
+    annotated["metadata"]["annotations"] = {names.ANNOTATION_GPU_SHARE: "0.5"}
+    scene.publish(replace(bind("a", "n1"), device=3))
+
+    scene.look()
+
+    released = pod_of(scene.pod("a"))
+    assert released is not None
+    assert (released.node, released.requests.device) == ("n1", 3)
 
 
 def test_the_whole_status_of_a_plan_at_work(scene: Scene) -> None:

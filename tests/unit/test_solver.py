@@ -168,6 +168,44 @@ def allows(rule: Rule, instance: Instance, policy: Policy, **fixed: int) -> bool
             {"kept_0_0": 0, "kept_0_1": 0},
             id="no more of a PodDisruptionBudget than it admits",
         ),
+        pytest.param(
+            constraints.SharedGpus(),
+            (node("n0", gpus=2), *(pod(f"a{i}", share=600) for i in range(3))),
+            {"final_0_0": 2},
+            {"final_0_0": 3},
+            id="no two large shares on one GPU",
+        ),
+        pytest.param(
+            constraints.SharedGpus(),
+            (node("n0", gpus=2), pod("a", gpus=1), pod("b", share=500), pod("c", share=600)),
+            {"final_0_0": 1, "final_1_0": 1, "final_2_0": 0},
+            {"final_0_0": 1, "final_1_0": 1, "final_2_0": 1},
+            id="whole GPUs are whole",
+        ),
+        pytest.param(
+            constraints.SharedGpus(),
+            (
+                node("n0", gpus=2),
+                pod("r", share=400, on="n0", device=0),
+                pod("s", share=400, on="n0", device=1),
+                pod("a", share=700),
+            ),
+            {"kept_0_0": 1, "kept_1_0": 0, "final_2_0": 1},
+            {"kept_0_0": 1, "kept_1_0": 1, "final_2_0": 1},
+            id="who stays keeps its GPU",
+        ),
+        pytest.param(
+            constraints.SharedGpus(),
+            (
+                node("n0", gpus=1),
+                node("n1", gpus=1),
+                pod("r", share=400, on="n0", device=0),
+                pod("s", share=400, on="n1", device=0),
+            ),
+            {"kept_0_0": 1, "final_0_0": 2},
+            {"kept_0_0": 0, "final_0_0": 2},
+            id="nobody changes its GPU on its node",
+        ),
     ],
 )
 def test_each_rule_allows_and_forbids(

@@ -48,6 +48,12 @@ ANNOTATION_REPLACES: Final = f"{GROUP}/replaces"
 #: What a move of a pod costs, 1 to 100 (one for each half minute that it takes to start).
 ANNOTATION_MOVE_COST: Final = f"{GROUP}/move-cost"
 
+#: The part of one GPU that a pod asks for, e.g. "0.5"; KAI Scheduler and Run:ai know it, too.
+ANNOTATION_GPU_SHARE: Final = "gpu-fraction"
+
+#: The number of the GPU on which a pod has its share: equal numbers on a node are one GPU.
+ANNOTATION_GPU_DEVICE: Final = f"{GROUP}/gpu-device"
+
 #: With these annotations and values a pod is never moved or evicted; others know them too.
 DO_NOT_DISRUPT: Final = {
     "karpenter.sh/do-not-disrupt": "true",

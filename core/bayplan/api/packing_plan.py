@@ -123,6 +123,12 @@ class Action(BaseModel):
         min_length=1,
         max_length=253,
     )
+    gpu_device: int | None = Field(
+        default=None,
+        description="Bind and Move: the GPU of the node, by number, of which the pod gets its"
+        " share. Equal numbers are one GPU; pods with whole GPUs get others.",
+        ge=0,
+    )
     source: str | None = Field(
         default=None,
         alias="from",

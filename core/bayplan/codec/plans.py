@@ -196,6 +196,7 @@ def _bind_manifest(bind: Bind) -> dict[str, Any]:
         "node": bind.node,
         "priority": bind.priority,
     }
+    action |= {} if bind.device is None else {"gpuDevice": bind.device}
     return action | ({"gang": bind.gang.name} if bind.gang else {})
 
 
@@ -207,6 +208,7 @@ def _move_manifest(move: Move) -> dict[str, Any]:
         "from": move.source,
         "priority": move.priority,
     }
+    action |= {} if move.device is None else {"gpuDevice": move.device}
     return action | ({"owner": _owner_manifest(move.owner)} if move.owner else {})
 
 
@@ -280,6 +282,7 @@ def _bind(field: Field) -> Bind:
         node=NodeName(field.get("node").text()),
         gang=_gang_of(field),
         priority=field.get("priority").integer(0),
+        device=_device(field),
     )
 
 
@@ -292,7 +295,15 @@ def _move(field: Field) -> Move:
         target=NodeName(field.get("node").text()),
         owner=_owner_of(owner) if owner.value else None,
         priority=field.get("priority").integer(0),
+        device=_device(field),
     )
+
+
+def _device(field: Field) -> int | None:
+    number = field.get("gpuDevice")
+    if number.value is not None and number.integer() < 0:
+        raise number.error(f"should be the number of a GPU, 0 or more, is {number.value}")
+    return None if number.value is None else number.integer()
 
 
 def _owner_of(field: Field) -> Owner:

@@ -4,6 +4,7 @@ What a pod asks for, whether it waits for us, where it is or is pinned to, and w
 to it: all read from the pod alone, so that every program sees the same.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
@@ -40,6 +41,9 @@ _WEIGHTS: Final = range(1, 101)
 #: The ports that there are.
 _PORTS: Final = range(1, 65_536)
 
+#: The largest number of a GPU that is believed; no node has so many.
+_MAX_DEVICE: Final = 1023
+
 #: The node field by which a pod is pinned to one node.
 PIN_FIELD = "metadata.name"
 
@@ -65,7 +69,7 @@ def pod_of(raw: Raw) -> Pod | None:
     return Pod(
         key=key,
         uid=metadata.get("uid").text(str(key)),
-        requests=requests(spec),
+        requests=_requests(metadata, spec, placed=bool(node)),
         priority=spec.get("priority").integer(0),
         constraints=_constraints(metadata, spec, labels, key.namespace),
         node=NodeName(node) if node else None,
@@ -95,6 +99,47 @@ def _nominated(root: Field) -> str:
     if root.get("spec", "schedulerName").text("") == names.SCHEDULER:
         return ""
     return root.get("status", "nominatedNodeName").text("")
+
+
+def _requests(metadata: Field, spec: Field, *, placed: bool) -> Resources:
+    """Return what a pod uses on its node, with its share of a GPU.
+
+    Of a pod that has a node nothing is complained of: what cannot be read counts as a whole GPU.
+    """
+    asks, field = requests(spec), metadata.get("annotations", names.ANNOTATION_GPU_SHARE)
+    if field.value is None:
+        return asks
+    milli = _share_milli(field)
+    if milli is not None and not asks[units.SHARED_GPU]:
+        share = asks + Resources.of({units.share(milli): 1})
+        return share.on_device(_device(metadata)) if placed else share
+    if placed:
+        return asks if asks[units.SHARED_GPU] else asks + Resources.of({units.SHARED_GPU: 1})
+    if milli is None:
+        raise field.error(
+            f"should be the part of one GPU that the pod asks for, above 0 and below 1 such as "
+            f'"0.5", is {field.value!r}; whole GPUs are asked for as {units.SHARED_GPU}'
+        )
+    raise field.error(
+        f"the pod asks for {units.words(units.SHARED_GPU, asks[units.SHARED_GPU])} as well; "
+        "remove the annotation or the request"
+    )
+
+
+def _share_milli(field: Field) -> int | None:
+    """Return the thousandths of a GPU that are asked for, rounded up; None if that is no share."""
+    try:
+        milli = units.parse(str(field.value)) * units.WHOLE_MILLI
+    except ValueError:
+        return None
+    return math.ceil(milli) if 0 < milli < units.WHOLE_MILLI else None
+
+
+def _device(metadata: Field) -> int | None:
+    """Return the number of the GPU that the pod has its share on; None where nobody knows."""
+    text = str(metadata.get("annotations", names.ANNOTATION_GPU_DEVICE).value)
+    known = text.isascii() and text.isdecimal() and int(text) <= _MAX_DEVICE
+    return int(text) if known else None
 
 
 def requests(spec: Field) -> Resources:
@@ -269,6 +314,9 @@ def _disruption(metadata: Field, spec: Field) -> Disruption:
     if any(annotations.get(name) == value for name, value in names.DO_NOT_DISRUPT.items()):
         return Disruption.FIXED
     if _move_cost(metadata) is None:
+        return Disruption.FIXED
+    if names.ANNOTATION_GPU_SHARE in annotations and _device(metadata) is None:
+        # Nobody knows which GPU would be free without it.
         return Disruption.FIXED
     ours = spec.get("schedulerName").text("") == names.SCHEDULER
     return Disruption.MOVABLE if ours else Disruption.EVICTABLE

@@ -19,6 +19,9 @@ from bayplan.solver.goals import Goal, Keep, Place
 from bayplan.solver.greedy import scale_of
 from bayplan.solver.instance import Counts, Instance, Mask
 
+#: What it weighs that a share breaks a whole GPU: more than anything that is left over.
+_BREAKING: Final = 1000.0
+
 #: The node of a pod that has none.
 NOWHERE: Final = -1
 
@@ -76,16 +79,18 @@ class Board:
     survivors: Counts = field(init=False, repr=False)
     units: Counts = field(init=False)
     free: Counts = field(init=False, repr=False)
+    held: Counts = field(init=False, repr=False)
     _given_up: list[int] = field(default_factory=list)
     _saved: Assignment = field(init=False, repr=False)
     _free: Counts = field(init=False, repr=False)
+    _held: Counts = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.order = goals.in_order(self.instance, self.policy.order)
         self.scale = scale_of(self.instance)
         self.final, self.survivors = self.start.final.copy(), self.start.survivors.copy()
         self.units = self.start.units.copy()
-        self.free = self.instance.capacity - self.final.T @ self.instance.requests
+        self.free, self.held = self.instance.spare(self.final)
         self._save(self.start)
 
     def assignment(self) -> Assignment:
@@ -140,9 +145,19 @@ class Board:
             if source != NOWHERE:
                 self.final[who, source] -= 1
                 self.free[source] += self.instance.requests[who]
+                self._repack(who, source)
             if target != NOWHERE:
                 self.final[who, target] += 1
                 self.free[target] -= self.instance.requests[who]
+                self._repack(who, target)
+
+    def _repack(self, who: int, n: int) -> None:
+        """Count again what shares hold of the GPUs of a node where one came or left."""
+        devices = self.instance.devices
+        if devices is not None and devices.sizes[who]:
+            held = devices.held(n, self.final[:, n])
+            self.free[n, devices.column] -= held - self.held[n]
+            self.held[n] = held
 
     def better(self) -> bool:
         """Keep what was done if it made the whole better and every rule holds; return whether."""
@@ -155,17 +170,34 @@ class Board:
         return True
 
     def _save(self, now: Assignment) -> None:
-        self._saved, self._free = now, self.free.copy()
+        self._saved, self._free, self._held = now, self.free.copy(), self.held.copy()
 
     def restore(self) -> None:
         """Take back what was done since it was last saved."""
         self.final[:], self.survivors[:] = self._saved.final, self._saved.survivors
-        self.units[:], self.free[:] = self._saved.units, self._free
+        self.units[:], self.free[:], self.held[:] = self._saved.units, self._free, self._held
+
+    @property
+    def sharing(self) -> set[int]:
+        """The classes whose pods share a GPU."""
+        devices = self.instance.devices
+        return set() if devices is None else set(np.flatnonzero(devices.sizes).tolist())
 
     def fits(self, index: int) -> Mask:
         """Return the nodes with room for one more pod of the class."""
         room = (self.free >= self.instance.requests[index]).all(axis=1)
-        return np.asarray(room & self.instance.arrivals[index], dtype=np.bool_)
+        fits = np.asarray(room & self.instance.arrivals[index], dtype=np.bool_)
+        opened = self.opened(index, fits)
+        devices = self.instance.devices
+        return fits if devices is None else fits & (opened <= self.free[:, devices.column])
+
+    def opened(self, index: int, among: Mask) -> Counts:
+        """Return [node] the GPUs that one more of a class would break, on the nodes `among`."""
+        more, devices = np.zeros(len(among), dtype=np.int64), self.instance.devices
+        if devices is not None and devices.sizes[index]:
+            nodes = np.flatnonzero(among)
+            more[nodes] = devices.held_with(index, self.final, nodes.tolist()) - self.held[nodes]
+        return more
 
     def tightest(self, index: int, *, but: tuple[int, ...] = ()) -> int:
         """Return the node where the least is left over; `NOWHERE` without any."""
@@ -174,4 +206,5 @@ class Board:
         if not fits.any():
             return NOWHERE
         waste = (self.free - self.instance.requests[index]) @ self.scale
+        waste += _BREAKING * self.opened(index, fits)
         return int(np.where(fits, waste, np.inf).argmin())

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from ortools.sat.python import cp_model
 
 from bayplan.policy import Policy
-from bayplan.solver import rows
+from bayplan.solver import packing, rows
 from bayplan.solver.assignment import Assignment, disturbed, evicted, kept, moves
 from bayplan.solver.instance import Instance
 from bayplan.solver.variables import Variables, summed
@@ -229,6 +229,25 @@ class DisruptionBudgets:
         return all(gone[list(each.classes)].sum() <= each.most for each in instance.allowances)
 
 
+@dataclass(frozen=True, slots=True)
+class SharedGpus:
+    """Each share fits on one GPU, and whole GPUs are nobody else's."""
+
+    def add(self, model: cp_model.CpModel, v: Variables, _: Policy) -> None:
+        """Pack the shares of every node on which there may be some."""
+        if v.instance.devices is not None:
+            packing.add(model, v, v.instance.devices)
+
+    def holds(self, instance: Instance, policy: Policy, assignment: Assignment) -> bool:
+        """Return whether the shares fit wherever somebody arrived."""
+        del policy
+        if instance.devices is None:
+            return True
+        spare, _ = instance.spare(assignment.final)
+        came = (assignment.final > instance.running).any(axis=0)
+        return bool((spare[came, instance.devices.column] >= 0).all())
+
+
 #: Every rule of the model.
 RULES: Final[tuple[Rule, ...]] = (
     NodeCapacity(),
@@ -240,6 +259,7 @@ RULES: Final[tuple[Rule, ...]] = (
     BetweenPods(),
     GangsTogether(),
     DisruptionBudgets(),
+    SharedGpus(),
 )
 
 

@@ -150,8 +150,7 @@ class Model:
 
     def _hint(self, incumbent: Assignment) -> None:
         variables.hint(self.model, self.v, incumbent)
-        used = incumbent.final.T @ self.instance.requests
-        free = self.instance.room - used
+        free = self.instance.left(incumbent.final)
         for size, slots in self._slots.items():
             for n, k, variable in slots:
                 self.model.add_hint(variable, max(0, int(free[n, k])) // size)
@@ -234,7 +233,7 @@ class Model:
         if self.window is None:
             return 0
         base = self.window.base
-        free = self.instance.room - base.final.T @ self.instance.requests
+        free = self.instance.left(base.final)
         inside = sum(max(0, int(free[n, k])) // goal.size for n, k, _ in self._slots_of(goal.size))
         return goal.value(self.instance, base) - inside
 
@@ -246,6 +245,9 @@ class Model:
             [var for _, var in here], [int(self.instance.requests[i, k]) for i, _ in here]
         )
         fixed = int(self.instance.capacity[n, k] - self.v.fixed.capacity[n, k])
+        devices = self.instance.devices
+        if devices is not None and k == devices.column and n in self.v.held:
+            used += self.v.held[n]
         fits = self.model.add(size * slots + used <= room - fixed)
         if self._overfull(n, k):
             # What runs here may stay although it is too much; only then there are no slots.
@@ -255,7 +257,14 @@ class Model:
         return slots
 
     def _overfull(self, n: int, k: int) -> bool:
-        return bool(self.instance.capacity[n, k] > self.instance.room[n, k])
+        if self.instance.capacity[n, k] > self.instance.room[n, k]:
+            return True
+        devices = self.instance.devices
+        if devices is None or k != devices.column:
+            return False
+        now = self.instance.running[:, n]
+        taken = int(now @ self.instance.requests[:, k]) + devices.held(n, now)
+        return bool(taken > self.instance.room[n, k])
 
 
 def _whole(bound: float, *, up: bool) -> int:

@@ -19,8 +19,11 @@ def drain(instance: Instance, policy: Policy, start: Assignment) -> Assignment:
     if size is None:
         return start
     final, left = start.final.copy(), policy.max_moves - moves(instance, start)
-    free = instance.room - final.T @ instance.requests
+    free = instance.left(final)
     fixed = np.array([not c.movable or c.budget is not None for c in instance.classes])
+    if instance.devices is not None:
+        # Shares stay: whether they fit elsewhere is no sum.
+        fixed |= instance.devices.sizes > 0
     counts = final.sum(axis=0)
     settled = (final == instance.running).all(axis=0) & ~(final[fixed] > 0).any(axis=0)
     is_open = np.zeros(len(instance.nodes), dtype=np.bool_)

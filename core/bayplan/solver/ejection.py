@@ -188,6 +188,8 @@ class _Links:
         fits = instance.arrivals.copy()
         for k in range(len(instance.resources)):
             fits &= board.free[:, k] >= instance.requests[:, k, None]
+        for i in board.sharing & set(classes.tolist()):
+            fits[i] = board.fits(i)
         count = fits.sum(axis=1)
         return cls(
             classes=classes,

@@ -4,15 +4,17 @@ Which pod of a class goes where is free, so it is decided here, the same way eve
 youngest running pods give up their node first, the oldest waiting pods and gangs are placed first.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bayplan.plan import Bind, Evict, Move
-from bayplan.snapshot import NodeName, Pod
+from bayplan.snapshot import NodeName, Pod, PodKey
 from bayplan.solver import gangs
 from bayplan.solver.assignment import Assignment, kept
+from bayplan.solver.devices import Devices
 from bayplan.solver.instance import Counts, Instance, PodClass, oldest_first
 
 
@@ -46,10 +48,42 @@ def actions(instance: Instance, assignment: Assignment) -> Actions:
         moves += [_move(pod, next(places)) for pod in moving]
         chosen = _chosen(instance, assignment, i)
         binds += [_bind(pod, node) for pod, node in zip(chosen, places, strict=True)]
+    if instance.devices is not None:
+        binds, moves = _on_devices(instance, instance.devices, assignment, binds, moves)
     return Actions(
         binds=tuple(sorted(binds, key=lambda each: each.pod)),
         moves=tuple(sorted(moves, key=lambda each: each.pod)),
         evictions=tuple(sorted(evictions, key=lambda each: each.pod)),
+    )
+
+
+def _on_devices(
+    instance: Instance,
+    devices: Devices,
+    assignment: Assignment,
+    binds: list[Bind],
+    moves: list[Move],
+) -> tuple[list[Bind], list[Move]]:
+    """Return the actions with a GPU for each share that comes to a node, by the pods' names."""
+    sizes = {
+        pod.key: int(devices.sizes[i])
+        for i in np.flatnonzero(devices.sizes).tolist()
+        for pod in (*instance.classes[i].running, *instance.classes[i].waiting)
+    }
+    came: dict[NodeName, list[PodKey]] = defaultdict(list)
+    for bind in binds:
+        came[bind.node].append(bind.pod)
+    for move in moves:
+        came[move.target].append(move.pod)
+    number: dict[PodKey, int] = {}
+    for n, node in enumerate(instance.nodes):
+        pods = sorted(pod for pod in came.get(node.name, ()) if pod in sizes)
+        if pods:
+            layout = devices.layout(n, assignment.final[:, n])
+            number |= zip(pods, layout.numbers([sizes[pod] for pod in pods]), strict=True)
+    return (
+        [replace(bind, device=number.get(bind.pod)) for bind in binds],
+        [replace(move, device=number.get(move.pod)) for move in moves],
     )
 
 

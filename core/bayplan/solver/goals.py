@@ -138,7 +138,7 @@ class FreeSlots:
 
     def value(self, instance: Instance, assignment: Assignment) -> int:
         """Return the number of slots that stay free."""
-        return self._slots(instance, instance.room - assignment.final.T @ instance.requests)
+        return self._slots(instance, instance.left(assignment.final))
 
     def limit(self, instance: Instance) -> int:
         """Return the slots of a cluster in which only what is fixed runs."""

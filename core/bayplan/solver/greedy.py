@@ -18,6 +18,7 @@ from bayplan.policy import Order, Policy
 from bayplan.snapshot import GangKey
 from bayplan.solver import goals
 from bayplan.solver.assignment import Assignment, moves, present
+from bayplan.solver.devices import Devices
 from bayplan.solver.domains import Beside
 from bayplan.solver.instance import Counts, Instance, Mask
 
@@ -70,11 +71,15 @@ _Order = Callable[[_Unit], tuple[float, ...]]
 
 @dataclass(slots=True)
 class _Fill:
-    """Room and placement while they are being filled; `choosy`: preferred nodes come first."""
+    """Room and placement while they are being filled; `choosy`: preferred nodes come first.
+
+    `held` are the GPUs that shares hold on each node; `free` is without them.
+    """
 
     instance: Instance
     free: Counts
     final: Counts
+    held: Counts
     scale: NDArray[np.float64] = field(repr=False)
     choosy: bool = False
     done: list[tuple[int, int, int]] = field(default_factory=list)
@@ -88,8 +93,8 @@ class _Fill:
         while done < count:
             open_to = self._open_to(index)
             if open_to is None:
-                return done + self._place(index, count - done, within)
-            if not self._place(index, 1, open_to if within is None else open_to & within):
+                return done + self._put_down(index, count - done, within)
+            if not self._put_down(index, 1, open_to if within is None else open_to & within):
                 break
             done += 1
         return done
@@ -102,25 +107,62 @@ class _Fill:
         masks = [mask for mask in told if mask is not None]
         return np.all(masks, axis=0) if masks else None
 
-    def _place(self, index: int, count: int, within: Mask | None) -> int:
+    def _put_down(self, index: int, count: int, within: Mask | None) -> int:
+        devices = self.instance.devices
+        if devices is None or not devices.sizes[index]:
+            return self._place(index, count, self._fits(index, within))
+        # Shares fill GPUs that are shared already before they take another one.
+        done = self._share(devices, index, count, within, opening=False)
+        return done + self._share(devices, index, count - done, within, opening=True)
+
+    def _share(
+        self, devices: Devices, index: int, count: int, within: Mask | None, *, opening: bool
+    ) -> int:
+        """Place up to `count` shares one by one; unless `opening`, take no further whole GPU."""
+        left, asks = count, self.instance.requests[index]
+        fits = self._fits(index, within)
+        fits &= self.free[:, devices.column] > 0 if opening else devices.shared(self.final)
+        for n in self._tightest_first(index, fits):
+            if not left:
+                break
+            most = min(left, int((self.free[n] // np.maximum(asks, 1))[asks > 0].min()))
+            spare = int(self.free[n, devices.column]) if opening else 0
+            copies = self._packed(index, n, most, spare)
+            if copies:
+                self._put(index, n, copies)
+                self.done.append((index, n, copies))
+                left -= copies
+        return count - left
+
+    def _fits(self, index: int, within: Mask | None) -> Mask:
+        """Return the nodes, of those `within`, with room for one more pod of a class."""
         asks = self.instance.requests[index]
         uses = asks > 0
         fits = self.instance.arrivals[index] & np.all(self.free[:, uses] >= asks[uses], axis=1)
-        if within is not None:
-            fits &= within
+        return np.asarray(fits if within is None else fits & within, dtype=np.bool_)
+
+    def _tightest_first(self, index: int, fits: Mask) -> list[int]:
+        """Return the nodes `fits`, first those where the least is left over."""
+        asks = self.instance.requests[index]
         waste = np.where(fits, (self.free - asks) @ self.scale, np.inf)
         order = np.argsort(waste, kind="stable")
         if self.choosy and self.instance.wishes is not None:
             wishes = np.where(fits, self.instance.wishes[index], -1)
             order = np.lexsort((waste, -wishes))
+        found: list[int] = order[: int(fits.sum())].tolist()
+        return found
+
+    def _place(self, index: int, count: int, fits: Mask) -> int:
+        asks = self.instance.requests[index]
+        uses = asks > 0
         left = count
         # A node that was the tightest stays it until it is full, so it is filled at once.
-        for n in order[: int(fits.sum())]:
+        for n in self._tightest_first(index, fits):
             if not left:
                 break
             copies = min(left, int((self.free[n, uses] // asks[uses]).min(initial=left)))
-            self._put(index, int(n), copies)
-            self.done.append((index, int(n), copies))
+            self._put(index, n, copies)
+            self.done.append((index, n, copies))
             left -= copies
         return count - left
 
@@ -134,17 +176,33 @@ class _Fill:
     def put_back(self, index: int, missing: int) -> int:
         """Let up to `missing` evicted pods of a class stay where they run; return how many."""
         asks, left = self.instance.requests[index], missing
-        uses = asks > 0
+        uses, devices = asks > 0, self.instance.devices
         for n in np.flatnonzero(self.instance.running[index] > self.final[index]):
             open_to = self._open_to(index)
             # Under a rule one on each node is enough to try: a later stage brings back the others.
             most = left if open_to is None else min(left, int(open_to[n]))
             fit = int((self.free[n, uses] // asks[uses]).min(initial=most))
             gone = int(self.instance.running[index, n] - self.final[index, n])
-            copies = min(most, fit, gone)
+            spare = 0 if devices is None else int(self.free[n, devices.column])
+            copies = self._packed(index, int(n), min(most, fit, gone), spare)
             self._put(index, int(n), copies)
             left -= copies
         return missing - left
+
+    def _packed(self, index: int, n: int, most: int, spare: int) -> int:
+        """Return how many pods of a class a node takes, at most `most`.
+
+        Shares may break no more than `spare` whole GPUs of it.
+        """
+        devices = self.instance.devices
+        if devices is None or not devices.sizes[index]:
+            return most
+        there = self.final[:, n].copy()
+        for copies in range(most):
+            there[index] += 1
+            if devices.held(n, there) - int(self.held[n]) > spare:
+                return copies
+        return most
 
     def undo(self, length: int) -> None:
         """Take back everything after the first `length` steps."""
@@ -155,6 +213,11 @@ class _Fill:
     def _put(self, index: int, n: int, copies: int) -> None:
         self.free[n] -= self.instance.requests[index] * copies
         self.final[index, n] += copies
+        devices = self.instance.devices
+        if devices is not None and devices.sizes[index]:
+            held = devices.held(n, self.final[:, n])
+            self.free[n, devices.column] -= held - self.held[n]
+            self.held[n] = held
 
 
 def refill(instance: Instance, policy: Policy, start: Assignment) -> Assignment:
@@ -187,8 +250,14 @@ def _fill(instance: Instance, key: _Order, *, choosy: bool) -> Assignment:
 
 
 def _state(instance: Instance, final: Counts) -> _Fill:
-    free = np.maximum(instance.capacity - final.T @ instance.requests, 0)
-    return _Fill(instance=instance, free=free, final=final.copy(), scale=scale_of(instance))
+    free, held = instance.spare(final)
+    return _Fill(
+        instance=instance,
+        free=np.maximum(free, 0),
+        final=final.copy(),
+        held=held,
+        scale=scale_of(instance),
+    )
 
 
 def _place_units(state: _Fill, start: Assignment, dead: set[GangKey], key: _Order) -> Counts:

@@ -32,6 +32,7 @@ from bayplan.snapshot import (
 )
 from bayplan.solver import domains, gangs
 from bayplan.solver.between import between
+from bayplan.solver.devices import Devices, Sharing, sharing
 from bayplan.solver.domains import DomainRule, Domains, by_label
 
 Counts = domains.Counts
@@ -192,6 +193,7 @@ class Instance:
         arrivals: [class, node] whether a pod of the class may come to the node.
         rules: What pods ask of each other across nodes.
         wishes: [class, node] weight of the preferences that the node fulfils; None without any.
+        devices: What shares of GPUs need of each node's; None where nobody has or wants one.
     """
 
     nodes: tuple[Node, ...]
@@ -209,6 +211,7 @@ class Instance:
     arrivals: Mask = field(repr=False)
     rules: tuple[DomainRule, ...] = field(default=(), repr=False, compare=False)
     wishes: Counts | None = field(default=None, repr=False)
+    devices: Devices | None = field(default=None, repr=False, compare=False)
 
     @property
     def far_sighted(self) -> bool:
@@ -252,6 +255,25 @@ class Instance:
         """[class] whether no running pod may go on running, for its gang is given up."""
         return np.array([c.doomed for c in self.classes], dtype=np.bool_)
 
+    def left(self, final: Counts) -> Counts:
+        """Return [node, resource] room beside [class, node] pods; GPUs with shares are taken."""
+        left = self.room - final.T @ self.requests
+        if self.devices is not None:
+            left[:, self.devices.column] -= self.devices.all_held(final)
+        return np.asarray(left, dtype=np.int64)
+
+    def spare(self, final: Counts) -> tuple[Counts, Counts]:
+        """Return [node, resource] capacity beside the pods, and [node] the GPUs with shares.
+
+        The former is without the latter.
+        """
+        spare = self.capacity - final.T @ self.requests
+        held = np.zeros(len(self.nodes), dtype=np.int64)
+        if self.devices is not None:
+            held = self.devices.all_held(final)
+            spare[:, self.devices.column] -= held
+        return spare, held
+
     @property
     def divided(self) -> bool:
         """Whether running gangs are not told apart, so that no part of them can be evicted."""
@@ -283,10 +305,19 @@ def build(
     room = _room(snapshot.nodes, fixed, resources, rows)
     requests = _amounts([c.requests for c in classes], resources)
     running = _running(classes, len(rows))
+    shared = _sharing(snapshot.nodes, classes, running, fixed, resources)
+    if shared is not None:
+        resources = (*resources, *shared.names)
+        room[:, shared.devices.column] -= shared.devices.lost
+        requests = np.column_stack([requests, shared.requests])
+        room = np.column_stack([room, shared.room])
     capacity = np.maximum(room, running.T @ requests)
     listed = np.array([not units.implied(name) for name in resources], dtype=np.bool_)
     arrivals = _arrivals(classes, snapshot.nodes) & np.all((capacity == room)[:, listed], axis=1)
     arrivals &= ~_taken(requests, room, capacity, ~listed)
+    if shared is not None:
+        whole = room - running.T @ requests
+        arrivals &= ~shared.devices.overfull(whole[:, shared.devices.column])
     # Who is over what a node implies (a port twice) stays; to all others that is no matter.
     room[:, ~listed] = capacity[:, ~listed]
     found = between(snapshot, classes, rows, running, meant)
@@ -310,6 +341,7 @@ def build(
         arrivals=arrivals,
         rules=found.rules,
         wishes=_wishes(classes, snapshot.nodes),
+        devices=None if shared is None else shared.devices,
     )
 
 
@@ -633,9 +665,30 @@ def _allowances(classes: Sequence[PodClass], snapshot: Snapshot) -> tuple[Allowa
 def _resources(snapshot: Snapshot) -> tuple[str, ...]:
     kinds = set(map(attrgetter("kind"), snapshot.pods))
     offered = {node.allocatable.items for node in snapshot.nodes}
-    names = {name for kind in kinds for name in kind.requests}
+    names = {name for kind in kinds for name in kind.requests if not _is_shared(name)}
     names |= {name for items in offered for name, _ in items if units.is_gpu(name)}
+    if any(kind.requests.share_milli for kind in kinds):
+        names.add(units.SHARED_GPU)
     return tuple(sorted(names))
+
+
+def _sharing(
+    nodes: tuple[Node, ...],
+    classes: Sequence[PodClass],
+    running: Counts,
+    fixed: Sequence[Pod],
+    resources: tuple[str, ...],
+) -> Sharing | None:
+    """Return what shares of GPUs add; None where there are none."""
+    if units.SHARED_GPU not in resources:
+        return None
+    column = resources.index(units.SHARED_GPU)
+    return sharing(nodes, [each.requests for each in classes], running, fixed, column)
+
+
+def _is_shared(name: str) -> bool:
+    """Return whether a resource is a matter of packing, not of sums: see `devices`."""
+    return units.is_share(name) or units.is_part(name)
 
 
 def _amounts(rows: Sequence[Resources], resources: tuple[str, ...]) -> Counts:

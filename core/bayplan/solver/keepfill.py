@@ -114,9 +114,11 @@ def supports(instance: Instance) -> bool:
     """Return whether the engine can say something about the instance, its size apart.
 
     Running gangs are whole or gone, which a sum over nodes does not see: the engine takes them
-    divided. Nor does it see domains, over which rules between pods span. A node's slots are
-    counted of one kind of GPU.
+    divided. Nor does it see domains, over which rules between pods span, nor how shares of GPUs
+    are packed. A node's slots are counted of one kind of GPU.
     """
+    if instance.devices is not None:
+        return False
     gpus = instance.room[:, goals.gpu_columns(instance)] > 0
     spans = instance.rules or any(kind.required is not None for kind in instance.kinds)
     return not instance.gangs and not spans and bool((gpus.sum(axis=1) <= 1).all())

@@ -72,6 +72,7 @@ class Variables:
         units: Gangs placed, by kind that is decided.
         alive: Whether a running gang goes on running.
         further: Variables that rules added, with what they are in an assignment.
+        held: GPUs of a node that shares hold, where there may be some.
     """
 
     instance: Instance
@@ -88,6 +89,8 @@ class Variables:
     further: list[tuple[cp_model.IntVar, Callable[[Assignment], int]]] = field(
         default_factory=list, repr=False
     )
+
+    held: dict[int, Expression] = field(default_factory=dict, repr=False)
 
     def total(self, index: int) -> Expression:
         """Return the number of pods of a class after the plan."""

@@ -16,7 +16,7 @@ from typing import Any
 from tabulate import tabulate
 
 from bayplan.codec import DecodeError, Recording, plan_manifest, policy_of, snapshot_of
-from bayplan.plan import Hold, Plan, Result, plan_digest
+from bayplan.plan import Bind, Hold, Plan, Result, plan_digest
 from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.restraints import restrained
@@ -193,7 +193,12 @@ def _hold_block(held: list[Hold], reason: str, message: str, remedy: str) -> str
 def _binds(plan: Plan, every: bool) -> str:  # noqa: FBT001 - private, one caller
     if len(plan.binds) > _FEW and not every:
         return f"{len(plan.binds):,} pods get a node; -o wide lists them, -o json holds everything"
-    return _section("BINDS", ("POD", "NODE"), ((bind.pod, bind.node) for bind in plan.binds))
+    homes = ((bind.pod, _home(bind)) for bind in plan.binds)
+    return _section("BINDS", ("POD", "NODE"), homes)
+
+
+def _home(bind: Bind) -> str:
+    return bind.node if bind.device is None else f"{bind.node} (GPU {bind.device})"
 
 
 def _section(title: str, headers: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
