@@ -148,7 +148,7 @@ class Loop:
         clock = self._relevance.clock(seen.snapshot, limit_s=seen.policy.time_limit_s)
         result = planner.defragment(seen.snapshot, seen.policy, max_moves=moves, clock=clock)
         clock.check()
-        _log.info("slots_sought", moves_left=moves, found=result is not None)
+        _log.info("slots_sought", moves_left=moves, moves=len(result.plan.moves) if result else 0)
         return result
 
     def _has_just_failed(self, newest: PublishedPlan | None) -> bool:
