@@ -123,20 +123,10 @@ def deployment(
     name: str, gpus: int, *, replicas: int = 1, gang: bool = False, priority: str = "batch"
 ) -> Object:
     """Return a Deployment whose pods go through Bayplan, as a gang if so wished."""
-    labels = {"app": name}
-    if gang:
-        labels |= {"bayplan.dev/gang": name, "bayplan.dev/gang-min-count": str(replicas)}
-    spec = {"schedulerName": "bayplan", "priorityClassName": priority, **story.pod_spec(gpus)}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name},
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": {"app": name}},
-            "template": {"metadata": {"labels": labels}, "spec": spec},
-        },
-    }
+    labels = {"bayplan.dev/gang": name, "bayplan.dev/gang-min-count": str(replicas)}
+    return story.deployment(
+        name, gpus, replicas=replicas, priority=priority, labels=labels if gang else {}
+    )
 
 
 def _counted(plan: Object, *kinds: str) -> list[int]:
