@@ -59,6 +59,15 @@ class Defragmentation:
     moves_per_slot: int = 8
 
 
+class NodeProvisioning(StrEnum):
+    """Which waiting pods node autoscalers get to see."""
+
+    #: none: they do not see pods behind gates
+    NEVER = "Never"
+    #: pods that are proved not to fit, in whole gangs
+    WHEN_INFEASIBLE = "WhenInfeasible"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """Limits and budgets of one pass.
@@ -72,6 +81,7 @@ class Policy:
         order: The order of objectives.
         cooldown_s: Seconds from its start in which a moved pod is not disturbed again.
         defragmentation: When the fleet is defragmented, and what that may cost.
+        node_provisioning: Which waiting pods node autoscalers get to see.
     """
 
     time_limit_s: float = 10.0
@@ -82,6 +92,7 @@ class Policy:
     order: Order = Order.PLACE_FIRST
     cooldown_s: float = 600.0
     defragmentation: Defragmentation = Defragmentation()
+    node_provisioning: NodeProvisioning = NodeProvisioning.NEVER
 
 
 def defragmenting(policy: Policy, *, max_moves: int) -> Policy:

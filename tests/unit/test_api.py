@@ -47,6 +47,7 @@ def test_policy_defaults_are_the_built_in_ones() -> None:
             max_moves=spec.defragmentation.max_moves,
             moves_per_slot=spec.defragmentation.moves_per_slot,
         ),
+        "node_provisioning": spec.node_provisioning,
     } == {name: getattr(built_in, name) for name in policy.Policy.__dataclass_fields__}
 
 
@@ -66,8 +67,9 @@ def test_chart_values_are_the_built_in_policy() -> None:
         (packing_plan.Verdict, plan.Verdict),
         (packing_plan.Order, policy.Order),
         (packing_policy.Day, policy.Day),
+        (packing_policy.NodeProvisioning, policy.NodeProvisioning),
     ],
-    ids=["verdict", "order", "day"],
+    ids=["verdict", "order", "day", "node provisioning"],
 )
 def test_published_words_are_those_of_the_core(
     published: type[StrEnum], decided: type[StrEnum]

@@ -80,6 +80,13 @@ class Defragmentation(BaseModel):
     )
 
 
+class NodeProvisioning(StrEnum):
+    """Which waiting pods node autoscalers get to see."""
+
+    NEVER = "Never"
+    WHEN_INFEASIBLE = "WhenInfeasible"
+
+
 class PackingPolicySpec(BaseModel):
     """Limits and budgets of one plan."""
 
@@ -135,6 +142,13 @@ class PackingPolicySpec(BaseModel):
         default=Defragmentation(),
         description="When pods are moved so that whole slots come free for large pods to come, and"
         " what that may cost. Default: never.",
+    )
+    node_provisioning: NodeProvisioning = Field(
+        default=NodeProvisioning.NEVER,
+        description="Which waiting pods Karpenter and Cluster Autoscaler get to see; they overlook"
+        " pods behind scheduling gates. WhenInfeasible: the gates of pods that are proved not to"
+        " fit are lifted, whole gangs at once; the webhook keeps them off every node until a plan"
+        " has room for all of them. Never: none. Default Never.",
     )
 
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 from bayplan.codec.fields import Field, Raw, top
-from bayplan.policy import Day, Defragmentation, Order, Policy, Window
+from bayplan.policy import Day, Defragmentation, NodeProvisioning, Order, Policy, Window
 
 _HOUR_MINUTES: Final = 60
 _DAY_MINUTES: Final = 1440
@@ -17,7 +17,7 @@ def policy_of(raw: Raw) -> Policy:
     """
     root = top(raw, "PackingPolicy")
     spec, default = root.get("spec"), Policy()
-    order = spec.get("order")
+    order, provisioning = spec.get("order"), spec.get("nodeProvisioning")
     return Policy(
         time_limit_s=spec.get("timeLimitSeconds").number(default.time_limit_s),
         max_moves=spec.get("maxMoves").integer(default.max_moves),
@@ -27,6 +27,9 @@ def policy_of(raw: Raw) -> Policy:
         order=order.choice(Order) if order.value is not None else default.order,
         cooldown_s=spec.get("cooldownSeconds").number(default.cooldown_s),
         defragmentation=_defragmentation(spec.get("defragmentation")),
+        node_provisioning=provisioning.choice(NodeProvisioning)
+        if provisioning.value is not None
+        else default.node_provisioning,
     )
 
 
