@@ -24,6 +24,9 @@ _BOUND_S = 60.0
 _ALWAYS = {"windows": [{"start": "00:00", "durationMinutes": 1440}]}
 _NEVER: Object = {"windows": []}
 
+#: A node that appears during a test.
+_NEW = "life-new"
+
 
 @pytest.fixture(scope="module")
 def nodes(cluster: Cluster) -> Iterator[tuple[str, ...]]:
@@ -48,7 +51,7 @@ def user(stack: Stack, nodes: tuple[str, ...], namespace: str) -> Iterator["User
     somebody = User(stack, nodes, namespace)
     eventually(somebody.is_empty, what="the nodes are empty", timeout_s=_BOUND_S)
     yield somebody
-    somebody.policy(defragmentation=_NEVER)
+    somebody.policy(defragmentation=_NEVER, nodeProvisioning="Never")
     for program in ("planner", "operator"):
         print(program, stack.log(program)[-20_000:])
     stack.cluster.kubectl_run("delete", "deployments,pdb", "--all", "-n", namespace)
@@ -234,6 +237,37 @@ def test_a_budget_that_admits_no_eviction_is_named_and_kept(user: User) -> None:
     assert set(user.free().values()) == {6}
     user.cluster.kubectl_run("delete", "pdb", "keep", "-n", user.namespace)
     user.await_phases(big={"Running": 1}, **{f"small{n}": {"Running": 1} for n in range(4)})
+
+
+def test_an_autoscaler_sees_a_gang_that_does_not_fit_and_its_nodes_take_it_whole(
+    user: User,
+) -> None:
+    """Behind gates its pods are overlooked; with none four of five would run for nothing."""
+    user.policy(nodeProvisioning="WhenInfeasible")
+    user.apply(deployment("big", 8, replicas=5, gang=True))
+
+    def seen() -> bool:
+        pods = story.pods(user.cluster, user.namespace)
+        assert [pod.phase for pod in pods] == ["Pending"] * 5
+        assert not any(pod.node or pod.gated for pod in pods)
+        return all(_is_unschedulable(user, pod.name) for pod in pods)
+
+    eventually(seen, what="the scheduler calls all of them unschedulable", timeout_s=_BOUND_S)
+    assert user.is_empty()
+
+    made = add_gpu_nodes(user.cluster, names=[_NEW])
+    try:
+        user.await_phases(big={"Running": 5})
+        user.cluster.kubectl_run("delete", "deployment", "big", "-n", user.namespace)
+        user.await_phases(big={})
+    finally:
+        remove_gpu_nodes(user.cluster, names=made)
+
+
+def _is_unschedulable(user: User, pod: str) -> bool:
+    raw = story.get(user.cluster, f"pod/{pod}", namespace=user.namespace)
+    conditions = raw["status"].get("conditions", [])
+    return any(c["type"] == "PodScheduled" and c["reason"] == "Unschedulable" for c in conditions)
 
 
 def _any(key: str, count: int) -> Object:

@@ -322,6 +322,33 @@ def test_held_pods_are_told_why_once(scene: Scene) -> None:
     assert len(merges) == 1
 
 
+def test_a_pod_that_does_not_fit_is_shown_to_autoscalers_where_the_policy_says_so(
+    scene: Scene,
+) -> None:
+    """They overlook pods behind gates, so no node would ever be bought."""
+    scene.kube.add(
+        POLICY, {"metadata": {"name": "default"}, "spec": {"nodeProvisioning": "WhenInfeasible"}}
+    )
+    scene.add("a")
+    scene.publish(hold("a"), sequence=1)
+    scene.look()
+
+    pod = scene.pod("a")
+    assert pod["spec"]["schedulingGates"] == []
+    assert pod["metadata"]["annotations"][names.ANNOTATION_HOME] == ""
+    assert any("Offered" in note for note in scene.told.notes)
+
+
+def test_a_held_pod_gets_one_event_for_each_kind_of_reason(scene: Scene) -> None:
+    """`kubectl describe` shows events; one for every plan would bury all others."""
+    scene.add("a")
+    for sequence in (1, 2):
+        scene.publish(hold("a"), sequence=sequence)
+        scene.look()
+
+    assert len([note for note in scene.told.notes if note.startswith("Pod a")]) == 1
+
+
 def test_a_plan_that_cannot_be_read_is_left_alone(scene: Scene) -> None:
     """A later version may have written it."""
     spec = {"sequence": 9, "order": "FunFirst", "verdict": "Splendid"}
