@@ -5,9 +5,12 @@ nodes: each on four 8-GPU nodes, all under one installation of Bayplan.
 """
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -237,6 +240,35 @@ def test_a_budget_that_admits_no_eviction_is_named_and_kept(user: User) -> None:
     assert set(user.free().values()) == {6}
     user.cluster.kubectl_run("delete", "pdb", "keep", "-n", user.namespace)
     user.await_phases(big={"Running": 1}, **{f"small{n}": {"Running": 1} for n in range(4)})
+
+
+def test_a_question_is_answered_from_the_cluster_and_changes_nothing(
+    user: User, tmp_path: Path
+) -> None:
+    """Somebody would have to apply their manifest to learn whether it fits."""
+    user.scatter(2)
+    before = [pod.uid for pod in story.pods(user.cluster, user.namespace)]
+
+    def ask(gpus: int, replicas: int) -> Object:
+        (tmp_path / "new.json").write_text(json.dumps(deployment("new", gpus, replicas=replicas)))
+        command = [sys.executable, "-c", "from bayplan_extender.cli import main; exit(main())"]
+        arguments = ["plan", "-f", str(tmp_path / "new.json"), "-o", "json"]
+        result = subprocess.run(
+            [*command, *arguments],
+            env=user.cluster.env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        told: Object = json.loads(result.stdout)
+        return told
+
+    fits, moves, never = ask(6, 3), ask(8, 2), ask(8, 4)
+
+    assert (fits["fits"], fits["disturbsNobody"], fits["copies"]) == (True, True, 0)
+    assert (moves["fits"], moves["plan"]["counts"]["moved"]) == (True, 2)
+    assert (never["fits"], never["placed"]) == (False, 3)
+    assert [pod.uid for pod in story.pods(user.cluster, user.namespace)] == before
 
 
 def test_an_autoscaler_sees_a_gang_that_does_not_fit_and_its_nodes_take_it_whole(
