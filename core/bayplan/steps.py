@@ -79,13 +79,14 @@ class EvictPod:
 class ReleasePod:
     """Lift a waiting pod's gate and pin it to `node`, in one patch.
 
-    `replaces` is the uid of the moved pod whose place it takes, or "".
+    `replaces` is the uid of the moved pod whose place it takes, or ""; `gang` starts together.
     """
 
     pod: PodKey
     uid: str
     node: NodeName
     replaces: str = ""
+    gang: GangKey | None = None
 
 
 Step = EvictPod | ReleasePod
@@ -374,7 +375,7 @@ class _Pass:
         for bind in waiting:
             self._owed[bind.node] = self._owed[bind.node] - self._pods[bind.pod].requests
         self._free = room
-        self.todo += [ReleasePod(pod=b.pod, uid=b.uid, node=b.node) for b in waiting]
+        self.todo += [ReleasePod(pod=b.pod, uid=b.uid, node=b.node, gang=b.gang) for b in waiting]
         freed = (State.STARTED, "is released to its node")
         return [freed if s[0] is State.WAITING else s for s in states]
 

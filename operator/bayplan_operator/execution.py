@@ -6,7 +6,7 @@ marked so and left alone.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,6 +38,9 @@ _PAUSE_S: Final = 0.2
 #: Seconds before a refused step is tried again; doubled with each refusal up to the most.
 _FIRST_RETRY_S: Final = 1.0
 _MAX_RETRY_S: Final = 30.0
+
+#: Pods that are released before the next look for a newer plan.
+_BATCH: Final = 32
 
 #: Longest message in a status.
 _MAX_MESSAGE: Final = 1000
@@ -133,10 +136,16 @@ class Execution:
         victims = [step for step in todo if isinstance(step, EvictPod)]
         if all(step in due for step in victims):
             self._evict_all(victims, plan)
-        releases = [step for step in due if isinstance(step, ReleasePod)]
-        refused = self._pool.map(lambda step: self._release(step, plan, raws), releases)
-        for step, message in zip(releases, refused, strict=True):
-            self._note(step, message)
+        for releases in _in_batches([step for step in due if isinstance(step, ReleasePod)]):
+            if self._is_overtaken(plan):
+                return  # what this plan gives away now, the newer one may give to others
+            refused = self._pool.map(lambda step: self._release(step, plan, raws), releases)
+            for step, message in zip(releases, refused, strict=True):
+                self._note(step, message)
+
+    def _is_overtaken(self, plan: str) -> bool:
+        newest = self._plans.newest()
+        return newest is not None and newest.published.name != plan
 
     def _evict_all(self, victims: Sequence[EvictPod], plan: str) -> None:
         """Make the victims go, or none of them: half of a node's room would help nobody."""
@@ -254,6 +263,19 @@ class Execution:
 
     def _instant(self) -> str:
         return self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _in_batches(releases: Sequence[ReleasePod]) -> Iterator[Sequence[ReleasePod]]:
+    """Yield the releases in the order given, some at a time, gangs whole."""
+    batch: list[ReleasePod] = []
+    for step in releases:
+        same = bool(batch) and step.gang is not None and step.gang == batch[-1].gang
+        if len(batch) >= _BATCH and not same:
+            yield batch
+            batch = []
+        batch.append(step)
+    if batch:
+        yield batch
 
 
 class _Stillness:

@@ -232,7 +232,7 @@ def test_what_fits_only_after_moves_names_them(
     code, text = ask(tmp_path, capsys, POD.replace("GPUS", "8"))
 
     assert code == 0
-    assert "Fits after 1 moves and 0 evictions" in text
+    assert "Fits after 1 move and 0 evictions" in text
     assert "team/web-" in text
     assert " moves from n" in text
 

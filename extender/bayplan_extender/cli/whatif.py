@@ -153,6 +153,10 @@ def _headline(told: Forecast) -> str:
         return f"Fits now: {whole} without disturbing anybody."
     verdict = plan.certificate.verdict
     if told.fits:
-        cost = f"{len(plan.moves)} moves and {len(plan.evictions)} evictions"
+        cost = f"{_count(len(plan.moves), 'move')} and {_count(len(plan.evictions), 'eviction')}"
         return f"Fits after {cost} (verdict {verdict})."
     return f"Does not fit: {told.placed} of {told.newcomers} would get a node (verdict {verdict})."
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"

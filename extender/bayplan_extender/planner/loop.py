@@ -24,6 +24,7 @@ from bayplan.triggers import is_defragmentation_due, is_due, repeats
 from bayplan_extender.planner.metrics import Metrics
 from bayplan_extender.planner.publisher import Publisher
 from bayplan_extender.planner.relevance import BrokenOff, Relevance
+from bayplan_extender.planner.watchdog import limited
 from bayplan_extender.view import View
 
 _log = structlog.get_logger()
@@ -39,6 +40,10 @@ RETRY_FAILED_S = 3.0
 
 #: Seconds after which everything is looked at again, change or not.
 RESYNC_S = 30.0
+
+#: Time limits, and seconds beside them, after which a pass counts as hung: some make several plans.
+_MOST_LIMITS = 6
+_MOST_BESIDES_S = 120.0
 
 #: Seconds between two looks for slots to win: what a busy cluster changes meanwhile counts once.
 DEFRAGMENT_EVERY_S = 20.0
@@ -105,7 +110,8 @@ class Loop:
         if self._has_just_failed(seen.newest):
             return
         # 2. Plan, if something is due.
-        result = self._place(seen) or self._defragment(seen)
+        with limited(_MOST_LIMITS * seen.policy.time_limit_s + _MOST_BESIDES_S):
+            result = self._place(seen) or self._defragment(seen)
         if result is None:
             return
         # 3. Publish, unless it only says again what already stands there.
