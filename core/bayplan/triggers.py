@@ -19,7 +19,7 @@ def is_due(
 ) -> bool:
     """Return whether the planner should make a plan now.
 
-    `digest` identifies the snapshot, `last_digest` the one that the last pass decided on.
+    `digest` identifies the snapshot and the policy, `last_digest` those of the last pass.
     """
     if not snapshot.waiting():
         return False

@@ -37,23 +37,24 @@ class Holds:
         self._events = events
         self._metrics = metrics
         self._pool = pool
-        self._told = ""
+        self._told: tuple[str, bool] | None = None
         self._next_at = 0.0
 
     def tell(self, published: PublishedPlan) -> bool:
         """Tell each pod that the plan holds what is news to it; return whether that is done."""
-        if self._told == published.name:
+        holds = {hold.uid: hold for hold in published.plan.holds}
+        offered = gates.to_offer(holds.values(), read_policy(self._kube)) if holds else frozenset()
+        news = (published.name, bool(offered))  # the policy may say otherwise by now
+        if self._told == news:
             return True
         if time.monotonic() < self._next_at:
             return False
-        holds = {hold.uid: hold for hold in published.plan.holds}
         if holds:
             self._next_at = time.monotonic() + _ROUND_S
-            offered = gates.to_offer(holds.values(), read_policy(self._kube))
             raws = observe(self._kube, self._pool, ()).raws
             there = [hold for uid, hold in holds.items() if uid in raws]
             list(self._pool.map(lambda h: self._tell(raws[h.uid], h, h.uid in offered), there))
-        self._told = published.name
+        self._told = news
         return True
 
     def _tell(self, raw: Raw, hold: Hold, offer: bool) -> None:  # noqa: FBT001 - private, one caller

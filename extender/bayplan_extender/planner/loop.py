@@ -58,6 +58,11 @@ class _Seen:
     policy: Policy
     now: float
 
+    @property
+    def digest(self) -> str:
+        """What a plan depends on: the cluster, and what the policy allows."""
+        return f"{self.snapshot.digest} {self.policy}"
+
 
 class Loop:
     """Plans whenever one is due, until stopped."""
@@ -130,7 +135,7 @@ class Loop:
         snapshot = seen.snapshot
         if not snapshot.waiting():
             return None
-        digest = snapshot.digest
+        digest = seen.digest
         if not is_due(snapshot, seen.newest, digest=digest, last_digest=self._last_digest):
             return None
         clock = self._relevance.clock(snapshot, limit_s=seen.policy.time_limit_s)
@@ -145,7 +150,7 @@ class Loop:
         moves = windows.moves_left(seen.snapshot, settings, seen.now)
         if not moves or seen.now - looked_at < DEFRAGMENT_EVERY_S:
             return None
-        digest = seen.snapshot.digest
+        digest = seen.digest
         if not is_defragmentation_due(
             seen.newest, moves=moves, digest=digest, last_digest=last_digest
         ):
