@@ -54,10 +54,12 @@ class Stack:
     Attributes:
         cluster: The cluster.
         processes: The programs that run as processes, by name; empty where they are pods.
+        metrics_ports: Where a program that runs as a process serves its figures.
     """
 
     cluster: Cluster
     processes: dict[str, Process] = field(default_factory=dict)
+    metrics_ports: Mapping[str, int] = field(default_factory=dict)
 
     def stop(self, program: str) -> None:
         """Take a program away until `start`."""
@@ -88,6 +90,24 @@ class Stack:
             return self.processes[program].log.read_text(errors="replace")
         return self.cluster.kubectl_run("logs", "-n", NAMESPACE, f"deployment/bayplan-{program}")
 
+    def figure(self, program: str, name: str) -> float:
+        """Return a figure that a program tells Prometheus, summed over labels; 0 if it has none."""
+        lines = self._figures(program).splitlines()
+        told = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return sum(float(value) for key, _, value in told if key.partition("{")[0] == name)
+
+    def _figures(self, program: str) -> str:
+        if not self.processes:
+            pod = f"deployment/bayplan-{program}"
+            fetch = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())"
+            port = {"operator": 9090, "planner": 8082, "webhook": 8080}[program]
+            url = f"http://127.0.0.1:{port}/metrics"
+            arguments = ("exec", "-n", NAMESPACE, pod, "--", "python", "-c", fetch, url)
+            return self.cluster.kubectl_run(*arguments)
+        url = f"http://127.0.0.1:{self.metrics_ports[program]}/metrics"
+        with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310 - our own, on loopback
+            return str(reply.read().decode())
+
     def _scale(self, program: str, replicas: int) -> None:
         name = f"deployment/bayplan-{program}"
         self.cluster.kubectl_run("scale", "-n", NAMESPACE, name, f"--replicas={replicas}")
@@ -113,7 +133,15 @@ def install(
         try:
             stack = Stack(cluster=cluster)
             if cluster.flavor == "local":
-                stack = Stack(cluster=cluster, processes=_start(cluster, group, ports, programs))
+                stack = Stack(
+                    cluster=cluster,
+                    processes=_start(cluster, group, ports, programs),
+                    metrics_ports={
+                        "operator": ports["operator-metrics"].number,
+                        "planner": ports["planner"].number,
+                        "webhook": ports["webhook"].number,
+                    },
+                )
             _wait_until_ready(stack, ports, programs)
             progress(f"running: {', '.join(programs)}")
             yield stack

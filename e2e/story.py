@@ -6,7 +6,7 @@ free, and no node has 8 free ones. Then somebody asks for two units of one 8-GPU
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -103,11 +103,11 @@ def scatter(cluster: Cluster, nodes: Sequence[str], *, namespace: str, scheduler
         cluster.kubectl_run("uncordon", node)
         sizes = SCATTERED[NODES[number]]
         made = [
-            _deployment(f"team-{number + 1}-{letter}", gpus, scheduler)
+            deployment(f"team-{number + 1}-{letter}", gpus, scheduler=scheduler)
             for letter, gpus in zip("abc", sizes, strict=False)
         ]
         apply(cluster, *made, namespace=namespace)
-        names = [deployment["metadata"]["name"] for deployment in made]
+        names = [each["metadata"]["name"] for each in made]
         settled = partial(_all_on, cluster, namespace, names, node)
         eventually(settled, what=f"the small pods run on {node}")
         cluster.kubectl_run("cordon", node)
@@ -119,10 +119,10 @@ def chat_as_deployments() -> tuple[dict[str, Any], ...]:
     replicas = CHAT["spec"]["replicas"]
     ratio = CHAT["spec"]["ratio"]
     return tuple(
-        _deployment(
+        deployment(
             f"chat-{pool['role'].lower()}",
             int(pool["template"]["spec"]["containers"][0]["resources"]["limits"][GPU]),
-            "default-scheduler",
+            scheduler="default-scheduler",
             replicas=replicas * ratio[pool["role"].lower()],
             priority="online",
         )
@@ -184,29 +184,37 @@ def _view(raw: Mapping[str, Any]) -> PodView:
         uid=metadata["uid"],
         node=spec.get("nodeName", ""),
         phase=raw["status"]["phase"],
-        gpus=sum(_gpus(spec)),
+        gpus=gpus_of(spec),
         gated=bool(spec.get("schedulingGates")),
         annotations=metadata.get("annotations", {}),
     )
 
 
-def _gpus(spec: Mapping[str, Any]) -> Iterator[int]:
-    for container in spec["containers"]:
-        yield int(container.get("resources", {}).get("limits", {}).get(GPU, 0))
+def gpus_of(spec: Mapping[str, Any]) -> int:
+    """Return the GPUs that a pod spec asks for."""
+    limits = (c.get("resources", {}).get("limits", {}) for c in spec["containers"])
+    return sum(int(limit.get(GPU, 0)) for limit in limits)
 
 
-def _deployment(
-    name: str, gpus: int, scheduler: str, *, replicas: int = 1, priority: str = "batch"
+def deployment(  # noqa: PLR0913 - each argument is one thing that a test may be about
+    name: str,
+    gpus: int,
+    *,
+    scheduler: str = "bayplan",
+    replicas: int = 1,
+    priority: str = "batch",
+    labels: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
+    """Return a Deployment; `labels` are further ones of its pods."""
     spec = pod_spec(gpus) | {"schedulerName": scheduler, "priorityClassName": priority}
-    labels = {"app": name}
+    own = {"app": name}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {"name": name},
         "spec": {
             "replicas": replicas,
-            "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": spec},
+            "selector": {"matchLabels": own},
+            "template": {"metadata": {"labels": own | dict(labels or {})}, "spec": spec},
         },
     }

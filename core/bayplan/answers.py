@@ -17,6 +17,9 @@ from bayplan.snapshot import NodeName, Pod, Resources
 #: GPU counts of the whole slots that a placement should not break, largest first.
 SLOTS = (8, 4, 2, 1)
 
+#: What keeps a pod without a home off every node that would take it alone.
+_NO_HOME = "it waits until a plan has room for all that is placed with it"
+
 #: The best score that the extender protocol knows.
 MAX_SCORE = 10
 
@@ -72,7 +75,7 @@ def answer(pod: Pod, asked: Iterable[NodeName], cache: Cache, reservations: Rese
     nodes: list[NodeName] = []
     refused: list[tuple[NodeName, Rejection]] = []
     for name in asked:
-        rejection = _refusal(pod, name, home, cache, reservations)
+        rejection = _elsewhere(pod, name) or _refusal(pod, name, home, cache, reservations)
         if rejection is None:
             nodes.append(name)
         else:
@@ -89,6 +92,14 @@ def scores(pod: Pod, asked: Iterable[NodeName], cache: Cache) -> Mapping[NodeNam
     ranks = {cost: rank for rank, cost in enumerate(sorted(set(costs.values())))}
     worst = max(len(ranks) - 1, 1)
     return {name: MAX_SCORE - MAX_SCORE * ranks[cost] // worst for name, cost in costs.items()}
+
+
+def _elsewhere(pod: Pod, name: NodeName) -> Rejection | None:
+    """Return the refusal of a node that is not the home of a pod which autoscalers were shown."""
+    if not pod.offered or pod.node == name:
+        return None
+    message = f"the plan has a place for it on {pod.node}" if pod.node else _NO_HOME
+    return Rejection(reason=Reason.PLANNED_ELSEWHERE, message=message)
 
 
 def _refusal(

@@ -8,9 +8,18 @@ replaced by a fresh one. The operator asks on every round and acts.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from bayplan import filters
+from bayplan.plan import Hold, Reason
+from bayplan.policy import NodeProvisioning, Policy
 from bayplan.snapshot import NodeName, Pod, Snapshot
+
+#: Why a pod waits for something other than room: a search that found nothing proves nothing, a
+#: gang must first be complete, a pod that is in the way may leave later.
+_NO_NODE_HELPS: Final = frozenset(
+    {Reason.NO_PLACE_FOUND, Reason.GANG_INCOMPLETE, Reason.DISRUPTION_FORBIDDEN}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +52,17 @@ def overdue(pods: Iterable[Pod], signs: PlannerSigns, *, now: float) -> tuple[Po
         return ()
     late = (pod for pod in pods if pod.waiting and not pod.terminating)
     return tuple(pod for pod in late if now - pod.created_at >= signs.timeout_s)
+
+
+def to_offer(holds: Iterable[Hold], policy: Policy) -> frozenset[str]:
+    """Return the uids of held pods that node autoscalers should get to see.
+
+    Those that are proved not to fit, whatever may be disturbed, and all of their gang with them.
+    Whoever would fit once a budget or a cooldown admits it needs no new node.
+    """
+    if policy.node_provisioning is NodeProvisioning.NEVER:
+        return frozenset()
+    return frozenset(hold.uid for hold in holds if hold.rejection.reason not in _NO_NODE_HELPS)
 
 
 def stranded(snapshot: Snapshot, pinned: Iterable[Pod]) -> Mapping[str, str]:

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from bayplan import holds
+from bayplan import holds, windows
 from bayplan.plan import Certificate, Plan, Result, Stage, Verdict
-from bayplan.policy import Policy
+from bayplan.policy import Policy, defragmenting
 from bayplan.snapshot import Snapshot
 from bayplan.solver import engine, extract, goals, portfolio
 from bayplan.solver.engine import Progress, Solution, silent
@@ -22,6 +22,9 @@ from bayplan.validate import validate
 
 #: Share of the time limit the solver gets; the rest is for explaining and validating.
 _SOLVER_SHARE: Final = 0.85
+
+#: How often a plan that defragments is made with half the moves, while it is not worth them.
+_HALVINGS: Final = 4
 
 
 def plan(
@@ -40,6 +43,31 @@ def plan(
     watch = _Stopwatch(clock=clock)
     with _uncollected():
         return _pass(snapshot, policy, watch, seed, progress)
+
+
+def defragment(
+    snapshot: Snapshot,
+    policy: Policy,
+    *,
+    max_moves: int,
+    clock: Callable[[], float],
+    progress: Progress = silent,
+) -> Result | None:
+    """Return a plan of at most `max_moves` moves that is worth them, or None.
+
+    The first slots that are won tend to be the cheapest, so a plan that costs too much for what it
+    wins is made again with half the moves. Each try has `policy.time_limit_s` seconds.
+    """
+    most = min(max_moves, policy.max_moves)
+    for _ in range(_HALVINGS):
+        allowed = defragmenting(policy, max_moves=most)
+        result = plan(snapshot, allowed, clock=clock, progress=progress)
+        if windows.is_worth_it(snapshot, result.plan, policy.defragmentation):
+            return result
+        most = min(most, len(result.plan.moves)) // 2
+        if not most:
+            break
+    return None
 
 
 def _pass(
@@ -146,6 +174,7 @@ def _compose(snapshot: Snapshot, policy: Policy, instance: Instance, solution: S
         solution.stages,
         waits=any(pod.waiting for pod in snapshot.pods),
         places=bool(done.binds),
+        moves=bool(done.moves),
     )
     return Plan(
         certificate=Certificate(order=policy.order, verdict=verdict, stages=solution.stages),
@@ -156,7 +185,7 @@ def _compose(snapshot: Snapshot, policy: Policy, instance: Instance, solution: S
     )
 
 
-def _verdict(stages: tuple[Stage, ...], *, waits: bool, places: bool) -> Verdict:
+def _verdict(stages: tuple[Stage, ...], *, waits: bool, places: bool, moves: bool) -> Verdict:
     """Return how good the plan is, claiming only what its stages prove."""
     names = [stage.name for stage in stages if stage.name.startswith("place ")]
     placing = not names or _proved_through(stages, names[-1])
@@ -164,7 +193,7 @@ def _verdict(stages: tuple[Stage, ...], *, waits: bool, places: bool) -> Verdict
         return Verdict.INFEASIBLE if placing else Verdict.UNCHANGED
     if all(stage.proved for stage in stages):
         return Verdict.OPTIMAL
-    return Verdict.IMPROVED if places else Verdict.UNCHANGED
+    return Verdict.IMPROVED if places or moves else Verdict.UNCHANGED
 
 
 def _proved_through(stages: tuple[Stage, ...], name: str) -> bool:

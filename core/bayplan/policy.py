@@ -17,6 +17,57 @@ class Order(StrEnum):
     DEFRAGMENT = "Defragment"
 
 
+class Day(StrEnum):
+    """A day of the week, in order from Monday."""
+
+    MON = "Mon"
+    TUE = "Tue"
+    WED = "Wed"
+    THU = "Thu"
+    FRI = "Fri"
+    SAT = "Sat"
+    SUN = "Sun"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A time that comes again each week, in UTC.
+
+    Attributes:
+        start_minute: Minute of the day at which it opens, 0 to 1439.
+        minutes: How long it stays open, 1 to 1440.
+        days: The days on which it opens; none means every day.
+    """
+
+    start_minute: int
+    minutes: int
+    days: tuple[Day, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defragmentation:
+    """When running pods may be moved for nobody but the next large pod, and what that may cost.
+
+    Attributes:
+        windows: When it is done; never without one.
+        max_moves: Most moves while a window is open, those for waiting pods included.
+        moves_per_slot: Most that one won slot may cost, in moves of cost 1.
+    """
+
+    windows: tuple[Window, ...] = ()
+    max_moves: int = 20
+    moves_per_slot: int = 8
+
+
+class NodeProvisioning(StrEnum):
+    """Which waiting pods node autoscalers get to see."""
+
+    #: none: they do not see pods behind gates
+    NEVER = "Never"
+    #: pods that are proved not to fit, in whole gangs
+    WHEN_INFEASIBLE = "WhenInfeasible"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """Limits and budgets of one pass.
@@ -29,6 +80,8 @@ class Policy:
         gate_timeout_s: Seconds without a living planner after which gates are lifted.
         order: The order of objectives.
         cooldown_s: Seconds from its start in which a moved pod is not disturbed again.
+        defragmentation: When the fleet is defragmented, and what that may cost.
+        node_provisioning: Which waiting pods node autoscalers get to see.
     """
 
     time_limit_s: float = 10.0
@@ -38,6 +91,8 @@ class Policy:
     gate_timeout_s: float = 60.0
     order: Order = Order.PLACE_FIRST
     cooldown_s: float = 600.0
+    defragmentation: Defragmentation = Defragmentation()
+    node_provisioning: NodeProvisioning = NodeProvisioning.NEVER
 
 
 def defragmenting(policy: Policy, *, max_moves: int) -> Policy:

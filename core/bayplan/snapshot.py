@@ -409,6 +409,7 @@ class Pod:
         budget: The PodDisruptionBudget that limits its eviction, as `bayplan.restraints` finds.
         fixed_by: What keeps a plan from disturbing it for now, in words; "" if nothing does that
             is not its own manifest.
+        offered: Whether its gate was lifted without a pin, for node autoscalers to see it.
         kind: What makes it like others.
     """
 
@@ -435,6 +436,7 @@ class Pod:
     move_cost: int = 1
     budget: BudgetKey | None = None
     fixed_by: str = ""
+    offered: bool = False
     kind: PodKind = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

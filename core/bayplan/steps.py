@@ -80,7 +80,7 @@ class ReleasePod:
     """Lift a waiting pod's gate and pin it to `node`, in one patch.
 
     `replaces` is the uid of the moved pod whose place it takes, or ""; `device` is the number of
-    the GPU that it shares, if it does.
+    the GPU that it shares, if it does; `gang` starts together.
     """
 
     pod: PodKey
@@ -88,6 +88,7 @@ class ReleasePod:
     node: NodeName
     replaces: str = ""
     device: int | None = None
+    gang: GangKey | None = None
 
 
 Step = EvictPod | ReleasePod
@@ -382,7 +383,8 @@ class _Pass:
             self._owed[bind.node] = self._owed[bind.node] - asks
         self._free = room
         self.todo += [
-            ReleasePod(pod=b.pod, uid=b.uid, node=b.node, device=b.device) for b in waiting
+            ReleasePod(pod=b.pod, uid=b.uid, node=b.node, device=b.device, gang=b.gang)
+            for b in waiting
         ]
         freed = (State.STARTED, "is released to its node")
         return [freed if s[0] is State.WAITING else s for s in states]

@@ -19,7 +19,7 @@ def is_due(
 ) -> bool:
     """Return whether the planner should make a plan now.
 
-    `digest` identifies the snapshot, `last_digest` the one that the last pass decided on.
+    `digest` identifies the snapshot and the policy, `last_digest` those of the last pass.
     """
     if not snapshot.waiting():
         return False
@@ -28,6 +28,37 @@ def is_due(
     if newest is not None and newest.phase == "Failed":
         return True
     return digest != last_digest
+
+
+def is_defragmentation_due(
+    newest: PublishedPlan | None, *, moves: int, digest: str, last_digest: str
+) -> bool:
+    """Return whether the planner should look for slots to win, with nothing else to do.
+
+    `moves` is what the open window still allows; `last_digest` is of the last look.
+    """
+    if not moves or (newest is not None and is_at_work(newest)):
+        return False
+    return digest != last_digest
+
+
+def is_useless(solved: Snapshot, seen: Snapshot) -> bool:
+    """Return whether a plan for `solved` would have to be made again at once, for `seen` is so.
+
+    A pod that it decides on waits no more, a node has gone or takes no pods any more, or somebody
+    waits who outranks one of those it was made for. New pods of no higher priority and freed room
+    make it no worse.
+    """
+    waited = {pod.uid: pod for pod in solved.waiting()}
+    waiting = {pod.uid: pod for pod in seen.waiting()}
+    if not waited.keys() <= waiting.keys():
+        return True
+    lowest = min((pod.priority for pod in waited.values()), default=None)
+    arrived = (pod for uid, pod in waiting.items() if uid not in waited)
+    if any(lowest is None or pod.priority > lowest for pod in arrived):
+        return True
+    takers = {node.name for node in seen.nodes if node.ready and node.schedulable}
+    return any(n.ready and n.schedulable and n.name not in takers for n in solved.nodes)
 
 
 def is_at_work(published: PublishedPlan) -> bool:

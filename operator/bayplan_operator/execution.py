@@ -6,7 +6,7 @@ marked so and left alone.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,11 +19,11 @@ from bayplan import steps
 from bayplan.api import names
 from bayplan.codec import PublishedPlan
 from bayplan.codec.releases import release_patch
-from bayplan.plan import Hold
 from bayplan.snapshot import PodKey
 from bayplan.steps import EvictPod, Phase, Progress, ReleasePod, Report, State, Step
 from bayplan_operator.events import About, Events
 from bayplan_operator.evictions import evict
+from bayplan_operator.holds import Holds
 from bayplan_operator.kube import Kube, Raw, message_of, plan_path, pod_path
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.observation import Observation, observe
@@ -39,9 +39,11 @@ _PAUSE_S: Final = 0.2
 _FIRST_RETRY_S: Final = 1.0
 _MAX_RETRY_S: Final = 30.0
 
-#: Longest message in a status, and in the annotation of a pod that is held.
+#: Pods that are released before the next look for a newer plan.
+_BATCH: Final = 32
+
+#: Longest message in a status.
 _MAX_MESSAGE: Final = 1000
-_MAX_DECISION: Final = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,20 +76,19 @@ class Execution:
         self._now = now
         self._stillness = _Stillness()
         self._refusals: dict[PodKey, Refusal] = {}
-        self._annotated = ""
+        self._holds = Holds(kube, events, metrics, pool=pool)
 
     def reconcile(self) -> float | None:
         """Do one pass; return the seconds after which another one is wanted, or None."""
         for entry in self._plans.overtaken():
             self._supersede(entry)
         newest = self._plans.newest()
-        if newest is None or (not newest.open and self._annotated == newest.published.name):
+        if newest is None:
             return None
         if newest.open:
             self._pass(newest)
-        if self._annotated != newest.published.name:
-            self._annotate_holds(newest.published)
-        return _PAUSE_S
+        told = self._holds.tell(newest.published)
+        return _PAUSE_S if newest.open or not told else None
 
     def _pass(self, entry: Entry) -> None:
         """Do what can be done now for the plan at work."""
@@ -101,6 +102,7 @@ class Execution:
         self._do(progress.todo, published.name, seen.raws)
         # 4. Say how far it is.
         if self._report(entry, progress):
+            self._count_ended(published, progress)
             _log.info(
                 "plan_advanced",
                 plan=published.name,
@@ -111,6 +113,12 @@ class Execution:
                 message=progress.message,
                 duration_s=round(time.monotonic() - started_at, 3),
             )
+
+    def _count_ended(self, published: PublishedPlan, progress: Progress) -> None:
+        if progress.phase is Phase.EXECUTING:
+            return
+        self._metrics.plans.labels(progress.phase.value).inc()
+        self._metrics.plan_seconds.observe(max(0.0, self._now().timestamp() - published.created_at))
 
     def _decide(self, published: PublishedPlan, seen: Observation) -> Progress:
         policy = read_policy(self._kube)
@@ -128,10 +136,16 @@ class Execution:
         victims = [step for step in todo if isinstance(step, EvictPod)]
         if all(step in due for step in victims):
             self._evict_all(victims, plan)
-        releases = [step for step in due if isinstance(step, ReleasePod)]
-        refused = self._pool.map(lambda step: self._release(step, plan, raws), releases)
-        for step, message in zip(releases, refused, strict=True):
-            self._note(step, message)
+        for releases in _in_batches([step for step in due if isinstance(step, ReleasePod)]):
+            if self._is_overtaken(plan):
+                return  # what this plan gives away now, the newer one may give to others
+            refused = self._pool.map(lambda step: self._release(step, plan, raws), releases)
+            for step, message in zip(releases, refused, strict=True):
+                self._note(step, message)
+
+    def _is_overtaken(self, plan: str) -> bool:
+        newest = self._plans.newest()
+        return newest is not None and newest.published.name != plan
 
     def _evict_all(self, victims: Sequence[EvictPod], plan: str) -> None:
         """Make the victims go, or none of them: half of a node's room would help nobody."""
@@ -163,6 +177,7 @@ class Execution:
         refused = evict(self._kube, step.pod, step.uid)
         if not refused:
             reason, action = ("Moved", "Move") if step.target else ("Evicted", "Evict")
+            self._metrics.victims.labels(reason.lower()).inc()
             note = f"{plan}: {step.because}"
             self._events.tell(About.pod(step.pod, step.uid), reason, action, note)
         return refused
@@ -225,6 +240,7 @@ class Execution:
             "finishedAt": self._instant(),
         }
         if self._write(entry, status):
+            self._metrics.plans.labels("Superseded").inc()
             _log.info("plan_superseded", plan=entry.published.name, by=name)
 
     def _write(self, entry: Entry, status: dict[str, Any]) -> bool:
@@ -247,30 +263,21 @@ class Execution:
         self._plans.wrote(name, status)
         return True
 
-    def _annotate_holds(self, published: PublishedPlan) -> None:
-        """Tell on each pod that is held why it waits, where that is news."""
-        holds = {hold.uid: hold for hold in published.plan.holds}
-        if holds:
-            seen = observe(self._kube, self._pool, ())
-            told = [(seen.raws[uid], hold) for uid, hold in holds.items() if uid in seen.raws]
-            list(self._pool.map(lambda pair: self._annotate(*pair), told))
-        self._annotated = published.name
-
-    def _annotate(self, raw: Raw, hold: Hold) -> None:
-        text = hold.rejection.message + (f"; {hold.remedy}" if hold.remedy else "")
-        text = f"{hold.rejection.reason}: {text}"[:_MAX_DECISION]
-        annotations = raw["metadata"].get("annotations") or {}
-        if annotations.get(names.ANNOTATION_DECISION) == text:
-            return
-        body = {"metadata": {"uid": hold.uid, "annotations": {names.ANNOTATION_DECISION: text}}}
-        try:
-            self._kube.merge(pod_path(hold.pod), body, manager=names.MANAGER_STATUS)
-        except ApiException as error:
-            if error.status not in {404, 409}:
-                raise
-
     def _instant(self) -> str:
         return self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _in_batches(releases: Sequence[ReleasePod]) -> Iterator[Sequence[ReleasePod]]:
+    """Yield the releases in the order given, some at a time, gangs whole."""
+    batch: list[ReleasePod] = []
+    for step in releases:
+        same = bool(batch) and step.gang is not None and step.gang == batch[-1].gang
+        if len(batch) >= _BATCH and not same:
+            yield batch
+            batch = []
+        batch.append(step)
+    if batch:
+        yield batch
 
 
 class _Stillness:

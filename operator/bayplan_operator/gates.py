@@ -5,6 +5,7 @@ lifted without a pin. It also replaces pods whose pin cannot be kept (`bayplan.g
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Executor
 from datetime import datetime
 from typing import Final
@@ -15,7 +16,7 @@ from kubernetes.client.exceptions import ApiException
 from bayplan import gates
 from bayplan.api import names
 from bayplan.codec.releases import ungate_patch
-from bayplan.snapshot import Pod
+from bayplan.snapshot import Pod, PodKey
 from bayplan.steps import STALL_S
 from bayplan_operator.events import About, Events
 from bayplan_operator.evictions import evict
@@ -64,6 +65,7 @@ class Gates:
         self._watched_since = now().timestamp()
         self._renewal = ("", 0.0)
         self._stranded_since: dict[str, float] = {}
+        self._unreadable: AbstractSet[str] = frozenset()
 
     def reconcile(self) -> float:
         """Do one pass; return the seconds after which another one is wanted."""
@@ -79,6 +81,8 @@ class Gates:
         list(self._pool.map(lambda pod: self._lift(pod, seen.raws[pod.uid]), overdue))
         # 3. Replace pods whose pins cannot be kept.
         self._replace_stranded(seen, now)
+        # 4. Tell on pods that nobody can plan, because they cannot be read.
+        self._tell_unreadable(seen)
         return min(_MAX_LOOK_S, max(_MIN_LOOK_S, signs.timeout_s / 4))
 
     def _signs(self, now: float) -> gates.PlannerSigns:
@@ -105,6 +109,14 @@ class Gates:
         self._metrics.gates_lifted.inc()
         self._events.tell(About.pod(pod.key, pod.uid), "GatesLifted", "Lift", note, warning=True)
         _log.warning("gate_lifted", pod=str(pod.key), timeout_s=self.away_s)
+
+    def _tell_unreadable(self, seen: Observation) -> None:
+        for uid in seen.unreadable.keys() - self._unreadable:
+            metadata = seen.raws[uid]["metadata"]
+            key = PodKey(namespace=metadata["namespace"], name=metadata["name"])
+            note = f"cannot be planned, correct it: {seen.unreadable[uid]}"
+            self._events.tell(About.pod(key, uid), "Unreadable", "Hold", note, warning=True)
+        self._unreadable = seen.unreadable.keys()
 
     def _replace_stranded(self, seen: Observation, now: float) -> None:
         pinned = [pod for pod in seen.unbound() if _is_pinned_by_us(pod, seen.raws)]

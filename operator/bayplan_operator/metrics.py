@@ -20,6 +20,29 @@ class Metrics:
             ["type", "result"],
             registry=self.registry,
         )
+        self.victims = Counter(
+            "bayplan_victims_total",
+            "Pods that were asked to leave, by what becomes of them: moved or evicted.",
+            ["fate"],
+            registry=self.registry,
+        )
+        self.plans = Counter(
+            "bayplan_plans_ended_total",
+            "Plans that came to an end, by phase.",
+            ["phase"],
+            registry=self.registry,
+        )
+        self.plan_seconds = Histogram(
+            "bayplan_plan_execution_seconds",
+            "Time from the making of a plan to the end of its last step.",
+            registry=self.registry,
+            buckets=(0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800),
+        )
+        self.pods_offered = Counter(
+            "bayplan_pods_offered_total",
+            "Pods that do not fit, shown to node autoscalers.",
+            registry=self.registry,
+        )
         self.gates_lifted = Counter(
             "bayplan_gates_lifted_total",
             "Gates lifted without a plan because no planner was alive.",

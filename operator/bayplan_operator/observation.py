@@ -23,10 +23,14 @@ _LIST_FROM: Final = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What was seen, decoded, with the raw pods beside it by uid."""
+    """What was seen, decoded, with the raw pods beside it by uid.
+
+    `unreadable` says of pods that cannot be decoded, by uid, what is wrong with them.
+    """
 
     snapshot: Snapshot
     raws: Mapping[str, Raw]
+    unreadable: Mapping[str, str]
 
     def unbound(self) -> tuple[Pod, ...]:
         """Return the pods that are on no node yet, pinned ones included."""
@@ -40,9 +44,10 @@ def observe(kube: Kube, pool: Executor, nodes: Collection[NodeName]) -> Observat
     raws = kube.items(PODS, labels=f"{names.LABEL_MANAGED}=true", fields="spec.nodeName=")
     raw_nodes, bound = _read(kube, pool, frozenset(nodes))
     by_uid = {raw["metadata"]["uid"]: raw for raw in (*raws, *bound)}
-    decoded = (_pod(raw) for raw in by_uid.values())
+    unreadable: dict[str, str] = {}
+    decoded = [_pod(raw, unreadable) for raw in by_uid.values()]
     snapshot = Snapshot.of(_nodes(raw_nodes), (pod for pod in decoded if pod is not None))
-    return Observation(snapshot=snapshot, raws=by_uid)
+    return Observation(snapshot=snapshot, raws=by_uid, unreadable=unreadable)
 
 
 def _read(kube: Kube, pool: Executor, wanted: frozenset[NodeName]) -> tuple[list[Raw], list[Raw]]:
@@ -65,9 +70,11 @@ def _nodes(raws: Iterable[Raw]) -> Iterable[Node]:
             _log.warning("node_unreadable", error=str(error))
 
 
-def _pod(raw: Raw) -> Pod | None:
+def _pod(raw: Raw, unreadable: dict[str, str]) -> Pod | None:
+    """Return the pod, or None if it has ended or cannot be read; then it is noted."""
     try:
         return pod_of(raw)
     except DecodeError as error:
         _log.warning("pod_unreadable", error=str(error))
+        unreadable[raw["metadata"]["uid"]] = f"{error.path}: {error.problem}"
         return None

@@ -163,3 +163,14 @@ def test_scores_stay_within_the_protocol() -> None:
     marks = scores(pod("a"), [NodeName(f"n{i}") for i in range(1, 8)], cache)
 
     assert set(marks.values()) <= set(range(11))
+
+
+def test_a_pod_shown_to_autoscalers_is_kept_off_every_node_but_its_home() -> None:
+    """Half of a gang would run on the nodes that have room for one of its pods."""
+    shown = replace(pod("p"), offered=True)
+    cache = cache_of(node("n1"), node("n2"), shown)
+
+    asked = [NodeName("n1"), NodeName("n2")]
+    assert answer(shown, asked, cache, planned(shown, NodeName("n1"))).nodes == ()
+    homed = replace(shown, node=NodeName("n1"), waiting=False, bound=False)
+    assert answer(homed, asked, cache, Reservations()).nodes == (NodeName("n1"),)

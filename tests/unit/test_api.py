@@ -33,6 +33,7 @@ def fields_of(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dic
 def test_policy_defaults_are_the_built_in_ones() -> None:
     """A cluster without a PackingPolicy must behave like one with an empty policy."""
     built_in, spec = policy.Policy(), packing_policy.PackingPolicySpec()
+    assert not spec.defragmentation.windows
 
     assert {
         "time_limit_s": spec.time_limit_seconds,
@@ -42,6 +43,11 @@ def test_policy_defaults_are_the_built_in_ones() -> None:
         "gate_timeout_s": spec.gate_timeout_seconds,
         "order": spec.order,
         "cooldown_s": spec.cooldown_seconds,
+        "defragmentation": policy.Defragmentation(
+            max_moves=spec.defragmentation.max_moves,
+            moves_per_slot=spec.defragmentation.moves_per_slot,
+        ),
+        "node_provisioning": spec.node_provisioning,
     } == {name: getattr(built_in, name) for name in policy.Policy.__dataclass_fields__}
 
 
@@ -57,8 +63,13 @@ def test_chart_values_are_the_built_in_policy() -> None:
 
 @pytest.mark.parametrize(
     ("published", "decided"),
-    [(packing_plan.Verdict, plan.Verdict), (packing_plan.Order, policy.Order)],
-    ids=["verdict", "order"],
+    [
+        (packing_plan.Verdict, plan.Verdict),
+        (packing_plan.Order, policy.Order),
+        (packing_policy.Day, policy.Day),
+        (packing_policy.NodeProvisioning, policy.NodeProvisioning),
+    ],
+    ids=["verdict", "order", "day", "node provisioning"],
 )
 def test_published_words_are_those_of_the_core(
     published: type[StrEnum], decided: type[StrEnum]

@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
-from bayplan_extender.cli import main
+from bayplan_extender.cli import main, whatif
 
 NODE = """\
 kind: Node
@@ -100,13 +101,16 @@ def test_an_unreadable_file_is_named(
     assert name in capsys.readouterr().err
 
 
-def test_no_nodes_no_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_nodes_no_plan(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Forgetting the nodes would read as "nothing fits"."""
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     (tmp_path / "pods.yaml").write_text(POD.replace("GPUS", "1"))
 
     assert main(["plan", "-f", str(tmp_path)]) == 2
 
-    assert "no Node in it" in capsys.readouterr().err
+    assert "no Node in the files, so nothing can be planned without" in capsys.readouterr().err
 
 
 def test_no_cluster_says_what_to_set(
@@ -184,3 +188,95 @@ def test_the_steps_are_told_as_they_begin(
     told = capsys.readouterr().err
     assert "0.0 s  count what is alike" in told
     assert "explain and validate" in told
+
+
+@pytest.fixture
+def live(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the cluster be two 8-GPU nodes, on each of which a 2-GPU pod runs."""
+    nodes = [yaml.safe_load(NODE.replace("n1", name)) for name in ("n1", "n2")]
+    pods = [yaml.safe_load(POD.replace("GPUS", "2")) for _ in nodes]
+    for number, pod in enumerate(pods):
+        owner = {"kind": "ReplicaSet", "name": "web", "uid": "w", "controller": True}
+        pod["metadata"] |= {
+            "name": f"web-{number}",
+            "uid": f"u{number}",
+            "ownerReferences": [owner],
+        }
+        pod["spec"] |= {"nodeName": f"n{number + 1}", "schedulingGates": []}
+    monkeypatch.setattr(whatif, "_cluster", lambda: [{"kind": "List", "items": nodes + pods}])
+
+
+def ask(folder: Path, capsys: pytest.CaptureFixture[str], text: str) -> tuple[int, str]:
+    """Ask about a manifest; return the exit code and the answer."""
+    (folder / "new.yaml").write_text(text)
+    return main(["plan", "-f", str(folder)]), capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("live")
+def test_what_fits_now_is_told_with_how_many_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Six free GPUs on each of two nodes hold a 2-GPU pod six times."""
+    code, text = ask(tmp_path, capsys, POD.replace("GPUS", "2"))
+
+    assert code == 0
+    assert "Fits now: it without disturbing anybody." in text
+    assert "The same fits 5 times more" in text
+
+
+@pytest.mark.usefixtures("live")
+def test_what_fits_only_after_moves_names_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A whole node is free once one small pod has joined the other."""
+    code, text = ask(tmp_path, capsys, POD.replace("GPUS", "8"))
+
+    assert code == 0
+    assert "Fits after 1 move and 0 evictions" in text
+    assert "team/web-" in text
+    assert " moves from n" in text
+
+
+@pytest.mark.usefixtures("live")
+def test_what_does_not_fit_says_why_and_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A script would deploy it all the same."""
+    gang = """\
+kind: Deployment
+metadata: {name: big}
+spec:
+  replicas: 2
+  template:
+    metadata: {labels: {bayplan.dev/gang: big, bayplan.dev/gang-min-count: "2"}}
+    spec: {containers: [{name: c, resources: {limits: {nvidia.com/gpu: 8}}}]}
+"""
+    code, text = ask(tmp_path, capsys, gang)
+
+    assert code == 1
+    assert "Does not fit: 0 of 2 would get a node" in text
+    assert "waits whole" in text
+
+
+@pytest.mark.usefixtures("live")
+def test_the_answer_is_also_for_programs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pipeline reads fields, not sentences."""
+    (tmp_path / "new.yaml").write_text(POD.replace("GPUS", "6"))
+
+    assert main(["plan", "-f", str(tmp_path), "-o", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["fits"], told["disturbsNobody"], told["copies"]) == (True, True, 1)
+    assert told["plan"]["counts"]["bound"] == 1
+
+
+@pytest.mark.usefixtures("live")
+def test_a_question_about_nothing_new_is_told_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An empty answer would read as yes."""
+    (tmp_path / "new.yaml").write_text(POD.replace("name: a", "name: web-0").replace("GPUS", "1"))
+
+    assert main(["plan", "-f", str(tmp_path)]) == 2
+    assert "no pod in it that is not in the cluster yet" in capsys.readouterr().err

@@ -6,6 +6,8 @@ import pytest
 
 from bayplan import gates
 from bayplan.gates import PlannerSigns
+from bayplan.plan import Hold, Reason, Rejection
+from bayplan.policy import NodeProvisioning, Policy
 from bayplan.snapshot import Disruption, Pod
 from tests.builders import node, pod, snapshot
 
@@ -112,3 +114,27 @@ def test_a_lack_of_what_a_pod_does_not_use_is_none_of_its_business() -> None:
     heavy = pod("x", on="n1", gpus=0, memory_mib=600_000)
 
     assert not gates.stranded(snapshot(node("n1"), one, heavy), [one])
+
+
+@pytest.mark.parametrize(
+    ("reason", "offered"),
+    [
+        (Reason.GANG_DOES_NOT_FIT, True),
+        (Reason.INSUFFICIENT_ROOM, True),
+        (Reason.OUTRANKED, True),
+        (Reason.TOO_SMALL, True),
+        (Reason.NO_PLACE_FOUND, False),
+        (Reason.GANG_INCOMPLETE, False),
+        (Reason.DISRUPTION_FORBIDDEN, False),
+    ],
+)
+def test_autoscalers_are_shown_what_only_a_new_node_can_help(
+    reason: Reason, *, offered: bool
+) -> None:
+    """A node would be bought for a pod that fits once a budget admits it, or never for another."""
+    waits = pod("p")
+    hold = Hold(pod=waits.key, uid=waits.uid, rejection=Rejection(reason=reason, message="why"))
+    willing = Policy(node_provisioning=NodeProvisioning.WHEN_INFEASIBLE)
+
+    assert gates.to_offer([hold], willing) == ({waits.uid} if offered else set())
+    assert not gates.to_offer([hold], Policy())

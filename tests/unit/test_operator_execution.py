@@ -1,6 +1,6 @@
 """Carrying out plans against an API server in memory: refusals, reports, superseding."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,6 +24,7 @@ from bayplan.plan import (
 )
 from bayplan.policy import Order
 from bayplan.snapshot import NodeName, Owner, PodKey
+from bayplan_operator import execution
 from bayplan_operator.execution import Execution
 from bayplan_operator.gates import Gates
 from bayplan_operator.kube import POLICY, lease_path, node_path, plan_path, pod_path
@@ -335,6 +336,67 @@ def test_held_pods_are_told_why_once(scene: Scene) -> None:
     }
     merges = [write for write in scene.kube.writes if write.startswith("merge")]
     assert len(merges) == 1
+
+
+def test_a_pod_that_does_not_fit_is_shown_to_autoscalers_where_the_policy_says_so(
+    scene: Scene,
+) -> None:
+    """They overlook pods behind gates, so no node would ever be bought."""
+    scene.kube.add(
+        POLICY, {"metadata": {"name": "default"}, "spec": {"nodeProvisioning": "WhenInfeasible"}}
+    )
+    scene.add("a")
+    scene.publish(hold("a"), sequence=1)
+    scene.look()
+
+    pod = scene.pod("a")
+    assert pod["spec"]["schedulingGates"] == []
+    assert pod["metadata"]["annotations"][names.ANNOTATION_HOME] == ""
+    assert any("Offered" in note for note in scene.told.notes)
+
+
+def test_a_plan_that_is_overtaken_while_it_is_carried_out_gives_nothing_more_away(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last pods would take the room that the newer plan has given to others."""
+    monkeypatch.setattr(execution, "_BATCH", 1)
+    for name in ("a", "b"):
+        scene.add(name)
+    scene.publish(bind("a", "n1"), bind("b", "n2"), sequence=1)
+    patch = scene.kube.patch
+
+    def overtake(path: str, operations: Sequence[Raw], *, manager: str) -> Raw:
+        scene.publish(bind("b", "n1"), sequence=2)
+        return patch(path, operations, manager=manager)
+
+    monkeypatch.setattr(scene.kube, "patch", overtake)
+    scene.look()
+
+    assert not scene.pod("a")["spec"]["schedulingGates"]
+    assert scene.pod("b")["spec"]["schedulingGates"]
+
+
+def test_a_pod_that_cannot_be_read_is_told_so(scene: Scene) -> None:
+    """It would wait for ever, and only a log would know why."""
+    scene.add("a")
+    scene.pod("a")["spec"]["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": "many"}}
+    gates = gates_of(scene, [NOW])
+
+    gates.reconcile()
+    gates.reconcile()
+
+    (note,) = scene.told.notes
+    assert note.startswith("Pod a Unreadable: cannot be planned, correct it: spec.containers[0]")
+
+
+def test_a_held_pod_gets_one_event_for_each_kind_of_reason(scene: Scene) -> None:
+    """`kubectl describe` shows events; one for every plan would bury all others."""
+    scene.add("a")
+    for sequence in (1, 2):
+        scene.publish(hold("a"), sequence=sequence)
+        scene.look()
+
+    assert len([note for note in scene.told.notes if note.startswith("Pod a")]) == 1
 
 
 def test_a_plan_that_cannot_be_read_is_left_alone(scene: Scene) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from bayplan.api import names
 from bayplan.codec import pod_of
-from bayplan.codec.releases import release_patch, ungate_patch
+from bayplan.codec.releases import offer_patch, release_patch, ungate_patch
 from bayplan.snapshot import NodeName
 from tests.fake_kube import apply_patch
 
@@ -127,3 +127,52 @@ def test_annotations_of_others_stay() -> None:
     patched = apply_patch(raw, ungate_patch(raw, {"ours": "2"}))
 
     assert patched["metadata"]["annotations"] == {"theirs": "1", "ours": "2"}
+
+
+def offered() -> Raw:
+    """Return a pod that node autoscalers were shown."""
+    raw = gated()
+    raw["spec"]["schedulerName"] = names.SCHEDULER
+    return apply_patch(raw, offer_patch(raw, {}))
+
+
+def test_a_pod_shown_to_autoscalers_still_waits_for_its_plan() -> None:
+    """Nobody would plan it any more, and it would stay pending beside the new node."""
+    raw = offered()
+    pod = pod_of(raw)
+
+    assert raw["spec"]["schedulingGates"] == []
+    assert pod is not None
+    assert (pod.waiting, pod.offered, pod.node) == (True, True, None)
+
+
+def test_its_home_is_an_annotation_for_its_affinity_cannot_change_any_more() -> None:
+    """The API server would refuse the pin."""
+    raw = offered()
+    pod = pod_of(released := apply_patch(raw, release_patch(raw, NodeName("n1"), {"plan": "p"})))
+
+    assert "affinity" not in released["spec"]
+    assert released["metadata"]["annotations"] == {names.ANNOTATION_HOME: "n1", "plan": "p"}
+    assert pod is not None
+    assert (pod.waiting, pod.bound, pod.node) == (False, False, "n1")
+
+
+def test_without_a_planner_it_is_let_go_where_the_scheduler_likes() -> None:
+    """The webhook would keep it off every node for ever."""
+    raw = offered()
+    pod = pod_of(apply_patch(raw, ungate_patch(raw, {"why": "no planner"})))
+
+    assert pod is not None
+    assert (pod.waiting, pod.offered, pod.node) == (False, False, None)
+
+
+def test_a_home_means_nothing_behind_a_gate_or_with_another_scheduler() -> None:
+    """Anybody can write annotations: a pod would count where it never will be."""
+    behind, foreign = gated(), gated(gates=())
+    for raw in (behind, foreign):
+        raw["metadata"]["annotations"] = {names.ANNOTATION_HOME: "n1"}
+
+    seen = [pod_of(raw) for raw in (behind, foreign)]
+
+    assert [pod.node for pod in seen if pod] == [None, None]
+    assert [pod.offered for pod in seen if pod] == [False, False]

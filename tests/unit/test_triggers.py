@@ -5,8 +5,8 @@ from dataclasses import replace
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Bind, Certificate, Evict, Hold, Move, Plan, Reason, Rejection, Verdict
 from bayplan.policy import Order
-from bayplan.snapshot import NodeName, PodKey
-from bayplan.triggers import is_due, repeats, uncovered
+from bayplan.snapshot import NodeName, Pod, PodKey, Snapshot
+from bayplan.triggers import is_defragmentation_due, is_due, is_useless, repeats, uncovered
 from tests.builders import node, pod, snapshot
 
 CERTIFICATE = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)
@@ -114,3 +114,37 @@ def test_a_plan_too_large_for_its_object_has_decided_on_older_pods_all_the_same(
     large = replace(large, truncated=True, created_at=100)
 
     assert uncovered(snapshot(node("n1"), old, new), large) == ("uid-new",)
+
+
+def test_slots_are_sought_once_per_state_of_the_cluster_and_never_beside_a_plan() -> None:
+    """An open window would keep the planner busy, or a plan of its own would overtake another."""
+    at_work = published(Plan(certificate=CERTIFICATE, binds=(bind("a"),)))
+    done = replace(at_work, phase="Completed")
+
+    assert is_defragmentation_due(None, moves=1, digest="a", last_digest="")
+    assert is_defragmentation_due(done, moves=1, digest="a", last_digest="")
+    assert not is_defragmentation_due(done, moves=1, digest="a", last_digest="a")
+    assert not is_defragmentation_due(at_work, moves=1, digest="a", last_digest="")
+    assert not is_defragmentation_due(done, moves=0, digest="a", last_digest="")
+
+
+def world(*more: Pod, without: str = "", tired: bool = False) -> Snapshot:
+    """Return two nodes and two waiting pods, with some more or less."""
+    pods = [each for each in (pod("a", priority=5), pod("b"), *more) if each.key.name != without]
+    return snapshot(node("n1"), node("n2", schedulable=not tired), *pods)
+
+
+def test_a_pass_is_useless_once_what_it_decides_on_is_gone() -> None:
+    """Its plan would place a pod that is gone, on a node that takes none, or below its rank."""
+    assert not is_useless(world(), world())
+    assert is_useless(world(), world(without="a"))
+    assert is_useless(world(), world(tired=True))
+    assert is_useless(world(), world(pod("urgent", priority=1)))
+    assert is_useless(snapshot(node("n1")), world())
+
+
+def test_a_pass_is_worth_finishing_while_others_only_join() -> None:
+    """In a cluster where pods keep coming no pass would ever end."""
+    assert not is_useless(world(), world(pod("c")))
+    assert not is_useless(world(tired=True), world())
+    assert not is_useless(world(), world(pod("running", on="n1")))

@@ -45,6 +45,10 @@ ANNOTATION_DECISION: Final = f"{GROUP}/decision"
 ANNOTATION_PLAN: Final = f"{GROUP}/placed-by"
 ANNOTATION_REPLACES: Final = f"{GROUP}/replaces"
 
+#: On a pod whose gate was lifted without a pin, so that node autoscalers see that it does not fit:
+#: the node that a plan gives it later, and nothing as long as there is none.
+ANNOTATION_HOME: Final = f"{GROUP}/home"
+
 #: What a move of a pod costs, 1 to 100 (one for each half minute that it takes to start).
 ANNOTATION_MOVE_COST: Final = f"{GROUP}/move-cost"
 

@@ -21,6 +21,72 @@ class Order(StrEnum):
     PROTECT_FIRST = "ProtectFirst"
 
 
+class Day(StrEnum):
+    """A day of the week."""
+
+    MON = "Mon"
+    TUE = "Tue"
+    WED = "Wed"
+    THU = "Thu"
+    FRI = "Fri"
+    SAT = "Sat"
+    SUN = "Sun"
+
+
+class Window(BaseModel):
+    """A time that comes again each week, in UTC."""
+
+    days: list[Day] = Field(
+        default=[],
+        description="The days on which it opens. Default: every day.",
+        max_length=7,
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    start: str = Field(
+        description='When it opens, in UTC, e.g. "02:30".',
+        pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$",
+    )
+    duration_minutes: int = Field(
+        description="How long it stays open; it may pass midnight. 1 to 1440. What has begun by"
+        " then is finished.",
+        ge=1,
+        le=1440,
+    )
+
+
+class Defragmentation(BaseModel):
+    """When pods are moved so that whole slots come free, and what that may cost."""
+
+    windows: list[Window] = Field(
+        default=[],
+        description="When it is done. Default: never.",
+        max_length=50,
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    max_moves: int = Field(
+        default=20,
+        description="Most pods that are moved while a window is open, those that are moved for"
+        " waiting pods included. Nobody is evicted. Default 20; 0 to 500.",
+        ge=0,
+        le=500,
+    )
+    moves_per_slot: int = Field(
+        default=8,
+        description="Most pods that may be moved for one slot of the largest size that comes free"
+        " (8, 4, 2 or 1 GPUs); a pod counts as often as its bayplan.dev/move-cost says. A plan"
+        " that costs more is not carried out. Default 8; 1 to 1000.",
+        ge=1,
+        le=1000,
+    )
+
+
+class NodeProvisioning(StrEnum):
+    """Which waiting pods node autoscalers get to see."""
+
+    NEVER = "Never"
+    WHEN_INFEASIBLE = "WhenInfeasible"
+
+
 class PackingPolicySpec(BaseModel):
     """Limits and budgets of one plan."""
 
@@ -71,6 +137,18 @@ class PackingPolicySpec(BaseModel):
         " evicted again. Default 600; 0 to 86400; 0 means none.",
         ge=0,
         le=86_400,
+    )
+    defragmentation: Defragmentation = Field(
+        default=Defragmentation(),
+        description="When pods are moved so that whole slots come free for large pods to come, and"
+        " what that may cost. Default: never.",
+    )
+    node_provisioning: NodeProvisioning = Field(
+        default=NodeProvisioning.NEVER,
+        description="Which waiting pods Karpenter and Cluster Autoscaler get to see; they overlook"
+        " pods behind scheduling gates. WhenInfeasible: the gates of pods that are proved not to"
+        " fit are lifted, whole gangs at once; the webhook keeps them off every node until a plan"
+        " has room for all of them. Never: none. Default Never.",
     )
 
 

@@ -64,7 +64,8 @@ def pod_of(raw: Raw) -> Pod | None:
     labels = metadata.get("labels").labels()
     bound, pin = spec.get("nodeName").text(""), pinned_node(spec)
     gates = {gate.get("name").text() for gate in spec.get("schedulingGates").items()}
-    node = bound or ("" if gates else pin or _nominated(root))
+    home = None if bound or gates else _home(root)
+    node = bound or ("" if gates else pin or home or _nominated(root))
     gang, min_count = (None, 0) if bound and not _has_count(metadata) else _gang(metadata, key)
     return Pod(
         key=key,
@@ -73,7 +74,7 @@ def pod_of(raw: Raw) -> Pod | None:
         priority=spec.get("priority").integer(0),
         constraints=_constraints(metadata, spec, labels, key.namespace),
         node=NodeName(node) if node else None,
-        waiting=not node and gates == {names.GATE},
+        waiting=not node and (gates == {names.GATE} or home is not None),
         disruption=Disruption.FIXED if node and not bound else _disruption(metadata, spec),
         preempts=spec.get("preemptionPolicy").text("") != "Never",
         terminating=metadata.get("deletionTimestamp").value is not None,
@@ -88,7 +89,16 @@ def pod_of(raw: Raw) -> Pod | None:
         replaces=metadata.get("annotations", names.ANNOTATION_REPLACES).text(""),
         started_at=root.get("status", "startTime").instant(),
         move_cost=_move_cost(metadata) or 1,
+        offered=home is not None,
     )
+
+
+def _home(root: Field) -> str | None:
+    """Return the node of a pod that was offered to autoscalers, "" for none; None for others."""
+    if root.get("spec", "schedulerName").text("") != names.SCHEDULER:
+        return None
+    home = root.get("metadata", "annotations", names.ANNOTATION_HOME)
+    return home.text("") if home.value is not None else None
 
 
 def _nominated(root: Field) -> str:

@@ -1,7 +1,12 @@
 """PackingPolicy objects to `Policy` values."""
 
-from bayplan.codec.fields import Raw, top
-from bayplan.policy import Order, Policy
+from typing import Final
+
+from bayplan.codec.fields import Field, Raw, top
+from bayplan.policy import Day, Defragmentation, NodeProvisioning, Order, Policy, Window
+
+_HOUR_MINUTES: Final = 60
+_DAY_MINUTES: Final = 1440
 
 
 def policy_of(raw: Raw) -> Policy:
@@ -12,7 +17,7 @@ def policy_of(raw: Raw) -> Policy:
     """
     root = top(raw, "PackingPolicy")
     spec, default = root.get("spec"), Policy()
-    order = spec.get("order")
+    order, provisioning = spec.get("order"), spec.get("nodeProvisioning")
     return Policy(
         time_limit_s=spec.get("timeLimitSeconds").number(default.time_limit_s),
         max_moves=spec.get("maxMoves").integer(default.max_moves),
@@ -21,4 +26,34 @@ def policy_of(raw: Raw) -> Policy:
         gate_timeout_s=spec.get("gateTimeoutSeconds").number(default.gate_timeout_s),
         order=order.choice(Order) if order.value is not None else default.order,
         cooldown_s=spec.get("cooldownSeconds").number(default.cooldown_s),
+        defragmentation=_defragmentation(spec.get("defragmentation")),
+        node_provisioning=provisioning.choice(NodeProvisioning)
+        if provisioning.value is not None
+        else default.node_provisioning,
+    )
+
+
+def _defragmentation(field: Field) -> Defragmentation:
+    default = Defragmentation()
+    return Defragmentation(
+        windows=tuple(_window(each) for each in field.get("windows").items()),
+        max_moves=field.get("maxMoves").integer(default.max_moves),
+        moves_per_slot=field.get("movesPerSlot").integer(default.moves_per_slot),
+    )
+
+
+def _window(field: Field) -> Window:
+    start, duration = field.get("start"), field.get("durationMinutes")
+    hours, _, minutes = start.text().partition(":")
+    if not (hours.isdecimal() and minutes.isdecimal()):
+        raise start.error(f'should be a time such as "02:30", is {start.value!r}')
+    start_minute = int(hours) * _HOUR_MINUTES + int(minutes)
+    if start_minute >= _DAY_MINUTES:
+        raise start.error(f'should be before "24:00", is {start.value!r}')
+    if not 1 <= duration.integer() <= _DAY_MINUTES:
+        raise duration.error(f"should be 1 to {_DAY_MINUTES}, is {duration.value}")
+    return Window(
+        start_minute=start_minute,
+        minutes=duration.integer(),
+        days=tuple(day.choice(Day) for day in field.get("days").items()),
     )

@@ -21,8 +21,11 @@ def release_patch(raw: Raw, node: NodeName, annotations: Mapping[str, str]) -> l
     """Return the patch that lifts our gate and pins the pod to `node`, in one write.
 
     The API server allows a gated pod's affinity only to be tightened, so the pin is added to
-    every term there is.
+    every term there is. A pod that was offered to autoscalers has no gate any more, and its
+    affinity cannot change: it is told its home in an annotation, which the webhook keeps it to.
     """
+    if not raw["spec"].get("schedulingGates"):
+        return [*_identity(raw), *_annotations(raw, {**annotations, names.ANNOTATION_HOME: node})]
     return [
         *_identity(raw),
         *_annotations(raw, annotations),
@@ -33,7 +36,13 @@ def release_patch(raw: Raw, node: NodeName, annotations: Mapping[str, str]) -> l
 
 def ungate_patch(raw: Raw, annotations: Mapping[str, str]) -> list[Operation]:
     """Return the patch that lifts our gate and leaves the choice of node to the scheduler."""
-    return [*_identity(raw), *_annotations(raw, annotations), *_without_gate(raw)]
+    return [*_identity(raw), *_annotations(raw, annotations, homeless=True), *_without_gate(raw)]
+
+
+def offer_patch(raw: Raw, annotations: Mapping[str, str]) -> list[Operation]:
+    """Return the patch that lifts our gate for autoscalers to see the pod, and gives it no node."""
+    told = {**annotations, names.ANNOTATION_HOME: ""}
+    return [*_identity(raw), *_annotations(raw, told), *_without_gate(raw)]
 
 
 def _identity(raw: Raw) -> list[Operation]:
@@ -41,8 +50,12 @@ def _identity(raw: Raw) -> list[Operation]:
     return [{"op": "replace", "path": "/metadata/resourceVersion", "value": version}]
 
 
-def _annotations(raw: Raw, annotations: Mapping[str, str]) -> list[Operation]:
-    known = raw["metadata"].get("annotations") or {}
+def _annotations(
+    raw: Raw, annotations: Mapping[str, str], *, homeless: bool = False
+) -> list[Operation]:
+    known = dict(raw["metadata"].get("annotations") or {})
+    if homeless:
+        known.pop(names.ANNOTATION_HOME, None)
     return [{"op": "add", "path": "/metadata/annotations", "value": {**known, **annotations}}]
 
 

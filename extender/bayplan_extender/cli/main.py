@@ -24,7 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bayplan", description="Plans of GPU fleets.")
     commands = parser.add_subparsers(title="commands", required=True)
     for name, module, text in (
-        ("plan", plan, "plan from files, with no cluster"),
+        ("plan", plan, "plan from files, or ask what they would do to the cluster"),
         ("explain", explain, "why a pod is where it is, or why it waits"),
     ):
         command = commands.add_parser(name, help=text, description=module.__doc__)

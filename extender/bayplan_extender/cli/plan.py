@@ -1,8 +1,10 @@
-"""`bayplan plan -f FILE`: plan from files, with no cluster.
+"""`bayplan plan -f FILE`: plan from files, or ask what they would do to a cluster.
 
 Takes what `kubectl get nodes,pods,infd,pdb -A -o json` prints, or manifests, and prints the plan
-that the planner would publish. With --dump the pass is recorded, and --replay makes a recorded
-pass again: the same snapshot, policy and seed give the same plan.
+that the planner would publish. Manifests without any node are a question to the cluster of
+KUBECONFIG: whether they fit now, after which moves, and how many more. With --dump the pass is
+recorded, and --replay makes a recorded pass again: the same snapshot, policy and seed give the
+same plan.
 """
 
 import argparse
@@ -16,12 +18,13 @@ from typing import Any
 from tabulate import tabulate
 
 from bayplan.codec import DecodeError, Recording, plan_manifest, policy_of, snapshot_of
+from bayplan.codec.documents import flat
 from bayplan.plan import Bind, Hold, Plan, Result, plan_digest
 from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.restraints import restrained
 from bayplan.snapshot import Snapshot
-from bayplan_extender.cli import recordings
+from bayplan_extender.cli import recordings, whatif
 from bayplan_extender.cli.files import FileError, located, read
 from bayplan_extender.cli.steps import Steps
 
@@ -63,10 +66,12 @@ def run(options: argparse.Namespace) -> int:
         FileError: The input cannot be read, or the recording cannot be written.
     """
     recorded = recordings.load(options.replay) if options.replay else None
-    snapshot, policy = _recorded(recorded, options) if recorded else _read(options)
+    documents = {} if recorded else read(options.file)
+    if not recorded and not _has_nodes(documents):
+        return whatif.run(options, documents)
+    snapshot, policy = _recorded(recorded, options) if recorded else _read(options, documents)
     if not snapshot.nodes:
-        source = options.replay or ", ".join(options.file)
-        raise FileError(f"{source}: no Node in it; nothing can be planned")
+        raise FileError(f"{options.replay}: no Node in it; nothing can be planned")
     seed = recorded.seed if recorded else 0
     _announce(snapshot, policy)
     with Steps(sys.stderr, clock=time.monotonic) as steps:
@@ -84,8 +89,16 @@ def run(options: argparse.Namespace) -> int:
     return _compare(recorded, made) if recorded else 0
 
 
-def _read(options: argparse.Namespace) -> tuple[Snapshot, Policy]:
-    documents = read(options.file)
+def _has_nodes(documents: Mapping[str, list[Any]]) -> bool:
+    try:
+        return any(raw["kind"] == "Node" for roots in documents.values() for raw in flat(roots))
+    except DecodeError as error:
+        raise located(error, documents) from error
+
+
+def _read(
+    options: argparse.Namespace, documents: Mapping[str, list[Any]]
+) -> tuple[Snapshot, Policy]:
     try:
         read_in = snapshot_of(root for roots in documents.values() for root in roots)
         policy, now = _policy(documents, options.time_limit), time.time()

@@ -1,24 +1,30 @@
 """The planner's loop: wait for a change, let it settle, plan if one is due, publish.
 
 A plan that is being carried out is left alone while it covers every waiting pod
-(`bayplan.triggers`). Whatever fails is logged and tried again after the next change or a second.
+(`bayplan.triggers`). With nobody waiting, and a window for defragmentation open, it looks for
+slots to win. A pass whose input has become useless is broken off. Whatever fails is logged and
+tried again after the next change or a second.
 """
 
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import structlog
 from kubernetes.client.exceptions import ApiException
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 
+from bayplan import planner, windows
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Result
-from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
-from bayplan.triggers import is_due, repeats
+from bayplan.triggers import is_defragmentation_due, is_due, repeats
+from bayplan_extender.planner.metrics import Metrics
 from bayplan_extender.planner.publisher import Publisher
+from bayplan_extender.planner.relevance import BrokenOff, Relevance
+from bayplan_extender.planner.watchdog import limited
 from bayplan_extender.view import View
 
 _log = structlog.get_logger()
@@ -35,23 +41,27 @@ RETRY_FAILED_S = 3.0
 #: Seconds after which everything is looked at again, change or not.
 RESYNC_S = 30.0
 
+#: Time limits, and seconds beside them, after which a pass counts as hung: some make several plans.
+_MOST_LIMITS = 6
+_MOST_BESIDES_S = 120.0
 
-class Metrics:
-    """What the planner tells Prometheus."""
+#: Seconds between two looks for slots to win: what a busy cluster changes meanwhile counts once.
+DEFRAGMENT_EVERY_S = 20.0
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.seconds = Histogram(
-            "bayplan_plan_duration_seconds", "Time to make a plan.", registry=registry
-        )
-        self.verdicts = Counter(
-            "bayplan_plans_total", "Plans made, by verdict.", ["verdict"], registry=registry
-        )
-        self.waiting = Gauge(
-            "bayplan_waiting_pods", "Pods that wait for a plan.", registry=registry
-        )
-        self.gap = Gauge(
-            "bayplan_plan_gap_ratio", "Gap of the newest plan; 0 when proved.", registry=registry
-        )
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What a pass decides on."""
+
+    snapshot: Snapshot
+    newest: PublishedPlan | None
+    policy: Policy
+    now: float
+
+    @property
+    def digest(self) -> str:
+        """What a plan depends on: the cluster, and what the policy allows."""
+        return f"{self.snapshot.digest} {self.policy}"
 
 
 class Loop:
@@ -61,8 +71,10 @@ class Loop:
         self._view = view
         self._publisher = publisher
         self._metrics = Metrics(registry)
+        self._relevance = Relevance(view)
         self._stop = threading.Event()
         self._last_digest = ""
+        self._last_window = ("", 0.0)
 
     def stop(self) -> None:
         """End the loop after the pass it is in."""
@@ -74,6 +86,10 @@ class Loop:
         for _ in self._changes():
             try:
                 self._pass()
+            except BrokenOff:
+                self._metrics.broken_off.inc()
+                _log.info("plan_broken_off", reason="what it was made for has changed")
+                self._view.changed.set()
             except ApiException as error:
                 _log.warning("plan_not_published", status=error.status, error=error.reason)
                 self._last_digest = ""
@@ -94,26 +110,57 @@ class Loop:
 
     def _pass(self) -> None:
         # 1. See: one frozen snapshot, the newest plan, the policy.
-        snapshot, newest, policy = self._read()
-        waiting = len(snapshot.waiting())
-        self._metrics.waiting.set(waiting)
-        if not waiting or self._has_just_failed(newest):
+        seen = self._read()
+        self._metrics.see(seen.snapshot, seen.newest)
+        if self._has_just_failed(seen.newest):
             return
-        # 2. Ask whether a plan is due.
-        digest = snapshot.digest
-        if not is_due(snapshot, newest, digest=digest, last_digest=self._last_digest):
+        # 2. Plan, if something is due.
+        with limited(_MOST_LIMITS * seen.policy.time_limit_s + _MOST_BESIDES_S):
+            result = self._place(seen) or self._defragment(seen)
+        if result is None:
             return
-        # 3. Plan.
-        result = plan(snapshot, policy, clock=time.monotonic)
-        self._last_digest = digest
-        # 4. Publish, unless it only says again what already stands there.
-        name = "" if repeats(newest, result.plan) else self._publish(result)
-        self._report(result, name)
+        # 3. Publish, unless it only says again what already stands there.
+        name = "" if repeats(seen.newest, result.plan) else self._publish(result)
+        self._metrics.made(result, published=bool(name))
+        _report(result, name)
 
-    def _read(self) -> tuple[Snapshot, PublishedPlan | None, Policy]:
+    def _read(self) -> _Seen:
+        now = time.time()
         with self._view.lock:
-            seen = self._view.snapshot(time.time())
-            return seen, self._view.newest_plan(), self._view.policy
+            snapshot, newest = self._view.snapshot(now), self._view.newest_plan()
+            return _Seen(snapshot=snapshot, newest=newest, policy=self._view.policy, now=now)
+
+    def _place(self, seen: _Seen) -> Result | None:
+        """Return a plan for the pods that wait, if one is due."""
+        snapshot = seen.snapshot
+        if not snapshot.waiting():
+            return None
+        digest = seen.digest
+        if not is_due(snapshot, seen.newest, digest=digest, last_digest=self._last_digest):
+            return None
+        clock = self._relevance.clock(snapshot, limit_s=seen.policy.time_limit_s)
+        result = planner.plan(snapshot, seen.policy, clock=clock)
+        clock.check()
+        self._last_digest = digest
+        return result
+
+    def _defragment(self, seen: _Seen) -> Result | None:
+        """Return a plan that wins slots, if a window is open and there are any worth it."""
+        settings, (last_digest, looked_at) = seen.policy.defragmentation, self._last_window
+        moves = windows.moves_left(seen.snapshot, settings, seen.now)
+        if not moves or seen.now - looked_at < DEFRAGMENT_EVERY_S:
+            return None
+        digest = seen.digest
+        if not is_defragmentation_due(
+            seen.newest, moves=moves, digest=digest, last_digest=last_digest
+        ):
+            return None
+        self._last_window = (digest, seen.now)
+        clock = self._relevance.clock(seen.snapshot, limit_s=seen.policy.time_limit_s)
+        result = planner.defragment(seen.snapshot, seen.policy, max_moves=moves, clock=clock)
+        clock.check()
+        _log.info("slots_sought", moves_left=moves, moves=len(result.plan.moves) if result else 0)
+        return result
 
     def _has_just_failed(self, newest: PublishedPlan | None) -> bool:
         """Return whether the newest plan failed a moment ago; then come back a moment later.
@@ -136,21 +183,19 @@ class Loop:
         self._publisher.clear_away(plans)
         return name
 
-    def _report(self, result: Result, name: str) -> None:
-        plan, certificate = result.plan, result.plan.certificate
-        seconds = dict(result.seconds).get("total", 0.0)
-        self._metrics.seconds.observe(seconds)
-        self._metrics.verdicts.labels(certificate.verdict.value).inc()
-        self._metrics.gap.set(certificate.gap)
-        _log.info(
-            "plan_published" if name else "plan_repeats",
-            plan=name,
-            verdict=certificate.verdict.value,
-            bound=len(plan.binds),
-            moved=len(plan.moves),
-            evicted=len(plan.evictions),
-            held=len(plan.holds),
-            gap=round(certificate.gap, 4),
-            engine=result.engine,
-            duration_s=round(seconds, 3),
-        )
+
+def _report(result: Result, name: str) -> None:
+    plan, certificate = result.plan, result.plan.certificate
+    _log.info(
+        "plan_published" if name else "plan_repeats",
+        plan=name,
+        order=certificate.order.value,
+        verdict=certificate.verdict.value,
+        bound=len(plan.binds),
+        moved=len(plan.moves),
+        evicted=len(plan.evictions),
+        held=len(plan.holds),
+        gap=round(certificate.gap, 4),
+        engine=result.engine,
+        duration_s=round(dict(result.seconds).get("total", 0.0), 3),
+    )

@@ -1,0 +1,65 @@
+"""Whole free slots: how much room there is for large pods, and what a plan does to it.
+
+A slot of 8 GPUs is 8 free ones on one node. Metrics count them, and a plan that defragments is
+worth what it wins of them.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from bayplan import units
+from bayplan.plan import Plan
+from bayplan.snapshot import NodeName, PodKey, Resources, Snapshot
+
+#: Sizes of slots in GPUs, most wanted first.
+SIZES: Final = (8, 4, 2, 1)
+
+
+def free_slots(snapshot: Snapshot) -> dict[int, int]:
+    """Return the number of free slots of each size on nodes that take pods."""
+    return _slots(snapshot, snapshot.free())
+
+
+def won(snapshot: Snapshot, plan: Plan) -> tuple[int, int]:
+    """Return the largest size of which the plan changes the number of free slots, and by how much.
+
+    (0, 0) when it changes none.
+    """
+    before, after = free_slots(snapshot), _slots(snapshot, _free_after(snapshot, plan))
+    changes = ((size, after[size] - before[size]) for size in SIZES)
+    return next((change for change in changes if change[1]), (0, 0))
+
+
+def promised_gpus(snapshot: Snapshot, plan: Plan) -> int:
+    """Return the GPUs that the plan keeps for pods that wait, or that are still to be moved."""
+    homes = {bind.uid for bind in plan.binds} | {move.uid for move in plan.moves}
+    sources = {move.uid: move.source for move in plan.moves}
+    awaited = (p for p in snapshot.pods if p.uid in homes and p.node == sources.get(p.uid))
+    return sum(n for pod in awaited for name, n in pod.requests.items if units.is_gpu(name))
+
+
+def _slots(snapshot: Snapshot, free: Mapping[NodeName, Resources]) -> dict[int, int]:
+    takers = [node.name for node in snapshot.nodes if node.ready and node.schedulable]
+    rooms = [n for name in takers for resource, n in free[name].items if units.is_gpu(resource)]
+    return {size: sum(max(0, room) // size for room in rooms) for size in SIZES}
+
+
+def _free_after(snapshot: Snapshot, plan: Plan) -> dict[NodeName, Resources]:
+    """Return the room on each node once the plan is carried out."""
+    free = snapshot.free()
+    for key, node, sign in _changes(plan):
+        pod = snapshot.by_key.get(key)
+        if pod is not None and node in free:
+            free[node] = free[node] + pod.requests if sign > 0 else free[node] - pod.requests
+    return free
+
+
+def _changes(plan: Plan) -> Iterable[tuple[PodKey, NodeName, int]]:
+    """Yield whose room comes free where (1), or is taken (-1)."""
+    for bind in plan.binds:
+        yield bind.pod, bind.node, -1
+    for move in plan.moves:
+        yield move.pod, move.source, 1
+        yield move.pod, move.target, -1
+    for evict in plan.evictions:
+        yield evict.pod, evict.node, 1

@@ -1,0 +1,220 @@
+"""A hundred nodes, five hundred pods at once, and programs that die at random.
+
+Whatever happens, a node is never over-full, a gang is never half placed for long, no pod is lost
+and no plan stays where it is.
+"""
+
+import json
+import random
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from e2e import story
+from e2e.cluster import Cluster, add_gpu_nodes, eventually, remove_gpu_nodes
+from e2e.stack import PROGRAMS, Stack, install
+
+Object = dict[str, Any]
+
+_NODES = 100
+_GANGS = 20
+_GANG_PODS = 4
+
+#: Replicas and GPUs of the single pods: 420 pods on 460 GPUs beside gangs on 320 of the 800.
+_SINGLES = {"ones": (380, 1), "twos": (40, 2)}
+
+#: Seconds in which everything must have settled, and for which a gang may be half placed.
+_SETTLED_S = 180.0
+_HALF_S = 30.0
+
+#: Seconds for which programs are killed.
+_TURMOIL_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def nodes(cluster: Cluster) -> Iterator[tuple[str, ...]]:
+    """Lend a hundred 8-GPU nodes."""
+    if cluster.flavor != "local":
+        pytest.skip(f"a {cluster.flavor} cluster has no {_NODES} nodes to lend")
+    story.make_priority_classes(cluster)
+    names = add_gpu_nodes(cluster, names=[f"burst-{n:03d}" for n in range(_NODES)])
+    yield names
+    remove_gpu_nodes(cluster, names=names)
+
+
+@pytest.fixture(scope="module")
+def stack(cluster: Cluster, nodes: Sequence[str]) -> Iterator[Stack]:
+    """Run Bayplan, all four programs; gates stay while a planner starts again."""
+    assert nodes
+    with install(cluster, values=["policy.timeLimitSeconds=3"]) as running:
+        yield running
+        for program in ("planner", "operator"):
+            print(program, running.log(program)[-20_000:])
+
+
+@dataclass(kw_only=True)
+class Watcher:
+    """Looks at the cluster again and again, and remembers what must never last.
+
+    Attributes:
+        cluster: The cluster.
+        nodes: The nodes that are watched.
+        namespace: Where the pods are.
+    """
+
+    cluster: Cluster
+    nodes: Sequence[str]
+    namespace: str
+    _half_since: dict[str, float] = field(default_factory=dict)
+
+    def look(self) -> Mapping[str, Counter[str]]:
+        """Return the phases of the pods of each app, once nothing is wrong with them."""
+        listed = json.loads(self.cluster.kubectl_run("get", "pods", "-A", "-o", "json"))["items"]
+        self._assert_not_over_full(listed)
+        apps: dict[str, Counter[str]] = defaultdict(Counter)
+        for pod in listed:
+            mine = pod["metadata"]["namespace"] == self.namespace
+            if mine and "deletionTimestamp" not in pod["metadata"]:
+                apps[pod["metadata"]["labels"]["app"]][_phase(pod)] += 1
+        self._assert_whole(apps)
+        return apps
+
+    def _assert_not_over_full(self, pods: Sequence[Object]) -> None:
+        used: Counter[str] = Counter()
+        for pod in pods:
+            gpus = story.gpus_of(pod["spec"])
+            used[pod["spec"].get("nodeName", "")] += gpus
+        full = {node: used[node] for node in self.nodes if used[node] > story.GPUS_PER_NODE}
+        if full:
+            pytest.fail(f"over-full nodes: {full}")
+
+    def _assert_whole(self, apps: Mapping[str, Counter[str]]) -> None:
+        now = time.monotonic()
+        half = {app for app, phases in apps.items() if _is_half(app, phases)}
+        self._half_since = {app: self._half_since.get(app, now) for app in half}
+        late = {app: dict(apps[app]) for app, at in self._half_since.items() if now - at > _HALF_S}
+        if late:
+            pytest.fail(f"half-placed gangs: {late}")
+
+
+def _is_half(app: str, phases: Mapping[str, int]) -> bool:
+    placed = phases.get("Running", 0) + phases.get("Bound", 0)
+    return app.startswith("gang") and 0 < placed < _GANG_PODS
+
+
+def _phase(pod: Object) -> str:
+    if pod["spec"].get("schedulingGates"):
+        return "Gated"
+    phase = str(pod["status"]["phase"])
+    return "Bound" if phase == "Pending" and pod["spec"].get("nodeName") else phase
+
+
+def _gang(name: str, gpus: int) -> Object:
+    return story.deployment(
+        name,
+        gpus,
+        replicas=_GANG_PODS,
+        labels={"bayplan.dev/gang": name, "bayplan.dev/gang-min-count": str(_GANG_PODS)},
+    )
+
+
+def _plan_at_work(cluster: Cluster) -> str:
+    unfinished = ("Pending", "Executing")
+    plans = story.plans(cluster)
+    open_ = [p for p in plans if p.get("status", {}).get("phase", "Pending") in unfinished]
+    return ", ".join(plan["metadata"]["name"] for plan in open_)
+
+
+def test_a_burst_is_placed_and_who_is_parked_costs_the_webhook_nothing(
+    stack: Stack, nodes: Sequence[str], namespace: str
+) -> None:
+    """Five hundred pods, twenty gangs among them, arrive at once; one gang more does not fit."""
+    cluster = stack.cluster
+    watcher = Watcher(cluster=cluster, nodes=nodes, namespace=namespace)
+    singles = [story.deployment(n, gpus, replicas=r) for n, (r, gpus) in _SINGLES.items()]
+    gangs = [_gang(f"gang-{n:02d}", 4) for n in range(_GANGS)]
+
+    started_at = time.monotonic()
+    story.apply(cluster, *gangs, *singles, namespace=namespace)
+
+    def placed() -> bool:
+        apps = watcher.look()
+        assert sum(phases["Running"] for phases in apps.values()) == 500, apps
+        return True
+
+    eventually(placed, what="all pods run", timeout_s=_SETTLED_S, interval_s=1.0)
+    took_s = time.monotonic() - started_at
+    calls = stack.figure("webhook", "bayplan_extender_request_duration_seconds_count")
+    print(f"500 pods of which 80 in 20 gangs ran after {took_s:.1f} s, {calls:.0f} webhook calls")
+    assert calls <= 2 * 500
+
+    story.apply(cluster, _gang("gang-parked", 8), namespace=namespace)
+
+    def told() -> bool:
+        parked = [p for p in story.pods(cluster, namespace) if "parked" in p.name]
+        assert len(parked) == _GANG_PODS
+        return all("bayplan.dev/decision" in pod.annotations for pod in parked)
+
+    eventually(told, what="the gang that does not fit is told so", timeout_s=10)
+    # An unrelated pod comes and goes: events at which the scheduler would ask again.
+    story.apply(cluster, story.deployment("ones", 1, replicas=379), namespace=namespace)
+    eventually(
+        lambda: watcher.look()["ones"] == {"Running": 379}, what="one pod has gone", timeout_s=30
+    )
+    more = stack.figure("webhook", "bayplan_extender_request_duration_seconds_count") - calls
+    assert more == 0, f"{more} webhook calls for pods that wait behind their gates"
+    assert stack.figure("planner", "bayplan_waiting_pods") == _GANG_PODS
+
+
+def test_programs_that_die_at_random_lose_and_break_nothing(
+    stack: Stack, nodes: Sequence[str], namespace: str
+) -> None:
+    """Each program is killed again and again for a minute while gangs come and go."""
+    cluster = stack.cluster
+    watcher = Watcher(cluster=cluster, nodes=nodes, namespace=namespace)
+    chance = random.Random(7)  # noqa: S311 - a test's choices
+    replicas = {"ones": 40, "twos": 20}
+    alive: set[str] = set()
+    for turn in _turns():
+        # Some come, some go, one program dies.
+        name = f"gang-{turn % 12:02d}"
+        if name in alive:
+            cluster.kubectl_run("delete", "deployment", name, "-n", namespace)
+            alive.remove(name)
+        else:
+            story.apply(cluster, _gang(name, chance.choice((2, 4, 8))), namespace=namespace)
+            alive.add(name)
+        replicas = {app: chance.randint(10, 120) for app in replicas}
+        changed = [
+            story.deployment(app, int(app == "twos") + 1, replicas=n) for app, n in replicas.items()
+        ]
+        story.apply(cluster, *changed, namespace=namespace)
+        program = chance.choice(PROGRAMS)
+        stack.kill(program)
+        watcher.look()
+        stack.start(program)
+        watcher.look()
+
+    wanted = replicas | dict.fromkeys(alive, _GANG_PODS)
+
+    def settled() -> bool:
+        apps = watcher.look()
+        running = {app: phases["Running"] for app, phases in apps.items()}
+        assert running == wanted, (apps, _plan_at_work(cluster))
+        return True
+
+    eventually(settled, what="every pod runs", timeout_s=_SETTLED_S, interval_s=1.0)
+    eventually(lambda: not _plan_at_work(cluster), what="no plan is stuck", timeout_s=60)
+
+
+def _turns() -> Iterator[int]:
+    """Count until the time for turmoil is over."""
+    ends_at = time.monotonic() + _TURMOIL_S
+    turn = 0
+    while time.monotonic() < ends_at:
+        yield turn
+        turn += 1

@@ -1,0 +1,312 @@
+"""The life of plans on a real API server and the unmodified kube-scheduler.
+
+Windows that defragment, gangs that race for room, budgets that are in the way, preemption over
+nodes: each on four 8-GPU nodes, all under one installation of Bayplan.
+"""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e import story
+from e2e.cluster import Cluster, add_gpu_nodes, eventually, remove_gpu_nodes
+from e2e.stack import Stack, install
+
+Object = dict[str, Any]
+
+_BOUND_S = 60.0
+
+#: Every minute of the week.
+_ALWAYS = {"windows": [{"start": "00:00", "durationMinutes": 1440}]}
+_NEVER: Object = {"windows": []}
+
+#: A node that appears during a test.
+_NEW = "life-new"
+
+
+@pytest.fixture(scope="module")
+def nodes(cluster: Cluster) -> Iterator[tuple[str, ...]]:
+    """Lend four 8-GPU nodes."""
+    story.make_priority_classes(cluster)
+    names = add_gpu_nodes(cluster, names=[f"life-{n}" for n in range(1, 5)])
+    yield names
+    remove_gpu_nodes(cluster, names=names)
+
+
+@pytest.fixture(scope="module")
+def stack(cluster: Cluster, nodes: Sequence[str]) -> Iterator[Stack]:
+    """Run Bayplan, all four programs, for all tests of this file."""
+    assert nodes
+    with install(cluster) as running:
+        yield running
+
+
+@pytest.fixture
+def user(stack: Stack, nodes: tuple[str, ...], namespace: str) -> Iterator["User"]:
+    """Return somebody with an empty cluster; clear it away, and show the logs if a test fails."""
+    somebody = User(stack, nodes, namespace)
+    eventually(somebody.is_empty, what="the nodes are empty", timeout_s=_BOUND_S)
+    yield somebody
+    somebody.policy(defragmentation=_NEVER, nodeProvisioning="Never")
+    for program in ("planner", "operator"):
+        print(program, stack.log(program)[-20_000:])
+    stack.cluster.kubectl_run("delete", "deployments,pdb", "--all", "-n", namespace)
+
+
+class User:
+    """Somebody with kubectl, a namespace and four nodes."""
+
+    def __init__(self, stack: Stack, nodes: tuple[str, ...], namespace: str) -> None:
+        self.cluster = stack.cluster
+        self.nodes = nodes
+        self.namespace = namespace
+
+    def apply(self, *objects: Object) -> None:
+        """Apply objects in the namespace."""
+        story.apply(self.cluster, *objects, namespace=self.namespace)
+
+    def policy(self, **spec: object) -> None:
+        """Change the PackingPolicy."""
+        patch = json.dumps({"spec": spec})
+        self.cluster.kubectl_run("patch", "ppolicy", "default", "--type=merge", "-p", patch)
+
+    def is_empty(self) -> bool:
+        """Return whether no pod uses a GPU."""
+        return set(self.free().values()) == {story.GPUS_PER_NODE}
+
+    def free(self) -> dict[str, int]:
+        """Return the free GPUs by node."""
+        return story.free_gpus(self.cluster, self.nodes)
+
+    def phases(self) -> dict[str, Counter[str]]:
+        """Return how many pods of each app are in which phase; "Gated" counts as one."""
+        found: dict[str, Counter[str]] = {}
+        for pod in story.pods(self.cluster, self.namespace):
+            app = pod.name.rsplit("-", 2)[0]
+            found.setdefault(app, Counter())["Gated" if pod.gated else pod.phase] += 1
+        return found
+
+    def await_phases(self, **wanted: dict[str, int]) -> None:
+        """Wait until the pods of each app are in these phases."""
+
+        def there() -> bool:
+            phases = self.phases()
+            assert {app: dict(phases.get(app, {})) for app in wanted} == wanted
+            assert min(self.free().values()) >= 0, self.free()
+            return True
+
+        eventually(there, what=f"the phases are {wanted}", timeout_s=_BOUND_S)
+
+    def scatter(self, gpus: int) -> None:
+        """Run one small pod of so many GPUs on each node, each of a Deployment of its own."""
+        self.cluster.kubectl_run("cordon", *self.nodes)
+        for number, node in enumerate(self.nodes):
+            self.cluster.kubectl_run("uncordon", node)
+            self.apply(deployment(f"small{number}", gpus))
+            self.await_phases(**{f"small{number}": {"Running": 1}})
+            self.cluster.kubectl_run("cordon", node)
+        self.cluster.kubectl_run("uncordon", *self.nodes)
+
+    def plans(self, order: str) -> list[Object]:
+        """Return the plans of one order that placed or moved somebody."""
+        of = [plan for plan in story.plans(self.cluster) if plan["spec"]["order"] == order]
+        return [plan for plan in of if any(_counted(plan, "bound", "moved"))]
+
+    def decisions(self, app: str) -> set[str]:
+        """Return what is told on the waiting pods of an app."""
+        told = [p for p in story.pods(self.cluster, self.namespace) if p.name.startswith(app)]
+        return {pod.annotations.get("bayplan.dev/decision", "") for pod in told if pod.gated}
+
+
+def deployment(
+    name: str, gpus: int, *, replicas: int = 1, gang: bool = False, priority: str = "batch"
+) -> Object:
+    """Return a Deployment whose pods go through Bayplan, as a gang if so wished."""
+    labels = {"bayplan.dev/gang": name, "bayplan.dev/gang-min-count": str(replicas)}
+    return story.deployment(
+        name, gpus, replicas=replicas, priority=priority, labels=labels if gang else {}
+    )
+
+
+def _counted(plan: Object, *kinds: str) -> list[int]:
+    return [plan["spec"]["counts"][kind] for kind in kinds]
+
+
+def test_an_open_window_wins_whole_nodes_within_its_budget(user: User) -> None:
+    """Free GPUs would stay scattered until a large pod comes, and then it would have to wait."""
+    user.scatter(2)
+    assert set(user.free().values()) == {6}
+    moved = sum(_counted(plan, "moved")[0] for plan in user.plans("Defragment"))
+    assert moved == 0
+
+    user.policy(defragmentation=_ALWAYS | {"maxMoves": 2})
+    eventually(
+        lambda: list(user.free().values()).count(8) == 2,
+        what="two moves win two nodes",
+        timeout_s=_BOUND_S,
+    )
+    user.await_phases(**{f"small{n}": {"Running": 1} for n in range(4)})
+    (plan,) = user.plans("Defragment")
+    assert plan["spec"]["verdict"] == "Optimal"
+    assert _counted(plan, "bound", "moved", "evicted") == [0, 2, 0]
+    eventually(
+        lambda: user.plans("Defragment")[0]["status"]["phase"] == "Completed",
+        what="the plan is completed",
+    )
+
+
+def test_a_gang_arrives_while_the_fleet_is_defragmented(user: User) -> None:
+    """Two plans would move the same pods to and fro, or the gang would get half of its room."""
+    user.scatter(2)
+
+    user.policy(defragmentation=_ALWAYS)
+    user.apply(deployment("big", 8, replicas=2, gang=True, priority="online"))
+
+    wanted = {f"small{n}": {"Running": 1} for n in range(4)}
+    user.await_phases(big={"Running": 2}, **wanted)
+
+
+def test_of_two_gangs_that_race_for_one_room_one_runs_whole_and_the_other_waits_whole(
+    user: User,
+) -> None:
+    """Each would get half of its pods, and both would hold GPUs for nothing."""
+    user.apply(*(deployment(name, 8, replicas=3, gang=True) for name in ("red", "blue")))
+
+    def decided() -> str:
+        phases = user.phases()
+        (winner,) = [app for app in phases if dict(phases[app]) == {"Running": 3}]
+        (loser,) = phases.keys() - {winner}
+        assert dict(phases[loser]) == {"Gated": 3}
+        return winner
+
+    def won() -> str:
+        try:
+            return decided()
+        except ValueError as error:
+            raise AssertionError(user.phases()) from error
+
+    winner = eventually(won, what="one gang runs", timeout_s=_BOUND_S)
+    loser = "red" if winner == "blue" else "blue"
+    eventually(
+        lambda: all("waits whole" in told for told in user.decisions(loser)),
+        what="the other is told why it waits",
+        timeout_s=10,
+    )
+    user.cluster.kubectl_run("delete", "deployment", winner, "-n", user.namespace)
+    user.await_phases(**{loser: {"Running": 3}})
+
+
+def test_a_gang_takes_the_room_of_lower_priorities_on_several_nodes_and_no_more(
+    user: User,
+) -> None:
+    """The scheduler's own preemption looks at one node at a time and never makes room for both."""
+    user.apply(deployment("low", 4, replicas=8))
+    user.await_phases(low={"Running": 8})
+
+    user.apply(deployment("urgent", 8, replicas=2, gang=True, priority="online"))
+
+    user.await_phases(urgent={"Running": 2}, low={"Running": 4, "Gated": 4})
+    assert [_counted(plan, "evicted") for plan in user.plans("PlaceFirst")][-1] == [4]
+
+
+def test_a_budget_that_admits_no_eviction_is_named_and_kept(user: User) -> None:
+    """Pods would be moved past their budget, or somebody would wait without knowing for whom."""
+    user.scatter(2)
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "keep"},
+        "spec": {"minAvailable": 4, "selector": {"matchExpressions": [_any("app", 4)]}},
+    }
+    user.apply(budget)
+    admits_none = partial(_budget_admits, user, 0)
+    eventually(admits_none, what="the budget counts its pods", timeout_s=_BOUND_S)
+
+    user.apply(deployment("big", 8, priority="online"))
+
+    def told() -> bool:
+        (decision,) = user.decisions("big")
+        assert "PodDisruptionBudget" in decision, decision
+        return f"{user.namespace}/keep" in decision
+
+    eventually(told, what="the pod is told which budget it waits for", timeout_s=10)
+    assert set(user.free().values()) == {6}
+    user.cluster.kubectl_run("delete", "pdb", "keep", "-n", user.namespace)
+    user.await_phases(big={"Running": 1}, **{f"small{n}": {"Running": 1} for n in range(4)})
+
+
+def test_a_question_is_answered_from_the_cluster_and_changes_nothing(
+    user: User, tmp_path: Path
+) -> None:
+    """Somebody would have to apply their manifest to learn whether it fits."""
+    user.scatter(2)
+    before = [pod.uid for pod in story.pods(user.cluster, user.namespace)]
+
+    def ask(gpus: int, replicas: int) -> Object:
+        (tmp_path / "new.json").write_text(json.dumps(deployment("new", gpus, replicas=replicas)))
+        command = [sys.executable, "-c", "from bayplan_extender.cli import main; exit(main())"]
+        arguments = ["plan", "-f", str(tmp_path / "new.json"), "-o", "json"]
+        result = subprocess.run(
+            [*command, *arguments],
+            env=user.cluster.env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        told: Object = json.loads(result.stdout)
+        return told
+
+    fits, moves, never = ask(6, 3), ask(8, 2), ask(8, 4)
+
+    assert (fits["fits"], fits["disturbsNobody"], fits["copies"]) == (True, True, 0)
+    assert (moves["fits"], moves["plan"]["counts"]["moved"]) == (True, 2)
+    assert (never["fits"], never["placed"]) == (False, 3)
+    assert [pod.uid for pod in story.pods(user.cluster, user.namespace)] == before
+
+
+def test_an_autoscaler_sees_a_gang_that_does_not_fit_and_its_nodes_take_it_whole(
+    user: User,
+) -> None:
+    """Behind gates its pods are overlooked; with none four of five would run for nothing."""
+    user.policy(nodeProvisioning="WhenInfeasible")
+    user.apply(deployment("big", 8, replicas=5, gang=True))
+
+    def seen() -> bool:
+        pods = story.pods(user.cluster, user.namespace)
+        assert [pod.phase for pod in pods] == ["Pending"] * 5
+        assert not any(pod.node or pod.gated for pod in pods)
+        return all(_is_unschedulable(user, pod.name) for pod in pods)
+
+    eventually(seen, what="the scheduler calls all of them unschedulable", timeout_s=_BOUND_S)
+    assert user.is_empty()
+
+    made = add_gpu_nodes(user.cluster, names=[_NEW])
+    try:
+        user.await_phases(big={"Running": 5})
+        user.cluster.kubectl_run("delete", "deployment", "big", "-n", user.namespace)
+        user.await_phases(big={})
+    finally:
+        remove_gpu_nodes(user.cluster, names=made)
+
+
+def _is_unschedulable(user: User, pod: str) -> bool:
+    raw = story.get(user.cluster, f"pod/{pod}", namespace=user.namespace)
+    conditions = raw["status"].get("conditions", [])
+    return any(c["type"] == "PodScheduled" and c["reason"] == "Unschedulable" for c in conditions)
+
+
+def _any(key: str, count: int) -> Object:
+    return {"key": key, "operator": "In", "values": [f"small{n}" for n in range(count)]}
+
+
+def _budget_admits(user: User, count: int) -> bool:
+    status = story.get(user.cluster, "pdb/keep", namespace=user.namespace).get("status", {})
+    healthy = status.get("currentHealthy") == len(user.nodes)
+    return bool(healthy and status.get("disruptionsAllowed") == count)

@@ -1,0 +1,162 @@
+"""What would happen to the cluster of KUBECONFIG if the objects in some files were applied.
+
+The cluster is read and not changed.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+import urllib3
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+
+from bayplan.api import names
+from bayplan.codec import DecodeError, plan_manifest, policy_of, snapshot_of
+from bayplan.codec.documents import flat
+from bayplan.codec.workloads import with_pods
+from bayplan.policy import Policy
+from bayplan.restraints import restrained
+from bayplan.snapshot import Pod, Snapshot
+from bayplan.whatif import MAX_COPIES, Forecast, forecast
+from bayplan_extender.cli.files import FileError, located
+from bayplan_extender.cli.steps import Steps
+from bayplan_extender.kube import connect
+
+#: What is read, and whether the answer can do without it (404: the cluster does not serve it).
+_READ: Final = {
+    "/api/v1/nodes": False,
+    "/api/v1/pods": False,
+    "/apis/policy/v1/poddisruptionbudgets": False,
+    "/apis/scheduling.k8s.io/v1/priorityclasses": False,
+    f"/apis/{names.API_VERSION}/packingpolicies": True,
+}
+
+_NOT_FOUND: Final = 404
+
+#: Most homes that are listed; beyond it they are counted.
+_FEW: Final = 20
+
+
+def run(options: argparse.Namespace, documents: Mapping[str, list[Any]]) -> int:
+    """Print what would happen; return 0 if everything fits and 1 if not.
+
+    Raises:
+        FileError: The files or the cluster cannot be read.
+    """
+    snapshot, newcomers, policy = _world(options, documents)
+    if not newcomers:
+        raise FileError(f"{', '.join(options.file)}: no pod in it that is not in the cluster yet")
+    _announce(snapshot, newcomers)
+    with Steps(sys.stderr, clock=time.monotonic) as steps:
+        told = forecast(snapshot, newcomers, policy, clock=time.monotonic, progress=steps.tell)
+    print(_json(told) if options.output == "json" else "\n".join(_lines(told, newcomers)))
+    return 0 if told.fits else 1
+
+
+def _world(
+    options: argparse.Namespace, documents: Mapping[str, list[Any]]
+) -> tuple[Snapshot, tuple[Pod, ...], Policy]:
+    """Return the cluster, the pods that would come, and what a plan may do."""
+    live = list(flat(_cluster()))
+    try:
+        there = snapshot_of(live)
+        added = with_pods(flat(root for roots in documents.values() for root in roots))
+        both = snapshot_of([*live, *added])
+        policies = [raw for raw in live if raw["kind"] == "PackingPolicy"]
+        policy = policy_of(policies[0]) if policies else Policy()
+    except DecodeError as error:
+        raise located(error, documents) from error
+    now = time.time()
+    world = restrained(there.once_left(now), now=now, cooldown_s=policy.cooldown_s)
+    newcomers = tuple(pod for pod in both.pods if pod.key not in there.by_key)
+    if options.time_limit:
+        policy = replace(policy, time_limit_s=options.time_limit)
+    return world, newcomers, policy
+
+
+def _cluster() -> Iterable[dict[str, Any]]:
+    """Return the lists that the cluster answers with.
+
+    Raises:
+        FileError: There is no cluster, or it refuses.
+    """
+    try:
+        api = connect()
+        return [found for path, rare in _READ.items() if (found := _list(api, path, rare=rare))]
+    except config.ConfigException as error:
+        problem = f"no Node in the files, so nothing can be planned without a cluster: {error}"
+        raise FileError(problem) from error
+    except urllib3.exceptions.HTTPError as error:
+        why = " ".join(str(getattr(error, "reason", error)).split())
+        raise FileError(f"the cluster of KUBECONFIG does not answer: {why}") from error
+    except ApiException as error:
+        raise FileError(f"the API server refused ({error.status}): {error.reason}") from error
+
+
+def _list(api: client.ApiClient, path: str, *, rare: bool) -> dict[str, Any] | None:
+    request = api.param_serialize("GET", path, auth_settings=["BearerToken"])
+    response = api.call_api(*request)
+    body = json.loads(response.read())
+    if rare and response.status == _NOT_FOUND:
+        return None
+    if response.status >= 300:  # noqa: PLR2004 - HTTP's boundary of success
+        raise ApiException(status=response.status, reason=body.get("message"))
+    kind = str(body["kind"]).removesuffix("List")
+    items = [{"kind": kind, **item} for item in body["items"]]
+    return {"kind": "List", "items": items}
+
+
+def _announce(snapshot: Snapshot, newcomers: tuple[Pod, ...]) -> None:
+    sys.stderr.write(
+        f"{len(newcomers):,} pods would come to {len(snapshot.nodes):,} nodes, on which"
+        f" {len(snapshot.placed()):,} are and for which {len(snapshot.waiting()):,} wait\n"
+    )
+
+
+def _json(told: Forecast) -> str:
+    manifest = plan_manifest(told.result, sequence=0)
+    head = {
+        "fits": told.fits,
+        "disturbsNobody": told.fits and told.quiet,
+        "placed": told.placed,
+        "newcomers": told.newcomers,
+        "copies": told.copies,
+    }
+    return json.dumps(head | {"plan": manifest["spec"]}, indent=2)
+
+
+def _lines(told: Forecast, newcomers: tuple[Pod, ...]) -> list[str]:
+    plan, uids = told.result.plan, {pod.uid for pod in newcomers}
+    lines = [_headline(told)]
+    lines += [f"  {move.pod} moves from {move.source} to {move.target}" for move in plan.moves]
+    lines += [f"  {e.pod} (priority {e.priority}) is evicted from {e.node}" for e in plan.evictions]
+    homes = [bind for bind in plan.binds if bind.uid in uids]
+    lines += [f"  {bind.pod.name} -> {bind.node}" for bind in homes[:_FEW]]
+    lines += [f"  and {len(homes) - _FEW:,} more"] if len(homes) > _FEW else []
+    reasons = {(h.rejection.message, h.remedy) for h in plan.holds if h.uid in uids}
+    for message, remedy in sorted(reasons):
+        lines += [f"  {message}", *([f"  would help: {remedy}"] if remedy else [])]
+    if told.copies is not None:
+        more = f"{MAX_COPIES:,} or more" if told.copies == MAX_COPIES else f"{told.copies:,}"
+        lines.append(f"The same fits {more} times more without disturbing anybody.")
+    return lines
+
+
+def _headline(told: Forecast) -> str:
+    plan, whole = told.result.plan, f"all {told.newcomers}" if told.newcomers > 1 else "it"
+    if told.fits and told.quiet:
+        return f"Fits now: {whole} without disturbing anybody."
+    verdict = plan.certificate.verdict
+    if told.fits:
+        cost = f"{_count(len(plan.moves), 'move')} and {_count(len(plan.evictions), 'eviction')}"
+        return f"Fits after {cost} (verdict {verdict})."
+    return f"Does not fit: {told.placed} of {told.newcomers} would get a node (verdict {verdict})."
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"

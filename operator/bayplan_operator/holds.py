@@ -1,0 +1,86 @@
+"""Telling pods why they wait, and showing those that do not fit to node autoscalers.
+
+Each pod that the newest plan holds is told in an annotation, and in an event when the kind of
+reason is new to it. Writes are bounded: nothing is written twice, and rounds keep a distance, so
+that a cluster in which the numbers change all the time does not rewrite every waiting pod for it.
+"""
+
+import time
+from concurrent.futures import Executor
+from typing import Final
+
+from kubernetes.client.exceptions import ApiException
+
+from bayplan import gates
+from bayplan.api import names
+from bayplan.codec import PublishedPlan
+from bayplan.codec.releases import offer_patch
+from bayplan.plan import Hold
+from bayplan_operator.events import About, Events
+from bayplan_operator.kube import Kube, Raw, pod_path
+from bayplan_operator.metrics import Metrics
+from bayplan_operator.observation import observe
+from bayplan_operator.policies import read_policy
+
+#: Longest text of an annotation.
+_MAX_DECISION: Final = 300
+
+#: Seconds between two rounds.
+_ROUND_S: Final = 3.0
+
+
+class Holds:
+    """Tells the holds of one plan after the other."""
+
+    def __init__(self, kube: Kube, events: Events, metrics: Metrics, *, pool: Executor) -> None:
+        self._kube = kube
+        self._events = events
+        self._metrics = metrics
+        self._pool = pool
+        self._told: tuple[str, bool] | None = None
+        self._next_at = 0.0
+
+    def tell(self, published: PublishedPlan) -> bool:
+        """Tell each pod that the plan holds what is news to it; return whether that is done."""
+        holds = {hold.uid: hold for hold in published.plan.holds}
+        offered = gates.to_offer(holds.values(), read_policy(self._kube)) if holds else frozenset()
+        news = (published.name, bool(offered))  # the policy may say otherwise by now
+        if self._told == news:
+            return True
+        if time.monotonic() < self._next_at:
+            return False
+        if holds:
+            self._next_at = time.monotonic() + _ROUND_S
+            raws = observe(self._kube, self._pool, ()).raws
+            there = [hold for uid, hold in holds.items() if uid in raws]
+            list(self._pool.map(lambda h: self._tell(raws[h.uid], h, h.uid in offered), there))
+        self._told = news
+        return True
+
+    def _tell(self, raw: Raw, hold: Hold, offer: bool) -> None:  # noqa: FBT001 - private, one caller
+        text = hold.rejection.message + (f"; {hold.remedy}" if hold.remedy else "")
+        text = f"{hold.rejection.reason}: {text}"[:_MAX_DECISION]
+        before = (raw["metadata"].get("annotations") or {}).get(names.ANNOTATION_DECISION, "")
+        try:
+            if offer and raw["spec"].get("schedulingGates"):
+                self._offer(raw, hold, text)
+            elif before != text:
+                self._annotate(hold, text)
+        except ApiException as error:
+            if error.status not in {404, 409}:  # gone, or changed: the next plan looks again
+                raise
+            return
+        if before.partition(":")[0] != hold.rejection.reason:
+            about = About.pod(hold.pod, hold.uid)
+            self._events.tell(about, str(hold.rejection.reason), "Hold", text, warning=True)
+
+    def _annotate(self, hold: Hold, text: str) -> None:
+        body = {"metadata": {"uid": hold.uid, "annotations": {names.ANNOTATION_DECISION: text}}}
+        self._kube.merge(pod_path(hold.pod), body, manager=names.MANAGER_STATUS)
+
+    def _offer(self, raw: Raw, hold: Hold, text: str) -> None:
+        operations = offer_patch(raw, {names.ANNOTATION_DECISION: text})
+        self._kube.patch(pod_path(hold.pod), operations, manager=names.MANAGER_PODS)
+        self._metrics.pods_offered.inc()
+        about, note = About.pod(hold.pod, hold.uid), "shown to node autoscalers: it does not fit"
+        self._events.tell(about, "Offered", "Offer", note)

@@ -1,0 +1,144 @@
+"""The planner's loop: what makes it plan, and what it publishes."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from bayplan.codec import PublishedPlan
+from bayplan.plan import Result
+from bayplan.policy import Defragmentation, Order, Policy, Window
+from bayplan_extender.planner import loop as loops
+from bayplan_extender.planner.loop import Loop
+from bayplan_extender.planner.publisher import Publisher
+from bayplan_extender.view import View
+from tests.builders import node, pod
+
+#: Open at every minute of the week.
+ALWAYS = Defragmentation(windows=(Window(start_minute=0, minutes=1440),))
+
+
+class Kept(Publisher):
+    """Keeps plans, and shows them in the view as if the watch had brought them."""
+
+    def __init__(self, view: View) -> None:
+        self.results: list[Result] = []
+        self._view = view
+
+    def publish(self, result: Result, plans: Iterable[PublishedPlan]) -> str:
+        """Keep a plan, as one that is completed."""
+        self.results.append(result)
+        name = f"plan-{len(self.results)}"
+        self._view.plans[name] = PublishedPlan(
+            name=name,
+            uid=name,
+            sequence=len(self.results),
+            plan=result.plan,
+            phase="Completed",
+        )
+        assert list(plans) is not None
+        return name
+
+    def clear_away(self, plans: Iterable[PublishedPlan]) -> None:
+        """Leave history alone."""
+
+
+class Scene:
+    """A planner and what it sees."""
+
+    def __init__(self) -> None:
+        self.view = View()
+        self.registry = CollectorRegistry()
+        self.publisher = Kept(self.view)
+        self.loop = Loop(self.view, self.publisher, self.registry)
+
+    def look(self) -> list[Result]:
+        """Let the planner do one pass; return the plans that it published."""
+        before = len(self.publisher.results)
+        self.loop._pass()  # noqa: SLF001 - one turn of the loop, without its waiting
+        return self.publisher.results[before:]
+
+    def figure(self, name: str, **labels: str) -> float | None:
+        """Return a figure as Prometheus would read it."""
+        return self.registry.get_sample_value(name, labels)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    """Return a planner that sees two nodes."""
+    made = Scene()
+    for name in ("n1", "n2"):
+        made.view.cache.set_node(node(name))
+    return made
+
+
+def test_what_waits_is_planned_once(scene: Scene) -> None:
+    """The same plan would be published for every event of the cluster."""
+    scene.view.cache.set_pod(pod("a", gpus=16))
+
+    (result,) = scene.look()
+
+    assert [hold.pod.name for hold in result.plan.holds] == ["a"]
+    assert scene.look() == []
+
+
+def test_another_policy_is_another_question(scene: Scene) -> None:
+    """Somebody who allows moves would wait for the next change of the cluster."""
+    for name in ("n1", "n2"):
+        scene.view.cache.set_pod(pod(f"small-{name}", gpus=2, on=name))
+    scene.view.cache.set_pod(pod("big", gpus=8))
+    scene.view.policy = Policy(max_moves=0)
+    assert scene.look()[0].plan.holds
+
+    scene.view.policy = Policy()
+
+    (result,) = scene.look()
+    assert [bind.pod.name for bind in result.plan.binds] == ["big"]
+
+
+def test_slots_are_won_in_an_open_window_and_only_there(scene: Scene) -> None:
+    """Running pods would be moved at noon."""
+    for name in ("n1", "n2"):
+        scene.view.cache.set_pod(pod(f"small-{name}", gpus=2, on=name))
+    assert scene.look() == []
+
+    scene.view.policy = Policy(defragmentation=ALWAYS)
+
+    (result,) = scene.look()
+    assert result.plan.certificate.order is Order.DEFRAGMENT
+    assert len(result.plan.moves) == 1
+    assert scene.look() == []  # the same cluster, and too soon
+
+
+def test_who_waits_goes_before_slots(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod would wait for its place until a window has no more to win."""
+    monkeypatch.setattr(loops, "DEFRAGMENT_EVERY_S", 0.0)
+    for name in ("n1", "n2"):
+        scene.view.cache.set_pod(pod(f"small-{name}", gpus=2, on=name))
+    scene.view.cache.set_pod(pod("new", gpus=4))
+    scene.view.policy = Policy(defragmentation=ALWAYS)
+
+    (first,) = scene.look()
+
+    assert first.plan.certificate.order is Order.PLACE_FIRST
+    assert [bind.pod.name for bind in first.plan.binds] == ["new"]
+
+
+def test_figures_tell_queue_room_and_plans(scene: Scene) -> None:
+    """A dashboard would show nothing, or yesterday's numbers."""
+    scene.view.cache.set_pod(replace(pod("a", gpus=8), created_at=1))
+    scene.view.cache.set_pod(pod("b", gpus=2, on="n1"))
+    scene.look()
+
+    assert scene.figure("bayplan_waiting_pods") == 1
+    assert scene.figure("bayplan_free_slots", gpus="8") == 1
+    assert scene.figure("bayplan_planned_actions_total", type="Bind") == 1
+    assert scene.figure("bayplan_plans_total", verdict="Optimal") == 1
+    assert scene.figure("bayplan_plan_age_seconds") == 0
+    oldest = scene.figure("bayplan_oldest_waiting_pod_age_seconds")
+    assert oldest is not None
+    assert oldest > 0
+    scene.view.plans["plan-1"] = replace(scene.view.plans["plan-1"], phase="Executing")
+    scene.look()
+    assert scene.figure("bayplan_reserved_gpus") == 8
