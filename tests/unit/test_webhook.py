@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from bayplan.answers import Reservations
+from bayplan.codec import PublishedPlan
 from bayplan.plan import Bind, Certificate, Plan, Verdict
 from bayplan.policy import Order
 from bayplan.snapshot import NodeName
@@ -44,13 +44,20 @@ def arguments(*, gpus: int = 1, names: tuple[str, ...] | None = NODES) -> dict[s
     return {"Pod": sent, "Nodes": None, "NodeNames": list(names) if names else None}
 
 
+def promise(view: View, plan: Plan, *, phase: str = "Executing") -> None:
+    """Let the view see a plan that is being carried out."""
+    seen = PublishedPlan(name="plan-1", uid="uid-plan", sequence=1, plan=plan, phase=phase)
+    view.plans = {seen.name: seen}
+    view.reserve()
+
+
 def test_filter_answers_names_with_names(client: TestClient) -> None:
     """With nodeCacheCapable the scheduler reads NodeNames alone."""
     reply = client.post("/filter", json=arguments()).json()
 
     assert reply == {
         "Nodes": None,
-        "NodeNames": ["n1", "n2"],
+        "NodeNames": ["n1"],
         "FailedNodes": {},
         "FailedAndUnresolvableNodes": {},
         "Error": "",
@@ -64,7 +71,7 @@ def test_filter_answers_objects_with_objects(client: TestClient) -> None:
 
     reply = client.post("/filter", json=sent).json()
 
-    assert reply["Nodes"] == {"metadata": {}, "items": items}
+    assert reply["Nodes"] == {"metadata": {}, "items": items[:1]}
     assert reply["NodeNames"] is None
 
 
@@ -81,12 +88,12 @@ def test_a_planned_pod_is_assumed_on_the_node_it_was_told(client: TestClient, vi
     waiting = pod("a")
     bind = Bind(pod=waiting.key, uid=waiting.uid, node=NodeName("n2"))
     certificate = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)
-    view.reservations = Reservations(Plan(certificate=certificate, binds=(bind,)))
+    promise(view, Plan(certificate=certificate, binds=(bind,)))
 
     reply = client.post("/filter", json=arguments()).json()
 
     assert reply["NodeNames"] == ["n2"]
-    assert view.cache.assumed_node(waiting.key) == "n2"
+    assert view.cache.assumed_node(waiting.uid) == "n2"
 
 
 def test_prioritize_answers_a_bare_list(client: TestClient) -> None:
