@@ -46,9 +46,11 @@ generate: $(READY) ## Write CRDs, manifests and the API reference anew from the 
 
 .PHONY: bench
 bench: $(READY) ## Run the benchmarks at a small size
-	$(BIN)/python -m benchmarks.openb --list default --json
+	$(BIN)/python -m benchmarks.openb --list default --seeds 1 --json
+	$(BIN)/python -m benchmarks.openb --list default --batch --json
 	$(BIN)/python -m benchmarks.fleet --nodes 50 --json
 	$(BIN)/python -m benchmarks.fleet --nodes 50 --variant mixed --json
+	$(BIN)/python -m benchmarks.fleet --nodes 50 --variant units --json
 
 .PHONY: format
 format: $(READY) ## Format, and mend what the linter can mend

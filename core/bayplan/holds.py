@@ -86,6 +86,8 @@ class _Writer:
     def __init__(self, census: Census) -> None:
         self._census = census
         self._rooms = census.rooms(lambda _: True)
+        self._holding = census.holding()
+        self._let_go = census.rooms(lambda kind: not census.held(kind)) if self._holding else ()
         self._empty = census.rooms(lambda _: False)
         self._reserved: dict[int, tuple[Room, ...]] = {}
         self._gangs: dict[tuple[PodKind, ...], _Shortage | None] = {}
@@ -116,7 +118,19 @@ class _Writer:
         now = reasons.over_rooms(pod, self._rooms)
         if not proved or now is None:
             return _not_found(now)
-        return self._outranked(pod) or now
+        return self._held_up([pod], now) or self._outranked(pod) or now
+
+    def _held_up(self, pods: Sequence[Pod], why: Rejection) -> Rejection | None:
+        """Return the refusal when all would have room if pods that must stay for now were gone."""
+        if not self._let_go or self._shortage(pods, self._let_go) is not None:
+            return None
+        first, more = self._holding[0], len(self._holding) - 1
+        others = f" (and {more} other reasons)" if more else ""
+        return Rejection(
+            reason=Reason.DISRUPTION_FORBIDDEN,
+            message=f"{why.message}; a pod that might make room must stay: it {first}{others}",
+            resolvable=True,
+        )
 
     def _outranked(self, pod: Pod) -> Rejection | None:
         """Return the refusal when pods of its own tier and above leave no node with room."""
@@ -156,7 +170,7 @@ class _Writer:
         members = sorted(gang, key=_largest_first)
         shape = tuple(pod.kind for pod in members)
         if shape not in self._gangs:
-            self._gangs[shape] = self._shortage(members)
+            self._gangs[shape] = self._shortage(members, self._rooms)
         short = self._gangs[shape]
         if short is None:
             return _not_found(None), ""
@@ -170,11 +184,12 @@ class _Writer:
             message=f"waits whole ({_needs(members)}): {some}; {pod.key.name}: {why.message}",
             resolvable=why.resolvable,
         )
-        return rejection, _remedy(pod.requests, why)
+        held_up = None if short.ever else self._held_up(members, rejection)
+        return held_up or rejection, _remedy(pod.requests, held_up or why)
 
-    def _shortage(self, members: Sequence[Pod]) -> _Shortage | None:
+    def _shortage(self, members: Sequence[Pod], among: Sequence[Room]) -> _Shortage | None:
         """Return where placing the members one by one ends; None if all have room."""
-        rooms = list(self._rooms)
+        rooms = list(among)
         for done, pod in enumerate(members):
             best = _tightest(pod, rooms)
             if best is None:
@@ -224,6 +239,8 @@ def _remedy(requests: Resources, rejection: Rejection) -> str:
             return f"add a node with {asks}"
         case Reason.INSUFFICIENT_ROOM | Reason.NO_PLACE_FOUND | Reason.GANG_DOES_NOT_FIT:
             return f"free {asks} on one node, or add a node with {asks}"
+        case Reason.DISRUPTION_FORBIDDEN:
+            return f"wait until such a pod may be disturbed again, or add a node with {asks}"
         case Reason.NODE_CORDONED:
             return f"uncordon a node with {asks}, or add one"
         case _:

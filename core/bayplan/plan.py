@@ -11,7 +11,8 @@ from typing import Final
 from bayplan.policy import Order
 from bayplan.snapshot import GangKey, NodeName, Owner, PodKey
 
-#: How many moves an eviction counts for in the stage "disruption".
+#: By how much an eviction counts for more than a move in the stages of disruption; more than any
+#: move costs.
 EVICTION_COST: Final = 1000
 
 
@@ -40,6 +41,7 @@ class Reason(StrEnum):
     GANG_INCOMPLETE = "GangIncomplete"
     GANG_DOES_NOT_FIT = "GangDoesNotFit"
     OUTRANKED = "Outranked"
+    DISRUPTION_FORBIDDEN = "DisruptionForbidden"
     NO_PLACE_FOUND = "NoPlaceFound"
 
 

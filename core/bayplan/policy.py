@@ -9,6 +9,9 @@ class Order(StrEnum):
 
     #: place all tiers first, highest first, then disturb as little as possible
     PLACE_FIRST = "PlaceFirst"
+    #: tier by tier: place, then disturb that tier and those above as little as possible, and no
+    #: more for anything below
+    PROTECT_FIRST = "ProtectFirst"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +25,7 @@ class Policy:
         max_parallel_moves: Most pods that are on their way out at a time.
         gate_timeout_s: Seconds without a living planner after which gates are lifted.
         order: The order of objectives.
+        cooldown_s: Seconds from its start in which a moved pod is not disturbed again.
     """
 
     time_limit_s: float = 10.0
@@ -30,3 +34,4 @@ class Policy:
     max_parallel_moves: int = 10
     gate_timeout_s: float = 60.0
     order: Order = Order.PLACE_FIRST
+    cooldown_s: float = 600.0

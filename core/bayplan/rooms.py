@@ -4,12 +4,13 @@ A fleet of thousands of nodes has few different ones to a pod that looks for roo
 about all of them looks at each kind of node once.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from bayplan.filters import Looks
 from bayplan.snapshot import (
+    BudgetKey,
     Constraints,
     Guests,
     Node,
@@ -48,9 +49,13 @@ class _Group:
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """The nodes of a cluster as a plan leaves them, grouped by look and guests."""
+    """The nodes of a cluster as a plan leaves them, grouped by look and guests.
+
+    `_used_up` are the PodDisruptionBudgets that admit no more than the plan takes.
+    """
 
     _groups: tuple[_Group, ...]
+    _used_up: frozenset[BudgetKey] = frozenset()
 
     @classmethod
     def of(
@@ -76,8 +81,29 @@ class Census:
             tuple(
                 _Group(look=look, node=nodes[0], guests=here, count=len(nodes))
                 for (look, here), nodes in alike.items()
-            )
+            ),
+            _used_up(snapshot, goes),
         )
+
+    def held(self, kind: PodKind) -> str:
+        """Return why pods must stay though their manifests would let them go; "" if they need not.
+
+        In words that follow "it".
+        """
+        if kind.budget in self._used_up:
+            return (
+                f"has PodDisruptionBudget {kind.budget}, which admits no more evictions than this"
+                " plan makes"
+            )
+        return kind.fixed_by
+
+    def holding(self) -> tuple[str, ...]:
+        """Return why pods must stay for now, the reason of the most first."""
+        counts: Counter[str] = Counter()
+        for group in self._groups:
+            for kind in group.guests:
+                counts[self.held(kind)] += group.count
+        return tuple(sorted(filter(None, counts), key=lambda why: (-counts[why], why)))
 
     def rooms(self, stays: Callable[[PodKind], bool]) -> tuple[Room, ...]:
         """Return the rooms of nodes on which only the guests are that `stays` selects."""
@@ -91,3 +117,9 @@ class Census:
             node, _, count = found.get((group.look, free.items), (group.node, free, 0))
             found[group.look, free.items] = (node, free, count + group.count)
         return tuple(Room(node=node, free=free, count=n) for node, free, n in found.values())
+
+
+def _used_up(snapshot: Snapshot, goes: Mapping[PodKey, NodeName | None]) -> frozenset[BudgetKey]:
+    budgets = (snapshot.by_key[key].budget for key in goes if key in snapshot.by_key)
+    disturbed = Counter(budget for budget in budgets if budget is not None)
+    return frozenset(b.key for b in snapshot.budgets if disturbed[b.key] >= b.allowed)

@@ -1,12 +1,13 @@
 """What a program of this package sees of the cluster: nodes, pods, plans and the policy.
 
-Four reflectors feed it; the webhook answers from it, the planner plans from it. All access goes
-through one lock, held for microseconds.
+Reflectors feed it, one for each collection; the webhook answers from it, the planner plans from it.
+All access goes through one lock, held for microseconds.
 """
 
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -18,13 +19,15 @@ from bayplan.cache import Cache
 from bayplan.codec import (
     DecodeError,
     PublishedPlan,
+    budget_of,
     node_of,
     pod_of,
     policy_of,
     published_plan_of,
 )
 from bayplan.policy import Policy
-from bayplan.snapshot import NodeName, PodKey
+from bayplan.restraints import restrained
+from bayplan.snapshot import Budget, BudgetKey, NodeName, PodKey, Snapshot
 from bayplan.triggers import is_at_work
 from bayplan_extender.reflector import Raw, Reflector
 
@@ -44,7 +47,9 @@ _NONE: Final = Reservations()
 
 
 class View:
-    """Nodes, pods, plans and policy as last seen.
+    """Nodes, pods, plans and policy as last seen; with `budgets` PodDisruptionBudgets as well.
+
+    Only who plans needs the budgets.
 
     Attributes:
         lock: Hold it while reading `cache`, `plans` or `policy`.
@@ -53,12 +58,15 @@ class View:
         listed: When the whole collection was last listed, by kind (clock's seconds).
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, budgets: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.lock = threading.Lock()
         self.changed = threading.Event()
         self.cache = Cache()
         self.plans: dict[str, PublishedPlan] = {}
         self.policy = Policy()
+        self.budgets: dict[BudgetKey, Budget] = {}
         self.current: dict[str, float] = {}
         self.listed: dict[str, float] = {}
         self._clock = clock
@@ -66,6 +74,7 @@ class View:
         self._reserved_by: PublishedPlan | None = None
         self._reserved_at = 0.0
         self._missing = {"nodes", "pods", "packingplans", "packingpolicies"}
+        self._missing |= {"poddisruptionbudgets"} if budgets else set()
 
     @property
     def synced(self) -> bool:
@@ -76,6 +85,12 @@ class View:
     def missing(self) -> tuple[str, ...]:
         """The collections that have not been listed yet."""
         return tuple(sorted(self._missing))
+
+    def snapshot(self, now: float) -> Snapshot:
+        """Return what a plan made at `now` (seconds since the epoch) is to decide on."""
+        seen = self.cache.snapshot().once_left(now)
+        budgeted = replace(seen, budgets=tuple(self.budgets.values()))
+        return restrained(budgeted, now=now, cooldown_s=self.policy.cooldown_s)
 
     def newest_plan(self) -> PublishedPlan | None:
         """Return the plan with the highest sequence, or None."""
@@ -90,12 +105,16 @@ class View:
                 names.GROUP, names.VERSION, plural, **arguments
             )
 
-        return [
+        watches = [
             Reflector("nodes", core.list_node, _Nodes(self)),
             Reflector("pods", core.list_pod_for_all_namespaces, _Pods(self)),
             Reflector("packingplans", ours("packingplans"), _Plans(self)),
             Reflector("packingpolicies", ours("packingpolicies"), _Policies(self)),
         ]
+        if "poddisruptionbudgets" in self._missing:
+            listed = client.PolicyV1Api(api).list_pod_disruption_budget_for_all_namespaces
+            watches.append(Reflector("poddisruptionbudgets", listed, _Budgets(self)))
+        return watches
 
     def done(self, kind: str) -> None:
         """Note that `kind` has been listed."""
@@ -175,6 +194,25 @@ class _Pods(_Sink):
                 self._view.cache.remove_pod(key, str(meta.get("uid", "")))
             else:
                 self._view.cache.set_pod(pod, version=_version(raw))
+            self._view.changed.set()
+
+
+class _Budgets(_Sink):
+    kind = "poddisruptionbudgets"
+
+    def replace(self, objects: Sequence[Raw]) -> None:
+        budgets = [budget for raw in objects if (budget := _readable(budget_of, raw)) is not None]
+        with self._view.lock:
+            self._view.budgets = {budget.key: budget for budget in budgets}
+            self._view.done(self.kind)
+
+    def change(self, event: str, raw: Raw) -> None:
+        budget = None if event == "DELETED" else _readable(budget_of, raw)
+        meta = raw["metadata"]
+        with self._view.lock:
+            self._view.budgets.pop(BudgetKey(meta["namespace"], meta["name"]), None)
+            if budget is not None:
+                self._view.budgets[budget.key] = budget
             self._view.changed.set()
 
 

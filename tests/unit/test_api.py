@@ -41,6 +41,7 @@ def test_policy_defaults_are_the_built_in_ones() -> None:
         "max_parallel_moves": spec.max_parallel_moves,
         "gate_timeout_s": spec.gate_timeout_seconds,
         "order": spec.order,
+        "cooldown_s": spec.cooldown_seconds,
     } == {name: getattr(built_in, name) for name in policy.Policy.__dataclass_fields__}
 
 

@@ -165,6 +165,19 @@ class Pool(BaseModel):
     )
 
 
+class Disruption(BaseModel):
+    """What it means to disturb the running pods."""
+
+    cold_start_seconds: int | None = Field(
+        default=None,
+        description="Seconds from a pod's start until it serves: what a move of it costs. Plans"
+        " move pods that start sooner instead, where they can. 1 to 86400; beyond 3000 counts as"
+        " 3000. Default: as cheap as a move gets. A change holds for pods that are made later.",
+        ge=1,
+        le=86_400,
+    )
+
+
 class InferenceDeploymentSpec(BaseModel):
     """What the user asks for."""
 
@@ -243,6 +256,10 @@ class InferenceDeploymentSpec(BaseModel):
         " makes waiting pods anew; running pods keep theirs until they are deleted.",
         min_length=1,
         max_length=253,
+    )
+    disruption: Disruption | None = Field(
+        default=None,
+        description="What it means to disturb the running pods. Default: nothing is said.",
     )
     pools: list[Pool] = Field(
         description="One pool per role, 1 to 16: Prefill and Decode, or Aggregated alone.",

@@ -5,6 +5,7 @@ or a `DecodeError` that names object, field and fix. Past this package nothing h
 Kubernetes objects.
 """
 
+from bayplan.codec.budgets import budget_of
 from bayplan.codec.documents import snapshot_of
 from bayplan.codec.fields import DecodeError, Raw
 from bayplan.codec.nodes import node_of
@@ -17,6 +18,7 @@ __all__ = [
     "PublishedPlan",
     "Raw",
     "StepStatus",
+    "budget_of",
     "node_of",
     "plan_manifest",
     "pod_of",

@@ -6,6 +6,7 @@ A rule adds itself to the model and knows nothing of the others, so that each ca
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import numpy as np
 from ortools.sat.python import cp_model
 
 from bayplan.policy import Policy
@@ -53,13 +54,11 @@ class Staying:
 
     def add(self, model: cp_model.CpModel, v: Variables, _: Policy) -> None:
         """Bound what stays by what is there, and in sum by the survivors."""
-        by_class: dict[int, list[cp_model.IntVar]] = {}
         for at, variable in v.kept.items():
-            by_class.setdefault(at[0], []).append(variable)
             if variable is not v.final[at]:
                 model.add(variable <= v.final[at])
-        for i, stay in by_class.items():
-            model.add(summed(stay) <= v.surviving(i))
+        for i in v.kept_of:
+            model.add(v.staying(i) <= v.surviving(i))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +76,17 @@ class WholeGangs:
 
 @dataclass(frozen=True, slots=True)
 class RunningGangs:
-    """A running gang is evicted whole or not at all; nobody joins one that is."""
+    """A running gang is evicted whole or not at all; nobody joins one that is.
+
+    Gangs that are not told apart are evicted all where they are given up, and else not at all.
+    """
 
     def add(self, model: cp_model.CpModel, v: Variables, _: Policy) -> None:
         """Tie the survivors and the joining pods of each gang to its fate."""
+        for i in np.flatnonzero(v.instance.loyal).tolist():
+            model.add(v.surviving(i) == len(v.instance.classes[i].running))
+        for i in np.flatnonzero(v.instance.doomed).tolist():
+            model.add(v.surviving(i) == 0)
         for gang in v.instance.gangs:
             for i in gang.classes:
                 running = len(v.instance.classes[i].running)
@@ -97,8 +103,19 @@ class Budgets:
     def add(self, model: cp_model.CpModel, v: Variables, policy: Policy) -> None:
         """Bound moves and evictions in sum."""
         running = int(v.instance.run_totals.sum())
-        model.add(v.surviving_in_all() - v.staying() <= policy.max_moves)
+        model.add(v.surviving_in_all() - v.staying_in_all() <= policy.max_moves)
         model.add(v.surviving_in_all() >= running - policy.max_evictions)
+
+
+@dataclass(frozen=True, slots=True)
+class DisruptionBudgets:
+    """No more pods of a PodDisruptionBudget lose their node than it admits."""
+
+    def add(self, model: cp_model.CpModel, v: Variables, _: Policy) -> None:
+        """Bound what is disturbed of each budget, moved or evicted."""
+        for each in v.instance.allowances:
+            running = sum(len(v.instance.classes[i].running) for i in each.classes)
+            model.add(summed([v.staying(i) for i in each.classes]) >= running - each.most)
 
 
 #: Every rule of the model.
@@ -109,4 +126,5 @@ RULES: Final[tuple[Rule, ...]] = (
     WholeGangs(),
     RunningGangs(),
     Budgets(),
+    DisruptionBudgets(),
 )

@@ -116,15 +116,20 @@ class Model:
             case Place():
                 return self._sum(goal.mask(self.instance), self.v.placed)
             case LeastDisruption():
-                running = int(self.instance.run_totals.sum())
-                surviving = self.v.surviving_in_all()
-                return (surviving - self.v.staying()) + EVICTION_COST * (running - surviving)
+                return self._sum(goal.mask(self.instance), self._suffering)
             case FreeSlots():
                 return variables.summed([s for _, _, s in self._slots_of(goal.size)])
         raise TypeError(f"no term for {goal!r}")
 
     def _sum(self, mask: Counts, term: Callable[[int], Expression]) -> Expression:
         return variables.summed([term(i) for i, counts in enumerate(mask) if counts])
+
+    def _suffering(self, index: int) -> Expression:
+        """Return what the running pods of a class suffer."""
+        each = self.instance.classes[index]
+        disturbed = len(each.running) - self.v.staying(index)
+        evicted = len(each.running) - self.v.surviving(index)
+        return each.move_cost * disturbed + EVICTION_COST * evicted
 
     def _slots_of(self, size: int) -> list[tuple[int, int, cp_model.IntVar]]:
         """Return the number of free slots per open node and GPU resource, made on first use."""

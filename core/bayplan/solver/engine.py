@@ -17,6 +17,7 @@ from bayplan.solver.bound import Relaxation
 from bayplan.solver.cpsat import Model
 from bayplan.solver.goals import Goal, Keep, Place
 from bayplan.solver.instance import Instance
+from bayplan.solver.keepfill import Known
 
 #: Largest CP-SAT model, in (class, node) pairs; beyond it greedy answers and the relaxation bounds.
 MAX_VARIABLES: Final = 20_000
@@ -40,26 +41,46 @@ class Solution:
         stages: Value and bound by goal, in order.
         engine: Which engine found it.
         sizes: Counts of the instance and the models.
+        known: What keep and fill learnt of divided gangs, some of which have to go.
     """
 
     assignment: Assignment
     stages: tuple[Stage, ...]
     engine: str
     sizes: tuple[tuple[str, int], ...]
+    known: Known | None = None
 
 
-def solve(
-    instance: Instance, policy: Policy, *, clock: Callable[[], float], deadline_at: float, seed: int
+def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
+    instance: Instance,
+    policy: Policy,
+    *,
+    clock: Callable[[], float],
+    deadline_at: float,
+    seed: int,
+    known: Known | None = None,
 ) -> Solution:
-    """Return the best assignment found until `deadline_at` (on `clock`), and its bounds."""
+    """Return the best assignment found until `deadline_at` (on `clock`), and its bounds.
+
+    `known` is what was learnt before some gangs were given up.
+    """
     if not instance.wait_totals.sum():
-        return _idle(instance)
-    counted = _by_states(instance, policy, clock=clock, deadline_at=deadline_at, seed=seed)
+        return _idle(instance, policy)
+    budget = keepfill.Budget(
+        clock=clock,
+        deadline_at=clock() + (deadline_at - clock()) * _STAGE_SHARE,
+        effort=policy.time_limit_s * _EFFORT_PER_SECOND,
+        seed=seed,
+    )
+    counted = _by_states(instance, policy, budget, known)
     if counted is not None and all(stage.proved for stage in counted.stages):
         return counted
-    incumbent = greedy.fill(instance)
-    if counted is not None and _worth(instance, counted.assignment) >= _worth(instance, incumbent):
-        incumbent = counted.assignment
+    incumbent = greedy.fill(instance, policy.order)
+    if counted is not None:
+        order = goals.in_order(instance, policy.order)
+        found = goals.values(instance, order, counted.assignment)
+        if found >= goals.values(instance, order, incumbent):
+            incumbent = counted.assignment
     search = _Search(
         instance=instance,
         policy=policy,
@@ -72,18 +93,12 @@ def solve(
 
 
 def _by_states(
-    instance: Instance, policy: Policy, *, clock: Callable[[], float], deadline_at: float, seed: int
+    instance: Instance, policy: Policy, budget: keepfill.Budget, known: Known | None
 ) -> Solution | None:
     """Return what keep and fill finds; None where it is not asked or cannot tell."""
     if instance.variables < MIN_VARIABLES:
         return None
-    budget = keepfill.Budget(
-        clock=clock,
-        deadline_at=clock() + (deadline_at - clock()) * _STAGE_SHARE,
-        effort=policy.time_limit_s * _EFFORT_PER_SECOND,
-        seed=seed,
-    )
-    found = keepfill.solve(instance, policy, budget)
+    found = keepfill.solve(instance, policy, budget, known)
     if found is None:
         return None
     stages = tuple(
@@ -94,7 +109,7 @@ def _by_states(
             seconds=seconds,
         )
         for goal, bound, seconds in zip(
-            goals.in_order(instance), found.bounds, found.seconds, strict=True
+            goals.in_order(instance, policy.order), found.bounds, found.seconds, strict=True
         )
     )
     return Solution(
@@ -102,11 +117,8 @@ def _by_states(
         stages=stages,
         engine="keep-and-fill",
         sizes=(*sizes(instance), *found.sizes),
+        known=found.known,
     )
-
-
-def _worth(instance: Instance, assignment: Assignment) -> tuple[int, ...]:
-    return goals.values(instance, goals.in_order(instance), assignment)
 
 
 def _joined(counted: Solution | None, searched: Solution) -> Solution:
@@ -116,6 +128,7 @@ def _joined(counted: Solution | None, searched: Solution) -> Solution:
     """
     if counted is None:
         return searched
+    searched = replace(searched, known=counted.known)
     same = all(a.value == b.value for a, b in zip(counted.stages, searched.stages, strict=True))
     if not same:
         return searched
@@ -126,14 +139,14 @@ def _joined(counted: Solution | None, searched: Solution) -> Solution:
     return replace(searched, stages=tuple(stages), engine=counted.engine)
 
 
-def without_search(instance: Instance) -> Solution:
+def without_search(instance: Instance, policy: Policy) -> Solution:
     """Return the greedy assignment, bounded by what can be counted."""
-    return _counted(instance, greedy.fill(instance))
+    return _counted(instance, policy, greedy.fill(instance, policy.order))
 
 
-def unchanged(instance: Instance) -> Solution:
+def unchanged(instance: Instance, policy: Policy) -> Solution:
     """Return the present placement as a solution: nobody is placed, nobody disturbed."""
-    return _counted(instance, present(instance))
+    return _counted(instance, policy, present(instance))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -154,7 +167,7 @@ class _Search:
 
     def __post_init__(self) -> None:
         self.effort = self.policy.time_limit_s * _EFFORT_PER_SECOND
-        self.order = goals.in_order(self.instance)
+        self.order = goals.in_order(self.instance, self.policy.order)
         self.relaxation = Relaxation(self.instance, self.policy)
 
     def run(self) -> Solution:
@@ -241,26 +254,28 @@ class _Search:
         )
 
     def _affordable(self) -> bool:
-        return self.instance.variables <= MAX_VARIABLES and self._left() > 0 and self.effort > 0
+        # What the model proves with every gang kept is no bound where some could be evicted.
+        small = self.instance.variables <= MAX_VARIABLES and not self.instance.divided
+        return small and self._left() > 0 and self.effort > 0
 
     def _left(self) -> float:
         return self.deadline_at - self.clock()
 
 
-def _idle(instance: Instance) -> Solution:
+def _idle(instance: Instance, policy: Policy) -> Solution:
     """Return the present placement as the optimum it is when nobody waits.
 
     All that runs is kept, and undisturbed: that leaves one placement, so its slots are the most.
     """
-    still = unchanged(instance)
+    still = unchanged(instance, policy)
     proved = (replace(stage, bound=stage.value) for stage in still.stages)
     return replace(still, stages=tuple(proved))
 
 
-def _counted(instance: Instance, assignment: Assignment) -> Solution:
+def _counted(instance: Instance, policy: Policy, assignment: Assignment) -> Solution:
     stages = tuple(
         Stage(name=goal.name, value=goal.value(instance, assignment), bound=goal.limit(instance))
-        for goal in goals.in_order(instance)
+        for goal in goals.in_order(instance, policy.order)
     )
     return Solution(assignment=assignment, stages=stages, engine="greedy", sizes=sizes(instance))
 

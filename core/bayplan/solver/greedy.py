@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from bayplan.policy import Policy
+from bayplan.policy import Order, Policy
 from bayplan.snapshot import GangKey
 from bayplan.solver import goals
 from bayplan.solver.assignment import Assignment, moves, present
 from bayplan.solver.instance import Counts, Instance
 
 
-def fill(instance: Instance) -> Assignment:
+def fill(instance: Instance, order: Order) -> Assignment:
     """Return the best of three greedy placements; deterministic."""
-    order = goals.in_order(instance)
+    stages = goals.in_order(instance, order)
     candidates = [_fill(instance, key) for key in (_large_first, _small_first, _gpus_first)]
-    return max(candidates, key=lambda each: goals.values(instance, order, each))
+    return max(candidates, key=lambda each: goals.values(instance, stages, each))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,8 @@ import numpy as np
 from ortools.sat.python import cp_model
 
 from bayplan.snapshot import GangKey
-from bayplan.solver.assignment import Assignment, kept
+from bayplan.solver import assignment as assignments
+from bayplan.solver.assignment import Assignment
 from bayplan.solver.instance import Instance
 
 Expression = cp_model.LinearExpr
@@ -37,6 +38,7 @@ class Variables:
     units: tuple[cp_model.IntVar, ...]
     alive: dict[GangKey, cp_model.IntVar]
     by_class: dict[int, list[cp_model.IntVar]] = field(repr=False)
+    kept_of: dict[int, list[cp_model.IntVar]] = field(repr=False)
     by_node: dict[int, list[tuple[int, cp_model.IntVar]]] = field(repr=False)
 
     def total(self, index: int) -> Expression:
@@ -51,7 +53,11 @@ class Variables:
         """Return the number of waiting pods of a class that get a node."""
         return self.total(index) - self.surviving(index)
 
-    def staying(self) -> Expression:
+    def staying(self, index: int) -> Expression:
+        """Return the number of running pods of a class that keep their node."""
+        return summed(self.kept_of.get(index, []))
+
+    def staying_in_all(self) -> Expression:
         """Return the number of running pods that keep their node."""
         return summed(list(self.kept.values()))
 
@@ -78,10 +84,14 @@ def declare(model: cp_model.CpModel, instance: Instance) -> Variables:
     for (i, n), variable in final.items():
         by_class.setdefault(i, []).append(variable)
         by_node.setdefault(n, []).append((i, variable))
+    kept = _kept(model, instance, final)
+    kept_of: dict[int, list[cp_model.IntVar]] = {}
+    for (i, _), variable in kept.items():
+        kept_of.setdefault(i, []).append(variable)
     return Variables(
         instance=instance,
         final=final,
-        kept=_kept(model, instance, final),
+        kept=kept,
         survivors={
             i: model.new_int_var(0, len(each.running), f"survivors_{i}")
             for i, each in enumerate(instance.classes)
@@ -96,6 +106,7 @@ def declare(model: cp_model.CpModel, instance: Instance) -> Variables:
             for gang in instance.gangs
         },
         by_class=by_class,
+        kept_of=kept_of,
         by_node=by_node,
     )
 
@@ -117,7 +128,7 @@ def _kept(
 def hint(model: cp_model.CpModel, v: Variables, assignment: Assignment) -> None:
     """Hint every variable with its value in `assignment`."""
     model.clear_hints()  # type: ignore[no-untyped-call]  # all else is typed
-    stay = kept(v.instance, assignment)
+    stay = assignments.kept(v.instance, assignment)
     for at, variable in v.final.items():
         model.add_hint(variable, int(assignment.final[at]))
     for at, variable in v.kept.items():

@@ -1,7 +1,7 @@
 """`bayplan plan -f FILE`: plan from files, with no cluster.
 
-Takes what `kubectl get nodes,pods,infd -A -o json` prints, or manifests, and prints the plan that
-the planner would publish.
+Takes what `kubectl get nodes,pods,infd,pdb -A -o json` prints, or manifests, and prints the plan
+that the planner would publish.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from bayplan.codec import DecodeError, plan_manifest, policy_of, snapshot_of
 from bayplan.plan import Hold, Plan, Result
 from bayplan.planner import plan
 from bayplan.policy import Policy
+from bayplan.restraints import restrained
 from bayplan.snapshot import Snapshot
 from bayplan_extender.cli.files import FileError, located, read
 
@@ -55,10 +56,10 @@ def run(options: argparse.Namespace) -> int:
     documents = read(options.file)
     try:
         read_in = snapshot_of(root for roots in documents.values() for root in roots)
-        snapshot = read_in.once_left(time.time())
-        policy = _policy(documents, options.time_limit)
+        policy, now = _policy(documents, options.time_limit), time.time()
     except DecodeError as error:
         raise located(error, documents) from error
+    snapshot = restrained(read_in.once_left(now), now=now, cooldown_s=policy.cooldown_s)
     if not snapshot.nodes:
         raise FileError(f"{', '.join(options.file)}: no Node in it; nothing can be planned")
     _announce(snapshot, policy)
