@@ -21,7 +21,9 @@ odd = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=6,
 )
-quantities = odd | st.sampled_from(["1", "8", "1e999999999", "-1", "9" * 5000, "1Ei", "NaN", "\ud800"])
+quantities = odd | st.sampled_from(
+    ["1", "8", "1e999999999", "-1", "9" * 5000, "1Ei", "NaN", "\ud800"]
+)
 
 
 def spoilt(good: Any) -> st.SearchStrategy[Any]:  # noqa: ANN401 - any JSON
