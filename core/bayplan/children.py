@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from bayplan.api import names
 from bayplan.api.inference_deployment import Role
-from bayplan.snapshot import MAX_MOVE_COST, NodeName, Resources
+from bayplan.snapshot import MAX_MOVE_COST, GangTopology, NodeName, Resources
 
 #: What gateways of llm-d call the roles.
 _LLMD_ROLES: Final = {Role.PREFILL: "prefill", Role.DECODE: "decode", Role.AGGREGATED: "both"}
@@ -65,6 +65,7 @@ class Deployment:
         replicas: Units asked for.
         min_replicas: Units that must be ready for it to be Ready.
         priority_class: PriorityClass of every pod, or "".
+        topology: Where the pods of a unit are to be with respect to each other, if it matters.
         cold_start_s: Seconds from a pod's start until it serves; 0 where nobody says.
         pools: In the order of the spec.
     """
@@ -76,6 +77,7 @@ class Deployment:
     replicas: int = 1
     min_replicas: int = 1
     priority_class: str = ""
+    topology: GangTopology | None = None
     cold_start_s: int = 0
     pools: tuple[Pool, ...] = ()
 
@@ -208,6 +210,7 @@ def manifest(deployment: Deployment, slot: Slot) -> dict[str, Any]:
         "labels": labels(deployment, slot, meta.get("labels") or {}),
     }
     annotations = _annotations(deployment) | (meta.get("annotations") or {})
+    annotations |= _topology(deployment.topology)
     if annotations:
         metadata["annotations"] = annotations
     if deployment.uid:
@@ -262,8 +265,21 @@ def labels(deployment: Deployment, slot: Slot, template: Mapping[str, str]) -> d
 def revision(deployment: Deployment, pool: Pool) -> str:
     """Return a short hash of all that a change of makes running pods out of date."""
     essence = [pool.template, pool.role.value, deployment.priority_class, deployment.unit_size]
+    if deployment.topology is not None:
+        essence.append(_topology(deployment.topology))
     text = json.dumps(essence, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:_REVISION_DIGITS]
+
+
+def _topology(topology: GangTopology | None) -> dict[str, str]:
+    """Return the annotations that say it to the planner."""
+    if topology is None:
+        return {}
+    said = {
+        names.ANNOTATION_TOPOLOGY_REQUIRED: topology.required,
+        names.ANNOTATION_TOPOLOGY_PREFERRED: ",".join(topology.preferred),
+    }
+    return {name: text for name, text in said.items() if text}
 
 
 def _by_owner(

@@ -6,12 +6,15 @@ What is not proved is not claimed: then the answer is that no place was found in
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
 
-from bayplan import filters, reasons, units
+from bayplan import filters, reasons, remedies, units
 from bayplan.api import names
+from bayplan.obstacles import Obstacles
 from bayplan.plan import Bind, Evict, Hold, Move, Reason, Rejection
-from bayplan.rooms import Census, Room
+from bayplan.rooms import Census, Room, fill, gpus
 from bayplan.snapshot import (
     UNKNOWN_COUNT,
     Disruption,
@@ -22,6 +25,46 @@ from bayplan.snapshot import (
     PodKind,
     Resources,
     Snapshot,
+)
+
+#: Most characters of a remedy; an API object takes a few more.
+MAX_REMEDY: Final = 900
+
+#: What helps when somebody must stay for now.
+_WAIT: Final = "wait until such a pod may be disturbed again"
+
+_ADD: Final = "add a node with {asks}"
+_FREE: Final = "free {asks} on one node, or add a node with {asks}"
+_ALLOW: Final = "allow the pod on a node with {asks}, or add a node that it accepts"
+
+#: What would help against a refusal; `{asks}` is what the pod needs. All others: `_ALLOW`.
+_REMEDIES: Final = {
+    Reason.TOO_SMALL: _ADD,
+    Reason.NO_NODES: _ADD,
+    Reason.OUTRANKED: _ADD,
+    Reason.INSUFFICIENT_ROOM: _FREE,
+    Reason.NO_PLACE_FOUND: _FREE,
+    Reason.GANG_DOES_NOT_FIT: _FREE,
+    Reason.DISRUPTION_FORBIDDEN: (_WAIT + ", or add a node with {asks}"),
+    Reason.NODE_CORDONED: "uncordon a node with {asks}, or add one",
+    Reason.HOST_PORT_TAKEN: "free the port on a node with {asks}, or add a node with {asks}",
+    Reason.POD_ANTI_AFFINITY: (
+        "free {asks} where nobody is whom it keeps apart, or prefer instead of require"
+    ),
+    Reason.TOPOLOGY_SPREAD: "free {asks} in the emptiest domain, or raise maxSkew",
+    Reason.POD_AFFINITY: "free {asks} beside a pod that it asks for, or prefer instead of require",
+    Reason.GANG_TOPOLOGY: "free room for the whole gang in one domain, or prefer it to be in one",
+}
+
+
+#: Refusals that room alone does not lift.
+_BETWEEN_PODS: Final = frozenset(
+    {
+        Reason.POD_ANTI_AFFINITY,
+        Reason.TOPOLOGY_SPREAD,
+        Reason.POD_AFFINITY,
+        Reason.GANG_TOPOLOGY,
+    }
 )
 
 
@@ -54,7 +97,11 @@ def explain(
     if not held:
         return ()
     asked = {kind.constraints for kind in {pod.kind for pod in held}}
-    writer = _Writer(Census.of(snapshot, goes, asked))
+    between = {pod.kind.constraints.peers for pod in snapshot.pods} - {None}
+    together = any(pod.gang_topology for pod in held)
+    obstacles = Obstacles(snapshot, goes) if between or together else None
+    census = Census.of(snapshot, goes, asked)
+    writer = _Writer(census, remedies.Search(snapshot, census, goes), obstacles)
     gangs: dict[GangKey, list[Pod]] = defaultdict(list)
     for pod in held:
         if pod.gang is not None:
@@ -83,30 +130,43 @@ class _Shortage:
 class _Writer:
     """Writes holds; pods that are alike share their sentence."""
 
-    def __init__(self, census: Census) -> None:
+    def __init__(
+        self, census: Census, search: remedies.Search, obstacles: Obstacles | None
+    ) -> None:
         self._census = census
+        self._search = search
+        self._obstacles = obstacles
         self._rooms = census.rooms(lambda _: True)
         self._holding = census.holding()
         self._let_go = census.rooms(lambda kind: not census.held(kind)) if self._holding else ()
         self._empty = census.rooms(lambda _: False)
         self._reserved: dict[int, tuple[Room, ...]] = {}
         self._gangs: dict[tuple[PodKind, ...], _Shortage | None] = {}
-        self._known: dict[tuple[PodKind, bool], Rejection] = {}
+        self._known: dict[tuple[object, ...], Rejection] = {}
+        self._told: dict[tuple[object, ...], tuple[Rejection, str]] = {}
 
     def hold(self, pod: Pod, gang: Sequence[Pod], outcome: Outcome | None) -> Hold:
         """Return why the pod, or the gang it waits with, stays waiting."""
         outcome = outcome or Outcome(proved=False)
         if outcome.incomplete is not None:
             rejection, remedy = _incomplete(*outcome.incomplete)
-        elif len(gang) > 1:
-            rejection, remedy = self._gang(gang, proved=outcome.proved)
         else:
-            rejection = self._single(pod, proved=outcome.proved)
-            remedy = _remedy(pod.requests, rejection)
+            key = (pod.gang, None if len(gang) > 1 else pod.kind, outcome.proved)
+            if key not in self._told:
+                unit = gang if len(gang) > 1 else (pod,)
+                self._told[key] = self._unit(unit, proved=outcome.proved)
+            rejection, remedy = self._told[key]
         return Hold(pod=pod.key, uid=pod.uid, rejection=rejection, gang=pod.gang, remedy=remedy)
 
+    def _unit(self, pods: Sequence[Pod], *, proved: bool) -> tuple[Rejection, str]:
+        """Return why pods that are placed together stay waiting, and what would help."""
+        if len(pods) > 1:
+            return self._gang(pods, proved=proved)
+        rejection = self._single(pods[0], proved=proved)
+        return rejection, self._remedy(pods, pods[0], rejection)
+
     def _single(self, pod: Pod, *, proved: bool) -> Rejection:
-        key = (pod.kind, proved)
+        key = (pod.kind, proved, self._obstacles and self._obstacles.meant(pod))
         if key not in self._known:
             self._known[key] = self._judge(pod, proved=proved)
         return self._known[key]
@@ -116,6 +176,10 @@ class _Writer:
         if final is not None:
             return final
         now = reasons.over_rooms(pod, self._rooms)
+        if now is None and self._obstacles:
+            now = self._obstacles.single(pod)
+            if now is not None and proved:
+                return now
         if not proved or now is None:
             return _not_found(now)
         return self._held_up([pod], now) or self._outranked(pod) or now
@@ -141,6 +205,8 @@ class _Writer:
         short: Counter[str] = Counter()
         for room in usable:
             short.update(dict.fromkeys(pod.requests.shortfall(room.free), room.count))
+        if all(units.is_host_port(name) for name in short):
+            return None
         resource = max(short, key=lambda name: (units.is_gpu(name), short[name], name))
         most = max(0, *(room.free[resource] for room in usable))
         total = sum(room.node.allocatable[resource] * room.count for room in usable)
@@ -173,10 +239,12 @@ class _Writer:
             self._gangs[shape] = self._shortage(members, self._rooms)
         short = self._gangs[shape]
         if short is None:
-            return _not_found(None), ""
+            why = self._obstacles.gang(members) if self._obstacles else None
+            rejection = why if why and proved else _not_found(why)
+            return rejection, _remedy(members[0].requests, why) if why else ""
         pod, why = members[short.members_with_room], short.why
         if not short.ever and not proved:
-            return _not_found(why), _remedy(pod.requests, why)
+            return _not_found(why), self._remedy(members, pod, why)
         some = f"{short.members_with_room} of its {len(members)} pods have room"
         some = some if short.members_with_room else "none of its pods has room"
         rejection = Rejection(
@@ -185,29 +253,29 @@ class _Writer:
             resolvable=why.resolvable,
         )
         held_up = None if short.ever else self._held_up(members, rejection)
-        return held_up or rejection, _remedy(pod.requests, held_up or why)
+        return held_up or rejection, self._remedy(members, pod, held_up or why)
+
+    def _remedy(self, pods: Sequence[Pod], pod: Pod, why: Rejection) -> str:
+        """Return what would help all of `pods`, of which `pod` is refused."""
+        ruled_out = why.reason in _BETWEEN_PODS
+        said = "" if ruled_out else remedies.in_words(self._search.find(pods), most=MAX_REMEDY)
+        if not said:
+            return _remedy(pod.requests, why)
+        return f"{_WAIT}, or {said}" if why.reason is Reason.DISRUPTION_FORBIDDEN else said
 
     def _shortage(self, members: Sequence[Pod], among: Sequence[Room]) -> _Shortage | None:
         """Return where placing the members one by one ends; None if all have room."""
-        rooms = list(among)
-        for done, pod in enumerate(members):
-            best = _tightest(pod, rooms)
-            if best is None:
-                never = reasons.over_rooms(pod, self._empty)
-                why = never or reasons.over_rooms(pod, rooms)
+        rooms, done = tuple(among), 0
+        for _, alike in groupby(members, key=lambda pod: pod.kind):
+            pods = list(alike)
+            placed, rooms = fill(pods[0], len(pods), rooms)
+            done += placed
+            if placed < len(pods):
+                never = reasons.over_rooms(pods[0], self._empty)
+                why = never or reasons.over_rooms(pods[0], rooms)
                 assert why is not None  # noqa: S101 - no room was found for the pod
                 return _Shortage(members_with_room=done, why=why, ever=never is not None)
-            room = rooms.pop(best)
-            rooms.append(replace(room, free=room.free - pod.requests, count=1))
-            if room.count > 1:
-                rooms.append(replace(room, count=room.count - 1))
         return None
-
-
-def _tightest(pod: Pod, rooms: Sequence[Room]) -> int | None:
-    """Return the index of the tightest room for the pod."""
-    fits = [i for i, room in enumerate(rooms) if filters.reject(pod, room.node, room.free) is None]
-    return min(fits, key=lambda i: (_gpus(rooms[i].free), rooms[i].node.name), default=None)
 
 
 def _not_found(why: Rejection | None) -> Rejection:
@@ -233,18 +301,7 @@ def _incomplete(existing: int, min_count: int) -> tuple[Rejection, str]:
 
 def _remedy(requests: Resources, rejection: Rejection) -> str:
     """Return what would help, in the terms of the refusal."""
-    asks = reasons.in_words(requests)
-    match rejection.reason:
-        case Reason.TOO_SMALL | Reason.NO_NODES | Reason.OUTRANKED:
-            return f"add a node with {asks}"
-        case Reason.INSUFFICIENT_ROOM | Reason.NO_PLACE_FOUND | Reason.GANG_DOES_NOT_FIT:
-            return f"free {asks} on one node, or add a node with {asks}"
-        case Reason.DISRUPTION_FORBIDDEN:
-            return f"wait until such a pod may be disturbed again, or add a node with {asks}"
-        case Reason.NODE_CORDONED:
-            return f"uncordon a node with {asks}, or add one"
-        case _:
-            return f"allow the pod on a node with {asks}, or add a node that it accepts"
+    return _REMEDIES.get(rejection.reason, _ALLOW).format(asks=reasons.in_words(requests))
 
 
 def _needs(gang: Sequence[Pod]) -> str:
@@ -259,8 +316,4 @@ def _main(requests: Resources) -> str:
 
 
 def _largest_first(pod: Pod) -> tuple[object, ...]:
-    return (-_gpus(pod.requests), [-n for _, n in pod.requests.items], pod.key)
-
-
-def _gpus(amounts: Resources) -> int:
-    return sum(n for name, n in amounts.items if units.is_gpu(name))
+    return (-gpus(pod.requests), [-n for _, n in pod.requests.items], pod.key)

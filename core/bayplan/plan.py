@@ -4,7 +4,8 @@ The planner returns a `Result`; the extender publishes its plan as a PackingPlan
 operator carries that out, the webhook and the command line answer from it.
 """
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -35,6 +36,11 @@ class Reason(StrEnum):
     AFFINITY_MISMATCH = "NodeAffinityMismatch"
     TOO_SMALL = "NodeTooSmall"
     INSUFFICIENT_ROOM = "InsufficientRoom"
+    HOST_PORT_TAKEN = "HostPortTaken"
+    POD_ANTI_AFFINITY = "PodAntiAffinity"
+    POD_AFFINITY = "PodAffinity"
+    TOPOLOGY_SPREAD = "TopologySpread"
+    GANG_TOPOLOGY = "GangTopology"
     RESERVED = "RoomReserved"
     PLANNED_ELSEWHERE = "PlannedElsewhere"
     NO_NODES = "NoNodes"
@@ -169,6 +175,13 @@ class Plan:
     holds: tuple[Hold, ...] = ()
 
 
+def plan_digest(plan: Plan) -> str:
+    """Return the SHA-256 of what was decided and proved; how long it took is not part of it."""
+    stages = tuple(replace(stage, seconds=0.0) for stage in plan.certificate.stages)
+    timeless = replace(plan, certificate=replace(plan.certificate, stages=stages))
+    return hashlib.sha256(repr(timeless).encode()).hexdigest()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """A plan and what it took to make it.
@@ -176,7 +189,7 @@ class Result:
     Attributes:
         plan: The decision.
         digest: Fingerprint of the snapshot it was made from.
-        engine: What found the plan: "keep-and-fill", "cp-sat" or "greedy".
+        engine: What found the plan: "keep-and-fill", "repair", "cp-sat" or "greedy".
         seconds: Wall-clock time of the pass, by step and in sum under "total".
         sizes: Counts of the instance and of the model (nodes, pods, variables, …).
     """

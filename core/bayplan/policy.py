@@ -1,6 +1,6 @@
 """What the administrator allows a plan to do: limits and budgets of one pass."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -12,6 +12,9 @@ class Order(StrEnum):
     #: tier by tier: place, then disturb that tier and those above as little as possible, and no
     #: more for anything below
     PROTECT_FIRST = "ProtectFirst"
+    #: as PlaceFirst, but free the most slots of the largest size before disturbing little: what a
+    #: window for defragmentation asks for, with the moves it allows
+    DEFRAGMENT = "Defragment"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,3 +38,11 @@ class Policy:
     gate_timeout_s: float = 60.0
     order: Order = Order.PLACE_FIRST
     cooldown_s: float = 600.0
+
+
+def defragmenting(policy: Policy, *, max_moves: int) -> Policy:
+    """Return the policy for a pass that defragments with at most `max_moves` moves.
+
+    Nobody is evicted: all that runs goes on running.
+    """
+    return replace(policy, order=Order.DEFRAGMENT, max_moves=max_moves, max_evictions=0)

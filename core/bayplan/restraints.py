@@ -22,13 +22,17 @@ def restrained(snapshot: Snapshot, *, now: float, cooldown_s: float) -> Snapshot
         cooldown_s: Seconds from its start in which a moved pod stays.
     """
     covering = _Covering(snapshot.budgets)
-    pods = (
-        _restrained(pod, covering, now=now, cooldown_s=cooldown_s)
-        if pod.node is not None and pod.disruption is not Disruption.FIXED
-        else pod
+    namespaces = {budget.key.namespace for budget in snapshot.budgets}
+    changed = {
+        pod.key: _restrained(pod, covering, now=now, cooldown_s=cooldown_s)
         for pod in snapshot.pods
-    )
-    return replace(snapshot, pods=tuple(pods))
+        if (pod.replaces or pod.key.namespace in namespaces)
+        and pod.node is not None
+        and pod.disruption is not Disruption.FIXED
+    }
+    if not changed:
+        return snapshot
+    return replace(snapshot, pods=tuple(changed.get(pod.key, pod) for pod in snapshot.pods))
 
 
 def covers(budget: Budget, pod: Pod) -> bool:

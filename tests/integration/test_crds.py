@@ -147,6 +147,10 @@ def test_a_template_is_kept_as_it_is(cluster: Cluster, namespace: str) -> None:
         (templated(schedulingGates=[{"name": "a/b"}]), "schedulingGates are set by the operator"),
         (templated(restartPolicy="Never"), "restartPolicy must be Always"),
         (templated(priorityClassName="x"), "set spec.priorityClassName"),
+        (
+            deployment(placement={"topology": [{"key": k, "mode": "Required"} for k in "ab"]}),
+            "spec.placement.topology must not require two labels",
+        ),
         (deployment(replica=3), 'unknown field "spec.replica"'),
         (
             deployment() | {"metadata": {"name": "a" * 53}},
@@ -170,6 +174,7 @@ def test_a_template_is_kept_as_it_is(cluster: Cluster, namespace: str) -> None:
         "gates in the template",
         "pods that end",
         "a priority of one pool",
+        "two required topologies",
         "a misspelt field",
         "a name too long for labels",
     ],
@@ -350,6 +355,7 @@ def test_an_empty_policy_is_completed(cluster: Cluster) -> None:
         "maxParallelMoves": 10,
         "gateTimeoutSeconds": 60,
         "order": "PlaceFirst",
+        "cooldownSeconds": 600,
     }
 
 

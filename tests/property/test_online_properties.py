@@ -167,25 +167,3 @@ def test_the_order_of_nodes_and_of_the_catalogue_makes_no_difference(
         if spot:
             online.take(kind, spot)
             other.take(kind, spot)
-
-
-@given(fleets, pods)
-def test_relief_is_the_value_that_comes_back(nodes: list[NodeRoom], listed: list[Kind]) -> None:
-    """A move is worth making only if leaving gives back more than arriving takes."""
-    online, known = scorer(nodes, listed), catalogue(Counter(listed))
-    placed = []
-    for kind in listed:
-        spot = online.choose(kind)
-        if spot:
-            online.take(kind, spot)
-            placed.append((kind, spot))
-    now = {node.name: room_of(online, node) for node in nodes}
-    if not placed:
-        return
-    relief = online.relief([kind for kind, _ in placed], [spot for _, spot in placed])
-    for (kind, spot), found in zip(placed, relief, strict=True):
-        name = online.names[spot.row]
-        online.give(kind, spot)
-        before, after = value(now[name], known), value(room_of(online, now[name]), known)
-        online.take(kind, spot)
-        assert found == after - before

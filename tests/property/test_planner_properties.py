@@ -91,7 +91,7 @@ def policies() -> st.SearchStrategy[Policy]:
     return st.builds(
         Policy,
         time_limit_s=st.just(20.0),
-        order=st.sampled_from([Order.PLACE_FIRST, Order.PLACE_FIRST, Order.PROTECT_FIRST]),
+        order=st.sampled_from([Order.PLACE_FIRST, *Order]),
         max_moves=st.sampled_from([100, 100, 0, 1]),
         max_evictions=st.sampled_from([100, 100, 0, 1]),
     )

@@ -57,7 +57,7 @@ def test_chart_values_are_the_built_in_policy() -> None:
 
 @pytest.mark.parametrize(
     ("published", "decided"),
-    [(packing_plan.Verdict, plan.Verdict), (packing_policy.Order, policy.Order)],
+    [(packing_plan.Verdict, plan.Verdict), (packing_plan.Order, policy.Order)],
     ids=["verdict", "order"],
 )
 def test_published_words_are_those_of_the_core(
@@ -65,6 +65,13 @@ def test_published_words_are_those_of_the_core(
 ) -> None:
     """The API server would refuse a plan whose verdict or order the CRD does not know."""
     assert [each.value for each in published] == [each.value for each in decided]
+
+
+def test_a_policy_names_every_order_but_that_of_a_window() -> None:
+    """A cluster would be defragmented by every plan, or an order could not be asked for."""
+    named = {each.value for each in packing_policy.Order}
+
+    assert named == {each.value for each in policy.Order} - {policy.Order.DEFRAGMENT.value}
 
 
 @pytest.mark.parametrize("kind", DEFINITIONS)

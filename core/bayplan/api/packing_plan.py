@@ -11,14 +11,24 @@ from kube_custom_resource.schema import BaseModel
 from pydantic import ConfigDict, Field
 
 from bayplan.api.names import VERSION
-from bayplan.api.packing_policy import Order
 from bayplan.api.resource import CustomResource, Scope, column
 from bayplan.api.schema import rule, rules
 
 #: Most actions in one plan; with 500 bytes each the object stays below etcd's 1.5 MB.
 MAX_ACTIONS = 2000
 
+#: Most characters of a sentence.
+MAX_MESSAGE = 1024
+
 _ATOMIC = "x-kubernetes-list-type"
+
+
+class Order(StrEnum):
+    """Which order of objectives a plan followed."""
+
+    PLACE_FIRST = "PlaceFirst"
+    PROTECT_FIRST = "ProtectFirst"
+    DEFRAGMENT = "Defragment"
 
 
 class Verdict(StrEnum):
@@ -132,9 +142,11 @@ class Action(BaseModel):
     reason: str | None = Field(
         default=None, description="Why, as one CamelCase word.", max_length=128
     )
-    message: str | None = Field(default=None, description="Why, in a sentence.", max_length=1024)
+    message: str | None = Field(
+        default=None, description="Why, in a sentence.", max_length=MAX_MESSAGE
+    )
     remedy: str | None = Field(
-        default=None, description="Hold: what would help, in a sentence.", max_length=1024
+        default=None, description="Hold: what would help, in a sentence.", max_length=MAX_MESSAGE
     )
     resolvable: bool | None = Field(
         default=None,
@@ -186,7 +198,10 @@ class PackingPlanSpec(BaseModel):
     )
 
     sequence: int = Field(description="Number of the plan; a higher one replaces it.", ge=0)
-    order: Order = Field(description="The order of objectives that the verdict refers to.")
+    order: Order = Field(
+        description="The order of objectives that the verdict refers to: that of the PackingPolicy,"
+        " or Defragment, which makes room for whole slots before it disturbs little."
+    )
     input_digest: str = Field(
         description="Fingerprint of the nodes and pods it was decided on.", max_length=128
     )
@@ -228,7 +243,7 @@ class Step(BaseModel):
     type: ActionType = Field(description="What happens to it.")
     state: StepState = Field(description="How far it is.")
     message: str | None = Field(
-        default=None, description="What it waits for, or why it failed.", max_length=1024
+        default=None, description="What it waits for, or why it failed.", max_length=MAX_MESSAGE
     )
 
 
@@ -240,7 +255,7 @@ class PackingPlanStatus(BaseModel):
         description="Pending, Executing, Completed, Superseded (a newer plan took over) or Failed.",
     )
     message: str | None = Field(
-        default=None, description="Why it is in that phase, in a sentence.", max_length=1024
+        default=None, description="Why it is in that phase, in a sentence.", max_length=MAX_MESSAGE
     )
     done: int | None = Field(default=None, description="Steps that are done.", ge=0)
     total: int | None = Field(default=None, description="Steps there are.", ge=0)

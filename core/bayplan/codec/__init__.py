@@ -12,11 +12,13 @@ from bayplan.codec.nodes import node_of
 from bayplan.codec.plans import PublishedPlan, StepStatus, plan_manifest, published_plan_of
 from bayplan.codec.pods import pod_of
 from bayplan.codec.policies import policy_of
+from bayplan.codec.recordings import Recording, recording_document, recording_of
 
 __all__ = [
     "DecodeError",
     "PublishedPlan",
     "Raw",
+    "Recording",
     "StepStatus",
     "budget_of",
     "node_of",
@@ -24,5 +26,7 @@ __all__ = [
     "pod_of",
     "policy_of",
     "published_plan_of",
+    "recording_document",
+    "recording_of",
     "snapshot_of",
 ]

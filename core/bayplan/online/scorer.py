@@ -147,29 +147,6 @@ class Scorer:
         whole = np.flatnonzero(self._devices[row] == WHOLE_MILLI)[: kind.gpus]
         return Spot(row=row, devices=tuple(int(device) for device in whole))
 
-    def relief(self, kinds: Sequence[Kind], spots: Sequence[Spot]) -> Floats:
-        """Return the value that comes back if one of some pods, placed there, left: [pod].
-
-        A pod is worth moving to where its loss is less than that.
-        """
-        table = self._worth.table
-        rows = np.array([spot.row for spot in spots], dtype=np.int64)
-        first = np.array([(*spot.devices, 0)[0] for spot in spots], dtype=np.int64)
-        cpu = np.array([kind.cpu_milli for kind in kinds], dtype=np.int64)
-        memory = np.array([kind.memory_mib for kind in kinds], dtype=np.int64)
-        gpus = np.array([kind.gpus for kind in kinds], dtype=np.int64)
-        milli = np.array([kind.gpu_milli if kind.gpus else 0 for kind in kinds], dtype=np.int64)
-        # The devices of one pod are all alike: whole ones have nothing free, a share has but one.
-        free = self._devices[rows, first]
-        tally = self._tally[rows] + gpus[:, None] * (table[free + milli] - table[free])
-        after = Rooms(
-            cpu_milli=self._cpu[rows] + cpu,
-            memory_mib=self._memory[rows] + memory,
-            tally=tally,
-            models=self._model[rows],
-        )
-        return self._worth.loss(self._worth.of(after), self._value[rows])
-
     def take(self, kind: Kind, spot: Spot) -> None:
         """Put a pod of `kind` there; it must fit."""
         self._change(kind, spot, -1)

@@ -1,8 +1,9 @@
-"""Runs the engines: keep and fill first, then greedy and CP-SAT where that cannot prove its answer.
+"""Runs the engines: keep and fill first, then greedy and a search where that proves too little.
 
-CP-SAT goes stage by stage, as far as the model is small. What one engine found is only ever
-replaced by something better. Each stage of the result carries a bound that holds whether or not it
-was reached: counted, from a linear relaxation, or from CP-SAT.
+The search goes stage by stage: ejection chains, exchanges, windows of the exact model, and all of
+it as far as it is small. What one engine found is only ever replaced by something better. Each
+stage of the result carries a bound that holds whether or not it was reached: counted, from a linear
+relaxation, or from CP-SAT.
 """
 
 from collections.abc import Callable
@@ -10,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from bayplan.plan import Stage
-from bayplan.policy import Policy
-from bayplan.solver import goals, greedy, keepfill
+from bayplan.policy import Order, Policy
+from bayplan.solver import ejection, exchange, goals, greedy, keepfill, repair
 from bayplan.solver.assignment import Assignment, present
 from bayplan.solver.bound import Relaxation
 from bayplan.solver.cpsat import Model
+from bayplan.solver.drain import drain
 from bayplan.solver.goals import Goal, Keep, Place
 from bayplan.solver.instance import Instance
 from bayplan.solver.keepfill import Known
@@ -25,11 +27,33 @@ MAX_VARIABLES: Final = 20_000
 #: Smallest instance, in (class, node) pairs, for which node states are worth counting.
 MIN_VARIABLES: Final = 100
 
+#: Most request vectors that make few enough node states to be counted; the paper's clusters of 128
+#: nodes have 400, and openb has 151.
+_MAX_VECTORS: Final = 300
+
+#: Smallest instance, in pairs, of which windows are worth solving; below it the whole is as quick.
+_MIN_WINDOWED: Final = 200
+
+#: Largest CP-SAT model that is tried whole, in pairs per unit of effort: beyond it nothing comes
+#: out in time, and windows of it find more.
+_VARIABLES_PER_EFFORT: Final = 3_000
+
+#: Largest instance of whole gangs that is searched, in pairs.
+_MAX_SEARCHED: Final = 2_000_000
+
 #: Share of what is left of the time that one stage may use.
 _STAGE_SHARE: Final = 0.5
 
 #: Deterministic effort per second of the limit: low enough to end before the wall clock does.
 _EFFORT_PER_SECOND: Final = 0.5
+
+
+#: Called with what is done next, in a few words.
+Progress = Callable[[str], None]
+
+
+def silent(_: str) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +82,14 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
     clock: Callable[[], float],
     deadline_at: float,
     seed: int,
+    progress: Progress = silent,
     known: Known | None = None,
 ) -> Solution:
     """Return the best assignment found until `deadline_at` (on `clock`), and its bounds.
 
     `known` is what was learnt before some gangs were given up.
     """
-    if not instance.wait_totals.sum():
+    if not instance.wait_totals.sum() and policy.order is not Order.DEFRAGMENT:
         return _idle(instance, policy)
     budget = keepfill.Budget(
         clock=clock,
@@ -72,15 +97,26 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
         effort=policy.time_limit_s * _EFFORT_PER_SECOND,
         seed=seed,
     )
+    progress("keep and fill")
     counted = _by_states(instance, policy, budget, known)
     if counted is not None and all(stage.proved for stage in counted.stages):
         return counted
+    if counted is not None and (known or counted.known) and counted.assignment.placed.any():
+        # Greedy gives up nobody, so it hardly finds more; what is left is asked of whole gangs.
+        return counted
+    progress("greedy")
     incumbent = greedy.fill(instance, policy.order)
+    if policy.order is Order.DEFRAGMENT:
+        incumbent = drain(instance, policy, incumbent)
     if counted is not None:
         order = goals.in_order(instance, policy.order)
         found = goals.values(instance, order, counted.assignment)
         if found >= goals.values(instance, order, incumbent):
             incumbent = counted.assignment
+    simple = _joined(counted, _counted(instance, policy, incumbent))
+    if is_worth_telling_gangs_apart(instance, simple.stages):
+        # The search is left to the instance that does.
+        return simple
     search = _Search(
         instance=instance,
         policy=policy,
@@ -88,33 +124,61 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
         deadline_at=deadline_at,
         seed=seed,
         incumbent=incumbent,
+        # What is counted is hardly ever better by a few nodes that are solved exactly.
+        # Chains and windows see neither domains nor preferences.
+        repairs=not instance.far_sighted
+        and (counted is None or not _settled(instance, counted.stages)),
+        progress=progress,
     )
     return _joined(counted, search.run())
+
+
+def is_worth_telling_gangs_apart(divided: Instance, stages: tuple[Stage, ...]) -> bool:
+    """Return whether an instance of whole gangs may have a better answer that can be found.
+
+    Only the search would look for it, so it must not be too large: the less so if all that is left
+    to be proved is how little is disturbed.
+    """
+    if not divided.divided or all(stage.proved for stage in stages):
+        return False
+    loyal = (each for each in divided.classes if each.loyal)
+    apart = {(pod.kind, pod.gang) for each in loyal for pod in each.running}
+    pairs = divided.variables + len(apart) * len(divided.nodes)
+    return pairs <= (MAX_VARIABLES if _settled(divided, stages) else _MAX_SEARCHED)
+
+
+def _settled(instance: Instance, stages: tuple[Stage, ...]) -> bool:
+    """Return whether it is proved how many pods run."""
+    names = {Keep(each.keep_tier).name for each in instance.classes}
+    names |= {Place(each.place).name for each in instance.classes if each.place is not None}
+    return all(stage.proved for stage in stages if stage.name in names)
 
 
 def _by_states(
     instance: Instance, policy: Policy, budget: keepfill.Budget, known: Known | None
 ) -> Solution | None:
     """Return what keep and fill finds; None where it is not asked or cannot tell."""
-    if instance.variables < MIN_VARIABLES:
+    vectors = len({asks.tobytes() for asks in instance.requests})
+    if instance.variables < MIN_VARIABLES or vectors > _MAX_VECTORS:
         return None
     found = keepfill.solve(instance, policy, budget, known)
     if found is None:
         return None
-    stages = tuple(
-        Stage(
-            name=goal.name,
-            value=goal.value(instance, found.assignment),
-            bound=bound,
-            seconds=seconds,
-        )
-        for goal, bound, seconds in zip(
-            goals.in_order(instance, policy.order), found.bounds, found.seconds, strict=True
+    told = dict(
+        zip(
+            keepfill.stages(instance, policy.order),
+            zip(found.bounds, found.seconds, strict=True),
+            strict=True,
         )
     )
+    stages = []
+    for goal in goals.in_order(instance, policy.order):
+        bound, seconds = told.get(goal, (goal.limit(instance), 0.0))
+        value = goal.value(instance, found.assignment)
+        stages.append(Stage(name=goal.name, value=value, bound=bound, seconds=seconds))
     return Solution(
         assignment=found.assignment,
-        stages=stages,
+        stages=tuple(stages),
         engine="keep-and-fill",
         sizes=(*sizes(instance), *found.sizes),
         known=found.known,
@@ -159,6 +223,8 @@ class _Search:
     deadline_at: float
     seed: int
     incumbent: Assignment
+    repairs: bool
+    progress: Progress
     engine: str = "greedy"
     effort: float = field(init=False)
     order: tuple[Goal, ...] = field(init=False)
@@ -193,8 +259,11 @@ class _Search:
         """Improve the incumbent in one goal; return the bound and the seconds it took."""
         goal, started_at = self.order[position], self.clock()
         bound = self._bound(goal)
+        self.progress(f"{goal.name}: {goal.value(self.instance, self.incumbent)}, bound {bound}")
+        if self.repairs and self._open(goal, bound):
+            self._repair(position, bound)
         for spare in self._attempts(goal):
-            if goal.value(self.instance, self.incumbent) != bound and self._affordable():
+            if self._open(goal, bound) and self._affordable():
                 bound = self._improve(position, bound, spare=spare)
         reached = goal.value(self.instance, self.incumbent)
         if isinstance(goal, Keep | Place):
@@ -221,14 +290,44 @@ class _Search:
             return limit
         return self.relaxation.bound(goal, seconds=self._left() * _STAGE_SHARE)
 
+    def _open(self, goal: Goal, bound: int) -> bool:
+        return goal.value(self.instance, self.incumbent) != bound and self._left() > 0
+
+    def _repair(self, position: int, bound: int) -> None:
+        """Look for something better by chains and exchanges, then window by window."""
+        goal, before = self.order[position], self.incumbent
+        effort = self.effort * _STAGE_SHARE
+        budget = repair.Budget(
+            clock=self.clock,
+            deadline_at=self.clock() + self._left() * _STAGE_SHARE,
+            effort=effort,
+            seed=self.seed,
+        )
+        for search in (ejection, exchange):
+            for better in search.improvements(
+                self.instance, self.policy, self.incumbent, goal=goal, ended=budget.spent
+            ):
+                self.incumbent = better
+        if self.instance.variables >= _MIN_WINDOWED:
+            aim = repair.Aim(position=position, bound=bound)
+            for better in repair.improvements(
+                self.instance, self.policy, self.incumbent, aim=aim, budget=budget
+            ):
+                self.incumbent = better
+        self.effort -= effort - budget.effort
+        if self.incumbent is not before:
+            self.engine = "repair"
+
     def _improve(self, position: int, bound: int, *, spare: bool) -> int:
         """Let CP-SAT look for something better; return the tighter of both bounds."""
         goal = self.order[position]
+        # The last goal may use all that is left.
+        share = _STAGE_SHARE if position < len(self.order) - 1 else 1.0
         found = self._exact(position).improve(
             goal,
             self.incumbent,
-            seconds=self._left() * _STAGE_SHARE,
-            effort=self.effort * _STAGE_SHARE,
+            seconds=self._left() * share,
+            effort=self.effort * share,
             spare=spare,
         )
         self.effort -= found.effort
@@ -255,8 +354,9 @@ class _Search:
 
     def _affordable(self) -> bool:
         # What the model proves with every gang kept is no bound where some could be evicted.
-        small = self.instance.variables <= MAX_VARIABLES and not self.instance.divided
-        return small and self._left() > 0 and self.effort > 0
+        most = min(MAX_VARIABLES, self.effort * _VARIABLES_PER_EFFORT)
+        small = self.instance.variables <= most and not self.instance.divided
+        return small and self._left() > 0
 
     def _left(self) -> float:
         return self.deadline_at - self.clock()

@@ -20,7 +20,15 @@ from bayplan.solver import goals, teams, unfold, views
 from bayplan.solver.assignment import Assignment, present
 from bayplan.solver.branch import Branched, relax_whole
 from bayplan.solver.fleet import Fleet
-from bayplan.solver.goals import FreeSlots, Goal, Keep, Place
+from bayplan.solver.goals import (
+    FreeSlots,
+    Goal,
+    Keep,
+    LeastDisruption,
+    Place,
+    Preferred,
+    Together,
+)
 from bayplan.solver.instance import Counts, Instance
 from bayplan.solver.program import Limits, Relaxed
 from bayplan.solver.views import View
@@ -106,10 +114,26 @@ def supports(instance: Instance) -> bool:
     """Return whether the engine can say something about the instance, its size apart.
 
     Running gangs are whole or gone, which a sum over nodes does not see: the engine takes them
-    divided. A node's slots are counted of one kind of GPU.
+    divided. Nor does it see domains, over which rules between pods span. A node's slots are
+    counted of one kind of GPU.
     """
     gpus = instance.room[:, goals.gpu_columns(instance)] > 0
-    return not instance.gangs and bool((gpus.sum(axis=1) <= 1).all())
+    spans = instance.rules or any(kind.required is not None for kind in instance.kinds)
+    return not instance.gangs and not spans and bool((gpus.sum(axis=1) <= 1).all())
+
+
+def stages(instance: Instance, order: Order) -> tuple[Goal, ...]:
+    """Return the stages that the engine knows.
+
+    It does not look at which of the nodes of a kind are preferred, and does not see domains.
+    """
+    known = goals.in_order(instance, order)
+    return tuple(goal for goal in known if not isinstance(goal, Together | Preferred))
+
+
+def nobody_leaves(instance: Instance, policy: Policy) -> bool:
+    """Return whether all that runs goes on running, whatever waits."""
+    return not policy.max_evictions or not instance.wait_totals.sum()
 
 
 def solve(
@@ -118,13 +142,13 @@ def solve(
     """Return the best placement found within the budget; None when there is none.
 
     Where running gangs are divided, their pods may first go one by one. If that is no use to
-    anybody, the placement is as good as any with whole gangs; else they are all kept, then the
-    bounds are only what can be counted, and the result says what to give up instead.
+    anybody, the placement is as good as any with whole gangs; else they are all kept, and the
+    result says what to give up instead.
     `known` is that, of the same fleet, for an instance in which these gangs are given up.
     """
     if not supports(instance):
         return None
-    order = goals.in_order(instance, policy.order)
+    order = stages(instance, policy.order)
     if known is not None:
         found = _search(instance, policy, budget, loyal=True)
         if found is None:
@@ -133,17 +157,15 @@ def solve(
     ideal = _search(instance, policy, budget, loyal=False)
     if ideal is None or _loses_none(instance, ideal.assignment):
         return ideal
-    found = _search(instance, policy, budget, loyal=True)
-    return replace(
-        ideal,
-        assignment=present(instance) if found is None else found.assignment,
-        bounds=tuple(goal.limit(instance) for goal in order),
-        known=Known(
-            gangs=teams.given_up(instance, ideal.assignment, ideal.alive),
-            values=tuple(goal.value(instance, ideal.assignment) for goal in order),
-            bounds=ideal.bounds,
-        ),
+    known = Known(
+        gangs=teams.given_up(instance, ideal.assignment, ideal.alive),
+        values=tuple(goal.value(instance, ideal.assignment) for goal in order),
+        bounds=ideal.bounds,
     )
+    found = _search(instance, policy, budget, loyal=True)
+    assignment = present(instance) if found is None else found.assignment
+    bounds = tuple(known.limits(order, instance, assignment))
+    return replace(ideal, assignment=assignment, bounds=bounds, known=known)
 
 
 def _loses_none(instance: Instance, assignment: Assignment) -> bool:
@@ -162,7 +184,9 @@ def _search(instance: Instance, policy: Policy, budget: Budget, *, loyal: bool) 
     if policy.order is Order.PLACE_FIRST:
         # Nothing among the tiers' stages asks for the present placement.
         found = believer().by_tiers()
-    if found is None and not _placement_is_free(instance, policy):
+    if policy.order is Order.DEFRAGMENT:
+        found = believer().by_slots()
+    elif found is None and not _placement_is_free(instance, policy):
         # Where everyone runs matters from the first stage on.
         found = believer().by_states()
     if found is None:
@@ -191,7 +215,7 @@ class _Stages:
     sizes: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.order = goals.in_order(self.instance, self.policy.order)
+        self.order = stages(self.instance, self.policy.order)
         self.started_at = self.budget.clock()
 
     @property
@@ -213,6 +237,14 @@ class _Stages:
         """Return the bounds of the keeping stages, by tier."""
         known = zip(self.order, self.bounds, strict=False)
         return {goal.tier: bound for goal, bound in known if isinstance(goal, Keep)}
+
+    def view(self) -> View:
+        """Return the view in which every move counts: simpler where all that runs stays."""
+        if not nobody_leaves(self.instance, self.policy):
+            return views.stateful(self.instance, loyal=self.loyal)
+        keeps = [goal for goal in self.order if isinstance(goal, Keep)]
+        kept = {goal.tier: goal.limit(self.instance) for goal in keeps}
+        return views.settled(self.instance, kept, loyal=self.loyal)
 
     def note(self, goal: Goal, bound: int) -> int:
         """Note the bound of the next stage, no weaker than what can be counted."""
@@ -283,6 +315,27 @@ class _Believer(_Stages):
                 fleet.settle({goal.tier: self.bounds[-1]})
         return self._placed(fleet, found)
 
+    def by_slots(self) -> Found | None:
+        """Return the same where the largest free slots come before the least disruption."""
+        fleet = self.build("keep", self.view(), budgeted=True)
+        if fleet is None:
+            return None
+        fleets.add_slots(fleet)
+        self.measure("keep", fleet)
+        found: Branched | None = None
+        for goal in self.order:
+            if isinstance(goal, Keep) and nobody_leaves(self.instance, self.policy):
+                fleet.settle({goal.tier: self.note(goal, goal.limit(self.instance))})
+                continue
+            found = self._believe(fleet, goal)
+            if found is None:
+                return None
+            if isinstance(goal, Keep):
+                fleet.settle({goal.tier: self.bounds[-1]})
+            if isinstance(goal, LeastDisruption):
+                fleet.program.shut(dear_nodes(fleet, found))
+        return None if found is None else self._rounded(fleet, found)
+
     def _placed(self, fleet: Fleet, found: Branched | None) -> Found | None:
         """Return a placement that reaches every bound; `found` is the last vertex before slots."""
         if found is not None and self.slots:
@@ -291,7 +344,11 @@ class _Believer(_Stages):
             fleet.program.shut(np.setdiff1d(dear, fleet.reserved))
             self.measure("keep", fleet)
             found = self._leave_free(fleet)
-        point = None if found is None else nearby(fleet, found, self.budget)
+        return None if found is None else self._rounded(fleet, found)
+
+    def _rounded(self, fleet: Fleet, found: Branched) -> Found | None:
+        """Return a placement near the last vertex that reaches every bound."""
+        point = nearby(fleet, found, self.budget)
         if point is None:
             return None
         placement = unfold.assignment(fleet, point)
@@ -384,9 +441,12 @@ class _Climber(_Stages):
                 require(self.fleet, goal, value)
             rest = self.order[len(self.tiers) :]
         else:
-            self.fleet = self.build(
-                "keep", views.stateful(self.instance, loyal=self.loyal), budgeted=True
+            seen = (
+                self.view()
+                if self.policy.order is Order.DEFRAGMENT
+                else views.stateful(self.instance, loyal=self.loyal)
             )
+            self.fleet = self.build("keep", seen, budgeted=True)
             rest = self.order
         return self._finish(rest)
 

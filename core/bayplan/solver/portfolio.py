@@ -2,8 +2,9 @@
 
 A fleet has thousands of running gangs, of few kinds. First they are taken as the pods that they
 are made of, which is exact where none of them has to go. Where some have to, those that are least
-in the way of the rest are given up and the rest is placed again. Small clusters are also asked with
-every gang told apart, where all that is known to be best can be proved. The best answer counts.
+in the way of the rest are given up and the rest is placed again. Where the search can help, it is
+asked with every gang told apart; in small clusters it can prove all that is best. The best answer
+counts.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
 from bayplan.solver import engine, goals
-from bayplan.solver.engine import Solution
+from bayplan.solver.engine import Progress, Solution, silent
 from bayplan.solver.instance import Instance, build
 from bayplan.solver.keepfill import Known
 
@@ -24,6 +25,7 @@ def search(  # noqa: PLR0913 - a problem and its limits
     clock: Callable[[], float],
     deadline_at: float,
     seed: int,
+    progress: Progress = silent,
 ) -> tuple[Instance, Solution]:
     """Return the best solution found until `deadline_at`, with the instance that it is of.
 
@@ -34,11 +36,18 @@ def search(  # noqa: PLR0913 - a problem and its limits
         clock: The time in seconds.
         deadline_at: When to end, on `clock`.
         seed: Makes equal searches equal.
+        progress: Is told what is done next.
     """
 
     def solve(of: Instance, known: Known | None = None) -> tuple[Instance, Solution]:
         found = engine.solve(
-            of, policy, clock=clock, deadline_at=deadline_at, seed=seed, known=known
+            of,
+            policy,
+            clock=clock,
+            deadline_at=deadline_at,
+            seed=seed,
+            progress=progress,
+            known=known,
         )
         return of, found
 
@@ -47,7 +56,7 @@ def search(  # noqa: PLR0913 - a problem and its limits
     if known is not None and known.gangs:
         some_gone = build(snapshot, divided=True, doomed=known.gangs)
         best = _better(best, solve(some_gone, known), policy)
-    if _is_worth_telling_gangs_apart(instance, best[1]):
+    if engine.is_worth_telling_gangs_apart(instance, best[1].stages):
         best = _better(best, solve(build(snapshot)), policy)
     return best
 
@@ -64,15 +73,3 @@ def _better(
         return goals.values(of, order, solution.assignment), proved
 
     return other if rank(other) >= rank(one) else one
-
-
-def _is_worth_telling_gangs_apart(divided: Instance, found: Solution) -> bool:
-    """Return whether an instance of whole gangs may have a better answer that can be found.
-
-    Only the model over classes and nodes would look for it, and it may become too large.
-    """
-    if not divided.divided or all(stage.proved for stage in found.stages):
-        return False
-    loyal = (each for each in divided.classes if each.loyal)
-    apart = {(pod.kind, pod.gang) for each in loyal for pod in each.running}
-    return divided.variables + len(apart) * len(divided.nodes) <= engine.MAX_VARIABLES
