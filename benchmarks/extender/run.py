@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, Final
 
 from kubernetes import client, config
@@ -72,10 +72,12 @@ def remove_pods(cluster: Cluster) -> None:
 def measure(cluster: Cluster, count: int, *, url: str, programs: Mapping[str, Process]) -> Rate:
     """Run a scheduler until all pods are bound; `url` is that of its extender, or ""."""
     bound: dict[bytes, float] = {}
-    watch = Thread(target=_note, args=(cluster, bound, count), daemon=True)
+    started = Event()
+    watch = Thread(target=_note, args=(cluster, bound, count, started), daemon=True)
     before = {name: _cpu_s(process.pid) for name, process in programs.items()}
     with ProcessGroup(cluster.logs) as group:
         watch.start()
+        started.wait(_TIMEOUT_S)
         arguments = ("--config", _config(cluster, url), "--secure-port", "0")
         scheduler = group.start("bench-scheduler", [binaries.path("kube-scheduler"), *arguments])
         watch.join(_TIMEOUT_S)
@@ -133,10 +135,12 @@ def _config(cluster: Cluster, url: str) -> Path:
     return path
 
 
-def _note(cluster: Cluster, bound: dict[bytes, float], count: int) -> None:
-    """Note when each pod is first seen with a node."""
-    for line in _lines(cluster):
+def _note(cluster: Cluster, bound: dict[bytes, float], count: int, started: Event) -> None:
+    """Note when each pod is first seen with a node; `started` is set once all were seen without."""
+    for seen, line in enumerate(_lines(cluster), start=1):
         at = time.monotonic()
+        if seen == count:
+            started.set()
         found = _BOUND.search(line)
         if found and found[1] not in bound:
             bound[found[1]] = at
@@ -145,13 +149,17 @@ def _note(cluster: Cluster, bound: dict[bytes, float], count: int) -> None:
 
 
 def _lines(cluster: Cluster) -> Iterator[bytes]:
-    """Return the events of the namespace's pods, raw: decoding them would cost what we measure."""
+    """Return the events of the namespace's pods, raw: decoding them would cost what we measure.
+
+    A watch that ends is begun anew, with everything there is.
+    """
     api = client.CoreV1Api(config.new_client_from_config(str(cluster.kubeconfig)))
-    stream: Any = api.list_namespaced_pod(NAMESPACE, watch=True, _preload_content=False)
-    rest = b""
-    for chunk in stream.stream(65536):
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from lines
+    while True:
+        stream: Any = api.list_namespaced_pod(NAMESPACE, watch=True, _preload_content=False)
+        rest = b""
+        for chunk in stream.stream(65536):
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from lines
 
 
 def _rate(instants: Sequence[float]) -> float:
