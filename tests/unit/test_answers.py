@@ -82,10 +82,12 @@ def test_a_port_that_is_taken_is_told_as_such() -> None:
     pinned = replace(pod("a", on="n1", ports=(80,)), bound=False)
     cache = cache_of(node("n1"), node("n2"), pinned)
 
-    assert answer(pinned, [N1], cache, Reservations()).nodes == (N1,)
-    reply = answer(pod("b", ports=(80,)), [N1, N2], cache, Reservations())
-    assert reply.nodes == (N2,)
-    assert reasons(reply) == {"n1": Reason.HOST_PORT_TAKEN}
+    other = pod("b", ports=(80,))
+
+    assert answer(pinned, [N1], cache, Reservations()).node == N1
+    assert answer(other, [N1, N2], cache, Reservations()).node == N2
+    refused = answer(other, [N1], cache, Reservations())
+    assert reasons(refused) == {"n1": Reason.HOST_PORT_TAKEN}
 
 
 def test_a_pod_that_the_plan_before_has_pinned_is_let_in() -> None:
