@@ -1,31 +1,22 @@
 """What the scheduler is told about one pod: which node takes it, and whom it may make go.
 
 The webhook asks here with what it holds in memory. A pod with a planned home, or with a pin, is
-answered with that one node; any other pod with the node where it breaks the fewest free GPU slots,
-outside the room that the plan reserves. One node is the answer in any case: the scheduler then
-scores nothing, and what we assume is where the pod will be. Nothing is solved: an answer costs
-O(nodes asked about), and nodes with equal room are looked at once.
+answered with that one node; any other pod with the first node of a ranking that has room outside
+what the plan reserves. One node is the answer in any case: the scheduler then scores nothing, and
+what we assume is where the pod will be. Nothing is solved: an answer costs what the ranking does,
+and a look at few nodes.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Final
+from typing import Protocol
 
-from bayplan import filters, units
+from bayplan import filters
 from bayplan.cache import Cache
 from bayplan.plan import Bind, Move, Plan, Reason, Rejection
 from bayplan.snapshot import NodeName, Pod, Resources
-
-#: GPU counts of the whole slots that a placement should not break, largest first.
-SLOTS: Final = (8, 4, 2, 1)
-
-#: The best score that the extender protocol knows.
-MAX_SCORE: Final = 10
-
-#: What breaking slots and filling up a node costs; less is better.
-Cost = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +30,13 @@ class Answer:
 
     node: NodeName | None
     refused: tuple[tuple[NodeName, Rejection], ...] = ()
+
+
+class Ranking(Protocol):
+    """Says which node had better take a pod that has no plan."""
+
+    def ranked(self, pod: Pod, asked: Sequence[NodeName]) -> Iterable[NodeName]:
+        """Return the nodes, the best first; those that have no room may be among them."""
 
 
 class Reservations:
@@ -96,7 +94,13 @@ class Reservations:
         return held
 
 
-def answer(pod: Pod, asked: Sequence[NodeName], cache: Cache, reservations: Reservations) -> Answer:
+def answer(
+    pod: Pod,
+    asked: Sequence[NodeName],
+    cache: Cache,
+    reservations: Reservations,
+    ranking: Ranking,
+) -> Answer:
     """Return which of the `asked` nodes takes the pod now."""
     home = pod.node or cache.seen_node(pod) or reservations.home(pod.uid)
     if home is not None:
@@ -104,21 +108,10 @@ def answer(pod: Pod, asked: Sequence[NodeName], cache: Cache, reservations: Rese
     again = cache.assumed_node(pod.uid)
     if again is not None and again in asked and _fits_beside(pod, again, cache, reservations):
         return Answer(node=again)  # asked twice, or the reply was lost: the same answer holds
-    best = _best(pod, asked, cache, reservations)
-    if best is not None:
-        return Answer(node=best)
+    for name in ranking.ranked(pod, asked):
+        if _fits_beside(pod, name, cache, reservations):
+            return Answer(node=name)
     return Answer(node=None, refused=tuple((name, _refusal(pod, name, cache)) for name in asked))
-
-
-def scores(pod: Pod, asked: Sequence[NodeName], cache: Cache) -> Mapping[NodeName, int]:
-    """Return 0 to 10 for each node: 10 where the pod breaks the least free GPU slots.
-
-    Nodes that break equally little rank by how little they have left, fullest first.
-    """
-    costs = {name: _cost(pod, _room(pod, name, cache)) for name in asked}
-    ranks = {cost: rank for rank, cost in enumerate(sorted(set(costs.values())))}
-    worst = max(len(ranks) - 1, 1)
-    return {name: MAX_SCORE - MAX_SCORE * ranks[cost] // worst for name, cost in costs.items()}
 
 
 def agreed(
@@ -160,43 +153,15 @@ def _at_home(pod: Pod, home: NodeName, asked: Sequence[NodeName], cache: Cache) 
     return Answer(node=None, refused=tuple((name, refusal) for name in asked))
 
 
-def _best(
-    pod: Pod, asked: Sequence[NodeName], cache: Cache, reservations: Reservations
-) -> NodeName | None:
-    """Return the node with room outside what is reserved where the pod costs least, or None.
-
-    The scheduler's own filters have seen these nodes, so only the room is looked at, and rooms
-    that are one value only once. A pod that is asked about anew is no longer where it was assumed,
-    but its room there still counts as taken until it is assumed elsewhere.
-    """
-    rooms, known = cache.rooms(), set[int]()
-    best: NodeName | None = None
-    least: Cost | None = None
-    for name in asked:
-        room = rooms.get(name)
-        if room is None:
-            continue
-        if reservations.promises(name):
-            room = _room_beside(pod, name, cache, reservations)
-        elif id(room) in known:
-            continue  # an earlier node is as good, or as bad
-        else:
-            known.add(id(room))
-        if pod.requests.fits(room):
-            cost = _cost(pod, room)
-            if least is None or cost < least:
-                best, least = name, cost
-    return best
-
-
 def _fits_beside(pod: Pod, name: NodeName, cache: Cache, reservations: Reservations) -> bool:
-    return pod.requests.fits(_room_beside(pod, name, cache, reservations))
+    """Return whether the node has room for the pod beside what is promised to others.
 
-
-def _room_beside(pod: Pod, name: NodeName, cache: Cache, reservations: Reservations) -> Resources:
-    """Return the node's room for the pod beside what is promised to others."""
-    promised = reservations.on(name, cache, besides=pod.replaces or pod.uid)
-    return _room(pod, name, cache) - promised
+    The scheduler's own filters have seen the node, so only the room is looked at.
+    """
+    room = _room(pod, name, cache)
+    if reservations.promises(name):
+        room = room - reservations.on(name, cache, besides=pod.replaces or pod.uid)
+    return pod.requests.fits(room)
 
 
 def _refusal(pod: Pod, name: NodeName, cache: Cache) -> Rejection:
@@ -216,10 +181,3 @@ def _unknown(name: NodeName) -> Rejection:
 def _room(pod: Pod, name: NodeName, cache: Cache) -> Resources:
     """Return the node's free room, what this very pod already holds there included."""
     return cache.free(name) + cache.held_by(pod, name)
-
-
-def _cost(pod: Pod, room: Resources) -> Cost:
-    """Return the slots of each size that the pod breaks, and the GPUs left."""
-    before = sum(n for name, n in room.items if units.is_gpu(name))
-    after = before - sum(n for name, n in pod.requests.items if units.is_gpu(name))
-    return (*(before // size - after // size for size in SLOTS), after)

@@ -49,12 +49,23 @@ class Cache:
         self._free: dict[NodeName, Resources] = {}
         self._rooms: dict[Resources, Resources] = {}
         self._replaced: Counter[str] = Counter()
+        self._followers: list[set[NodeName]] = []
+
+    def follow(self) -> set[NodeName]:
+        """Return a set to which every node is added that changes from now on, or its room does.
+
+        Whoever asked for it takes out what it has looked at.
+        """
+        changed = set(self._nodes)
+        self._followers.append(changed)
+        return changed
 
     def replace_nodes(self, nodes: Iterable[Node]) -> None:
         """Take a full list of nodes; whatever is not in it is gone."""
+        gone = self._nodes.keys()
         self._nodes = {node.name: node for node in nodes}
         self._free = {}
-        for name in self._nodes:
+        for name in gone | self._nodes.keys():
             self._weigh(name)
 
     def set_node(self, node: Node) -> None:
@@ -66,6 +77,7 @@ class Cache:
         """Drop a node; pods on it stay until the watch says otherwise."""
         self._nodes.pop(name, None)
         self._free.pop(name, None)
+        self._weigh(name)
 
     def replace_pods(self, pods: Iterable[Pod], versions: Mapping[str, int] = _UNKNOWN) -> None:
         """Take a full list of pods, with versions by uid; whatever is not in it is gone.
@@ -214,6 +226,8 @@ class Cache:
 
     def _weigh(self, name: NodeName) -> None:
         """Write down what is free on a node, as the value that equally free nodes share."""
+        for changed in self._followers:
+            changed.add(name)
         node = self._nodes.get(name)
         if node is None:
             return

@@ -19,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from bayplan.answers import Reservations, answer
 from bayplan.cache import Cache
+from bayplan.online.advisor import Advisor
 from bayplan.plan import Bind, Certificate, Plan, Verdict
 from bayplan.policy import Order
 from bayplan.snapshot import NodeName, Pod, PodKey, Resources
@@ -67,6 +68,7 @@ class ExtenderMachine(RuleBasedStateMachine):
         self.made = 0
         self.cache = Cache()
         self.cache.replace_nodes(node(name, gpus=gpus) for name, gpus in NODES.items())
+        self.advisor = Advisor(self.cache)
         self.seen = 0  # events of the log that the watch has passed on
         self.is_broken = False
         self.current = 0.0
@@ -235,7 +237,7 @@ class ExtenderMachine(RuleBasedStateMachine):
     def _ask(self, asked: Pod, offered: tuple[NodeName, ...]) -> NodeName | None:
         self.cache.expire(min(self.now, self.current))
         before = self.cache.snapshot()
-        reply = answer(asked, offered, self.cache, self.reservations)
+        reply = answer(asked, offered, self.cache, self.reservations, self.advisor)
         if reply.node is None:
             assert {name for name, _ in reply.refused} == set(offered)
             assert before == self.cache.snapshot()
@@ -245,7 +247,9 @@ class ExtenderMachine(RuleBasedStateMachine):
         if asked.node is None and asked.uid not in self.homes:
             left = self.cache.free(reply.node) - self.reservations.on(reply.node, self.cache)
             assert left[GPU] >= 0, "took room that the plan has promised"
-        assert answer(asked, offered, self.cache, self.reservations).node == reply.node
+        assert (
+            answer(asked, offered, self.cache, self.reservations, self.advisor).node == reply.node
+        )
         return reply.node
 
     def _attempt(self, data: st.DataObject) -> Attempt:

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from bayplan.answers import Answer, Reservations, agreed, answer, scores
+from bayplan import answers
+from bayplan.answers import Answer, Reservations, agreed
 from bayplan.cache import Cache
+from bayplan.online.advisor import Advisor
 from bayplan.plan import Bind, Certificate, Evict, Move, Plan, Reason, Verdict
 from bayplan.policy import Order
 from bayplan.snapshot import Node, NodeName, Pod
@@ -24,6 +26,11 @@ def cache_of(*things: Node | Pod) -> Cache:
         else:
             cache.set_pod(thing)
     return cache
+
+
+def answer(asked: Pod, names: list[NodeName], cache: Cache, reservations: Reservations) -> Answer:
+    """Return the answer with the ranking that the webhook uses."""
+    return answers.answer(asked, names, cache, reservations, Advisor(cache))
 
 
 def planned(waiting: Pod, on: NodeName) -> Reservations:
@@ -252,22 +259,3 @@ def test_preemption_beyond_the_plan_is_not_agreed_to(
 ) -> None:
     """The scheduler knows no budget and no other node: pods would die for nothing."""
     assert agreed(uid, proposed, evicting(pod("a"), pod("v"))) == {}
-
-
-def test_the_best_score_goes_where_no_whole_slot_is_broken() -> None:
-    """Single-GPU pods would nibble at empty 8-GPU nodes."""
-    cache = cache_of(node("n1"), node("n2"), pod("b", gpus=5, on="n2"))
-
-    marks = scores(pod("a"), [N1, N2], cache)
-
-    assert (marks[N1], marks[N2]) == (0, 10)
-
-
-def test_scores_stay_within_the_protocol() -> None:
-    """kube-scheduler multiplies them without a look."""
-    full = [pod(f"p{i}", gpus=i, on=f"n{i}") for i in range(1, 8)]
-    cache = cache_of(*[node(f"n{i}") for i in range(1, 8)], *full)
-
-    marks = scores(pod("a"), [NodeName(f"n{i}") for i in range(1, 8)], cache)
-
-    assert set(marks.values()) <= set(range(11))

@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from bayplan import units
-from bayplan.answers import SLOTS
+from bayplan.online.kinds import SLOTS
 from bayplan.snapshot import Resources
 from bayplan_extender.view import View
 

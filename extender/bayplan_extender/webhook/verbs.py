@@ -6,11 +6,13 @@ HTTP. A pod that is told a node is assumed there until the watch confirms it.
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 import structlog
 
-from bayplan.answers import Answer, agreed, answer, scores
+from bayplan.answers import Answer, agreed, answer
 from bayplan.codec import DecodeError
+from bayplan.online.advisor import Advisor, forecast
 from bayplan.snapshot import Pod, PodKey
 from bayplan_extender.view import View
 from bayplan_extender.webhook import wire
@@ -20,6 +22,9 @@ _log = structlog.get_logger()
 
 #: Seconds for which a pod counts on the node it was told, unless the watch shows it sooner.
 ASSUME_S = 30.0
+
+#: Seconds for which the pods that there are count as what will be asked for next.
+_FORECAST_S: Final = 60.0
 
 
 class Verbs:
@@ -35,6 +40,8 @@ class Verbs:
         self._view = view
         self._binder = binder
         self._clock = clock
+        self._advisor = Advisor(view.cache)
+        self._forecast_until = float("-inf")
         self._has_warned = False
 
     def filter(self, body: bytes) -> wire.Reply:
@@ -45,7 +52,8 @@ class Verbs:
         arguments = wire.arguments_of(body, self._known)
         with view.lock:
             view.expire(now)
-            reply = answer(arguments.pod, arguments.nodes, view.cache, view.reservations(now))
+            pod, nodes = arguments.pod, arguments.nodes
+            reply = answer(pod, nodes, view.cache, view.reservations(now), self._advice(now))
             if reply.node is not None:
                 view.cache.assume(arguments.pod, reply.node, until=now + ASSUME_S)
         self._warn_of_objects(arguments)
@@ -56,9 +64,9 @@ class Verbs:
         """Return how well each node takes the pod."""
         if not self._view.synced:
             return wire.no_priorities(self._not_synced())
-        arguments = wire.arguments_of(body, self._known)
+        arguments, now = wire.arguments_of(body, self._known), self._clock()
         with self._view.lock:
-            return wire.priorities(scores(arguments.pod, arguments.nodes, self._view.cache))
+            return wire.priorities(self._advice(now).scores(arguments.pod, arguments.nodes))
 
     def preempt(self, body: bytes) -> wire.Reply:
         """Return the proposed victims that the plan makes go as well, or none."""
@@ -82,6 +90,13 @@ class Verbs:
         if error:
             _log.warning("pod_not_bound", pod=str(asked.pod), node=asked.node, error=error)
         return wire.bind_result(error)
+
+    def _advice(self, now: float) -> Advisor:
+        """Return who ranks nodes, with a forecast that is not too old; hold the lock."""
+        if now >= self._forecast_until:
+            self._advisor.expect(forecast(self._view.cache.pods().values()))
+            self._forecast_until = now + _FORECAST_S
+        return self._advisor
 
     def _known(self, key: PodKey, uid: str, version: int) -> Pod | None:
         with self._view.lock:
