@@ -6,10 +6,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from bayplan.cache import Cache
+from bayplan.online.advisor import Advisor
 from bayplan.snapshot import Node, NodeName, Pod, Resources, Snapshot
 from tests.builders import node, pod
 
-NODES = ("n1", "n2")
+NODES = (NodeName("n1"), NodeName("n2"))
 PODS = ("a", "b", "c")
 
 node_names = st.sampled_from(NODES)
@@ -31,6 +32,7 @@ class CacheMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.cache = Cache()
+        self.advisor = Advisor(self.cache)
         self.nodes: dict[str, Node] = {}
         self.pods: dict[str, Pod] = {}
         self.assumed: dict[str, Assumed] = {}
@@ -101,6 +103,24 @@ class CacheMachine(RuleBasedStateMachine):
         expected = {name: p.node for name, p in self.pods.items()}
         expected |= {name: NodeName(a.on) for name, a in self.assumed.items()}
         assert placed == expected
+
+
+    @invariant()
+    def advice_equals_that_of_an_advisor_who_begins_now(self) -> None:
+        """Nodes would be ranked by room that they had once."""
+        for asked in (pod("x", gpus=2), pod("y", gpus=8)):
+            fresh = Advisor(self._rebuilt())
+            assert self.advisor.scores(asked, NODES) == fresh.scores(asked, NODES)
+            assert list(self.advisor.ranked(asked, NODES)) == list(fresh.ranked(asked, NODES))
+
+    def _rebuilt(self) -> Cache:
+        """Return a cache that has seen nothing but lists, with what is assumed."""
+        cache = Cache()
+        cache.replace_nodes(self.nodes.values())
+        cache.replace_pods(self.pods.values())
+        for assumed in self.assumed.values():
+            cache.assume(assumed.pod, NodeName(assumed.on), until=assumed.until)
+        return cache
 
 
 TestCache = CacheMachine.TestCase

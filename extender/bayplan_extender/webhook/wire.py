@@ -213,7 +213,7 @@ def _metadata(raw: object) -> dict[str, Any]:
 
 
 def _names(names: object) -> tuple[NodeName, ...]:
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list) or not {str}.issuperset(map(type, names)):
         raise DecodeError(_ARGUMENTS, "NodeNames", "should be a list of node names")
     return tuple(names)
 
