@@ -104,7 +104,6 @@ class CacheMachine(RuleBasedStateMachine):
         expected |= {name: NodeName(a.on) for name, a in self.assumed.items()}
         assert placed == expected
 
-
     @invariant()
     def advice_equals_that_of_an_advisor_who_begins_now(self) -> None:
         """Nodes would be ranked by room that they had once."""
