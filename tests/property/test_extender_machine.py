@@ -1,12 +1,14 @@
 """No answer of the webhook ever over-commits a node, whatever order calls and events come in.
 
-A world of nodes and pods, a scheduler that asks about them and binds what it was told, an operator
-that pins planned pods, and a watch that is late, repeats itself, breaks, and lists anew. What is
-true of the world must fit its nodes at every moment; once a list has been taken in full, the cache
-must equal one built from nothing.
+A world of nodes, pods and plans; a scheduler that asks about pods, several at a time, again where a
+reply was lost or late, and binds what it was told; an operator that pins planned pods and moves
+others; a planner that publishes plans, each of which supersedes the one before; and a watch that
+is late, repeats itself, breaks, and lists anew. What is true of the world must fit its nodes at
+every moment; once a list has been taken in full, the cache must equal one built from nothing.
 
 A live watch is at most `LAG_S` behind; the scheduler binds within `BIND_S` or gives up. Both are
-less than `ASSUME_S`, which is why assumptions may end. `BAYPLAN_LONG=1` runs ten times as much.
+less than the webhook's `ASSUME_S`, which is why assumptions may end. `BAYPLAN_LONG=1` runs ten
+times as much.
 """
 
 import os
@@ -17,15 +19,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from bayplan.answers import Reservations, answer
 from bayplan.cache import Cache
-from bayplan.online.advisor import Advisor
-from bayplan.plan import Bind, Certificate, Plan, Verdict
+from bayplan.codec import PublishedPlan
+from bayplan.plan import Bind, Certificate, Move, Plan, Verdict
 from bayplan.policy import Order
 from bayplan.snapshot import NodeName, Pod, PodKey, Resources
+from bayplan_extender.view import View
+from bayplan_extender.webhook.verbs import ASSUME_S, Verbs
 from tests.builders import GPU, node, pod
 
-ASSUME_S, BIND_S, LAG_S = 30.0, 20.0, 5.0
+BIND_S, LAG_S = 20.0, 5.0
 
 #: GPUs by node.
 NODES = {NodeName("n1"): 8, NodeName("n2"): 8, NodeName("n3"): 4}
@@ -48,6 +51,15 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Call:
+    """A filter call that is on its way: what the scheduler knew when it sent it."""
+
+    number: int
+    pod: Pod
+    offered: tuple[NodeName, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Attempt:
     """The scheduler was told a node and is binding the pod."""
 
@@ -57,23 +69,27 @@ class Attempt:
 
 
 class ExtenderMachine(RuleBasedStateMachine):
-    """The world (`pods`, `log`), the scheduler (`attempts`), and the webhook's memory (`cache`)."""
+    """The world (`pods`, `log`, `plans`), the scheduler (`calls`, `attempts`), and the webhook."""
 
     def __init__(self) -> None:
         super().__init__()
+        assert max(BIND_S, LAG_S) < ASSUME_S
         self.now = 0.0
         self.pods: dict[str, Pod] = {}
         self.log: list[Event] = []
+        self.calls: list[Call] = []
+        self.awaited: dict[str, int] = {}
         self.attempts: dict[str, Attempt] = {}
         self.made = 0
-        self.cache = Cache()
+        self.view = View(clock=lambda: self.now)
+        self.cache = self.view.cache
         self.cache.replace_nodes(node(name, gpus=gpus) for name, gpus in NODES.items())
-        self.advisor = Advisor(self.cache)
+        for kind in self.view.missing:
+            self.view.done(kind)
+        self.verbs = Verbs(self.view, clock=lambda: self.now)
         self.seen = 0  # events of the log that the watch has passed on
         self.is_broken = False
-        self.current = 0.0
-        self.homes: dict[str, NodeName] = {}
-        self.reservations = Reservations()
+        self.plans: list[PublishedPlan] = []
 
     # The world.
 
@@ -81,9 +97,7 @@ class ExtenderMachine(RuleBasedStateMachine):
     def pod_is_made(self, name: str, gpus: int, *, gated: bool) -> None:
         """A pod appears, gated or not, perhaps under the name of an earlier one."""
         if name not in self.pods:
-            self.made += 1
-            made = replace(pod(name, gpus=gpus), uid=f"uid-{self.made}", waiting=gated)
-            self._write(made)
+            self._write(replace(pod(name, gpus=gpus), uid=self._uid(), waiting=gated))
 
     @rule(name=names)
     def pod_is_deleted(self, name: str) -> None:
@@ -99,17 +113,29 @@ class ExtenderMachine(RuleBasedStateMachine):
 
     # The scheduler.
 
-    @rule(name=names, offered=offers, lost=st.booleans())
-    def scheduler_asks(self, name: str, offered: tuple[NodeName, ...], *, lost: bool) -> None:
-        """It asks about a pod; perhaps the reply is lost, or it asks twice and takes one."""
+    @rule(name=names, offered=offers)
+    def scheduler_asks(self, name: str, offered: tuple[NodeName, ...]) -> None:
+        """It sends a call about a pod; it no longer listens to an earlier one."""
         asked = self.pods.get(name)
         if asked is None or asked.waiting or (asked.node and asked.bound):
             return
         if asked.node:  # pinned: it looks at one node alone
             offered = (asked.node,)
-        told = self._ask(asked, offered)
-        if told is not None and not lost:
-            self.attempts[asked.uid] = Attempt(pod=asked, node=told, until=self.now + BIND_S)
+        self.made += 1
+        self.awaited[asked.uid] = self.made
+        self.attempts.pop(asked.uid, None)
+        self.calls.append(Call(number=self.made, pod=asked, offered=offered))
+
+    @precondition(lambda self: self.calls)
+    @rule(data=st.data(), lost=st.booleans(), again=st.booleans())
+    def webhook_answers(self, data: st.DataObject, *, lost: bool, again: bool) -> None:
+        """One of the calls arrives, in any order, perhaps twice; perhaps its reply is lost."""
+        call = data.draw(st.sampled_from(self.calls))
+        if not again:
+            self.calls.remove(call)
+        told = self._ask(call)
+        if told is not None and not lost and self.awaited.get(call.pod.uid) == call.number:
+            self.attempts[call.pod.uid] = Attempt(pod=call.pod, node=told, until=self.now + BIND_S)
 
     @precondition(lambda self: self.attempts)
     @rule(data=st.data())
@@ -129,32 +155,69 @@ class ExtenderMachine(RuleBasedStateMachine):
 
     # Planner and operator.
 
-    @rule()
-    def plan_is_made(self) -> None:
-        """A plan gives homes to gated pods that we know of, where there is room in truth."""
-        room, homes, binds = self._truly_free(), dict[str, NodeName](), []
+    @rule(moved=names)
+    def plan_is_published(self, moved: str) -> None:
+        """A plan gives homes to gated pods, and perhaps moves one, where there is room in truth.
+
+        It knows no more than the watch has shown.
+        """
+        room, binds, moves = self._truly_free(), list[Bind](), list[Move]()
         for waiting in self.pods.values():
-            known = self.cache.pod(waiting.key)
-            fitting = [n for n in NODES if waiting.requests.fits(room[n])]
-            if waiting.waiting and known is not None and known.uid == waiting.uid and fitting:
-                home = homes[waiting.uid] = fitting[0]
+            home = next((n for n in NODES if waiting.requests.fits(room[n])), None)
+            if waiting.waiting and home is not None and self._is_known(waiting):
                 room[home] = room[home] - waiting.requests
                 binds.append(Bind(pod=waiting.key, uid=waiting.uid, node=home))
-        self.homes = homes
-        self.reservations = Reservations(Plan(certificate=CERTIFICATE, binds=tuple(binds)))
+        victim = self.pods.get(moved)
+        if victim is not None and victim.node and victim.bound and self._is_known(victim):
+            others = (n for n in NODES if n != victim.node and victim.requests.fits(room[n]))
+            target = next(others, None)
+            if target is not None:
+                moves.append(
+                    Move(
+                        pod=victim.key,
+                        uid=victim.uid,
+                        source=victim.node,
+                        target=target,
+                        owner=victim.owner,
+                        priority=0,
+                    )
+                )
+        self.plans = [replace(plan, phase="Superseded") for plan in self.plans]
+        self.made += 1
+        plan = Plan(certificate=CERTIFICATE, binds=tuple(binds), moves=tuple(moves))
+        name = f"plan-{self.made}"
+        self.plans.append(
+            PublishedPlan(name=name, uid=name, sequence=self.made, plan=plan, phase="Executing")
+        )
+        self.plans = self.plans[-3:]
 
+    @precondition(lambda self: self.plans)
     @rule(name=names)
     def pod_is_released(self, name: str) -> None:
         """The operator lifts a planned pod's gate and pins it."""
-        there = self.pods.get(name)
-        if there is not None and there.waiting and there.uid in self.homes:
-            home = self.homes[there.uid]
-            self._write(replace(there, node=home, bound=False, waiting=False))
+        there, plan = self.pods.get(name), self.plans[-1]
+        homes = {bind.uid: bind.node for bind in plan.plan.binds}
+        if there is not None and there.waiting and there.uid in homes and not plan.finished:
+            self._write(replace(there, node=homes[there.uid], bound=False, waiting=False))
 
+    @precondition(lambda self: self.plans and self.plans[-1].plan.moves)
     @rule()
-    def plan_ends(self) -> None:
+    def pod_is_moved(self) -> None:
+        """The operator evicts a victim, and pins what comes in its place to the target."""
+        (move,) = self.plans[-1].plan.moves
+        there = self.pods.get(move.pod.name)
+        if there is None or there.uid != move.uid or self.plans[-1].finished:
+            return
+        self._write(there, gone=True)
+        self._write(
+            replace(there, uid=self._uid(), node=move.target, bound=False, replaces=move.uid)
+        )
+
+    @precondition(lambda self: self.plans)
+    @rule(phase=st.sampled_from(["Completed", "Failed"]))
+    def plan_ends(self, phase: str) -> None:
         """The plan is finished, or given up."""
-        self.homes, self.reservations = {}, Reservations()
+        self.plans[-1] = replace(self.plans[-1], phase=phase)
 
     # The watch.
 
@@ -193,6 +256,12 @@ class ExtenderMachine(RuleBasedStateMachine):
             self._pass_on(event)
         self._catch_up()
 
+    @rule(count=st.integers(0, 3))
+    def plans_are_seen(self, count: int) -> None:
+        """The watch of plans, which is another one, shows some of the plans as they are now."""
+        self.view.plans = {plan.name: plan for plan in self.plans[: count or None]}
+        self.view.reserve()
+
     @rule(name=st.sampled_from(list(NODES)), again=st.booleans())
     def node_goes_or_comes(self, name: NodeName, *, again: bool) -> None:
         """A node is deleted from under its pods, or made again."""
@@ -201,7 +270,7 @@ class ExtenderMachine(RuleBasedStateMachine):
         else:
             self.cache.remove_node(name)
 
-    @rule(seconds=st.sampled_from([1.0, 4.0, 15.0, 60.0]))
+    @rule(seconds=st.sampled_from([1.0, 4.0, 15.0, 60.0, 1000.0]))
     def time_passes(self, seconds: float) -> None:
         """Bindings are given up; a live watch is never far behind; assumptions run out."""
         self.now += seconds
@@ -216,9 +285,11 @@ class ExtenderMachine(RuleBasedStateMachine):
     @invariant()
     def no_node_is_over_committed(self) -> None:
         """Pods would be refused by the kubelet, or run out of GPUs."""
-        bound = [p for p in self.pods.values() if p.node and p.bound]
-        for name, gpus in NODES.items():
-            assert sum(p.requests[GPU] for p in bound if p.node == name) <= gpus, name
+        used = dict.fromkeys(NODES, 0)
+        for there in self.pods.values():
+            if there.node and there.bound:
+                used[there.node] += there.requests[GPU]
+        assert all(used[name] <= gpus for name, gpus in NODES.items()), used
 
     @invariant()
     def a_watch_that_has_caught_up_shows_the_truth(self) -> None:
@@ -234,26 +305,34 @@ class ExtenderMachine(RuleBasedStateMachine):
             expected = fresh.free(name) - assumed if fresh.node(name) else Resources()
             assert self.cache.free(name) == expected
 
-    def _ask(self, asked: Pod, offered: tuple[NodeName, ...]) -> NodeName | None:
-        self.cache.expire(min(self.now, self.current))
-        before = self.cache.snapshot()
-        reply = answer(asked, offered, self.cache, self.reservations, self.advisor)
+    def _ask(self, call: Call) -> NodeName | None:
+        asked, offered = call.pod, call.offered
+        self.view.expire(self.now)
+        before = self.cache.assumptions()
+        reply = self.verbs.place(asked, offered)
         if reply.node is None:
             assert {name for name, _ in reply.refused} == set(offered)
-            assert before == self.cache.snapshot()
+            assert before == self.cache.assumptions()
             return None
         assert reply.node in offered
-        self.cache.assume(asked, reply.node, until=self.now + ASSUME_S)
-        if asked.node is None and asked.uid not in self.homes:
-            left = self.cache.free(reply.node) - self.reservations.on(reply.node, self.cache)
+        promised = self.view.reservations(self.now)
+        is_free = asked.node is None and self.cache.seen_node(asked) is None
+        if is_free and promised.home(asked.uid) is None:
+            left = self.cache.free(reply.node) - promised.on(reply.node, self.cache)
             assert left[GPU] >= 0, "took room that the plan has promised"
-        assert (
-            answer(asked, offered, self.cache, self.reservations, self.advisor).node == reply.node
-        )
+        assert self.verbs.place(asked, offered).node == reply.node
         return reply.node
 
     def _attempt(self, data: st.DataObject) -> Attempt:
         return self.attempts.pop(data.draw(st.sampled_from(sorted(self.attempts))))
+
+    def _uid(self) -> str:
+        self.made += 1
+        return f"uid-{self.made}"
+
+    def _is_known(self, there: Pod) -> bool:
+        known = self.cache.pod(there.key)
+        return known is not None and known.uid == there.uid
 
     def _write(self, written: Pod, *, gone: bool = False) -> None:
         event = Event(pod=written, version=len(self.log) + 1, at=self.now, gone=gone)
@@ -277,7 +356,7 @@ class ExtenderMachine(RuleBasedStateMachine):
 
     def _catch_up(self) -> None:
         """Note how far a live watch has come: no further behind than it may be."""
-        self.current = self.now
+        self.view.current["pods"] = self.now
 
     def _truly_free(self) -> dict[NodeName, Resources]:
         """Return the room beside pods with a node and pods on their way."""

@@ -5,7 +5,7 @@ HTTP. A pod that is told a node is assumed there until the watch confirms it.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
@@ -13,7 +13,7 @@ import structlog
 from bayplan.answers import Answer, agreed, answer
 from bayplan.codec import DecodeError
 from bayplan.online.advisor import Advisor, forecast
-from bayplan.snapshot import Pod, PodKey
+from bayplan.snapshot import NodeName, Pod, PodKey
 from bayplan_extender.view import View
 from bayplan_extender.webhook import wire
 from bayplan_extender.webhook.binding import Binder
@@ -46,19 +46,23 @@ class Verbs:
 
     def filter(self, body: bytes) -> wire.Reply:
         """Return the node that takes the pod, or why it must wait."""
-        view, now = self._view, self._clock()
-        if not view.synced:
+        if not self._view.synced:
             return wire.filter_error(self._not_synced())
         arguments = wire.arguments_of(body, self._known)
-        with view.lock:
-            view.expire(now)
-            pod, nodes = arguments.pod, arguments.nodes
-            reply = answer(pod, nodes, view.cache, view.reservations(now), self._advice(now))
-            if reply.node is not None:
-                view.cache.assume(arguments.pod, reply.node, until=now + ASSUME_S)
+        reply = self.place(arguments.pod, arguments.nodes)
         self._warn_of_objects(arguments)
         _log_refusal(arguments.pod, reply)
         return wire.filter_result(reply, arguments)
+
+    def place(self, pod: Pod, nodes: Sequence[NodeName]) -> Answer:
+        """Return which of the nodes takes the pod, and assume it there."""
+        view, now = self._view, self._clock()
+        with view.lock:
+            view.expire(now)
+            reply = answer(pod, nodes, view.cache, view.reservations(now), self._advice(now))
+            if reply.node is not None:
+                view.cache.assume(pod, reply.node, until=now + ASSUME_S)
+        return reply
 
     def prioritize(self, body: bytes) -> wire.Reply:
         """Return how well each node takes the pod."""
