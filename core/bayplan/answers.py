@@ -15,7 +15,7 @@ from typing import Protocol
 
 from bayplan import filters
 from bayplan.cache import Cache
-from bayplan.plan import Bind, Move, Plan, Reason, Rejection
+from bayplan.plan import Bind, Choice, Move, Plan, Reason, Rejection
 from bayplan.snapshot import NodeName, Pod, Resources
 
 
@@ -26,10 +26,12 @@ class Answer:
     Attributes:
         node: The node that takes the pod; None when it must wait.
         refused: Why not, for each node asked about; empty when there is a node.
+        choice: How the node was chosen, for a pod that might have gone elsewhere.
     """
 
     node: NodeName | None
     refused: tuple[tuple[NodeName, Rejection], ...] = ()
+    choice: Choice | None = None
 
 
 class Ranking(Protocol):
@@ -106,11 +108,15 @@ def answer(
     if home is not None:
         return _at_home(pod, home, asked, cache)
     again = cache.assumed_node(pod.uid)
-    if again is not None and again in asked and _fits_beside(pod, again, cache, reservations):
-        return Answer(node=again)  # asked twice, or the reply was lost: the same answer holds
-    for name in ranking.ranked(pod, asked):
-        if _fits_beside(pod, name, cache, reservations):
-            return Answer(node=name)
+    if again is not None and again in asked:  # or its reply was lost: the same answer holds
+        room = _room_beside(pod, again, cache, reservations)
+        if pod.requests.fits(room):
+            return Answer(node=again)
+    rooms = ((n, _room_beside(pod, n, cache, reservations)) for n in ranking.ranked(pod, asked))
+    able = ((name, room) for name, room in rooms if pod.requests.fits(room))
+    best = next(able, None)
+    if best is not None:
+        return Answer(node=best[0], choice=_choice(best, next(able, None), asked))
     return Answer(node=None, refused=tuple((name, _refusal(pod, name, cache)) for name in asked))
 
 
@@ -153,15 +159,26 @@ def _at_home(pod: Pod, home: NodeName, asked: Sequence[NodeName], cache: Cache) 
     return Answer(node=None, refused=tuple((name, refusal) for name in asked))
 
 
-def _fits_beside(pod: Pod, name: NodeName, cache: Cache, reservations: Reservations) -> bool:
-    """Return whether the node has room for the pod beside what is promised to others.
+def _choice(
+    best: tuple[NodeName, Resources],
+    other: tuple[NodeName, Resources] | None,
+    asked: Sequence[NodeName],
+) -> Choice:
+    runner_up, room = other or (None, Resources())
+    return Choice(
+        node=best[0], room=best[1], runner_up=runner_up, runner_up_room=room, asked=len(asked)
+    )
+
+
+def _room_beside(pod: Pod, name: NodeName, cache: Cache, reservations: Reservations) -> Resources:
+    """Return the node's room for the pod beside what is promised to others.
 
     The scheduler's own filters have seen the node, so only the room is looked at.
     """
     room = _room(pod, name, cache)
-    if reservations.promises(name):
-        room = room - reservations.on(name, cache, besides=pod.replaces or pod.uid)
-    return pod.requests.fits(room)
+    if not reservations.promises(name):
+        return room
+    return room - reservations.on(name, cache, besides=pod.replaces or pod.uid)
 
 
 def _refusal(pod: Pod, name: NodeName, cache: Cache) -> Rejection:

@@ -41,9 +41,10 @@ def router(view: View, registry: CollectorRegistry, watches: Sequence[Thread]) -
     return routes
 
 
-def serve(routes: APIRouter, *, host: str, port: int) -> None:
-    """Serve the endpoints from a thread of their own, for as long as the process lives."""
+def serve(routers: Sequence[APIRouter], *, host: str, port: int) -> None:
+    """Serve endpoints from a thread of their own, for as long as the process lives."""
     app = FastAPI(title="Bayplan health", openapi_url=None)
-    app.include_router(routes)
+    for routes in routers:
+        app.include_router(routes)
     server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning"))
     Thread(target=server.run, name="health", daemon=True).start()

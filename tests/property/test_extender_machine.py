@@ -12,13 +12,22 @@ times as much.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from hypothesis import settings
+import pytest
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
+from bayplan.answers import Reservations
 from bayplan.cache import Cache
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Bind, Certificate, Move, Plan, Verdict
@@ -28,15 +37,20 @@ from bayplan_extender.view import View
 from bayplan_extender.webhook.verbs import ASSUME_S, Verbs
 from tests.builders import GPU, node, pod
 
+T = TypeVar("T")
+
 BIND_S, LAG_S = 20.0, 5.0
 
 #: GPUs by node.
-NODES = {NodeName("n1"): 8, NodeName("n2"): 8, NodeName("n3"): 4}
+NODES = {NodeName("n1"): 8, NodeName("n2"): 4, NodeName("n3"): 4}
 NAMES = ("a", "b", "c", "d", "e", "f")
 
 CERTIFICATE = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)
 
-names = st.sampled_from(NAMES)
+#: Which of several things; counted round.
+picks = st.integers(0, len(NAMES) - 1)
+#: True but for one in six.
+mostly = picks.map(bool)
 offers = st.sampled_from([tuple(NODES), ("n1", "n2"), ("n3", "n1"), ("n2",)])
 
 
@@ -93,125 +107,115 @@ class ExtenderMachine(RuleBasedStateMachine):
 
     # The world.
 
-    @rule(name=names, gpus=st.sampled_from([1, 2, 3, 4, 8]), gated=st.booleans())
-    def pod_is_made(self, name: str, gpus: int, *, gated: bool) -> None:
+    @rule(gpus=st.sampled_from([1, 2, 3, 4, 4, 8]), gated=st.booleans(), pick=picks)
+    def pod_is_made(self, gpus: int, pick: int, *, gated: bool) -> None:
         """A pod appears, gated or not, perhaps under the name of an earlier one."""
-        if name not in self.pods:
+        name = _one([name for name in NAMES if name not in self.pods], pick)
+        if name is not None:
             self._write(replace(pod(name, gpus=gpus), uid=self._uid(), waiting=gated))
 
-    @rule(name=names)
-    def pod_is_deleted(self, name: str) -> None:
-        """A pod goes, perhaps while it is being bound."""
-        if name in self.pods:
-            self._write(self.pods[name], gone=True)
-
-    @rule(name=names)
-    def pod_is_touched(self, name: str) -> None:
-        """Something about a pod changes that means nothing to us."""
-        if name in self.pods:
-            self._write(self.pods[name])
+    @precondition(lambda self: self.pods)
+    @rule(pick=picks, stays=mostly)
+    def pod_changes(self, pick: int, *, stays: bool) -> None:
+        """A pod goes, perhaps while it is being bound; or changes in what means nothing to us."""
+        there = _one(list(self.pods.values()), pick)
+        if there is not None:
+            self._write(there, gone=not stays)
 
     # The scheduler.
 
-    @rule(name=names, offered=offers)
-    def scheduler_asks(self, name: str, offered: tuple[NodeName, ...]) -> None:
-        """It sends a call about a pod; it no longer listens to an earlier one."""
-        asked = self.pods.get(name)
-        if asked is None or asked.waiting or (asked.node and asked.bound):
+    @rule(pick=picks, offered=offers, soon=mostly, heard=mostly, quick=st.booleans())
+    def scheduler_asks(
+        self, pick: int, offered: tuple[NodeName, ...], *, soon: bool, heard: bool, quick: bool
+    ) -> None:
+        """It sends a call about a pod; it no longer listens to an earlier one.
+
+        The call may be on its way for long; the reply may be lost; the binding may take its time.
+        """
+        asked = _one([p for p in self.pods.values() if not p.waiting and not _is_bound(p)], pick)
+        if asked is None:
             return
         if asked.node:  # pinned: it looks at one node alone
             offered = (asked.node,)
         self.made += 1
         self.awaited[asked.uid] = self.made
         self.attempts.pop(asked.uid, None)
-        self.calls.append(Call(number=self.made, pod=asked, offered=offered))
+        call = Call(number=self.made, pod=asked, offered=offered)
+        if not soon:
+            self.calls.append(call)
+            return
+        self._answer(call, heard=heard)
+        if quick and asked.uid in self.attempts:
+            self._bind(self.attempts.pop(asked.uid))
 
     @precondition(lambda self: self.calls)
-    @rule(data=st.data(), lost=st.booleans(), again=st.booleans())
-    def webhook_answers(self, data: st.DataObject, *, lost: bool, again: bool) -> None:
-        """One of the calls arrives, in any order, perhaps twice; perhaps its reply is lost."""
-        call = data.draw(st.sampled_from(self.calls))
-        if not again:
+    @rule(pick=picks, heard=mostly, once=mostly)
+    def call_arrives_late(self, pick: int, *, heard: bool, once: bool) -> None:
+        """One of the calls on their way arrives, in any order, perhaps twice."""
+        call = self.calls[pick % len(self.calls)]
+        if once:
             self.calls.remove(call)
-        told = self._ask(call)
-        if told is not None and not lost and self.awaited.get(call.pod.uid) == call.number:
-            self.attempts[call.pod.uid] = Attempt(pod=call.pod, node=told, until=self.now + BIND_S)
+        self._answer(call, heard=heard)
 
     @precondition(lambda self: self.attempts)
-    @rule(data=st.data())
-    def scheduler_binds(self, data: st.DataObject) -> None:
-        """A binding reaches the API server, which accepts it for this very pod, once."""
-        attempt = self._attempt(data)
-        there = self.pods.get(attempt.pod.key.name)
-        if there is None or there.uid != attempt.pod.uid or (there.node and there.bound):
-            return
-        self._write(replace(there, node=attempt.node, bound=True, waiting=False))
-
-    @precondition(lambda self: self.attempts)
-    @rule(data=st.data())
-    def scheduler_gives_up(self, data: st.DataObject) -> None:
-        """A binding fails on its way."""
-        self._attempt(data)
+    @rule(pick=picks, works=mostly)
+    def scheduler_binds(self, pick: int, *, works: bool) -> None:
+        """A binding that took its time reaches the API server, or fails."""
+        attempt = self.attempts.pop(sorted(self.attempts)[pick % len(self.attempts)])
+        if works:
+            self._bind(attempt)
 
     # Planner and operator.
 
-    @rule(moved=names)
-    def plan_is_published(self, moved: str) -> None:
+    @rule(pick=picks, shown=mostly)
+    def plan_is_published(self, pick: int, *, shown: bool) -> None:
         """A plan gives homes to gated pods, and perhaps moves one, where there is room in truth.
 
-        It knows no more than the watch has shown.
+        It knows no more than the watch has shown, and supersedes the plan before. The webhook
+        may come to see it at once.
         """
         room, binds, moves = self._truly_free(), list[Bind](), list[Move]()
-        for waiting in self.pods.values():
+        for waiting in filter(self._is_known, self.pods.values()):
             home = next((n for n in NODES if waiting.requests.fits(room[n])), None)
-            if waiting.waiting and home is not None and self._is_known(waiting):
+            if waiting.waiting and home is not None:
                 room[home] = room[home] - waiting.requests
                 binds.append(Bind(pod=waiting.key, uid=waiting.uid, node=home))
-        victim = self.pods.get(moved)
-        if victim is not None and victim.node and victim.bound and self._is_known(victim):
-            others = (n for n in NODES if n != victim.node and victim.requests.fits(room[n]))
-            target = next(others, None)
-            if target is not None:
-                moves.append(
-                    Move(
-                        pod=victim.key,
-                        uid=victim.uid,
-                        source=victim.node,
-                        target=target,
-                        owner=victim.owner,
-                        priority=0,
-                    )
-                )
-        self.plans = [replace(plan, phase="Superseded") for plan in self.plans]
+        victim = _one([p for p in filter(self._is_known, self.pods.values()) if _is_bound(p)], pick)
+        for target in NODES if victim is not None else ():
+            if (
+                victim
+                and not moves
+                and target != victim.node
+                and victim.requests.fits(room[target])
+            ):
+                moves.append(_move(victim, target))
         self.made += 1
         plan = Plan(certificate=CERTIFICATE, binds=tuple(binds), moves=tuple(moves))
         name = f"plan-{self.made}"
-        self.plans.append(
-            PublishedPlan(name=name, uid=name, sequence=self.made, plan=plan, phase="Executing")
-        )
-        self.plans = self.plans[-3:]
+        made = PublishedPlan(name=name, uid=name, sequence=self.made, plan=plan, phase="Executing")
+        self.plans = [*(replace(old, phase="Superseded") for old in self.plans[-2:]), made]
+        if shown:
+            self._show_plans(0)
 
-    @precondition(lambda self: self.plans)
-    @rule(name=names)
-    def pod_is_released(self, name: str) -> None:
+    @precondition(lambda self: self.plans and not self.plans[-1].finished)
+    @rule(pick=picks)
+    def pod_is_released(self, pick: int) -> None:
         """The operator lifts a planned pod's gate and pins it."""
-        there, plan = self.pods.get(name), self.plans[-1]
-        homes = {bind.uid: bind.node for bind in plan.plan.binds}
-        if there is not None and there.waiting and there.uid in homes and not plan.finished:
+        homes = {bind.uid: bind.node for bind in self.plans[-1].plan.binds}
+        there = _one([p for p in self.pods.values() if p.waiting and p.uid in homes], pick)
+        if there is not None:
             self._write(replace(there, node=homes[there.uid], bound=False, waiting=False))
 
-    @precondition(lambda self: self.plans and self.plans[-1].plan.moves)
+    @precondition(lambda self: self.plans and not self.plans[-1].finished)
     @rule()
     def pod_is_moved(self) -> None:
         """The operator evicts a victim, and pins what comes in its place to the target."""
-        (move,) = self.plans[-1].plan.moves
-        there = self.pods.get(move.pod.name)
-        if there is None or there.uid != move.uid or self.plans[-1].finished:
-            return
-        self._write(there, gone=True)
-        self._write(
-            replace(there, uid=self._uid(), node=move.target, bound=False, replaces=move.uid)
-        )
+        for move in self.plans[-1].plan.moves:
+            there = self.pods.get(move.pod.name)
+            if there is not None and there.uid == move.uid:
+                self._write(there, gone=True)
+                made = replace(there, uid=self._uid(), replaces=move.uid)
+                self._write(replace(made, node=move.target, bound=False))
 
     @precondition(lambda self: self.plans)
     @rule(phase=st.sampled_from(["Completed", "Failed"]))
@@ -230,18 +234,18 @@ class ExtenderMachine(RuleBasedStateMachine):
             self._catch_up()
 
     @precondition(lambda self: self.seen)
-    @rule(data=st.data())
-    def watch_repeats_itself(self, data: st.DataObject) -> None:
+    @rule(back=st.integers(1, 20))
+    def watch_repeats_itself(self, back: int) -> None:
         """An event of a pod that is still there comes again, after later ones."""
-        event = self.log[data.draw(st.integers(0, self.seen - 1))]
+        event = self.log[max(0, self.seen - back)]
         known = self.cache.pod(event.pod.key)
         if event.gone or (known is not None and known.uid == event.pod.uid):
             self._apply(event)
 
-    @rule()
-    def watch_breaks(self) -> None:
+    @rule(holds=st.booleans())
+    def watch_breaks(self, *, holds: bool) -> None:
         """Nothing is passed on until everything is listed anew."""
-        self.is_broken = True
+        self.is_broken = self.is_broken or not holds
 
     @rule(behind=st.integers(0, 3))
     def pods_are_listed(self, behind: int) -> None:
@@ -259,8 +263,7 @@ class ExtenderMachine(RuleBasedStateMachine):
     @rule(count=st.integers(0, 3))
     def plans_are_seen(self, count: int) -> None:
         """The watch of plans, which is another one, shows some of the plans as they are now."""
-        self.view.plans = {plan.name: plan for plan in self.plans[: count or None]}
-        self.view.reserve()
+        self._show_plans(count)
 
     @rule(name=st.sampled_from(list(NODES)), again=st.booleans())
     def node_goes_or_comes(self, name: NodeName, *, again: bool) -> None:
@@ -270,7 +273,7 @@ class ExtenderMachine(RuleBasedStateMachine):
         else:
             self.cache.remove_node(name)
 
-    @rule(seconds=st.sampled_from([1.0, 4.0, 15.0, 60.0, 1000.0]))
+    @rule(seconds=st.sampled_from([1.0, 1.0, 4.0, 15.0, 60.0, 1000.0]))
     def time_passes(self, seconds: float) -> None:
         """Bindings are given up; a live watch is never far behind; assumptions run out."""
         self.now += seconds
@@ -305,6 +308,22 @@ class ExtenderMachine(RuleBasedStateMachine):
             expected = fresh.free(name) - assumed if fresh.node(name) else Resources()
             assert self.cache.free(name) == expected
 
+    def _show_plans(self, count: int) -> None:
+        """Show the first plans, or with 0 all."""
+        self.view.plans = {plan.name: plan for plan in self.plans[: count or None]}
+        self.view.reserve()
+
+    def _answer(self, call: Call, *, heard: bool) -> None:
+        told = self._ask(call)
+        if told is not None and heard and self.awaited.get(call.pod.uid) == call.number:
+            self.attempts[call.pod.uid] = Attempt(pod=call.pod, node=told, until=self.now + BIND_S)
+
+    def _bind(self, attempt: Attempt) -> None:
+        """Bind as the API server does: this very pod, once."""
+        there = self.pods.get(attempt.pod.key.name)
+        if there is not None and there.uid == attempt.pod.uid and not _is_bound(there):
+            self._write(replace(there, node=attempt.node, bound=True, waiting=False))
+
     def _ask(self, call: Call) -> NodeName | None:
         asked, offered = call.pod, call.offered
         self.view.expire(self.now)
@@ -322,9 +341,6 @@ class ExtenderMachine(RuleBasedStateMachine):
             assert left[GPU] >= 0, "took room that the plan has promised"
         assert self.verbs.place(asked, offered).node == reply.node
         return reply.node
-
-    def _attempt(self, data: st.DataObject) -> Attempt:
-        return self.attempts.pop(data.draw(st.sampled_from(sorted(self.attempts))))
 
     def _uid(self) -> str:
         self.made += 1
@@ -381,6 +397,73 @@ def _state(log: Iterable[Event]) -> list[Event]:
 
 def _sum(requests: Iterable[Resources]) -> Resources:
     return sum(requests, Resources())
+
+
+def _is_bound(there: Pod) -> bool:
+    return there.node is not None and there.bound
+
+
+def _one(things: Sequence[T], pick: int) -> T | None:
+    return things[pick % len(things)] if things else None
+
+
+def _move(victim: Pod, target: NodeName) -> Move:
+    assert victim.node is not None
+    return Move(
+        pod=victim.key,
+        uid=victim.uid,
+        source=victim.node,
+        target=target,
+        owner=victim.owner,
+        priority=0,
+    )
+
+
+class Forgetful(ExtenderMachine):
+    """A webhook that assumes nothing of what it has answered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cache.assume = lambda *_, **__: None  # type: ignore[method-assign]
+
+
+class Hasty(ExtenderMachine):
+    """A webhook whose assumptions end on time, however far the watch has come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.view.expire = self.cache.expire  # type: ignore[method-assign]
+
+
+class Generous(ExtenderMachine):
+    """A webhook that gives away the room that plans have promised."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.verbs = Verbs(_Unreserved(self.view), clock=lambda: self.now)
+
+
+class _Unreserved(View):
+    def __init__(self, view: View) -> None:
+        self.__dict__ = view.__dict__
+
+    def reservations(self, _: float) -> Reservations:
+        return Reservations()
+
+
+@pytest.mark.parametrize("machine", [Forgetful, Hasty, Generous])
+def test_the_machine_notices_a_webhook_that_is_wrong(machine: type[ExtenderMachine]) -> None:
+    """A machine that does nothing of interest proves nothing."""
+    few = settings(
+        max_examples=1_000,
+        stateful_step_count=100,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        report_multiple_bugs=False,
+    )
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(machine, settings=few)
 
 
 TestExtender = ExtenderMachine.TestCase

@@ -11,7 +11,7 @@ from bayplan.online.advisor import Advisor
 from bayplan.plan import Bind, Certificate, Evict, Move, Plan, Reason, Verdict
 from bayplan.policy import Order
 from bayplan.snapshot import Node, NodeName, Pod
-from tests.builders import node, pod
+from tests.builders import GPU, node, pod
 
 CERTIFICATE = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)
 N1, N2, N3 = NodeName("n1"), NodeName("n2"), NodeName("n3")
@@ -114,7 +114,7 @@ def test_a_pod_without_a_plan_gets_a_node_with_room() -> None:
     """Ungated pods would wait although there is room."""
     cache = cache_of(node("n1"), node("n2"), pod("b", gpus=8, on="n1"))
 
-    assert answer(pod("a"), [N1, N2], cache, Reservations()) == Answer(node=N2)
+    assert answer(pod("a"), [N1, N2], cache, Reservations()).node == N2
 
 
 def test_a_pod_without_a_plan_goes_where_it_breaks_the_least() -> None:
@@ -123,6 +123,19 @@ def test_a_pod_without_a_plan_goes_where_it_breaks_the_least() -> None:
 
     assert answer(pod("a"), [N1, N2, N3], cache, Reservations()).node == N2
     assert answer(pod("c", gpus=4), [N1, N2, N3], cache, Reservations()).node == N1
+
+
+def test_a_choice_names_the_runner_up_and_the_room_beside_promises() -> None:
+    """The explanation would speak of room that is not to be had."""
+    waiting = pod("w", gpus=6)
+    cache = cache_of(node("n1"), node("n2"), node("n3"), waiting, pod("b", gpus=8, on="n3"))
+
+    choice = answer(pod("a", gpus=2), [N1, N2, N3], cache, planned(waiting, N2)).choice
+
+    assert choice is not None
+    assert {choice.node, choice.runner_up} == {N1, N2}
+    rooms = {choice.node: choice.room, choice.runner_up: choice.runner_up_room}
+    assert (rooms[N1][GPU], rooms[N2][GPU]) == (8, 2)
 
 
 def test_a_pod_that_no_node_takes_is_told_why_by_node() -> None:

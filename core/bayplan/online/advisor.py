@@ -27,6 +27,9 @@ _MOST_KINDS: Final = 48
 #: Most GPUs of one node that are told apart; a node that says more is wrong about itself.
 _MOST_GPUS: Final = 64
 
+#: Nodes that are found one by one, before all are sorted.
+_FEW: Final = 4
+
 #: Labels that say which model the GPUs of a node are.
 _MODEL_LABELS: Final = ("nvidia.com/gpu.product", "amd.com/gpu.product-name")
 
@@ -69,10 +72,13 @@ class Advisor:
         known, loss = self._losses(pod, asked)
         if not known:
             return
-        best = int(loss.argmin())
-        yield known[best]
-        for at in loss.argsort(kind="stable").tolist():
-            if at != best:
+        left, told = loss.copy(), set[int]()
+        while len(told) < _FEW and np.isfinite(left[at := int(left.argmin())]):
+            yield known[at]
+            left[at] = np.inf
+            told.add(at)
+        for at in loss.argsort(kind="stable").tolist():  # who asks seldom comes so far
+            if at not in told:
                 yield known[at]
 
     def scores(self, pod: Pod, asked: Sequence[NodeName]) -> Mapping[NodeName, int]:

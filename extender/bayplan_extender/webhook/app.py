@@ -10,8 +10,7 @@ from starlette.routing import Route
 
 from bayplan_extender import health
 from bayplan_extender.view import View
-from bayplan_extender.webhook import metrics, wire
-from bayplan_extender.webhook.binding import Binder
+from bayplan_extender.webhook import metrics, questions, wire
 from bayplan_extender.webhook.endpoint import Endpoint
 from bayplan_extender.webhook.verbs import Verbs, failing
 
@@ -20,20 +19,21 @@ def create_app(
     view: View,
     *,
     watches: Sequence[threading.Thread] = (),
-    binder: Binder | None = None,
+    verbs: Verbs | None = None,
     registry: CollectorRegistry | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> FastAPI:
     """Return the application that answers from `view`, which `watches` keep up to date.
 
-    Without a `binder` the verb bind is refused. Metrics go into `registry`, or one of its own.
+    Without `verbs` it makes its own, which do not bind. Metrics go into `registry`, or one of its
+    own.
     """
-    registry = registry or CollectorRegistry()
+    verbs, registry = verbs or Verbs(view, clock=clock), registry or CollectorRegistry()
     registry.register(metrics.ViewCollector(view, clock))
     latency = metrics.latency(registry)
-    verbs = Verbs(view, binder=binder, clock=clock)
     app = FastAPI(title="Bayplan scheduler extender", openapi_url=None)
     app.include_router(health.router(view, registry, watches))
+    app.include_router(questions.router(view, verbs))
     for name, act, fail in (
         ("filter", verbs.filter, wire.filter_error),
         ("prioritize", verbs.prioritize, wire.no_priorities),

@@ -16,9 +16,11 @@ from prometheus_client import CollectorRegistry
 from bayplan_extender import health, logs
 from bayplan_extender.kube import connect
 from bayplan_extender.view import View
+from bayplan_extender.webhook import questions
 from bayplan_extender.webhook.app import create_app
 from bayplan_extender.webhook.binding import ApiBinder
 from bayplan_extender.webhook.tls import Files, server_context
+from bayplan_extender.webhook.verbs import Verbs
 
 #: Longest time (seconds) that a watch's thread keeps the interpreter from answering a call. With
 #: Python's default of 0.005 a busy watch makes the slowest answers several times slower.
@@ -39,12 +41,12 @@ def main(arguments: Sequence[str]) -> int:
     watches = view.reflectors(api)
     for watch in watches:
         watch.start()
+    verbs = Verbs(view, binder=ApiBinder(api) if options.bind else None)
     if context is not None:
-        routes = health.router(view, registry, watches)
-        health.serve(routes, host=options.host, port=options.health_port)
-    binder = ApiBinder(api) if options.bind else None
+        routers = [health.router(view, registry, watches), questions.router(view, verbs)]
+        health.serve(routers, host=options.host, port=options.health_port)
     uvicorn.run(
-        create_app(view, watches=watches, binder=binder, registry=registry),
+        create_app(view, watches=watches, verbs=verbs, registry=registry),
         host=options.host,
         port=options.port,
         log_level="warning",

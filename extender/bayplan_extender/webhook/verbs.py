@@ -13,6 +13,7 @@ import structlog
 from bayplan.answers import Answer, agreed, answer
 from bayplan.codec import DecodeError
 from bayplan.online.advisor import Advisor, forecast
+from bayplan.plan import Choice
 from bayplan.snapshot import NodeName, Pod, PodKey
 from bayplan_extender.view import View
 from bayplan_extender.webhook import wire
@@ -25,6 +26,10 @@ ASSUME_S = 30.0
 
 #: Seconds for which the pods that there are count as what will be asked for next.
 _FORECAST_S: Final = 60.0
+
+
+#: Pods of which we remember how their node was chosen; the oldest are forgotten.
+_MOST_CHOICES: Final = 5000
 
 
 class Verbs:
@@ -42,6 +47,7 @@ class Verbs:
         self._clock = clock
         self._advisor = Advisor(view.cache)
         self._forecast_until = float("-inf")
+        self._choices: dict[str, Choice] = {}
         self._has_warned = False
 
     def filter(self, body: bytes) -> wire.Reply:
@@ -62,7 +68,14 @@ class Verbs:
             reply = answer(pod, nodes, view.cache, view.reservations(now), self._advice(now))
             if reply.node is not None:
                 view.cache.assume(pod, reply.node, until=now + ASSUME_S)
+            if reply.choice is not None:
+                self._remember(pod, reply.choice)
         return reply
+
+    def choice(self, pod: Pod) -> Choice | None:
+        """Return how the pod's node was chosen here, if it was, and is remembered."""
+        choice = self._choices.get(pod.uid)
+        return choice if choice is not None and pod.node in {None, choice.node} else None
 
     def prioritize(self, body: bytes) -> wire.Reply:
         """Return how well each node takes the pod."""
@@ -101,6 +114,12 @@ class Verbs:
             self._advisor.expect(forecast(self._view.cache.pods().values()))
             self._forecast_until = now + _FORECAST_S
         return self._advisor
+
+    def _remember(self, pod: Pod, choice: Choice) -> None:
+        self._choices.pop(pod.uid, None)
+        if len(self._choices) >= _MOST_CHOICES:
+            del self._choices[next(iter(self._choices))]
+        self._choices[pod.uid] = choice
 
     def _known(self, key: PodKey, uid: str, version: int) -> Pod | None:
         with self._view.lock:
