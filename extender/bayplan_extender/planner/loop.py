@@ -19,6 +19,7 @@ from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
 from bayplan.triggers import is_due, repeats
 from bayplan_extender.planner.publisher import Publisher
+from bayplan_extender.planner.recorder import Recorder
 from bayplan_extender.view import View
 
 _log = structlog.get_logger()
@@ -57,9 +58,12 @@ class Metrics:
 class Loop:
     """Plans whenever one is due, until stopped."""
 
-    def __init__(self, view: View, publisher: Publisher, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, view: View, publisher: Publisher, recorder: Recorder, registry: CollectorRegistry
+    ) -> None:
         self._view = view
         self._publisher = publisher
+        self._recorder = recorder
         self._metrics = Metrics(registry)
         self._stop = threading.Event()
         self._last_digest = ""
@@ -106,6 +110,7 @@ class Loop:
         # 3. Plan.
         result = plan(snapshot, policy, clock=time.monotonic)
         self._last_digest = digest
+        self._recorder.keep(snapshot, policy, result)
         # 4. Publish, unless it only says again what already stands there.
         name = "" if repeats(newest, result.plan) else self._publish(result)
         self._report(result, name)
