@@ -5,12 +5,12 @@ operator carries that out, the webhook and the command line answer from it.
 """
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
-from bayplan.policy import Order
-from bayplan.snapshot import GangKey, NodeName, Owner, PodKey
+from bayplan.policy import Order, Policy
+from bayplan.snapshot import GangKey, NodeName, Owner, PodKey, Resources
 
 #: By how much an eviction counts for more than a move in the stages of disruption; more than any
 #: move costs.
@@ -125,6 +125,25 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Why a pod without a plan is where it is.
+
+    Attributes:
+        node: The node it was given.
+        room: What was free there, outside what plans reserve.
+        runner_up: The node it would have been given otherwise; None when no other had room.
+        runner_up_room: What was free there.
+        asked: How many nodes the scheduler asked about.
+    """
+
+    node: NodeName
+    room: Resources
+    runner_up: NodeName | None
+    runner_up_room: Resources
+    asked: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """One objective of the order, as far as it was solved.
 
@@ -194,6 +213,7 @@ class Result:
     Attributes:
         plan: The decision.
         digest: Fingerprint of the snapshot it was made from.
+        policy: What it was allowed to do.
         engine: What found the plan: "keep-and-fill", "repair", "cp-sat" or "greedy".
         seconds: Wall-clock time of the pass, by step and in sum under "total".
         sizes: Counts of the instance and of the model (nodes, pods, variables, …).
@@ -202,5 +222,6 @@ class Result:
     plan: Plan
     digest: str
     engine: str
+    policy: Policy = field(default_factory=Policy)
     seconds: tuple[tuple[str, float], ...] = ()
     sizes: tuple[tuple[str, int], ...] = ()

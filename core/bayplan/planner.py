@@ -98,6 +98,7 @@ def _pass(
         plan=answer,
         digest=snapshot.digest,
         engine=solution.engine,
+        policy=policy,
         seconds=watch.seconds(),
         sizes=solution.sizes,
     )

@@ -12,6 +12,7 @@ from bayplan.policy import Defragmentation, Order, Policy, Window
 from bayplan_extender.planner import loop as loops
 from bayplan_extender.planner.loop import Loop
 from bayplan_extender.planner.publisher import Publisher
+from bayplan_extender.planner.recorder import Recorder
 from bayplan_extender.view import View
 from tests.builders import node, pod
 
@@ -51,7 +52,7 @@ class Scene:
         self.view = View()
         self.registry = CollectorRegistry()
         self.publisher = Kept(self.view)
-        self.loop = Loop(self.view, self.publisher, self.registry)
+        self.loop = Loop(self.view, self.publisher, Recorder(), self.registry)
 
     def look(self) -> list[Result]:
         """Let the planner do one pass; return the plans that it published."""

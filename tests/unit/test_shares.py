@@ -10,6 +10,7 @@ from bayplan.answers import Reservations, answer
 from bayplan.api import names
 from bayplan.cache import Cache
 from bayplan.codec import DecodeError, plan_manifest, pod_of, published_plan_of
+from bayplan.online.advisor import Advisor
 from bayplan.plan import Bind, Certificate, Evict, Hold, Move, Plan, Reason, Result, Verdict
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
@@ -434,11 +435,11 @@ def test_room_on_a_gpu_that_the_plan_promises_is_kept() -> None:
     cache.set_node(node("n", gpus=1))
     for each in (promised, whole, share):
         cache.set_pod(each)
-    reservations = Reservations(planned(bind(promised, 0)))
+    reservations, ranking = Reservations(planned(bind(promised, 0))), Advisor(cache)
 
-    assert answer(promised, [N], cache, reservations).nodes == (N,)
-    assert answer(share, [N], cache, reservations).nodes == (N,)
-    assert answer(whole, [N], cache, reservations).nodes == ()
+    assert answer(promised, [N], cache, reservations, ranking).node == N
+    assert answer(share, [N], cache, reservations, ranking).node == N
+    assert answer(whole, [N], cache, reservations, ranking).node is None
 
 
 def test_a_published_plan_says_which_gpu() -> None:

@@ -23,6 +23,7 @@ from bayplan.snapshot import Snapshot
 from bayplan.triggers import is_defragmentation_due, is_due, repeats
 from bayplan_extender.planner.metrics import Metrics
 from bayplan_extender.planner.publisher import Publisher
+from bayplan_extender.planner.recorder import Recorder
 from bayplan_extender.planner.relevance import BrokenOff, Relevance
 from bayplan_extender.planner.watchdog import limited
 from bayplan_extender.view import View
@@ -67,9 +68,12 @@ class _Seen:
 class Loop:
     """Plans whenever one is due, until stopped."""
 
-    def __init__(self, view: View, publisher: Publisher, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, view: View, publisher: Publisher, recorder: Recorder, registry: CollectorRegistry
+    ) -> None:
         self._view = view
         self._publisher = publisher
+        self._recorder = recorder
         self._metrics = Metrics(registry)
         self._relevance = Relevance(view)
         self._stop = threading.Event()
@@ -119,6 +123,7 @@ class Loop:
             result = self._place(seen) or self._defragment(seen)
         if result is None:
             return
+        self._recorder.keep(seen.snapshot, result)
         # 3. Publish, unless it only says again what already stands there.
         name = "" if repeats(seen.newest, result.plan) else self._publish(result)
         self._metrics.made(result, published=bool(name))
