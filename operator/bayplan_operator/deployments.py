@@ -7,20 +7,22 @@ reads the API server afresh and can be repeated or broken off at any point.
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
 import structlog
 from kubernetes.client.exceptions import ApiException
 
-from bayplan import children, readiness
+from bayplan import children, readiness, rollout
 from bayplan.api import names
-from bayplan.children import Changes, Child, Deployment, Slot
+from bayplan.children import Child, Deployment, Slot
 from bayplan.codec import DecodeError
 from bayplan.codec.deployments import child_of, deployment_of
 from bayplan.plan import Reason
-from bayplan.readiness import News, Tally
+from bayplan.rollout import Changes
 from bayplan.snapshot import NodeName, PodKey
+from bayplan.tally import News, Tally
 from bayplan_operator.events import About, Events
 from bayplan_operator.gates import Gates
 from bayplan_operator.keys import DeploymentKey
@@ -45,6 +47,9 @@ _EXISTS: Final = 409
 
 #: Seconds after which refused pods are tried again (a quota may have been raised).
 _REFUSED_RETRY_S: Final = 15.0
+
+#: Reasons of the condition Progressing that are told as events, too.
+_ROLLOUT_REASONS: Final = frozenset({"RollingOut", "RolloutPaused", "RolloutStuck", "RolledOut"})
 
 _HOLD_REASONS: Final = frozenset(reason.value for reason in Reason)
 
@@ -81,16 +86,22 @@ class Deployments:
         except DecodeError as error:
             self._write_invalid(raw, error)
             return None
-        seen = self._children(deployment)
+        seen, before = self._children(deployment), raw.get("status") or {}
+        news = self._news(deployment, seen)
         # 2. Decide.
         now = self._now().timestamp()
-        changes = children.changes(deployment, seen, lost=self._lost_nodes(seen), now=now)
+        changes = rollout.changes(
+            deployment,
+            seen,
+            failures=readiness.failures_of(before),
+            held={hold.uid for hold in news.holds},
+            lost=self._lost_nodes(seen),
+            now=now,
+        )
         # 3. Act.
-        refusal = self._carry_out(deployment, changes)
+        news = replace(news, refusal=self._carry_out(deployment, changes))
         # 4. Say how it is.
-        news = self._news(deployment, seen, refusal)
         tally = Tally.of(deployment, seen)
-        before = raw.get("status") or {}
         status = readiness.status(tally, changes, news, before=before, now=self._now())
         wrote = self._write_status(raw, status)
         self._tell(deployment, before, status)
@@ -103,7 +114,9 @@ class Deployments:
                 reason=status["reason"],
                 duration_s=round(time.monotonic() - started_at, 3),
             )
-        return _REFUSED_RETRY_S if refusal else None
+        if news.refusal:
+            return _REFUSED_RETRY_S
+        return changes.retry_at - now if changes.retry_at is not None else None
 
     def _children(self, deployment: Deployment) -> list[Child]:
         labels = f"{names.LABEL_DEPLOYMENT}={deployment.name}"
@@ -151,13 +164,12 @@ class Deployments:
             )
         return ""
 
-    def _news(self, deployment: Deployment, seen: Sequence[Child], refusal: str) -> News:
+    def _news(self, deployment: Deployment, seen: Sequence[Child]) -> News:
         unbound = {child.uid for child in seen if child.node is None}
         return News(
             holds=self._plans.holds_for(unbound),
             executing=self._plans.executing_for(unbound, deployment.uid),
             away_s=self._gates.away_s,
-            refusal=refusal,
         )
 
     def _write_invalid(self, raw: Raw, error: DecodeError) -> None:
@@ -195,13 +207,23 @@ class Deployments:
         if units["scheduled"] > had:
             note = f"every pod of {units['scheduled']} of {units['desired']} units has a node"
             self._tell_about(deployment, "UnitScheduled", "Schedule", note)
-        was, now = _scheduled(before), _scheduled(status)
+        self._tell_of_rollout(deployment, before, status)
+        was, now = _condition(before, "Scheduled"), _condition(status, "Scheduled")
         if was.get("reason") == now["reason"]:
             return
         if now["reason"] in _HOLD_REASONS:
             self._tell_about(deployment, "UnitHeld", "Hold", now["message"], warning=True)
         if now["reason"] == "PlannerAway":
             self._tell_about(deployment, "GatesLifted", "Lift", now["message"], warning=True)
+
+    def _tell_of_rollout(
+        self, deployment: Deployment, before: dict[str, Any], status: dict[str, Any]
+    ) -> None:
+        was, now = _condition(before, "Progressing"), _condition(status, "Progressing")
+        reason = now["reason"]
+        if was.get("reason") != reason and reason in _ROLLOUT_REASONS:
+            warning = reason == "RolloutStuck"
+            self._tell_about(deployment, reason, "Rollout", now["message"], warning=warning)
 
     def _tell_about(
         self, deployment: Deployment, reason: str, action: str, note: str, *, warning: bool = False
@@ -211,6 +233,6 @@ class Deployments:
         self._events.tell(about, reason, action, note, warning=warning, once=minute)
 
 
-def _scheduled(status: dict[str, Any]) -> dict[str, Any]:
+def _condition(status: dict[str, Any], kind: str) -> dict[str, Any]:
     conditions: list[dict[str, Any]] = status.get("conditions") or []
-    return next((c for c in conditions if c.get("type") == "Scheduled"), {})
+    return next((c for c in conditions if c.get("type") == kind), {})

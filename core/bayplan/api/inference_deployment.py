@@ -160,8 +160,47 @@ class Pool(BaseModel):
     )
     template: PodTemplate = Field(
         description="The pod of one replica. GPUs, node selectors, tolerations and volumes are"
-        " read from here and said nowhere else. A change makes waiting pods anew; running pods keep"
-        " the old template until they are deleted, and the condition Progressing counts them."
+        " read from here and said nowhere else. A change makes waiting units anew at once and"
+        " replaces running ones unit by unit, all pools of a unit together, as spec.rollout says."
+    )
+
+
+class Rollout(BaseModel):
+    """How a new template reaches the units."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "self.maxUnavailable + self.maxSurge > 0",
+                message="spec.rollout.maxUnavailable and spec.rollout.maxSurge must not both be 0,"
+                " no unit could ever be replaced: set one of them to at least 1",
+                field=".maxUnavailable",
+            )
+        )
+    )
+
+    max_unavailable: int = Field(
+        default=1,
+        description="Units of those asked for that may be missing or not ready because they are"
+        " being replaced. Default 1; 0 to 100000. With 0, a unit is only replaced once its"
+        " successor serves, which needs free room. A change touches no pod by itself.",
+        ge=0,
+        le=100_000,
+    )
+    max_surge: int = Field(
+        default=1,
+        description="Units beyond `replicas` that may be made so that they serve before old ones"
+        " go. Where the plan finds no room for them, old units go first, within maxUnavailable."
+        " They have the priority of all others and may take room from lower ones; 0 forbids that."
+        " Default 1; 0 to 100000. A change touches no pod by itself.",
+        ge=0,
+        le=100_000,
+    )
+    paused: bool = Field(
+        default=False,
+        description="Whether whole units of an older template stay as they are. What has to be made"
+        " anyway is made from the newest one: units added, and units that have lost a pod."
+        " Default false; true stops a rollout where it is, false lets it go on.",
     )
 
 
@@ -240,9 +279,13 @@ class InferenceDeploymentSpec(BaseModel):
         default=None,
         description="PriorityClass of every pod. A unit never takes the place of one of equal or"
         " higher priority. Default: the cluster's default class, else priority 0. A change"
-        " makes waiting pods anew; running pods keep theirs until they are deleted.",
+        " is rolled out like one of a template.",
         min_length=1,
         max_length=253,
+    )
+    rollout: Rollout | None = Field(
+        default=None,
+        description="How a new template reaches the units. Default: maxUnavailable 1, maxSurge 1.",
     )
     pools: list[Pool] = Field(
         description="One pool per role, 1 to 16: Prefill and Decode, or Aggregated alone.",
@@ -258,6 +301,9 @@ class Units(BaseModel):
     desired: int = Field(default=0, description="Units asked for.", ge=0)
     scheduled: int = Field(default=0, description="Units whose every pod has a node.", ge=0)
     ready: int = Field(default=0, description="Units whose every pod is ready to serve.", ge=0)
+    updated: int = Field(
+        default=0, description="Units made from the newest template, waiting ones included.", ge=0
+    )
 
 
 class PoolStatus(BaseModel):
@@ -268,6 +314,20 @@ class PoolStatus(BaseModel):
     desired: int = Field(default=0, description="Pods asked for.", ge=0)
     scheduled: int = Field(default=0, description="Pods that have a node.", ge=0)
     ready: int = Field(default=0, description="Pods that are ready.", ge=0)
+    updated: int = Field(
+        default=0, description="Pods made from the newest template, waiting ones included.", ge=0
+    )
+
+
+class Failures(BaseModel):
+    """A pod that has failed and was made anew."""
+
+    pod: str = Field(description="Name of the pod.", min_length=1, max_length=253)
+    times: int = Field(
+        description="How many times in a row; forgotten once a pod of the name has lived ten"
+        " minutes.",
+        ge=1,
+    )
 
 
 class Decision(BaseModel):
@@ -318,6 +378,17 @@ class InferenceDeploymentStatus(BaseModel):
         default=None,
         description="Label selector that matches one pod per unit, for autoscalers.",
         max_length=1024,
+    )
+    revision: str | None = Field(
+        default=None,
+        description="Revision of the templates that every unit was last known to run.",
+        max_length=63,
+    )
+    failures: list[Failures] | None = Field(
+        default=None,
+        description="Pods that have failed and were made anew, at most 64.",
+        max_length=64,
+        json_schema_extra=list_map("pod"),
     )
     decisions: list[Decision] | None = Field(
         default=None,

@@ -9,7 +9,7 @@ from typing import Final
 
 from bayplan.api import names
 from bayplan.api.inference_deployment import Role
-from bayplan.children import Child, Deployment, Pool
+from bayplan.children import Child, Deployment, Pool, Rollout
 from bayplan.codec.fields import Field, Raw, top
 from bayplan.codec.pods import pinned_node, requests
 from bayplan.snapshot import NodeName
@@ -41,6 +41,7 @@ def deployment_of(raw: Raw) -> Deployment:
         replicas=replicas,
         min_replicas=spec.get("minReplicas").integer(replicas),
         priority_class=spec.get("priorityClassName").text(""),
+        rollout=_rollout(spec.get("rollout")),
         pools=tuple(_pool(pool, spec.get("ratio")) for pool in spec.get("pools").items()),
     )
 
@@ -55,6 +56,7 @@ def child_of(raw: Raw) -> Child:
     metadata, spec, status = root.get("metadata"), root.get("spec"), root.get("status")
     pod_labels = metadata.get("labels").labels()
     unit = pod_labels.get(names.LABEL_UNIT, "")
+    unit_size = pod_labels.get(names.LABEL_GANG_MIN_COUNT, "")
     node = spec.get("nodeName").text("")
     planned = bool(metadata.get("annotations", names.ANNOTATION_PLAN).text(""))
     pin = pinned_node(spec) if planned else ""  # a pin of the template's own is not ours
@@ -65,6 +67,7 @@ def child_of(raw: Raw) -> Child:
         pool=pod_labels.get(names.LABEL_POOL, ""),
         unit=int(unit) if unit.isdecimal() else -1,
         revision=pod_labels.get(names.LABEL_REVISION, ""),
+        unit_size=int(unit_size) if unit_size.isdecimal() else 0,
         node=NodeName(node) if node else None,
         pin=NodeName(pin) if pin else None,
         unplanned=bool(node) and not planned,
@@ -73,6 +76,22 @@ def child_of(raw: Raw) -> Child:
         ended=status.get("phase").text("") in {"Succeeded", "Failed"},
         terminating=metadata.get("deletionTimestamp").value is not None,
         created_at=metadata.get("creationTimestamp").instant(),
+    )
+
+
+def _rollout(field: Field) -> Rollout:
+    max_unavailable = field.get("maxUnavailable").integer(1)
+    max_surge = field.get("maxSurge").integer(1)
+    for name, units in (("maxUnavailable", max_unavailable), ("maxSurge", max_surge)):
+        if units < 0:
+            raise field.get(name).error(f"should be 0 or more units, is {units}")
+    if max_unavailable + max_surge == 0:
+        raise field.error(
+            "maxUnavailable and maxSurge are both 0, so that no unit could ever be replaced: set"
+            " one of them to at least 1"
+        )
+    return Rollout(
+        max_unavailable=max_unavailable, max_surge=max_surge, paused=field.get("paused").flag()
     )
 
 
