@@ -46,9 +46,14 @@ generate: $(READY) ## Write CRDs, manifests and the API reference anew from the 
 
 .PHONY: bench
 bench: $(READY) ## Run the benchmarks at a small size
-	$(BIN)/python -m benchmarks.openb --list default --json
+	$(BIN)/python -m benchmarks.openb --list default --seeds 1 --json
+	$(BIN)/python -m benchmarks.openb --list default --batch --json
 	$(BIN)/python -m benchmarks.fleet --nodes 50 --json
 	$(BIN)/python -m benchmarks.fleet --nodes 50 --variant mixed --json
+	$(BIN)/python -m benchmarks.priority_matters --nodes 16 --seeds 2 --json
+	$(BIN)/python -m benchmarks.fleet --nodes 50 --variant units --json
+	$(BIN)/python -m benchmarks.preemption --cases 200 --json
+	$(BIN)/python -m benchmarks.defrag --nodes 50 --json
 
 .PHONY: format
 format: $(READY) ## Format, and mend what the linter can mend

@@ -3,11 +3,13 @@
 A fleet is filled with pods of eight request vectors whose CPU and memory do not divide a node
 evenly, then thinned at random, so that its free GPUs lie in pieces. What waits asks for `demand`
 times what is free. The variant `mixed` has three node types, constrained and immovable pods, and
-units of two kinds. Each run starts from a ready snapshot and ends with a validated plan of named
-pods and nodes; the baseline is the direct model of every class on every node.
+units of two kinds that wait; in the variant `units` all that runs and all that waits is a unit,
+placed and evicted whole. Each run starts from a ready snapshot and ends with a validated plan of
+named pods and nodes; the baseline is the direct model of every class on every node.
 
     python -m benchmarks.fleet --nodes 5000 --demand 1.1 --seeds 2 --json
     python -m benchmarks.fleet --nodes 1000 --variant mixed --budget 20 --json
+    python -m benchmarks.fleet --nodes 5000 --variant units --demand 2 --json
 """
 
 import argparse
@@ -16,8 +18,9 @@ import resource
 import statistics
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 from unittest import mock
 
 from bayplan.plan import Result
@@ -37,6 +40,8 @@ from bayplan.snapshot import (
 )
 from bayplan.solver import engine
 from bayplan.validate import validate
+
+Variant = Literal["plain", "mixed", "units"]
 
 GPU: Final = "nvidia.com/gpu"
 PRODUCT: Final = "nvidia.com/gpu.product"
@@ -71,11 +76,14 @@ UNITS: Final = ((4, 2, 2), (6, 4))
 BASELINE_VARIABLES: Final = 30_000
 
 
-def fleet(*, nodes: int, demand: float, seed: int, mixed: bool = False) -> Snapshot:
+def fleet(*, nodes: int, demand: float, seed: int, variant: Variant = "plain") -> Snapshot:
     """Return a fragmented fleet and what waits for it."""
-    maker = _Maker(seed=seed, mixed=mixed)
+    maker = _Maker(seed=seed, variant=variant)
     hosts = [maker.node(i) for i in range(nodes)]
-    running = [pod for host in hosts for pod in maker.running(host)]
+    if variant == "units":
+        running = list(maker.running_units(hosts))
+    else:
+        running = [pod for host in hosts for pod in maker.running(host)]
     free = 8 * nodes - sum(pod.requests[GPU] for pod in running)
     return Snapshot.of(hosts, [*running, *maker.waiting(int(demand * free))])
 
@@ -83,9 +91,11 @@ def fleet(*, nodes: int, demand: float, seed: int, mixed: bool = False) -> Snaps
 class _Maker:
     """Draws nodes and pods."""
 
-    def __init__(self, *, seed: int, mixed: bool) -> None:
+    def __init__(self, *, seed: int, variant: Variant) -> None:
         self._random = Random(seed)  # noqa: S311 - an example, not a secret
-        self._mixed = mixed
+        self._mixed = variant == "mixed"
+        #: Share of what waits that comes in units.
+        self._united = {"plain": 0.0, "mixed": 0.4, "units": 1.0}[variant]
         self._pods = 0
 
     def node(self, index: int) -> Node:
@@ -118,7 +128,7 @@ class _Maker:
 
     def waiting(self, gpus: int) -> Iterator[Pod]:
         """Yield pods that ask for `gpus` GPUs in sum."""
-        units = 0.4 * gpus if self._mixed else 0.0
+        units = self._united * gpus
         asked = 0
         while asked < gpus:
             pods = [self._single()] if asked >= units else self._unit()
@@ -128,6 +138,36 @@ class _Maker:
     def _single(self) -> Pod:
         product = self._random.choice(NODE_TYPES)[0]
         return self._pod(self._requests(), constraints=self._constraints(product))
+
+    def running_units(self, hosts: list[Node]) -> Iterator[Pod]:
+        """Yield the pods of units that fill the nodes, less the units that left."""
+        room = {host.name: host.allocatable for host in hosts}
+        misses = 0
+        while misses < len(hosts):
+            unit = self._unit()
+            homes = self._homes(unit, room, hosts)
+            misses += not homes
+            if self._random.random() < KEPT:
+                yield from (
+                    replace(pod, node=home, waiting=False)
+                    for pod, home in zip(unit, homes, strict=False)
+                )
+
+    def _homes(
+        self, unit: list[Pod], room: dict[NodeName, Resources], hosts: list[Node]
+    ) -> list[NodeName]:
+        """Return nodes for all pods of a unit, whose room is taken then; none if one finds none."""
+        homes: list[NodeName] = []
+        for pod in unit:
+            some = [host.name for host in self._random.sample(hosts, min(len(hosts), 8))]
+            fits = [name for name in some if pod.requests.fits(room[name])]
+            if not fits:
+                for each, home in zip(unit, homes, strict=False):
+                    room[home] += each.requests
+                return []
+            homes.append(min(fits, key=lambda name: (room[name][GPU], name)))
+            room[homes[-1]] -= pod.requests
+        return homes
 
     def _unit(self) -> list[Pod]:
         vectors = UNITS[self._random.randrange(len(UNITS))]
@@ -263,7 +303,7 @@ def main() -> None:
 
 
 def _run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
-    snapshot = fleet(nodes=args.nodes, demand=args.demand, seed=seed, mixed=args.variant == "mixed")
+    snapshot = fleet(nodes=args.nodes, demand=args.demand, seed=seed, variant=args.variant)
     ours = measured(snapshot, budget=args.budget)
     variables = ours["sizes"]["variables"]
     theirs = baseline(snapshot, budget=args.budget, variables=variables)
@@ -273,7 +313,7 @@ def _run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, default=100, help="size of the fleet")
-    parser.add_argument("--variant", choices=("plain", "mixed"), default="plain")
+    parser.add_argument("--variant", choices=get_args(Variant), default="plain")
     parser.add_argument("--demand", type=float, default=1.1, help="times the free GPUs")
     parser.add_argument("--seeds", type=int, default=1, help="how many fleets")
     parser.add_argument("--budget", type=float, default=10.0, help="seconds of one pass")

@@ -1,6 +1,9 @@
 """Small valid nodes, pods and snapshots for tests: say only what a test is about."""
 
+from bayplan.restraints import restrained
 from bayplan.snapshot import (
+    Budget,
+    BudgetKey,
     Constraints,
     Disruption,
     GangKey,
@@ -9,6 +12,7 @@ from bayplan.snapshot import (
     Owner,
     Pod,
     PodKey,
+    Requirement,
     Resources,
     Snapshot,
     Taint,
@@ -56,6 +60,8 @@ def pod(  # noqa: PLR0913 - each argument is one thing a test may be about
     constraints: Constraints | None = None,
     preempts: bool = True,
     terminating: bool = False,
+    move_cost: int = 1,
+    labels: dict[str, str] | None = None,
     namespace: str = "default",
 ) -> Pod:
     """Return a pod that waits for a plan, or runs on the node `on` and may be moved."""
@@ -73,12 +79,32 @@ def pod(  # noqa: PLR0913 - each argument is one thing a test may be about
         terminating=terminating,
         gang=GangKey(namespace=namespace, name=gang) if gang else None,
         gang_min_count=min_count,
+        labels=tuple(sorted((labels or {}).items())),
+        move_cost=move_cost,
         owner=Owner(kind="ReplicaSet", namespace=namespace, name=owner or name, uid=owner or name),
     )
 
 
-def snapshot(*things: Node | Pod) -> Snapshot:
-    """Return the snapshot of these nodes and pods."""
-    nodes = [thing for thing in things if isinstance(thing, Node)]
-    pods = [thing for thing in things if isinstance(thing, Pod)]
-    return Snapshot.of(nodes, pods)
+def budget(name: str, *, allowed: int, namespace: str = "default", **labels: str) -> Budget:
+    """Return a PodDisruptionBudget that covers the pods with these labels."""
+    return Budget(
+        key=BudgetKey(namespace=namespace, name=name),
+        allowed=allowed,
+        labels=tuple(
+            Requirement(key=key, operator="In", values=(value,))
+            for key, value in sorted(labels.items())
+        ),
+    )
+
+
+def snapshot(*things: Node | Pod | Budget) -> Snapshot:
+    """Return the snapshot of these nodes, pods and budgets, as it is long after any move."""
+    return restrained(
+        Snapshot.of(
+            [thing for thing in things if isinstance(thing, Node)],
+            [thing for thing in things if isinstance(thing, Pod)],
+            [thing for thing in things if isinstance(thing, Budget)],
+        ),
+        now=0,
+        cooldown_s=0,
+    )

@@ -11,7 +11,7 @@ from itertools import product
 from bayplan import filters
 from bayplan.plan import EVICTION_COST
 from bayplan.policy import Policy
-from bayplan.snapshot import Disruption, GangKey, Node, NodeName, Pod, Snapshot
+from bayplan.snapshot import BudgetKey, Disruption, GangKey, Node, NodeName, Pod, Snapshot
 from tests.builders import GPU
 
 Places = tuple[NodeName | None, ...]
@@ -47,8 +47,7 @@ def score(snapshot: Snapshot, places: Places) -> Score:
             counted[f"place {tiers[pod.uid]}{suffix}"] += 1
         elif not pod.waiting and place is not None and pod.disruption is not Disruption.FIXED:
             counted[f"keep {pod.priority}"] += 1
-    moves, evictions = _disturbed(snapshot, places)
-    counted["disruption"] = moves + EVICTION_COST * evictions
+    counted.update(_suffered(snapshot, places))
     for node in snapshot.nodes:
         free = node.allocatable[GPU] - _used(snapshot, places, node.name)[GPU]
         if node.ready and node.schedulable and free > 0:
@@ -57,7 +56,19 @@ def score(snapshot: Snapshot, places: Places) -> Score:
 
 
 def _signed(name: str, value: int) -> int:
-    return -value if name == "disruption" else value
+    return -value if name.startswith("disruption") else value
+
+
+def _suffered(snapshot: Snapshot, places: Places) -> Score:
+    costs: Counter[str] = Counter()
+    for pod, place in zip(snapshot.pods, places, strict=True):
+        if pod.waiting or place == pod.node:
+            continue
+        cost = pod.move_cost if place is not None else pod.move_cost + EVICTION_COST
+        floors = {each.priority for each in snapshot.pods if each.priority <= pod.priority}
+        names = ["disruption", *(f"disruption from {floor}" for floor in floors)]
+        costs.update(dict.fromkeys(names, cost))
+    return dict(costs)
 
 
 def _choices(pod: Pod, nodes: tuple[Node, ...]) -> list[NodeName | None]:
@@ -82,7 +93,17 @@ def _allowed(snapshot: Snapshot, policy: Policy, places: Places) -> bool:
         and evictions <= policy.max_evictions
         and all(_fits(snapshot, places, node) for node in snapshot.nodes)
         and _gangs_whole(snapshot, places)
+        and _budgets_kept(snapshot, places)
     )
+
+
+def _budgets_kept(snapshot: Snapshot, places: Places) -> bool:
+    own: Counter[BudgetKey | None] = Counter(
+        pod.budget
+        for pod, place in zip(snapshot.pods, places, strict=True)
+        if not pod.waiting and place != pod.node
+    )
+    return all(own[each.key] <= each.allowed for each in snapshot.budgets)
 
 
 def _disturbed(snapshot: Snapshot, places: Places) -> tuple[int, int]:

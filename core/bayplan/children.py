@@ -8,16 +8,20 @@ and to delete, and the offline command makes manifests here as the operator woul
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from bayplan.api import names
 from bayplan.api.inference_deployment import Role
-from bayplan.snapshot import NodeName, Resources
+from bayplan.snapshot import MAX_MOVE_COST, NodeName, Resources
 
 #: What gateways of llm-d call the roles.
 _LLMD_ROLES: Final = {Role.PREFILL: "prefill", Role.DECODE: "decode", Role.AGGREGATED: "both"}
+
+#: Seconds of a cold start that make a move cost one more.
+SECONDS_PER_COST: Final = 30
 
 #: Hexadecimal digits of a revision: enough to tell the few templates of one deployment apart.
 _REVISION_DIGITS: Final = 10
@@ -69,6 +73,7 @@ class Deployment:
         replicas: Units asked for.
         min_replicas: Units that must be ready for it to be Ready.
         priority_class: PriorityClass of every pod, or "".
+        cold_start_s: Seconds from a pod's start until it serves; 0 where nobody says.
         rollout: How a new template reaches the units.
         pools: In the order of the spec.
     """
@@ -80,6 +85,7 @@ class Deployment:
     replicas: int = 1
     min_replicas: int = 1
     priority_class: str = ""
+    cold_start_s: int = 0
     rollout: Rollout = Rollout()
     pools: tuple[Pool, ...] = ()
 
@@ -189,8 +195,9 @@ def manifest(deployment: Deployment, slot: Slot) -> dict[str, Any]:
         "namespace": deployment.namespace,
         "labels": labels(deployment, slot, meta.get("labels") or {}),
     }
-    if meta.get("annotations"):
-        metadata["annotations"] = dict(meta["annotations"])
+    annotations = _annotations(deployment) | (meta.get("annotations") or {})
+    if annotations:
+        metadata["annotations"] = annotations
     if deployment.uid:
         metadata["ownerReferences"] = [_owner_reference(deployment)]
     spec = {
@@ -201,6 +208,14 @@ def manifest(deployment: Deployment, slot: Slot) -> dict[str, Any]:
     if deployment.priority_class:
         spec["priorityClassName"] = deployment.priority_class
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def _annotations(deployment: Deployment) -> dict[str, str]:
+    """Return what a pod says of itself unless its template does; no part of its revision."""
+    if not deployment.cold_start_s:
+        return {}
+    cost = math.ceil(deployment.cold_start_s / SECONDS_PER_COST)
+    return {names.ANNOTATION_MOVE_COST: str(min(cost, MAX_MOVE_COST))}
 
 
 def manifests(deployment: Deployment) -> tuple[dict[str, Any], ...]:

@@ -182,6 +182,12 @@ def tolerates(constraints: Constraints, taint: Taint) -> bool:
     )
 
 
+def selects(requirements: Iterable[Requirement], labels: Iterable[tuple[str, str]]) -> bool:
+    """Return whether the labels meet every requirement of a label selector."""
+    have = dict(labels)
+    return all(_holds(requirement, have) for requirement in requirements)
+
+
 def _term_matches(term: NodeTerm, labels: dict[str, str], node: Node) -> bool:
     """Return whether every requirement of the term holds; an empty term matches no node."""
     if not term.labels and not term.fields:

@@ -6,12 +6,14 @@ What is not proved is not claimed: then the answer is that no place was found in
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
 
-from bayplan import filters, reasons, units
+from bayplan import filters, reasons, remedies, units
 from bayplan.api import names
 from bayplan.plan import Bind, Evict, Hold, Move, Reason, Rejection
-from bayplan.rooms import Census, Room
+from bayplan.rooms import Census, Room, fill, gpus
 from bayplan.snapshot import (
     UNKNOWN_COUNT,
     Disruption,
@@ -23,6 +25,12 @@ from bayplan.snapshot import (
     Resources,
     Snapshot,
 )
+
+#: Most characters of a remedy; an API object takes a few more.
+MAX_REMEDY: Final = 900
+
+#: What helps when somebody must stay for now.
+_WAIT: Final = "wait until such a pod may be disturbed again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +62,8 @@ def explain(
     if not held:
         return ()
     asked = {kind.constraints for kind in {pod.kind for pod in held}}
-    writer = _Writer(Census.of(snapshot, goes, asked))
+    census = Census.of(snapshot, goes, asked)
+    writer = _Writer(census, remedies.Search(snapshot, census, goes))
     gangs: dict[GangKey, list[Pod]] = defaultdict(list)
     for pod in held:
         if pod.gang is not None:
@@ -83,25 +92,37 @@ class _Shortage:
 class _Writer:
     """Writes holds; pods that are alike share their sentence."""
 
-    def __init__(self, census: Census) -> None:
+    def __init__(self, census: Census, search: remedies.Search) -> None:
         self._census = census
+        self._search = search
         self._rooms = census.rooms(lambda _: True)
+        self._holding = census.holding()
+        self._let_go = census.rooms(lambda kind: not census.held(kind)) if self._holding else ()
         self._empty = census.rooms(lambda _: False)
         self._reserved: dict[int, tuple[Room, ...]] = {}
         self._gangs: dict[tuple[PodKind, ...], _Shortage | None] = {}
         self._known: dict[tuple[PodKind, bool], Rejection] = {}
+        self._told: dict[tuple[object, ...], tuple[Rejection, str]] = {}
 
     def hold(self, pod: Pod, gang: Sequence[Pod], outcome: Outcome | None) -> Hold:
         """Return why the pod, or the gang it waits with, stays waiting."""
         outcome = outcome or Outcome(proved=False)
         if outcome.incomplete is not None:
             rejection, remedy = _incomplete(*outcome.incomplete)
-        elif len(gang) > 1:
-            rejection, remedy = self._gang(gang, proved=outcome.proved)
         else:
-            rejection = self._single(pod, proved=outcome.proved)
-            remedy = _remedy(pod.requests, rejection)
+            key = (pod.gang, None if len(gang) > 1 else pod.kind, outcome.proved)
+            if key not in self._told:
+                unit = gang if len(gang) > 1 else (pod,)
+                self._told[key] = self._unit(unit, proved=outcome.proved)
+            rejection, remedy = self._told[key]
         return Hold(pod=pod.key, uid=pod.uid, rejection=rejection, gang=pod.gang, remedy=remedy)
+
+    def _unit(self, pods: Sequence[Pod], *, proved: bool) -> tuple[Rejection, str]:
+        """Return why pods that are placed together stay waiting, and what would help."""
+        if len(pods) > 1:
+            return self._gang(pods, proved=proved)
+        rejection = self._single(pods[0], proved=proved)
+        return rejection, self._remedy(pods, pods[0], rejection)
 
     def _single(self, pod: Pod, *, proved: bool) -> Rejection:
         key = (pod.kind, proved)
@@ -116,7 +137,19 @@ class _Writer:
         now = reasons.over_rooms(pod, self._rooms)
         if not proved or now is None:
             return _not_found(now)
-        return self._outranked(pod) or now
+        return self._held_up([pod], now) or self._outranked(pod) or now
+
+    def _held_up(self, pods: Sequence[Pod], why: Rejection) -> Rejection | None:
+        """Return the refusal when all would have room if pods that must stay for now were gone."""
+        if not self._let_go or self._shortage(pods, self._let_go) is not None:
+            return None
+        first, more = self._holding[0], len(self._holding) - 1
+        others = f" (and {more} other reasons)" if more else ""
+        return Rejection(
+            reason=Reason.DISRUPTION_FORBIDDEN,
+            message=f"{why.message}; a pod that might make room must stay: it {first}{others}",
+            resolvable=True,
+        )
 
     def _outranked(self, pod: Pod) -> Rejection | None:
         """Return the refusal when pods of its own tier and above leave no node with room."""
@@ -156,13 +189,13 @@ class _Writer:
         members = sorted(gang, key=_largest_first)
         shape = tuple(pod.kind for pod in members)
         if shape not in self._gangs:
-            self._gangs[shape] = self._shortage(members)
+            self._gangs[shape] = self._shortage(members, self._rooms)
         short = self._gangs[shape]
         if short is None:
             return _not_found(None), ""
         pod, why = members[short.members_with_room], short.why
         if not short.ever and not proved:
-            return _not_found(why), _remedy(pod.requests, why)
+            return _not_found(why), self._remedy(members, pod, why)
         some = f"{short.members_with_room} of its {len(members)} pods have room"
         some = some if short.members_with_room else "none of its pods has room"
         rejection = Rejection(
@@ -170,29 +203,29 @@ class _Writer:
             message=f"waits whole ({_needs(members)}): {some}; {pod.key.name}: {why.message}",
             resolvable=why.resolvable,
         )
-        return rejection, _remedy(pod.requests, why)
+        held_up = None if short.ever else self._held_up(members, rejection)
+        return held_up or rejection, self._remedy(members, pod, held_up or why)
 
-    def _shortage(self, members: Sequence[Pod]) -> _Shortage | None:
+    def _remedy(self, pods: Sequence[Pod], pod: Pod, why: Rejection) -> str:
+        """Return what would help all of `pods`, of which `pod` is refused."""
+        said = remedies.in_words(self._search.find(pods), most=MAX_REMEDY)
+        if not said:
+            return _remedy(pod.requests, why)
+        return f"{_WAIT}, or {said}" if why.reason is Reason.DISRUPTION_FORBIDDEN else said
+
+    def _shortage(self, members: Sequence[Pod], among: Sequence[Room]) -> _Shortage | None:
         """Return where placing the members one by one ends; None if all have room."""
-        rooms = list(self._rooms)
-        for done, pod in enumerate(members):
-            best = _tightest(pod, rooms)
-            if best is None:
-                never = reasons.over_rooms(pod, self._empty)
-                why = never or reasons.over_rooms(pod, rooms)
+        rooms, done = tuple(among), 0
+        for _, alike in groupby(members, key=lambda pod: pod.kind):
+            pods = list(alike)
+            placed, rooms = fill(pods[0], len(pods), rooms)
+            done += placed
+            if placed < len(pods):
+                never = reasons.over_rooms(pods[0], self._empty)
+                why = never or reasons.over_rooms(pods[0], rooms)
                 assert why is not None  # noqa: S101 - no room was found for the pod
                 return _Shortage(members_with_room=done, why=why, ever=never is not None)
-            room = rooms.pop(best)
-            rooms.append(replace(room, free=room.free - pod.requests, count=1))
-            if room.count > 1:
-                rooms.append(replace(room, count=room.count - 1))
         return None
-
-
-def _tightest(pod: Pod, rooms: Sequence[Room]) -> int | None:
-    """Return the index of the tightest room for the pod."""
-    fits = [i for i, room in enumerate(rooms) if filters.reject(pod, room.node, room.free) is None]
-    return min(fits, key=lambda i: (_gpus(rooms[i].free), rooms[i].node.name), default=None)
 
 
 def _not_found(why: Rejection | None) -> Rejection:
@@ -217,13 +250,15 @@ def _incomplete(existing: int, min_count: int) -> tuple[Rejection, str]:
 
 
 def _remedy(requests: Resources, rejection: Rejection) -> str:
-    """Return what would help, in the terms of the refusal."""
+    """Return what would help where no change of what is there does, in the refusal's terms."""
     asks = reasons.in_words(requests)
     match rejection.reason:
         case Reason.TOO_SMALL | Reason.NO_NODES | Reason.OUTRANKED:
             return f"add a node with {asks}"
         case Reason.INSUFFICIENT_ROOM | Reason.NO_PLACE_FOUND | Reason.GANG_DOES_NOT_FIT:
             return f"free {asks} on one node, or add a node with {asks}"
+        case Reason.DISRUPTION_FORBIDDEN:
+            return f"{_WAIT}, or add a node with {asks}"
         case Reason.NODE_CORDONED:
             return f"uncordon a node with {asks}, or add one"
         case _:
@@ -242,8 +277,4 @@ def _main(requests: Resources) -> str:
 
 
 def _largest_first(pod: Pod) -> tuple[object, ...]:
-    return (-_gpus(pod.requests), [-n for _, n in pod.requests.items], pod.key)
-
-
-def _gpus(amounts: Resources) -> int:
-    return sum(n for name, n in amounts.items if units.is_gpu(name))
+    return (-gpus(pod.requests), [-n for _, n in pod.requests.items], pod.key)

@@ -4,14 +4,16 @@ The planner returns a `Result`; the extender publishes its plan as a PackingPlan
 operator carries that out, the webhook and the command line answer from it.
 """
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
 from bayplan.policy import Order
 from bayplan.snapshot import GangKey, NodeName, Owner, PodKey
 
-#: How many moves an eviction counts for in the stage "disruption".
+#: By how much an eviction counts for more than a move in the stages of disruption; more than any
+#: move costs.
 EVICTION_COST: Final = 1000
 
 
@@ -40,6 +42,7 @@ class Reason(StrEnum):
     GANG_INCOMPLETE = "GangIncomplete"
     GANG_DOES_NOT_FIT = "GangDoesNotFit"
     OUTRANKED = "Outranked"
+    DISRUPTION_FORBIDDEN = "DisruptionForbidden"
     NO_PLACE_FOUND = "NoPlaceFound"
 
 
@@ -167,6 +170,13 @@ class Plan:
     holds: tuple[Hold, ...] = ()
 
 
+def plan_digest(plan: Plan) -> str:
+    """Return the SHA-256 of what was decided and proved; how long it took is not part of it."""
+    stages = tuple(replace(stage, seconds=0.0) for stage in plan.certificate.stages)
+    timeless = replace(plan, certificate=replace(plan.certificate, stages=stages))
+    return hashlib.sha256(repr(timeless).encode()).hexdigest()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """A plan and what it took to make it.
@@ -174,7 +184,7 @@ class Result:
     Attributes:
         plan: The decision.
         digest: Fingerprint of the snapshot it was made from.
-        engine: What found the plan: "keep-and-fill", "cp-sat" or "greedy".
+        engine: What found the plan: "keep-and-fill", "repair", "cp-sat" or "greedy".
         seconds: Wall-clock time of the pass, by step and in sum under "total".
         sizes: Counts of the instance and of the model (nodes, pods, variables, …).
     """

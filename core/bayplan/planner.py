@@ -15,8 +15,8 @@ from bayplan import holds
 from bayplan.plan import Certificate, Plan, Result, Stage, Verdict
 from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
-from bayplan.solver import engine, extract, goals
-from bayplan.solver.engine import Solution
+from bayplan.solver import engine, extract, goals, portfolio
+from bayplan.solver.engine import Progress, Solution, silent
 from bayplan.solver.instance import Instance, build
 from bayplan.validate import validate
 
@@ -25,26 +25,43 @@ _SOLVER_SHARE: Final = 0.85
 
 
 def plan(
-    snapshot: Snapshot, policy: Policy, *, clock: Callable[[], float], seed: int = 0
+    snapshot: Snapshot,
+    policy: Policy,
+    *,
+    clock: Callable[[], float],
+    seed: int = 0,
+    progress: Progress = silent,
 ) -> Result:
     """Return the plan for `snapshot` within `policy.time_limit_s` seconds on `clock`.
 
     The same snapshot and seed give the same plan, in whatever order nodes and pods come, unless
-    the wall clock ends a stage early.
+    the wall clock ends a stage early. `progress` is told what is done next, for who waits.
     """
     watch = _Stopwatch(clock=clock)
     with _uncollected():
-        return _pass(snapshot, policy, watch, seed)
+        return _pass(snapshot, policy, watch, seed, progress)
 
 
-def _pass(snapshot: Snapshot, policy: Policy, watch: "_Stopwatch", seed: int) -> Result:
+def _pass(
+    snapshot: Snapshot, policy: Policy, watch: "_Stopwatch", seed: int, progress: Progress
+) -> Result:
     clock, deadline_at = watch.clock, watch.started_at + _SOLVER_SHARE * policy.time_limit_s
     # 1. and 2. Filter what cannot change, and count what is alike.
-    instance = build(snapshot)
+    progress("count what is alike")
+    instance = build(snapshot, divided=True)
     watch.lap("prepare")
     # 3.-5. Incumbent, improvement, proof.
-    found = engine.solve(instance, policy, clock=clock, deadline_at=deadline_at, seed=seed)
+    instance, found = portfolio.search(
+        snapshot,
+        instance,
+        policy,
+        clock=clock,
+        deadline_at=deadline_at,
+        seed=seed,
+        progress=progress,
+    )
     watch.lap("solve")
+    progress("explain and validate")
     # 6. Validate; an answer that fails gives way to a simpler one.
     answer, solution = _first_valid(snapshot, policy, instance, found)
     watch.lap("explain and validate")
@@ -101,18 +118,18 @@ def _first_valid(
     snapshot: Snapshot, policy: Policy, instance: Instance, found: Solution
 ) -> tuple[Plan, Solution]:
     """Return the first plan that validates: as found, else greedy, else one that only holds."""
-    for solution in _candidates(instance, found):
+    for solution in _candidates(instance, policy, found):
         answer = _compose(snapshot, policy, instance, solution)
         if not validate(snapshot, policy, answer):
             return answer, solution
-    solution = engine.unchanged(instance)
+    solution = engine.unchanged(instance, policy)
     return _compose(snapshot, policy, instance, solution), solution
 
 
-def _candidates(instance: Instance, found: Solution) -> Iterator[Solution]:
+def _candidates(instance: Instance, policy: Policy, found: Solution) -> Iterator[Solution]:
     """Yield what was found, then the greedy placement, made only when it is asked for."""
     yield found
-    yield engine.without_search(instance)
+    yield engine.without_search(instance, policy)
 
 
 def _compose(snapshot: Snapshot, policy: Policy, instance: Instance, solution: Solution) -> Plan:

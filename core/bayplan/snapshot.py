@@ -19,6 +19,9 @@ NodeName = NewType("NodeName", str)
 #: Seconds after its deadline from which a terminating pod counts as stuck: its room stays taken.
 OVERSTAY_S: Final = 60
 
+#: The largest cost of a move: what a model that starts for most of an hour may say.
+MAX_MOVE_COST: Final = 100
+
 #: The size of a gang whose label does not say it: no number of pods is enough.
 UNKNOWN_COUNT: Final = 2**30
 
@@ -35,6 +38,16 @@ class PodKey(NamedTuple):
 
 class GangKey(NamedTuple):
     """A set of pods that is placed whole or not at all; `name` is unique in its namespace."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class BudgetKey(NamedTuple):
+    """Where a PodDisruptionBudget is found: namespace and name."""
 
     namespace: str
     name: str
@@ -136,6 +149,21 @@ class NodeTerm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """A PodDisruptionBudget: how many of the pods that it covers may be disturbed now.
+
+    Attributes:
+        key: Namespace and name; it covers pods of its namespace.
+        allowed: How many evictions it admits now.
+        labels: What must hold of a pod's labels; nothing means that it covers every pod.
+    """
+
+    key: BudgetKey
+    allowed: int
+    labels: tuple[Requirement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Constraints:
     """What a pod asks of a node besides room. No terms mean no node affinity."""
 
@@ -186,20 +214,28 @@ class PodKind:
     constraints: Constraints
     disruption: Disruption
     preempts: bool
+    move_cost: int
+    budget: BudgetKey | None
+    fixed_by: str
 
     @classmethod
     def of(cls, pod: "Pod") -> "PodKind":
         """Return the kind of the pod."""
-        values = (pod.requests, pod.priority, pod.constraints, pod.disruption, pod.preempts)
+        values = (
+            *(pod.requests, pod.priority, pod.constraints, pod.disruption, pod.preempts),
+            *(pod.move_cost, pod.budget, pod.fixed_by),
+        )
         known = _KINDS.get(values)
         if known is None:
-            requests, priority, constraints, disruption, preempts = values
             made = cls(
-                requests=requests,
-                priority=priority,
-                constraints=constraints,
-                disruption=disruption,
-                preempts=preempts,
+                requests=pod.requests,
+                priority=pod.priority,
+                constraints=pod.constraints,
+                disruption=pod.disruption,
+                preempts=pod.preempts,
+                move_cost=pod.move_cost,
+                budget=pod.budget,
+                fixed_by=pod.fixed_by,
             )
             known = _KINDS.setdefault(values, made)
         return known
@@ -227,10 +263,16 @@ class Pod:
         leaves_at: When it must have ended if it terminates, seconds since the epoch; else 0.
         gang: The gang it belongs to, if any.
         gang_min_count: How many pods of the gang must run for any of them to be useful.
+        labels: Labels, sorted by key.
         owner: The controller that makes it again.
         created_at: Seconds since the epoch; earlier pods go first among equals.
         bound: Whether `node` is where it is bound; False while it is only pinned there.
         replaces: uid of the moved pod whose planned place it took; "" for all others.
+        started_at: When its node began to run it, seconds since the epoch; 0 before.
+        move_cost: What a move of it costs, 1 to `MAX_MOVE_COST`.
+        budget: The PodDisruptionBudget that limits its eviction, as `bayplan.restraints` finds.
+        fixed_by: What keeps a plan from disturbing it for now, in words; "" if nothing does that
+            is not its own manifest.
         kind: What makes it like others.
     """
 
@@ -247,10 +289,15 @@ class Pod:
     leaves_at: int = 0
     gang: GangKey | None = None
     gang_min_count: int = 0
+    labels: tuple[tuple[str, str], ...] = ()
     owner: Owner | None = None
     created_at: int = 0
     bound: bool = True
     replaces: str = ""
+    started_at: int = 0
+    move_cost: int = 1
+    budget: BudgetKey | None = None
+    fixed_by: str = ""
     kind: PodKind = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -268,19 +315,26 @@ Guests = tuple[PodKind, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """All nodes and pods of one moment, each sorted by name, in whatever order they come."""
+    """All nodes and pods of one moment, each sorted by name, in whatever order they come.
+
+    `budgets` are the PodDisruptionBudgets, for those who may disturb pods.
+    """
 
     nodes: tuple[Node, ...]
     pods: tuple[Pod, ...]
+    budgets: tuple[Budget, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nodes", tuple(sorted(self.nodes, key=attrgetter("name"))))
         object.__setattr__(self, "pods", tuple(sorted(self.pods, key=attrgetter("key"))))
+        object.__setattr__(self, "budgets", tuple(sorted(self.budgets, key=attrgetter("key"))))
 
     @classmethod
-    def of(cls, nodes: Iterable[Node], pods: Iterable[Pod]) -> "Snapshot":
-        """Return a snapshot of the nodes and pods."""
-        return cls(nodes=tuple(nodes), pods=tuple(pods))
+    def of(
+        cls, nodes: Iterable[Node], pods: Iterable[Pod], budgets: Iterable[Budget] = ()
+    ) -> "Snapshot":
+        """Return a snapshot of the nodes, pods and budgets."""
+        return cls(nodes=tuple(nodes), pods=tuple(pods), budgets=tuple(budgets))
 
     @cached_property
     def digest(self) -> str:
@@ -294,6 +348,7 @@ class Snapshot:
         digest = hashlib.sha256()
         for part in (
             _nodes_in_words(self.nodes),
+            map(repr, self.budgets),
             map(kinds.__getitem__, numbers),
             map(attrgetter("uid"), self.pods),
             map(numbers.__getitem__, map(attrgetter("kind"), self.pods)),
@@ -340,7 +395,7 @@ class Snapshot:
         newcomer. A pod that overstays its deadline counts as staying.
         """
         stay = (pod for pod in self.pods if not pod.terminating or pod.leaves_at + OVERSTAY_S < now)
-        return Snapshot(nodes=self.nodes, pods=tuple(stay))
+        return Snapshot(nodes=self.nodes, pods=tuple(stay), budgets=self.budgets)
 
     def waiting(self) -> tuple[Pod, ...]:
         """Return the pods that wait for a plan."""

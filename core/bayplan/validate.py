@@ -14,6 +14,8 @@ from bayplan import filters, units
 from bayplan.plan import EVICTION_COST, Bind, Evict, Hold, Move, Plan
 from bayplan.policy import Policy
 from bayplan.snapshot import (
+    Budget,
+    BudgetKey,
     Disruption,
     GangKey,
     Guests,
@@ -339,6 +341,35 @@ def _budgets(about: Input) -> Iterator[Violation]:
             yield _wrong(Code.OVER_BUDGET, f"{count} {word}; the policy allows {most}")
 
 
+def _disruption_budgets(about: Input) -> Iterator[Violation]:
+    """Check that no PodDisruptionBudget is asked for more than it admits.
+
+    Who belongs to one is read from labels again; nobody can evict a pod that belongs to two.
+    """
+    leaving = [move.pod for move in about.plan.moves]
+    leaving += [evict.pod for evict in about.plan.evictions]
+    used: Counter[BudgetKey] = Counter()
+    for pod in (about.pods[key] for key in leaving if key in about.pods):
+        own = [budget.key for budget in about.snapshot.budgets if _is_covered(pod, budget)]
+        used.update(own)
+        if len(own) > 1:
+            yield _wrong(
+                Code.NOT_DISRUPTABLE, f"{pod.key} has PodDisruptionBudgets {own[0]} and {own[1]}"
+            )
+    for budget in about.snapshot.budgets:
+        if used[budget.key] > budget.allowed:
+            yield _wrong(
+                Code.OVER_BUDGET,
+                f"{used[budget.key]} pods of PodDisruptionBudget {budget.key} lose their node; "
+                f"it admits {budget.allowed}",
+            )
+
+
+def _is_covered(pod: Pod, budget: Budget) -> bool:
+    here = pod.key.namespace == budget.key.namespace
+    return here and filters.selects(budget.labels, pod.labels)
+
+
 def _objective(about: Input) -> Iterator[Violation]:
     """Check that the certificate says what the actions reach, and no bound is beaten."""
     counted = _counted(about)
@@ -348,7 +379,8 @@ def _objective(about: Input) -> Iterator[Violation]:
             yield _wrong(
                 Code.WRONG_OBJECTIVE, f"{stage.name} is {value}; the plan claims {stage.value}"
             )
-        beaten = value < stage.bound if stage.name == "disruption" else value > stage.bound
+        fewer = stage.name.startswith("disruption")
+        beaten = value < stage.bound if fewer else value > stage.bound
         if beaten:
             yield _wrong(
                 Code.WRONG_OBJECTIVE, f"{stage.name} is {value}, beyond its bound {stage.bound}"
@@ -366,9 +398,23 @@ def _counted(about: Input) -> Counter[str]:
         if bind.pod in tiers:
             suffix = " without preemption" if bind.pod in peaceful else ""
             counted[f"place {tiers[bind.pod]}{suffix}"] += 1
-    counted["disruption"] = len(about.plan.moves) + EVICTION_COST * len(about.plan.evictions)
+    counted.update(_disruption(about))
     counted.update(_free_slots(about))
     return counted
+
+
+def _disruption(about: Input) -> Counter[str]:
+    """Return what running pods suffer, in all and from each tier up."""
+    suffered = [(about.pods.get(move.pod), 0) for move in about.plan.moves]
+    suffered += [(about.pods.get(evict.pod), EVICTION_COST) for evict in about.plan.evictions]
+    tiers = {kind.priority for kind in {pod.kind for pod in about.snapshot.pods}}
+    costs: Counter[str] = Counter()
+    for pod, extra in suffered:
+        if pod is not None:
+            cost = pod.move_cost + extra
+            costs["disruption"] += cost
+            costs.update({f"disruption from {t}": cost for t in tiers if t <= pod.priority})
+    return costs
 
 
 def _survivors(about: Input) -> Counter[PodKind]:
@@ -423,5 +469,6 @@ CHECKS: Final[tuple[Callable[[Input], Iterator[Violation]], ...]] = (
     _whole_gangs,
     _ranks,
     _budgets,
+    _disruption_budgets,
     _objective,
 )

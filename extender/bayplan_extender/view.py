@@ -1,11 +1,12 @@
 """What a program of this package sees of the cluster: nodes, pods, plans and the policy.
 
-Four reflectors feed it; the webhook answers from it, the planner plans from it. All access goes
-through one lock, held for microseconds.
+Reflectors feed it, one for each collection; the webhook answers from it, the planner plans from it.
+All access goes through one lock, held for microseconds.
 """
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import structlog
@@ -17,13 +18,15 @@ from bayplan.cache import Cache
 from bayplan.codec import (
     DecodeError,
     PublishedPlan,
+    budget_of,
     node_of,
     pod_of,
     policy_of,
     published_plan_of,
 )
 from bayplan.policy import Policy
-from bayplan.snapshot import NodeName, PodKey
+from bayplan.restraints import restrained
+from bayplan.snapshot import Budget, BudgetKey, NodeName, PodKey, Snapshot
 from bayplan.triggers import is_at_work
 from bayplan_extender.reflector import Raw, Reflector
 
@@ -36,21 +39,25 @@ POLICY_NAME = "default"
 
 
 class View:
-    """Nodes, pods, plans and policy as last seen.
+    """Nodes, pods, plans and policy as last seen; with `budgets` PodDisruptionBudgets as well.
+
+    Only who plans needs the budgets.
 
     Attributes:
         lock: Hold it while reading `cache`, `plans` or `policy`.
         changed: Set after every change; whoever waits on it clears it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, budgets: bool = False) -> None:
         self.lock = threading.Lock()
         self.changed = threading.Event()
         self.cache = Cache()
         self.plans: dict[str, PublishedPlan] = {}
         self.policy = Policy()
         self.reservations = Reservations()
+        self.budgets: dict[BudgetKey, Budget] = {}
         self._missing = {"nodes", "pods", "packingplans", "packingpolicies"}
+        self._missing |= {"poddisruptionbudgets"} if budgets else set()
 
     @property
     def synced(self) -> bool:
@@ -61,6 +68,12 @@ class View:
     def missing(self) -> tuple[str, ...]:
         """The collections that have not been listed yet."""
         return tuple(sorted(self._missing))
+
+    def snapshot(self, now: float) -> Snapshot:
+        """Return what a plan made at `now` (seconds since the epoch) is to decide on."""
+        seen = self.cache.snapshot().once_left(now)
+        budgeted = replace(seen, budgets=tuple(self.budgets.values()))
+        return restrained(budgeted, now=now, cooldown_s=self.policy.cooldown_s)
 
     def newest_plan(self) -> PublishedPlan | None:
         """Return the plan with the highest sequence, or None."""
@@ -75,12 +88,16 @@ class View:
                 names.GROUP, names.VERSION, plural, **arguments
             )
 
-        return [
+        watches = [
             Reflector("nodes", core.list_node, _Nodes(self)),
             Reflector("pods", core.list_pod_for_all_namespaces, _Pods(self)),
             Reflector("packingplans", ours("packingplans"), _Plans(self)),
             Reflector("packingpolicies", ours("packingpolicies"), _Policies(self)),
         ]
+        if "poddisruptionbudgets" in self._missing:
+            listed = client.PolicyV1Api(api).list_pod_disruption_budget_for_all_namespaces
+            watches.append(Reflector("poddisruptionbudgets", listed, _Budgets(self)))
+        return watches
 
     def done(self, kind: str) -> None:
         """Note that `kind` has been listed."""
@@ -133,6 +150,26 @@ class _Pods:
                 self._view.cache.remove_pod(key)
             else:
                 self._view.cache.set_pod(pod)
+            self._view.changed.set()
+
+
+class _Budgets:
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def replace(self, objects: Sequence[Raw]) -> None:
+        budgets = [budget for raw in objects if (budget := _readable(budget_of, raw)) is not None]
+        with self._view.lock:
+            self._view.budgets = {budget.key: budget for budget in budgets}
+            self._view.done("poddisruptionbudgets")
+
+    def change(self, event: str, raw: Raw) -> None:
+        budget = None if event == "DELETED" else _readable(budget_of, raw)
+        meta = raw["metadata"]
+        with self._view.lock:
+            self._view.budgets.pop(BudgetKey(meta["namespace"], meta["name"]), None)
+            if budget is not None:
+                self._view.budgets[budget.key] = budget
             self._view.changed.set()
 
 

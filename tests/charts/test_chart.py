@@ -115,6 +115,15 @@ def test_every_value_is_in_the_schema() -> None:
     assert set(schema["properties"]) - {"global"} == set(values)
 
 
+def test_only_the_planner_sees_disruption_budgets() -> None:
+    """The planner would never be ready, or another program hold a right that it does not use."""
+    watching = [
+        p for p in ("operator", "planner", "webhook") if may(p, "watch", "poddisruptionbudgets")
+    ]
+
+    assert watching == ["planner"]
+
+
 def test_no_role_has_a_wildcard() -> None:
     """A wildcard grants what nobody has thought of."""
     granted = [

@@ -366,6 +366,7 @@ def test_an_empty_policy_is_completed(cluster: Cluster) -> None:
         "maxParallelMoves": 10,
         "gateTimeoutSeconds": 60,
         "order": "PlaceFirst",
+        "cooldownSeconds": 600,
     }
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bayplan.plan import Result
 from bayplan.planner import plan
-from bayplan.policy import Policy
+from bayplan.policy import Order, Policy
 from bayplan.snapshot import (
     Constraints,
     Disruption,
@@ -21,11 +21,11 @@ from bayplan.snapshot import (
     Toleration,
 )
 from bayplan.solver import engine, keepfill
-from bayplan.solver.engine import Solution
-from bayplan.solver.instance import Instance, build
+from bayplan.solver.instance import build
 from bayplan.validate import validate
 from tests import oracle
-from tests.builders import node, pod
+from tests.builders import budget, node, pod
+from tests.builders import snapshot as snapshot_of
 
 DEDICATED = Taint(key="dedicated", value="team")
 SELECTS_A = Constraints(node_selector=(("type", "a"),))
@@ -53,6 +53,7 @@ class _Fleet:
         self._random = Random(seed)  # noqa: S311 - an example, not a secret
         self._overfull = overfull
         self._plain = self._random.random() < 0.5
+        self._gangs = self._random.random() < 0.5
 
     def made(self, nodes: int, pods: int) -> Snapshot:
         """Return up to `nodes` nodes and `pods` pods, most of them crowded."""
@@ -62,7 +63,13 @@ class _Fleet:
         units = self._units(room // 2) if self._random.random() < 0.4 else []
         waiting = range(self._random.randint(1, max(1, room - len(units))))
         singles = [self._waiting(f"w{i}") for i in waiting]
-        return Snapshot.of(hosts, [*running, *units, *singles])
+        random = self._random
+        budgets = [
+            budget(app, allowed=random.choice([0, 1, 1, 2]), app=app)
+            for app in ("a", "b")
+            if random.random() < 0.2
+        ]
+        return snapshot_of(*hosts, *running, *units, *singles, *budgets)
 
     def _units(self, most: int) -> list[Pod]:
         """Return gangs of two pods that are all alike."""
@@ -94,14 +101,19 @@ class _Fleet:
 
     def _running(self, name: str, host: Node, free: dict[NodeName, Resources]) -> Pod | None:
         random = self._random
+        gang = random.choice([None] * 4 + ["g", "h", "x"]) if self._gangs else None
         made = pod(
             name,
+            gang=gang,
+            min_count=2 if gang else 0,
             gpus=random.choice([1, 1, 2, 2, 3]),
             cpu_milli=random.choice([0, 2000, 3500]),
             on=host.name,
             priority=random.choice([0, 0, 0, 10]),
             disruption=random.choice([*[Disruption.MOVABLE] * 5, *Disruption]),
             constraints=self._constraints(),
+            labels={"app": random.choice("ab")},
+            move_cost=random.choice([1, 1, 1, 7]),
             terminating=self._overfull and random.random() < 0.05,
         )
         if not made.requests.fits(free[host.name]) and not (
@@ -137,15 +149,10 @@ def policies() -> st.SearchStrategy[Policy]:
     return st.builds(
         Policy,
         time_limit_s=st.just(20.0),
+        order=st.sampled_from([Order.PLACE_FIRST, *Order]),
         max_moves=st.sampled_from([100, 100, 100, 0, 1, 2]),
         max_evictions=st.sampled_from([100, 100, 0, 1]),
     )
-
-
-def counted(instance: Instance, policy: Policy) -> Solution:
-    """Return what keep and fill says, whatever the size of the instance."""
-    with mock.patch.object(engine, "MIN_VARIABLES", 0):
-        return engine.solve(instance, policy, clock=frozen, deadline_at=17.0, seed=0)
 
 
 def made(snapshot: Snapshot, policy: Policy) -> Result:
@@ -171,16 +178,15 @@ def test_stages_equal_brute_force(snapshot: Snapshot, policy: Policy) -> None:
 @given(snapshot=fleets(nodes=6, pods=16, overfull=True), policy=policies())
 def test_it_agrees_with_the_direct_model(snapshot: Snapshot, policy: Policy) -> None:
     """Larger fleets, and nodes that hold more than fits, would have another optimum."""
-    instance = build(snapshot)
-    ours = counted(instance, policy)
+    ours = made(snapshot, policy).plan
     with mock.patch.object(engine, "MIN_VARIABLES", 10**9):
-        theirs = engine.solve(instance, policy, clock=frozen, deadline_at=17.0, seed=0)
+        theirs = engine.solve(build(snapshot), policy, clock=frozen, deadline_at=17.0, seed=0)
     assume(all(stage.proved for stage in theirs.stages))
 
-    assert [(stage.name, stage.value, stage.bound) for stage in ours.stages] == [
+    assert [(stage.name, stage.value, stage.bound) for stage in ours.certificate.stages] == [
         (stage.name, stage.value, stage.bound) for stage in theirs.stages
     ]
-    assert validate(snapshot, policy, made(snapshot, policy).plan) == ()
+    assert validate(snapshot, policy, ours) == ()
 
 
 @given(snapshot=fleets(nodes=6, pods=16), random=st.randoms(use_true_random=False))
@@ -190,15 +196,76 @@ def test_the_order_of_the_input_does_not_matter(snapshot: Snapshot, random: Rand
     random.shuffle(nodes)
     random.shuffle(pods)
 
-    assert made(Snapshot(nodes=tuple(nodes), pods=tuple(pods)), Policy()) == made(
-        snapshot, Policy()
-    )
+    shuffled = Snapshot(nodes=tuple(nodes), pods=tuple(pods), budgets=snapshot.budgets)
+
+    assert made(shuffled, Policy()) == made(snapshot, Policy())
 
 
-def test_a_running_gang_that_may_be_evicted_is_left_to_others() -> None:
-    """It would be split, or an optimum of another problem claimed."""
-    team = [pod(f"g{i}", on="n", gang="g", min_count=2) for i in range(2)]
-    unit = [pod(f"u{i}", gang="u", min_count=2) for i in range(2)]
+def teams(*priorities: int) -> Snapshot:
+    """Return two nodes of running gangs, a pair of 2-GPU pods each, and a newcomer of 8 GPUs."""
+    pods = [
+        pod(f"g{g}-{i}", gpus=2, on=f"n{i}", gang=f"g{g}", min_count=2, priority=priority)
+        for g, priority in enumerate(priorities)
+        for i in range(2)
+    ]
+    return snapshot_of(node("n0"), node("n1"), *pods, pod("w", gpus=8, priority=10))
 
-    assert keepfill.supports(build(Snapshot.of([node("n")], unit)))
-    assert not keepfill.supports(build(Snapshot.of([node("n")], [*team, *unit])))
+
+def test_running_gangs_that_are_alike_are_counted() -> None:
+    """A fleet of thousands of running units would have as many classes of pods."""
+    snapshot = teams(0, 0, 10, 10)
+
+    apart, divided = build(snapshot), build(snapshot, divided=True)
+
+    assert (len(apart.classes), keepfill.supports(apart)) == (5, False)
+    assert (len(divided.classes), keepfill.supports(divided)) == (3, True)
+
+
+def test_running_gangs_are_moved_with_a_proof_where_none_has_to_go() -> None:
+    """The largest fleets would get greedy plans, which never move anybody."""
+    result = made(teams(0, 0), Policy())
+
+    assert result.engine == "keep-and-fill"
+    assert (len(result.plan.moves), len(result.plan.evictions)) == (2, 0)
+    assert all(stage.proved for stage in result.plan.certificate.stages)
+
+
+def test_a_running_gang_that_has_to_go_goes_whole() -> None:
+    """A gang would be split, or an optimum of another problem claimed."""
+    result = made(teams(0, 0, 10), Policy())
+
+    assert result.engine == "cp-sat"
+    assert len({evict.pod.name[:2] for evict in result.plan.evictions}) == 1
+    assert len(result.plan.evictions) == 2
+    assert all(stage.proved for stage in result.plan.certificate.stages)
+
+
+def test_whole_gangs_go_also_where_they_cannot_be_told_apart() -> None:
+    """On a large fleet units of a higher priority would wait for ever, or split those that run."""
+    with mock.patch.object(engine, "MAX_VARIABLES", 0):
+        result = made(teams(0, 0, 10), Policy())
+
+    stages = result.plan.certificate.stages
+    assert validate(teams(0, 0, 10), Policy(), result.plan) == ()
+    assert result.engine == "keep-and-fill"
+    assert len({evict.pod.name[:2] for evict in result.plan.evictions}) == 1
+    assert len(result.plan.evictions) == 2
+    assert all(stage.proved for stage in stages if stage.name.startswith(("keep", "place")))
+
+
+@given(snapshot=fleets(nodes=6, pods=16), policy=policies())
+def test_bounds_hold_where_gangs_cannot_be_told_apart(snapshot: Snapshot, policy: Policy) -> None:
+    """A certificate would call optimal what can be beaten."""
+    with mock.patch.object(engine, "MAX_VARIABLES", 0):
+        ours = made(snapshot, policy).plan
+    with mock.patch.object(engine, "MIN_VARIABLES", 10**9):
+        theirs = engine.solve(build(snapshot), policy, clock=frozen, deadline_at=17.0, seed=0)
+
+    assert validate(snapshot, policy, ours) == ()
+    for mine, best in zip(ours.certificate.stages, theirs.stages, strict=True):
+        if best.name.startswith("disruption"):
+            assert mine.bound <= best.value
+        else:
+            assert mine.bound >= best.value
+        if mine.value != best.value:
+            break

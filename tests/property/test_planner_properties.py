@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from bayplan.plan import Plan, Result, Verdict
 from bayplan.planner import plan
-from bayplan.policy import Policy
+from bayplan.policy import Order, Policy
 from bayplan.snapshot import Disruption, Pod, Snapshot
 from bayplan.solver import engine, goals
 from bayplan.solver.instance import build
 from bayplan.validate import validate
 from tests import oracle
-from tests.builders import node, pod
+from tests.builders import budget, node, pod
+from tests.builders import snapshot as snapshot_of
 
 #: No wall clock: only the deterministic limit ends a stage.
 POLICY = Policy(time_limit_s=20.0)
@@ -50,7 +51,12 @@ def _cluster(seed: int, nodes: int, pods: int) -> Snapshot:
             free[i % len(fleet)] -= gpus
             things.append(_running(random, f"r{i}", f"n{i % len(fleet)}", gpus))
     waiting = range(random.randint(1, max(1, pods - len(things))))
-    return Snapshot.of(fleet, things + [_waiting(random, f"w{i}") for i in waiting])
+    budgets = [
+        budget(app, allowed=random.choice([0, 1, 1, 2]), app=app)
+        for app in ("a", "b")
+        if random.random() < 0.3
+    ]
+    return snapshot_of(*fleet, *things, *(_waiting(random, f"w{i}") for i in waiting), *budgets)
 
 
 def _running(random: Random, name: str, host: str, gpus: int) -> Pod:
@@ -61,6 +67,8 @@ def _running(random: Random, name: str, host: str, gpus: int) -> Pod:
         on=host,
         priority=random.choice([0, 0, 0, 10]),
         disruption=random.choice([*[Disruption.MOVABLE] * 5, *Disruption]),
+        labels={"app": random.choice("ab")},
+        move_cost=random.choice([1, 1, 1, 7]),
         gang=gang,
         min_count=2 if gang else 0,
     )
@@ -83,6 +91,7 @@ def policies() -> st.SearchStrategy[Policy]:
     return st.builds(
         Policy,
         time_limit_s=st.just(20.0),
+        order=st.sampled_from([Order.PLACE_FIRST, *Order]),
         max_moves=st.sampled_from([100, 100, 0, 1]),
         max_evictions=st.sampled_from([100, 100, 0, 1]),
     )
@@ -103,7 +112,7 @@ def applied(snapshot: Snapshot, what: Plan) -> Snapshot:
         for each in snapshot.pods
         if each.uid not in gone
     ]
-    return Snapshot.of(snapshot.nodes, pods)
+    return Snapshot.of(snapshot.nodes, pods, snapshot.budgets)
 
 
 @given(snapshot=snapshots(), policy=policies())
@@ -128,7 +137,7 @@ def test_the_order_of_the_input_does_not_matter(snapshot: Snapshot, random: Rand
     nodes, pods = list(snapshot.nodes), list(snapshot.pods)
     random.shuffle(nodes)
     random.shuffle(pods)
-    shuffled = Snapshot(nodes=tuple(nodes), pods=tuple(pods))
+    shuffled = Snapshot(nodes=tuple(nodes), pods=tuple(pods), budgets=snapshot.budgets[::-1])
 
     assert made(shuffled) == made(snapshot)
     assert shuffled.digest == snapshot.digest
@@ -157,13 +166,33 @@ def test_stages_equal_brute_force(snapshot: Snapshot, policy: Policy) -> None:
     assert oracle.reached(names, values) == oracle.best(snapshot, policy, names)
 
 
+@given(snapshot=snapshots(nodes=3, pods=8))
+def test_protect_first_disturbs_nobody_for_a_lower_tier(snapshot: Snapshot) -> None:
+    """A pod would be restarted so that one of a lower priority fits."""
+    policy = replace(POLICY, order=Order.PROTECT_FIRST)
+    stages = made(snapshot, policy).plan.certificate.stages
+    lowest: dict[object, int] = {}
+    for each in snapshot.waiting():
+        gang = each.gang or each.key
+        lowest[gang] = min(each.priority, lowest.get(gang, each.priority))
+
+    for i, stage in enumerate(stages):
+        if stage.name.startswith("disruption from "):
+            tier = int(stage.name.rsplit(" ", 1)[1])
+            above = [p for p in snapshot.pods if lowest.get(p.gang or p.key, tier) >= tier]
+            alone = made(replace(snapshot, pods=tuple(above)), policy).plan.certificate.stages
+            assert [(s.name, s.value) for s in alone[: i + 1]] == [
+                (s.name, s.value) for s in stages[: i + 1]
+            ]
+
+
 @given(snapshot=snapshots(nodes=4, pods=10))
 def test_search_is_never_worse_than_greedy(snapshot: Snapshot) -> None:
     """A longer search would hand out a worse plan."""
     instance = build(snapshot)
-    order = goals.in_order(instance)
+    order = goals.in_order(instance, Order.PLACE_FIRST)
     searched = engine.solve(instance, POLICY, clock=frozen, deadline_at=17.0, seed=0)
-    greedy = engine.without_search(instance)
+    greedy = engine.without_search(instance, POLICY)
 
     assert goals.values(instance, order, searched.assignment) >= goals.values(
         instance, order, greedy.assignment

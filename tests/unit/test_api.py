@@ -41,6 +41,7 @@ def test_policy_defaults_are_the_built_in_ones() -> None:
         "max_parallel_moves": spec.max_parallel_moves,
         "gate_timeout_s": spec.gate_timeout_seconds,
         "order": spec.order,
+        "cooldown_s": spec.cooldown_seconds,
     } == {name: getattr(built_in, name) for name in policy.Policy.__dataclass_fields__}
 
 
@@ -56,7 +57,7 @@ def test_chart_values_are_the_built_in_policy() -> None:
 
 @pytest.mark.parametrize(
     ("published", "decided"),
-    [(packing_plan.Verdict, plan.Verdict), (packing_policy.Order, policy.Order)],
+    [(packing_plan.Verdict, plan.Verdict), (packing_plan.Order, policy.Order)],
     ids=["verdict", "order"],
 )
 def test_published_words_are_those_of_the_core(
@@ -64,6 +65,13 @@ def test_published_words_are_those_of_the_core(
 ) -> None:
     """The API server would refuse a plan whose verdict or order the CRD does not know."""
     assert [each.value for each in published] == [each.value for each in decided]
+
+
+def test_a_policy_names_every_order_but_that_of_a_window() -> None:
+    """A cluster would be defragmented by every plan, or an order could not be asked for."""
+    named = {each.value for each in packing_policy.Order}
+
+    assert named == {each.value for each in policy.Order} - {policy.Order.DEFRAGMENT.value}
 
 
 @pytest.mark.parametrize("kind", DEFINITIONS)

@@ -43,6 +43,35 @@ def deployment(**spec: Any) -> Deployment:  # noqa: ANN401 - JSON
     return deployment_of(chat(**spec))
 
 
+@pytest.mark.parametrize(
+    ("seconds", "cost"), [(1, "1"), (30, "1"), (31, "2"), (600, "20"), (86_400, "100")]
+)
+def test_a_pod_costs_what_its_model_takes_to_start(seconds: int, cost: int) -> None:
+    """A model that loads for minutes would be moved like one that starts at once."""
+    plain, slow = deployment(), deployment(disruption={"coldStartSeconds": seconds})
+
+    annotations = children.manifests(slow)[0]["metadata"]["annotations"]
+
+    assert annotations[names.ANNOTATION_MOVE_COST] == cost
+    assert names.ANNOTATION_MOVE_COST not in children.manifests(plain)[0]["metadata"].get(
+        "annotations", {}
+    )
+    assert [slot.revision for slot in children.slots(slow)] == [
+        slot.revision for slot in children.slots(plain)
+    ]
+
+
+def test_what_a_template_says_of_its_cost_holds() -> None:
+    """A pool that starts faster than the others could not say so."""
+    annotations = {names.ANNOTATION_MOVE_COST: "3"}
+    slow = replace(deployment(), cold_start_s=600)
+    pool = slow.pools[0]
+    template = {**pool.template, "metadata": {"annotations": annotations}}
+    own = replace(slow, pools=(replace(pool, template=template),))
+
+    assert children.manifests(own)[0]["metadata"]["annotations"] == annotations
+
+
 def fill(slot: Slot, **state: Any) -> Child:  # noqa: ANN401 - fields of Child
     """Return the pod that the operator made for a slot."""
     return Child(

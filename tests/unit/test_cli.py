@@ -118,3 +118,69 @@ def test_no_cluster_says_what_to_set(
     assert main(["explain", "pod", "a"]) == 1
 
     assert "Set KUBECONFIG" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["pass.json", "pass.json.gz"])
+def test_a_recorded_pass_is_made_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Nobody could look into a decision after the fact."""
+    file = str(tmp_path / name)
+    assert main(["plan", "-f", manifests(tmp_path), "--dump", file]) == 0
+    first = capsys.readouterr().out
+
+    assert main(["plan", "--replay", file]) == 0
+
+    again = capsys.readouterr()
+    assert again.out.splitlines()[2:] == first.splitlines()[2:]
+    assert "the plan is the recorded one" in again.err
+
+
+def test_a_replay_that_differs_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A planner that changed its mind would go unnoticed."""
+    file = tmp_path / "pass.json"
+    main(["plan", "-f", manifests(tmp_path), "--dump", str(file)])
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"plan_digest": "0"}))
+
+    assert main(["plan", "--replay", str(file)]) == 1
+
+    assert "the plan is not the recorded one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "complaint"),
+    [
+        pytest.param("a.json", b"{", "a.json:1: is not JSON", id="broken"),
+        pytest.param("a.json", b'{"kind": "Pod"}', "was not written by --dump", id="no recording"),
+        pytest.param("a.json.gz", b"{}", "a.json.gz: is not compressed", id="not compressed"),
+        pytest.param(
+            "a.json", b'{"kind": "Recording", "version": 99}', "this program reads 1", id="version"
+        ),
+        pytest.param(
+            "a.json",
+            b'{"kind": "Recording", "version": 1, "snapshot": {"nodes": [], "pods": [{}]}}',
+            "snapshot.pods[0].key: is missing",
+            id="a field",
+        ),
+    ],
+)
+def test_a_bad_recording_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, data: bytes, complaint: str
+) -> None:
+    """A traceback is no answer to a wrong file."""
+    (tmp_path / name).write_bytes(data)
+
+    assert main(["plan", "--replay", str(tmp_path / name)]) == 2
+
+    assert complaint in capsys.readouterr().err
+
+
+def test_the_steps_are_told_as_they_begin(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who waits minutes for a plan would not know whether it is alive."""
+    assert main(["plan", "-f", manifests(tmp_path)]) == 0
+
+    told = capsys.readouterr().err
+    assert "0.0 s  count what is alike" in told
+    assert "explain and validate" in told

@@ -9,6 +9,7 @@ import yaml
 from bayplan.api import names
 from bayplan.codec import (
     DecodeError,
+    budget_of,
     node_of,
     plan_manifest,
     pod_of,
@@ -32,12 +33,15 @@ from bayplan.plan import (
 from bayplan.policy import Order, Policy
 from bayplan.snapshot import (
     UNKNOWN_COUNT,
+    Budget,
+    BudgetKey,
     Disruption,
     GangKey,
     NodeName,
     Owner,
     Pod,
     PodKey,
+    Requirement,
     Resources,
     Taint,
 )
@@ -171,6 +175,152 @@ def test_a_pod_that_no_controller_makes_again_elsewhere_is_fixed(kind: str | Non
     )
 
     assert decoded(raw).disruption is Disruption.FIXED
+
+
+@pytest.mark.parametrize(
+    ("annotation", "expected"),
+    [
+        ({"karpenter.sh/do-not-disrupt": "true"}, Disruption.FIXED),
+        ({"karpenter.sh/do-not-disrupt": "false"}, Disruption.MOVABLE),
+        ({"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}, Disruption.FIXED),
+        ({"cluster-autoscaler.kubernetes.io/safe-to-evict": "true"}, Disruption.MOVABLE),
+        ({names.ANNOTATION_MOVE_COST: "7"}, Disruption.MOVABLE),
+        ({names.ANNOTATION_MOVE_COST: "0"}, Disruption.FIXED),
+        ({names.ANNOTATION_MOVE_COST: "101"}, Disruption.FIXED),
+        ({names.ANNOTATION_MOVE_COST: "dear"}, Disruption.FIXED),
+    ],
+    ids=lambda value: " ".join(value.values()) if isinstance(value, dict) else value.value,
+)
+def test_who_asks_not_to_be_disturbed_stays(
+    annotation: dict[str, str], expected: Disruption
+) -> None:
+    """A pod would be moved that says no, or whose cost nobody can read."""
+    raw = raw_pod(nodeName="n1", schedulingGates=[])
+    raw["metadata"]["annotations"] = annotation
+
+    assert decoded(raw).disruption is expected
+
+
+@pytest.mark.parametrize(("text", "cost"), [(None, 1), ("7", 7), ("100", 100), ("101", 1)])
+def test_a_pod_says_what_a_move_costs(text: str | None, cost: int) -> None:
+    """Models that start for minutes would be moved like those that start at once."""
+    raw = raw_pod()
+    raw["metadata"]["annotations"] = {names.ANNOTATION_MOVE_COST: text} if text else {}
+
+    assert decoded(raw).move_cost == cost
+
+
+def test_a_nominated_pod_has_its_room_on_the_node() -> None:
+    """Room that another scheduler is just making for it would be given away."""
+    raw = raw_pod(schedulerName="default-scheduler", schedulingGates=[])
+    raw["status"]["nominatedNodeName"] = "n1"
+
+    nominated = decoded(raw)
+
+    assert (nominated.node, nominated.bound, nominated.waiting) == ("n1", False, False)
+    assert nominated.disruption is Disruption.FIXED
+
+
+def test_a_nomination_does_not_keep_our_own_pod_from_a_plan() -> None:
+    """A gated pod that was nominated once would never be planned."""
+    raw = raw_pod()
+    raw["status"]["nominatedNodeName"] = "n1"
+
+    assert decoded(raw).waiting
+
+
+def raw_budget(**spec: object) -> dict[str, Any]:
+    """Return a PodDisruptionBudget that its controller has looked at."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "web", "namespace": "team", "generation": 2},
+        "spec": {"selector": {"matchLabels": {"app": "web"}}} | spec,
+        "status": {"disruptionsAllowed": 3, "observedGeneration": 2},
+    }
+
+
+def test_a_budget_is_read() -> None:
+    """A plan would ask for evictions that are refused."""
+    lines = [
+        {"key": "tier", "operator": "NotIn", "values": ["test"]},
+        {"key": "a", "operator": "Exists"},
+    ]
+    selector = {"matchLabels": {"app": "web"}, "matchExpressions": lines}
+
+    assert budget_of(raw_budget(selector=selector)) == Budget(
+        key=BudgetKey("team", "web"),
+        allowed=3,
+        labels=(
+            Requirement(key="a", operator="Exists"),
+            Requirement(key="app", operator="In", values=("web",)),
+            Requirement(key="tier", operator="NotIn", values=("test",)),
+        ),
+    )
+
+
+def test_an_empty_selector_covers_all_and_none_covers_nobody() -> None:
+    """The two differ by one line of YAML and mean the opposite."""
+    everyone = budget_of(raw_budget(selector={}))
+
+    assert everyone is not None
+    assert everyone.labels == ()
+    assert budget_of(raw_budget(selector=None)) is None
+
+
+@pytest.mark.parametrize(
+    "status", [{}, {"disruptionsAllowed": 3, "observedGeneration": 1}], ids=["no status", "stale"]
+)
+def test_a_budget_that_was_not_looked_at_admits_nothing(status: dict[str, int]) -> None:
+    """The API server refuses evictions until its status is that of its spec."""
+    found = budget_of(raw_budget() | {"status": status})
+
+    assert found is not None
+    assert found.allowed == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (
+            {"status": {"disruptionsAllowed": -1}},
+            "PodDisruptionBudget team/web: status.disruptionsAllowed: should be 0 or more, is -1",
+        ),
+        (
+            {"status": {"disruptionsAllowed": "1"}},
+            (
+                "PodDisruptionBudget team/web: status.disruptionsAllowed: should be an integer,"
+                " is a string"
+            ),
+        ),
+        (
+            {"spec": {"selector": {"matchExpressions": [{"key": "a", "operator": "Gt"}]}}},
+            (
+                "PodDisruptionBudget team/web: spec.selector.matchExpressions[0].operator: should"
+                " be one of In, NotIn, Exists, DoesNotExist, is 'Gt'"
+            ),
+        ),
+        (
+            {"spec": {"selector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}},
+            (
+                "PodDisruptionBudget team/web: spec.selector.matchExpressions[0].values: should"
+                " list at least one value"
+            ),
+        ),
+    ],
+    ids=["negative", "text", "operator", "no values"],
+)
+def test_a_bad_field_of_a_budget_is_named(change: dict[str, object], complaint: str) -> None:
+    """Nobody would know which budget is left out, and why."""
+    with pytest.raises(DecodeError) as caught:
+        budget_of(raw_budget() | change)
+
+    assert str(caught.value) == complaint
+
+
+def test_budgets_among_documents_reach_the_snapshot() -> None:
+    """`bayplan plan -f` would plan evictions that a cluster refuses."""
+    assert [each.allowed for each in snapshot_of([raw_budget()]).budgets] == [3]
 
 
 def test_a_pod_that_has_ended_uses_no_room() -> None:

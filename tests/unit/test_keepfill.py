@@ -1,10 +1,12 @@
 """Keep and fill part by part: patterns, states, branching, and what the planner makes of it."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from bayplan.planner import plan
-from bayplan.policy import Policy
+from bayplan.policy import Order, Policy
 from bayplan.solver import engine, goals, keepfill
 from bayplan.solver.branch import relax_whole
 from bayplan.solver.instance import Counts, build
@@ -12,7 +14,7 @@ from bayplan.solver.patterns import enumerate_patterns
 from bayplan.solver.program import Limits, Program, Terms
 from bayplan.solver.states import count_states
 from bayplan.validate import validate
-from benchmarks.fleet import fleet
+from benchmarks.fleet import Variant, fleet
 from tests.builders import node, pod, snapshot
 
 LIMITS = Limits(seconds=10.0, effort=10.0, seed=0)
@@ -129,10 +131,10 @@ def test_the_whole_program_is_searched_where_no_vertex_is_near() -> None:
 
 
 @pytest.mark.parametrize("demand", [0.5, 1.1, 3.0])
-@pytest.mark.parametrize("mixed", [False, True], ids=["plain", "mixed"])
-def test_a_fleet_is_planned_with_a_proof(*, demand: float, mixed: bool) -> None:
+@pytest.mark.parametrize("variant", get_args(Variant))
+def test_a_fleet_is_planned_with_a_proof(*, demand: float, variant: Variant) -> None:
     """What is promised for thousands of nodes would not hold for forty."""
-    of = fleet(nodes=40, demand=demand, seed=7, mixed=mixed)
+    of = fleet(nodes=40, demand=demand, seed=7, variant=variant)
     policy = Policy(time_limit_s=60.0, max_moves=10_000, max_evictions=10_000)
 
     result = plan(of, policy, clock=lambda: 0.0)
@@ -144,7 +146,7 @@ def test_a_fleet_is_planned_with_a_proof(*, demand: float, mixed: bool) -> None:
 
 def test_tight_move_budgets_are_kept_with_a_proof() -> None:
     """Moves would be planned that nobody allowed, or the optimum given up."""
-    of = fleet(nodes=30, demand=1.1, seed=1, mixed=True)
+    of = fleet(nodes=30, demand=1.1, seed=1, variant="mixed")
     policy = Policy(time_limit_s=60.0, max_moves=2, max_evictions=1)
 
     result = plan(of, policy, clock=lambda: 0.0)
@@ -183,7 +185,10 @@ def test_a_fill_that_costs_one_node_a_move_is_free_for_another() -> None:
     found = keepfill.solve(instance, Policy(), budget)
 
     assert found is not None
-    values = [goal.value(instance, found.assignment) for goal in goals.in_order(instance)]
+    values = [
+        goal.value(instance, found.assignment)
+        for goal in goals.in_order(instance, Order.PLACE_FIRST)
+    ]
     assert values == list(found.bounds) == [2, 1, 1, 0, 1, 3, 6, 12]
 
 

@@ -7,10 +7,13 @@ import pytest
 
 from bayplan.plan import Hold, Move, Plan, Reason, Result, Stage, Verdict
 from bayplan.planner import plan
-from bayplan.policy import Policy
+from bayplan.policy import Order, Policy
+from bayplan.restraints import restrained
 from bayplan.snapshot import (
+    MAX_MOVE_COST,
     OVERSTAY_S,
     UNKNOWN_COUNT,
+    Budget,
     Constraints,
     Disruption,
     Node,
@@ -20,12 +23,12 @@ from bayplan.snapshot import (
 from bayplan.solver import engine
 from bayplan.solver.instance import build
 from bayplan.validate import validate
-from tests.builders import node, pod, snapshot
+from tests.builders import budget, node, pod, snapshot
 
 POLICY = Policy()
 
 
-def made(*things: Node | Pod, policy: Policy = POLICY) -> Plan:
+def made(*things: Node | Pod | Budget, policy: Policy = POLICY) -> Plan:
     """Return the plan for these things, which must be valid."""
     return result_of(snapshot(*things), policy).plan
 
@@ -136,7 +139,7 @@ def test_a_higher_tier_evicts_the_fewest() -> None:
     assert result.certificate.stages[:3] == (
         Stage(name="place 10", value=1, bound=1),
         Stage(name="keep 0", value=4, bound=4),
-        Stage(name="disruption", value=1000, bound=1000),
+        Stage(name="disruption", value=1001, bound=1001),
     )
 
 
@@ -149,6 +152,152 @@ def test_what_cannot_be_moved_is_evicted_or_stays() -> None:
 
     assert evicted(result) == ["low"]
     assert placed(result) == {"high": "n0"}
+
+
+def test_protect_first_moves_nobody_for_a_lower_priority() -> None:
+    """A pod would be restarted for one that matters less; `PlaceFirst` does just that."""
+    running = [pod(f"r{i}", gpus=4, on=f"n{i}", priority=10) for i in range(2)]
+    things: list[Node | Pod] = [node("n0"), node("n1"), *running, pod("low", gpus=8)]
+
+    place, protect = (
+        made(*things, policy=Policy(order=order))
+        for order in (Order.PLACE_FIRST, Order.PROTECT_FIRST)
+    )
+
+    assert (len(place.binds), len(place.moves)) == (1, 1)
+    assert (len(protect.binds), len(protect.moves)) == (0, 0)
+    assert protect.certificate.order is Order.PROTECT_FIRST
+    assert protect.certificate.verdict is Verdict.INFEASIBLE
+
+
+def test_protect_first_moves_an_equal_and_evicts_rather_than_move_a_higher_one() -> None:
+    """Nobody of the newcomer's own tier would make room, or a higher pod be restarted."""
+    protect = Policy(order=Order.PROTECT_FIRST)
+    halves = [pod(f"r{i}", gpus=4, on=f"n{i}", priority=10) for i in range(2)]
+    nodes = [node("n0"), node("n1")]
+    newcomer = pod("w", gpus=8, priority=10)
+    batch = (node("n2"), pod("batch", gpus=8, on="n2"))
+
+    equal = made(*nodes, *halves, newcomer, policy=protect)
+    lower = made(*nodes, *halves, *batch, newcomer, policy=protect)
+    placed_first = made(*nodes, *halves, *batch, newcomer)
+
+    assert (len(equal.moves), len(equal.evictions)) == (1, 0)
+    assert evicted(lower) == ["batch"]
+    assert (len(placed_first.moves), len(placed_first.evictions)) == (1, 0)
+
+
+def test_the_pod_that_starts_fastest_is_moved() -> None:
+    """A model that loads for minutes would be restarted instead of one that is back at once."""
+    plan = made(
+        node("n0"),
+        node("n1"),
+        pod("slow", gpus=4, on="n0", move_cost=20),
+        pod("fast", gpus=4, on="n1"),
+        pod("w", gpus=8),
+    )
+
+    assert moved(plan) == ["fast"]
+
+
+def test_one_eviction_costs_more_than_the_dearest_move() -> None:
+    """A pod would lose its place so that another need not be restarted."""
+    plan = made(
+        node("n0"),
+        node("n1"),
+        pod("dear", gpus=4, on="n0", move_cost=MAX_MOVE_COST),
+        pod("other", gpus=4, on="n1", disruption=Disruption.EVICTABLE),
+        pod("w", gpus=8, priority=10),
+    )
+
+    assert (moved(plan), evicted(plan)) == (["dear"], [])
+
+
+@pytest.mark.parametrize(
+    ("allowed", "moves"), [(2, 2), (1, 0), (0, 0)], ids=["enough", "one short", "nothing left"]
+)
+def test_a_plan_disturbs_no_more_than_disruption_budgets_admit(allowed: int, moves: int) -> None:
+    """A plan would stop half-way, at an eviction that is refused."""
+    team = [pod(f"r{i}", gpus=4, on=f"n{i}", labels={"app": "x"}) for i in range(4)]
+    nodes = [node(f"n{i}") for i in range(4)]
+    unit_of_two = unit("u", 8, 8)
+
+    plan = made(*nodes, *team, *unit_of_two, budget("x", allowed=allowed, app="x"))
+
+    assert len(plan.moves) == moves
+    assert len(plan.binds) == moves
+
+
+def test_evictions_count_against_a_disruption_budget_as_well() -> None:
+    """A higher priority would take what the API server does not give."""
+    team = [pod(f"r{i}", gpus=4, on="n0", labels={"app": "x"}) for i in range(2)]
+    things: list[Node | Pod] = [node("n0"), *team, pod("w", gpus=8, priority=10)]
+
+    assert len(made(*things, budget("x", allowed=2, app="x")).evictions) == 2
+    assert len(made(*things, budget("x", allowed=1, app="x")).evictions) == 0
+
+
+@pytest.mark.parametrize(("age_s", "moves"), [(599, 0), (600, 1)], ids=["cooling down", "over"])
+def test_a_moved_pod_is_not_moved_again_at_once(age_s: int, moves: int) -> None:
+    """A pod would be on the move for ever."""
+    now = 1_000_000
+    arrived = replace(pod("a", gpus=4, on="n0"), replaces="old", started_at=now - age_s)
+    full = pod("b", gpus=4, on="n1", disruption=Disruption.FIXED)
+    seen = Snapshot.of([node("n0"), node("n1")], [arrived, full, pod("w", gpus=8)])
+
+    result = result_of(restrained(seen, now=now, cooldown_s=POLICY.cooldown_s))
+
+    assert len(result.plan.moves) == moves
+
+
+@pytest.mark.parametrize(
+    "waiting", [[pod("w-0", gpus=8, priority=10)], unit("w", 8, 8)], ids=["pod", "gang"]
+)
+def test_who_waits_because_others_must_stay_is_told_so(waiting: list[Pod]) -> None:
+    """An operator would buy nodes instead of looking at a budget."""
+    team = [
+        pod(f"r{i}", gpus=4, on=f"n{i}", labels={"app": "x"}, disruption=Disruption.EVICTABLE)
+        for i in range(2)
+    ]
+    things: list[Node | Pod] = [node("n0"), node("n1"), *team, *waiting]
+
+    forbidden = hold_of(made(*things, budget("x", allowed=0, app="x")), "w-0")
+    allowed = made(*things, budget("x", allowed=2, app="x"))
+
+    assert forbidden.rejection.reason is Reason.DISRUPTION_FORBIDDEN
+    assert "it has PodDisruptionBudget default/x, which admits no" in forbidden.rejection.message
+    assert "w-0" in placed(allowed)
+
+
+def test_a_budget_that_the_plan_uses_up_is_named() -> None:
+    """The second of two newcomers would not know that the first took what the budget admits."""
+    team = [pod(f"r{i}", gpus=8, on=f"n{i}", labels={"app": "x"}) for i in range(2)]
+    newcomers = [pod(f"w{i}", gpus=8, priority=10) for i in range(2)]
+
+    plan = made(node("n0"), node("n1"), *team, *newcomers, budget("x", allowed=1, app="x"))
+
+    (hold,) = plan.holds
+    assert hold.rejection.reason is Reason.DISRUPTION_FORBIDDEN
+    assert "default/x, which admits no more evictions than" in hold.rejection.message
+
+
+def test_a_pod_that_overstays_its_deadline_keeps_its_room() -> None:
+    """A plan would wait for room that a stuck pod never gives back."""
+    stuck = replace(pod("old", gpus=8, on="n0", terminating=True), leaves_at=1000)
+    seen = snapshot(node("n0"), stuck, pod("w", gpus=8))
+
+    soon, late = (result_of(seen.once_left(1000 + OVERSTAY_S + after_s)).plan for after_s in (0, 1))
+
+    assert placed(soon) == {"w": "n0"}
+    assert placed(late) == {}
+
+
+def test_room_for_a_nominated_pod_is_taken() -> None:
+    """Two schedulers would give away the same room."""
+    nominated = replace(pod("foreign", gpus=8, on="n0"), bound=False, disruption=Disruption.FIXED)
+
+    assert placed(made(node("n0"), nominated, pod("w", gpus=8))) == {}
+    assert placed(made(node("n0"), pod("w", gpus=8))) == {"w": "n0"}
 
 
 def test_a_pod_that_preempts_nobody_evicts_nobody() -> None:
@@ -351,7 +500,8 @@ def test_nothing_waits_nothing_happens() -> None:
             Reason.OUTRANKED,
             "needs 8 GPUs on one node; all 16 GPUs it may use are taken by pods of "
             "priority >= 5 or by pods that must stay",
-            "add a node with 8 GPUs",
+            "free 8 more GPUs on n0 (0 of 8 are free), or evict default/a (priority 7), "
+            "or add 1 node like n0 (8 GPUs)",
             id="higher tiers hold everything",
         ),
         pytest.param(
@@ -363,7 +513,8 @@ def test_nothing_waits_nothing_happens() -> None:
             Reason.OUTRANKED,
             "needs 8 GPUs on one node; pods of priority >= 5 and pods that must stay leave "
             "at most 3",
-            "add a node with 8 GPUs",
+            "free 5 more GPUs on n0 (3 of 8 are free), or evict default/a (priority 7), "
+            "or add 1 node like n0 (8 GPUs)",
             id="higher tiers hold part of every node",
         ),
         pytest.param(
@@ -394,7 +545,7 @@ def test_a_broken_search_never_gets_out(monkeypatch: pytest.MonkeyPatch) -> None
 
     def broken(*args: object, **kwargs: object) -> engine.Solution:
         del args, kwargs
-        found = engine.without_search(build(of))
+        found = engine.without_search(build(of), Policy())
         wrong = tuple(Stage(name=s.name, value=99, bound=99) for s in found.stages)
         return engine.Solution(
             assignment=found.assignment, stages=wrong, engine="cp-sat", sizes=found.sizes

@@ -4,23 +4,23 @@ import numpy as np
 import pytest
 from ortools.sat.python import cp_model
 
-from bayplan.policy import Policy
-from bayplan.snapshot import Disruption, Node, Pod
+from bayplan.policy import Order, Policy
+from bayplan.snapshot import Budget, Disruption, Node, Pod
 from bayplan.solver import constraints, goals, greedy, variables
 from bayplan.solver.assignment import Assignment, present
 from bayplan.solver.bound import Relaxation
 from bayplan.solver.constraints import Rule
 from bayplan.solver.goals import Keep, Place
 from bayplan.solver.instance import Instance, PlaceGroup, build
-from tests.builders import node, pod, snapshot
+from tests.builders import budget, node, pod, snapshot
 
-Things = tuple[Node | Pod, ...]
+Things = tuple[Node | Pod | Budget, ...]
 
 TEAM = tuple(pod(f"t{i}", gpus=4, on=f"n{i}", gang="t", min_count=2) for i in range(2))
 UNIT = tuple(pod(f"u{i}", gpus=4, gang="u", min_count=2) for i in range(2))
 
 
-def instance_of(*things: Node | Pod) -> Instance:
+def instance_of(*things: Node | Pod | Budget) -> Instance:
     """Return the things as the engines see them, on two nodes unless they bring their own."""
     nodes = [thing for thing in things if isinstance(thing, Node)]
     return build(snapshot(*things, *([] if nodes else [node("n0"), node("n1")])))
@@ -35,7 +35,7 @@ def allows(rule: Rule, instance: Instance, policy: Policy, **fixed: int) -> bool
         **{f"final_{i}_{n}": var for (i, n), var in v.final.items()},
         **{f"kept_{i}_{n}": var for (i, n), var in v.kept.items()},
         **{f"survivors_{i}": var for i, var in v.survivors.items()},
-        **{f"units_{k}": var for k, var in enumerate(v.units)},
+        **{f"units_{k}": var for k, var in v.units.items()},
         **{f"alive_{key.name}": var for key, var in v.alive.items()},
     }
     for name, value in fixed.items():
@@ -116,6 +116,17 @@ def allows(rule: Rule, instance: Instance, policy: Policy, **fixed: int) -> bool
             {"survivors_0": 2, "kept_0_0": 0},
             id="no more moves than allowed",
         ),
+        pytest.param(
+            constraints.DisruptionBudgets(),
+            (
+                pod("a", on="n0", labels={"app": "x"}),
+                pod("b", on="n1", labels={"app": "x"}),
+                budget("x", allowed=1, app="x"),
+            ),
+            {"kept_0_0": 1, "kept_0_1": 0},
+            {"kept_0_0": 0, "kept_0_1": 0},
+            id="no more of a PodDisruptionBudget than it admits",
+        ),
     ],
 )
 def test_each_rule_allows_and_forbids(
@@ -191,14 +202,14 @@ def test_greedy_fills_the_tightest_node() -> None:
     """Whole free nodes would be broken for small pods."""
     instance = instance_of(pod("r", gpus=6, on="n1"), pod("w", gpus=2))
 
-    assert greedy.fill(instance).final[:, 1].sum() == 2
+    assert greedy.fill(instance, Order.PLACE_FIRST).final[:, 1].sum() == 2
 
 
 def test_greedy_takes_the_order_that_places_more() -> None:
     """One large pod would keep out many small ones of its tier."""
     instance = instance_of(node("n0"), pod("large", gpus=8), *(pod(f"s{i}") for i in range(8)))
 
-    assert int(greedy.fill(instance).placed.sum()) == 8
+    assert int(greedy.fill(instance, Order.PLACE_FIRST).placed.sum()) == 8
 
 
 def test_refill_spares_a_victim_before_it_places_anyone() -> None:
@@ -215,7 +226,7 @@ def test_refill_spares_a_victim_before_it_places_anyone() -> None:
     full = greedy.refill(instance, Policy(), empty)
 
     still = present(instance)
-    order = goals.in_order(instance)
+    order = goals.in_order(instance, Order.PLACE_FIRST)
     assert goals.values(instance, order, full) == goals.values(instance, order, still)
 
 
@@ -225,8 +236,44 @@ def test_pods_that_preempt_nobody_come_after_every_keeping_stage() -> None:
         pod("r", on="n0"), pod("n", priority=20, preempts=False), pod("p", priority=10)
     )
 
-    assert [goal.name for goal in goals.in_order(instance)][:3] == [
+    assert [goal.name for goal in goals.in_order(instance, Order.PLACE_FIRST)][:3] == [
         "place 10",
         "keep 0",
         "place 20 without preemption",
     ]
+
+
+def test_protect_first_settles_what_a_tier_suffers_before_the_next_is_placed() -> None:
+    """A lower tier could still move pods of the higher one."""
+    instance = instance_of(
+        pod("r", on="n0", priority=10), pod("s", on="n0"), pod("a", priority=20), pod("b")
+    )
+
+    assert [goal.name for goal in goals.in_order(instance, Order.PROTECT_FIRST)][:6] == [
+        "place 20",
+        "keep 10",
+        "disruption from 10",
+        "keep 0",
+        "place 0",
+        "disruption from 0",
+    ]
+
+
+def test_a_budget_that_cannot_bind_is_no_rule() -> None:
+    """Every PodDisruptionBudget of a cluster would cost the search time."""
+    team = [pod(f"a{i}", on="n0", labels={"app": "x"}) for i in range(2)]
+
+    assert instance_of(*team, budget("x", allowed=1, app="x")).allowances[0].most == 1
+    assert instance_of(*team, budget("x", allowed=2, app="x")).allowances == ()
+
+
+def test_the_relaxation_knows_disruption_budgets() -> None:
+    """Room would be counted that no eviction may free."""
+    team = [pod(f"a{i}", gpus=4, on="n0", labels={"app": "x"}) for i in range(2)]
+    instance = instance_of(
+        node("n0"), *team, pod("h", gpus=8, priority=10), budget("x", allowed=1, app="x")
+    )
+
+    assert (
+        Relaxation(instance, Policy()).bound(Place(PlaceGroup(10, preempts=True)), seconds=5) == 0
+    )

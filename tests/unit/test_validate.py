@@ -17,9 +17,9 @@ from bayplan.plan import (
     Verdict,
 )
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import Disruption, NodeName, Pod, Resources
+from bayplan.snapshot import Budget, Disruption, NodeName, Pod, Resources, Snapshot
 from bayplan.validate import Code, validate
-from tests.builders import GPU, node, pod, snapshot
+from tests.builders import GPU, budget, node, pod, snapshot
 
 POLICY = Policy()
 N0, N1 = NodeName("n0"), NodeName("n1")
@@ -220,6 +220,34 @@ def test_budgets(policy: Policy, count: int) -> None:
     of = snapshot(*NODES, LOW, HIGH)
 
     assert len(validate(of, policy, planned(move(LOW, N1), bind(HIGH, N0)))) == count
+
+
+@pytest.mark.parametrize(
+    ("budgets", "codes"),
+    [
+        ([budget("x", allowed=1, app="x")], []),
+        ([budget("x", allowed=0, app="x")], [Code.OVER_BUDGET]),
+        ([budget("x", allowed=2, app="x"), budget("y", allowed=2)], [Code.NOT_DISRUPTABLE]),
+        ([budget("x", allowed=0, app="y")], []),
+    ],
+    ids=["as many as it admits", "one too many", "two budgets", "not its own"],
+)
+def test_disruption_budgets(budgets: list[Budget], codes: list[Code]) -> None:
+    """Evictions would be planned that the API server refuses."""
+    low = replace(LOW, labels=(("app", "x"),))
+    of = Snapshot.of(NODES, [low, HIGH], budgets)
+
+    found = validate(of, POLICY, planned(move(low, N1), bind(HIGH, N0)))
+
+    assert [violation.code for violation in found] == codes
+
+
+def test_what_a_move_costs_is_counted() -> None:
+    """A certificate could call cheap what is dear."""
+    of = snapshot(*NODES, replace(LOW, move_cost=7), HIGH)
+    stages = tuple(Stage(name=n, value=7, bound=0) for n in ("disruption", "disruption from 0"))
+
+    assert validate(of, POLICY, planned(move(LOW, N1), bind(HIGH, N0), stages=stages)) == ()
 
 
 def test_an_arrival_on_a_cordoned_node_is_refused() -> None:

@@ -153,7 +153,7 @@ class Pool(BaseModel):
     name: str | None = Field(
         default=None,
         description="Name of the pool, unique here; part of its pods' names and labels."
-        " Default: the role in lower case. A new name removes the pods and makes new ones.",
+        " Default: the role in lower case. A new name is rolled out like a new template.",
         min_length=1,
         max_length=40,
         pattern=_DNS_LABEL,
@@ -201,6 +201,19 @@ class Rollout(BaseModel):
         description="Whether whole units of an older template stay as they are. What has to be made"
         " anyway is made from the newest one: units added, and units that have lost a pod."
         " Default false; true stops a rollout where it is, false lets it go on.",
+    )
+
+
+class Disruption(BaseModel):
+    """What it means to disturb the running pods."""
+
+    cold_start_seconds: int | None = Field(
+        default=None,
+        description="Seconds from a pod's start until it serves: what a move of it costs. Plans"
+        " move pods that start sooner instead, where they can. 1 to 86400; beyond 3000 counts as"
+        " 3000. Default: as cheap as a move gets. A change holds for pods that are made later.",
+        ge=1,
+        le=86_400,
     )
 
 
@@ -286,6 +299,10 @@ class InferenceDeploymentSpec(BaseModel):
     rollout: Rollout | None = Field(
         default=None,
         description="How a new template reaches the units. Default: maxUnavailable 1, maxSurge 1.",
+    )
+    disruption: Disruption | None = Field(
+        default=None,
+        description="What it means to disturb the running pods. Default: nothing is said.",
     )
     pools: list[Pool] = Field(
         description="One pool per role, 1 to 16: Prefill and Decode, or Aggregated alone.",

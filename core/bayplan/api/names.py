@@ -40,6 +40,15 @@ ANNOTATION_DECISION: Final = f"{GROUP}/decision"
 ANNOTATION_PLAN: Final = f"{GROUP}/placed-by"
 ANNOTATION_REPLACES: Final = f"{GROUP}/replaces"
 
+#: What a move of a pod costs, 1 to 100 (one for each half minute that it takes to start).
+ANNOTATION_MOVE_COST: Final = f"{GROUP}/move-cost"
+
+#: With these annotations and values a pod is never moved or evicted; others know them too.
+DO_NOT_DISRUPT: Final = {
+    "karpenter.sh/do-not-disrupt": "true",
+    "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+}
+
 #: Field managers, one per concern.
 MANAGER_PODS: Final = "bayplan-operator"
 MANAGER_STATUS: Final = "bayplan-operator-status"

@@ -11,7 +11,6 @@ from kube_custom_resource.schema import BaseModel
 from pydantic import ConfigDict, Field
 
 from bayplan.api.names import VERSION
-from bayplan.api.packing_policy import Order
 from bayplan.api.resource import CustomResource, Scope, column
 from bayplan.api.schema import rule, rules
 
@@ -19,6 +18,14 @@ from bayplan.api.schema import rule, rules
 MAX_ACTIONS = 2000
 
 _ATOMIC = "x-kubernetes-list-type"
+
+
+class Order(StrEnum):
+    """Which order of objectives a plan followed."""
+
+    PLACE_FIRST = "PlaceFirst"
+    PROTECT_FIRST = "ProtectFirst"
+    DEFRAGMENT = "Defragment"
 
 
 class Verdict(StrEnum):
@@ -186,7 +193,10 @@ class PackingPlanSpec(BaseModel):
     )
 
     sequence: int = Field(description="Number of the plan; a higher one replaces it.", ge=0)
-    order: Order = Field(description="The order of objectives that the verdict refers to.")
+    order: Order = Field(
+        description="The order of objectives that the verdict refers to: that of the PackingPolicy,"
+        " or Defragment, which makes room for whole slots before it disturbs little."
+    )
     input_digest: str = Field(
         description="Fingerprint of the nodes and pods it was decided on.", max_length=128
     )

@@ -18,6 +18,7 @@ class Order(StrEnum):
     """Which order of objectives a plan follows."""
 
     PLACE_FIRST = "PlaceFirst"
+    PROTECT_FIRST = "ProtectFirst"
 
 
 class PackingPolicySpec(BaseModel):
@@ -60,7 +61,16 @@ class PackingPolicySpec(BaseModel):
     order: Order = Field(
         default=Order.PLACE_FIRST,
         description="The order of objectives. PlaceFirst: place as many pods as possible, highest"
-        " priority first; among those plans disturb the fewest running pods. Default PlaceFirst.",
+        " priority first; among those plans disturb the fewest running pods. ProtectFirst: the"
+        " same priority by priority, so that no pod is moved or evicted for one of a lower"
+        " priority, even if more pods would fit then. Default PlaceFirst.",
+    )
+    cooldown_seconds: float = Field(
+        default=600,
+        description="Seconds from its start in which a pod that was moved is neither moved nor"
+        " evicted again. Default 600; 0 to 86400; 0 means none.",
+        ge=0,
+        le=86_400,
     )
 
 

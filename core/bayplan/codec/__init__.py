@@ -5,22 +5,28 @@ or a `DecodeError` that names object, field and fix. Past this package nothing h
 Kubernetes objects.
 """
 
+from bayplan.codec.budgets import budget_of
 from bayplan.codec.documents import snapshot_of
 from bayplan.codec.fields import DecodeError, Raw
 from bayplan.codec.nodes import node_of
 from bayplan.codec.plans import PublishedPlan, StepStatus, plan_manifest, published_plan_of
 from bayplan.codec.pods import pod_of
 from bayplan.codec.policies import policy_of
+from bayplan.codec.recordings import Recording, recording_document, recording_of
 
 __all__ = [
     "DecodeError",
     "PublishedPlan",
     "Raw",
+    "Recording",
     "StepStatus",
+    "budget_of",
     "node_of",
     "plan_manifest",
     "pod_of",
     "policy_of",
     "published_plan_of",
+    "recording_document",
+    "recording_of",
     "snapshot_of",
 ]

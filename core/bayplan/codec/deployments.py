@@ -41,6 +41,7 @@ def deployment_of(raw: Raw) -> Deployment:
         replicas=replicas,
         min_replicas=spec.get("minReplicas").integer(replicas),
         priority_class=spec.get("priorityClassName").text(""),
+        cold_start_s=_cold_start(spec.get("disruption", "coldStartSeconds")),
         rollout=_rollout(spec.get("rollout")),
         pools=tuple(_pool(pool, spec.get("ratio")) for pool in spec.get("pools").items()),
     )
@@ -77,6 +78,12 @@ def child_of(raw: Raw) -> Child:
         terminating=metadata.get("deletionTimestamp").value is not None,
         created_at=metadata.get("creationTimestamp").instant(),
     )
+
+
+def _cold_start(field: Field) -> int:
+    if field.integer(0) < 0:
+        raise field.error(f"should be 1 or more seconds, is {field.value}")
+    return field.integer(0)
 
 
 def _rollout(field: Field) -> Rollout:

@@ -1,6 +1,6 @@
 """A heap of Kubernetes objects to one `Snapshot`: what the offline command and benchmarks read.
 
-Takes what `kubectl get nodes,pods,infd -A -o json` prints, or manifests from files. What the
+Takes what `kubectl get nodes,pods,infd,pdb -A -o json` prints, or manifests from files. What the
 API server and the operator would have added is added here: the pods of an InferenceDeployment that
 are not among the documents, and the priority that a pod's PriorityClass gives it.
 """
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from bayplan.children import manifests
+from bayplan.codec.budgets import budget_of
 from bayplan.codec.deployments import deployment_of
 from bayplan.codec.fields import DecodeError, Raw, top
 from bayplan.codec.nodes import node_of
@@ -20,7 +21,9 @@ _BUILT_IN: Final = {"system-cluster-critical": 2_000_000_000, "system-node-criti
 
 
 def snapshot_of(documents: Iterable[Raw]) -> Snapshot:
-    """Return the snapshot of the nodes and pods among `documents`; other kinds are ignored.
+    """Return the snapshot of the nodes, pods and PodDisruptionBudgets among `documents`.
+
+    Other kinds are ignored.
 
     Raises:
         DecodeError: An object cannot be read, or a document is no Kubernetes object.
@@ -31,9 +34,11 @@ def snapshot_of(documents: Iterable[Raw]) -> Snapshot:
     raw_pods = [*by_kind.get("Pod", ()), *_missing_pods(by_kind)]
     priorities = _priorities(by_kind)
     pods = (pod_of(_with_priority(raw, priorities)) for raw in raw_pods)
+    budgets = (budget_of(raw) for raw in by_kind.get("PodDisruptionBudget", ()))
     return Snapshot.of(
         (node_of(raw) for raw in by_kind.get("Node", ())),
         (pod for pod in pods if pod is not None),
+        (budget for budget in budgets if budget is not None),
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from bayplan.api import names
 from bayplan.codec.fields import Field, Raw, top
 from bayplan.snapshot import (
+    MAX_MOVE_COST,
     UNKNOWN_COUNT,
     Constraints,
     Disruption,
@@ -47,7 +48,7 @@ def pod_of(raw: Raw) -> Pod | None:
     )
     bound, pin = spec.get("nodeName").text(""), pinned_node(spec)
     gates = {gate.get("name").text() for gate in spec.get("schedulingGates").items()}
-    node = bound or ("" if gates else pin)
+    node = bound or ("" if gates else pin or _nominated(root))
     gang, min_count = (None, 0) if bound and not _has_count(metadata) else _gang(metadata, key)
     return Pod(
         key=key,
@@ -67,7 +68,20 @@ def pod_of(raw: Raw) -> Pod | None:
         created_at=metadata.get("creationTimestamp").instant(),
         bound=bool(bound),
         replaces=metadata.get("annotations", names.ANNOTATION_REPLACES).text(""),
+        labels=tuple(sorted(metadata.get("labels").labels().items())),
+        started_at=root.get("status", "startTime").instant(),
+        move_cost=_move_cost(metadata) or 1,
     )
+
+
+def _nominated(root: Field) -> str:
+    """Return the node on which another scheduler is making room for the pod, or "".
+
+    That room is as good as taken. A pod of our own scheduler waits for a plan instead.
+    """
+    if root.get("spec", "schedulerName").text("") == names.SCHEDULER:
+        return ""
+    return root.get("status", "nominatedNodeName").text("")
 
 
 def requests(spec: Field) -> Resources:
@@ -203,16 +217,29 @@ def _owner(metadata: Field, namespace: str) -> Owner | None:
     return None
 
 
+def _move_cost(metadata: Field) -> int | None:
+    """Return what a move costs, 1 without a word of it; None where it is no number in range."""
+    text = metadata.get("annotations", names.ANNOTATION_MOVE_COST).text("1")
+    cost = int(text) if text.isascii() and text.isdecimal() else 0
+    return cost if 1 <= cost <= MAX_MOVE_COST else None
+
+
 def _disruption(metadata: Field, spec: Field) -> Disruption:
     """Return what a plan may do to the pod while it runs.
 
     A pod that no controller makes again would be lost, a DaemonSet's comes straight back, and the
-    cluster's own are not ours to touch.
+    cluster's own are not ours to touch. Whoever asks not to be disturbed, or whose cost of a move
+    cannot be read, stays as well.
     """
     owner = _owner(metadata, "")
     if owner is None or owner.kind in {"DaemonSet", "Node"}:
         return Disruption.FIXED
     if spec.get("priority").integer(0) >= SYSTEM_PRIORITY:
+        return Disruption.FIXED
+    annotations = metadata.get("annotations").labels()
+    if any(annotations.get(name) == value for name, value in names.DO_NOT_DISRUPT.items()):
+        return Disruption.FIXED
+    if _move_cost(metadata) is None:
         return Disruption.FIXED
     ours = spec.get("schedulerName").text("") == names.SCHEDULER
     return Disruption.MOVABLE if ours else Disruption.EVICTABLE

@@ -20,4 +20,5 @@ def policy_of(raw: Raw) -> Policy:
         max_parallel_moves=spec.get("maxParallelMoves").integer(default.max_parallel_moves),
         gate_timeout_s=spec.get("gateTimeoutSeconds").number(default.gate_timeout_s),
         order=order.choice(Order) if order.value is not None else default.order,
+        cooldown_s=spec.get("cooldownSeconds").number(default.cooldown_s),
     )

@@ -50,11 +50,18 @@ def kept(instance: Instance, assignment: Assignment) -> Counts:
     return np.minimum(assignment.final, instance.running)
 
 
+def disturbed(instance: Instance, assignment: Assignment) -> Counts:
+    """Return [class] running pods that lose their node, with another one or without."""
+    stay = kept(instance, assignment).sum(axis=1)
+    return np.asarray(instance.run_totals - stay, dtype=np.int64)
+
+
+def evicted(instance: Instance, assignment: Assignment) -> Counts:
+    """Return [class] running pods that lose their node without another."""
+    return np.asarray(instance.run_totals - assignment.survivors, dtype=np.int64)
+
+
 def moves(instance: Instance, assignment: Assignment) -> int:
     """Return how many running pods get another node."""
-    return int(assignment.survivors.sum() - kept(instance, assignment).sum())
-
-
-def evictions(instance: Instance, assignment: Assignment) -> int:
-    """Return how many running pods lose their node without another."""
-    return int(instance.run_totals.sum() - assignment.survivors.sum())
+    gone = disturbed(instance, assignment) - evicted(instance, assignment)
+    return int(gone.sum())

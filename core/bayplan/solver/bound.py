@@ -50,6 +50,10 @@ class Relaxation:
         self._add_classes()
         self._add_gangs()
         self._row(((s, 1.0) for s in self._survivors.values()), lower=self._fewest_survivors())
+        for each in self.instance.allowances:
+            running = sum(len(self.instance.classes[i].running) for i in each.classes)
+            some = [(self._survivors[i], 1.0) for i in each.classes]
+            self._row(some, lower=float(running - each.most))
 
     @property
     def columns(self) -> int:

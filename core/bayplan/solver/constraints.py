@@ -1,6 +1,7 @@
-"""The rules of the CP-SAT model, one class each; `RULES` lists them all.
+"""The rules of every plan, one class each; `RULES` lists them all.
 
-A rule adds itself to the model and knows nothing of the others, so that each can be tested alone.
+A rule adds itself to the CP-SAT model, can tell whether an assignment respects it, and knows
+nothing of the others, so that each can be tested alone.
 """
 
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Final, Protocol
 from ortools.sat.python import cp_model
 
 from bayplan.policy import Policy
+from bayplan.solver.assignment import Assignment, disturbed, evicted, kept, moves
+from bayplan.solver.instance import Instance
 from bayplan.solver.variables import Variables, summed
 
 
@@ -17,6 +20,9 @@ class Rule(Protocol):
 
     def add(self, model: cp_model.CpModel, v: Variables, policy: Policy) -> None:
         """Add the rule to the model."""
+
+    def holds(self, instance: Instance, policy: Policy, assignment: Assignment) -> bool:
+        """Return whether the assignment respects the rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +39,17 @@ class NodeCapacity:
                 most = sum(
                     ask * int(instance.upper[i, n]) for ask, (i, _) in zip(asks, here, strict=True)
                 )
-                if most > instance.capacity[n, k]:
-                    model.add(summed(terms, asks) <= int(instance.capacity[n, k]))
+                if most > v.fixed.capacity[n, k]:
+                    model.add(summed(terms, asks) <= int(v.fixed.capacity[n, k]))
+
+    def holds(self, instance: Instance, _: Policy, assignment: Assignment) -> bool:
+        """Return whether nothing is where it may not be, and every node has room."""
+        used = assignment.final.T @ instance.requests
+        return bool(
+            (assignment.final >= 0).all()
+            and (assignment.final <= instance.upper).all()
+            and (used <= instance.capacity).all()
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +58,18 @@ class Headcount:
 
     def add(self, model: cp_model.CpModel, v: Variables, _: Policy) -> None:
         """Bound the placed pods of each class by those that wait."""
-        for i, each in enumerate(v.instance.classes):
-            model.add_linear_constraint(v.placed(i), 0, len(each.waiting))
+        for i in v.classes:
+            model.add_linear_constraint(v.placed(i), 0, len(v.instance.classes[i].waiting))
+
+    def holds(self, instance: Instance, _: Policy, assignment: Assignment) -> bool:
+        """Return whether nobody appears from nowhere."""
+        placed, alive = assignment.placed, assignment.survivors
+        return bool(
+            (placed >= 0).all()
+            and (placed <= instance.wait_totals).all()
+            and (alive >= 0).all()
+            and (alive <= instance.run_totals).all()
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +78,15 @@ class Staying:
 
     def add(self, model: cp_model.CpModel, v: Variables, _: Policy) -> None:
         """Bound what stays by what is there, and in sum by the survivors."""
-        by_class: dict[int, list[cp_model.IntVar]] = {}
         for at, variable in v.kept.items():
-            by_class.setdefault(at[0], []).append(variable)
             if variable is not v.final[at]:
                 model.add(variable <= v.final[at])
-        for i, stay in by_class.items():
-            model.add(summed(stay) <= v.surviving(i))
+        for i in v.survivors:
+            model.add(v.staying(i) <= v.surviving(i))
+
+    def holds(self, instance: Instance, _: Policy, assignment: Assignment) -> bool:
+        """Return whether those who stay are among the survivors."""
+        return bool((kept(instance, assignment).sum(axis=1) <= assignment.survivors).all())
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,26 +95,62 @@ class WholeGangs:
 
     def add(self, model: cp_model.CpModel, v: Variables, _: Policy) -> None:
         """Tie the pods of each class of a kind to the number of gangs placed."""
-        for kind, units in zip(v.instance.kinds, v.units, strict=True):
+        for k, units in v.units.items():
+            kind = v.instance.kinds[k]
             for i, need in kind.need:
                 model.add(v.placed(i) == need * units)
             if kind.running in v.alive:
                 model.add(units <= v.alive[kind.running])
 
+    def holds(self, instance: Instance, _: Policy, assignment: Assignment) -> bool:
+        """Return whether every gang came whole, to a running part that is still there."""
+        placed = assignment.placed
+        alive = assignment.survivors
+        dead = {gang.key for gang in instance.gangs if not alive[gang.classes[0]]}
+        return all(
+            all(placed[i] == need * units for i, need in kind.need)
+            and not (units and kind.running in dead)
+            for kind, units in zip(instance.kinds, assignment.units, strict=True)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class RunningGangs:
-    """A running gang is evicted whole or not at all; nobody joins one that is."""
+    """A running gang is evicted whole or not at all; nobody joins one that is.
+
+    Gangs that are not told apart are evicted all where they are given up, and else not at all.
+    """
 
     def add(self, model: cp_model.CpModel, v: Variables, _: Policy) -> None:
         """Tie the survivors and the joining pods of each gang to its fate."""
+        for i in v.survivors:
+            if v.instance.loyal[i]:
+                model.add(v.surviving(i) == len(v.instance.classes[i].running))
+            if v.instance.doomed[i]:
+                model.add(v.surviving(i) == 0)
         for gang in v.instance.gangs:
-            for i in gang.classes:
+            for i in gang.classes if gang.key in v.alive else ():
                 running = len(v.instance.classes[i].running)
                 model.add(v.surviving(i) == running * v.alive[gang.key])
-        for i, each in enumerate(v.instance.classes):
+        for i in v.classes:
+            each = v.instance.classes[i]
             if each.waiting and each.kind is None and each.gang in v.alive:
                 model.add(v.placed(i) <= len(each.waiting) * v.alive[each.gang])
+
+    def holds(self, instance: Instance, _: Policy, assignment: Assignment) -> bool:
+        """Return whether no gang lost a part, and none that must not lost all."""
+        placed, alive = assignment.placed, assignment.survivors
+        if (alive < instance.run_totals)[instance.loyal].any() or alive[instance.doomed].any():
+            return False
+        for gang in instance.gangs:
+            lost = {int(alive[i]) == 0 for i in gang.classes}
+            whole = all(alive[i] in {0, len(instance.classes[i].running)} for i in gang.classes)
+            if len(lost) > 1 or not whole or (gang.pinned and True in lost):
+                return False
+        dead = {gang.key for gang in instance.gangs if not alive[gang.classes[0]]}
+        return not any(
+            each.gang in dead and placed[i] > 0 for i, each in enumerate(instance.classes) if dead
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +160,31 @@ class Budgets:
     def add(self, model: cp_model.CpModel, v: Variables, policy: Policy) -> None:
         """Bound moves and evictions in sum."""
         running = int(v.instance.run_totals.sum())
-        model.add(v.surviving_in_all() - v.staying() <= policy.max_moves)
+        model.add(v.surviving_in_all() - v.staying_in_all() <= policy.max_moves)
         model.add(v.surviving_in_all() >= running - policy.max_evictions)
+
+    def holds(self, instance: Instance, policy: Policy, assignment: Assignment) -> bool:
+        """Return whether both budgets are kept."""
+        return (
+            moves(instance, assignment) <= policy.max_moves
+            and int(evicted(instance, assignment).sum()) <= policy.max_evictions
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DisruptionBudgets:
+    """No more pods of a PodDisruptionBudget lose their node than it admits."""
+
+    def add(self, model: cp_model.CpModel, v: Variables, _: Policy) -> None:
+        """Bound what is disturbed of each budget, moved or evicted."""
+        for each in v.instance.allowances:
+            running = sum(len(v.instance.classes[i].running) for i in each.classes)
+            model.add(summed([v.staying(i) for i in each.classes]) >= running - each.most)
+
+    def holds(self, instance: Instance, _: Policy, assignment: Assignment) -> bool:
+        """Return whether every budget admits what is disturbed of it."""
+        gone = disturbed(instance, assignment)
+        return all(gone[list(each.classes)].sum() <= each.most for each in instance.allowances)
 
 
 #: Every rule of the model.
@@ -109,4 +195,10 @@ RULES: Final[tuple[Rule, ...]] = (
     WholeGangs(),
     RunningGangs(),
     Budgets(),
+    DisruptionBudgets(),
 )
+
+
+def allowed(instance: Instance, policy: Policy, assignment: Assignment) -> bool:
+    """Return whether the assignment respects every rule."""
+    return all(rule.holds(instance, policy, assignment) for rule in RULES)

@@ -1,15 +1,17 @@
 """The exact model: CP-SAT over classes and nodes, one objective after the other.
 
 Every stage starts from the incumbent, as a hint and as a lower bound, and ends with the better of
-the two; so a stage that runs out of time loses nothing. One worker, one seed and a limit in
-deterministic time make equal inputs give equal plans.
+the two; so a stage that runs out of time loses nothing. A model of a window is small enough to take
+all goals at once, each worth more than the sum of those after it. One worker, one seed and a limit
+in deterministic time make equal inputs give equal plans.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+import numpy as np
 from ortools.sat.python import cp_model
 
 from bayplan.plan import EVICTION_COST
@@ -19,7 +21,10 @@ from bayplan.solver.assignment import Assignment
 from bayplan.solver.constraints import RULES
 from bayplan.solver.goals import FreeSlots, Goal, Keep, LeastDisruption, Place
 from bayplan.solver.instance import Counts, Instance
-from bayplan.solver.variables import Expression, Variables
+from bayplan.solver.variables import Expression, Variables, Window
+
+#: Largest weight of a goal when several are one objective; doubles are exact up to 2^53.
+_MAX_WEIGHT: Final = 2**45
 
 #: Statuses that come with a solution.
 _SOLVED: Final = (cp_model.OPTIMAL, cp_model.FEASIBLE)
@@ -42,18 +47,19 @@ class Outcome:
 
 @dataclass(slots=True)
 class Model:
-    """The model of one instance, to which stages add what they reached."""
+    """The model of one instance or a window of it, to which stages add what they reached."""
 
     instance: Instance
     policy: Policy
     seed: int
+    window: Window | None = None
     model: cp_model.CpModel = field(init=False)
     v: Variables = field(init=False)
     _slots: dict[int, list[tuple[int, int, cp_model.IntVar]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.model = cp_model.CpModel()
-        self.v = variables.declare(self.model, self.instance)
+        self.v = variables.declare(self.model, self.instance, self.window)
         for rule in RULES:
             rule.add(self.model, self.v, self.policy)
 
@@ -80,17 +86,49 @@ class Model:
             model.maximize(term)
         else:
             model.minimize(term)
+        found, solver = self._solved(model, seconds=seconds, effort=effort)
+        if found.assignment is None or spare:
+            return found
+        bound = _whole(solver.best_objective_bound, up=not goal.maximise)
+        return replace(found, bound=bound)
+
+    def climb(
+        self, order: Sequence[Goal], incumbent: Assignment, *, seconds: float, effort: float
+    ) -> Outcome:
+        """Look for what is better in the goals `order`, most important first.
+
+        Goals at the end of a long order are left out when their weights would get too large.
+        """
+        terms = [self._term(goal) * (1 if goal.maximise else -1) for goal in order]
+        self._hint(incumbent)
+        self.model.maximize(self._weighted(terms))
+        return self._solved(self.model, seconds=seconds, effort=effort)[0]
+
+    def _weighted(self, terms: Sequence[Expression]) -> Expression:
+        """Return the sum of the terms, each unit of one worth more than all after it."""
+        spans = list(_while_product([self._span(term) + 1 for term in terms], _MAX_WEIGHT))
+        weights = [math.prod(spans[i + 1 :]) for i in range(len(spans))]
+        return variables.summed(terms[: len(spans)], weights)
+
+    def _span(self, term: Expression) -> int:
+        """Return how much a term can differ between two solutions, at most."""
+        flat = cp_model.FlatIntExpr(term)
+        domains = [list(self.model.proto.variables[each.index].domain) for each in flat.vars]
+        widths = [domain[-1] - domain[0] for domain in domains]
+        return sum(abs(weight) * width for weight, width in zip(flat.coeffs, widths, strict=True))
+
+    def _solved(
+        self, model: cp_model.CpModel, *, seconds: float, effort: float
+    ) -> tuple[Outcome, cp_model.CpSolver]:
         solver = self._solver(seconds, effort)
         status = solver.solve(model)
-        used = solver.response_proto.deterministic_time
-        if status not in _SOLVED:
-            return Outcome(assignment=None, bound=None, effort=used)
-        bound = _whole(solver.best_objective_bound, up=not goal.maximise)
-        return Outcome(
-            assignment=variables.read(solver, self.v),
-            bound=None if spare else bound,
-            effort=used,
+        solved = status in _SOLVED
+        outcome = Outcome(
+            assignment=variables.read(solver, self.v, self.window) if solved else None,
+            bound=None,
+            effort=solver.response_proto.deterministic_time,
         )
+        return outcome, solver
 
     def _solver(self, seconds: float, effort: float) -> cp_model.CpSolver:
         solver = cp_model.CpSolver()
@@ -112,19 +150,34 @@ class Model:
         """Return the goal as an expression over the variables."""
         match goal:
             case Keep():
-                return self._sum(goal.mask(self.instance), self.v.surviving)
+                return self._sum(goal.mask(self.instance), self.v.surviving, self.v.fixed.survivors)
             case Place():
-                return self._sum(goal.mask(self.instance), self.v.placed)
+                return self._sum(goal.mask(self.instance), self.v.placed, self.v.fixed.placed)
             case LeastDisruption():
-                running = int(self.instance.run_totals.sum())
-                surviving = self.v.surviving_in_all()
-                return (surviving - self.v.staying()) + EVICTION_COST * (running - surviving)
+                return self._sum(goal.mask(self.instance), self._suffering, self._suffered())
             case FreeSlots():
-                return variables.summed([s for _, _, s in self._slots_of(goal.size)])
+                slots = [s for _, _, s in self._slots_of(goal.size)]
+                return variables.summed(slots) + self._slots_outside(goal)
         raise TypeError(f"no term for {goal!r}")
 
-    def _sum(self, mask: Counts, term: Callable[[int], Expression]) -> Expression:
-        return variables.summed([term(i) for i, counts in enumerate(mask) if counts])
+    def _sum(self, mask: Counts, term: Callable[[int], Expression], fixed: Counts) -> Expression:
+        """Return the sum over classes that count; of those outside, `fixed` says what they are."""
+        inside = list(self.v.classes)
+        outside = int(mask @ fixed) - int(mask[inside] @ fixed[inside])
+        return variables.summed([term(i) for i in inside if mask[i]]) + outside
+
+    def _suffered(self) -> Counts:
+        """Return [class] what is suffered that the variables do not count."""
+        disturbed = self.instance.run_totals - self.v.fixed.kept
+        evicted = self.instance.run_totals - self.v.fixed.survivors
+        return np.asarray(self.instance.move_costs * disturbed + EVICTION_COST * evicted)
+
+    def _suffering(self, index: int) -> Expression:
+        """Return what the running pods of a class suffer."""
+        each = self.instance.classes[index]
+        disturbed = len(each.running) - self.v.staying(index)
+        evicted = len(each.running) - self.v.surviving(index)
+        return each.move_cost * disturbed + EVICTION_COST * evicted
 
     def _slots_of(self, size: int) -> list[tuple[int, int, cp_model.IntVar]]:
         """Return the number of free slots per open node and GPU resource, made on first use."""
@@ -132,10 +185,20 @@ class Model:
             self._slots[size] = [
                 (n, k, self._slot(size, n, k))
                 for n in self.instance.open_nodes.tolist()
+                if self.window is None or n in self.window.nodes
                 for k in goals.gpu_columns(self.instance).tolist()
                 if self.instance.room[n, k] >= size
             ]
         return self._slots[size]
+
+    def _slots_outside(self, goal: FreeSlots) -> int:
+        """Return the free slots of the nodes that are not decided."""
+        if self.window is None:
+            return 0
+        base = self.window.base
+        free = self.instance.room - base.final.T @ self.instance.requests
+        inside = sum(max(0, int(free[n, k])) // goal.size for n, k, _ in self._slots_of(goal.size))
+        return goal.value(self.instance, base) - inside
 
     def _slot(self, size: int, n: int, k: int) -> cp_model.IntVar:
         room = int(self.instance.room[n, k])
@@ -144,7 +207,8 @@ class Model:
         used = variables.summed(
             [var for _, var in here], [int(self.instance.requests[i, k]) for i, _ in here]
         )
-        fits = self.model.add(size * slots + used <= room)
+        fixed = int(self.instance.capacity[n, k] - self.v.fixed.capacity[n, k])
+        fits = self.model.add(size * slots + used <= room - fixed)
         if self._overfull(n, k):
             # What runs here may stay although it is too much; only then there are no slots.
             some = self.model.new_bool_var(f"some_slots_{size}_{n}_{k}")
@@ -159,3 +223,13 @@ class Model:
 def _whole(bound: float, *, up: bool) -> int:
     """Return the best integer that a bound on an integer objective still allows."""
     return math.ceil(bound - 1e-6) if up else math.floor(bound + 1e-6)
+
+
+def _while_product(factors: Iterable[int], most: int) -> Iterator[int]:
+    """Yield factors as long as their product is at most `most`."""
+    product = 1
+    for factor in factors:
+        product *= factor
+        if product > most:
+            return
+        yield factor

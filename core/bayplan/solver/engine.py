@@ -1,8 +1,9 @@
-"""Runs the engines: keep and fill first, then greedy and CP-SAT where that cannot prove its answer.
+"""Runs the engines: keep and fill first, then greedy and a search where that proves too little.
 
-CP-SAT goes stage by stage, as far as the model is small. What one engine found is only ever
-replaced by something better. Each stage of the result carries a bound that holds whether or not it
-was reached: counted, from a linear relaxation, or from CP-SAT.
+The search goes stage by stage: ejection chains, exchanges, windows of the exact model, and all of
+it as far as it is small. What one engine found is only ever replaced by something better. Each
+stage of the result carries a bound that holds whether or not it was reached: counted, from a linear
+relaxation, or from CP-SAT.
 """
 
 from collections.abc import Callable
@@ -10,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from bayplan.plan import Stage
-from bayplan.policy import Policy
-from bayplan.solver import goals, greedy, keepfill
+from bayplan.policy import Order, Policy
+from bayplan.solver import ejection, exchange, goals, greedy, keepfill, repair
 from bayplan.solver.assignment import Assignment, present
 from bayplan.solver.bound import Relaxation
 from bayplan.solver.cpsat import Model
 from bayplan.solver.goals import Goal, Keep, Place
 from bayplan.solver.instance import Instance
+from bayplan.solver.keepfill import Known
 
 #: Largest CP-SAT model, in (class, node) pairs; beyond it greedy answers and the relaxation bounds.
 MAX_VARIABLES: Final = 20_000
@@ -24,11 +26,33 @@ MAX_VARIABLES: Final = 20_000
 #: Smallest instance, in (class, node) pairs, for which node states are worth counting.
 MIN_VARIABLES: Final = 100
 
+#: Most request vectors that make few enough node states to be counted; the paper's clusters of 128
+#: nodes have 400, and openb has 151.
+_MAX_VECTORS: Final = 300
+
+#: Smallest instance, in pairs, of which windows are worth solving; below it the whole is as quick.
+_MIN_WINDOWED: Final = 200
+
+#: Largest CP-SAT model that is tried whole, in pairs per unit of effort: beyond it nothing comes
+#: out in time, and windows of it find more.
+_VARIABLES_PER_EFFORT: Final = 3_000
+
+#: Largest instance of whole gangs that is searched, in pairs.
+_MAX_SEARCHED: Final = 2_000_000
+
 #: Share of what is left of the time that one stage may use.
 _STAGE_SHARE: Final = 0.5
 
 #: Deterministic effort per second of the limit: low enough to end before the wall clock does.
 _EFFORT_PER_SECOND: Final = 0.5
+
+
+#: Called with what is done next, in a few words.
+Progress = Callable[[str], None]
+
+
+def silent(_: str) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,26 +64,53 @@ class Solution:
         stages: Value and bound by goal, in order.
         engine: Which engine found it.
         sizes: Counts of the instance and the models.
+        known: What keep and fill learnt of divided gangs, some of which have to go.
     """
 
     assignment: Assignment
     stages: tuple[Stage, ...]
     engine: str
     sizes: tuple[tuple[str, int], ...]
+    known: Known | None = None
 
 
-def solve(
-    instance: Instance, policy: Policy, *, clock: Callable[[], float], deadline_at: float, seed: int
+def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
+    instance: Instance,
+    policy: Policy,
+    *,
+    clock: Callable[[], float],
+    deadline_at: float,
+    seed: int,
+    progress: Progress = silent,
+    known: Known | None = None,
 ) -> Solution:
-    """Return the best assignment found until `deadline_at` (on `clock`), and its bounds."""
-    if not instance.wait_totals.sum():
-        return _idle(instance)
-    counted = _by_states(instance, policy, clock=clock, deadline_at=deadline_at, seed=seed)
+    """Return the best assignment found until `deadline_at` (on `clock`), and its bounds.
+
+    `known` is what was learnt before some gangs were given up.
+    """
+    if not instance.wait_totals.sum() and policy.order is not Order.DEFRAGMENT:
+        return _idle(instance, policy)
+    budget = keepfill.Budget(
+        clock=clock,
+        deadline_at=clock() + (deadline_at - clock()) * _STAGE_SHARE,
+        effort=policy.time_limit_s * _EFFORT_PER_SECOND,
+        seed=seed,
+    )
+    progress("keep and fill")
+    counted = _by_states(instance, policy, budget, known)
     if counted is not None and all(stage.proved for stage in counted.stages):
         return counted
-    incumbent = greedy.fill(instance)
-    if counted is not None and _worth(instance, counted.assignment) >= _worth(instance, incumbent):
-        incumbent = counted.assignment
+    progress("greedy")
+    incumbent = greedy.fill(instance, policy.order)
+    if counted is not None:
+        order = goals.in_order(instance, policy.order)
+        found = goals.values(instance, order, counted.assignment)
+        if found >= goals.values(instance, order, incumbent):
+            incumbent = counted.assignment
+    simple = _joined(counted, _counted(instance, policy, incumbent))
+    if is_worth_telling_gangs_apart(instance, simple.stages):
+        # The search is left to the instance that does.
+        return simple
     search = _Search(
         instance=instance,
         policy=policy,
@@ -67,23 +118,42 @@ def solve(
         deadline_at=deadline_at,
         seed=seed,
         incumbent=incumbent,
+        # What is counted is hardly ever better by a few nodes that are solved exactly.
+        repairs=counted is None or not _settled(instance, counted.stages),
+        progress=progress,
     )
     return _joined(counted, search.run())
 
 
+def is_worth_telling_gangs_apart(divided: Instance, stages: tuple[Stage, ...]) -> bool:
+    """Return whether an instance of whole gangs may have a better answer that can be found.
+
+    Only the search would look for it, so it must not be too large: the less so if all that is left
+    to be proved is how little is disturbed.
+    """
+    if not divided.divided or all(stage.proved for stage in stages):
+        return False
+    loyal = (each for each in divided.classes if each.loyal)
+    apart = {(pod.kind, pod.gang) for each in loyal for pod in each.running}
+    pairs = divided.variables + len(apart) * len(divided.nodes)
+    return pairs <= (MAX_VARIABLES if _settled(divided, stages) else _MAX_SEARCHED)
+
+
+def _settled(instance: Instance, stages: tuple[Stage, ...]) -> bool:
+    """Return whether it is proved how many pods run."""
+    names = {Keep(each.keep_tier).name for each in instance.classes}
+    names |= {Place(each.place).name for each in instance.classes if each.place is not None}
+    return all(stage.proved for stage in stages if stage.name in names)
+
+
 def _by_states(
-    instance: Instance, policy: Policy, *, clock: Callable[[], float], deadline_at: float, seed: int
+    instance: Instance, policy: Policy, budget: keepfill.Budget, known: Known | None
 ) -> Solution | None:
     """Return what keep and fill finds; None where it is not asked or cannot tell."""
-    if instance.variables < MIN_VARIABLES:
+    vectors = len({asks.tobytes() for asks in instance.requests})
+    if instance.variables < MIN_VARIABLES or vectors > _MAX_VECTORS:
         return None
-    budget = keepfill.Budget(
-        clock=clock,
-        deadline_at=clock() + (deadline_at - clock()) * _STAGE_SHARE,
-        effort=policy.time_limit_s * _EFFORT_PER_SECOND,
-        seed=seed,
-    )
-    found = keepfill.solve(instance, policy, budget)
+    found = keepfill.solve(instance, policy, budget, known)
     if found is None:
         return None
     stages = tuple(
@@ -94,7 +164,7 @@ def _by_states(
             seconds=seconds,
         )
         for goal, bound, seconds in zip(
-            goals.in_order(instance), found.bounds, found.seconds, strict=True
+            goals.in_order(instance, policy.order), found.bounds, found.seconds, strict=True
         )
     )
     return Solution(
@@ -102,11 +172,8 @@ def _by_states(
         stages=stages,
         engine="keep-and-fill",
         sizes=(*sizes(instance), *found.sizes),
+        known=found.known,
     )
-
-
-def _worth(instance: Instance, assignment: Assignment) -> tuple[int, ...]:
-    return goals.values(instance, goals.in_order(instance), assignment)
 
 
 def _joined(counted: Solution | None, searched: Solution) -> Solution:
@@ -116,6 +183,7 @@ def _joined(counted: Solution | None, searched: Solution) -> Solution:
     """
     if counted is None:
         return searched
+    searched = replace(searched, known=counted.known)
     same = all(a.value == b.value for a, b in zip(counted.stages, searched.stages, strict=True))
     if not same:
         return searched
@@ -126,14 +194,14 @@ def _joined(counted: Solution | None, searched: Solution) -> Solution:
     return replace(searched, stages=tuple(stages), engine=counted.engine)
 
 
-def without_search(instance: Instance) -> Solution:
+def without_search(instance: Instance, policy: Policy) -> Solution:
     """Return the greedy assignment, bounded by what can be counted."""
-    return _counted(instance, greedy.fill(instance))
+    return _counted(instance, policy, greedy.fill(instance, policy.order))
 
 
-def unchanged(instance: Instance) -> Solution:
+def unchanged(instance: Instance, policy: Policy) -> Solution:
     """Return the present placement as a solution: nobody is placed, nobody disturbed."""
-    return _counted(instance, present(instance))
+    return _counted(instance, policy, present(instance))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -146,6 +214,8 @@ class _Search:
     deadline_at: float
     seed: int
     incumbent: Assignment
+    repairs: bool
+    progress: Progress
     engine: str = "greedy"
     effort: float = field(init=False)
     order: tuple[Goal, ...] = field(init=False)
@@ -154,7 +224,7 @@ class _Search:
 
     def __post_init__(self) -> None:
         self.effort = self.policy.time_limit_s * _EFFORT_PER_SECOND
-        self.order = goals.in_order(self.instance)
+        self.order = goals.in_order(self.instance, self.policy.order)
         self.relaxation = Relaxation(self.instance, self.policy)
 
     def run(self) -> Solution:
@@ -180,8 +250,11 @@ class _Search:
         """Improve the incumbent in one goal; return the bound and the seconds it took."""
         goal, started_at = self.order[position], self.clock()
         bound = self._bound(goal)
+        self.progress(f"{goal.name}: {goal.value(self.instance, self.incumbent)}, bound {bound}")
+        if self.repairs and self._open(goal, bound):
+            self._repair(position, bound)
         for spare in self._attempts(goal):
-            if goal.value(self.instance, self.incumbent) != bound and self._affordable():
+            if self._open(goal, bound) and self._affordable():
                 bound = self._improve(position, bound, spare=spare)
         reached = goal.value(self.instance, self.incumbent)
         if isinstance(goal, Keep | Place):
@@ -208,14 +281,44 @@ class _Search:
             return limit
         return self.relaxation.bound(goal, seconds=self._left() * _STAGE_SHARE)
 
+    def _open(self, goal: Goal, bound: int) -> bool:
+        return goal.value(self.instance, self.incumbent) != bound and self._left() > 0
+
+    def _repair(self, position: int, bound: int) -> None:
+        """Look for something better by chains and exchanges, then window by window."""
+        goal, before = self.order[position], self.incumbent
+        effort = self.effort * _STAGE_SHARE
+        budget = repair.Budget(
+            clock=self.clock,
+            deadline_at=self.clock() + self._left() * _STAGE_SHARE,
+            effort=effort,
+            seed=self.seed,
+        )
+        for search in (ejection, exchange):
+            for better in search.improvements(
+                self.instance, self.policy, self.incumbent, goal=goal, ended=budget.spent
+            ):
+                self.incumbent = better
+        if self.instance.variables >= _MIN_WINDOWED:
+            aim = repair.Aim(position=position, bound=bound)
+            for better in repair.improvements(
+                self.instance, self.policy, self.incumbent, aim=aim, budget=budget
+            ):
+                self.incumbent = better
+        self.effort -= effort - budget.effort
+        if self.incumbent is not before:
+            self.engine = "repair"
+
     def _improve(self, position: int, bound: int, *, spare: bool) -> int:
         """Let CP-SAT look for something better; return the tighter of both bounds."""
         goal = self.order[position]
+        # The last goal may use all that is left.
+        share = _STAGE_SHARE if position < len(self.order) - 1 else 1.0
         found = self._exact(position).improve(
             goal,
             self.incumbent,
-            seconds=self._left() * _STAGE_SHARE,
-            effort=self.effort * _STAGE_SHARE,
+            seconds=self._left() * share,
+            effort=self.effort * share,
             spare=spare,
         )
         self.effort -= found.effort
@@ -241,26 +344,29 @@ class _Search:
         )
 
     def _affordable(self) -> bool:
-        return self.instance.variables <= MAX_VARIABLES and self._left() > 0 and self.effort > 0
+        # What the model proves with every gang kept is no bound where some could be evicted.
+        most = min(MAX_VARIABLES, self.effort * _VARIABLES_PER_EFFORT)
+        small = self.instance.variables <= most and not self.instance.divided
+        return small and self._left() > 0
 
     def _left(self) -> float:
         return self.deadline_at - self.clock()
 
 
-def _idle(instance: Instance) -> Solution:
+def _idle(instance: Instance, policy: Policy) -> Solution:
     """Return the present placement as the optimum it is when nobody waits.
 
     All that runs is kept, and undisturbed: that leaves one placement, so its slots are the most.
     """
-    still = unchanged(instance)
+    still = unchanged(instance, policy)
     proved = (replace(stage, bound=stage.value) for stage in still.stages)
     return replace(still, stages=tuple(proved))
 
 
-def _counted(instance: Instance, assignment: Assignment) -> Solution:
+def _counted(instance: Instance, policy: Policy, assignment: Assignment) -> Solution:
     stages = tuple(
         Stage(name=goal.name, value=goal.value(instance, assignment), bound=goal.limit(instance))
-        for goal in goals.in_order(instance)
+        for goal in goals.in_order(instance, policy.order)
     )
     return Solution(assignment=assignment, stages=stages, engine="greedy", sizes=sizes(instance))
 

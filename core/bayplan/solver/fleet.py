@@ -9,9 +9,11 @@ the program grows with the kinds of nodes and pods and hardly with the fleet.
     w[reserve]   nodes that leave so many GPUs free, in whole slots
     x[group, t]  arrivals of pods of one shape and welcome, on nodes of type t
     s, m, p, u   running pods that survive and that move, waiting pods and gangs that are placed
+    a[team]      running gangs that survive
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -99,8 +101,8 @@ class Fleet:
         reserves: Ways to leave GPUs free; empty until slots are asked for.
         residual_of: [keep] index of the residual class.
         spot_of: [keep] index of the residual class and free GPUs; empty like `reserves`.
-        y, s, m, p, u: Columns by keep, class, identity, class and kind of gang.
-        survivors: Pods that survive, once that is settled.
+        y, s, m, p, u, a: Columns by keep, class, identity, class, kind of gang and team.
+        settled: Pods that survive by tier, once that is settled.
         x: Column by group and node type.
         supply: Row by node type and shape.
     """
@@ -122,7 +124,8 @@ class Fleet:
     m: Counts = field(default_factory=lambda: NONE)
     p: Counts = field(default_factory=lambda: NONE)
     u: Counts = field(default_factory=lambda: NONE)
-    survivors: int | None = None
+    a: Counts = field(default_factory=lambda: NONE)
+    settled: dict[int, int] = field(default_factory=dict)
     x: dict[tuple[int, int], int] = field(default_factory=dict)
     supply: dict[tuple[int, int], int] = field(default_factory=dict)
     _known: dict[tuple[int, bytes], int] = field(default_factory=dict)
@@ -136,14 +139,19 @@ class Fleet:
     def wide(self) -> Mask:
         """[column] whether a column counts pods, not nodes."""
         mask = np.zeros(len(self.program.lower), dtype=np.bool_)
-        mask[np.concatenate([self.s, self.m, self.p, self.u])] = True
+        mask[np.concatenate([self.s, self.m, self.p, self.whole])] = True
         mask[list(self.x.values())] = True
         return mask
 
     @property
+    def whole(self) -> Counts:
+        """Columns that count gangs: half of one is worth nothing."""
+        return np.concatenate([self.u, self.a])
+
+    @property
     def gangs(self) -> tuple[Counts, Counts]:
-        """Fewest and most gangs, by kind."""
-        return self.program.lower[self.u], self.program.upper[self.u]
+        """Fewest and most gangs, by column of `whole`."""
+        return self.program.lower[self.whole], self.program.upper[self.whole]
 
     @property
     def reserved(self) -> Counts:
@@ -159,35 +167,56 @@ class Fleet:
             case Place():
                 return Terms.over(self.p[goal.mask(self.instance) > 0])
             case LeastDisruption():
-                return Terms.joined([Terms.over(self.m), self._evictions()])
+                return self._suffering(goal.mask(self.instance) > 0)
             case FreeSlots():
                 columns = np.array([each.column for each in self.reserves], dtype=np.int64)
                 gpus = np.array([each.gpus for each in self.reserves], dtype=np.int64)
                 return Terms(columns=columns, weights=gpus // goal.size)
         raise TypeError(f"no terms for {goal!r}")
 
-    def _evictions(self) -> Terms:
-        """Return the cost of evictions; a constant once it is known who survives."""
-        running = int(self.instance.run_totals.sum())
-        if self.survivors is not None:
-            lost = EVICTION_COST * (running - self.survivors)
-            return Terms(columns=NONE, weights=NONE, constant=lost)
-        by_pod = Terms.over(self.s, -EVICTION_COST)
-        return replace(by_pod, constant=EVICTION_COST * running)
+    def _suffering(self, mask: Mask) -> Terms:
+        """Return what running pods of the classes in `mask` suffer.
 
-    def settle(self, survivors: int) -> None:
-        """Fix the number of pods that survive, when it is proved that there cannot be more.
-
-        The eviction cost is then a constant, and no large number in the sums.
+        What evictions cost is a constant in tiers of which it is known how many survive.
         """
-        self.survivors = survivors
-        self.program.add_row(Terms.over(self.s), lower=survivors, upper=survivors)
+        moving = [q for q, members in enumerate(self.view.members) if mask[list(members)].any()]
+        tiers = np.array([each.keep_tier for each in self.instance.classes], dtype=np.int64)
+        lost = [
+            self._lost(mask & (tiers == tier), tier) for tier in sorted({*tiers[mask].tolist()})
+        ]
+        costs = self.instance.move_costs[[self.view.members[q][0] for q in moving]]
+        return Terms.joined([Terms(columns=self.m[moving], weights=costs), *lost])
+
+    def _lost(self, mask: Mask, tier: int) -> Terms:
+        """Return what evictions cost in the classes in `mask`, which are all those of a tier.
+
+        Of a settled tier only what some classes cost more than others depends on who survives.
+        """
+        running, costs = self.instance.run_totals[mask], self.instance.move_costs[mask]
+        base = EVICTION_COST + costs.min() if tier in self.settled else 0
+        more = EVICTION_COST + costs - base
+        dear = more > 0
+        constant = int(more @ running)
+        if tier in self.settled:
+            constant += int(base) * (int(running.sum()) - self.settled[tier])
+        return Terms(columns=self.s[mask][dear], weights=-more[dear], constant=constant)
+
+    def settle(self, kept: Mapping[int, int]) -> None:
+        """Fix how many pods of each tier survive, where it is proved that there cannot be more.
+
+        What evictions cost is then a constant, and no large number in the sums.
+        """
+        for tier, survivors in kept.items():
+            columns = self.s[Keep(tier).mask(self.instance) > 0]
+            self.program.add_row(Terms.over(columns), lower=survivors, upper=survivors)
+            self.settled[tier] = survivors
 
 
 def build(instance: Instance, policy: Policy, view: View, *, budgeted: bool) -> Fleet | None:
     """Return the program of `instance` seen as `view`; None when it would be too large.
 
-    With `budgeted`, moves are limited; that needs a view in which all pods are anchored.
+    With `budgeted`, moves are limited, in all and by PodDisruptionBudgets; that needs a view in
+    which all pods are anchored.
     """
     types = node_types(instance)
     states = count_states(
@@ -364,6 +393,7 @@ def _add_pods(fleet: Fleet) -> None:
         program.add_row(Terms.joined([moves, kept, survive]), lower=0, upper=0)
     _add_arrivals(fleet)
     _add_gangs(fleet)
+    _add_teams(fleet)
 
 
 def _add_arrivals(fleet: Fleet) -> None:
@@ -391,11 +421,36 @@ def _add_gangs(fleet: Fleet) -> None:
             fleet.program.add_row(Terms.joined(whole), lower=0, upper=0)
 
 
+def _add_teams(fleet: Fleet) -> None:
+    """Add that of running gangs that are alike a whole number survives."""
+    teams = fleet.instance.teams
+    gangs = np.array([len(team.gangs) for team in teams], dtype=np.int64)
+    pinned = np.array([team.pinned for team in teams], dtype=np.bool_)
+    fleet.a = fleet.program.add_columns(gangs, np.where(pinned, gangs, 0))
+    for i in np.flatnonzero(fleet.instance.loyal).tolist():
+        needs = [(k, n) for k, team in enumerate(teams) for j, n in team.need if j == i]
+        columns = fleet.a[[k for k, _ in needs]]
+        weights = np.array([-n for _, n in needs], dtype=np.int64)
+        alive = Terms(columns=columns, weights=weights)
+        fleet.program.add_row(Terms.joined([Terms.over(fleet.s[[i]]), alive]), lower=0, upper=0)
+
+
 def _add_budgets(fleet: Fleet, policy: Policy, *, budgeted: bool) -> None:
     running = int(fleet.instance.run_totals.sum())
     fleet.program.add_row(Terms.over(fleet.s), lower=running - policy.max_evictions)
-    if budgeted:
-        fleet.program.add_row(Terms.over(fleet.m), upper=policy.max_moves)
+    if not budgeted:
+        return
+    fleet.program.add_row(Terms.over(fleet.m), upper=policy.max_moves)
+    identity = {i: q for q, members in enumerate(fleet.view.members) for i in members}
+    for each in fleet.instance.allowances:
+        seen = [i for i in each.classes if i in identity]
+        gone = set(each.classes) - set(seen) - set(fleet.view.settled)
+        left = each.most - int(fleet.instance.run_totals[[*gone]].sum())
+        moves = Terms.over(fleet.m[sorted({identity[i] for i in seen})])
+        lost = replace(
+            Terms.over(fleet.s[seen], -1), constant=int(fleet.instance.run_totals[seen].sum())
+        )
+        fleet.program.add_row(Terms.joined([moves, lost]), upper=left)
 
 
 def add_slots(fleet: Fleet) -> None:

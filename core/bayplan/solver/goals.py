@@ -1,8 +1,10 @@
 """The objectives and their order: what each stage counts, and what it can never exceed.
 
-For each tier from the highest: keep what runs, place what waits. Then, over all tiers: least
-disruption; then the most whole free GPU slots of 8, 4, 2 and 1. Pods that preempt nobody are
-placed after the last stage that could give up a running pod for them.
+For each tier from the highest: keep what runs, place what waits. `PlaceFirst` then asks for the
+least disruption over all tiers; `ProtectFirst` asks after each tier for the least disruption of it
+and all above, so that nothing placed later can disturb them more. Last come the most whole free
+GPU slots of 8, 4, 2 and 1. Pods that preempt nobody are placed after the last stage that could
+give up a running pod for them.
 """
 
 from dataclasses import dataclass
@@ -12,7 +14,8 @@ import numpy as np
 
 from bayplan import units
 from bayplan.plan import EVICTION_COST
-from bayplan.solver.assignment import Assignment, evictions, moves
+from bayplan.policy import Order
+from bayplan.solver.assignment import Assignment, disturbed, evicted
 from bayplan.solver.instance import Counts, Instance, PlaceGroup
 
 #: Sizes of free slots that are counted, in GPUs, most wanted first.
@@ -90,14 +93,29 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class LeastDisruption:
-    """Moves, with an eviction counted as `EVICTION_COST` of them."""
+    """What running pods of tier `floor` and above suffer; of all tiers without a floor.
 
-    name: str = "disruption"
+    A move counts as what it costs, an eviction as `EVICTION_COST` more than a move.
+    """
+
+    floor: int | None = None
     maximise: bool = False
+
+    @property
+    def name(self) -> str:
+        """What is counted."""
+        return "disruption" if self.floor is None else f"disruption from {self.floor}"
+
+    def mask(self, instance: Instance) -> Counts:
+        """Return 1 for each class that counts."""
+        counts = [self.floor is None or c.keep_tier >= self.floor for c in instance.classes]
+        return np.array(counts, dtype=np.int64)
 
     def value(self, instance: Instance, assignment: Assignment) -> int:
         """Return the cost of what the assignment disturbs."""
-        return moves(instance, assignment) + EVICTION_COST * evictions(instance, assignment)
+        moving = instance.move_costs * disturbed(instance, assignment)
+        leaving = EVICTION_COST * evicted(instance, assignment)
+        return int(self.mask(instance) @ (moving + leaving))
 
     def limit(self, _: Instance) -> int:
         """Return zero: nothing is disturbed."""
@@ -135,12 +153,16 @@ def gpu_columns(instance: Instance) -> Counts:
     return np.array(found, dtype=np.int64)
 
 
-def in_order(instance: Instance) -> tuple[Goal, ...]:
+def in_order(instance: Instance, order: Order) -> tuple[Goal, ...]:
     """Return the stages for this instance, most important first."""
-    return (*_tiers(instance), LeastDisruption(), *_slots(instance))
+    protect = order is Order.PROTECT_FIRST
+    last = () if protect else (LeastDisruption(),)
+    slots = _slots(instance)
+    first = slots[:1] if order is Order.DEFRAGMENT else ()
+    return (*_tiers(instance, protect=protect), *first, *last, *slots[len(first) :])
 
 
-def _tiers(instance: Instance) -> list[Goal]:
+def _tiers(instance: Instance, *, protect: bool) -> list[Goal]:
     keeps = {c.keep_tier for c in instance.classes if c.running}
     groups = {c.place for c in instance.classes if c.place is not None}
     stages: list[Goal] = []
@@ -158,13 +180,24 @@ def _tiers(instance: Instance) -> list[Goal]:
             stages += own
         else:
             peaceful += own
+        if protect and tier in keeps:
+            stages.append(LeastDisruption(tier))
     return [*stages, *peaceful]
 
 
-def _slots(instance: Instance) -> list[Goal]:
-    return [FreeSlots(size) for size in SLOT_SIZES if FreeSlots(size).limit(instance)]
+def _slots(instance: Instance) -> tuple[Goal, ...]:
+    return tuple(FreeSlots(size) for size in SLOT_SIZES if FreeSlots(size).limit(instance))
 
 
 def values(instance: Instance, goals: tuple[Goal, ...], assignment: Assignment) -> tuple[int, ...]:
     """Return what the assignment reaches, negated where less is better: compare as tuples."""
     return tuple(goal.value(instance, assignment) * (1 if goal.maximise else -1) for goal in goals)
+
+
+def better(instance: Instance, goals: tuple[Goal, ...], new: Assignment, old: Assignment) -> bool:
+    """Return whether `new` is worth more than `old`; goals are asked up to the deciding one."""
+    for goal in goals:
+        gain = goal.value(instance, new) - goal.value(instance, old)
+        if gain:
+            return gain > 0 if goal.maximise else gain < 0
+    return False

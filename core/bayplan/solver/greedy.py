@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from bayplan.policy import Policy
+from bayplan.policy import Order, Policy
 from bayplan.snapshot import GangKey
 from bayplan.solver import goals
 from bayplan.solver.assignment import Assignment, moves, present
 from bayplan.solver.instance import Counts, Instance
 
 
-def fill(instance: Instance) -> Assignment:
+def fill(instance: Instance, order: Order) -> Assignment:
     """Return the best of three greedy placements; deterministic."""
-    order = goals.in_order(instance)
+    stages = goals.in_order(instance, order)
     candidates = [_fill(instance, key) for key in (_large_first, _small_first, _gpus_first)]
-    return max(candidates, key=lambda each: goals.values(instance, order, each))
+    return max(candidates, key=lambda each: goals.values(instance, stages, each))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +138,7 @@ def _fill(instance: Instance, key: _Order) -> Assignment:
 
 def _state(instance: Instance, final: Counts) -> _Fill:
     free = np.maximum(instance.capacity - final.T @ instance.requests, 0)
-    return _Fill(instance=instance, free=free, final=final.copy(), scale=_scale(instance))
+    return _Fill(instance=instance, free=free, final=final.copy(), scale=scale_of(instance))
 
 
 def _place_units(state: _Fill, start: Assignment, dead: set[GangKey], key: _Order) -> Counts:
@@ -165,7 +165,7 @@ def _place_gangs(state: _Fill, unit: _Unit) -> int:
     return unit.count
 
 
-def _scale(instance: Instance) -> NDArray[np.float64]:
+def scale_of(instance: Instance) -> NDArray[np.float64]:
     """Return weights that make a left-over GPU worse than any amount of anything else."""
     largest = np.maximum(instance.capacity.max(axis=0, initial=1), 1)
     scale = 1.0 / (largest * (len(instance.resources) + 1))
@@ -178,10 +178,11 @@ def _units(instance: Instance, start: Assignment, dead: set[GangKey]) -> list[_U
     total = np.maximum(instance.capacity.sum(axis=0, initial=0), 1)
     weights = (instance.requests / total).max(axis=1, initial=0.0)
     gpus = instance.requests[:, goals.gpu_columns(instance)].sum(axis=1)
+    placed = start.placed
     singles = [
         _Unit(
             need=((i, 1),),
-            count=len(each.waiting) - int(start.placed[i]),
+            count=len(each.waiting) - int(placed[i]),
             kind=None,
             tier=each.place.tier,
             weight=float(weights[i]),

@@ -6,7 +6,7 @@ the room of its node here, so that the engines only see what they decide.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from bayplan import filters, units
 from bayplan.snapshot import (
+    BudgetKey,
     Constraints,
     Disruption,
     GangKey,
@@ -56,7 +57,11 @@ class PodClass:
         rows: [running pod] index of its node.
         waiting: Waiting pods, oldest first.
         movable: Whether a running one may get another node.
+        move_cost: What a move of a running one costs.
+        budget: The PodDisruptionBudget of the running ones, if any.
         gang: The running gang whose fate these pods share.
+        loyal: Whether the running ones are of gangs that are not told apart: all go on running.
+        doomed: Whether the running ones are of gangs that are given up: none goes on running.
         kind: Index of the gang kind the waiting ones are placed with.
     """
 
@@ -68,8 +73,25 @@ class PodClass:
     rows: Counts = field(repr=False, compare=False)
     waiting: tuple[Pod, ...]
     movable: bool
+    move_cost: int
+    budget: BudgetKey | None
     gang: GangKey | None
+    loyal: bool
+    doomed: bool
     kind: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """What a PodDisruptionBudget still admits.
+
+    Attributes:
+        classes: Indices of the classes it covers.
+        most: Most of their running pods that may lose their node; fewer than there are.
+    """
+
+    classes: tuple[int, ...]
+    most: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +127,23 @@ class RunningGang:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Team:
+    """Running gangs that are alike, in an instance that does not tell them apart.
+
+    Attributes:
+        gangs: The gangs, youngest first.
+        need: Class index and number of running pods, for each class of one gang.
+        pinned: Whether a pod of each must not be evicted, and so none.
+        partial: Whether further pods of each wait.
+    """
+
+    gangs: tuple[GangKey, ...]
+    need: tuple[tuple[int, int], ...]
+    pinned: bool
+    partial: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Incomplete:
     """A gang that cannot be placed yet because pods of it do not exist."""
 
@@ -121,7 +160,9 @@ class Instance:
         nodes: All nodes, by name.
         classes: Classes of pods, highest tier first.
         kinds: Kinds of waiting gangs.
-        gangs: Running gangs that a plan may disturb.
+        gangs: Running gangs that a plan may disturb, where they are told apart.
+        teams: The same where they are not.
+        allowances: What the PodDisruptionBudgets that could matter admit.
         incomplete: Gangs that wait for pods to be created.
         resources: Names of the columns of `requests`, `room` and `capacity`.
         requests: [class, resource] what one pod uses.
@@ -135,6 +176,8 @@ class Instance:
     classes: tuple[PodClass, ...]
     kinds: tuple[GangKind, ...]
     gangs: tuple[RunningGang, ...]
+    teams: tuple[Team, ...]
+    allowances: tuple[Allowance, ...]
     incomplete: tuple[Incomplete, ...]
     resources: tuple[str, ...]
     requests: Counts = field(repr=False)
@@ -154,6 +197,11 @@ class Instance:
         return np.array([len(c.waiting) for c in self.classes], dtype=np.int64)
 
     @cached_property
+    def move_costs(self) -> Counts:
+        """What a move costs by class."""
+        return np.array([c.move_cost for c in self.classes], dtype=np.int64)
+
+    @cached_property
     def upper(self) -> Counts:
         """[class, node] most pods of the class the node can end up with."""
         return _upper(self)
@@ -164,18 +212,40 @@ class Instance:
         takes = [node.ready and node.schedulable for node in self.nodes]
         return np.flatnonzero(np.array(takes, dtype=np.bool_)).astype(np.int64)
 
+    @cached_property
+    def loyal(self) -> Mask:
+        """[class] whether every running pod must go on running, for the sake of its gang."""
+        return np.array([c.loyal for c in self.classes], dtype=np.bool_)
+
+    @cached_property
+    def doomed(self) -> Mask:
+        """[class] whether no running pod may go on running, for its gang is given up."""
+        return np.array([c.doomed for c in self.classes], dtype=np.bool_)
+
+    @property
+    def divided(self) -> bool:
+        """Whether running gangs are not told apart, so that no part of them can be evicted."""
+        return bool((self.loyal | self.doomed).any())
+
     @property
     def variables(self) -> int:
         """Number of (class, node) pairs that a plan may decide, room aside."""
         return int(np.count_nonzero(self.arrivals | (self.running > 0)))
 
 
-def build(snapshot: Snapshot) -> Instance:
-    """Return the snapshot as classes and arrays; the same for any order of the input."""
+def build(
+    snapshot: Snapshot, *, divided: bool = False, doomed: Collection[GangKey] = ()
+) -> Instance:
+    """Return the snapshot as classes and arrays; the same for any order of the input.
+
+    With `divided`, pods of running gangs are classes by what they are alone, however many gangs
+    there are. An assignment of that instance counts only if it loses all of those in `doomed` and
+    none of the others; what cannot be beaten without this rule cannot be beaten at all.
+    """
     members = _members(snapshot)
     rows = {node.name: n for n, node in enumerate(snapshot.nodes)}
     decided, fixed = _sorted_out(snapshot, members, rows)
-    classes, kinds = _classes(decided, members, rows)
+    classes, kinds = _classes(decided, members, rows, divided=divided, doomed=doomed)
     resources = _resources(snapshot)
     room = _room(snapshot.nodes, fixed, resources, rows)
     requests = _amounts([c.requests for c in classes], resources)
@@ -187,6 +257,8 @@ def build(snapshot: Snapshot) -> Instance:
         classes=classes,
         kinds=kinds,
         gangs=_running_gangs(classes, members),
+        teams=_teams(classes, members),
+        allowances=_allowances(classes, snapshot),
         incomplete=tuple(m.incomplete() for m in members.values() if m.lacks_pods),
         resources=resources,
         requests=requests,
@@ -274,9 +346,12 @@ class _Key(NamedTuple):
     requests: Resources
     constraints: Constraints
     movable: bool
+    move_cost: int
+    budget: BudgetKey | None
     gang: GangKey | None
     shape: _Shape | None
     joins: bool
+    doomed: bool = False
 
     def order(self) -> tuple[object, ...]:
         return (-self.tier, -self.keep_tier, repr(self))
@@ -291,12 +366,20 @@ class _Alike:
 
 
 def _classes(
-    decided: Iterable[list[Pod]], members: dict[GangKey, _Members], rows: dict[NodeName, int]
+    decided: Iterable[list[Pod]],
+    members: dict[GangKey, _Members],
+    rows: dict[NodeName, int],
+    *,
+    divided: bool,
+    doomed: Collection[GangKey],
 ) -> tuple[tuple[PodClass, ...], tuple[GangKind, ...]]:
     shapes = {key: _shape(m) for key, m in members.items() if m.below_minimum}
     grouped: dict[_Key, _Alike] = defaultdict(_Alike)
     for pods in decided:
-        alike = grouped[_key(pods[0], members, shapes)]
+        key = _key(pods[0], members, shapes)
+        if divided and key.joins:
+            key = key._replace(gang=None, doomed=key.gang in doomed)
+        alike = grouped[key]
         mine = alike.waiting if pods[0].waiting else alike.running
         mine += pods
     keys = sorted(grouped, key=_Key.order)
@@ -348,6 +431,8 @@ def _key(pod: Pod, members: dict[GangKey, _Members], shapes: dict[GangKey, _Shap
         requests=pod.requests,
         constraints=pod.constraints,
         movable=pod.waiting or pod.disruption is Disruption.MOVABLE,
+        move_cost=pod.move_cost,
+        budget=pod.budget,
         gang=None if shared or gang is None else gang.key,
         shape=shape,
         joins=gang is not None and not pod.waiting,
@@ -399,7 +484,11 @@ def _class(key: _Key, alike: _Alike, rows: dict[NodeName, int], kind: int | None
         rows=np.fromiter(here, dtype=np.int64, count=len(running)),
         waiting=waiting,
         movable=key.movable,
+        move_cost=key.move_cost,
+        budget=key.budget,
         gang=key.gang,
+        loyal=key.joins and key.gang is None and not key.doomed,
+        doomed=key.doomed,
         kind=kind,
     )
 
@@ -424,6 +513,43 @@ def _running_gangs(
             pinned=not all(may_disturb(pod) for pod in members[key].running),
         )
         for key, indices in sorted(of.items())
+    )
+
+
+def _teams(classes: Sequence[PodClass], members: dict[GangKey, _Members]) -> tuple[Team, ...]:
+    needs: dict[GangKey, Counter[int]] = defaultdict(Counter)
+    for i, each in enumerate(classes):
+        if each.loyal:
+            for pod in each.running:
+                needs[cast("GangKey", pod.gang)][i] += 1
+    alike: dict[tuple[tuple[tuple[int, int], ...], bool, bool], list[GangKey]] = defaultdict(list)
+    for key, need in needs.items():
+        pinned = not all(may_disturb(pod) for pod in members[key].running)
+        alike[tuple(sorted(need.items())), pinned, bool(members[key].waiting)].append(key)
+    youngest = {key: max((p.created_at, p.key) for p in members[key].running) for key in needs}
+    return tuple(
+        Team(
+            gangs=tuple(sorted(gangs, key=youngest.__getitem__, reverse=True)),
+            need=need,
+            pinned=pinned,
+            partial=partial,
+        )
+        for (need, pinned, partial), gangs in sorted(alike.items())
+    )
+
+
+def _allowances(classes: Sequence[PodClass], snapshot: Snapshot) -> tuple[Allowance, ...]:
+    of: dict[BudgetKey, list[int]] = defaultdict(list)
+    for i, each in enumerate(classes):
+        if each.budget is not None and each.running:
+            of[each.budget].append(i)
+    allowed = {budget.key: budget.allowed for budget in snapshot.budgets}
+    found = (
+        Allowance(classes=tuple(indices), most=max(0, allowed.get(key, 0)))
+        for key, indices in sorted(of.items())
+    )
+    return tuple(
+        each for each in found if each.most < sum(len(classes[i].running) for i in each.classes)
     )
 
 

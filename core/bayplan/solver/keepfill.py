@@ -3,7 +3,8 @@
 First it believes the linear bound of every stage and looks for one integer point that meets them
 all; such a point is optimal in each stage. When there is none nearby it climbs stage by stage,
 proving each value before the next. Moves are free in the tier stages, so these hardly need the
-present placement; only the least disruption and the free slots do.
+present placement; only the least disruption and the free slots do. `ProtectFirst` asks for the
+least disruption after each tier, so there everyone is seen where they run from the start.
 """
 
 from collections.abc import Callable
@@ -12,13 +13,14 @@ from typing import Final
 
 import numpy as np
 
-from bayplan.policy import Policy
+from bayplan.policy import Order, Policy
+from bayplan.snapshot import GangKey
 from bayplan.solver import fleet as fleets
-from bayplan.solver import goals, unfold, views
-from bayplan.solver.assignment import Assignment
+from bayplan.solver import goals, teams, unfold, views
+from bayplan.solver.assignment import Assignment, present
 from bayplan.solver.branch import Branched, relax_whole
 from bayplan.solver.fleet import Fleet
-from bayplan.solver.goals import FreeSlots, Goal, Keep, Place
+from bayplan.solver.goals import FreeSlots, Goal, Keep, LeastDisruption, Place
 from bayplan.solver.instance import Counts, Instance
 from bayplan.solver.program import Limits, Relaxed
 from bayplan.solver.views import View
@@ -32,6 +34,30 @@ _SHARE: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What a fleet with divided gangs can reach, some of which have to go for it.
+
+    Attributes:
+        gangs: Gangs to give up.
+        values: By goal in order, what is reached when pods of gangs go one by one.
+        bounds: By goal in order, what nothing can beat that reaches the values before.
+    """
+
+    gangs: frozenset[GangKey]
+    values: tuple[int, ...]
+    bounds: tuple[int, ...]
+
+    def limits(self, goals_: tuple[Goal, ...], instance: Instance, of: Assignment) -> list[int]:
+        """Return bounds for an assignment: those known, while it reaches what they stand on."""
+        limits: list[int] = []
+        holds = True
+        for goal, value, bound in zip(goals_, self.values, self.bounds, strict=True):
+            limits.append(bound if holds else goal.limit(instance))
+            holds = holds and goal.value(instance, of) == value
+        return limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """What the engine found.
 
@@ -40,12 +66,16 @@ class Found:
         bounds: What nothing can beat, by goal in order, given the stages before.
         seconds: Wall-clock time by goal.
         sizes: Counts of the programs.
+        alive: Gangs that go on running, by team.
+        known: What is to be had where some gangs are given up; None where that is no use.
     """
 
     assignment: Assignment
     bounds: tuple[int, ...]
     seconds: tuple[float, ...]
     sizes: tuple[tuple[str, int], ...]
+    alive: Counts
+    known: Known | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,42 +105,82 @@ class Budget:
 def supports(instance: Instance) -> bool:
     """Return whether the engine can say something about the instance, its size apart.
 
-    Running gangs that may be evicted are whole or gone, which a sum over nodes does not see; and
-    a node's slots are counted of one kind of GPU.
+    Running gangs are whole or gone, which a sum over nodes does not see: the engine takes them
+    divided. A node's slots are counted of one kind of GPU.
     """
     gpus = instance.room[:, goals.gpu_columns(instance)] > 0
     return not instance.gangs and bool((gpus.sum(axis=1) <= 1).all())
 
 
-def solve(instance: Instance, policy: Policy, budget: Budget) -> Found | None:
-    """Return the best placement found within the budget; None when there is none."""
+def nobody_leaves(instance: Instance, policy: Policy) -> bool:
+    """Return whether all that runs goes on running, whatever waits."""
+    return not policy.max_evictions or not instance.wait_totals.sum()
+
+
+def solve(
+    instance: Instance, policy: Policy, budget: Budget, known: Known | None = None
+) -> Found | None:
+    """Return the best placement found within the budget; None when there is none.
+
+    Where running gangs are divided, their pods may first go one by one. If that is no use to
+    anybody, the placement is as good as any with whole gangs; else they are all kept, then the
+    bounds are only what can be counted, and the result says what to give up instead.
+    `known` is that, of the same fleet, for an instance in which these gangs are given up.
+    """
     if not supports(instance):
         return None
-    for search in (_by_tiers, _by_states, _step_by_step):
-        found = search(instance, policy, budget)
-        if found is not None:
-            return found
-    return None
+    order = goals.in_order(instance, policy.order)
+    if known is not None:
+        found = _search(instance, policy, budget, loyal=True)
+        if found is None:
+            return None
+        return replace(found, bounds=tuple(known.limits(order, instance, found.assignment)))
+    ideal = _search(instance, policy, budget, loyal=False)
+    if ideal is None or _loses_none(instance, ideal.assignment):
+        return ideal
+    found = _search(instance, policy, budget, loyal=True)
+    return replace(
+        ideal,
+        assignment=present(instance) if found is None else found.assignment,
+        bounds=tuple(goal.limit(instance) for goal in order),
+        known=Known(
+            gangs=teams.given_up(instance, ideal.assignment, ideal.alive),
+            values=tuple(goal.value(instance, ideal.assignment) for goal in order),
+            bounds=ideal.bounds,
+        ),
+    )
 
 
-def _by_tiers(instance: Instance, policy: Policy, budget: Budget) -> Found | None:
-    return _Believer(instance=instance, policy=policy, budget=budget).by_tiers()
+def _loses_none(instance: Instance, assignment: Assignment) -> bool:
+    """Return whether all pods of divided gangs go on running."""
+    lost = instance.run_totals - assignment.survivors
+    return not lost[instance.loyal].any()
 
 
-def _by_states(instance: Instance, policy: Policy, budget: Budget) -> Found | None:
-    """Look where everyone runs from the first stage on, because moves are short."""
-    if moves_are_free(instance, policy):
-        return None
-    return _Believer(instance=instance, policy=policy, budget=budget).by_states()
+def _search(instance: Instance, policy: Policy, budget: Budget, *, loyal: bool) -> Found | None:
+    """Return what the first of three ways finds; with `loyal`, no pod of a gang is lost."""
+
+    def believer() -> _Believer:
+        return _Believer(instance=instance, policy=policy, budget=budget, loyal=loyal)
+
+    found = None
+    if policy.order is Order.PLACE_FIRST:
+        # Nothing among the tiers' stages asks for the present placement.
+        found = believer().by_tiers()
+    if policy.order is Order.DEFRAGMENT:
+        found = believer().by_slots()
+    elif found is None and not _placement_is_free(instance, policy):
+        # Where everyone runs matters from the first stage on.
+        found = believer().by_states()
+    if found is None:
+        found = _Climber(instance=instance, policy=policy, budget=budget, loyal=loyal).run()
+    return found
 
 
-def _step_by_step(instance: Instance, policy: Policy, budget: Budget) -> Found | None:
-    return _Climber(instance=instance, policy=policy, budget=budget).run()
-
-
-def moves_are_free(instance: Instance, policy: Policy) -> bool:
-    """Return whether the move budget cannot matter."""
-    return int(instance.run_totals.sum()) <= policy.max_moves
+def _placement_is_free(instance: Instance, policy: Policy) -> bool:
+    """Return whether the tiers' stages can do without the present placement."""
+    free = int(instance.run_totals.sum()) <= policy.max_moves and not instance.allowances
+    return free and policy.order is Order.PLACE_FIRST
 
 
 @dataclass(slots=True, kw_only=True)
@@ -120,6 +190,7 @@ class _Stages:
     instance: Instance
     policy: Policy
     budget: Budget
+    loyal: bool
     order: tuple[Goal, ...] = field(init=False)
     bounds: list[int] = field(default_factory=list)
     ends_at: list[float] = field(default_factory=list)
@@ -127,13 +198,18 @@ class _Stages:
     sizes: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.order = goals.in_order(self.instance)
+        self.order = goals.in_order(self.instance, self.policy.order)
         self.started_at = self.budget.clock()
 
     @property
     def tiers(self) -> tuple[Goal, ...]:
-        """The stages for which moves are free."""
+        """The stages of keeping and placing."""
         return tuple(goal for goal in self.order if isinstance(goal, Keep | Place))
+
+    @property
+    def before_slots(self) -> tuple[Goal, ...]:
+        """All stages before those that count free slots."""
+        return tuple(goal for goal in self.order if not isinstance(goal, FreeSlots))
 
     @property
     def slots(self) -> tuple[FreeSlots, ...]:
@@ -144,6 +220,14 @@ class _Stages:
         """Return the bounds of the keeping stages, by tier."""
         known = zip(self.order, self.bounds, strict=False)
         return {goal.tier: bound for goal, bound in known if isinstance(goal, Keep)}
+
+    def view(self) -> View:
+        """Return the view in which every move counts: simpler where all that runs stays."""
+        if not nobody_leaves(self.instance, self.policy):
+            return views.stateful(self.instance, loyal=self.loyal)
+        keeps = [goal for goal in self.order if isinstance(goal, Keep)]
+        kept = {goal.tier: goal.limit(self.instance) for goal in keeps}
+        return views.settled(self.instance, kept, loyal=self.loyal)
 
     def note(self, goal: Goal, bound: int) -> int:
         """Note the bound of the next stage, no weaker than what can be counted."""
@@ -169,7 +253,7 @@ class _Stages:
             f"{name} columns": columns,
         }
 
-    def found(self, assignment: Assignment) -> Found:
+    def found(self, assignment: Assignment, alive: Counts) -> Found:
         """Return the result; what the last stage took beyond its bound is put to it."""
         ends = np.array([*self.ends_at[:-1], self.budget.clock()])
         seconds = np.diff(ends, prepend=self.started_at)
@@ -178,6 +262,7 @@ class _Stages:
             bounds=tuple(self.bounds),
             seconds=tuple(seconds.tolist()),
             sizes=tuple(self.sizes.items()),
+            alive=alive,
         )
 
 
@@ -187,46 +272,70 @@ class _Believer(_Stages):
 
     def by_tiers(self) -> Found | None:
         """Return a placement that is proved in every stage; None when there is none nearby."""
-        tiers = self.build("tier", views.floating(self.instance), budgeted=False)
+        tiers = self.build("tier", views.floating(self.instance, loyal=self.loyal), budgeted=False)
         if tiers is None or not all(self._believe(tiers, goal) for goal in self.tiers):
             return None
-        view = views.settled(self.instance, self.kept())
+        view = views.settled(self.instance, self.kept(), loyal=self.loyal)
         fleet = self.build("keep", view, budgeted=True)
         if fleet is None:
             return None
         for goal, bound in zip(self.tiers, self.bounds, strict=True):
             require(fleet, goal, bound)
-        fleet.program.limit(fleet.u, *tiers.gangs)
-        return self._placed(fleet)
+        fleet.program.limit(fleet.whole, *tiers.gangs)
+        fleet.settle(self.kept())
+        return self._placed(fleet, self._believe(fleet, self.order[len(self.tiers)]))
 
     def by_states(self) -> Found | None:
         """Return the same from one program, in which every move counts in every stage."""
-        fleet = self.build("keep", views.stateful(self.instance), budgeted=True)
-        if fleet is None or not all(self._believe(fleet, goal) for goal in self.tiers):
+        fleet = self.build("keep", views.stateful(self.instance, loyal=self.loyal), budgeted=True)
+        if fleet is None:
             return None
-        return self._placed(fleet)
+        for goal in self.before_slots:
+            found = self._believe(fleet, goal)
+            if found is None:
+                return None
+            if isinstance(goal, Keep):
+                fleet.settle({goal.tier: self.bounds[-1]})
+        return self._placed(fleet, found)
 
-    def _placed(self, fleet: Fleet) -> Found | None:
-        """Return a placement that reaches the tiers' bounds with the least disruption."""
-        fleet.settle(sum(self.kept().values()))
-        point = self._disturb_least(fleet)
-        if point is None:
+    def by_slots(self) -> Found | None:
+        """Return the same where the largest free slots come before the least disruption."""
+        fleet = self.build("keep", self.view(), budgeted=True)
+        if fleet is None:
             return None
-        placement = unfold.assignment(fleet, point)
-        return self.found(placement) if self._reached(placement) else None
+        fleets.add_slots(fleet)
+        self.measure("keep", fleet)
+        found: Branched | None = None
+        for goal in self.order:
+            if isinstance(goal, Keep) and nobody_leaves(self.instance, self.policy):
+                fleet.settle({goal.tier: self.note(goal, goal.limit(self.instance))})
+                continue
+            found = self._believe(fleet, goal)
+            if found is None:
+                return None
+            if isinstance(goal, Keep):
+                fleet.settle({goal.tier: self.bounds[-1]})
+            if isinstance(goal, LeastDisruption):
+                fleet.program.shut(dear_nodes(fleet, found))
+        return None if found is None else self._rounded(fleet, found)
 
-    def _disturb_least(self, fleet: Fleet) -> Counts | None:
-        """Return a point that reaches every bound, from the least disruption on."""
-        found = self._believe(fleet, self.order[len(self.tiers)])
-        if found is None:
-            return None
-        if self.slots:
+    def _placed(self, fleet: Fleet, found: Branched | None) -> Found | None:
+        """Return a placement that reaches every bound; `found` is the last vertex before slots."""
+        if found is not None and self.slots:
             dear = dear_nodes(fleet, found)
             fleets.add_slots(fleet)
             fleet.program.shut(np.setdiff1d(dear, fleet.reserved))
             self.measure("keep", fleet)
             found = self._leave_free(fleet)
-        return None if found is None else nearby(fleet, found, self.budget)
+        return None if found is None else self._rounded(fleet, found)
+
+    def _rounded(self, fleet: Fleet, found: Branched) -> Found | None:
+        """Return a placement near the last vertex that reaches every bound."""
+        point = nearby(fleet, found, self.budget)
+        if point is None:
+            return None
+        placement = unfold.assignment(fleet, point)
+        return self.found(placement, point[fleet.a]) if self._reached(placement) else None
 
     def _leave_free(self, fleet: Fleet) -> Branched | None:
         """Return the vertex that leaves the most slots free, largest first.
@@ -267,7 +376,7 @@ class _Believer(_Stages):
     def _claim(self, fleet: Fleet, goal: Goal, found: Branched) -> None:
         """Require the bound, and leave gangs only the numbers with which it can be reached."""
         require(fleet, goal, self.note(goal, found.bound))
-        fleet.program.limit(fleet.u, found.lower, found.upper)
+        fleet.program.limit(fleet.whole, found.lower, found.upper)
 
     def _best(self, fleet: Fleet, goal: Goal) -> Branched | None:
         if self.budget.spent:
@@ -275,7 +384,7 @@ class _Believer(_Stages):
         return relax_whole(
             fleet.program,
             fleet.terms(goal),
-            fleet.u,
+            fleet.whole,
             maximise=goal.maximise,
             seconds=lambda: self.budget.seconds,
         )
@@ -294,8 +403,10 @@ class _Climber(_Stages):
 
     def run(self) -> Found | None:
         """Return the best placement found; None when a program is too large or time ran out."""
-        if moves_are_free(self.instance, self.policy):
-            self.fleet = self.build("tier", views.floating(self.instance), budgeted=False)
+        if _placement_is_free(self.instance, self.policy):
+            self.fleet = self.build(
+                "tier", views.floating(self.instance, loyal=self.loyal), budgeted=False
+            )
             values = [self._reach(goal) for goal in self.tiers]
             if None in values:
                 return None
@@ -304,7 +415,7 @@ class _Climber(_Stages):
                 for g, v in zip(self.tiers, values, strict=True)
                 if isinstance(g, Keep) and v is not None
             }
-            view = views.settled(self.instance, kept)
+            view = views.settled(self.instance, kept, loyal=self.loyal)
             self.fleet, self.point = self.build("keep", view, budgeted=True), None
             if self.fleet is None:
                 return None
@@ -313,7 +424,12 @@ class _Climber(_Stages):
                 require(self.fleet, goal, value)
             rest = self.order[len(self.tiers) :]
         else:
-            self.fleet = self.build("keep", views.stateful(self.instance), budgeted=True)
+            seen = (
+                self.view()
+                if self.policy.order is Order.DEFRAGMENT
+                else views.stateful(self.instance, loyal=self.loyal)
+            )
+            self.fleet = self.build("keep", seen, budgeted=True)
             rest = self.order
         return self._finish(rest)
 
@@ -327,7 +443,8 @@ class _Climber(_Stages):
         if any(self._reach(goal) is None for goal in rest):
             return None
         assert self.point is not None  # noqa: S101 - there is at least one stage
-        return self.found(unfold.assignment(self.fleet, self.point))
+        placement = unfold.assignment(self.fleet, self.point)
+        return self.found(placement, self.point[self.fleet.a])
 
     def _reach(self, goal: Goal) -> int | None:
         """Return the best value found and require it from now on; None when nothing was found."""
@@ -339,6 +456,8 @@ class _Climber(_Stages):
         self.note(goal, bound)
         value = self.fleet.terms(goal).value(self.point)
         require(self.fleet, goal, value)
+        if isinstance(goal, Keep) and value == bound:
+            self.fleet.settle({goal.tier: value})
         return value
 
     def _improve(self, fleet: Fleet, goal: Goal) -> int | None:

@@ -7,7 +7,7 @@ go whole need not be seen.
 """
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -37,19 +37,24 @@ class View:
     most: Counts
 
 
-def floating(instance: Instance) -> View:
-    """Return the view for keeping and placing: what could be back on its node floats."""
+def floating(instance: Instance, *, loyal: bool) -> View:
+    """Return the view for keeping and placing: what could be back on its node floats.
+
+    With `loyal`, here and in the other views, pods of divided gangs all go on running.
+    """
     tied = np.where(instance.arrivals, 0, instance.running)
-    return _plain(instance, tied)
+    return _plain(instance, tied, loyal=loyal)
 
 
-def stateful(instance: Instance) -> View:
+def stateful(instance: Instance, *, loyal: bool) -> View:
     """Return the view in which every running pod is seen where it is."""
-    return _plain(instance, instance.running)
+    return _plain(instance, instance.running, loyal=loyal)
 
 
-def _plain(instance: Instance, tied: Counts) -> View:
-    members = tuple((i,) for i, each in enumerate(instance.classes) if each.running)
+def _plain(instance: Instance, tied: Counts, *, loyal: bool) -> View:
+    members = tuple(
+        (i,) for i, each in enumerate(instance.classes) if each.running and not each.doomed
+    )
     index = [i for (i,) in members]
     return View(
         members=members,
@@ -57,34 +62,47 @@ def _plain(instance: Instance, tied: Counts) -> View:
         requests=instance.requests[index],
         room=instance.room,
         settled=(),
-        fewest=np.zeros_like(instance.run_totals),
-        most=instance.run_totals,
+        fewest=np.where(instance.loyal & loyal, instance.run_totals, 0),
+        most=np.where(instance.doomed, 0, instance.run_totals),
     )
 
 
-def settled(instance: Instance, kept: dict[int, int]) -> View:
+def settled(instance: Instance, kept: dict[int, int], *, loyal: bool) -> View:
     """Return the view for the least disruption, given how many pods of each tier go on running.
 
     Args:
         instance: The problem.
         kept: Pods that go on running, by tier.
+        loyal: Whether those of divided gangs all do.
     """
     totals: dict[int, int] = defaultdict(int)
     for each in instance.classes:
         totals[each.keep_tier] += len(each.running)
     whole = {tier for tier, n in kept.items() if n == totals[tier]}
     gone = {tier for tier, n in kept.items() if not n and totals[tier]}
+    limited = {instance.classes[i].budget for a in instance.allowances for i in a.classes}
     members: dict[object, list[int]] = defaultdict(list)
     still: list[int] = []
     for i, each in enumerate(instance.classes):
-        if not each.running or each.keep_tier in gone:
+        if not each.running or each.keep_tier in gone or each.doomed:
             continue
         if each.keep_tier in whole and not each.movable:
             still.append(i)
             continue
-        alike = (instance.requests[i].tobytes(), instance.arrivals[i].tobytes())
+        alike = (
+            instance.requests[i].tobytes(),
+            instance.arrivals[i].tobytes(),
+            each.move_cost,
+            each.budget if each.budget in limited else None,
+        )
         members[alike if each.keep_tier in whole else i].append(i)
-    return _merged(instance, whole=whole, gone=gone, still=still, members=list(members.values()))
+    view = _merged(instance, whole=whole, gone=gone, still=still, members=list(members.values()))
+    some = instance.loyal & loyal
+    return replace(
+        view,
+        fewest=np.where(some, instance.run_totals, view.fewest),
+        most=np.where(instance.doomed, 0, view.most),
+    )
 
 
 def _merged(

@@ -1,7 +1,8 @@
 """`bayplan plan -f FILE`: plan from files, with no cluster.
 
-Takes what `kubectl get nodes,pods,infd -A -o json` prints, or manifests, and prints the plan that
-the planner would publish.
+Takes what `kubectl get nodes,pods,infd,pdb -A -o json` prints, or manifests, and prints the plan
+that the planner would publish. With --dump the pass is recorded, and --replay makes a recorded
+pass again: the same snapshot, policy and seed give the same plan.
 """
 
 import argparse
@@ -14,12 +15,15 @@ from typing import Any
 
 from tabulate import tabulate
 
-from bayplan.codec import DecodeError, plan_manifest, policy_of, snapshot_of
-from bayplan.plan import Hold, Plan, Result
+from bayplan.codec import DecodeError, Recording, plan_manifest, policy_of, snapshot_of
+from bayplan.plan import Hold, Plan, Result, plan_digest
 from bayplan.planner import plan
 from bayplan.policy import Policy
+from bayplan.restraints import restrained
 from bayplan.snapshot import Snapshot
+from bayplan_extender.cli import recordings
 from bayplan_extender.cli.files import FileError, located, read
+from bayplan_extender.cli.steps import Steps
 
 #: Most binds that a table lists; beyond it they are counted.
 _FEW = 50
@@ -27,13 +31,19 @@ _FEW = 50
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
         "-f",
         "--file",
         action="append",
-        required=True,
         metavar="FILE",
         help="JSON or YAML file, folder of such files, or - for standard input; repeatable",
+    )
+    source.add_argument(
+        "--replay", metavar="FILE", help="a recorded pass; exit code 1 if its plan comes out other"
+    )
+    parser.add_argument(
+        "--dump", metavar="FILE", help="record the pass in FILE (compressed if it ends with .gz)"
     )
     parser.add_argument(
         "-o", "--output", choices=("table", "wide", "json"), default="table", help="what to print"
@@ -50,20 +60,55 @@ def run(options: argparse.Namespace) -> int:
     """Plan and print; return the exit code.
 
     Raises:
-        FileError: The input cannot be read.
+        FileError: The input cannot be read, or the recording cannot be written.
     """
+    recorded = recordings.load(options.replay) if options.replay else None
+    snapshot, policy = _recorded(recorded, options) if recorded else _read(options)
+    if not snapshot.nodes:
+        source = options.replay or ", ".join(options.file)
+        raise FileError(f"{source}: no Node in it; nothing can be planned")
+    seed = recorded.seed if recorded else 0
+    _announce(snapshot, policy)
+    with Steps(sys.stderr, clock=time.monotonic) as steps:
+        result = plan(snapshot, policy, clock=time.monotonic, seed=seed, progress=steps.tell)
+    print(_json(result) if options.output == "json" else _table(result, options.output == "wide"))
+    made = Recording(
+        snapshot=snapshot,
+        policy=policy,
+        seed=seed,
+        digest=result.digest,
+        plan_digest=plan_digest(result.plan),
+    )
+    if options.dump:
+        recordings.save(options.dump, made)
+    return _compare(recorded, made) if recorded else 0
+
+
+def _read(options: argparse.Namespace) -> tuple[Snapshot, Policy]:
     documents = read(options.file)
     try:
         read_in = snapshot_of(root for roots in documents.values() for root in roots)
-        snapshot = read_in.once_left(time.time())
-        policy = _policy(documents, options.time_limit)
+        policy, now = _policy(documents, options.time_limit), time.time()
     except DecodeError as error:
         raise located(error, documents) from error
-    if not snapshot.nodes:
-        raise FileError(f"{', '.join(options.file)}: no Node in it; nothing can be planned")
-    _announce(snapshot, policy)
-    result = plan(snapshot, policy, clock=time.monotonic)
-    print(_json(result) if options.output == "json" else _table(result, options.output == "wide"))
+    return restrained(read_in.once_left(now), now=now, cooldown_s=policy.cooldown_s), policy
+
+
+def _recorded(recorded: Recording, options: argparse.Namespace) -> tuple[Snapshot, Policy]:
+    limit = options.time_limit or recorded.policy.time_limit_s
+    return recorded.snapshot, replace(recorded.policy, time_limit_s=limit)
+
+
+def _compare(recorded: Recording, made: Recording) -> int:
+    """Say whether the plan is the recorded one; return the exit code."""
+    for what, before, now in (
+        ("snapshot", recorded.digest, made.digest),
+        ("plan", recorded.plan_digest, made.plan_digest),
+    ):
+        if before != now:
+            sys.stderr.write(f"the {what} is not the recorded one: {now} instead of {before}\n")
+            return 1
+    sys.stderr.write(f"the plan is the recorded one: {made.plan_digest}\n")
     return 0
 
 

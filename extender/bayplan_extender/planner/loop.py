@@ -112,8 +112,8 @@ class Loop:
 
     def _read(self) -> tuple[Snapshot, PublishedPlan | None, Policy]:
         with self._view.lock:
-            seen = self._view.cache.snapshot()
-            return seen.once_left(time.time()), self._view.newest_plan(), self._view.policy
+            seen = self._view.snapshot(time.time())
+            return seen, self._view.newest_plan(), self._view.policy
 
     def _has_just_failed(self, newest: PublishedPlan | None) -> bool:
         """Return whether the newest plan failed a moment ago; then come back a moment later.

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--health-port", type=int, default=8082, help="port of /healthz, …")
     options = parser.parse_args(arguments)
     logs.configure()
-    api, view, registry = connect(), View(), CollectorRegistry()
+    api, view, registry = connect(), View(budgets=True), CollectorRegistry()
     watches = view.reflectors(api)
     for watch in watches:
         watch.start()

@@ -3,19 +3,10 @@
 The public node and pod lists become Kubernetes objects, are read like any other and planned
 through the front door. A share of one GPU is rounded up to a whole GPU for now, so the demand
 (7,433 GPUs) exceeds the cluster (6,212) and not all pods can be placed.
-
-    python -m benchmarks.openb --list default --json
-    python -m benchmarks.openb --list default --output openb.json
 """
 
-import argparse
-import csv
-import gzip
-import json
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
 from bayplan import codec, units
@@ -24,8 +15,8 @@ from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
 from bayplan.validate import validate
+from benchmarks.openb import trace
 
-DATA: Final = Path(__file__).parent / "data" / "openb"
 GPU: Final = "nvidia.com/gpu"
 PRODUCT: Final = "nvidia.com/gpu.product"
 
@@ -42,14 +33,9 @@ Raw = dict[str, Any]
 
 def documents(name: str) -> Raw:
     """Return the nodes and the pods of the list `name` as one Kubernetes List."""
-    nodes = [_node(row) for row in _rows("openb_node_list_gpu_node")]
-    pods = [_pod(row) for row in _rows(f"openb_pod_list_{name}")]
+    nodes = [_node(row.cells) for row in trace.rows(trace.NODES)]
+    pods = [_pod(row.cells) for row in trace.rows(trace.POD_LIST + name)]
     return {"apiVersion": "v1", "kind": "List", "items": nodes + pods}
-
-
-def _rows(name: str) -> Iterator[dict[str, str]]:
-    with gzip.open(DATA / f"{name}.csv.gz", "rt", newline="") as file:
-        yield from csv.DictReader(file)
 
 
 def _node(row: dict[str, str]) -> Raw:
@@ -136,30 +122,11 @@ def _gpus(items: tuple[tuple[str, int], ...]) -> int:
     return sum(n for name, n in items if units.is_gpu(name))
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Plan the openb cluster, or write it as objects.")
-    parser.add_argument("--list", default="default", help="name of the pod list")
-    parser.add_argument("--output", type=Path, help="write the objects to this file")
-    parser.add_argument("--json", action="store_true", help="plan, and print one line of JSON last")
-    parser.add_argument("--time-limit", type=float, default=10.0, help="seconds for the plan")
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Write the objects, plan them, or both."""
-    arguments = _arguments()
-    listed = documents(arguments.list)
-    if arguments.output:
-        arguments.output.write_text(json.dumps(listed))
-    if not arguments.json:
-        return
+def run(name: str, *, time_limit_s: float) -> dict[str, object]:
+    """Plan the list `name` and return the figures of the plan."""
     print(f"Note: {NOTE}.")
-    snapshot = codec.snapshot_of([listed])
-    policy = Policy(time_limit_s=arguments.time_limit)
+    snapshot = codec.snapshot_of([documents(name)])
+    policy = Policy(time_limit_s=time_limit_s)
     result = plan(snapshot, policy, clock=time.monotonic)
     wrong = validate(snapshot, policy, result.plan)
-    print(json.dumps({**figures(snapshot, result), "violations": len(wrong)}))
-
-
-if __name__ == "__main__":
-    main()
+    return {**figures(snapshot, result), "violations": len(wrong)}

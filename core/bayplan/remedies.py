@@ -1,0 +1,485 @@
+"""What would make room for pods that wait: the cheapest changes that a person could make.
+
+Three kinds are looked for, each of which is enough by itself in the room that the plan leaves:
+
+    free    amounts on nodes that would otherwise take the pods: the fewest GPUs, then the rest
+    evict   running pods, whatever their priority: the fewest
+    add     nodes like one that is there: the fewest, then the smallest
+
+The members of a gang are looked after one by one, so that for them "fewest" holds for each in turn.
+Every search is one look at each kind of node; pods that are alike share it.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, groupby
+from typing import Final
+
+from bayplan import filters, units
+from bayplan.rooms import Census, Room, fill, gpus
+from bayplan.snapshot import (
+    Constraints,
+    Disruption,
+    GangKey,
+    Node,
+    NodeName,
+    Pod,
+    PodKey,
+    Resources,
+    Snapshot,
+    Taint,
+)
+
+#: Most pods without room for which it is said where to free room and whom to evict.
+MOST_PODS: Final = 16
+
+#: Most looks at a node of one pass; pods that come later get no remedy of their own.
+MOST_LOOKS: Final = 100_000
+
+#: Largest sets of victims that are tried in full, and among how many pods of a node.
+_EXACT: Final = 3
+_AMONG: Final = 16
+
+#: More pods than anybody evicts.
+_NEVER: Final = 2**30
+
+#: The label that carries a node's name.
+_HOSTNAME: Final = "kubernetes.io/hostname"
+
+#: Taints that say how a node is, not what it is.
+_CONDITION: Final = "node.kubernetes.io/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freeing:
+    """What must become free on a node, beyond what is.
+
+    Attributes:
+        node: The node.
+        lacking: The amounts.
+        free: What is free on it before.
+    """
+
+    node: Node
+    lacking: Resources
+    free: Resources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addition:
+    """Nodes to add.
+
+    Attributes:
+        like: A node that is there, for what is to be added.
+        count: How many.
+    """
+
+    like: Node
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedies:
+    """Changes each of which makes room; empty where none was found.
+
+    Attributes:
+        free: Room to be made.
+        evict: Pods to be evicted, gangs whole.
+        uncordon: A cordoned node with room.
+        add: Nodes to be added.
+    """
+
+    free: tuple[Freeing, ...] = ()
+    evict: tuple[Pod, ...] = ()
+    uncordon: NodeName | None = None
+    add: Addition | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Party:
+    """Pods that go together: one pod, or a gang.
+
+    Attributes:
+        pods: All of them, on whatever node.
+        gain: What becomes free on the node in question.
+    """
+
+    pods: tuple[Pod, ...]
+    gain: Resources
+
+    @property
+    def rank(self) -> tuple[object, ...]:
+        """What orders parties: few pods, low priorities, then names."""
+        return (len(self.pods), max(pod.priority for pod in self.pods), self.pods[0].key)
+
+
+class Search:
+    """Looks for remedies in the room that a plan leaves."""
+
+    def __init__(
+        self, snapshot: Snapshot, census: Census, goes: Mapping[PodKey, NodeName | None]
+    ) -> None:
+        self._rooms = census.by_guests()
+        self._cluster = _Cluster(snapshot, census, goes)
+        self._known: dict[tuple[object, ...], Remedies] = {}
+        self._looks = 0
+
+    def find(self, pods: Sequence[Pod]) -> Remedies:
+        """Return what would make room for all of these at once: one pod, or those of a gang."""
+        shape = (self._cluster.running_gang(pods[0]), *map(_asks, pods))
+        if shape not in self._known:
+            self._known[shape] = self._searched(pods)
+        return self._known[shape]
+
+    def _searched(self, pods: Sequence[Pod]) -> Remedies:
+        if self._looks >= MOST_LOOKS:
+            return Remedies()
+        rooms, unfit = self._rooms, list[Pod]()
+        for _, alike in groupby(pods, key=_asks):
+            members = list(alike)
+            placed, rooms = fill(members[0], len(members), rooms)
+            unfit += members[placed:]
+        few = len(unfit) <= MOST_PODS
+        self._looks += len(rooms) * (3 + 2 * len(unfit) * few)
+        return Remedies(
+            free=self._freeing(unfit, rooms) if few else (),
+            evict=self._evicting(unfit, rooms) if few else (),
+            uncordon=_uncordoning(unfit, rooms),
+            add=self._adding(unfit, rooms),
+        )
+
+    def _freeing(self, pods: Sequence[Pod], rooms: tuple[Room, ...]) -> tuple[Freeing, ...]:
+        """Return where the least room must be made, pod by pod."""
+        found: dict[NodeName, Freeing] = {}
+        for pod in pods:
+            usable = _usable(pod, rooms)
+            if not usable:
+                return ()
+            room = min(usable, key=lambda room: _missing(pod, room))
+            lacking, node = pod.requests.shortfall(room.free), room.node
+            before = found.get(node.name, Freeing(node=node, lacking=Resources(), free=room.free))
+            if lacking.items:
+                found[node.name] = replace(before, lacking=before.lacking + lacking)
+            rooms = _changed(rooms, room, node, room.free + lacking - pod.requests)
+        return tuple(found.values())
+
+    def _evicting(self, pods: Sequence[Pod], rooms: tuple[Room, ...]) -> tuple[Pod, ...]:
+        """Return the pods that must go, found pod by pod."""
+        gone: dict[PodKey, Pod] = {}
+        for pod in pods:
+            found = self._least_harm(pod, rooms, gone)
+            if found is None:
+                return ()
+            room, node, chosen = found
+            gone |= {victim.key: victim for party in chosen for victim in party.pods}
+            free = room.free
+            for party in chosen:
+                free += party.gain
+            rooms = _changed(rooms, room, node, free - pod.requests)
+        return tuple(gone[key] for key in sorted(gone))
+
+    def _least_harm(
+        self, pod: Pod, rooms: Iterable[Room], gone: Mapping[PodKey, Pod]
+    ) -> tuple[Room, Node, list[_Party]] | None:
+        """Return the node on which the fewest have to go for the pod, and who they are."""
+        best: tuple[tuple[object, ...], tuple[Room, Node, list[_Party]]] | None = None
+        most = _NEVER - 1
+        for room in _usable(pod, rooms):
+            short = pod.requests.shortfall(room.free)
+            for node, parties in self._different(pod, room, gone):
+                chosen = _fewest(parties, short, most)
+                if chosen is None:
+                    continue
+                rank = (*_harm(chosen), node.name)
+                if best is None or rank < best[0]:
+                    best, most = (rank, (room, node, chosen)), _harm(chosen)[0]
+            if best is not None and _harm(best[1][2]) <= (1, self._cluster.lowest):
+                break
+        return best[1] if best else None
+
+    def _different(
+        self, pod: Pod, room: Room, gone: Mapping[PodKey, Pod]
+    ) -> Iterator[tuple[Node, list[_Party]]]:
+        """Yield the nodes of a room that differ in who could leave, and who that is."""
+        seen: set[tuple[object, ...]] = set()
+        for node in room.nodes:
+            parties = self._cluster.parties(node.name, pod, gone)
+            same = tuple((party.rank[:2], party.gain.items) for party in parties)
+            if same not in seen:
+                seen.add(same)
+                yield node, parties
+
+    def _adding(self, pods: Sequence[Pod], rooms: Iterable[Room]) -> Addition | None:
+        """Return which existing type of node would take the pods, and how many of it."""
+        found: dict[Resources, Addition] = {}
+        for room in rooms:
+            if room.node.allocatable in found:
+                continue
+            fresh = _fresh(room.node)
+            if any(filters.static_rejection(pod, fresh) for pod in pods):
+                continue
+            count = _count(pods, fresh, fresh.allocatable - self._cluster.daemons(room.node.name))
+            if count:
+                found[room.node.allocatable] = Addition(like=room.node, count=count)
+        return min(
+            found.values(),
+            key=lambda each: (each.count, gpus(each.like.allocatable), each.like.name),
+            default=None,
+        )
+
+
+class _Cluster:
+    """Who is where after the plan, as far as somebody could be evicted.
+
+    `lowest` is the lowest priority of who could be.
+    """
+
+    def __init__(
+        self, snapshot: Snapshot, census: Census, goes: Mapping[PodKey, NodeName | None]
+    ) -> None:
+        self._goes = goes
+        self._census = census
+        self._here: dict[NodeName, list[Pod]] = defaultdict(list)
+        self._gangs: dict[GangKey, list[Pod]] = defaultdict(list)
+        self._parties: dict[NodeName, list[_Party]] = {}
+        self.lowest = min((p.priority for p in snapshot.pods if self._may_go(p)), default=0)
+        for pod in snapshot.pods:
+            if pod.node is not None:
+                self._here[pod.node].append(pod)
+            stays = goes.get(pod.key, pod.node) is not None
+            if stays and pod.gang is not None and pod.gang_min_count > 1:
+                self._gangs[pod.gang].append(pod)
+
+    def running_gang(self, pod: Pod) -> GangKey | None:
+        """Return the gang of the pod if some of it runs."""
+        return pod.gang if pod.gang in self._gangs else None
+
+    def parties(self, node: NodeName, pod: Pod, gone: Mapping[PodKey, Pod]) -> list[_Party]:
+        """Return who could leave the node for the pod, but for who is `gone`; least harm first."""
+        if node not in self._parties:
+            self._parties[node] = sorted(self._on(node), key=lambda party: party.rank)
+        own = self.running_gang(pod)
+        if own is None and not gone:
+            return self._parties[node]
+        return [
+            party
+            for party in self._parties[node]
+            if (own is None or party.pods[0].gang != own)
+            and not any(each.key in gone for each in party.pods)
+        ]
+
+    def daemons(self, node: NodeName) -> Resources:
+        """Return what the pods use that come with every node of the kind."""
+        used = Resources()
+        for pod in self._here.get(node, ()):
+            if pod.owner is not None and pod.owner.kind == "DaemonSet":
+                used += pod.requests
+        return used
+
+    def _on(self, node: NodeName) -> Iterator[_Party]:
+        together: dict[GangKey | PodKey, tuple[Pod, ...]] = {}
+        for pod in self._here.get(node, ()):
+            gang = self._gangs.get(pod.gang) if pod.gang else None
+            together[pod.gang if gang and pod.gang else pod.key] = tuple(gang or (pod,))
+        for pods in together.values():
+            if all(self._may_go(pod) for pod in pods):
+                gain = Resources()
+                for pod in pods:
+                    gain += pod.requests if pod.node == node else Resources()
+                yield _Party(pods=pods, gain=gain)
+
+    def _may_go(self, pod: Pod) -> bool:
+        decided = pod.key in self._goes or pod.terminating or pod.node is None
+        stays = pod.disruption is Disruption.FIXED or self._census.held(pod.kind)
+        return not decided and not stays
+
+
+def _asks(pod: Pod) -> tuple[Resources, Constraints]:
+    """Return what makes pods alike that look for room."""
+    return (pod.requests, pod.constraints)
+
+
+def _usable(pod: Pod, rooms: Iterable[Room]) -> list[Room]:
+    """Return the rooms on nodes that would take the pod if they were empty."""
+    return [room for room in rooms if filters.static_rejection(pod, room.node) is None]
+
+
+def _missing(pod: Pod, room: Room) -> tuple[object, ...]:
+    """Return what orders rooms by what they lack: GPUs first, then shares of the node."""
+    lacking = pod.requests.shortfall(room.free)
+    shares = sum(n / max(1, room.node.allocatable[name]) for name, n in lacking.items)
+    return (gpus(lacking), shares, room.node.name)
+
+
+def _changed(rooms: Iterable[Room], room: Room, node: Node, free: Resources) -> tuple[Room, ...]:
+    """Return the rooms with one node of one of them changed."""
+    others = [each for each in rooms if each is not room]
+    rest = tuple(each for each in room.nodes if each is not node)
+    return (*others, *([replace(room, nodes=rest)] if rest else []), Room(nodes=(node,), free=free))
+
+
+def _harm(chosen: Iterable[_Party]) -> tuple[int, int]:
+    pods = [pod for party in chosen for pod in party.pods]
+    return (len(pods), max((pod.priority for pod in pods), default=0))
+
+
+def _fewest(parties: Sequence[_Party], short: Resources, most: int) -> list[_Party] | None:
+    """Return parties that cover what is short with the fewest pods; None if it takes over `most`.
+
+    Small sets are tried in full; beyond them the largest gain for each pod goes first.
+    """
+    least = max((_least(parties, name, n) for name, n in short.items), default=0)
+    best = _greedily(parties, short) if least <= most else None
+    for size in range(least, _EXACT + 1):
+        if best is None or size > _harm(best)[0]:
+            break
+        for chosen in combinations(parties[:_AMONG], size):
+            if _harm(chosen) < _harm(best) and _covers(chosen, short):
+                best = list(chosen)
+    return best if best is not None and _harm(best)[0] <= most else None
+
+
+def _least(parties: Iterable[_Party], name: str, amount: int) -> int:
+    """Return the fewest parties that free so much of one resource; very many if all do not."""
+    freed = 0
+    for number, gain in enumerate(sorted(-p.gain[name] for p in parties), start=1):
+        freed -= gain
+        if freed >= amount:
+            return number
+    return _NEVER
+
+
+def _greedily(parties: Sequence[_Party], short: Resources) -> list[_Party]:
+    """Return parties that cover what is short, none of which could be left out."""
+    left, rest, chosen = short, list(parties), list[_Party]()
+    while left.items:
+        best = max(rest, key=lambda party: _worth(party, left))
+        rest.remove(best)
+        chosen.append(best)
+        left = left.shortfall(best.gain)
+    for party in tuple(chosen):
+        others = [each for each in chosen if each is not party]
+        chosen = others if _covers(others, short) else chosen
+    return chosen
+
+
+def _worth(party: _Party, short: Resources) -> float:
+    """Return how much of what is short a party frees, for each of its pods."""
+    shares = (min(party.gain[name], n) / n for name, n in short.items)
+    return sum(shares) / len(party.pods)
+
+
+def _covers(parties: Iterable[_Party], short: Resources) -> bool:
+    freed = Resources()
+    for party in parties:
+        freed += party.gain
+    return short.fits(freed)
+
+
+def _uncordoning(pods: Sequence[Pod], rooms: Iterable[Room]) -> NodeName | None:
+    """Return the first cordoned node on which a pod has room."""
+    if len(pods) != 1:
+        return None
+    for room in rooms:
+        usual = replace(room.node, schedulable=True, taints=_lasting(room.node))
+        if not room.node.schedulable and filters.reject(pods[0], usual, room.free) is None:
+            return room.node.name
+    return None
+
+
+def _fresh(node: Node) -> Node:
+    """Return a new node of the same type: healthy, and called otherwise."""
+    name = f"{node.name}-another"
+    return replace(
+        node,
+        name=NodeName(name),
+        labels=tuple((key, name if key == _HOSTNAME else value) for key, value in node.labels),
+        taints=_lasting(node),
+        schedulable=True,
+        ready=True,
+    )
+
+
+def _lasting(node: Node) -> tuple[Taint, ...]:
+    return tuple(taint for taint in node.taints if not taint.key.startswith(_CONDITION))
+
+
+def _count(pods: Sequence[Pod], node: Node, free: Resources) -> int:
+    """Return how many such nodes the pods fill; 0 where even an empty one is too small."""
+    opened: tuple[Room, ...] = ()
+    for pod in pods:
+        placed, opened = fill(pod, 1, opened)
+        if placed:
+            continue
+        if not pod.requests.fits(free):
+            return 0
+        opened = (*opened, Room(nodes=(node,), free=free - pod.requests))
+    return len(opened)
+
+
+def in_words(remedies: Remedies, *, most: int) -> str:
+    """Return the remedies as one sentence of at most `most` characters; empty without any."""
+    said = ""
+    for part in _parts(remedies):
+        longer = f"{said}, or {part}" if said else part
+        said = longer if len(longer) <= most else said
+    return said
+
+
+def _parts(remedies: Remedies) -> Iterator[str]:
+    if remedies.uncordon is not None:
+        yield f"uncordon {remedies.uncordon}"
+    if remedies.free:
+        yield "free " + _listed([_freed(each) for each in remedies.free])
+    if remedies.evict:
+        yield "evict " + _evicted(remedies.evict)
+    if remedies.add is not None:
+        count, like = remedies.add.count, remedies.add.like
+        yield f"add {count} node{'' if count == 1 else 's'} like {like.name} ({_size(like)})"
+
+
+def _freed(freeing: Freeing) -> str:
+    """Return e.g. "3 more GPUs on node-4 (5 of 8 are free)"."""
+    told = _gpus_first(freeing.lacking)
+    more = _listed([_more(name, n) for name, n in told])
+    name, node = told[0][0], freeing.node
+    have, size = units.text(name, max(0, freeing.free[name])), node.allocatable[name]
+    in_all = units.text(name, size) if len(told) == 1 else units.words(name, size)
+    return f"{more} on {node.name} ({have} of {in_all} are free)"
+
+
+def _more(name: str, n: int) -> str:
+    """Return e.g. "3 more GPUs", "8 more CPU", "16 GiB more memory"."""
+    amount, _, what = units.words(name, n).rpartition(" ")
+    return f"{amount} more {what}"
+
+
+def _size(node: Node) -> str:
+    """Return how many GPUs a node has, or all it has where that is none."""
+    all_of_it = [(name, n) for name, n in _gpus_first(node.allocatable) if name != "pods"]
+    whole = [item for item in all_of_it if units.is_gpu(item[0])]
+    return ", ".join(units.words(name, n) for name, n in whole or all_of_it)
+
+
+def _gpus_first(amounts: Resources) -> list[tuple[str, int]]:
+    return sorted(amounts.items, key=lambda item: (not units.is_gpu(item[0]), item[0]))
+
+
+def _evicted(pods: Sequence[Pod]) -> str:
+    gangs: dict[GangKey, int] = defaultdict(int)
+    names = []
+    for pod in pods:
+        if pod.gang is not None and pod.gang_min_count > 1:
+            gangs[pod.gang] += 1
+        else:
+            names.append(str(pod.key))
+    names += [f"gang {key} ({n} pods)" for key, n in sorted(gangs.items())]
+    tiers = sorted({pod.priority for pod in pods})
+    said = f"priority {tiers[0]}" if len(tiers) == 1 else f"priorities {tiers[0]} to {tiers[-1]}"
+    return f"{_listed(names)} ({said})"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    """Return "a", "a and b", "a, b and c"."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

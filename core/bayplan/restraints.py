@@ -1,0 +1,82 @@
+"""What keeps a plan from disturbing a pod for now, though its manifest would allow it.
+
+PodDisruptionBudgets and the cooldown after a move do not depend on the plan, so they are written on
+the pods of a snapshot before anything is decided: who must stay is `FIXED`, with the reason in
+words, and whoever shares what a budget still admits says which. Callers bring the time.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bayplan import filters
+from bayplan.snapshot import Budget, Disruption, Pod, Snapshot
+
+
+def restrained(snapshot: Snapshot, *, now: float, cooldown_s: float) -> Snapshot:
+    """Return the snapshot with pods that must stay for now fixed, and the others' budgets noted.
+
+    Args:
+        snapshot: Pods and budgets as they are.
+        now: Seconds since the epoch.
+        cooldown_s: Seconds from its start in which a moved pod stays.
+    """
+    covering = _Covering(snapshot.budgets)
+    namespaces = {budget.key.namespace for budget in snapshot.budgets}
+    changed = {
+        pod.key: _restrained(pod, covering, now=now, cooldown_s=cooldown_s)
+        for pod in snapshot.pods
+        if (pod.replaces or pod.key.namespace in namespaces)
+        and pod.node is not None
+        and pod.disruption is not Disruption.FIXED
+    }
+    if not changed:
+        return snapshot
+    return replace(snapshot, pods=tuple(changed.get(pod.key, pod) for pod in snapshot.pods))
+
+
+def covers(budget: Budget, pod: Pod) -> bool:
+    """Return whether the budget limits the eviction of the pod."""
+    return budget.key.namespace == pod.key.namespace and filters.selects(budget.labels, pod.labels)
+
+
+class _Covering:
+    """Finds the budgets of a pod; pods with equal labels are looked at once."""
+
+    def __init__(self, budgets: Sequence[Budget]) -> None:
+        self._there: dict[str, list[Budget]] = defaultdict(list)
+        for budget in budgets:
+            self._there[budget.key.namespace].append(budget)
+        self._known: dict[object, tuple[Budget, ...]] = {}
+
+    def of(self, pod: Pod) -> tuple[Budget, ...]:
+        """Return the budgets that cover the pod."""
+        there = self._there.get(pod.key.namespace)
+        if there is None:
+            return ()
+        look = (pod.key.namespace, pod.labels)
+        if look not in self._known:
+            self._known[look] = tuple(budget for budget in there if covers(budget, pod))
+        return self._known[look]
+
+
+def _restrained(pod: Pod, covering: _Covering, *, now: float, cooldown_s: float) -> Pod:
+    if pod.replaces and (not pod.started_at or now < pod.started_at + cooldown_s):
+        return _fixed(pod, f"was moved less than {cooldown_s:g} seconds ago")
+    budgets = covering.of(pod)
+    if len(budgets) > 1:
+        both = " and ".join(str(budget.key) for budget in budgets)
+        return _fixed(
+            pod, f"has more than one PodDisruptionBudget ({both}), so nobody can evict it"
+        )
+    if not budgets:
+        return pod
+    if budgets[0].allowed <= 0:
+        return _fixed(
+            pod, f"has PodDisruptionBudget {budgets[0].key}, which admits no eviction now"
+        )
+    return replace(pod, budget=budgets[0].key)
+
+
+def _fixed(pod: Pod, why: str) -> Pod:
+    return replace(pod, disruption=Disruption.FIXED, fixed_by=why)

@@ -1,0 +1,98 @@
+"""Who must stay for now: under a PodDisruptionBudget, or just moved."""
+
+from dataclasses import replace
+
+import pytest
+
+from bayplan.restraints import covers, restrained
+from bayplan.snapshot import Budget, BudgetKey, Disruption, Pod, Requirement, Snapshot
+from tests.builders import budget, node, pod
+
+NOW = 1_000_000.0
+
+
+def seen(of: Pod, *budgets: Budget, cooldown_s: float = 600) -> Pod:
+    """Return the pod as a plan would see it."""
+    snapshot = Snapshot.of([node("n")], [of], budgets)
+    return restrained(snapshot, now=NOW, cooldown_s=cooldown_s).pods[0]
+
+
+RUNNING = pod("a", on="n", labels={"app": "x"})
+
+
+def test_a_pod_knows_the_budget_that_limits_its_eviction() -> None:
+    """More of them would be disturbed than the API server admits."""
+    limited = seen(RUNNING, budget("x", allowed=1, app="x"))
+
+    assert limited.budget == BudgetKey("default", "x")
+    assert limited.disruption is Disruption.MOVABLE
+
+
+@pytest.mark.parametrize(
+    ("budgets", "why"),
+    [
+        ([budget("x", allowed=0, app="x")], "PodDisruptionBudget default/x, which admits no"),
+        (
+            [budget("x", allowed=5, app="x"), budget("y", allowed=5)],
+            "more than one PodDisruptionBudget (default/x and default/y)",
+        ),
+    ],
+    ids=["nothing left", "two budgets"],
+)
+def test_who_cannot_be_evicted_stays(budgets: list[Budget], why: str) -> None:
+    """A plan would wait for an eviction that is always refused."""
+    stays = seen(RUNNING, *budgets)
+
+    assert stays.disruption is Disruption.FIXED
+    assert why in stays.fixed_by
+
+
+@pytest.mark.parametrize(
+    ("line", "covered"),
+    [
+        (Requirement(key="app", operator="In", values=("x", "y")), True),
+        (Requirement(key="app", operator="NotIn", values=("x",)), False),
+        (Requirement(key="tier", operator="NotIn", values=("x",)), True),
+        (Requirement(key="app", operator="Exists"), True),
+        (Requirement(key="app", operator="DoesNotExist"), False),
+    ],
+    ids=["In", "NotIn", "NotIn without the label", "Exists", "DoesNotExist"],
+)
+def test_selectors_are_read_as_kubernetes_does(line: Requirement, *, covered: bool) -> None:
+    """A pod would count against a budget that is not its own, or not against its own."""
+    some = replace(budget("b", allowed=1), labels=(line,))
+
+    assert covers(some, RUNNING) is covered
+
+
+def test_a_budget_covers_its_own_namespace_only() -> None:
+    """Another team's budget would hold our pods."""
+    assert not covers(budget("b", allowed=1, namespace="other"), RUNNING)
+
+
+@pytest.mark.parametrize(
+    ("change", "cooldown_s", "stays"),
+    [
+        ({"replaces": "old", "started_at": int(NOW) - 599}, 600, True),
+        ({"replaces": "old", "started_at": int(NOW) - 600}, 600, False),
+        ({"replaces": "old"}, 600, True),
+        ({"replaces": "old", "started_at": int(NOW)}, 0, False),
+        ({"started_at": int(NOW) - 1}, 600, False),
+    ],
+    ids=["just moved", "long ago", "has not started", "no cooldown", "never moved"],
+)
+def test_a_moved_pod_stays_for_its_cooldown(
+    change: dict[str, object], cooldown_s: float, *, stays: bool
+) -> None:
+    """A pod would be moved again and again, and never serve."""
+    moved = seen(replace(RUNNING, **change), cooldown_s=cooldown_s)  # type: ignore[arg-type]
+
+    assert (moved.disruption is Disruption.FIXED) is stays
+    assert moved.fixed_by == (f"was moved less than {cooldown_s:g} seconds ago" if stays else "")
+
+
+def test_waiting_pods_have_no_restraint() -> None:
+    """A newcomer is not evicted, so no budget could be asked for it."""
+    waiting = seen(pod("w", labels={"app": "x"}), budget("x", allowed=0, app="x"))
+
+    assert (waiting.budget, waiting.fixed_by) == (None, "")
