@@ -386,6 +386,19 @@ def test_a_template_that_cannot_be_placed_is_refused(wrong: dict[str, Any], sent
             id="a negative ratio",
         ),
         pytest.param(
+            {"rollout": {"maxUnavailable": 0, "maxSurge": 0}},
+            (
+                "spec.rollout: maxUnavailable and maxSurge are both 0, so that no unit could ever"
+                " be replaced: set one of them to at least 1"
+            ),
+            id="a rollout that can never do anything",
+        ),
+        pytest.param(
+            {"rollout": {"maxSurge": -1}},
+            "spec.rollout.maxSurge: should be 0 or more units, is -1",
+            id="fewer than no units",
+        ),
+        pytest.param(
             {"replicas": "two"},
             "spec.replicas: should be an integer, is a string",
             id="words for numbers",

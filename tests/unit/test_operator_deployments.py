@@ -194,3 +194,49 @@ def test_a_deployment_that_vanishes_during_the_pass_is_no_error(scene: Scene) ->
     scene.kube.refusals[f"{PATH}/status"] = (404, "not found")
 
     assert scene.look() is None
+
+
+def test_a_failed_pod_is_kept_for_a_while_and_its_failures_are_remembered(scene: Scene) -> None:
+    """In the status, so that a restart of the operator does not forget them."""
+    scene.look()
+    name = "chat-0-aggregated-0"
+    created = scene.clock.isoformat().replace("+00:00", "Z")
+    scene.pod(name)["metadata"]["creationTimestamp"] = created
+    scene.pod(name)["status"] = {"phase": "Failed"}
+
+    assert scene.look() == 20
+    assert scene.status()["reason"] == "PodsFailing"
+    assert name in scene.pods()
+
+    scene.clock += timedelta(seconds=20)
+    scene.look()
+    assert name not in scene.pods()
+    assert scene.status()["failures"] == [{"pod": name, "times": 1}]
+    scene.look()
+    assert name in scene.pods()
+
+
+def test_a_rollout_is_told_in_events(scene: Scene) -> None:
+    """Once for each thing that it comes to."""
+    scene.look()
+    run(scene)
+    scene.look()
+
+    container = {"name": "c", "resources": {"limits": {"nvidia.com/gpu": 1}}}
+    pools = [{"role": "Aggregated", "template": {"spec": {"containers": [container]}}}]
+    scene.apply(pools=pools, rollout={"maxSurge": 0})
+    for _ in range(8):
+        scene.look()
+        run(scene)
+
+    told = [note.split()[2].rstrip(":") for note in scene.told.notes if "Roll" in note]
+    assert told == ["RolledOut", "RollingOut", "RolledOut"]
+    assert scene.status()["units"] == {"desired": 2, "scheduled": 2, "ready": 2, "updated": 2}
+
+
+def run(scene: Scene) -> None:
+    """Have every pod run and serve."""
+    for name in scene.pods():
+        pod = scene.pod(name)
+        pod["spec"] |= {"nodeName": "n1", "schedulingGates": []}
+        pod["status"] = {"conditions": [{"type": "Ready", "status": "True"}]}
