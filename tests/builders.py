@@ -1,5 +1,6 @@
 """Small valid nodes, pods and snapshots for tests: say only what a test is about."""
 
+from bayplan import units
 from bayplan.restraints import restrained
 from bayplan.snapshot import (
     Budget,
@@ -7,14 +8,19 @@ from bayplan.snapshot import (
     Constraints,
     Disruption,
     GangKey,
+    GangTopology,
     Node,
     NodeName,
     Owner,
+    Peers,
     Pod,
     PodKey,
+    PodSelector,
+    PodTerm,
     Requirement,
     Resources,
     Snapshot,
+    Spread,
     Taint,
 )
 
@@ -61,11 +67,14 @@ def pod(  # noqa: PLR0913 - each argument is one thing a test may be about
     preempts: bool = True,
     terminating: bool = False,
     move_cost: int = 1,
-    labels: dict[str, str] | None = None,
     namespace: str = "default",
+    labels: dict[str, str] | None = None,
+    topology: GangTopology | None = None,
+    ports: tuple[int, ...] = (),
 ) -> Pod:
     """Return a pod that waits for a plan, or runs on the node `on` and may be moved."""
     asks = {GPU: gpus, "cpu": cpu_milli, "memory": memory_mib, "pods": 1}
+    asks |= {units.host_port(port, "TCP"): 1 for port in ports}
     return Pod(
         key=PodKey(namespace=namespace, name=name),
         uid=f"uid-{name}",
@@ -79,10 +88,33 @@ def pod(  # noqa: PLR0913 - each argument is one thing a test may be about
         terminating=terminating,
         gang=GangKey(namespace=namespace, name=gang) if gang else None,
         gang_min_count=min_count,
+        gang_topology=topology,
         labels=tuple(sorted((labels or {}).items())),
         move_cost=move_cost,
         owner=Owner(kind="ReplicaSet", namespace=namespace, name=owner or name, uid=owner or name),
     )
+
+
+def select(**labels: str) -> PodSelector:
+    """Return the selector of pods of the default namespace with these labels."""
+    asked = (Requirement(key=k, operator="In", values=(v,)) for k, v in sorted(labels.items()))
+    return PodSelector(namespaces=("default",), labels=tuple(asked))
+
+
+def apart(key: str, **labels: str) -> Constraints:
+    """Return required anti-affinity against pods with these labels in a domain of `key`."""
+    return Constraints(peers=Peers(repels=(PodTerm(key=key, pods=select(**labels)),)))
+
+
+def beside(key: str, **labels: str) -> Constraints:
+    """Return required affinity to pods with these labels in a domain of `key`."""
+    return Constraints(peers=Peers(attracts=(PodTerm(key=key, pods=select(**labels)),)))
+
+
+def spread(key: str, max_skew: int = 1, **labels: str) -> Constraints:
+    """Return a topology spread over `key` of the pods with these labels."""
+    rule = Spread(key=key, pods=select(**labels), max_skew=max_skew)
+    return Constraints(peers=Peers(spreads=(rule,)))
 
 
 def budget(name: str, *, allowed: int, namespace: str = "default", **labels: str) -> Budget:

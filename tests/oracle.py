@@ -11,7 +11,19 @@ from itertools import product
 from bayplan import filters
 from bayplan.plan import EVICTION_COST
 from bayplan.policy import Policy
-from bayplan.snapshot import BudgetKey, Disruption, GangKey, Node, NodeName, Pod, Snapshot
+from bayplan.snapshot import (
+    BudgetKey,
+    Disruption,
+    GangKey,
+    Node,
+    NodeName,
+    Peers,
+    Pod,
+    PodSelector,
+    PodTerm,
+    Snapshot,
+    Spread,
+)
 from tests.builders import GPU
 
 Places = tuple[NodeName | None, ...]
@@ -48,6 +60,7 @@ def score(snapshot: Snapshot, places: Places) -> Score:
         elif not pod.waiting and place is not None and pod.disruption is not Disruption.FIXED:
             counted[f"keep {pod.priority}"] += 1
     counted.update(_suffered(snapshot, places))
+    counted += _comforts(snapshot, places)
     for node in snapshot.nodes:
         free = node.allocatable[GPU] - _used(snapshot, places, node.name)[GPU]
         if node.ready and node.schedulable and free > 0:
@@ -93,6 +106,8 @@ def _allowed(snapshot: Snapshot, policy: Policy, places: Places) -> bool:
         and evictions <= policy.max_evictions
         and all(_fits(snapshot, places, node) for node in snapshot.nodes)
         and _gangs_whole(snapshot, places)
+        and _gangs_at_home(snapshot, places)
+        and all(_gets_along(snapshot, places, i) for i in range(len(places)))
         and _budgets_kept(snapshot, places)
     )
 
@@ -123,7 +138,17 @@ def _used(snapshot: Snapshot, places: Places, name: NodeName) -> Counter[str]:
 
 def _fits(snapshot: Snapshot, places: Places, node: Node) -> bool:
     used = _used(snapshot, places, node.name)
-    return all(n <= node.allocatable[resource] for resource, n in used.items())
+    came: set[str] = set()
+    for i, (pod, place) in enumerate(zip(snapshot.pods, places, strict=True)):
+        came |= set(pod.requests) if place == node.name and _arrives(snapshot, places, i) else set()
+    before = _used(snapshot, tuple(pod.node for pod in snapshot.pods), node.name)
+    # Whoever shares a port already may go on, but nobody joins.
+    return all(
+        max(n, before[resource]) <= 1 or resource not in came
+        if resource.startswith("host port")
+        else n <= node.allocatable[resource]
+        for resource, n in used.items()
+    )
 
 
 def _gangs(snapshot: Snapshot) -> dict[GangKey, list[int]]:
@@ -144,6 +169,147 @@ def _gangs_whole(snapshot: Snapshot, places: Places) -> bool:
         if not (whole and enough):
             return False
     return True
+
+
+def _label(snapshot: Snapshot, name: NodeName | None, key: str) -> str | None:
+    return next((dict(n.labels).get(key) for n in snapshot.nodes if n.name == name), None)
+
+
+def _means(selector: PodSelector, pod: Pod) -> bool:
+    labels = dict(pod.labels)
+    held = {
+        "In": lambda r: labels.get(r.key) in r.values,
+        "NotIn": lambda r: labels.get(r.key) not in r.values,
+        "Exists": lambda r: r.key in labels,
+        "DoesNotExist": lambda r: r.key not in labels,
+    }
+    here = not selector.namespaces or pod.key.namespace in selector.namespaces
+    return here and not selector.nobody and all(held[r.operator](r) for r in selector.labels)
+
+
+def _arrives(snapshot: Snapshot, places: Places, i: int) -> bool:
+    return places[i] is not None and places[i] != snapshot.pods[i].node
+
+
+def _gets_along(snapshot: Snapshot, places: Places, i: int) -> bool:
+    """Return whether pod `i`, if it arrives, may be where it is beside all others."""
+    if not _arrives(snapshot, places, i):
+        return True
+    pod = snapshot.pods[i]
+    asked = pod.constraints.peers or Peers()
+    return (
+        all(_kept_apart(snapshot, places, i, term) for term in _all_repels(snapshot))
+        and all(_even(snapshot, places, i, spread) for spread in asked.spreads)
+        and all(_company(snapshot, places, i, term) for term in asked.attracts)
+    )
+
+
+def _all_repels(snapshot: Snapshot) -> set[PodTerm]:
+    return {t for p in snapshot.pods if p.constraints.peers for t in p.constraints.peers.repels}
+
+
+def _repels(pod: Pod, term: PodTerm) -> bool:
+    return pod.constraints.peers is not None and term in pod.constraints.peers.repels
+
+
+def _kept_apart(snapshot: Snapshot, places: Places, i: int, term: PodTerm) -> bool:
+    """Return whether no two pods share the domain of pod `i` that the term keeps apart.
+
+    Nobody concerned comes to a domain in which it is broken already.
+    """
+    pod, value = snapshot.pods[i], _label(snapshot, places[i], term.key)
+    if value is None or not (_repels(pod, term) or _means(term.pods, pod)):
+        return True
+    before: Places = tuple(each.node for each in snapshot.pods)
+    return not any(
+        _repels(one, term) and _means(term.pods, other)
+        for where in (before, places)
+        for one, at in zip(snapshot.pods, where, strict=True)
+        for other, there in zip(snapshot.pods, where, strict=True)
+        if one.uid != other.uid
+        and _label(snapshot, at, term.key) == _label(snapshot, there, term.key) == value
+    )
+
+
+def _even(snapshot: Snapshot, places: Places, i: int, spread: Spread) -> bool:
+    pod = snapshot.pods[i]
+    keys = {each.key for each in (pod.constraints.peers or Peers()).spreads}
+    counts = {
+        dict(node.labels)[spread.key]: 0
+        for node in snapshot.nodes
+        if keys <= set(dict(node.labels)) and filters.wants(pod.constraints, node)
+    }
+    for other, place in zip(snapshot.pods, places, strict=True):
+        value = _label(snapshot, place, spread.key)
+        if value in counts and _means(spread.pods, other):
+            counts[value] += 1
+    here = _label(snapshot, places[i], spread.key)
+    return here in counts and counts[here] - min(counts.values()) <= spread.max_skew
+
+
+def _company(snapshot: Snapshot, places: Places, i: int, term: PodTerm) -> bool:
+    """Return whether somebody is there first, or the pods that ask for each other begin."""
+    here = _label(snapshot, places[i], term.key)
+    asks = [
+        bool(p.constraints.peers and term in p.constraints.peers.attracts) for p in snapshot.pods
+    ]
+    meant = [_means(term.pods, p) for p in snapshot.pods]
+    where = [_label(snapshot, place, term.key) for place in places]
+    came = [_arrives(snapshot, places, j) for j in range(len(places))]
+    lacking = {
+        i
+        for members in _gangs(snapshot).values()
+        if len(members) < snapshot.pods[members[0]].gang_min_count
+        for i in members
+        if snapshot.pods[i].waiting
+    }
+    everyone = [j for j in range(len(places)) if j not in lacking]
+    if any(meant[j] and (snapshot.pods[j].node is not None or not asks[j]) for j in everyone):
+        return here is not None and any(
+            meant[j] and where[j] == here and not (came[j] and asks[j]) for j in everyone
+        )
+    begun = {where[j] for j in everyone if came[j] and asks[j]}
+    return here is not None and len(begun) == 1 and any(came[j] and meant[j] for j in everyone)
+
+
+def _gangs_at_home(snapshot: Snapshot, places: Places) -> bool:
+    """Return whether gangs that must be in one domain are, or join most of what runs of them."""
+    for members in _gangs(snapshot).values():
+        topology = snapshot.pods[members[0]].gang_topology
+        if topology is None or not topology.required:
+            continue
+        homes = [_label(snapshot, snapshot.pods[i].node, topology.required) for i in members]
+        ran: Counter[str | None] = Counter(home for home in homes if home is not None)
+        came = {
+            _label(snapshot, places[i], topology.required)
+            for i in members
+            if _arrives(snapshot, places, i)
+        }
+        runs = any(not snapshot.pods[i].waiting for i in members)
+        if not came:
+            continue
+        if len(came) > 1 or None in came or (runs and not came <= set(ran)):
+            return False
+        if runs and came != {min(ran, key=lambda home: (-ran[home], str(home)))}:
+            return False
+    return True
+
+
+def _comforts(snapshot: Snapshot, places: Places) -> Counter[str]:
+    """Return the gangs that are inside a domain they prefer, and the preferences fulfilled."""
+    counted: Counter[str] = Counter()
+    for members in _gangs(snapshot).values():
+        topology = snapshot.pods[members[0]].gang_topology
+        new = all(snapshot.pods[i].waiting for i in members)
+        for rank, key in enumerate(topology.preferred if topology and new else ()):
+            values = {_label(snapshot, places[i], key) for i in members}
+            whole = all(places[i] is not None for i in members)
+            counted[f"topology {rank + 1}"] += whole and len(values) == 1 and None not in values
+    nodes = {node.name: node for node in snapshot.nodes}
+    for i, (pod, place) in enumerate(zip(snapshot.pods, places, strict=True)):
+        if place is not None and _arrives(snapshot, places, i):
+            counted["preference"] += filters.preference(pod.constraints.prefers, nodes[place])
+    return counted
 
 
 def _tiers(snapshot: Snapshot) -> dict[str, int]:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from bayplan.api import names
 from bayplan.api.inference_deployment import Role
-from bayplan.snapshot import MAX_MOVE_COST, NodeName, Resources
+from bayplan.snapshot import MAX_MOVE_COST, GangTopology, NodeName, Resources
 
 #: What gateways of llm-d call the roles.
 _LLMD_ROLES: Final = {Role.PREFILL: "prefill", Role.DECODE: "decode", Role.AGGREGATED: "both"}
@@ -73,6 +73,7 @@ class Deployment:
         replicas: Units asked for.
         min_replicas: Units that must be ready for it to be Ready.
         priority_class: PriorityClass of every pod, or "".
+        topology: Where the pods of a unit are to be with respect to each other, if it matters.
         cold_start_s: Seconds from a pod's start until it serves; 0 where nobody says.
         rollout: How a new template reaches the units.
         pools: In the order of the spec.
@@ -85,6 +86,7 @@ class Deployment:
     replicas: int = 1
     min_replicas: int = 1
     priority_class: str = ""
+    topology: GangTopology | None = None
     cold_start_s: int = 0
     rollout: Rollout = Rollout()
     pools: tuple[Pool, ...] = ()
@@ -102,7 +104,8 @@ class Deployment:
         The ratio is no part of it: a unit gets more pods, or fewer, while the others run on.
         """
         pools = [[pool.name, pool.role.value, pool.template] for pool in self.pools]
-        text = json.dumps([pools, self.priority_class], sort_keys=True, separators=(",", ":"))
+        essence = [pools, self.priority_class, _topology(self.topology)]
+        text = json.dumps(essence, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:_REVISION_DIGITS]
 
 
@@ -196,6 +199,7 @@ def manifest(deployment: Deployment, slot: Slot) -> dict[str, Any]:
         "labels": labels(deployment, slot, meta.get("labels") or {}),
     }
     annotations = _annotations(deployment) | (meta.get("annotations") or {})
+    annotations |= _topology(deployment.topology)
     if annotations:
         metadata["annotations"] = annotations
     if deployment.uid:
@@ -245,6 +249,17 @@ def labels(deployment: Deployment, slot: Slot, template: Mapping[str, str]) -> d
         names.LABEL_GANG_MIN_COUNT: str(deployment.unit_size),
     }
     return {**recommended, **template, **ours}
+
+
+def _topology(topology: GangTopology | None) -> dict[str, str]:
+    """Return the annotations that say it to the planner."""
+    if topology is None:
+        return {}
+    said = {
+        names.ANNOTATION_TOPOLOGY_REQUIRED: topology.required,
+        names.ANNOTATION_TOPOLOGY_PREFERRED: ",".join(topology.preferred),
+    }
+    return {name: text for name, text in said.items() if text}
 
 
 def _owner_reference(deployment: Deployment) -> dict[str, Any]:

@@ -5,13 +5,22 @@ one node as they are now (`reject`). Why no node at all takes a pod is told by `
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from bayplan import units
 from bayplan.plan import Reason, Rejection
-from bayplan.snapshot import Constraints, Node, NodeTerm, Pod, Requirement, Resources, Taint
+from bayplan.snapshot import (
+    Constraints,
+    Node,
+    NodeTerm,
+    Pod,
+    Preference,
+    Requirement,
+    Resources,
+    Taint,
+)
 
 #: The taint that stands for a cordon; a pod that tolerates it may use a cordoned node.
 CORDON: Final = Taint(key="node.kubernetes.io/unschedulable")
@@ -90,6 +99,9 @@ def room_rejection(requests: Resources, free: Resources) -> Rejection | None:
     if lacking is None:
         return None
     resource, need, have = lacking
+    if units.is_host_port(resource):
+        message = f"{resource} is taken on the node"
+        return Rejection(reason=Reason.HOST_PORT_TAKEN, message=message, resolvable=True)
     return Rejection(
         reason=Reason.INSUFFICIENT_ROOM,
         message=f"needs {units.words(resource, need)}; "
@@ -104,7 +116,11 @@ def _lacking(requests: Resources, room: Resources) -> tuple[str, int, int] | Non
     GPUs come first, because they are what people wait for.
     """
     have = dict(room.items)
-    short = [(name, n, have.get(name, 0)) for name, n in requests.items if n > have.get(name, 0)]
+    short = [
+        (name, n, have.get(name, 0))
+        for name, n in requests.items
+        if n > have.get(name, 0) and n > have.get(name, 0) + units.implied(name)
+    ]
     return min(short, key=lambda row: (not units.is_gpu(row[0]), row[0])) if short else None
 
 
@@ -149,13 +165,36 @@ def _affine(constraints: Constraints, node: Node) -> Rejection | None:
     if not constraints.affinity:
         return None
     labels = dict(node.labels)
-    if any(_term_matches(term, labels, node) for term in constraints.affinity):
+    if any(term_matches(term, labels, node) for term in constraints.affinity):
         return None
     wanted = " or ".join(_in_words(term) for term in constraints.affinity)
     return Rejection(
         reason=Reason.AFFINITY_MISMATCH,
         message=f"node affinity asks for {wanted}; {node.name} does not match",
     )
+
+
+def preference(prefers: Sequence[Preference], node: Node) -> int:
+    """Return the sum of the weights of the preferences that the node fulfils.
+
+    An empty term is fulfilled by every node, unlike in what is required.
+    """
+    labels = dict(node.labels)
+    return sum(
+        each.weight
+        for each in prefers
+        if each.term == NodeTerm() or term_matches(each.term, labels, node)
+    )
+
+
+def wants(constraints: Constraints, node: Node) -> bool:
+    """Return whether node selector and affinity want the node, however it is."""
+    return _selected(constraints, node) is None and _affine(constraints, node) is None
+
+
+def endures(constraints: Constraints, node: Node) -> bool:
+    """Return whether the taints of the node, its cordon included, keep nobody like this away."""
+    return _tainted(constraints, node) is None and _cordoned(constraints, node) is None
 
 
 #: What a node must pass before room is looked at, most general first.
@@ -185,20 +224,19 @@ def tolerates(constraints: Constraints, taint: Taint) -> bool:
 def selects(requirements: Iterable[Requirement], labels: Iterable[tuple[str, str]]) -> bool:
     """Return whether the labels meet every requirement of a label selector."""
     have = dict(labels)
-    return all(_holds(requirement, have) for requirement in requirements)
+    return all(holds(requirement, have) for requirement in requirements)
 
 
-def _term_matches(term: NodeTerm, labels: dict[str, str], node: Node) -> bool:
+def term_matches(term: NodeTerm, labels: Mapping[str, str], node: Node) -> bool:
     """Return whether every requirement of the term holds; an empty term matches no node."""
     if not term.labels and not term.fields:
         return False
     fields = {"metadata.name": str(node.name)}
-    return all(_holds(r, labels) for r in term.labels) and all(
-        _holds(r, fields) for r in term.fields
-    )
+    return all(holds(r, labels) for r in term.labels) and all(holds(r, fields) for r in term.fields)
 
 
-def _holds(requirement: Requirement, labels: dict[str, str]) -> bool:
+def holds(requirement: Requirement, labels: Mapping[str, str]) -> bool:
+    """Return whether one line of a selector holds; an operator nobody knows never does."""
     value = labels.get(requirement.key)
     match requirement.operator:
         case "In":

@@ -12,6 +12,7 @@ from typing import Final
 
 from bayplan import filters, reasons, remedies, units
 from bayplan.api import names
+from bayplan.obstacles import Obstacles
 from bayplan.plan import Bind, Evict, Hold, Move, Reason, Rejection
 from bayplan.rooms import Census, Room, fill, gpus
 from bayplan.snapshot import (
@@ -31,6 +32,40 @@ MAX_REMEDY: Final = 900
 
 #: What helps when somebody must stay for now.
 _WAIT: Final = "wait until such a pod may be disturbed again"
+
+_ADD: Final = "add a node with {asks}"
+_FREE: Final = "free {asks} on one node, or add a node with {asks}"
+_ALLOW: Final = "allow the pod on a node with {asks}, or add a node that it accepts"
+
+#: What would help against a refusal; `{asks}` is what the pod needs. All others: `_ALLOW`.
+_REMEDIES: Final = {
+    Reason.TOO_SMALL: _ADD,
+    Reason.NO_NODES: _ADD,
+    Reason.OUTRANKED: _ADD,
+    Reason.INSUFFICIENT_ROOM: _FREE,
+    Reason.NO_PLACE_FOUND: _FREE,
+    Reason.GANG_DOES_NOT_FIT: _FREE,
+    Reason.DISRUPTION_FORBIDDEN: (_WAIT + ", or add a node with {asks}"),
+    Reason.NODE_CORDONED: "uncordon a node with {asks}, or add one",
+    Reason.HOST_PORT_TAKEN: "free the port on a node with {asks}, or add a node with {asks}",
+    Reason.POD_ANTI_AFFINITY: (
+        "free {asks} where nobody is whom it keeps apart, or prefer instead of require"
+    ),
+    Reason.TOPOLOGY_SPREAD: "free {asks} in the emptiest domain, or raise maxSkew",
+    Reason.POD_AFFINITY: "free {asks} beside a pod that it asks for, or prefer instead of require",
+    Reason.GANG_TOPOLOGY: "free room for the whole gang in one domain, or prefer it to be in one",
+}
+
+
+#: Refusals that room alone does not lift.
+_BETWEEN_PODS: Final = frozenset(
+    {
+        Reason.POD_ANTI_AFFINITY,
+        Reason.TOPOLOGY_SPREAD,
+        Reason.POD_AFFINITY,
+        Reason.GANG_TOPOLOGY,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +97,11 @@ def explain(
     if not held:
         return ()
     asked = {kind.constraints for kind in {pod.kind for pod in held}}
+    between = {pod.kind.constraints.peers for pod in snapshot.pods} - {None}
+    together = any(pod.gang_topology for pod in held)
+    obstacles = Obstacles(snapshot, goes) if between or together else None
     census = Census.of(snapshot, goes, asked)
-    writer = _Writer(census, remedies.Search(snapshot, census, goes))
+    writer = _Writer(census, remedies.Search(snapshot, census, goes), obstacles)
     gangs: dict[GangKey, list[Pod]] = defaultdict(list)
     for pod in held:
         if pod.gang is not None:
@@ -92,16 +130,19 @@ class _Shortage:
 class _Writer:
     """Writes holds; pods that are alike share their sentence."""
 
-    def __init__(self, census: Census, search: remedies.Search) -> None:
+    def __init__(
+        self, census: Census, search: remedies.Search, obstacles: Obstacles | None
+    ) -> None:
         self._census = census
         self._search = search
+        self._obstacles = obstacles
         self._rooms = census.rooms(lambda _: True)
         self._holding = census.holding()
         self._let_go = census.rooms(lambda kind: not census.held(kind)) if self._holding else ()
         self._empty = census.rooms(lambda _: False)
         self._reserved: dict[int, tuple[Room, ...]] = {}
         self._gangs: dict[tuple[PodKind, ...], _Shortage | None] = {}
-        self._known: dict[tuple[PodKind, bool], Rejection] = {}
+        self._known: dict[tuple[object, ...], Rejection] = {}
         self._told: dict[tuple[object, ...], tuple[Rejection, str]] = {}
 
     def hold(self, pod: Pod, gang: Sequence[Pod], outcome: Outcome | None) -> Hold:
@@ -125,7 +166,7 @@ class _Writer:
         return rejection, self._remedy(pods, pods[0], rejection)
 
     def _single(self, pod: Pod, *, proved: bool) -> Rejection:
-        key = (pod.kind, proved)
+        key = (pod.kind, proved, self._obstacles and self._obstacles.meant(pod))
         if key not in self._known:
             self._known[key] = self._judge(pod, proved=proved)
         return self._known[key]
@@ -135,6 +176,10 @@ class _Writer:
         if final is not None:
             return final
         now = reasons.over_rooms(pod, self._rooms)
+        if now is None and self._obstacles:
+            now = self._obstacles.single(pod)
+            if now is not None and proved:
+                return now
         if not proved or now is None:
             return _not_found(now)
         return self._held_up([pod], now) or self._outranked(pod) or now
@@ -160,6 +205,8 @@ class _Writer:
         short: Counter[str] = Counter()
         for room in usable:
             short.update(dict.fromkeys(pod.requests.shortfall(room.free), room.count))
+        if all(units.is_host_port(name) for name in short):
+            return None
         resource = max(short, key=lambda name: (units.is_gpu(name), short[name], name))
         most = max(0, *(room.free[resource] for room in usable))
         total = sum(room.node.allocatable[resource] * room.count for room in usable)
@@ -192,7 +239,9 @@ class _Writer:
             self._gangs[shape] = self._shortage(members, self._rooms)
         short = self._gangs[shape]
         if short is None:
-            return _not_found(None), ""
+            why = self._obstacles.gang(members) if self._obstacles else None
+            rejection = why if why and proved else _not_found(why)
+            return rejection, _remedy(members[0].requests, why) if why else ""
         pod, why = members[short.members_with_room], short.why
         if not short.ever and not proved:
             return _not_found(why), self._remedy(members, pod, why)
@@ -208,7 +257,8 @@ class _Writer:
 
     def _remedy(self, pods: Sequence[Pod], pod: Pod, why: Rejection) -> str:
         """Return what would help all of `pods`, of which `pod` is refused."""
-        said = remedies.in_words(self._search.find(pods), most=MAX_REMEDY)
+        ruled_out = why.reason in _BETWEEN_PODS
+        said = "" if ruled_out else remedies.in_words(self._search.find(pods), most=MAX_REMEDY)
         if not said:
             return _remedy(pod.requests, why)
         return f"{_WAIT}, or {said}" if why.reason is Reason.DISRUPTION_FORBIDDEN else said
@@ -250,19 +300,8 @@ def _incomplete(existing: int, min_count: int) -> tuple[Rejection, str]:
 
 
 def _remedy(requests: Resources, rejection: Rejection) -> str:
-    """Return what would help where no change of what is there does, in the refusal's terms."""
-    asks = reasons.in_words(requests)
-    match rejection.reason:
-        case Reason.TOO_SMALL | Reason.NO_NODES | Reason.OUTRANKED:
-            return f"add a node with {asks}"
-        case Reason.INSUFFICIENT_ROOM | Reason.NO_PLACE_FOUND | Reason.GANG_DOES_NOT_FIT:
-            return f"free {asks} on one node, or add a node with {asks}"
-        case Reason.DISRUPTION_FORBIDDEN:
-            return f"{_WAIT}, or add a node with {asks}"
-        case Reason.NODE_CORDONED:
-            return f"uncordon a node with {asks}, or add one"
-        case _:
-            return f"allow the pod on a node with {asks}, or add a node that it accepts"
+    """Return what would help, in the terms of the refusal."""
+    return _REMEDIES.get(rejection.reason, _ALLOW).format(asks=reasons.in_words(requests))
 
 
 def _needs(gang: Sequence[Pod]) -> str:

@@ -56,6 +56,8 @@ def _never_large_enough(requests: Resources, nodes: Sequence[Node]) -> Rejection
     if any(requests.fits(node.allocatable) for node in nodes):
         return None
     for resource, need in _gpus_first(requests):
+        if units.is_host_port(resource):
+            continue
         largest = max(node.allocatable[resource] for node in nodes)
         if largest < need:
             message = (
@@ -83,11 +85,14 @@ def _no_room(
     lacking: Counter[str] = Counter()
     order = _gpus_first(requests)
     for room in usable:
-        lacking[next(name for name, n in order if n > room.free[name])] += room.count
+        lacking[next(name for name, n in order if n > room.free[name] + units.implied(name))] += (
+            room.count
+        )
     parts = [_lack(name, n, requests[name], usable) for name, n in _ranked(lacking)]
     parts += [_said(reason, n) for reason, n in _ranked(counts)]
+    ports_only = all(units.is_host_port(name) for name in lacking)
     return Rejection(
-        reason=Reason.INSUFFICIENT_ROOM,
+        reason=Reason.HOST_PORT_TAKEN if ports_only else Reason.INSUFFICIENT_ROOM,
         message=f"0 of {total} nodes have room: {'; '.join(parts)}",
         resolvable=True,
     )
@@ -95,6 +100,8 @@ def _no_room(
 
 def _lack(resource: str, count: int, need: int, usable: Sequence[Room]) -> str:
     """Return e.g. "6 lack GPUs (most free on one node: 4, needs 8; 21 free in all)"."""
+    if units.is_host_port(resource):
+        return f"{resource} is taken on {count}"
     most = max(0, *(room.free[resource] for room in usable))
     in_all = sum(max(0, room.free[resource]) * room.count for room in usable)
     verb = "lacks" if count == 1 else "lack"
@@ -127,5 +134,9 @@ def _gpus_first(requests: Resources) -> list[tuple[str, int]]:
 
 def in_words(requests: Resources) -> str:
     """Return the requests in words, GPUs first, without the pod itself: "8 GPUs, 64 CPU"."""
-    parts = [units.words(name, n) for name, n in _gpus_first(requests) if name != "pods"]
+    parts = [
+        units.words(name, n)
+        for name, n in _gpus_first(requests)
+        if name != "pods" and not units.is_host_port(name)
+    ]
     return ", ".join(parts) if parts else "room for a pod"

@@ -444,6 +444,8 @@ def _freed(freeing: Freeing) -> str:
     told = _gpus_first(freeing.lacking)
     more = _listed([_more(name, n) for name, n in told])
     name, node = told[0][0], freeing.node
+    if units.is_host_port(name):
+        return f"{more} on {node.name}"
     have, size = units.text(name, max(0, freeing.free[name])), node.allocatable[name]
     in_all = units.text(name, size) if len(told) == 1 else units.words(name, size)
     return f"{more} on {node.name} ({have} of {in_all} are free)"
@@ -451,6 +453,8 @@ def _freed(freeing: Freeing) -> str:
 
 def _more(name: str, n: int) -> str:
     """Return e.g. "3 more GPUs", "8 more CPU", "16 GiB more memory"."""
+    if units.is_host_port(name):
+        return name
     amount, _, what = units.words(name, n).rpartition(" ")
     return f"{amount} more {what}"
 

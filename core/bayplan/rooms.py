@@ -155,7 +155,7 @@ def fill(pod: Pod, count: int, rooms: Iterable[Room]) -> tuple[int, tuple[Room, 
         (parts if reject(pod, room.node, room.free) else fits).append(room)
     left = count
     for room in sorted(fits, key=lambda room: (gpus(room.free), room.node.name)):
-        most = min(room.free[name] // n for name, n in pod.requests.items)
+        most = min((room.free[name] + units.implied(name)) // n for name, n in pod.requests.items)
         whole, rest = divmod(min(left, most * room.count), most)
         left -= whole * most + rest
         parts += _split(room, pod.requests, [most] * whole + [rest] * bool(rest))

@@ -14,6 +14,8 @@ from operator import attrgetter
 from typing import Final, NamedTuple, NewType
 from weakref import WeakValueDictionary
 
+from bayplan import units
+
 NodeName = NewType("NodeName", str)
 
 #: Seconds after its deadline from which a terminating pod counts as stuck: its room stays taken.
@@ -98,12 +100,17 @@ class Resources:
     def fits(self, room: "Resources") -> bool:
         """Return whether every amount is there in `room`."""
         have = dict(room.items)
-        return all(n <= have.get(name, 0) for name, n in self.items)
+        return all(
+            # The name is looked at only where the amount alone does not answer.
+            n <= have.get(name, 0) or n <= have.get(name, 0) + units.implied(name)
+            for name, n in self.items
+        )
 
     def shortfall(self, room: "Resources") -> "Resources":
         """Return what `room` lacks of these amounts; empty when they fit."""
         have = dict(room.items)
-        return Resources.of({name: max(0, n - max(0, have.get(name, 0))) for name, n in self.items})
+        there = {name: have.get(name, 0) + units.implied(name) for name, _ in self.items}
+        return Resources.of({name: max(0, n - max(0, there[name])) for name, n in self.items})
 
     def _combined(self, other: "Resources", *, sign: int) -> "Resources":
         amounts = dict(self.items)
@@ -148,6 +155,76 @@ class NodeTerm:
     fields: tuple[Requirement, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class PodSelector:
+    """Which pods a rule between pods is about.
+
+    Attributes:
+        namespaces: Where they are; no namespace means all.
+        labels: What must hold of their labels.
+        nobody: Whether it selects no pod at all, whatever the rest says.
+    """
+
+    namespaces: tuple[str, ...] = ()
+    labels: tuple[Requirement, ...] = ()
+    nobody: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class PodTerm:
+    """Pods near which another must or must not be.
+
+    A domain is the set of nodes that share a value of the label `key`.
+    """
+
+    key: str
+    pods: PodSelector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Spread:
+    """A topology spread constraint that must hold (`DoNotSchedule`).
+
+    Attributes:
+        key: The label whose values are the domains.
+        pods: The pods that are counted.
+        max_skew: By how much the domain a pod comes to may exceed the emptiest one.
+        min_domains: With fewer eligible domains the emptiest one counts as empty.
+        honours_affinity: Whether only nodes that the pod selects are eligible.
+        honours_taints: Whether only nodes whose taints it tolerates are.
+    """
+
+    key: str
+    pods: PodSelector
+    max_skew: int = 1
+    min_domains: int = 1
+    honours_affinity: bool = True
+    honours_taints: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peers:
+    """What a pod asks of the pods around it.
+
+    Attributes:
+        repels: Required anti-affinity: no such pod in its domain.
+        attracts: Required affinity: at least one such pod in its domain, for each term.
+        spreads: How evenly it must be spread.
+    """
+
+    repels: tuple[PodTerm, ...] = ()
+    attracts: tuple[PodTerm, ...] = ()
+    spreads: tuple[Spread, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Preference:
+    """Nodes on which a pod would rather be, with a weight of 1 to 100."""
+
+    weight: int
+    term: NodeTerm
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """A PodDisruptionBudget: how many of the pods that it covers may be disturbed now.
@@ -165,11 +242,29 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraints:
-    """What a pod asks of a node besides room. No terms mean no node affinity."""
+    """What a pod asks of a node besides room. No terms mean no node affinity.
+
+    `peers` is None for the many pods that ask nothing of other pods.
+    """
 
     node_selector: tuple[tuple[str, str], ...] = ()
     affinity: tuple[NodeTerm, ...] = ()
     tolerations: tuple[Toleration, ...] = ()
+    prefers: tuple[Preference, ...] = ()
+    peers: Peers | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GangTopology:
+    """Where the pods of a gang should be with respect to each other.
+
+    Attributes:
+        required: Label of whose values they must all share one; "" for none.
+        preferred: Labels of which they had better share a value, the dearest first.
+    """
+
+    required: str = ""
+    preferred: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,7 +358,8 @@ class Pod:
         leaves_at: When it must have ended if it terminates, seconds since the epoch; else 0.
         gang: The gang it belongs to, if any.
         gang_min_count: How many pods of the gang must run for any of them to be useful.
-        labels: Labels, sorted by key.
+        gang_topology: Where the gang's pods are to be with respect to each other, if it says so.
+        labels: Labels, sorted by key: what rules between pods select by.
         owner: The controller that makes it again.
         created_at: Seconds since the epoch; earlier pods go first among equals.
         bound: Whether `node` is where it is bound; False while it is only pinned there.
@@ -289,6 +385,7 @@ class Pod:
     leaves_at: int = 0
     gang: GangKey | None = None
     gang_min_count: int = 0
+    gang_topology: GangTopology | None = None
     labels: tuple[tuple[str, str], ...] = ()
     owner: Owner | None = None
     created_at: int = 0
@@ -345,6 +442,8 @@ class Snapshot:
         """
         kinds = {kind: repr(kind) for kind in {pod.kind for pod in self.pods}}
         numbers = {kind: str(n) for n, kind in enumerate(sorted(kinds, key=kinds.__getitem__))}
+        # Labels matter only where some pod asks for pods by them.
+        labelled = self.pods if any(kind.constraints.peers for kind in kinds) else ()
         digest = hashlib.sha256()
         for part in (
             _nodes_in_words(self.nodes),
@@ -354,6 +453,7 @@ class Snapshot:
             map(numbers.__getitem__, map(attrgetter("kind"), self.pods)),
             (pod.node or "" for pod in self.pods),
             map(_standing, self.pods),
+            (repr(pod.labels) for pod in labelled),
         ):
             digest.update("\n".join(part).encode())
             digest.update(b"\n\n")
@@ -447,5 +547,5 @@ def _standing(pod: Pod) -> str:
     """Return what else may change about a pod: where it stands, and its gang."""
     if pod.gang is None and not pod.terminating and not pod.replaces:
         return "w" if pod.waiting else "b" if pod.bound else "p"
-    gang = (pod.gang, pod.gang_min_count)
+    gang = (pod.gang, pod.gang_min_count, pod.gang_topology)
     return repr((pod.waiting, pod.bound, pod.terminating, pod.leaves_at, pod.replaces, gang))

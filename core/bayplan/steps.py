@@ -227,9 +227,20 @@ class _Pass:
 
     def _is_spare(self, victim: Move | Evict, spared: set[str]) -> bool:
         source = _source(victim)
-        if victim.uid in spared or source not in self._free:
+        if victim.uid in spared or source not in self._free or self._is_kept_apart(victim):
             return False
         return self._owed[source].fits(self._free[source] + self._terminated[source])
+
+    def _is_kept_apart(self, victim: Move | Evict) -> bool:
+        """Return whether the victim may have to leave for another reason than room.
+
+        Then one of those who meet on its node asks something of other pods.
+        """
+        source = _source(victim)
+        homes = [b.pod for b in self.plan.binds if b.node == source]
+        homes += [m.pod for m in self.plan.moves if m.target == source]
+        met = (self._pods.get(key) for key in (victim.pod, *homes))
+        return any(pod is not None and pod.constraints.peers is not None for pod in met)
 
     def _victims(self) -> Sequence[Move | Evict]:
         """Return who must leave, the least harmful first.

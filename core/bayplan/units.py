@@ -29,6 +29,9 @@ _SUFFIXES: Final = {
     "E": Decimal(10**18),
 }
 
+#: How a port of the node is named among the resources; see `host_port`.
+_HOST_PORT: Final = "host port "
+
 #: One mebibyte in bytes.
 _MIB: Final = Decimal(2**20)
 
@@ -108,8 +111,28 @@ def is_gpu(resource: str) -> bool:
     return resource.endswith("/gpu")
 
 
+def host_port(port: int, protocol: str) -> str:
+    """Return the resource that stands for a port of the node: "host port 8080/TCP".
+
+    Every node offers each port once and no node lists any, see `implied`.
+    """
+    return f"{_HOST_PORT}{port}/{protocol}"
+
+
+def is_host_port(resource: str) -> bool:
+    """Return whether `resource` is a port of the node."""
+    return resource.startswith(_HOST_PORT)
+
+
+def implied(resource: str) -> int:
+    """Return what every node offers of `resource` without listing it."""
+    return 1 if is_host_port(resource) else 0
+
+
 def words(resource: str, value: int) -> str:
     """Return `value` of `resource` with its name: "8 GPUs", "64 GiB memory"."""
+    if is_host_port(resource):
+        return resource
     if is_gpu(resource):
         return f"{value} GPU" if value == 1 else f"{value} GPUs"
     if resource == "cpu":

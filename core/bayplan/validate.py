@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from bayplan import filters, units
+from bayplan import between, filters, units
+from bayplan.between import Placement
 from bayplan.plan import EVICTION_COST, Bind, Evict, Hold, Move, Plan
 from bayplan.policy import Policy
 from bayplan.snapshot import (
@@ -43,7 +44,9 @@ class Code(StrEnum):
     NODE_REFUSES = "NodeRefuses"
     OVER_COMMITTED = "OverCommitted"
     NOT_DISRUPTABLE = "NotDisruptable"
+    PEERS_BROKEN = "RuleBetweenPodsBroken"
     GANG_SPLIT = "GangSplit"
+    GANG_SCATTERED = "GangScattered"
     OUTRANKED_VICTIM = "OutrankedVictim"
     OVER_BUDGET = "OverBudget"
     WRONG_OBJECTIVE = "WrongObjective"
@@ -72,6 +75,7 @@ class Input:
         gone: Keys of the pods that lose their node.
         goes: Where the plan sends pods; None for those that lose their node.
         gangs: Gangs of two pods and more.
+        placement: The same as far as pods ask something of each other; None if none does.
         used: What is in use on each node after the plan, by resource.
     """
 
@@ -85,6 +89,7 @@ class Input:
     gone: frozenset[PodKey] = field(repr=False)
     goes: Mapping[PodKey, NodeName | None] = field(repr=False)
     gangs: frozenset[GangKey] = field(repr=False)
+    placement: Placement | None = field(repr=False)
     used: Mapping[NodeName, Mapping[str, int]] = field(repr=False)
 
     def has_node(self, pod: Pod) -> bool:
@@ -113,6 +118,7 @@ def validate(snapshot: Snapshot, policy: Policy, plan: Plan) -> tuple[Violation,
             if pod.gang and pod.gang_min_count >= _SMALLEST_GANG and not pod.terminating
         ),
         used=_used(snapshot, goes),
+        placement=Placement.of(snapshot, goes),
     )
     return tuple(violation for check in CHECKS for violation in check(about))
 
@@ -235,18 +241,50 @@ def _room(about: Input) -> Iterator[Violation]:
 
     A node that was over-full before and gets nothing is not the plan's fault.
     """
-    over: dict[tuple[object, int], list[tuple[str, int]]] = {}
+    over: dict[tuple[object, ...], list[tuple[str, int]]] = {}
+    shared = _shared_ports(about)
     for name in sorted({name for _, name in about.arrivals} & about.nodes.keys()):
         room, used = about.nodes[name].allocatable, about.used[name]
         state = (room.items, id(used))
         if state not in over:
-            over[state] = [(resource, n - room[resource]) for resource, n in sorted(used.items())]
+            over[state] = [
+                (resource, n - room[resource] - units.implied(resource))
+                for resource, n in sorted(used.items())
+            ]
         for resource, n in over[state]:
-            if n > 0:
+            if n > 0 and (name, resource) not in shared:
                 yield _wrong(
                     Code.OVER_COMMITTED,
                     f"{name} would lack {units.words(resource, n)} after the plan",
                 )
+
+
+def _shared_ports(about: Input) -> set[tuple[NodeName, str]]:
+    """Return the host ports, by node, that are taken and for which nobody arrives.
+
+    Two pods may share a port on two addresses; that is no matter of other newcomers.
+    """
+    ports = {
+        resource
+        for kind in {pod.kind for pod in about.snapshot.pods}
+        for resource in kind.requests
+        if units.is_host_port(resource)
+    }
+    if not ports:
+        return set()
+    asked = {(name, resource) for pod, name in about.arrivals for resource in pod.requests}
+    taken = ((name, port) for name in about.used for port in ports & about.used[name].keys())
+    return {at for at in taken if at not in asked}
+
+
+def _between_pods(about: Input) -> Iterator[Violation]:
+    """Check what pods ask of each other."""
+    if about.placement is None:
+        return
+    for message in between.broken(about.placement):
+        yield _wrong(Code.PEERS_BROKEN, message)
+    for message in between.scattered(about.placement):
+        yield _wrong(Code.GANG_SCATTERED, message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -399,6 +437,13 @@ def _counted(about: Input) -> Counter[str]:
             suffix = " without preemption" if bind.pod in peaceful else ""
             counted[f"place {tiers[bind.pod]}{suffix}"] += 1
     counted.update(_disruption(about))
+    counted["preference"] = sum(
+        filters.preference(pod.constraints.prefers, about.nodes[name])
+        for pod, name in about.arrivals
+        if pod.constraints.prefers and name in about.nodes
+    )
+    if about.placement is not None:
+        counted.update(between.gathered(about.placement))
     counted.update(_free_slots(about))
     return counted
 
@@ -466,6 +511,7 @@ CHECKS: Final[tuple[Callable[[Input], Iterator[Violation]], ...]] = (
     _disruptable,
     _accepted,
     _room,
+    _between_pods,
     _whole_gangs,
     _ranks,
     _budgets,

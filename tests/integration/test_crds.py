@@ -152,6 +152,10 @@ def test_a_template_is_kept_as_it_is(cluster: Cluster, namespace: str) -> None:
             "spec.rollout.maxUnavailable and spec.rollout.maxSurge must not both be 0",
         ),
         (deployment(rollout={"maxUnavailable": -1}), "spec.rollout.maxUnavailable"),
+        (
+            deployment(placement={"topology": [{"key": k, "mode": "Required"} for k in "ab"]}),
+            "spec.placement.topology must not require two labels",
+        ),
         (deployment(replica=3), 'unknown field "spec.replica"'),
         (
             deployment() | {"metadata": {"name": "a" * 53}},
@@ -177,6 +181,7 @@ def test_a_template_is_kept_as_it_is(cluster: Cluster, namespace: str) -> None:
         "a priority of one pool",
         "a rollout that can never do anything",
         "fewer than no units",
+        "two required topologies",
         "a misspelt field",
         "a name too long for labels",
     ],

@@ -54,6 +54,17 @@ def test_a_pod_pinned_to_a_full_node_does_not_stand_in_its_own_way() -> None:
     assert answer(pinned, [N1], cache, Reservations()).nodes == (N1,)
 
 
+def test_a_port_that_is_taken_is_told_as_such() -> None:
+    """The refusal would speak of room, of which there is enough."""
+    pinned = replace(pod("a", on="n1", ports=(80,)), bound=False)
+    cache = cache_of(node("n1"), node("n2"), pinned)
+
+    assert answer(pinned, [N1], cache, Reservations()).nodes == (N1,)
+    reply = answer(pod("b", ports=(80,)), [N1, N2], cache, Reservations())
+    assert reply.nodes == (N2,)
+    assert reasons(reply) == {"n1": Reason.HOST_PORT_TAKEN}
+
+
 def test_a_pod_that_the_plan_before_has_pinned_is_let_in() -> None:
     """Seen: a new plan had another home for it, and it waited between the two for ever."""
     pinned = replace(pod("a", gpus=8, on="n1"), bound=False)

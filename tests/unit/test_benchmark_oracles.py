@@ -7,7 +7,9 @@ import pytest
 from bayplan.planner import plan
 from bayplan.policy import Policy, defragmenting
 from bayplan.snapshot import Snapshot
+from bayplan.validate import validate
 from benchmarks import defrag, preemption, tables
+from benchmarks.fleet import fleet
 from tests import oracle
 from tests.builders import node, pod, snapshot
 
@@ -58,6 +60,19 @@ def test_plans_free_the_most_slots_with_the_fewest_moves() -> None:
 def _entries(small: Snapshot) -> int:
     counts = [kind.count for kind in defrag._counted(small)[0]]  # noqa: SLF001 - its size
     return tables.entries([*counts, sum(counts)])
+
+
+def test_a_fleet_without_time_for_a_proof_is_still_defragmented() -> None:
+    """A window would pass without anything done."""
+    pieces = fleet(nodes=60, demand=0.0, seed=0, variant="mixed")
+    policy = defragmenting(Policy(time_limit_s=1e-9), max_moves=10)
+
+    made = plan(pieces, policy, clock=lambda: 0.0).plan
+
+    assert validate(pieces, policy, made) == ()
+    assert 0 < len(made.moves) <= 10
+    free = next(s for s in made.certificate.stages if s.name == "free 8-GPU slots")
+    assert free.value > defrag.slots(pieces)
 
 
 @pytest.mark.parametrize(("moves", "slots"), [(0, 0), (1, 1), (9, 2)])

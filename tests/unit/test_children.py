@@ -925,3 +925,44 @@ def test_an_invalid_spec_keeps_what_is_known_of_the_pods() -> None:
     assert after["reason"] == "InvalidSpec"
     assert after["units"] == before["units"]
     assert readiness.invalid("spec.pools: no", generation=4, before=after, now=NOW) == after
+
+
+def test_pods_say_how_near_they_are_to_be() -> None:
+    """The field `placement` would do nothing."""
+    topology = [
+        {"key": "rack"},
+        {"key": "zone", "mode": "Required"},
+        {"key": "region", "mode": "Preferred"},
+    ]
+    placed = deployment(placement={"topology": topology})
+    made = children.manifests(placed)
+
+    assert all(
+        pod["metadata"]["annotations"]
+        == {
+            names.ANNOTATION_TOPOLOGY_REQUIRED: "zone",
+            names.ANNOTATION_TOPOLOGY_PREFERRED: "rack,region",
+        }
+        for pod in made
+    )
+    plain = deployment()
+    assert "annotations" not in children.manifests(plain)[0]["metadata"]
+    assert placed.revision != plain.revision
+
+
+@pytest.mark.parametrize(
+    ("topology", "complaint"),
+    [
+        pytest.param([{"key": "a,b"}], "topology.0..key", id="two labels in one"),
+        pytest.param([{"key": "a", "mode": "Soon"}], "Required, Preferred", id="a strange mode"),
+        pytest.param(
+            [{"key": "a", "mode": "Required"}, {"key": "b", "mode": "Required"}],
+            "requires a second label beside a",
+            id="two required labels",
+        ),
+    ],
+)
+def test_a_bad_placement_is_named(topology: list[dict[str, str]], complaint: str) -> None:
+    """Units would be scattered without a word."""
+    with pytest.raises(DecodeError, match=complaint):
+        deployment(placement={"topology": topology})

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from bayplan.api import names
+from bayplan.api.packing_plan import MAX_MESSAGE
 from bayplan.codec import (
     DecodeError,
     budget_of,
@@ -490,3 +491,15 @@ def test_a_word_that_an_older_program_does_not_know_is_a_decode_error() -> None:
 
     with pytest.raises(DecodeError, match=r"spec.verdict: should be one of Optimal, .*'Splendid'"):
         published_plan_of(manifest)
+
+
+def test_a_sentence_too_long_for_the_object_is_clipped() -> None:
+    """The API server would refuse the whole plan for one pod's long list of labels."""
+    why = Rejection(reason=Reason.POD_AFFINITY, message="x" * 5000)
+    held = Hold(pod=PodKey(namespace="a", name="p"), uid="u", rejection=why, remedy="y" * 5000)
+    certificate = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.UNCHANGED)
+    result = Result(plan=Plan(certificate=certificate, holds=(held,)), digest="d", engine="greedy")
+
+    (action,) = plan_manifest(result, sequence=1)["spec"]["actions"]
+
+    assert (len(action["message"]), len(action["remedy"])) == (MAX_MESSAGE, MAX_MESSAGE)

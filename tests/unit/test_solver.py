@@ -1,22 +1,28 @@
 """The exact model rule by rule, the relaxation, and the greedy placement."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from ortools.sat.python import cp_model
 
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import Budget, Disruption, Node, Pod
+from bayplan.snapshot import Budget, Disruption, GangTopology, Node, Pod
 from bayplan.solver import constraints, goals, greedy, variables
 from bayplan.solver.assignment import Assignment, present
 from bayplan.solver.bound import Relaxation
 from bayplan.solver.constraints import Rule
 from bayplan.solver.goals import Keep, Place
 from bayplan.solver.instance import Instance, PlaceGroup, build
-from tests.builders import budget, node, pod, snapshot
+from tests.builders import apart, beside, budget, node, pod, snapshot, spread
 
 Things = tuple[Node | Pod | Budget, ...]
 
 TEAM = tuple(pod(f"t{i}", gpus=4, on=f"n{i}", gang="t", min_count=2) for i in range(2))
+X: dict[str, Any] = {"app": "x"}
+ZONED = tuple(node(f"n{i}", labels={"zone": "aab"[i]}) for i in range(3))
+IN_A_ZONE = GangTopology(required="zone")
 UNIT = tuple(pod(f"u{i}", gpus=4, gang="u", min_count=2) for i in range(2))
 
 
@@ -115,6 +121,41 @@ def allows(rule: Rule, instance: Instance, policy: Policy, **fixed: int) -> bool
             {"survivors_0": 2, "kept_0_0": 1},
             {"survivors_0": 2, "kept_0_0": 0},
             id="no more moves than allowed",
+        ),
+        pytest.param(
+            constraints.BetweenPods(),
+            (*ZONED, *(pod(f"a{i}", labels=X, constraints=apart("zone", **X)) for i in range(2))),
+            {"final_0_0": 1, "final_0_1": 0, "final_0_2": 1},
+            {"final_0_0": 1, "final_0_1": 1, "final_0_2": 0},
+            id="who keeps apart is in no zone twice",
+        ),
+        pytest.param(
+            constraints.BetweenPods(),
+            (*ZONED, *(pod(f"a{i}", labels=X, constraints=spread("zone", **X)) for i in range(2))),
+            {"final_0_0": 1, "final_0_1": 0, "final_0_2": 1},
+            {"final_0_0": 1, "final_0_1": 1, "final_0_2": 0},
+            id="a zone has no more than the skew allows",
+        ),
+        pytest.param(
+            constraints.BetweenPods(),
+            (*ZONED, pod("c", gpus=2, labels=X), pod("a", constraints=beside("zone", **X))),
+            {"final_0_0": 1, "final_1_1": 1},
+            {"final_0_2": 1, "final_0_0": 0, "final_0_1": 0, "final_1_1": 1, "final_1_2": 0},
+            id="who needs company finds it",
+        ),
+        pytest.param(
+            constraints.BetweenPods(),
+            (*ZONED, *(pod(f"a{i}", labels=X, constraints=beside("zone", **X)) for i in range(2))),
+            {"final_0_0": 1, "final_0_1": 1, "final_0_2": 0},
+            {"final_0_0": 1, "final_0_1": 0, "final_0_2": 1},
+            id="the first ones begin in one zone",
+        ),
+        pytest.param(
+            constraints.GangsTogether(),
+            (*ZONED, *(replace(each, gang_topology=IN_A_ZONE) for each in UNIT)),
+            {"units_0": 1, "final_0_0": 1, "final_0_1": 1, "final_0_2": 0},
+            {"units_0": 1, "final_0_0": 1, "final_0_1": 0, "final_0_2": 1},
+            id="a gang is in one zone",
         ),
         pytest.param(
             constraints.DisruptionBudgets(),

@@ -23,7 +23,7 @@ from bayplan.snapshot import (
     Taint,
 )
 from bayplan.steps import EvictPod, Phase, Progress, ReleasePod, State, Step
-from tests.builders import node, pod, snapshot
+from tests.builders import apart, node, pod, snapshot
 
 CERTIFICATE = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)
 
@@ -644,6 +644,15 @@ def test_nobody_leaves_for_a_newcomer_that_has_room_without(newcomer: Pod) -> No
 
     assert "evict v from n1" not in done(found)
     assert f"Evict v Done: {steps.SPARED}" in told(found)
+
+
+def test_a_victim_is_not_spared_for_room_when_somebody_is_kept_apart() -> None:
+    """The newcomer would be pinned beside the pod that it excludes, and never bound."""
+    shy = pod("a", gpus=1, constraints=apart("host", app="x"))
+    victim = pod("v", gpus=1, on="n1", labels={"app": "x"})
+    found = advance(plan(bind("a", "n1"), evict("v", "n1")), node("n1"), shy, victim)
+
+    assert "evict v from n1" in done(found)
 
 
 def test_a_move_that_is_spared_spares_whom_it_would_have_displaced() -> None:

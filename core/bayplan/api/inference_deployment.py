@@ -204,6 +204,52 @@ class Rollout(BaseModel):
     )
 
 
+class Sharing(StrEnum):
+    """Whether the pods of a unit must share a domain."""
+
+    REQUIRED = "Required"
+    PREFERRED = "Preferred"
+
+
+class Topology(BaseModel):
+    """A label of nodes of which the pods of one unit share a value."""
+
+    key: str = Field(
+        description="Label of nodes, such as topology.kubernetes.io/zone. Nodes with the same value"
+        " are one domain; a node without it is in none.",
+        min_length=1,
+        max_length=317,
+    )
+    mode: Sharing = Field(
+        default=Sharing.PREFERRED,
+        description="Required: a unit waits until one domain has room for all its pods. Preferred:"
+        " among equally good plans, the one with the most units in one domain. Default Preferred.",
+    )
+
+
+class Placement(BaseModel):
+    """Where the pods of one unit are to be with respect to each other."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "self.topology.filter(t, t.mode == 'Required').size() <= 1",
+                message="spec.placement.topology must not require two labels: require the one"
+                " with the smaller domains, they lie within those of the other",
+                field=".topology",
+            )
+        )
+    )
+
+    topology: list[Topology] = Field(
+        description="Labels that tell how near nodes are to each other, the fastest link first,"
+        " 1 to 8. Those preferred are tried in this order, within the required one.",
+        min_length=1,
+        max_length=8,
+        json_schema_extra=list_map("key"),
+    )
+
+
 class Disruption(BaseModel):
     """What it means to disturb the running pods."""
 
@@ -299,6 +345,11 @@ class InferenceDeploymentSpec(BaseModel):
     rollout: Rollout | None = Field(
         default=None,
         description="How a new template reaches the units. Default: maxUnavailable 1, maxSurge 1.",
+    )
+    placement: Placement | None = Field(
+        default=None,
+        description="How near to each other the pods of one unit are. Default: wherever there is"
+        " room. A change is rolled out like one of a template.",
     )
     disruption: Disruption | None = Field(
         default=None,

@@ -33,6 +33,11 @@ LABEL_LLMD_ROLE: Final = "llm-d.ai/role"
 LABEL_GANG: Final = f"{GROUP}/gang"
 LABEL_GANG_MIN_COUNT: Final = f"{GROUP}/gang-min-count"
 
+#: On the pods of a gang: the node label of which all must share a value, and those of which they
+#: had better (comma-separated, the dearest first).
+ANNOTATION_TOPOLOGY_REQUIRED: Final = f"{GROUP}/gang-topology-required"
+ANNOTATION_TOPOLOGY_PREFERRED: Final = f"{GROUP}/gang-topology-preferred"
+
 #: Why a waiting pod waits; written by the operator, bounded to one sentence.
 ANNOTATION_DECISION: Final = f"{GROUP}/decision"
 

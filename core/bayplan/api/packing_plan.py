@@ -17,6 +17,9 @@ from bayplan.api.schema import rule, rules
 #: Most actions in one plan; with 500 bytes each the object stays below etcd's 1.5 MB.
 MAX_ACTIONS = 2000
 
+#: Most characters of a sentence.
+MAX_MESSAGE = 1024
+
 _ATOMIC = "x-kubernetes-list-type"
 
 
@@ -139,9 +142,11 @@ class Action(BaseModel):
     reason: str | None = Field(
         default=None, description="Why, as one CamelCase word.", max_length=128
     )
-    message: str | None = Field(default=None, description="Why, in a sentence.", max_length=1024)
+    message: str | None = Field(
+        default=None, description="Why, in a sentence.", max_length=MAX_MESSAGE
+    )
     remedy: str | None = Field(
-        default=None, description="Hold: what would help, in a sentence.", max_length=1024
+        default=None, description="Hold: what would help, in a sentence.", max_length=MAX_MESSAGE
     )
     resolvable: bool | None = Field(
         default=None,
@@ -238,7 +243,7 @@ class Step(BaseModel):
     type: ActionType = Field(description="What happens to it.")
     state: StepState = Field(description="How far it is.")
     message: str | None = Field(
-        default=None, description="What it waits for, or why it failed.", max_length=1024
+        default=None, description="What it waits for, or why it failed.", max_length=MAX_MESSAGE
     )
 
 
@@ -250,7 +255,7 @@ class PackingPlanStatus(BaseModel):
         description="Pending, Executing, Completed, Superseded (a newer plan took over) or Failed.",
     )
     message: str | None = Field(
-        default=None, description="Why it is in that phase, in a sentence.", max_length=1024
+        default=None, description="Why it is in that phase, in a sentence.", max_length=MAX_MESSAGE
     )
     done: int | None = Field(default=None, description="Steps that are done.", ge=0)
     total: int | None = Field(default=None, description="Steps there are.", ge=0)

@@ -8,11 +8,11 @@ pod we can place is refused here, with field and fix.
 from typing import Final
 
 from bayplan.api import names
-from bayplan.api.inference_deployment import Role
+from bayplan.api.inference_deployment import Role, Sharing
 from bayplan.children import Child, Deployment, Pool, Rollout
 from bayplan.codec.fields import Field, Raw, top
 from bayplan.codec.pods import pinned_node, requests
-from bayplan.snapshot import NodeName
+from bayplan.snapshot import GangTopology, NodeName
 
 #: Longest name of an InferenceDeployment: it becomes part of names and labels.
 _MAX_NAME: Final = 52
@@ -41,6 +41,7 @@ def deployment_of(raw: Raw) -> Deployment:
         replicas=replicas,
         min_replicas=spec.get("minReplicas").integer(replicas),
         priority_class=spec.get("priorityClassName").text(""),
+        topology=_topology(spec.get("placement", "topology")),
         cold_start_s=_cold_start(spec.get("disruption", "coldStartSeconds")),
         rollout=_rollout(spec.get("rollout")),
         pools=tuple(_pool(pool, spec.get("ratio")) for pool in spec.get("pools").items()),
@@ -78,6 +79,27 @@ def child_of(raw: Raw) -> Child:
         terminating=metadata.get("deletionTimestamp").value is not None,
         created_at=metadata.get("creationTimestamp").instant(),
     )
+
+
+def _topology(listed: Field) -> GangTopology | None:
+    """Return where the pods of a unit are to be with respect to each other."""
+    required, preferred = "", []
+    for each in listed.items():
+        key, mode = each.get("key").text(), each.get("mode").text(Sharing.PREFERRED)
+        if not key or "," in key:
+            raise each.get("key").error(f"should be a label of nodes, is {key!r}")
+        if mode == Sharing.PREFERRED:
+            preferred.append(key)
+            continue
+        each.get("mode").choice(Sharing)
+        if required:
+            raise each.error(
+                f"requires a second label beside {required}: require one, prefer others"
+            )
+        required = key
+    if not required and not preferred:
+        return None
+    return GangTopology(required=required, preferred=tuple(preferred))
 
 
 def _cold_start(field: Field) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bayplan.api import names
-from bayplan.api.packing_plan import MAX_ACTIONS
+from bayplan.api.packing_plan import MAX_ACTIONS, MAX_MESSAGE
 from bayplan.bounding import bounded
 from bayplan.codec.fields import Field, Raw, top
 from bayplan.plan import (
@@ -234,11 +234,16 @@ def _hold_manifest(hold: Hold) -> dict[str, Any]:
         "type": "Hold",
         "pod": _pod(hold.pod, hold.uid),
         "reason": hold.rejection.reason.value,
-        "message": hold.rejection.message,
+        "message": _clipped(hold.rejection.message),
         "resolvable": hold.rejection.resolvable,
     }
-    action |= {"remedy": hold.remedy} if hold.remedy else {}
+    action |= {"remedy": _clipped(hold.remedy)} if hold.remedy else {}
     return action | ({"gang": hold.gang.name} if hold.gang else {})
+
+
+def _clipped(text: str) -> str:
+    """Return the text as long as the object may hold it: a rule may list a hundred labels."""
+    return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 1]}…"
 
 
 def _action(field: Field) -> Bind | Move | Evict | Hold:

@@ -4,11 +4,15 @@ What a pod asks for, whether it waits for us, where it is or is pinned to, and w
 to it: all read from the pod alone, so that every program sees the same.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Final
 
+from bayplan import units
 from bayplan.api import names
 from bayplan.codec.fields import Field, Raw, top
+from bayplan.codec.peers import gang_topology_of, peers_of
+from bayplan.codec.selectors import node_term
 from bayplan.snapshot import (
     MAX_MOVE_COST,
     UNKNOWN_COUNT,
@@ -20,6 +24,7 @@ from bayplan.snapshot import (
     Owner,
     Pod,
     PodKey,
+    Preference,
     Requirement,
     Resources,
     Toleration,
@@ -28,6 +33,12 @@ from bayplan.units import Rounding
 
 #: Priorities from here on belong to the cluster itself (system-cluster-critical and above).
 SYSTEM_PRIORITY = 2_000_000_000
+
+#: The weights that a preferred node affinity may have.
+_WEIGHTS: Final = range(1, 101)
+
+#: The ports that there are.
+_PORTS: Final = range(1, 65_536)
 
 #: The node field by which a pod is pinned to one node.
 PIN_FIELD = "metadata.name"
@@ -46,6 +57,7 @@ def pod_of(raw: Raw) -> Pod | None:
     key = PodKey(
         namespace=metadata.get("namespace").text("default"), name=metadata.get("name").text()
     )
+    labels = metadata.get("labels").labels()
     bound, pin = spec.get("nodeName").text(""), pinned_node(spec)
     gates = {gate.get("name").text() for gate in spec.get("schedulingGates").items()}
     node = bound or ("" if gates else pin or _nominated(root))
@@ -55,7 +67,7 @@ def pod_of(raw: Raw) -> Pod | None:
         uid=metadata.get("uid").text(str(key)),
         requests=requests(spec),
         priority=spec.get("priority").integer(0),
-        constraints=_constraints(metadata, spec),
+        constraints=_constraints(metadata, spec, labels, key.namespace),
         node=NodeName(node) if node else None,
         waiting=not node and gates == {names.GATE},
         disruption=Disruption.FIXED if node and not bound else _disruption(metadata, spec),
@@ -64,11 +76,12 @@ def pod_of(raw: Raw) -> Pod | None:
         leaves_at=metadata.get("deletionTimestamp").instant(),
         gang=gang,
         gang_min_count=min_count,
+        gang_topology=gang_topology_of(metadata) if gang else None,
+        labels=tuple(sorted(labels.items())),
         owner=_owner(metadata, key.namespace),
         created_at=metadata.get("creationTimestamp").instant(),
         bound=bool(bound),
         replaces=metadata.get("annotations", names.ANNOTATION_REPLACES).text(""),
-        labels=tuple(sorted(metadata.get("labels").labels().items())),
         started_at=root.get("status", "startTime").instant(),
         move_cost=_move_cost(metadata) or 1,
     )
@@ -85,10 +98,11 @@ def _nominated(root: Field) -> str:
 
 
 def requests(spec: Field) -> Resources:
-    """Return what a pod uses on its node, `pods: 1` included.
+    """Return what a pod uses on its node, `pods: 1` and its host ports included.
 
     The sum over containers, or the largest init container where that is more; restartable init
     containers (sidecars) count as containers; overhead on top (as kube-scheduler computes it).
+    A host port counts on every address of the node, also where the pod asks for one address.
     """
     running = Resources.of({"pods": 1})
     peak = Resources()
@@ -102,7 +116,27 @@ def requests(spec: Field) -> Resources:
     for container in spec.get("containers").items():
         running = running + _container_requests(container)
     overhead = Resources.of(spec.get("overhead").amounts(Rounding.UP))
-    return _largest(running, peak) + overhead
+    return _largest(running, peak) + overhead + _host_ports(spec)
+
+
+def _host_ports(spec: Field) -> Resources:
+    """Return the ports of the node that the pod takes; on the host's network that is every one."""
+    on_host = spec.get("hostNetwork").flag()
+    taken: dict[str, int] = {}
+    sidecars = [
+        container
+        for container in spec.get("initContainers").items()
+        if container.get("restartPolicy").text("") == "Always"
+    ]
+    for container in [*sidecars, *spec.get("containers").items()]:
+        for port in container.get("ports").items():
+            own = port.get("containerPort").integer(0) if on_host else 0
+            number = port.get("hostPort").integer(0) or own
+            if number and number not in _PORTS:
+                raise port.get("hostPort").error(f"should be 1 to {_PORTS[-1]}, is {number}")
+            if number:
+                taken[units.host_port(number, port.get("protocol").text("TCP"))] = 1
+    return Resources.of(taken)
 
 
 def pinned_node(spec: Field) -> str:
@@ -138,7 +172,9 @@ def _largest(one: Resources, other: Resources) -> Resources:
     return Resources.of({name: max(one[name], other[name]) for name in {*one, *other}})
 
 
-def _constraints(metadata: Field, spec: Field) -> Constraints:
+def _constraints(
+    metadata: Field, spec: Field, labels: Mapping[str, str], namespace: str
+) -> Constraints:
     """Return what the pod asks of a node, without the pin by which we placed it.
 
     The pod that takes a moved one's place comes without that pin, so a plan may move it anywhere
@@ -151,31 +187,24 @@ def _constraints(metadata: Field, spec: Field) -> Constraints:
         node_selector=tuple(sorted(spec.get("nodeSelector").labels().items())),
         affinity=tuple(sorted(terms)),
         tolerations=tuple(sorted(_toleration(t) for t in spec.get("tolerations").items())),
+        prefers=tuple(sorted(_preferences(spec))),
+        peers=peers_of(spec, labels, namespace),
     )
+
+
+def _preferences(spec: Field) -> Iterator[Preference]:
+    affinity = spec.get("affinity", "nodeAffinity")
+    for each in affinity.get("preferredDuringSchedulingIgnoredDuringExecution").items():
+        weight = each.get("weight")
+        if weight.integer() not in _WEIGHTS:
+            raise weight.error(f"should be 1 to {_WEIGHTS[-1]}, is {weight.value}")
+        yield Preference(weight=weight.integer(), term=node_term(each.get("preference")))
 
 
 def _terms(spec: Field) -> list[NodeTerm]:
     affinity = spec.get("affinity", "nodeAffinity")
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-    return [_term(term) for term in required.get("nodeSelectorTerms").items()]
-
-
-def _term(field: Field) -> NodeTerm:
-    return NodeTerm(
-        labels=_requirements(field.get("matchExpressions").items()),
-        fields=_requirements(field.get("matchFields").items()),
-    )
-
-
-def _requirements(fields: Iterable[Field]) -> tuple[Requirement, ...]:
-    return tuple(
-        Requirement(
-            key=field.get("key").text(),
-            operator=field.get("operator").text(),
-            values=field.get("values").texts(),
-        )
-        for field in fields
-    )
+    return [node_term(term) for term in required.get("nodeSelectorTerms").items()]
 
 
 def _toleration(field: Field) -> Toleration:

@@ -1,13 +1,21 @@
-"""Label selectors of Kubernetes objects to requirements."""
+"""Label selectors and node selector terms of Kubernetes objects to requirements."""
 
 from collections.abc import Iterable
 from typing import Final
 
 from bayplan.codec.fields import Field
-from bayplan.snapshot import Requirement
+from bayplan.snapshot import NodeTerm, Requirement
 
 #: What a label selector may ask of a label.
 _OPERATORS: Final = ("In", "NotIn", "Exists", "DoesNotExist")
+
+
+def node_term(field: Field) -> NodeTerm:
+    """Return one term of a node affinity."""
+    return NodeTerm(
+        labels=expressions(field.get("matchExpressions").items()),
+        fields=expressions(field.get("matchFields").items()),
+    )
 
 
 def expressions(fields: Iterable[Field]) -> tuple[Requirement, ...]:
@@ -28,10 +36,6 @@ def label_selector(field: Field) -> tuple[Requirement, ...]:
     Raises:
         DecodeError: An operator is unknown, or lacks its values.
     """
-    exact = (
-        Requirement(key=key, operator="In", values=(value,))
-        for key, value in field.get("matchLabels").labels().items()
-    )
     lines = field.get("matchExpressions")
     for line in lines.items():
         operator = line.get("operator")
@@ -43,4 +47,13 @@ def label_selector(field: Field) -> tuple[Requirement, ...]:
                 if operator.text() in {"In", "NotIn"}
                 else f"should be left out beside operator {operator.text()}"
             )
-    return (*exact, *expressions(lines.items()))
+    return lenient_selector(field)
+
+
+def lenient_selector(field: Field) -> tuple[Requirement, ...]:
+    """Return the same with whatever operators there are; nothing holds of an unknown one."""
+    exact = (
+        Requirement(key=key, operator="In", values=(value,))
+        for key, value in field.get("matchLabels").labels().items()
+    )
+    return (*exact, *expressions(field.get("matchExpressions").items()))

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from ortools.sat.python import cp_model
 
 from bayplan.policy import Policy
+from bayplan.solver import rows
 from bayplan.solver.assignment import Assignment, disturbed, evicted, kept, moves
 from bayplan.solver.instance import Instance
 from bayplan.solver.variables import Variables, summed
@@ -172,6 +173,47 @@ class Budgets:
 
 
 @dataclass(frozen=True, slots=True)
+class BetweenPods:
+    """What pods ask of each other across nodes holds where somebody arrives."""
+
+    def add(self, model: cp_model.CpModel, v: Variables, _: Policy) -> None:
+        """Add the rows of every rule over domains."""
+        for rule in v.instance.rules:
+            rows.add(model, v, rule)
+
+    def holds(self, instance: Instance, policy: Policy, assignment: Assignment) -> bool:
+        """Return whether every rule over domains is kept."""
+        del policy
+        return all(rule.holds(assignment.final, instance.running) for rule in instance.rules)
+
+
+@dataclass(frozen=True, slots=True)
+class GangsTogether:
+    """The pods of a gang are in one domain, where it must be so."""
+
+    def add(self, model: cp_model.CpModel, v: Variables, _: Policy) -> None:
+        """Count the gangs of each kind domain by domain."""
+        for k, units in v.units.items():
+            required = v.instance.kinds[k].required
+            if required is not None:
+                whole = rows.gangs_inside(model, v, k, required, exactly=True)
+                model.add(summed(whole) == units)
+
+    def holds(self, instance: Instance, policy: Policy, assignment: Assignment) -> bool:
+        """Return whether the gangs of each kind are whole inside single domains."""
+        del policy
+        for kind, units in zip(instance.kinds, assignment.units, strict=True):
+            if kind.required is not None:
+                here = [kind.required.sums(assignment.final[i]) for i, _ in kind.need]
+                whole = here[0] // kind.need[0][1]
+                needs = [need for _, need in kind.need]
+                even = all((h == n * whole).all() for h, n in zip(here, needs, strict=True))
+                if not even or whole.sum() != units:
+                    return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
 class DisruptionBudgets:
     """No more pods of a PodDisruptionBudget lose their node than it admits."""
 
@@ -195,6 +237,8 @@ RULES: Final[tuple[Rule, ...]] = (
     WholeGangs(),
     RunningGangs(),
     Budgets(),
+    BetweenPods(),
+    GangsTogether(),
     DisruptionBudgets(),
 )
 

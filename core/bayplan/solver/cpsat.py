@@ -16,10 +16,10 @@ from ortools.sat.python import cp_model
 
 from bayplan.plan import EVICTION_COST
 from bayplan.policy import Policy
-from bayplan.solver import goals, variables
+from bayplan.solver import goals, rows, variables
 from bayplan.solver.assignment import Assignment
 from bayplan.solver.constraints import RULES
-from bayplan.solver.goals import FreeSlots, Goal, Keep, LeastDisruption, Place
+from bayplan.solver.goals import FreeSlots, Goal, Keep, LeastDisruption, Place, Preferred, Together
 from bayplan.solver.instance import Counts, Instance
 from bayplan.solver.variables import Expression, Variables, Window
 
@@ -55,6 +55,7 @@ class Model:
     window: Window | None = None
     model: cp_model.CpModel = field(init=False)
     v: Variables = field(init=False)
+    _gangs: dict[int, list[cp_model.IntVar]] = field(default_factory=dict)
     _slots: dict[int, list[tuple[int, int, cp_model.IntVar]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -155,10 +156,38 @@ class Model:
                 return self._sum(goal.mask(self.instance), self.v.placed, self.v.fixed.placed)
             case LeastDisruption():
                 return self._sum(goal.mask(self.instance), self._suffering, self._suffered())
+            case Together():
+                return variables.summed(self._together(goal))
+            case Preferred():
+                return self._preferred()
             case FreeSlots():
                 slots = [s for _, _, s in self._slots_of(goal.size)]
                 return variables.summed(slots) + self._slots_outside(goal)
         raise TypeError(f"no term for {goal!r}")
+
+    def _together(self, goal: Together) -> list[cp_model.IntVar]:
+        """Return the gangs inside each domain that they prefer, counted on first use."""
+        if goal.rank not in self._gangs:
+            self._gangs[goal.rank] = [
+                count
+                for k in goal.kinds(self.instance)
+                for count in rows.gangs_inside(
+                    self.model,
+                    self.v,
+                    k,
+                    self.instance.kinds[k].preferred[goal.rank],
+                    exactly=False,
+                )
+            ]
+        return self._gangs[goal.rank]
+
+    def _preferred(self) -> Expression:
+        wishes = self.instance.wishes
+        assert wishes is not None  # noqa: S101 - the goal is only asked where there are any
+        came = [(at, var, 1) for at, var in self.v.final.items()]
+        came += [(at, var, -1) for at, var in self.v.kept.items()]
+        wished = [(var, sign * int(wishes[at])) for at, var, sign in came if wishes[at]]
+        return variables.weighted([var for var, _ in wished], [n for _, n in wished])
 
     def _sum(self, mask: Counts, term: Callable[[int], Expression], fixed: Counts) -> Expression:
         """Return the sum over classes that count; of those outside, `fixed` says what they are."""

@@ -16,6 +16,7 @@ from bayplan.solver import ejection, exchange, goals, greedy, keepfill, repair
 from bayplan.solver.assignment import Assignment, present
 from bayplan.solver.bound import Relaxation
 from bayplan.solver.cpsat import Model
+from bayplan.solver.drain import drain
 from bayplan.solver.goals import Goal, Keep, Place
 from bayplan.solver.instance import Instance
 from bayplan.solver.keepfill import Known
@@ -100,8 +101,13 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
     counted = _by_states(instance, policy, budget, known)
     if counted is not None and all(stage.proved for stage in counted.stages):
         return counted
+    if counted is not None and (known or counted.known) and counted.assignment.placed.any():
+        # Greedy gives up nobody, so it hardly finds more; what is left is asked of whole gangs.
+        return counted
     progress("greedy")
     incumbent = greedy.fill(instance, policy.order)
+    if policy.order is Order.DEFRAGMENT:
+        incumbent = drain(instance, policy, incumbent)
     if counted is not None:
         order = goals.in_order(instance, policy.order)
         found = goals.values(instance, order, counted.assignment)
@@ -119,7 +125,9 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
         seed=seed,
         incumbent=incumbent,
         # What is counted is hardly ever better by a few nodes that are solved exactly.
-        repairs=counted is None or not _settled(instance, counted.stages),
+        # Chains and windows see neither domains nor preferences.
+        repairs=not instance.far_sighted
+        and (counted is None or not _settled(instance, counted.stages)),
         progress=progress,
     )
     return _joined(counted, search.run())
@@ -156,20 +164,21 @@ def _by_states(
     found = keepfill.solve(instance, policy, budget, known)
     if found is None:
         return None
-    stages = tuple(
-        Stage(
-            name=goal.name,
-            value=goal.value(instance, found.assignment),
-            bound=bound,
-            seconds=seconds,
-        )
-        for goal, bound, seconds in zip(
-            goals.in_order(instance, policy.order), found.bounds, found.seconds, strict=True
+    told = dict(
+        zip(
+            keepfill.stages(instance, policy.order),
+            zip(found.bounds, found.seconds, strict=True),
+            strict=True,
         )
     )
+    stages = []
+    for goal in goals.in_order(instance, policy.order):
+        bound, seconds = told.get(goal, (goal.limit(instance), 0.0))
+        value = goal.value(instance, found.assignment)
+        stages.append(Stage(name=goal.name, value=value, bound=bound, seconds=seconds))
     return Solution(
         assignment=found.assignment,
-        stages=stages,
+        stages=tuple(stages),
         engine="keep-and-fill",
         sizes=(*sizes(instance), *found.sizes),
         known=found.known,

@@ -11,6 +11,7 @@ import numpy as np
 
 from bayplan.plan import Bind, Evict, Move
 from bayplan.snapshot import NodeName, Pod
+from bayplan.solver import gangs
 from bayplan.solver.assignment import Assignment, kept
 from bayplan.solver.instance import Counts, Instance, PodClass, oldest_first
 
@@ -30,11 +31,18 @@ def actions(instance: Instance, assignment: Assignment) -> Actions:
     moves: list[Move] = []
     evictions: list[Evict] = []
     stay = kept(instance, assignment)
+    formed = {
+        k: gangs.form(instance, assignment, k)
+        for k, kind in enumerate(instance.kinds)
+        if kind.required is not None or kind.preferred
+    }
     for i, each in enumerate(instance.classes):
         leavers = _leavers(each, instance.running[i] - stay[i])
         moving = leavers[: int(assignment.survivors[i] - stay[i].sum())]
         evictions += [_evict(pod) for pod in leavers[len(moving) :]]
         places = _places(instance, assignment.final[i] - stay[i])
+        if each.kind in formed:
+            places = (instance.nodes[n].name for gang in formed[each.kind] for n in gang[i])
         moves += [_move(pod, next(places)) for pod in moving]
         chosen = _chosen(instance, assignment, i)
         binds += [_bind(pod, node) for pod, node in zip(chosen, places, strict=True)]

@@ -2,9 +2,10 @@
 
 For each tier from the highest: keep what runs, place what waits. `PlaceFirst` then asks for the
 least disruption over all tiers; `ProtectFirst` asks after each tier for the least disruption of it
-and all above, so that nothing placed later can disturb them more. Last come the most whole free
-GPU slots of 8, 4, 2 and 1. Pods that preempt nobody are placed after the last stage that could
-give up a running pod for them.
+and all above, so that nothing placed later can disturb them more. Then come gangs inside one
+domain of the labels they prefer, and the preferred node affinity of who is placed; last the most
+whole free GPU slots of 8, 4, 2 and 1. Pods that preempt nobody are placed after the last stage
+that could give up a running pod for them.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ import numpy as np
 from bayplan import units
 from bayplan.plan import EVICTION_COST
 from bayplan.policy import Order
-from bayplan.solver.assignment import Assignment, disturbed, evicted
+from bayplan.solver import gangs
+from bayplan.solver.assignment import Assignment, disturbed, evicted, kept
 from bayplan.solver.instance import Counts, Instance, PlaceGroup
 
 #: Sizes of free slots that are counted, in GPUs, most wanted first.
@@ -147,6 +149,54 @@ class FreeSlots:
         return int((np.maximum(free[np.ix_(rows, columns)], 0) // self.size).sum())
 
 
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Newly placed gangs whose pods share a domain of the label that they prefer `rank`th."""
+
+    rank: int
+    maximise: bool = True
+
+    @property
+    def name(self) -> str:
+        """What is counted."""
+        return f"topology {self.rank + 1}"
+
+    def kinds(self, instance: Instance) -> list[int]:
+        """Return the kinds of gangs that have such a preference."""
+        return [k for k, kind in enumerate(instance.kinds) if self.rank < len(kind.preferred)]
+
+    def value(self, instance: Instance, assignment: Assignment) -> int:
+        """Return the number of such gangs."""
+        return gangs.together(instance, assignment, self.rank)
+
+    def limit(self, instance: Instance) -> int:
+        """Return the number of gangs that wait and would like to be such."""
+        return sum(len(instance.kinds[k].gangs) for k in self.kinds(instance))
+
+
+@dataclass(frozen=True, slots=True)
+class Preferred:
+    """Weights of the preferred node affinity that newly placed and moved pods have fulfilled."""
+
+    name: str = "preference"
+    maximise: bool = True
+
+    def value(self, instance: Instance, assignment: Assignment) -> int:
+        """Return the sum of the weights."""
+        came = assignment.final - kept(instance, assignment)
+        return int((came * _wishes(instance)).sum())
+
+    def limit(self, instance: Instance) -> int:
+        """Return what it would be if every pod that may come somewhere chose freely."""
+        most = np.where(instance.arrivals, _wishes(instance), 0).max(axis=1, initial=0)
+        return int(most @ (instance.wait_totals + instance.run_totals))
+
+
+def _wishes(instance: Instance) -> Counts:
+    assert instance.wishes is not None  # noqa: S101 - the goal is only asked where there are any
+    return instance.wishes
+
+
 def gpu_columns(instance: Instance) -> Counts:
     """Return the columns that count GPUs."""
     found = [k for k, name in enumerate(instance.resources) if units.is_gpu(name)]
@@ -159,7 +209,19 @@ def in_order(instance: Instance, order: Order) -> tuple[Goal, ...]:
     last = () if protect else (LeastDisruption(),)
     slots = _slots(instance)
     first = slots[:1] if order is Order.DEFRAGMENT else ()
-    return (*_tiers(instance, protect=protect), *first, *last, *slots[len(first) :])
+    return (
+        *_tiers(instance, protect=protect),
+        *first,
+        *last,
+        *_comforts(instance),
+        *slots[len(first) :],
+    )
+
+
+def _comforts(instance: Instance) -> list[Goal]:
+    ranks = max((len(kind.preferred) for kind in instance.kinds), default=0)
+    wished = [] if instance.wishes is None else [Preferred()]
+    return [*map(Together, range(ranks)), *wished]
 
 
 def _tiers(instance: Instance, *, protect: bool) -> list[Goal]:

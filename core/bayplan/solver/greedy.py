@@ -7,8 +7,9 @@ a second. Three orders are tried (large pods first packs better, small pods firs
 the best one by the goals is returned.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,19 @@ from bayplan.policy import Order, Policy
 from bayplan.snapshot import GangKey
 from bayplan.solver import goals
 from bayplan.solver.assignment import Assignment, moves, present
-from bayplan.solver.instance import Counts, Instance
+from bayplan.solver.domains import Beside
+from bayplan.solver.instance import Counts, Instance, Mask
 
 
 def fill(instance: Instance, order: Order) -> Assignment:
     """Return the best of three greedy placements; deterministic."""
     stages = goals.in_order(instance, order)
-    candidates = [_fill(instance, key) for key in (_large_first, _small_first, _gpus_first)]
+    tastes = (False,) if instance.wishes is None else (False, True)
+    candidates = [
+        _fill(instance, key, choosy=choosy)
+        for choosy in tastes
+        for key in (_large_first, _small_first, _gpus_first)
+    ]
     return max(candidates, key=lambda each: goals.values(instance, stages, each))
 
 
@@ -55,28 +62,60 @@ def _gpus_first(unit: _Unit) -> tuple[float, ...]:
     return (-unit.tier, not unit.gpus, unit.gpus, -unit.weight)
 
 
+#: More pods than a node ever has.
+_ANY: Final = 2**20
+
 _Order = Callable[[_Unit], tuple[float, ...]]
 
 
 @dataclass(slots=True)
 class _Fill:
-    """Room and placement while they are being filled."""
+    """Room and placement while they are being filled; `choosy`: preferred nodes come first."""
 
     instance: Instance
     free: Counts
     final: Counts
     scale: NDArray[np.float64] = field(repr=False)
+    choosy: bool = False
     done: list[tuple[int, int, int]] = field(default_factory=list)
 
-    def place(self, index: int, count: int) -> int:
-        """Place up to `count` pods of a class where the least is left over; return how many."""
+    def place(self, index: int, count: int, within: Mask | None = None) -> int:
+        """Place up to `count` pods of a class where the least is left over; return how many.
+
+        Only on nodes in `within`, if given.
+        """
+        done = 0
+        while done < count:
+            open_to = self._open_to(index)
+            if open_to is None:
+                return done + self._place(index, count - done, within)
+            if not self._place(index, 1, open_to if within is None else open_to & within):
+                break
+            done += 1
+        return done
+
+    def _open_to(self, index: int) -> Mask | None:
+        """Return [node] where rules between pods let one more of the class come; None: anywhere."""
+        told = (
+            rule.allowed(index, self.final, self.instance.running) for rule in self.instance.rules
+        )
+        masks = [mask for mask in told if mask is not None]
+        return np.all(masks, axis=0) if masks else None
+
+    def _place(self, index: int, count: int, within: Mask | None) -> int:
         asks = self.instance.requests[index]
         uses = asks > 0
         fits = self.instance.arrivals[index] & np.all(self.free[:, uses] >= asks[uses], axis=1)
+        if within is not None:
+            fits &= within
         waste = np.where(fits, (self.free - asks) @ self.scale, np.inf)
+        order = np.argsort(waste, kind="stable")
+        if self.choosy and self.instance.wishes is not None:
+            wishes = np.where(fits, self.instance.wishes[index], -1)
+            order = np.lexsort((waste, -wishes))
         left = count
         # A node that was the tightest stays it until it is full, so it is filled at once.
-        for n in np.argsort(waste, kind="stable")[: int(fits.sum())]:
+        for n in order[: int(fits.sum())]:
             if not left:
                 break
             copies = min(left, int((self.free[n, uses] // asks[uses]).min(initial=left)))
@@ -85,14 +124,24 @@ class _Fill:
             left -= copies
         return count - left
 
+    def copies(self, index: int) -> Counts:
+        """Return [node] how many pods of a class have room."""
+        asks = self.instance.requests[index]
+        uses = asks > 0
+        fit = (self.free[:, uses] // asks[uses]).min(axis=1, initial=_ANY)
+        return np.where(self.instance.arrivals[index], fit, 0)
+
     def put_back(self, index: int, missing: int) -> int:
         """Let up to `missing` evicted pods of a class stay where they run; return how many."""
         asks, left = self.instance.requests[index], missing
         uses = asks > 0
         for n in np.flatnonzero(self.instance.running[index] > self.final[index]):
-            fit = int((self.free[n, uses] // asks[uses]).min(initial=left))
+            open_to = self._open_to(index)
+            # Under a rule one on each node is enough to try: a later stage brings back the others.
+            most = left if open_to is None else min(left, int(open_to[n]))
+            fit = int((self.free[n, uses] // asks[uses]).min(initial=most))
             gone = int(self.instance.running[index, n] - self.final[index, n])
-            copies = min(left, fit, gone)
+            copies = min(most, fit, gone)
             self._put(index, int(n), copies)
             left -= copies
         return missing - left
@@ -129,9 +178,10 @@ def refill(instance: Instance, policy: Policy, start: Assignment) -> Assignment:
     return Assignment(final=state.final, survivors=survivors, units=units)
 
 
-def _fill(instance: Instance, key: _Order) -> Assignment:
+def _fill(instance: Instance, key: _Order, *, choosy: bool) -> Assignment:
     start = present(instance)
     state = _state(instance, start.final)
+    state.choosy = choosy
     units = _place_units(state, start, set(), key)
     return Assignment(final=state.final, survivors=start.survivors, units=units)
 
@@ -158,11 +208,38 @@ def _place_units(state: _Fill, start: Assignment, dead: set[GangKey], key: _Orde
 def _place_gangs(state: _Fill, unit: _Unit) -> int:
     """Place whole gangs until one does not fit; return how many were placed."""
     for whole in range(unit.count):
-        before = len(state.done)
-        if not all(state.place(index, count) == count for index, count in unit.need):
-            state.undo(before)
+        if not any(_place_gang(state, unit, within) for within in _homes(state, unit)):
             return whole
     return unit.count
+
+
+def _place_gang(state: _Fill, unit: _Unit, within: Mask | None) -> bool:
+    """Place one whole gang on nodes in `within`, or nothing of it; return whether it was placed."""
+    before = len(state.done)
+    if all(state.place(index, count, within) == count for index, count in unit.need):
+        return True
+    state.undo(before)
+    return False
+
+
+def _homes(state: _Fill, unit: _Unit) -> Iterator[Mask | None]:
+    """Yield where to try a gang: domains that it prefers, then those it must be in, or anywhere.
+
+    Of domains of one label the tightest come first.
+    """
+    assert unit.kind is not None  # noqa: S101 - a gang has a kind
+    kind = state.instance.kinds[unit.kind]
+    levels = kind.preferred if kind.required is None else (*kind.preferred, kind.required)
+    for over in levels:
+        roomy = np.ones(over.count, dtype=np.bool_)
+        for index, count in unit.need:
+            roomy &= over.sums(state.copies(index)) >= count
+        gpus = state.free[:, goals.gpu_columns(state.instance)].sum(axis=1)
+        tightness = over.sums(gpus)
+        for d in sorted(np.flatnonzero(roomy).tolist(), key=lambda d: (tightness[d], d)):
+            yield over.of_node == d
+    if kind.required is None:
+        yield None
 
 
 def scale_of(instance: Instance) -> NDArray[np.float64]:
@@ -179,6 +256,9 @@ def _units(instance: Instance, start: Assignment, dead: set[GangKey]) -> list[_U
     weights = (instance.requests / total).max(axis=1, initial=0.0)
     gpus = instance.requests[:, goals.gpu_columns(instance)].sum(axis=1)
     placed = start.placed
+    beside = [rule.carriers for rule in instance.rules if isinstance(rule, Beside)]
+    # Who must be beside others comes after them.
+    company = np.any(beside, axis=0) if beside else np.zeros(len(weights), dtype=np.bool_)
     singles = [
         _Unit(
             need=((i, 1),),
@@ -193,7 +273,9 @@ def _units(instance: Instance, start: Assignment, dead: set[GangKey]) -> list[_U
     ]
     gangs = [
         _Unit(
-            need=tuple(sorted(kind.need, key=lambda item: (-weights[item[0]], item[0]))),
+            need=tuple(
+                sorted(kind.need, key=lambda item: (company[item[0]], -weights[item[0]], item[0]))
+            ),
             count=len(kind.gangs) - int(start.units[k]),
             kind=k,
             tier=kind.place.tier,

@@ -6,21 +6,22 @@ the room of its node here, so that the engines only see what they decide.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from operator import attrgetter
 from typing import Final, NamedTuple, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bayplan import filters, units
+from bayplan.peers import Meant
 from bayplan.snapshot import (
     BudgetKey,
     Constraints,
     Disruption,
     GangKey,
+    GangTopology,
     Node,
     NodeName,
     Pod,
@@ -29,12 +30,22 @@ from bayplan.snapshot import (
     Snapshot,
     newest_member,
 )
+from bayplan.solver import domains, gangs
+from bayplan.solver.between import between
+from bayplan.solver.domains import DomainRule, Domains, by_label
 
-Counts = NDArray[np.int64]
-Mask = NDArray[np.bool_]
+Counts = domains.Counts
+Mask = domains.Mask
 
 #: A gang of fewer pods needs no care: its pods are placed one by one.
 _SMALLEST_GANG: Final = 2
+
+
+class Home(NamedTuple):
+    """A domain: a label of nodes and a value of it; no value where none will do."""
+
+    label: str
+    value: str | None
 
 
 class PlaceGroup(NamedTuple):
@@ -63,6 +74,8 @@ class PodClass:
         loyal: Whether the running ones are of gangs that are not told apart: all go on running.
         doomed: Whether the running ones are of gangs that are given up: none goes on running.
         kind: Index of the gang kind the waiting ones are placed with.
+        meant: Indices of the selectors of other pods' rules that mean these pods.
+        home: The domain that these pods must not leave, and others of their gang must join.
     """
 
     requests: Resources
@@ -79,6 +92,8 @@ class PodClass:
     loyal: bool
     doomed: bool
     kind: int | None
+    meant: tuple[int, ...] = ()
+    home: Home | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,12 +118,17 @@ class GangKind:
         gangs: The gangs as their waiting pods, oldest gang first.
         need: Class index and number of pods, for each class of one gang.
         running: The running part the gang needs, if it has one.
+        required: Domains of which all pods of a gang must be in one; None where it is the same,
+            or where the running part decides it (then `arrivals` says so).
+        preferred: Domains of which they had better be in one, dearest first.
     """
 
     place: PlaceGroup
     gangs: tuple[tuple[Pod, ...], ...]
     need: tuple[tuple[int, int], ...]
     running: GangKey | None
+    required: Domains | None = field(default=None, repr=False, compare=False)
+    preferred: tuple[Domains, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +190,8 @@ class Instance:
         capacity: [node, resource] as `room`, but at least what runs there now.
         running: [class, node] number of pods now.
         arrivals: [class, node] whether a pod of the class may come to the node.
+        rules: What pods ask of each other across nodes.
+        wishes: [class, node] weight of the preferences that the node fulfils; None without any.
     """
 
     nodes: tuple[Node, ...]
@@ -185,6 +207,14 @@ class Instance:
     capacity: Counts = field(repr=False)
     running: Counts = field(repr=False)
     arrivals: Mask = field(repr=False)
+    rules: tuple[DomainRule, ...] = field(default=(), repr=False, compare=False)
+    wishes: Counts | None = field(default=None, repr=False)
+
+    @property
+    def far_sighted(self) -> bool:
+        """Whether it matters for some pod where others are, or which of alike nodes it gets."""
+        near = any(kind.required is not None or kind.preferred for kind in self.kinds)
+        return bool(self.rules) or near or self.wishes is not None
 
     @cached_property
     def run_totals(self) -> Counts:
@@ -244,14 +274,26 @@ def build(
     """
     members = _members(snapshot)
     rows = {node.name: n for n, node in enumerate(snapshot.nodes)}
-    decided, fixed = _sorted_out(snapshot, members, rows)
-    classes, kinds = _classes(decided, members, rows, divided=divided, doomed=doomed)
+    meant = Meant(snapshot)
+    decided, fixed = _sorted_out(snapshot, members, rows, meant)
+    classes, kinds = _classes(
+        decided, members, rows, snapshot.nodes, meant, divided=divided, doomed=doomed
+    )
     resources = _resources(snapshot)
     room = _room(snapshot.nodes, fixed, resources, rows)
     requests = _amounts([c.requests for c in classes], resources)
     running = _running(classes, len(rows))
     capacity = np.maximum(room, running.T @ requests)
-    arrivals = _arrivals(classes, snapshot.nodes) & np.all(capacity == room, axis=1)
+    listed = np.array([not units.implied(name) for name in resources], dtype=np.bool_)
+    arrivals = _arrivals(classes, snapshot.nodes) & np.all((capacity == room)[:, listed], axis=1)
+    arrivals &= ~_taken(requests, room, capacity, ~listed)
+    # Who is over what a node implies (a port twice) stays; to all others that is no matter.
+    room[:, ~listed] = capacity[:, ~listed]
+    found = between(snapshot, classes, rows, running, meant)
+    if found.barred is not None:
+        arrivals &= ~found.barred
+    for index, nowhere in _away_from_gangs(classes, kinds, snapshot.nodes):
+        arrivals[index] &= ~nowhere
     return Instance(
         nodes=snapshot.nodes,
         classes=classes,
@@ -260,12 +302,14 @@ def build(
         teams=_teams(classes, members),
         allowances=_allowances(classes, snapshot),
         incomplete=tuple(m.incomplete() for m in members.values() if m.lacks_pods),
-        resources=resources,
-        requests=requests,
-        room=room,
-        capacity=capacity,
+        resources=(*resources, *(f"apart {k}" for k in range(len(found.columns)))),
+        requests=np.column_stack([requests, *(uses for uses, _ in found.columns)]),
+        room=np.column_stack([room, *(there for _, there in found.columns)]),
+        capacity=np.column_stack([capacity, *(there for _, there in found.columns)]),
         running=running,
         arrivals=arrivals,
+        rules=found.rules,
+        wishes=_wishes(classes, snapshot.nodes),
     )
 
 
@@ -284,6 +328,11 @@ class _Members:
         return PlaceGroup(
             min(pod.priority for pod in self.waiting), all(pod.preempts for pod in self.waiting)
         )
+
+    @property
+    def topology(self) -> GangTopology | None:
+        """Where its pods are to be with respect to each other."""
+        return newest_member((*self.running, *self.waiting)).gang_topology
 
     @property
     def lacks_pods(self) -> bool:
@@ -327,14 +376,16 @@ class _Shape(NamedTuple):
         place: Stage that counts their pods.
         running: The gang itself if part of it runs: it is like no other.
         pods: Kinds in words, and how many pods of each.
+        topology: Where they are to be with respect to each other.
     """
 
     place: PlaceGroup
     running: GangKey | None
     pods: tuple[tuple[str, int], ...]
+    topology: GangTopology | None
 
     def order(self) -> tuple[object, ...]:
-        return (self.place, self.running or (), self.pods)
+        return (self.place, self.running or (), self.pods, repr(self.topology))
 
 
 class _Key(NamedTuple):
@@ -351,6 +402,8 @@ class _Key(NamedTuple):
     gang: GangKey | None
     shape: _Shape | None
     joins: bool
+    meant: tuple[int, ...]
+    home: Home | None
     doomed: bool = False
 
     def order(self) -> tuple[object, ...]:
@@ -365,18 +418,22 @@ class _Alike:
     waiting: list[Pod] = field(default_factory=list)
 
 
-def _classes(
+def _classes(  # noqa: PLR0913 - the parts of a snapshot, sorted out
     decided: Iterable[list[Pod]],
     members: dict[GangKey, _Members],
     rows: dict[NodeName, int],
+    nodes: tuple[Node, ...],
+    meant: Meant,
     *,
     divided: bool,
     doomed: Collection[GangKey],
 ) -> tuple[tuple[PodClass, ...], tuple[GangKind, ...]]:
-    shapes = {key: _shape(m) for key, m in members.items() if m.below_minimum}
+    shapes = {key: _shape(m, meant) for key, m in members.items() if m.below_minimum}
+    homes = {key: home for key, m in members.items() if (home := _home(m, nodes, rows))}
+    key_of = partial(_key, members=members, shapes=shapes, homes=homes, meant=meant)
     grouped: dict[_Key, _Alike] = defaultdict(_Alike)
     for pods in decided:
-        key = _key(pods[0], members, shapes)
+        key = key_of(pods[0])
         if divided and key.joins:
             key = key._replace(gang=None, doomed=key.gang in doomed)
         alike = grouped[key]
@@ -384,32 +441,33 @@ def _classes(
         mine += pods
     keys = sorted(grouped, key=_Key.order)
     index = {key: i for i, key in enumerate(keys)}
-    kinds = _kinds(members, shapes, index)
+    kinds = _kinds(members, shapes, lambda pod: index[key_of(pod)], nodes)
     kind_of = {i: k for k, kind in enumerate(kinds) for i, _ in kind.need}
     classes = tuple(_class(key, grouped[key], rows, kind_of.get(index[key])) for key in keys)
     return classes, kinds
 
 
 def _sorted_out(
-    snapshot: Snapshot, members: dict[GangKey, _Members], rows: dict[NodeName, int]
+    snapshot: Snapshot, members: dict[GangKey, _Members], rows: dict[NodeName, int], meant: Meant
 ) -> tuple[Iterable[list[Pod]], list[Pod]]:
     """Return the pods a plan decides on, and those with a node that it may not disturb.
 
     The former are running ones it may disturb and waiting ones it can place; those that are
     alike at first sight come together.
     """
-    found: dict[tuple[PodKind, bool, GangKey | None], list[Pod]] = defaultdict(list)
+    found: dict[tuple[PodKind, bool, GangKey | None, object], list[Pod]] = defaultdict(list)
     fixed: list[Pod] = []
+    selected = bool(meant.selectors)
     for pod in snapshot.pods:
         if pod.node in rows:
             if pod.terminating or pod.kind.disruption is Disruption.FIXED:
                 fixed.append(pod)
             else:
-                found[pod.kind, False, pod.gang].append(pod)
+                found[pod.kind, False, pod.gang, selected and meant(pod)].append(pod)
         elif pod.waiting and not pod.terminating:
             gang = members.get(pod.gang) if pod.gang else None
             if not (gang and gang.lacks_pods):
-                found[pod.kind, True, pod.gang].append(pod)
+                found[pod.kind, True, pod.gang, selected and meant(pod)].append(pod)
     return found.values(), fixed
 
 
@@ -418,7 +476,14 @@ def may_disturb(pod: Pod) -> bool:
     return pod.node is not None and not pod.terminating and pod.disruption is not Disruption.FIXED
 
 
-def _key(pod: Pod, members: dict[GangKey, _Members], shapes: dict[GangKey, _Shape]) -> _Key:
+def _key(
+    pod: Pod,
+    *,
+    members: dict[GangKey, _Members],
+    shapes: dict[GangKey, _Shape],
+    homes: dict[GangKey, Home],
+    meant: Meant,
+) -> _Key:
     gang = members.get(pod.gang) if pod.gang else None
     place = gang.place if gang and pod.waiting else PlaceGroup(pod.priority, pod.preempts)
     shape = shapes.get(gang.key) if gang and pod.waiting else None
@@ -436,22 +501,26 @@ def _key(pod: Pod, members: dict[GangKey, _Members], shapes: dict[GangKey, _Shap
         gang=None if shared or gang is None else gang.key,
         shape=shape,
         joins=gang is not None and not pod.waiting,
+        meant=meant(pod),
+        home=homes.get(gang.key) if gang else None,
     )
 
 
-def _shape(gang: _Members) -> _Shape:
-    pods = Counter(pod.kind for pod in gang.waiting)
+def _shape(gang: _Members, meant: Meant) -> _Shape:
+    pods = Counter((pod.kind, meant(pod)) for pod in gang.waiting)
     return _Shape(
         place=gang.place,
         running=gang.key if gang.running else None,
-        pods=tuple(sorted((repr(kind), n) for kind, n in pods.items())),
+        pods=tuple(sorted((f"{kind} {means}", n) for (kind, means), n in pods.items())),
+        topology=gang.topology,
     )
 
 
 def _kinds(
     members: dict[GangKey, _Members],
     shapes: dict[GangKey, _Shape],
-    index: dict[_Key, int],
+    index: Callable[[Pod], int],
+    nodes: tuple[Node, ...],
 ) -> tuple[GangKind, ...]:
     alike: dict[_Shape, list[_Members]] = defaultdict(list)
     for key, shape in shapes.items():
@@ -459,14 +528,20 @@ def _kinds(
             alike[shape].append(members[key])
     kinds = []
     for shape in sorted(alike, key=_Shape.order):
-        gangs = sorted(alike[shape], key=lambda m: (min(p.created_at for p in m.waiting), m.key))
-        need = Counter(index[_key(pod, members, shapes)] for pod in gangs[0].waiting)
+        alike_gangs = sorted(
+            alike[shape], key=lambda m: (min(p.created_at for p in m.waiting), m.key)
+        )
+        need = Counter(map(index, alike_gangs[0].waiting))
+        running = alike_gangs[0].key if alike_gangs[0].running else None
+        topology = GangTopology() if running else shape.topology or GangTopology()
         kinds.append(
             GangKind(
-                place=gangs[0].place,
-                gangs=tuple(m.waiting for m in gangs),
+                place=alike_gangs[0].place,
+                gangs=tuple(m.waiting for m in alike_gangs),
                 need=tuple(sorted(need.items())),
-                running=gangs[0].key if gangs[0].running else None,
+                running=running,
+                required=by_label(nodes, topology.required) if topology.required else None,
+                preferred=gangs.tiers(topology, nodes),
             )
         )
     return tuple(kinds)
@@ -490,6 +565,8 @@ def _class(key: _Key, alike: _Alike, rows: dict[NodeName, int], kind: int | None
         loyal=key.joins and key.gang is None and not key.doomed,
         doomed=key.doomed,
         kind=kind,
+        meant=key.meant,
+        home=key.home,
     )
 
 
@@ -580,6 +657,7 @@ def _room(
 ) -> Counts:
     """Return allocatable less every pod that has a node and that a plan may not disturb."""
     room = _amounts([node.allocatable for node in nodes], resources)
+    room += np.array([units.implied(name) for name in resources], dtype=np.int64)
     taken = _amounts([pod.requests for pod in fixed], resources)
     here = [rows[pod.node] for pod in fixed if pod.node is not None]
     np.subtract.at(room, np.array(here, dtype=np.int64), taken)
@@ -616,6 +694,51 @@ def _arrivals(classes: Sequence[PodClass], nodes: Sequence[Node]) -> Mask:
     nowhere = np.zeros(len(nodes), dtype=np.bool_)
     arrivals = [masks[each.constraints] if each.movable else nowhere for each in classes]
     return np.array(arrivals, dtype=np.bool_).reshape(len(classes), len(nodes))
+
+
+def _taken(requests: Counts, room: Counts, capacity: Counts, implied: Mask) -> Mask:
+    """Return [class, node] whether the node is over what it implies of something the class uses."""
+    over = (capacity > room) & implied
+    return np.asarray((requests > 0).astype(np.int64) @ over.T.astype(np.int64) > 0, dtype=np.bool_)
+
+
+def _home(gang: _Members, nodes: tuple[Node, ...], rows: dict[NodeName, int]) -> Home | None:
+    """Return the domain where most of a gang runs that must be in one; None if it need not."""
+    label = gang.topology.required if gang.running and gang.topology else ""
+    if not label:
+        return None
+    there = (dict(nodes[rows[cast("NodeName", pod.node)]].labels) for pod in gang.running)
+    counts = Counter(labels[label] for labels in there if label in labels)
+    most = max(counts.values(), default=0)
+    return Home(label, min((value for value, n in counts.items() if n == most), default=None))
+
+
+def _away_from_gangs(
+    classes: Sequence[PodClass], kinds: Sequence[GangKind], nodes: tuple[Node, ...]
+) -> Iterable[tuple[int, Mask]]:
+    """Return classes of gangs that must share a domain, with the nodes that are in no such one."""
+    for kind in kinds:
+        if kind.required is not None:
+            yield from ((i, kind.required.of_node < 0) for i, _ in kind.need)
+    for i, each in enumerate(classes):
+        if each.home is not None:
+            label, value = each.home
+            inside = [value is not None and (label, value) in node.labels for node in nodes]
+            yield i, ~np.array(inside, dtype=np.bool_)
+
+
+def _wishes(classes: Sequence[PodClass], nodes: tuple[Node, ...]) -> Counts | None:
+    """Return the weights of preferred node affinity; None where no pod that may come has any."""
+    asked = {each.constraints.prefers for each in classes if each.movable} - {()}
+    if not asked:
+        return None
+    nothing = np.zeros(len(nodes), dtype=np.int64)
+    known = {
+        prefers: np.array([filters.preference(prefers, node) for node in nodes], dtype=np.int64)
+        for prefers in asked
+    }
+    rows = [known.get(each.constraints.prefers, nothing) for each in classes]
+    return np.array(rows, dtype=np.int64)
 
 
 def _upper(instance: Instance) -> Counts:

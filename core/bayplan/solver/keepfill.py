@@ -20,7 +20,15 @@ from bayplan.solver import goals, teams, unfold, views
 from bayplan.solver.assignment import Assignment, present
 from bayplan.solver.branch import Branched, relax_whole
 from bayplan.solver.fleet import Fleet
-from bayplan.solver.goals import FreeSlots, Goal, Keep, LeastDisruption, Place
+from bayplan.solver.goals import (
+    FreeSlots,
+    Goal,
+    Keep,
+    LeastDisruption,
+    Place,
+    Preferred,
+    Together,
+)
 from bayplan.solver.instance import Counts, Instance
 from bayplan.solver.program import Limits, Relaxed
 from bayplan.solver.views import View
@@ -106,10 +114,21 @@ def supports(instance: Instance) -> bool:
     """Return whether the engine can say something about the instance, its size apart.
 
     Running gangs are whole or gone, which a sum over nodes does not see: the engine takes them
-    divided. A node's slots are counted of one kind of GPU.
+    divided. Nor does it see domains, over which rules between pods span. A node's slots are
+    counted of one kind of GPU.
     """
     gpus = instance.room[:, goals.gpu_columns(instance)] > 0
-    return not instance.gangs and bool((gpus.sum(axis=1) <= 1).all())
+    spans = instance.rules or any(kind.required is not None for kind in instance.kinds)
+    return not instance.gangs and not spans and bool((gpus.sum(axis=1) <= 1).all())
+
+
+def stages(instance: Instance, order: Order) -> tuple[Goal, ...]:
+    """Return the stages that the engine knows.
+
+    It does not look at which of the nodes of a kind are preferred, and does not see domains.
+    """
+    known = goals.in_order(instance, order)
+    return tuple(goal for goal in known if not isinstance(goal, Together | Preferred))
 
 
 def nobody_leaves(instance: Instance, policy: Policy) -> bool:
@@ -123,13 +142,13 @@ def solve(
     """Return the best placement found within the budget; None when there is none.
 
     Where running gangs are divided, their pods may first go one by one. If that is no use to
-    anybody, the placement is as good as any with whole gangs; else they are all kept, then the
-    bounds are only what can be counted, and the result says what to give up instead.
+    anybody, the placement is as good as any with whole gangs; else they are all kept, and the
+    result says what to give up instead.
     `known` is that, of the same fleet, for an instance in which these gangs are given up.
     """
     if not supports(instance):
         return None
-    order = goals.in_order(instance, policy.order)
+    order = stages(instance, policy.order)
     if known is not None:
         found = _search(instance, policy, budget, loyal=True)
         if found is None:
@@ -138,17 +157,15 @@ def solve(
     ideal = _search(instance, policy, budget, loyal=False)
     if ideal is None or _loses_none(instance, ideal.assignment):
         return ideal
-    found = _search(instance, policy, budget, loyal=True)
-    return replace(
-        ideal,
-        assignment=present(instance) if found is None else found.assignment,
-        bounds=tuple(goal.limit(instance) for goal in order),
-        known=Known(
-            gangs=teams.given_up(instance, ideal.assignment, ideal.alive),
-            values=tuple(goal.value(instance, ideal.assignment) for goal in order),
-            bounds=ideal.bounds,
-        ),
+    known = Known(
+        gangs=teams.given_up(instance, ideal.assignment, ideal.alive),
+        values=tuple(goal.value(instance, ideal.assignment) for goal in order),
+        bounds=ideal.bounds,
     )
+    found = _search(instance, policy, budget, loyal=True)
+    assignment = present(instance) if found is None else found.assignment
+    bounds = tuple(known.limits(order, instance, assignment))
+    return replace(ideal, assignment=assignment, bounds=bounds, known=known)
 
 
 def _loses_none(instance: Instance, assignment: Assignment) -> bool:
@@ -198,7 +215,7 @@ class _Stages:
     sizes: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.order = goals.in_order(self.instance, self.policy.order)
+        self.order = stages(self.instance, self.policy.order)
         self.started_at = self.budget.clock()
 
     @property

@@ -5,7 +5,7 @@ of it: then all else stays as it is and enters sums as a number. Rules over the 
 `constraints`, what is optimised is in `cpsat`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -71,6 +71,7 @@ class Variables:
         survivors: Running pods of a class that go on running, by class.
         units: Gangs placed, by kind that is decided.
         alive: Whether a running gang goes on running.
+        further: Variables that rules added, with what they are in an assignment.
     """
 
     instance: Instance
@@ -84,10 +85,33 @@ class Variables:
     by_class: dict[int, list[cp_model.IntVar]] = field(repr=False)
     kept_of: dict[int, list[cp_model.IntVar]] = field(repr=False)
     by_node: dict[int, list[tuple[int, cp_model.IntVar]]] = field(repr=False)
+    further: list[tuple[cp_model.IntVar, Callable[[Assignment], int]]] = field(
+        default_factory=list, repr=False
+    )
 
     def total(self, index: int) -> Expression:
         """Return the number of pods of a class after the plan."""
         return summed(self.by_class.get(index, [])) + int(self.fixed.totals[index])
+
+    def on(self, nodes: Iterable[int], weights: Counts) -> Expression:
+        """Return the pods on `nodes` in sum, those of each class with its weight."""
+        terms, factors = [], []
+        for n in nodes:
+            for i, variable in self.by_node.get(n, []):
+                if weights[i]:
+                    terms.append(variable)
+                    factors.append(int(weights[i]))
+        return weighted(terms, factors)
+
+    def stayed(self, nodes: Iterable[int], weights: Counts) -> Expression:
+        """Return the pods that keep their node, one of `nodes`, in sum."""
+        here = [(i, n) for n in nodes for i, _ in self.by_node.get(n, []) if (i, n) in self.kept]
+        here = [at for at in here if weights[at[0]]]
+        return weighted([self.kept[at] for at in here], [int(weights[i]) for i, _ in here])
+
+    def arrived(self, nodes: Sequence[int], weights: Counts) -> Expression:
+        """Return the pods that come to one of `nodes`, in sum."""
+        return self.on(nodes, weights) - self.stayed(nodes, weights)
 
     def surviving(self, index: int) -> Expression:
         """Return the number of running pods of a class that go on running."""
@@ -116,6 +140,11 @@ def summed(terms: Sequence[cp_model.LinearExpr], weights: Sequence[int] = ()) ->
     if weights:
         return cp_model.LinearExpr.constant(0) + cp_model.LinearExpr.weighted_sum(terms, weights)
     return cp_model.LinearExpr.constant(0) + cp_model.LinearExpr.sum(terms)
+
+
+def weighted(terms: Sequence[cp_model.LinearExpr], weights: Sequence[int]) -> Expression:
+    """Return the weighted sum of the terms as an expression, also when there are none."""
+    return summed(terms, weights) if terms else summed([])
 
 
 def declare(model: cp_model.CpModel, instance: Instance, window: Window | None = None) -> Variables:
@@ -244,6 +273,8 @@ def hint(model: cp_model.CpModel, v: Variables, assignment: Assignment) -> None:
         model.add_hint(variable, int(assignment.survivors[i]))
     for k, variable in v.units.items():
         model.add_hint(variable, int(assignment.units[k]))
+    for variable, value in v.further:
+        model.add_hint(variable, value(assignment))
     for gang in v.instance.gangs:
         if gang.key in v.alive:
             model.add_hint(v.alive[gang.key], int(assignment.survivors[gang.classes[0]] > 0))

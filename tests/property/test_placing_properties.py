@@ -1,0 +1,201 @@
+"""What pods ask of nodes and of each other, on small clusters nobody thought of."""
+
+from random import Random
+from unittest import mock
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bayplan.planner import plan
+from bayplan.policy import Policy
+from bayplan.snapshot import (
+    Constraints,
+    Disruption,
+    GangTopology,
+    NodeTerm,
+    Pod,
+    Preference,
+    Requirement,
+    Snapshot,
+)
+from bayplan.solver import engine, goals, keepfill
+from bayplan.solver.instance import build
+from bayplan.validate import validate
+from tests import oracle
+from tests.builders import apart, beside, node, pod, spread
+
+#: No wall clock: only the deterministic limit ends a stage.
+POLICY = Policy(time_limit_s=20.0)
+
+
+def frozen() -> float:
+    """Return a clock that stands still."""
+    return 0.0
+
+
+def fleets(*, nodes: int, pods: int) -> st.SearchStrategy[Snapshot]:
+    """Return clusters whose pods ask only for what is settled node by node."""
+    return st.integers(0, 2**32).map(lambda seed: _fleet(Random(seed), nodes, pods))  # noqa: S311
+
+
+def _fleet(random: Random, nodes: int, pods: int) -> Snapshot:
+    fleet = [
+        node(f"n{i}", gpus=random.choice([2, 4]), labels={"host": f"n{i}"} if i else {})
+        for i in range(random.randint(1, nodes))
+    ]
+    things: list[Pod] = []
+    free = {n.name: n.allocatable["nvidia.com/gpu"] for n in fleet}
+    for i in range(random.randint(0, pods // 2)):
+        host = random.choice(fleet).name
+        if free[host]:
+            free[host] -= 1
+            things.append(_shy(random, f"r{i}", host))
+    waiting = range(random.randint(1, max(1, pods - len(things))))
+    return Snapshot.of(fleet, things + [_shy(random, f"w{i}", None) for i in waiting])
+
+
+def _shy(random: Random, name: str, host: str | None) -> Pod:
+    """Return a pod that keeps away from its likes, or takes a port, or neither."""
+    app = random.choice("xyz")
+    return pod(
+        name,
+        gpus=1 if host else random.choice([1, 1, 2]),
+        on=host,
+        priority=random.choice([0, 0, 10]) if host is None else 0,
+        disruption=random.choice([*[Disruption.MOVABLE] * 3, *Disruption]),
+        labels={"app": app},
+        constraints=apart("host", app=app) if app != "z" and random.random() < 0.5 else None,
+        ports=(80,) if random.random() < 0.3 else (),
+    )
+
+
+def clusters(*, nodes: int, pods: int) -> st.SearchStrategy[Snapshot]:
+    """Return clusters in two zones whose pods ask much of each other."""
+    return st.integers(0, 2**32).map(lambda seed: _cluster(Random(seed), nodes, pods))  # noqa: S311
+
+
+def _cluster(random: Random, nodes: int, pods: int) -> Snapshot:
+    fleet = []
+    for i in range(random.randint(1, nodes)):
+        labels = {"host": f"n{i}"}
+        # A node without a zone is in no domain.
+        labels |= {"zone": random.choice("ab")} if random.random() < 0.9 else {}
+        fleet.append(node(f"n{i}", gpus=random.choice([2, 4]), labels=labels))
+    things: list[Pod] = []
+    free = {n.name: n.allocatable["nvidia.com/gpu"] for n in fleet}
+    for i in range(random.randint(0, pods // 2)):
+        host = random.choice(fleet).name
+        if free[host]:
+            free[host] -= 1
+            things.append(_pod(random, f"r{i}", host))
+    waiting = range(random.randint(1, max(1, pods - len(things))))
+    return Snapshot.of(fleet, things + [_pod(random, f"w{i}", None) for i in waiting])
+
+
+#: Where the pods of each gang are to be; a gang says it once.
+_TOPOLOGIES = {
+    "g": GangTopology(required="zone"),
+    "h": GangTopology(preferred=("host", "zone")),
+    "i": GangTopology(required="zone", preferred=("host",)),
+}
+
+
+def _pod(random: Random, name: str, host: str | None) -> Pod:
+    gang = random.choice([None, None, None, *_TOPOLOGIES])
+    return pod(
+        name,
+        gpus=1 if host else random.choice([1, 1, 2]),
+        on=host,
+        priority=random.choice([0, 0, 10]) if host is None else 0,
+        disruption=random.choice([*[Disruption.MOVABLE] * 3, *Disruption]),
+        gang=gang,
+        min_count=2 if gang else 0,
+        topology=_TOPOLOGIES[gang] if gang else None,
+        labels={"app": random.choice("xy")},
+        constraints=_constraints(random),
+        ports=(80,) if random.random() < 0.15 else (),
+    )
+
+
+def _constraints(random: Random) -> Constraints:
+    key, app = random.choice(["zone", "host"]), random.choice("xy")
+    zone = Requirement(key="zone", operator="In", values=(random.choice("ab"),))
+    return random.choice(
+        [
+            Constraints(),
+            Constraints(),
+            apart(key, app=app),
+            beside(key, app=app),
+            spread(key, random.choice([1, 1, 2]), app=app),
+            Constraints(prefers=(Preference(weight=7, term=NodeTerm(labels=(zone,))),)),
+        ]
+    )
+
+
+@settings(max_examples=200)
+@given(snapshot=clusters(nodes=3, pods=5))
+def test_stages_equal_brute_force(snapshot: Snapshot) -> None:
+    """A rule would forbid what is right, or `Optimal` would not mean optimal."""
+    certificate = plan(snapshot, POLICY, clock=frozen).plan.certificate
+    names = tuple(stage.name for stage in certificate.stages)
+    values = tuple(stage.value for stage in certificate.stages)
+
+    assert oracle.reached(names, values) == oracle.best(snapshot, POLICY, names)
+
+
+@settings(max_examples=200)
+@given(snapshot=clusters(nodes=5, pods=12))
+def test_every_plan_is_valid(snapshot: Snapshot) -> None:
+    """A pod would be pinned where kube-scheduler refuses it."""
+    instance = build(snapshot)
+    found = engine.solve(instance, POLICY, clock=frozen, deadline_at=17.0, seed=0)
+
+    result = plan(snapshot, POLICY, clock=frozen)
+
+    assert validate(snapshot, POLICY, result.plan) == ()
+    # The exact engine's own answer passed, not a simpler one in its place.
+    assert result.plan.certificate.stages == found.stages
+
+
+@settings(max_examples=200)
+@given(snapshot=clusters(nodes=5, pods=12))
+def test_the_greedy_placement_is_valid(snapshot: Snapshot) -> None:
+    """A fleet too large for the exact model would be placed against the rules."""
+    late = iter(range(10**9))
+
+    result = plan(snapshot, POLICY, clock=lambda: float(next(late)) * 1000)
+
+    greedy = engine.without_search(build(snapshot), POLICY)
+    assert validate(snapshot, POLICY, result.plan) == ()
+    order = goals.in_order(build(snapshot), POLICY.order)
+    reached = tuple(stage.value for stage in result.plan.certificate.stages)
+    assert reached == tuple(goal.value(build(snapshot), greedy.assignment) for goal in order)
+
+
+@settings(max_examples=200)
+@given(snapshot=fleets(nodes=3, pods=6))
+def test_keep_and_fill_knows_what_is_settled_node_by_node(snapshot: Snapshot) -> None:
+    """A large fleet would get two pods on one node that exclude each other, or no proof."""
+    assert keepfill.supports(build(snapshot))
+    with mock.patch.object(engine, "MIN_VARIABLES", 0):
+        result = plan(snapshot, POLICY, clock=frozen)
+    stages = result.plan.certificate.stages
+    names = tuple(stage.name for stage in stages)
+    values = tuple(stage.value for stage in stages)
+
+    assert validate(snapshot, POLICY, result.plan) == ()
+    assert all(stage.proved for stage in stages)
+    assert oracle.reached(names, values) == oracle.best(snapshot, POLICY, names)
+
+
+@settings(max_examples=100)
+@given(snapshot=clusters(nodes=5, pods=12))
+def test_keep_and_fill_is_never_wrong(snapshot: Snapshot) -> None:
+    """It would answer where it does not see what is asked."""
+    with mock.patch.object(engine, "MIN_VARIABLES", 0):
+        instance = build(snapshot)
+        counted = engine.solve(instance, POLICY, clock=frozen, deadline_at=17.0, seed=0)
+    with mock.patch.object(engine, "MIN_VARIABLES", 10**9):
+        direct = engine.solve(instance, POLICY, clock=frozen, deadline_at=17.0, seed=0)
+
+    assert [s.value for s in counted.stages] == [s.value for s in direct.stages]
