@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from bayplan.api.conditions import ConditionStatus
+from bayplan.parts import Unit, is_rolling
 from bayplan.plan import Hold
-from bayplan.rollout import Changes, Unit, is_rolling
+from bayplan.rollout import Changes
 from bayplan.tally import Finding, News, Tally, count_of
 
 _TRUE: Final = ConditionStatus.TRUE
