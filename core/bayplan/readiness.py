@@ -39,7 +39,7 @@ _FLEETING: Final = frozenset(
 )
 
 #: What a reader of the REASON column wants to know although every unit serves.
-_TOLD_WHILE_READY: Final = frozenset({"RollingOut", "RolloutPaused", "RolloutStuck"})
+_TOLD_WHILE_READY: Final = frozenset({"RollingOut", "RolloutPaused", "RolloutStuck", "Relocating"})
 
 
 def status(

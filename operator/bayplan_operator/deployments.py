@@ -52,7 +52,9 @@ _EXISTS: Final = 409
 _REFUSED_RETRY_S: Final = 15.0
 
 #: Reasons of the condition Progressing that are told as events, too.
-_ROLLOUT_REASONS: Final = frozenset({"RollingOut", "RolloutPaused", "RolloutStuck", "RolledOut"})
+_ROLLOUT_REASONS: Final = frozenset(
+    {"RollingOut", "RolloutPaused", "RolloutStuck", "RolledOut", "Relocating", "Draining"}
+)
 
 _HOLD_REASONS: Final = frozenset(reason.value for reason in Reason)
 
