@@ -137,6 +137,7 @@ class Child:
         broken: Whether a device of it is reported unhealthy.
         ended: Whether it is Succeeded or Failed (evicted by its kubelet included).
         terminating: Whether it is being deleted.
+        ends_by: When it must have ended then, in seconds since the epoch; else 0.
         created_at: Seconds since the epoch.
     """
 
@@ -159,6 +160,7 @@ class Child:
     broken: bool = False
     ended: bool = False
     terminating: bool = False
+    ends_by: int = 0
     created_at: int = 0
 
     @property
