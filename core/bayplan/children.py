@@ -1,18 +1,15 @@
-"""The pods of an InferenceDeployment: which should exist, which to make, which to delete.
+"""The pods of an InferenceDeployment: what they are made from, and what is seen of them.
 
-    desired:  unit u, pool p, replica i  ──▶  pod `<name>-u-p-i`, gated, labelled, owned
-    seen:     missing ──▶ create        older revision, running ──▶ keep and report
-              surplus ──▶ delete        ended, or its node is lost ──▶ delete, made again later
+    unit u, pool p, replica i  ──▶  pod `<name>-u-p-i`, gated, labelled, owned
 
-Everything is compared level by level: asking again after the changes were made yields none. The
-codec reads `Deployment` and `Child` from objects, the operator carries the `Changes` out, and the
-offline command makes manifests here as the operator would.
+The codec reads `Deployment` and `Child` from objects, `bayplan.rollout` decides which pods to make
+and to delete, and the offline command makes manifests here as the operator would.
 """
 
 import hashlib
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,14 +20,10 @@ from bayplan.snapshot import MAX_MOVE_COST, GangTopology, NodeName, Resources
 #: What gateways of llm-d call the roles.
 _LLMD_ROLES: Final = {Role.PREFILL: "prefill", Role.DECODE: "decode", Role.AGGREGATED: "both"}
 
-#: Least seconds from the making of a pod to the making of the next under its name: a node that
-#: fails every pod at once must not be fed with plans and pods in a hot loop.
-LEAST_LIFE_S: Final = 20
-
 #: Seconds of a cold start that make a move cost one more.
 SECONDS_PER_COST: Final = 30
 
-#: Hexadecimal digits of a revision: enough to tell the few templates of one pool apart.
+#: Hexadecimal digits of a revision: enough to tell the few templates of one deployment apart.
 _REVISION_DIGITS: Final = 10
 
 
@@ -54,6 +47,21 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """How units of an older template give way to those of the newest; all in units.
+
+    Attributes:
+        max_unavailable: How many of those asked for may be missing or not ready on purpose.
+        max_surge: How many there may be beyond those asked for.
+        paused: Whether whole units of an older template stay.
+    """
+
+    max_unavailable: int = 1
+    max_surge: int = 1
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
     """An InferenceDeployment as far as its pods are concerned.
 
@@ -64,9 +72,12 @@ class Deployment:
         generation: Number of the spec that this was read from.
         replicas: Units asked for.
         min_replicas: Units that must be ready for it to be Ready.
+        floor: Units that it needs, as it says; others of it make room first. 0 if it does not say.
         priority_class: PriorityClass of every pod, or "".
         topology: Where the pods of a unit are to be with respect to each other, if it matters.
         cold_start_s: Seconds from a pod's start until it serves; 0 where nobody says.
+        drain_s: Most seconds for which a unit that is to go may finish its requests; 0 for none.
+        rollout: How a new template reaches the units.
         pools: In the order of the spec.
     """
 
@@ -76,15 +87,30 @@ class Deployment:
     generation: int = 0
     replicas: int = 1
     min_replicas: int = 1
+    floor: int = 0
     priority_class: str = ""
     topology: GangTopology | None = None
     cold_start_s: int = 0
+    drain_s: int = 0
+    rollout: Rollout = Rollout()
     pools: tuple[Pool, ...] = ()
 
     @property
     def unit_size(self) -> int:
         """How many pods make one unit."""
         return sum(pool.count for pool in self.pools)
+
+    @property
+    def revision(self) -> str:
+        """A short hash of all that a change of makes whole units out of date.
+
+        One for all pools: the pods of a unit talk to each other, so that they are of one version.
+        The ratio is no part of it: a unit gets more pods, or fewer, while the others run on.
+        """
+        pools = [[pool.name, pool.role.value, pool.template] for pool in self.pools]
+        essence = [pools, self.priority_class, _topology(self.topology)]
+        text = json.dumps(essence, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:_REVISION_DIGITS]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,14 +123,21 @@ class Child:
         owner_uid: uid of its controller, or "".
         pool: Its pool by label, or "".
         unit: Its unit by label, or -1.
-        revision: Its template's revision by label, or "".
+        revision: The revision of its unit by label, or "".
+        unit_size: How many pods its unit was to have when it was made, by label, or 0.
         node: Where it is bound.
         pin: The node that a plan pinned it to, bound or not.
         unplanned: Whether it has a node that no plan gave it.
         gated: Whether it waits behind a scheduling gate.
         ready: Whether it can serve.
+        switched: Whether it is only ready while it is in service.
+        in_service: Whether it was put into service.
+        drains_since: When it was taken out of service, in seconds since the epoch; 0 if it was not.
+        metrics_url: Where its engine tells how much it has to do, or "".
+        broken: Whether a device of it is reported unhealthy.
         ended: Whether it is Succeeded or Failed (evicted by its kubelet included).
         terminating: Whether it is being deleted.
+        ends_by: When it must have ended then, in seconds since the epoch; else 0.
         created_at: Seconds since the epoch.
     """
 
@@ -114,13 +147,20 @@ class Child:
     pool: str = ""
     unit: int = -1
     revision: str = ""
+    unit_size: int = 0
     node: NodeName | None = None
     pin: NodeName | None = None
     unplanned: bool = False
     gated: bool = False
     ready: bool = False
+    switched: bool = False
+    in_service: bool = False
+    drains_since: int = 0
+    metrics_url: str = ""
+    broken: bool = False
     ended: bool = False
     terminating: bool = False
+    ends_by: int = 0
     created_at: int = 0
 
     @property
@@ -140,63 +180,28 @@ class Slot:
     revision: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Changes:
-    """What to do about the pods now.
-
-    Attributes:
-        create: Missing pods, by unit; none while a terminating pod has the name.
-        delete: Pods to delete, surplus first, highest units first.
-        outdated: Running pods of an older revision, which are kept.
-        strangers: Names that pods of another owner keep from us.
-    """
-
-    create: tuple[Slot, ...] = ()
-    delete: tuple[Child, ...] = ()
-    outdated: tuple[Child, ...] = ()
-    strangers: tuple[str, ...] = ()
-
-
 def slots(deployment: Deployment) -> tuple[Slot, ...]:
-    """Return the pods that should exist, unit by unit, in the order of the pools."""
-    revisions = {pool.name: revision(deployment, pool) for pool in deployment.pools}
+    """Return the pods that should exist where nothing does yet, unit by unit."""
+    made_from = deployment.revision
+    return tuple(
+        slot
+        for unit in range(deployment.replicas)
+        for slot in unit_slots(deployment, unit, made_from)
+    )
+
+
+def unit_slots(deployment: Deployment, unit: int, made_from: str) -> tuple[Slot, ...]:
+    """Return the pods of one unit, made from the newest revision, in the order of the pools."""
     return tuple(
         Slot(
             name=f"{deployment.name}-{unit}-{pool.name}-{index}",
             unit=unit,
             index=index,
             pool=pool,
-            revision=revisions[pool.name],
+            revision=made_from,
         )
-        for unit in range(deployment.replicas)
         for pool in deployment.pools
         for index in range(pool.count)
-    )
-
-
-def changes(
-    deployment: Deployment,
-    seen: Iterable[Child],
-    *,
-    lost: Collection[NodeName] = (),
-    now: float = math.inf,
-) -> Changes:
-    """Return what to create and delete so that the seen pods become the desired ones.
-
-    `lost` are nodes that no longer exist: a pod pinned there that was never bound is replaced.
-    `now` is in seconds since the epoch.
-    """
-    wanted = {slot.name: slot for slot in slots(deployment)}
-    own, strangers = _by_owner(deployment, seen)
-    present = {child.name for child in (*own, *strangers)}
-    surplus = sorted((c for c in own if c.name not in wanted), key=lambda c: (-c.unit, c.name))
-    kept = sorted((c for c in own if c.name in wanted), key=lambda c: c.name)
-    spent = [c for c in kept if _is_spent(c, wanted[c.name], lost, now)]
-    return Changes(
-        create=tuple(slot for slot in wanted.values() if slot.name not in present),
-        delete=tuple(child for child in (*surplus, *spent) if not child.terminating),
-        outdated=tuple(c for c in kept if c.counts and _is_outdated(c, wanted) and c.node),
-        strangers=tuple(sorted(c.name for c in strangers if c.name in wanted)),
     )
 
 
@@ -219,6 +224,10 @@ def manifest(deployment: Deployment, slot: Slot) -> dict[str, Any]:
         **template["spec"],
         "schedulerName": names.SCHEDULER,
         "schedulingGates": [{"name": names.GATE}],
+        "readinessGates": [
+            *(template["spec"].get("readinessGates") or ()),
+            {"conditionType": names.CONDITION_IN_SERVICE},
+        ],
     }
     if deployment.priority_class:
         spec["priorityClassName"] = deployment.priority_class
@@ -259,16 +268,9 @@ def labels(deployment: Deployment, slot: Slot, template: Mapping[str, str]) -> d
         names.LABEL_GANG: f"{deployment.name}-{slot.unit}",
         names.LABEL_GANG_MIN_COUNT: str(deployment.unit_size),
     }
+    if deployment.floor:
+        ours[names.LABEL_MIN_UNITS] = str(deployment.floor)
     return {**recommended, **template, **ours}
-
-
-def revision(deployment: Deployment, pool: Pool) -> str:
-    """Return a short hash of all that a change of makes running pods out of date."""
-    essence = [pool.template, pool.role.value, deployment.priority_class, deployment.unit_size]
-    if deployment.topology is not None:
-        essence.append(_topology(deployment.topology))
-    text = json.dumps(essence, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:_REVISION_DIGITS]
 
 
 def _topology(topology: GangTopology | None) -> dict[str, str]:
@@ -280,31 +282,6 @@ def _topology(topology: GangTopology | None) -> dict[str, str]:
         names.ANNOTATION_TOPOLOGY_PREFERRED: ",".join(topology.preferred),
     }
     return {name: text for name, text in said.items() if text}
-
-
-def _by_owner(
-    deployment: Deployment, seen: Iterable[Child]
-) -> tuple[Sequence[Child], Sequence[Child]]:
-    """Return our own pods, and those that only look like ours (e.g. of a deleted namesake)."""
-    own: list[Child] = []
-    strangers: list[Child] = []
-    for child in seen:
-        (own if child.owner_uid == deployment.uid else strangers).append(child)
-    return own, strangers
-
-
-def _is_spent(child: Child, slot: Slot, lost: Collection[NodeName], now: float) -> bool:
-    """Return whether a wanted pod must go so that a fresh one can take its name."""
-    if child.ended:
-        return now >= child.created_at + LEAST_LIFE_S
-    if child.node is not None:
-        return False
-    # It does not run yet, so replacing it disturbs nobody.
-    return child.revision != slot.revision or (child.pin is not None and child.pin in lost)
-
-
-def _is_outdated(child: Child, wanted: Mapping[str, Slot]) -> bool:
-    return child.revision != wanted[child.name].revision
 
 
 def _owner_reference(deployment: Deployment) -> dict[str, Any]:

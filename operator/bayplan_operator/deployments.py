@@ -7,20 +7,25 @@ reads the API server afresh and can be repeated or broken off at any point.
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import structlog
 from kubernetes.client.exceptions import ApiException
 
-from bayplan import children, readiness
+from bayplan import children, readiness, rollout
 from bayplan.api import names
-from bayplan.children import Changes, Child, Deployment, Slot
+from bayplan.children import Child, Deployment, Slot
 from bayplan.codec import DecodeError
 from bayplan.codec.deployments import child_of, deployment_of
+from bayplan.parts import Around, Trouble
 from bayplan.plan import Reason
-from bayplan.readiness import News, Tally
-from bayplan.snapshot import NodeName, PodKey
+from bayplan.rollout import Changes
+from bayplan.snapshot import PodKey
+from bayplan.tally import News, Tally
+from bayplan_operator.engines import loads
 from bayplan_operator.events import About, Events
 from bayplan_operator.gates import Gates
 from bayplan_operator.keys import DeploymentKey
@@ -29,10 +34,10 @@ from bayplan_operator.kube import (
     Raw,
     deployment_path,
     message_of,
-    node_path,
     pod_path,
     pods_path,
 )
+from bayplan_operator.nodes import Nodes
 from bayplan_operator.plans import Plans
 
 _log = structlog.get_logger()
@@ -46,6 +51,11 @@ _EXISTS: Final = 409
 #: Seconds after which refused pods are tried again (a quota may have been raised).
 _REFUSED_RETRY_S: Final = 15.0
 
+#: Reasons of the condition Progressing that are told as events, too.
+_ROLLOUT_REASONS: Final = frozenset(
+    {"RollingOut", "RolloutPaused", "RolloutStuck", "RolledOut", "Relocating", "Draining"}
+)
+
 _HOLD_REASONS: Final = frozenset(reason.value for reason in Reason)
 
 
@@ -57,6 +67,7 @@ class Deployments:
         kube: Kube,
         plans: Plans,
         gates: Gates,
+        nodes: Nodes,
         events: Events,
         *,
         pool: Executor,
@@ -65,6 +76,7 @@ class Deployments:
         self._kube = kube
         self._plans = plans
         self._gates = gates
+        self._nodes = nodes
         self._events = events
         self._pool = pool
         self._now = now
@@ -81,29 +93,38 @@ class Deployments:
         except DecodeError as error:
             self._write_invalid(raw, error)
             return None
-        seen = self._children(deployment)
-        # 2. Decide.
+        seen, before = self._children(deployment), raw.get("status") or {}
+        news = self._news(deployment, seen)
+        around = self._around(seen, news)
+        # 2. Decide; if somebody is to go, ask who has the least to do, and decide again.
         now = self._now().timestamp()
-        changes = children.changes(deployment, seen, lost=self._lost_nodes(seen), now=now)
+        decide = partial(
+            rollout.changes, deployment, seen, failures=readiness.failures_of(before), now=now
+        )
+        changes = decide(around=around)
+        if changes.drain or any(child.drains_since for child in seen):
+            around = replace(around, loads=loads(seen, self._pool))
+            changes = decide(around=around)
         # 3. Act.
-        refusal = self._carry_out(deployment, changes)
+        news = replace(news, refusal=self._carry_out(deployment, changes))
         # 4. Say how it is.
-        news = self._news(deployment, seen, refusal)
-        tally = Tally.of(deployment, seen)
-        before = raw.get("status") or {}
+        tally = Tally.of(deployment, seen, around)
         status = readiness.status(tally, changes, news, before=before, now=self._now())
         wrote = self._write_status(raw, status)
         self._tell(deployment, before, status)
-        if changes.create or changes.delete or wrote:
+        if changes.create or changes.delete or changes.drain or wrote:
             _log.info(
                 "deployment_reconciled",
                 infd=str(key),
                 created=len(changes.create),
+                drained=len(changes.drain),
                 deleted=len(changes.delete),
                 reason=status["reason"],
                 duration_s=round(time.monotonic() - started_at, 3),
             )
-        return _REFUSED_RETRY_S if refusal else None
+        if news.refusal:
+            return _REFUSED_RETRY_S
+        return changes.retry_at - now if changes.retry_at is not None else None
 
     def _children(self, deployment: Deployment) -> list[Child]:
         labels = f"{names.LABEL_DEPLOYMENT}={deployment.name}"
@@ -112,16 +133,29 @@ class Deployments:
             for raw in self._kube.items(pods_path(deployment.namespace), labels=labels)
         ]
 
-    def _lost_nodes(self, seen: Sequence[Child]) -> frozenset[NodeName]:
-        """Return the nodes that unbound pods are pinned to and that do not exist."""
-        pins = {child.pin for child in seen if child.pin is not None and child.node is None}
-        return frozenset(name for name in pins if self._kube.get(node_path(name)) is None)
+    def _around(self, seen: Sequence[Child], news: News) -> Around:
+        here = (child.node or child.pin for child in seen)
+        nodes = frozenset(name for name in here if name is not None)
+        return Around(
+            held={hold.uid for hold in news.holds},
+            lost=self._nodes.lost(nodes),
+            cordoned=self._nodes.among(nodes, Trouble.CORDONED),
+            failing=self._nodes.among(nodes, Trouble.FAILING),
+            away=self._nodes.among(nodes, Trouble.AWAY),
+        )
 
     def _carry_out(self, deployment: Deployment, changes: Changes) -> str:
-        """Delete and create pods; return why the API server refuses one, or ""."""
+        """Put pods in and out of service, delete and create some.
+
+        Return why the API server refuses one, or "".
+        """
+        switched = [(child, True) for child in changes.serve]
+        switched += [(child, False) for child in changes.drain]
+        list(self._pool.map(lambda pair: self._switch(deployment, *pair), switched))
+        for child in changes.abandon:
+            self._kube.delete(_path_of(deployment, child), uid=child.uid, grace_s=0)
         for child in changes.delete:
-            key = PodKey(namespace=deployment.namespace, name=child.name)
-            self._kube.delete(pod_path(key), uid=child.uid)
+            self._kube.delete(_path_of(deployment, child), uid=child.uid)
         refusals = list(self._pool.map(lambda s: self._create(deployment, s), changes.create))
         refusal = next((text for text in refusals if text), "")
         made = sum(not text for text in refusals)
@@ -130,6 +164,30 @@ class Deployments:
         if refusal:
             self._tell_about(deployment, "PodsRefused", "Create", refusal, warning=True)
         return refusal
+
+    def _switch(self, deployment: Deployment, child: Child, in_service: bool) -> None:  # noqa: FBT001 - one of a pair
+        """Put a pod into service, or take it out: its readiness follows."""
+        body = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": child.name, "uid": child.uid},
+            "status": {"conditions": [self._in_service(in_service)]},
+        }
+        path = f"{_path_of(deployment, child)}/status"
+        try:
+            self._kube.apply(path, body, manager=names.MANAGER_SERVICE)
+        except ApiException as error:
+            if error.status not in {404, 409}:  # gone, or another one by now
+                raise
+
+    def _in_service(self, in_service: bool) -> dict[str, str]:  # noqa: FBT001 - the condition's value
+        return {
+            "type": names.CONDITION_IN_SERVICE,
+            "status": str(in_service),
+            "reason": "Serves" if in_service else "Drains",
+            "message": "" if in_service else "it finishes its requests, and is to go then",
+            "lastTransitionTime": self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
 
     def _create(self, deployment: Deployment, slot: Slot) -> str:
         """Make one pod; return why it is refused, or "".
@@ -151,13 +209,12 @@ class Deployments:
             )
         return ""
 
-    def _news(self, deployment: Deployment, seen: Sequence[Child], refusal: str) -> News:
+    def _news(self, deployment: Deployment, seen: Sequence[Child]) -> News:
         unbound = {child.uid for child in seen if child.node is None}
         return News(
             holds=self._plans.holds_for(unbound),
             executing=self._plans.executing_for(unbound, deployment.uid),
             away_s=self._gates.away_s,
-            refusal=refusal,
         )
 
     def _write_invalid(self, raw: Raw, error: DecodeError) -> None:
@@ -195,13 +252,23 @@ class Deployments:
         if units["scheduled"] > had:
             note = f"every pod of {units['scheduled']} of {units['desired']} units has a node"
             self._tell_about(deployment, "UnitScheduled", "Schedule", note)
-        was, now = _scheduled(before), _scheduled(status)
+        self._tell_of_rollout(deployment, before, status)
+        was, now = _condition(before, "Scheduled"), _condition(status, "Scheduled")
         if was.get("reason") == now["reason"]:
             return
         if now["reason"] in _HOLD_REASONS:
             self._tell_about(deployment, "UnitHeld", "Hold", now["message"], warning=True)
         if now["reason"] == "PlannerAway":
             self._tell_about(deployment, "GatesLifted", "Lift", now["message"], warning=True)
+
+    def _tell_of_rollout(
+        self, deployment: Deployment, before: dict[str, Any], status: dict[str, Any]
+    ) -> None:
+        was, now = _condition(before, "Progressing"), _condition(status, "Progressing")
+        reason = now["reason"]
+        if was.get("reason") != reason and reason in _ROLLOUT_REASONS:
+            warning = reason == "RolloutStuck"
+            self._tell_about(deployment, reason, "Rollout", now["message"], warning=warning)
 
     def _tell_about(
         self, deployment: Deployment, reason: str, action: str, note: str, *, warning: bool = False
@@ -211,6 +278,10 @@ class Deployments:
         self._events.tell(about, reason, action, note, warning=warning, once=minute)
 
 
-def _scheduled(status: dict[str, Any]) -> dict[str, Any]:
+def _path_of(deployment: Deployment, child: Child) -> str:
+    return pod_path(PodKey(namespace=deployment.namespace, name=child.name))
+
+
+def _condition(status: dict[str, Any], kind: str) -> dict[str, Any]:
     conditions: list[dict[str, Any]] = status.get("conditions") or []
-    return next((c for c in conditions if c.get("type") == "Scheduled"), {})
+    return next((c for c in conditions if c.get("type") == kind), {})

@@ -148,6 +148,11 @@ def test_a_template_is_kept_as_it_is(cluster: Cluster, namespace: str) -> None:
         (templated(restartPolicy="Never"), "restartPolicy must be Always"),
         (templated(priorityClassName="x"), "set spec.priorityClassName"),
         (
+            deployment(rollout={"maxUnavailable": 0, "maxSurge": 0}),
+            "spec.rollout.maxUnavailable and spec.rollout.maxSurge must not both be 0",
+        ),
+        (deployment(rollout={"maxUnavailable": -1}), "spec.rollout.maxUnavailable"),
+        (
             deployment(placement={"topology": [{"key": k, "mode": "Required"} for k in "ab"]}),
             "spec.placement.topology must not require two labels",
         ),
@@ -174,6 +179,8 @@ def test_a_template_is_kept_as_it_is(cluster: Cluster, namespace: str) -> None:
         "gates in the template",
         "pods that end",
         "a priority of one pool",
+        "a rollout that can never do anything",
+        "fewer than no units",
         "two required topologies",
         "a misspelt field",
         "a name too long for labels",
@@ -196,8 +203,17 @@ def test_an_invalid_deployment_is_refused_with_field_and_fix(
         deployment(ratio={"prefill": 1, "decode": 0}, pools=[pool("Prefill")]),
         deployment(replicas=0, minReplicas=0),
         templated(schedulerName="bayplan", restartPolicy="Always"),
+        deployment(rollout={"maxUnavailable": 0}),
+        deployment(rollout={"maxSurge": 0, "paused": True}),
     ],
-    ids=["aggregated alone", "prefill alone", "nothing at all", "our scheduler by name"],
+    ids=[
+        "aggregated alone",
+        "prefill alone",
+        "nothing at all",
+        "our scheduler by name",
+        "no unit missing in a rollout",
+        "no unit beyond those asked for",
+    ],
 )
 def test_an_unusual_deployment_is_accepted(cluster: Cluster, namespace: str, raw: Object) -> None:
     """A rule that refuses too much is as bad as one that refuses too little."""

@@ -34,7 +34,8 @@ from e2e.stack import Stack, install
 
 Object = dict[str, Any]
 
-UNIT_PODS = ["chat-0-decode-0", "chat-0-decode-1", "chat-0-prefill-0"]
+UNIT = ("decode-0", "decode-1", "prefill-0")
+UNIT_PODS = [f"chat-0-{pod}" for pod in UNIT]
 
 _sequence = count(1)
 
@@ -180,7 +181,12 @@ def chat(**spec: Any) -> Object:  # noqa: ANN401 - JSON
         "apiVersion": names.API_VERSION,
         "kind": "InferenceDeployment",
         "metadata": {"name": "chat"},
-        "spec": {"ratio": {"prefill": 1, "decode": 2}, "pools": pools, **spec},
+        "spec": {
+            "ratio": {"prefill": 1, "decode": 2},
+            "disruption": {"drainTimeoutSeconds": 1},
+            "pools": pools,
+            **spec,
+        },
     }
 
 
@@ -194,6 +200,9 @@ def pod_spec(gpus: int | str) -> Object:
     limits = {"nvidia.com/gpu": gpus}
     container = {"name": "vllm", "image": "registry.example/vllm", "resources": {"limits": limits}}
     return {"containers": [container], "terminationGracePeriodSeconds": 1}
+
+
+SMALL = pool("Decode", gpus=1)
 
 
 def web(*, scheduler: str = names.SCHEDULER) -> Object:
@@ -302,7 +311,7 @@ def test_an_inference_deployment_gets_its_pods_gated_labelled_and_owned(user: Us
     assert all(p["spec"]["schedulingGates"] == [{"name": names.GATE}] for p in pods.values())
     assert all(p["spec"]["schedulerName"] == names.SCHEDULER for p in pods.values())
     status = user.await_reason("WaitingForPlan")
-    assert status["units"] == {"desired": 2, "scheduled": 0, "ready": 0}
+    assert status["units"] == {"desired": 2, "scheduled": 0, "ready": 0, "updated": 2}
     columns = user.kubectl("get", "infd").splitlines()
     assert columns[0].split() == ["NAME", "READY", "P:D", "GPUS", "PRIORITY", "REASON", "AGE"]
     assert columns[1].split()[:4] == ["chat", "0/2", "0:0", "16"]
@@ -404,39 +413,73 @@ def test_deleting_the_deployment_removes_its_pods(user: User) -> None:
     user.await_pods([])
 
 
-def test_an_older_template_runs_on_and_is_reported(user: User, nodes: tuple[str, ...]) -> None:
-    """Rollouts are for later; nothing that serves is taken away for a new template."""
-    user.apply(chat())
+def test_a_new_template_replaces_whole_units_one_after_the_other(
+    user: User, nodes: tuple[str, ...]
+) -> None:
+    """Without surge: an old unit goes whole, its successor is placed, then the next one goes."""
+    rollout = {"maxSurge": 0}
+    user.apply(chat(replicas=2, rollout=rollout))
+    old = [f"chat-{unit}-{pod}" for unit in (0, 1) for pod in UNIT]
+    user.await_pods(old)
+    user.place({name: nodes[int(name[5])] for name in old})
+    user.await_reason("UnitsReady")
+
+    user.apply(chat(replicas=2, rollout=rollout, pools=[pool("Prefill", gpus=4), SMALL]))
+
+    next_unit = [f"chat-2-{pod}" for pod in UNIT]
+    pods = user.await_pods(old[:3] + next_unit)
+    assert len({revision(pods[name]) for name in old[:3]}) == 1
+    assert {revision(pods[name]) for name in next_unit} != {revision(pods[old[0]])}
+    status = user.await_reason("WaitingForPlan")
+    assert condition(status, "Progressing")[:2] == ("True", "RollingOut")
+    assert (status["ready"], status["units"]["updated"]) == ("1/2", 1)
+    user.place(dict.fromkeys(next_unit, nodes[1]))
+    last = [f"chat-1-{pod}" for pod in UNIT]
+    user.await_pods(next_unit + last)
+    user.place(dict.fromkeys(last, nodes[0]))
+    status = user.await_reason("UnitsReady")
+    assert condition(status, "Progressing")[:2] == ("False", "RolledOut")
+    assert {"RollingOut", "RolledOut"} <= user.reasons_told("chat")
+
+
+def revision(pod: Object) -> str:
+    """Return the revision of a pod's unit."""
+    return str(pod["metadata"]["labels"][names.LABEL_REVISION])
+
+
+def test_a_paused_rollout_leaves_what_serves(user: User, nodes: tuple[str, ...]) -> None:
+    """And goes on when it is told to."""
+    user.apply(chat(rollout={"paused": True}))
     user.await_pods(UNIT_PODS)
     user.place(dict.fromkeys(UNIT_PODS, nodes[0]))
+    user.await_reason("UnitsReady")
     before = user.pods()
 
-    user.apply(chat(pools=[pool("Prefill", gpus=4), pool("Decode", gpus=1)]))
+    user.apply(chat(rollout={"paused": True}, pools=[pool("Prefill", gpus=4), SMALL]))
 
-    status = user.await_reason("RevisionOutdated")
+    status = user.await_reason("RolloutPaused")
     assert condition(status, "Progressing") == (
         "False",
-        "RevisionOutdated",
-        "2 pods run an older template; delete them to update",
+        "RolloutPaused",
+        "0 of 1 unit serve from the newest template; set spec.rollout.paused to false to go on",
     )
     assert {uid(p) for p in user.pods().values()} == {uid(p) for p in before.values()}
+    user.apply(chat(pools=[pool("Prefill", gpus=4), SMALL]))
+    user.await_pods([*UNIT_PODS, *(f"chat-1-{pod}" for pod in UNIT)])
 
 
-def test_a_pod_that_waits_gets_a_new_template_at_once(user: User) -> None:
+def test_a_unit_that_waits_gets_a_new_template_at_once(user: User) -> None:
     """Who asked for too much corrects the template, and that must be enough."""
     user.apply(chat(pools=[pool("Prefill", gpus=16), pool("Decode", gpus=2)]))
-    before = user.await_pods(UNIT_PODS)
+    before = {uid(p) for p in user.await_pods(UNIT_PODS).values()}
 
     user.apply(chat())
 
     def corrected() -> bool:
         pods = user.pods()
-        return "chat-0-prefill-0" in pods and uid(pods["chat-0-prefill-0"]) not in {
-            uid(p) for p in before.values()
-        }
+        return sorted(pods) == UNIT_PODS and before.isdisjoint(uid(p) for p in pods.values())
 
-    eventually(corrected, what="the prefill pod is a new one")
-    assert uid(user.pods()["chat-0-decode-0"]) == uid(before["chat-0-decode-0"])
+    eventually(corrected, what="every pod of the unit is a new one")
 
 
 @pytest.mark.parametrize(

@@ -6,17 +6,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from bayplan import children, readiness
+from bayplan import children, readiness, rollout
 from bayplan.api import names
-from bayplan.children import Changes, Child, Deployment, Slot
+from bayplan.children import Child, Deployment, Slot
 from bayplan.codec import DecodeError
 from bayplan.codec.deployments import child_of, deployment_of
+from bayplan.parts import Around
 from bayplan.plan import Hold, Reason, Rejection
-from bayplan.readiness import News, Tally
+from bayplan.rollout import Changes
 from bayplan.snapshot import NodeName, PodKey
+from bayplan.tally import News, Tally
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -83,6 +83,7 @@ def fill(slot: Slot, **state: Any) -> Child:  # noqa: ANN401 - fields of Child
             "pool": slot.pool.name,
             "unit": slot.unit,
             "revision": slot.revision,
+            "unit_size": 3,
             "gated": not state.get("node"),
             **state,
         }
@@ -156,6 +157,7 @@ def test_a_pod_is_its_template_plus_owner_labels_scheduler_gate_and_priority() -
             ],
             "schedulerName": "bayplan",
             "schedulingGates": [{"name": "bayplan.dev/plan"}],
+            "readinessGates": [{"conditionType": "bayplan.dev/in-service"}],
             "priorityClassName": "online",
         },
     }
@@ -202,16 +204,28 @@ def test_making_manifests_leaves_the_template_alone() -> None:
         pytest.param({}, False, id="the same spec has the same revision"),
         pytest.param({"replicas": 5}, False, id="scaling makes no new revision"),
         pytest.param({"priorityClassName": "online"}, True, id="a new priority does"),
-        pytest.param({"ratio": {"prefill": 1, "decode": 3}}, True, id="a new ratio does"),
+        pytest.param(
+            {"ratio": {"prefill": 1, "decode": 3}}, False, id="nor does a ratio: units grow"
+        ),
+        pytest.param(
+            {"rollout": {"maxSurge": 0}}, False, id="nor does the way in which to roll out"
+        ),
     ],
 )
 def test_revision(spec: dict[str, Any], differs: bool) -> None:  # noqa: FBT001 - a column
     """A missed change leaves old pods running; a false one calls all pods outdated."""
     one, other = deployment(), deployment(**spec)
 
-    changed = children.revision(one, one.pools[0]) != children.revision(other, other.pools[0])
+    assert (one.revision != other.revision) is differs
 
-    assert changed is differs
+
+def test_a_template_of_one_pool_makes_a_new_revision_of_all() -> None:
+    """Pods of two versions must never be paired in one unit."""
+    pools = chat()["spec"]["pools"]
+    other = deployment(pools=[pools[0], pools[1] | {"template": template(2)}])
+
+    assert len({slot.revision for slot in children.slots(other)}) == 1
+    assert other.revision != deployment().revision
 
 
 OLD = "0123456789"
@@ -238,10 +252,14 @@ OLD = "0123456789"
             {"pin": "n1", "gated": False}, "keep", id="a pin to a node that is there waits"
         ),
         pytest.param(
-            {"node": "lost", "pin": "lost"}, "keep", id="a bound pod is its node's affair"
+            {"node": "lost", "pin": "lost"}, "abandon", id="a pod whose node is gone is given up"
         ),
-        pytest.param({"revision": OLD, "node": "n1"}, "outdated", id="an old running pod is kept"),
+        pytest.param(
+            {"revision": OLD, "node": "n1"}, "delete", id="no older pod beside newer ones"
+        ),
         pytest.param({"revision": OLD}, "delete", id="an old pod that never ran is replaced"),
+        pytest.param({"unit_size": 4}, "delete", id="a waiting pod that expects a larger unit"),
+        pytest.param({"unit_size": 4, "node": "n1"}, "keep", id="a running one of a larger unit"),
         pytest.param({"owner_uid": "other"}, "stranger", id="a namesake's pod is not touched"),
         pytest.param({"owner_uid": ""}, "stranger", id="a pod without owner is not touched"),
     ],
@@ -252,15 +270,15 @@ def test_what_happens_to_a_pod(state: dict[str, Any], want: str) -> None:
     first = children.slots(of)[0]
     seen = [fill(first, **state), *running(of)[1:]]
 
-    found = children.changes(of, seen, lost={NodeName("lost")})
+    found = rollout.changes(of, seen, around=Around(lost={NodeName("lost")}))
 
     assert (
-        found
+        replace(found, failures={})
         == {
             "keep": Changes(),
+            "abandon": Changes(abandon=(seen[0],)),
             "wait": Changes(),
             "delete": Changes(delete=(seen[0],)),
-            "outdated": Changes(outdated=(seen[0],)),
             "stranger": Changes(strangers=(first.name,)),
         }[want]
     )
@@ -270,7 +288,7 @@ def test_scaling_down_takes_the_highest_units_whole() -> None:
     """Units left over must be whole ones."""
     seen = running(deployment(replicas=3))
 
-    found = children.changes(deployment(replicas=1), seen)
+    found = rollout.changes(deployment(replicas=1), seen)
 
     assert names_of(found.delete) == [
         "chat-2-decode-0",
@@ -284,51 +302,28 @@ def test_scaling_down_takes_the_highest_units_whole() -> None:
 
 
 def test_pods_of_a_removed_pool_go() -> None:
-    """A pool that was renamed is a pool removed and another one added."""
+    """A pool that was renamed makes a unit of another revision, which replaces the whole unit."""
     pools = chat()["spec"]["pools"]
     renamed = [pools[0], pools[1] | {"name": "small"}]
 
-    found = children.changes(deployment(replicas=1, pools=renamed), running(deployment(replicas=1)))
+    of = deployment(replicas=1, pools=renamed)
+    found = rollout.changes(of, running(deployment(replicas=1)))
 
-    assert names_of(found.delete) == ["chat-0-decode-0", "chat-0-decode-1"]
-    assert names_of(found.create) == ["chat-0-small-0", "chat-0-small-1"]
-
-
-STATES = st.sampled_from(
-    [
-        {},
-        {"node": "n1", "ready": True},
-        {"node": "n1", "ended": True},
-        {"terminating": True},
-        {"pin": "lost", "gated": False},
-        {"revision": OLD},
+    assert names_of(found.create) == ["chat-1-prefill-0", "chat-1-small-0", "chat-1-small-1"]
+    assert not found.delete
+    assert names_of(
+        rollout.changes(of, [*running(deployment(replicas=1)), *second(of)]).delete
+    ) == [
+        "chat-0-decode-0",
+        "chat-0-decode-1",
+        "chat-0-prefill-0",
     ]
-)
 
 
-@given(
-    replicas=st.integers(0, 4),
-    was=st.integers(0, 4),
-    states=st.lists(st.none() | STATES, min_size=12, max_size=12),
-)
-def test_any_pods_become_the_desired_ones_and_then_nothing_changes(
-    replicas: int, was: int, states: list[dict[str, Any] | None]
-) -> None:
-    """Level-triggered: the way there does not matter, and arriving is final."""
-    of = deployment(replicas=replicas)
-    old = children.slots(deployment(replicas=was))
-    seen = {
-        s.name: fill(s, **state) for s, state in zip(old, states, strict=False) if state is not None
-    }
-
-    for _ in range(3):
-        found = children.changes(of, seen.values(), lost={NodeName("lost")})
-        gone = {child.name for child in found.delete}
-        seen = {n: c for n, c in seen.items() if n not in gone and not c.terminating}
-        seen |= {slot.name: fill(slot) for slot in found.create}
-
-    assert set(seen) == set(names_of(children.slots(of)))
-    assert children.changes(of, seen.values(), lost={NodeName("lost")}) == Changes()
+def second(of: Deployment) -> list[Child]:
+    """Return the second unit of a deployment, running and ready."""
+    slots = children.unit_slots(of, 1, of.revision)
+    return [fill(slot, node=NodeName("n1"), ready=True) for slot in slots]
 
 
 @pytest.mark.parametrize(
@@ -392,6 +387,19 @@ def test_a_template_that_cannot_be_placed_is_refused(wrong: dict[str, Any], sent
             {"ratio": {"prefill": -1}},
             "spec.ratio.prefill: should be 0 to 256, is -1",
             id="a negative ratio",
+        ),
+        pytest.param(
+            {"rollout": {"maxUnavailable": 0, "maxSurge": 0}},
+            (
+                "spec.rollout: maxUnavailable and maxSurge are both 0, so that no unit could ever"
+                " be replaced: set one of them to at least 1"
+            ),
+            id="a rollout that can never do anything",
+        ),
+        pytest.param(
+            {"rollout": {"maxSurge": -1}},
+            "spec.rollout.maxSurge: should be 0 or more units, is -1",
+            id="fewer than no units",
         ),
         pytest.param(
             {"replicas": "two"},
@@ -474,21 +482,69 @@ BY_PLAN = {"annotations": {names.ANNOTATION_PLAN: "plan-1"}}
             id="ready",
         ),
         pytest.param(
-            {"metadata": {"deletionTimestamp": "2026-05-01T12:00:00Z"}},
-            {"terminating": True},
+            {"metadata": {"deletionTimestamp": "1970-01-01T00:02:00Z"}},
+            {"terminating": True, "ends_by": 120},
             id="terminating",
         ),
         pytest.param({"metadata": {"ownerReferences": []}}, {"owner_uid": ""}, id="nobody's pod"),
         pytest.param(
+            {"spec": {"readinessGates": None}}, {"switched": False}, id="made without a switch"
+        ),
+        pytest.param(
+            {"status": {"conditions": [{"type": names.CONDITION_IN_SERVICE, "status": "True"}]}},
+            {"in_service": True},
+            id="put into service",
+        ),
+        pytest.param(
+            {
+                "status": {
+                    "conditions": [
+                        {
+                            "type": names.CONDITION_IN_SERVICE,
+                            "status": "False",
+                            "lastTransitionTime": "1970-01-01T00:01:00Z",
+                        }
+                    ]
+                }
+            },
+            {"drains_since": 60},
+            id="taken out of service",
+        ),
+        pytest.param(
+            {
+                "metadata": {"annotations": {"prometheus.io/port": "8000"}},
+                "status": {"podIP": "10.0.0.1"},
+            },
+            {"metrics_url": "http://10.0.0.1:8000/metrics"},
+            id="with metrics",
+        ),
+        pytest.param(
+            {
+                "status": {
+                    "containerStatuses": [
+                        {
+                            "allocatedResourcesStatus": [
+                                {"resources": [{"resourceID": "gpu-0", "health": "Unhealthy"}]}
+                            ]
+                        }
+                    ]
+                }
+            },
+            {"broken": True},
+            id="on a device that is reported unhealthy",
+        ),
+        pytest.param(
             {"metadata": {"labels": {names.LABEL_UNIT: "first"}}},
-            {"unit": -1, "pool": "", "revision": ""},
+            {"unit": -1, "unit_size": 0, "pool": "", "revision": ""},
             id="labels that somebody took away",
         ),
     ],
 )
 def test_a_pod_is_read_as_a_child(state: dict[str, Any], want: dict[str, Any]) -> None:
     """What the operator makes must be what it sees afterwards."""
-    assert child_of(made_pod(**state)) == replace(fill(children.slots(deployment())[0]), **want)
+    made = replace(fill(children.slots(deployment())[0]), switched=True)
+
+    assert child_of(made_pod(**state)) == replace(made, **want)
 
 
 # Status.
@@ -504,7 +560,7 @@ def status_of(
 ) -> dict[str, Any]:
     """Return the status that the operator would write."""
     seen = list(seen)
-    made = children.changes(of, seen)
+    made = rollout.changes(of, seen)
     return readiness.status(Tally.of(of, seen), made, news or News(), before=before or {}, now=now)
 
 
@@ -538,8 +594,8 @@ def test_the_whole_status_of_a_deployment_that_serves() -> None:
             {
                 "type": "Progressing",
                 "status": "False",
-                "reason": "Complete",
-                "message": "every unit is there",
+                "reason": "RolledOut",
+                "message": "every unit is there and runs the newest template",
                 **since,
             },
             {
@@ -564,10 +620,24 @@ def test_the_whole_status_of_a_deployment_that_serves() -> None:
                 **since,
             },
         ],
-        "units": {"desired": 2, "scheduled": 2, "ready": 2},
+        "units": {"desired": 2, "scheduled": 2, "ready": 2, "updated": 2},
         "pools": [
-            {"name": "prefill", "role": "Prefill", "desired": 2, "scheduled": 2, "ready": 2},
-            {"name": "decode", "role": "Decode", "desired": 4, "scheduled": 4, "ready": 4},
+            {
+                "name": "prefill",
+                "role": "Prefill",
+                "desired": 2,
+                "scheduled": 2,
+                "ready": 2,
+                "updated": 2,
+            },
+            {
+                "name": "decode",
+                "role": "Decode",
+                "desired": 4,
+                "scheduled": 4,
+                "ready": 4,
+                "updated": 4,
+            },
         ],
         "ready": "2/2",
         "ratio": "2:4",
@@ -575,6 +645,7 @@ def test_the_whole_status_of_a_deployment_that_serves() -> None:
         "reason": "UnitsReady",
         "replicas": 2,
         "selector": "bayplan.dev/deployment=chat,bayplan.dev/pool=prefill,bayplan.dev/replica=0",
+        "revision": deployment().revision,
         "decisions": [
             {"time": "2026-05-01T12:00:00Z", "reason": "AllScheduled", "message": "6 pods on nodes"}
         ],
@@ -797,29 +868,11 @@ def test_an_aggregated_deployment_has_no_ratio() -> None:
             ("True", "StartingPods", "0 of 2 units ready"),
             id="pods are starting",
         ),
-        pytest.param(
-            [replace(child, revision=OLD) for child in running(deployment())[:3]]
-            + running(deployment())[3:],
-            News(),
-            (
-                "False",
-                "RevisionOutdated",
-                "3 pods run an older template; delete them to update",
-            ),
-            id="older pods run on and are reported",
-        ),
     ],
 )
 def test_progressing(seen: list[Child], news: News, want: tuple[str, str, str]) -> None:
     """Whether waiting helps."""
     assert condition(status_of(deployment(), seen, news), "Progressing") == want
-
-
-def test_outdated_pods_show_in_the_reason_column() -> None:
-    """Everything is ready, and yet there is something to do."""
-    seen = [replace(child, revision=OLD) for child in running(deployment())]
-
-    assert status_of(deployment(), seen)["reason"] == "RevisionOutdated"
 
 
 @pytest.mark.parametrize(
@@ -904,7 +957,12 @@ def test_terminating_and_foreign_pods_do_not_count() -> None:
     seen[0] = replace(seen[0], terminating=True)
     seen[1] = replace(seen[1], owner_uid="other")
 
-    assert status_of(deployment(), seen)["units"] == {"desired": 2, "scheduled": 1, "ready": 1}
+    assert status_of(deployment(), seen)["units"] == {
+        "desired": 2,
+        "scheduled": 1,
+        "ready": 1,
+        "updated": 1,
+    }
 
 
 def test_an_invalid_spec_keeps_what_is_known_of_the_pods() -> None:
@@ -940,7 +998,7 @@ def test_pods_say_how_near_they_are_to_be() -> None:
     )
     plain = deployment()
     assert "annotations" not in children.manifests(plain)[0]["metadata"]
-    assert children.revision(placed, placed.pools[0]) != children.revision(plain, plain.pools[0])
+    assert placed.revision != plain.revision
 
 
 @pytest.mark.parametrize(

@@ -153,15 +153,54 @@ class Pool(BaseModel):
     name: str | None = Field(
         default=None,
         description="Name of the pool, unique here; part of its pods' names and labels."
-        " Default: the role in lower case. A new name removes the pods and makes new ones.",
+        " Default: the role in lower case. A new name is rolled out like a new template.",
         min_length=1,
         max_length=40,
         pattern=_DNS_LABEL,
     )
     template: PodTemplate = Field(
         description="The pod of one replica. GPUs, node selectors, tolerations and volumes are"
-        " read from here and said nowhere else. A change makes waiting pods anew; running pods keep"
-        " the old template until they are deleted, and the condition Progressing counts them."
+        " read from here and said nowhere else. A change makes waiting units anew at once and"
+        " replaces running ones unit by unit, all pools of a unit together, as spec.rollout says."
+    )
+
+
+class Rollout(BaseModel):
+    """How a new template reaches the units."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "self.maxUnavailable + self.maxSurge > 0",
+                message="spec.rollout.maxUnavailable and spec.rollout.maxSurge must not both be 0,"
+                " no unit could ever be replaced: set one of them to at least 1",
+                field=".maxUnavailable",
+            )
+        )
+    )
+
+    max_unavailable: int = Field(
+        default=1,
+        description="Units of those asked for that may be missing or not ready because they are"
+        " being replaced. Default 1; 0 to 100000. With 0, a unit is only replaced once its"
+        " successor serves, which needs free room. A change touches no pod by itself.",
+        ge=0,
+        le=100_000,
+    )
+    max_surge: int = Field(
+        default=1,
+        description="Units beyond `replicas` that may be made so that they serve before old ones"
+        " go. Where the plan finds no room for them, old units go first, within maxUnavailable."
+        " They have the priority of all others and may take room from lower ones; 0 forbids that."
+        " Default 1; 0 to 100000. A change touches no pod by itself.",
+        ge=0,
+        le=100_000,
+    )
+    paused: bool = Field(
+        default=False,
+        description="Whether whole units of an older template stay as they are. What has to be made"
+        " anyway is made from the newest one: units added, and units that have lost a pod."
+        " Default false; true stops a rollout where it is, false lets it go on.",
     )
 
 
@@ -220,6 +259,16 @@ class Disruption(BaseModel):
         " move pods that start sooner instead, where they can. 1 to 86400; beyond 3000 counts as"
         " 3000. Default: as cheap as a move gets. A change holds for pods that are made later.",
         ge=1,
+        le=86_400,
+    )
+    drain_timeout_seconds: int | None = Field(
+        default=None,
+        description="Most seconds for which a unit that is to go (scaled down, or replaced) is kept"
+        " out of service, so that it gets no new requests while it finishes those it has. It goes"
+        " sooner when the engines say that they have none left: on the port of the annotation"
+        " prometheus.io/port; without it, after 5 seconds. Then its pods get their"
+        " terminationGracePeriodSeconds. Default 120; 0 to 86400; 0 deletes at once.",
+        ge=0,
         le=86_400,
     )
 
@@ -285,8 +334,9 @@ class InferenceDeploymentSpec(BaseModel):
     )
     min_replicas: int | None = Field(
         default=None,
-        description="Units that must be ready for the condition Ready to be True. Default:"
-        " replicas; 0 to replicas. A change touches no pod.",
+        description="Units that must be ready for the condition Ready to be True; plans that"
+        " need room take others first, for pods made since it was said. Default: replicas, and no"
+        " unit is taken later than others; 0 to replicas. A change touches no pod.",
         ge=0,
         le=100_000,
     )
@@ -299,14 +349,18 @@ class InferenceDeploymentSpec(BaseModel):
         default=None,
         description="PriorityClass of every pod. A unit never takes the place of one of equal or"
         " higher priority. Default: the cluster's default class, else priority 0. A change"
-        " makes waiting pods anew; running pods keep theirs until they are deleted.",
+        " is rolled out like one of a template.",
         min_length=1,
         max_length=253,
+    )
+    rollout: Rollout | None = Field(
+        default=None,
+        description="How a new template reaches the units. Default: maxUnavailable 1, maxSurge 1.",
     )
     placement: Placement | None = Field(
         default=None,
         description="How near to each other the pods of one unit are. Default: wherever there is"
-        " room. A change makes waiting pods anew; running pods stay where they are.",
+        " room. A change is rolled out like one of a template.",
     )
     disruption: Disruption | None = Field(
         default=None,
@@ -326,6 +380,9 @@ class Units(BaseModel):
     desired: int = Field(default=0, description="Units asked for.", ge=0)
     scheduled: int = Field(default=0, description="Units whose every pod has a node.", ge=0)
     ready: int = Field(default=0, description="Units whose every pod is ready to serve.", ge=0)
+    updated: int = Field(
+        default=0, description="Units made from the newest template, waiting ones included.", ge=0
+    )
 
 
 class PoolStatus(BaseModel):
@@ -336,6 +393,20 @@ class PoolStatus(BaseModel):
     desired: int = Field(default=0, description="Pods asked for.", ge=0)
     scheduled: int = Field(default=0, description="Pods that have a node.", ge=0)
     ready: int = Field(default=0, description="Pods that are ready.", ge=0)
+    updated: int = Field(
+        default=0, description="Pods made from the newest template, waiting ones included.", ge=0
+    )
+
+
+class Failures(BaseModel):
+    """A pod that has failed and was made anew."""
+
+    pod: str = Field(description="Name of the pod.", min_length=1, max_length=253)
+    times: int = Field(
+        description="How many times in a row; forgotten once a pod of the name has lived ten"
+        " minutes.",
+        ge=1,
+    )
 
 
 class Decision(BaseModel):
@@ -386,6 +457,17 @@ class InferenceDeploymentStatus(BaseModel):
         default=None,
         description="Label selector that matches one pod per unit, for autoscalers.",
         max_length=1024,
+    )
+    revision: str | None = Field(
+        default=None,
+        description="Revision of the templates that every unit was last known to run.",
+        max_length=63,
+    )
+    failures: list[Failures] | None = Field(
+        default=None,
+        description="Pods that have failed and were made anew, at most 64.",
+        max_length=64,
+        json_schema_extra=list_map("pod"),
     )
     decisions: list[Decision] | None = Field(
         default=None,

@@ -15,6 +15,13 @@ SCHEDULER: Final = "bayplan"
 #: The scheduling gate behind which a pod waits for its plan.
 GATE: Final = f"{GROUP}/plan"
 
+#: The condition of our pods that is False while they finish their requests and take no new ones.
+CONDITION_IN_SERVICE: Final = f"{GROUP}/in-service"
+
+#: On a node of which somebody's health checker knows that its GPUs are broken, with any value but
+#: "false"; stands as a taint in snapshots.
+LABEL_UNHEALTHY: Final = f"{GROUP}/unhealthy"
+
 #: On every pod that goes through us, ours and foreign: what the operator's watch selects.
 LABEL_MANAGED: Final = f"{GROUP}/managed"
 
@@ -32,6 +39,9 @@ LABEL_LLMD_ROLE: Final = "llm-d.ai/role"
 #: A set of pods that is placed whole: its name, and how many pods make it whole.
 LABEL_GANG: Final = f"{GROUP}/gang"
 LABEL_GANG_MIN_COUNT: Final = f"{GROUP}/gang-min-count"
+
+#: How many gangs of one owner are needed: in need of room, others of them go first.
+LABEL_MIN_UNITS: Final = f"{GROUP}/min-units"
 
 #: On the pods of a gang: the node label of which all must share a value, and those of which they
 #: had better (comma-separated, the dearest first).
@@ -67,6 +77,7 @@ DO_NOT_DISRUPT: Final = {
 #: Field managers, one per concern.
 MANAGER_PODS: Final = "bayplan-operator"
 MANAGER_STATUS: Final = "bayplan-operator-status"
+MANAGER_SERVICE: Final = "bayplan-operator-service"
 MANAGER_STEPS: Final = "bayplan-operator-steps"
 MANAGER_PLANS: Final = "bayplan-planner"
 

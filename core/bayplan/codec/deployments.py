@@ -9,13 +9,16 @@ from typing import Final
 
 from bayplan.api import names
 from bayplan.api.inference_deployment import Role, Sharing
-from bayplan.children import Child, Deployment, Pool
+from bayplan.children import Child, Deployment, Pool, Rollout
 from bayplan.codec.fields import Field, Raw, top
 from bayplan.codec.pods import pinned_node, requests
 from bayplan.snapshot import GangTopology, NodeName
 
 #: Longest name of an InferenceDeployment: it becomes part of names and labels.
 _MAX_NAME: Final = 52
+
+#: Seconds for which a unit that is to go may finish its requests, where nobody says.
+DEFAULT_DRAIN_S: Final = 120
 
 #: Most pods of one role in one unit.
 _MAX_COUNT: Final = 256
@@ -40,9 +43,12 @@ def deployment_of(raw: Raw) -> Deployment:
         generation=metadata.get("generation").integer(0),
         replicas=replicas,
         min_replicas=spec.get("minReplicas").integer(replicas),
+        floor=spec.get("minReplicas").integer(0),
         priority_class=spec.get("priorityClassName").text(""),
         topology=_topology(spec.get("placement", "topology")),
         cold_start_s=_cold_start(spec.get("disruption", "coldStartSeconds")),
+        drain_s=_drain(spec.get("disruption", "drainTimeoutSeconds")),
+        rollout=_rollout(spec.get("rollout")),
         pools=tuple(_pool(pool, spec.get("ratio")) for pool in spec.get("pools").items()),
     )
 
@@ -57,9 +63,12 @@ def child_of(raw: Raw) -> Child:
     metadata, spec, status = root.get("metadata"), root.get("spec"), root.get("status")
     pod_labels = metadata.get("labels").labels()
     unit = pod_labels.get(names.LABEL_UNIT, "")
+    unit_size = pod_labels.get(names.LABEL_GANG_MIN_COUNT, "")
     node = spec.get("nodeName").text("")
     planned = bool(metadata.get("annotations", names.ANNOTATION_PLAN).text(""))
     pin = pinned_node(spec) if planned else ""  # a pin of the template's own is not ours
+    in_service = _condition(status, names.CONDITION_IN_SERVICE)
+    taken_out = in_service.get("status").text("") == "False"
     return Child(
         name=metadata.get("name").text(),
         uid=metadata.get("uid").text(""),
@@ -67,13 +76,23 @@ def child_of(raw: Raw) -> Child:
         pool=pod_labels.get(names.LABEL_POOL, ""),
         unit=int(unit) if unit.isdecimal() else -1,
         revision=pod_labels.get(names.LABEL_REVISION, ""),
+        unit_size=int(unit_size) if unit_size.isdecimal() else 0,
         node=NodeName(node) if node else None,
         pin=NodeName(pin) if pin else None,
         unplanned=bool(node) and not planned,
         gated=any(True for _ in spec.get("schedulingGates").items()),
-        ready=_is_ready(status),
+        ready=_condition(status, "Ready").get("status").text("") == "True",
+        switched=any(
+            gate.get("conditionType").text("") == names.CONDITION_IN_SERVICE
+            for gate in spec.get("readinessGates").items()
+        ),
+        in_service=in_service.get("status").text("") == "True",
+        drains_since=in_service.get("lastTransitionTime").instant() if taken_out else 0,
+        metrics_url=_metrics_url(metadata, status),
+        broken=_is_broken(status),
         ended=status.get("phase").text("") in {"Succeeded", "Failed"},
         terminating=metadata.get("deletionTimestamp").value is not None,
+        ends_by=metadata.get("deletionTimestamp").instant(),
         created_at=metadata.get("creationTimestamp").instant(),
     )
 
@@ -103,6 +122,28 @@ def _cold_start(field: Field) -> int:
     if field.integer(0) < 0:
         raise field.error(f"should be 1 or more seconds, is {field.value}")
     return field.integer(0)
+
+
+def _drain(field: Field) -> int:
+    if field.integer(DEFAULT_DRAIN_S) < 0:
+        raise field.error(f"should be 0 or more seconds, is {field.value}")
+    return field.integer(DEFAULT_DRAIN_S)
+
+
+def _rollout(field: Field) -> Rollout:
+    max_unavailable = field.get("maxUnavailable").integer(1)
+    max_surge = field.get("maxSurge").integer(1)
+    for name, units in (("maxUnavailable", max_unavailable), ("maxSurge", max_surge)):
+        if units < 0:
+            raise field.get(name).error(f"should be 0 or more units, is {units}")
+    if max_unavailable + max_surge == 0:
+        raise field.error(
+            "maxUnavailable and maxSurge are both 0, so that no unit could ever be replaced: set"
+            " one of them to at least 1"
+        )
+    return Rollout(
+        max_unavailable=max_unavailable, max_surge=max_surge, paused=field.get("paused").flag()
+    )
 
 
 def _pool(field: Field, ratio: Field) -> Pool:
@@ -163,8 +204,28 @@ def _controller_uid(metadata: Field) -> str:
     return ""
 
 
-def _is_ready(status: Field) -> bool:
+def _condition(status: Field, kind: str) -> Field:
+    """Return a condition, or an empty field."""
+    found = (c for c in status.get("conditions").items() if c.get("type").text("") == kind)
+    return next(found, Field(None, where=status.where, path=status.path))
+
+
+def _metrics_url(metadata: Field, status: Field) -> str:
+    """Return where the pod's annotations for Prometheus say that its metrics are, or ""."""
+    said = metadata.get("annotations").labels()
+    port, address = said.get("prometheus.io/port", ""), status.get("podIP").text("")
+    if not port.isdecimal() or not address:
+        return ""
+    host = f"[{address}]" if ":" in address else address
+    path = said.get("prometheus.io/path", "/metrics").removeprefix("/")
+    return f"{said.get('prometheus.io/scheme', 'http')}://{host}:{port}/{path}"
+
+
+def _is_broken(status: Field) -> bool:
+    """Return whether the kubelet reports a device of a container as unhealthy."""
     return any(
-        condition.get("type").text("") == "Ready" and condition.get("status").text("") == "True"
-        for condition in status.get("conditions").items()
+        device.get("health").text("") == "Unhealthy"
+        for container in status.get("containerStatuses").items()
+        for resource in container.get("allocatedResourcesStatus").items()
+        for device in resource.get("resources").items()
     )

@@ -19,6 +19,7 @@ from tabulate import tabulate
 
 from bayplan.codec import DecodeError, Recording, plan_manifest, policy_of, snapshot_of
 from bayplan.codec.documents import flat
+from bayplan.floors import protected
 from bayplan.plan import Bind, Hold, Plan, Result, plan_digest
 from bayplan.planner import plan
 from bayplan.policy import Policy
@@ -104,7 +105,8 @@ def _read(
         policy, now = _policy(documents, options.time_limit), time.time()
     except DecodeError as error:
         raise located(error, documents) from error
-    return restrained(read_in.once_left(now), now=now, cooldown_s=policy.cooldown_s), policy
+    seen = restrained(read_in.once_left(now), now=now, cooldown_s=policy.cooldown_s)
+    return protected(seen), policy
 
 
 def _recorded(recorded: Recording, options: argparse.Namespace) -> tuple[Snapshot, Policy]:

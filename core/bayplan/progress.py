@@ -1,0 +1,178 @@
+"""The condition Progressing: whether waiting helps, what a rollout is at, and what it waits for."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from bayplan.api.conditions import ConditionStatus
+from bayplan.parts import Unit, is_rolling
+from bayplan.plan import Hold
+from bayplan.rollout import Changes
+from bayplan.tally import Finding, News, Tally, count_of
+
+_TRUE: Final = ConditionStatus.TRUE
+_FALSE: Final = ConditionStatus.FALSE
+_KIND: Final = "Progressing"
+
+#: Seconds after which a unit of the newest revision that has its places should serve.
+START_S: Final = 600
+
+
+def progressing(  # noqa: PLR0913 - all that bears on it
+    tally: Tally, made: Changes, news: News, scheduled: Finding, *, rolled_out: str, now: float
+) -> Finding:
+    """Return whether waiting helps.
+
+    `scheduled` is the condition Scheduled; `rolled_out` is the revision that every unit was last
+    known to run, or "". `now` is in seconds since the epoch.
+    """
+    if is_rolling_out(tally, rolled_out):
+        return _rollout(tally, made, news, now)
+    checks = (_relocating(tally, news), _draining(tally), _making(tally, made))
+    found = next((finding for finding in checks if finding is not None), None)
+    return found or _placing(tally, news, scheduled)
+
+
+def _relocating(tally: Tally, news: News) -> Finding | None:
+    """Return what a unit that is to leave its nodes waits for."""
+    leaving = [unit for unit in tally.parts if unit.displaced]
+    if not leaving:
+        return None
+    first = leaving[0]
+    nodes = ", ".join(sorted({pod.node for pod in first.live if pod.node is not None}))
+    message = f"unit {first.index} is to leave cordoned or broken nodes (it is on {nodes})"
+    held = {hold.uid for hold in news.holds}
+    waiting = [unit for unit in _starting(tally) if unit.lacks_room(held)]
+    if first.draining:
+        told = "it finishes its requests"
+    else:
+        told = _no_room(waiting[0], news) if waiting else _at(tally)
+    return Finding.of(_KIND, _TRUE, "Relocating", f"{message}; {told}")
+
+
+def _draining(tally: Tally) -> Finding | None:
+    numbers = [str(unit.index) for unit in tally.parts if unit.draining]
+    if not numbers:
+        return None
+    message = (
+        f"out of service until their requests are done, {tally.deployment.drain_s} s at most: "
+        f"{'unit' if len(numbers) == 1 else 'units'} {', '.join(numbers)}"
+    )
+    return Finding.of(_KIND, _TRUE, "Draining", message)
+
+
+def _making(tally: Tally, made: Changes) -> Finding | None:
+    if not made.create and not made.delete and len(tally.pods) >= tally.pods_wanted:
+        return None
+    message = f"{len(tally.pods)} of {count_of(tally.pods_wanted, 'pod')} made"
+    return Finding.of(_KIND, _TRUE, "MakingPods", message)
+
+
+def _placing(tally: Tally, news: News, scheduled: Finding) -> Finding:
+    if news.holds and scheduled.status is _FALSE and not news.executing:
+        return Finding.of(_KIND, _FALSE, scheduled.reason, scheduled.message)
+    if not tally.all_bound:
+        return Finding.of(_KIND, _TRUE, "PlacingPods", scheduled.message)
+    if tally.units.ready < tally.units.desired:
+        message = f"{tally.units.ready} of {count_of(tally.units.desired, 'unit')} ready"
+        return Finding.of(_KIND, _TRUE, "StartingPods", message)
+    message = "every unit is there and runs the newest template"
+    return Finding.of(_KIND, _FALSE, "RolledOut", message)
+
+
+def is_rolling_out(tally: Tally, rolled_out: str) -> bool:
+    """Return whether a newer template is on its way to units that ran an older one."""
+    if is_rolling(tally.parts):
+        return True
+    newest = tally.deployment.revision
+    return rolled_out not in {"", newest} and not is_rolled_out(tally)
+
+
+def is_rolled_out(tally: Tally) -> bool:
+    """Return whether every unit that is asked for serves from the newest template."""
+    serving = sum(unit.newest and unit.ready for unit in tally.parts)
+    return serving >= tally.deployment.replicas and not is_rolling(tally.parts)
+
+
+def held_because(holds: Sequence[Hold]) -> tuple[str, str]:
+    """Return the commonest reason among holds, in the words of its first pod."""
+    counts = Counter(hold.rejection.reason for hold in holds)
+    reason, n = counts.most_common(1)[0]
+    first = min((h for h in holds if h.rejection.reason is reason), key=lambda h: h.pod)
+    message = f"{first.pod.name}: {first.rejection.message}"
+    if first.remedy:
+        message = f"{message}; {first.remedy}"
+    others = f" ({count_of(n - 1, 'more pod')} for the same reason)" if n > 1 else ""
+    return reason.value, f"{message}{others}"
+
+
+def _rollout(tally: Tally, made: Changes, news: News, now: float) -> Finding:
+    deployment = tally.deployment
+    serving = sum(unit.newest and unit.ready for unit in tally.parts)
+    done = f"{serving} of {count_of(deployment.replicas, 'unit')} serve from the newest template"
+    if deployment.rollout.paused and is_rolling(tally.parts):
+        message = f"{done}; set spec.rollout.paused to false to go on"
+        return Finding.of(_KIND, _FALSE, "RolloutPaused", message)
+    if stuck := news.refusal or _stuck(tally, made, news, now):
+        return Finding.of(_KIND, _FALSE, "RolloutStuck", f"{done}; {stuck}")
+    return Finding.of(_KIND, _TRUE, "RollingOut", f"{done}; {_at(tally)}")
+
+
+def _stuck(tally: Tally, made: Changes, news: News, now: float) -> str:
+    """Return what the rollout waits for that does not come by itself, or ""."""
+    starting = _starting(tally)
+    late = [u for u in starting if u.scheduled and _age(u, now) >= START_S]
+    if late:
+        pod = next(pod for pod in late[0].members if not pod.ready)
+        return (
+            f"unit {late[0].index} has its places but does not serve after {START_S // 60} minutes:"
+            f" {pod.name} is not ready; look at its log, and apply a template that works, or the"
+            " one of before to go back"
+        )
+    moving = made.create or made.delete or news.executing or tally.any_ending
+    held = {hold.uid for hold in news.holds}
+    if moving or not starting or not all(unit.lacks_room(held) for unit in starting):
+        return ""
+    return f"{_no_room(starting[0], news)}; {_no_other_goes(tally)}"
+
+
+def _no_room(unit: Unit, news: News) -> str:
+    uids = {pod.uid for pod in unit.members}
+    holds = [hold for hold in news.holds if hold.uid in uids]
+    told = held_because(holds)[1] if holds else "the default algorithm finds no node for it"
+    return f"unit {unit.index} waits for room: {told}"
+
+
+def _no_other_goes(tally: Tally) -> str:
+    """Return why no older unit makes room, and what would change that."""
+    deployment = tally.deployment
+    if not is_rolling(tally.parts):
+        return "no older unit is left that could make room: add nodes, or lower spec.replicas"
+    least = max(0, deployment.replicas - deployment.rollout.max_unavailable)
+    return (
+        f"no older unit makes room, because {tally.units.ready} serve and {least} must: add nodes,"
+        " raise spec.rollout.maxUnavailable, or lower spec.replicas to what fits"
+    )
+
+
+def _at(tally: Tally) -> str:
+    """Return what the rollout is at."""
+    ending = [unit for unit in tally.parts if not unit.live]
+    starting = _starting(tally)
+    if starting and starting[0].scheduled:
+        return f"unit {starting[0].index} is starting"
+    if ending:
+        return f"unit {ending[0].index} is ending"
+    if starting:
+        return f"unit {starting[0].index} waits to be placed"
+    return "the next unit follows"
+
+
+def _starting(tally: Tally) -> list[Unit]:
+    """Return the units of the newest revision that do not serve yet, the furthest first."""
+    found = [unit for unit in tally.parts if unit.newest and unit.live and not unit.ready]
+    return sorted(found, key=lambda unit: (not unit.scheduled, unit.index))
+
+
+def _age(unit: Unit, now: float) -> float:
+    return now - max(pod.created_at for pod in unit.members)

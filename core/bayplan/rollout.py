@@ -1,0 +1,296 @@
+"""Which pods of an InferenceDeployment to make and to delete next, unit by unit.
+
+    older unit, lost a pod or never ran ──▶ goes at once
+    older unit, not ready               ──▶ goes first
+    older unit, ready                   ──▶ goes when the floor allows it
+    newest unit on a node to be left    ──▶ goes when a replacement serves
+    newest unit, a pod is missing       ──▶ the pod is made; after failures with back-off
+    newest unit, a pod finds no room    ──▶ the unit gives back what it has, to wait as a whole
+    more units than asked for           ──▶ whole units go: those that do not serve first, then
+                                            those with the fewest requests
+
+A unit is of one revision: no pod is made in it while a pod of another one is there. A unit that is
+to be made takes an index that is free, so that it need not wait until an old one has ended. Up to
+`max_surge` units more than asked for are made while units are to be replaced; only when the plan
+holds them for want of room does a ready unit go before its successor serves, and never so many
+that fewer than `replicas - max_unavailable` serve. Units that serve are drained before they are
+deleted (`bayplan.drains`); pods that fail are replaced inside their unit (`bayplan.mending`).
+
+Everything is compared level by level: what is decided depends on the spec, on the pods as they
+are, and on how often they have failed, not on how things came to be so. Asking again after the
+changes were made, with every pod ready, yields none.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count, islice
+from typing import Final
+
+from bayplan import drains
+from bayplan.children import Child, Deployment, Slot, unit_slots
+from bayplan.mending import Mending
+from bayplan.parts import UNKNOWN, Around, Unit, own, units_of
+
+#: Seconds after which a unit of which a pod finds no room gives back the rest of its room.
+HALF_S: Final = 15
+
+#: Seconds beyond its time after which a pod on a node of which nothing is heard is given up.
+OVERDUE_S: Final = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What to do about the pods now.
+
+    Attributes:
+        create: Missing pods, by unit; none while another pod has the name.
+        delete: Pods to delete, whole units first.
+        abandon: Pods on nodes that are gone, where nobody would confirm that they have ended.
+        drain: Pods to take out of service, because their unit is to go.
+        serve: Pods to put into service.
+        strangers: Names that pods of another owner keep from us.
+        failures: How many times in a row the pod of a name has failed.
+        back_off: Pods that have failed and are kept until they may be made anew.
+        retry_at: When something is to be done although nothing has changed, in seconds since the
+            epoch.
+    """
+
+    create: tuple[Slot, ...] = ()
+    delete: tuple[Child, ...] = ()
+    abandon: tuple[Child, ...] = ()
+    drain: tuple[Child, ...] = ()
+    serve: tuple[Child, ...] = ()
+    strangers: tuple[str, ...] = ()
+    failures: Mapping[str, int] = field(default_factory=dict)
+    back_off: tuple[Child, ...] = ()
+    retry_at: float | None = None
+
+
+def changes(
+    deployment: Deployment,
+    seen: Iterable[Child],
+    *,
+    around: Around = UNKNOWN,
+    failures: Mapping[str, int] | None = None,
+    now: float = math.inf,
+) -> Changes:
+    """Return what to create and delete so that the seen pods become the desired ones.
+
+    `failures` are those of the changes before. `now` is in seconds since the epoch.
+    """
+    pods = tuple(seen)
+    strangers = {child.name for child in pods if child.owner_uid != deployment.uid}
+    # 1. Whole units: which go, which stay, which are made.
+    units = units_of(deployment, pods, around)
+    lost_causes = _lost_causes(units, around, now)
+    going = _going(deployment, units, lost_causes, around)
+    gone = {unit.index for unit in (*lost_causes, *going)}
+    stay = [unit for unit in units if unit.live and unit.index not in gone]
+    drained = drains.drained(deployment, going, around.loads, now=now)
+    deleted = {pod.unit for pod in drained.delete}
+    there = [*stay, *(unit for unit in going if unit.index not in deleted)]
+    # 2. Within units of the newest revision: which pods must go, which are missing.
+    target = [unit for unit in stay if unit.newest]
+    slots = _slots(deployment, [*(u.index for u in target), *_fresh(deployment, units, there)])
+    mending = Mending(
+        deployment,
+        slots,
+        failures=failures or {},
+        around=around,
+        spare=_spare(deployment, stay, around),
+        now=now,
+    )
+    replaced = [pod for unit in target for pod in unit.live if mending.must_go(pod)]
+    names = {child.name for child in pods}
+    mixed = {unit.index for unit in units if not unit.pure}
+    stray = [child for child in own(deployment, pods) if child.unit < 0 and not child.terminating]
+    at_once = [pod for unit in lost_causes for pod in unit.live]
+    return Changes(
+        create=tuple(s for s in slots.values() if s.name not in names and s.unit not in mixed),
+        delete=(*stray, *at_once, *drained.delete, *replaced),
+        abandon=tuple(pod for pod in own(deployment, pods) if _is_abandoned(pod, around, now)),
+        drain=drained.drain,
+        serve=drains.to_serve(stay),
+        strangers=tuple(sorted(strangers & slots.keys())),
+        failures=mending.failures,
+        back_off=tuple(mending.back_off),
+        retry_at=_first(mending.retry_at, drained.again_at, _gives_back_at(stay, around, now)),
+    )
+
+
+def _lost_causes(units: Sequence[Unit], around: Around, now: float) -> list[Unit]:
+    """Return the units that can never serve as they are, and go at once.
+
+    Older ones that have lost a pod: their template is gone, so they cannot be repaired. And one at
+    a time, so that its room may help others, of those that keep half of their room in vain.
+    """
+    useless = [unit for unit in units if unit.live and unit.useless]
+    half = [unit for unit in units if _keeps_half(unit, around) and now >= _half_until(unit)]
+    busy = bool(useless) or any(unit.pods and not unit.live for unit in units)
+    return useless if busy else half[-1:]
+
+
+def _keeps_half(unit: Unit, around: Around) -> bool:
+    return unit.newest and unit.started and unit.lacks_room(around.held)
+
+
+def _half_until(unit: Unit) -> float:
+    return HALF_S + max(pod.created_at for pod in unit.members if pod.node is None)
+
+
+def _going(
+    deployment: Deployment, units: Sequence[Unit], lost: Sequence[Unit], around: Around
+) -> list[Unit]:
+    """Return the units that serve, or may come to serve, of which every pod is to go now."""
+    there = (unit for unit in units if unit.live and unit not in lost)
+    rest = sorted(there, key=lambda unit: _use(unit, around))
+    # 1. More than may be.
+    surplus = []
+    while len(rest) > deployment.replicas + _surge(deployment, rest):
+        surplus.append(rest.pop(0))
+    # 2. Those whose turn it is to be replaced.
+    ending = any(unit.pods and not unit.live for unit in units)
+    return [*surplus, *_turn(deployment, rest, around, ending=ending)]
+
+
+def _use(unit: Unit, around: Around) -> tuple[bool, bool, bool, bool, bool, float, int]:
+    """Return a key by which those come first that are missed the least."""
+    return (
+        *(not unit.draining, unit.ready, unit.newest, not unit.displaced, unit.started),
+        *(unit.load(around.loads), -unit.index),
+    )
+
+
+def _turn(
+    deployment: Deployment, rest: Sequence[Unit], around: Around, *, ending: bool
+) -> list[Unit]:
+    """Return the units that make way for others now, the least missed first."""
+    outdated = [unit for unit in rest if _is_outdated(deployment, unit)]
+    if not outdated:
+        return []
+    outdated.sort(key=lambda u: (not u.draining, u.load(around.loads), -u.index))
+    starting, no_room = _starting(deployment, rest, around)
+    serving = sum(unit.ready for unit in rest)
+    # 1. Those on nodes that are to be left go only for others that serve: room there is no use.
+    displaced = [unit for unit in outdated if unit.newest]
+    turn = [u for u in displaced if not u.ready and serving >= deployment.replicas]
+    # 2. Older ones that do not serve go before, but not all at once: they may yet come to serve,
+    # and nobody knows whether the newest revision does. One at a time where room is all that it
+    # lacks. What drains goes on.
+    older = [unit for unit in outdated if not unit.newest]
+    turn += _unready(deployment, rest, older, no_room=no_room and not ending, n=len(starting))
+    # 3. Of those that serve as many as the newer ones make up for; where these cannot come before,
+    # as many older ones as may be missing.
+    ahead = _surge(deployment, rest) > 0 and not no_room
+    floor = deployment.replicas - (0 if ahead else deployment.rollout.max_unavailable)
+    ready = [unit for unit in (outdated if ahead else older) if unit.ready]
+    turn += ready[: max(0, serving - max(0, floor))]
+    if turn or not no_room or ending or len(rest) <= deployment.replicas:
+        return turn
+    # 4. Nobody finds room, and there are more units than asked for: one that runs in part gives
+    # its.
+    return [unit for unit in reversed(starting) if unit.started][:1]
+
+
+def _unready(
+    deployment: Deployment, rest: Sequence[Unit], older: Sequence[Unit], *, no_room: bool, n: int
+) -> list[Unit]:
+    """Return the older units that go although they do not serve; `n` newer ones are starting."""
+    missing = max(0, deployment.replicas - len(rest))
+    most = deployment.rollout.max_unavailable + _surge(deployment, rest) - n - missing
+    if no_room:
+        most = max(most, 1)
+    draining = [unit for unit in older if unit.draining]
+    unready = [unit for unit in older if not unit.ready and not unit.draining]
+    return [*draining, *unready[: max(0, most - len(draining))]]
+
+
+def _is_outdated(deployment: Deployment, unit: Unit) -> bool:
+    """Return whether another unit is to take its place."""
+    return unit.displaced or not (unit.newest or deployment.rollout.paused)
+
+
+def _starting(
+    deployment: Deployment, rest: Sequence[Unit], around: Around
+) -> tuple[list[Unit], bool]:
+    """Return the units that are to come to serve, and whether none of them finds room."""
+    starting = sorted(
+        (u for u in rest if u.newest and not u.ready and not u.displaced),
+        key=lambda unit: unit.index,
+    )
+    due = _due(deployment, rest)
+    return starting, bool(starting) and not due and all(u.lacks_room(around.held) for u in starting)
+
+
+def _spare(deployment: Deployment, stay: Sequence[Unit], around: Around) -> frozenset[int]:
+    """Return the units of which pods on broken hardware may go although they serve.
+
+    A whole unit beside them is tried first; where it finds no room, as many as may be missing.
+    """
+    broken = [u for u in stay if u.newest and u.ready and any(map(around.breaks, u.live))]
+    if not broken or (_surge(deployment, stay) > 0 and not _starting(deployment, stay, around)[1]):
+        return frozenset()
+    serving = sum(unit.ready for unit in stay)
+    n = serving - max(0, deployment.replicas - deployment.rollout.max_unavailable)
+    return frozenset(unit.index for unit in broken[: max(0, n)])
+
+
+def _surge(deployment: Deployment, rest: Iterable[Unit]) -> int:
+    """Return how many units there may be beyond those asked for."""
+    wanted = any(_is_outdated(deployment, unit) for unit in rest)
+    return deployment.rollout.max_surge if wanted and deployment.replicas > 0 else 0
+
+
+def _due(deployment: Deployment, rest: Sequence[Unit]) -> int:
+    """Return how many units of the newest revision are to be made beside those that stay."""
+    current = sum(not _is_outdated(deployment, unit) for unit in rest)
+    allowed = deployment.replicas + _surge(deployment, rest) - len(rest)
+    return max(0, min(allowed, deployment.replicas - current))
+
+
+def _fresh(deployment: Deployment, units: Sequence[Unit], there: Sequence[Unit]) -> list[int]:
+    """Return the indices of the units to be made.
+
+    A unit whose pods are all being deleted, by somebody else or because they were moved, is made
+    again under its names, and so is one that never ran, for its names are free at once. Any other
+    index is one that nobody has.
+    """
+    kept = {unit.index for unit in there}
+    gone = [unit for unit in units if unit.index not in kept]
+    again = [u.index for u in gone if (u.newest and not u.live) or not _ever_ran(u)]
+    known = {unit.index for unit in units}
+    free = (index for index in count() if index not in known)
+    due = _due(deployment, there)
+    chosen = again[:due]
+    return sorted([*chosen, *islice(free, due - len(chosen))])
+
+
+def _ever_ran(unit: Unit) -> bool:
+    return any(pod.node is not None for pod in unit.pods)
+
+
+def _slots(deployment: Deployment, indices: Iterable[int]) -> dict[str, Slot]:
+    """Return the pods of units of the newest revision, by name."""
+    made_from = deployment.revision
+    return {
+        slot.name: slot
+        for index in sorted(set(indices))
+        for slot in unit_slots(deployment, index, made_from)
+    }
+
+
+def _is_abandoned(pod: Child, around: Around, now: float) -> bool:
+    """Return whether nobody will say that the pod has ended: its node is gone, or silent."""
+    overdue = pod.terminating and now >= pod.ends_by + OVERDUE_S
+    return around.buries(pod) or (overdue and pod.node in around.away)
+
+
+def _gives_back_at(stay: Iterable[Unit], around: Around, now: float) -> float | None:
+    """Return when the first unit that keeps half of its room is to give it back."""
+    halves = (_half_until(unit) for unit in stay if _keeps_half(unit, around))
+    return min((at for at in halves if at > now), default=None)
+
+
+def _first(*instants: float | None) -> float | None:
+    return min((at for at in instants if at is not None), default=None)

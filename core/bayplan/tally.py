@@ -1,0 +1,129 @@
+"""What the status of an InferenceDeployment is computed from: its pods counted, and the news.
+
+`Finding` is a condition before it has its times; `bayplan.progress` and `bayplan.readiness` make
+them from a `Tally` of the units and the `News` around them.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from bayplan.api.conditions import ConditionStatus
+from bayplan.api.inference_deployment import Role, Units
+from bayplan.children import Child, Deployment
+from bayplan.parts import UNKNOWN, Around, Unit, units_of
+from bayplan.plan import Hold
+
+#: Longest message of a condition that we write.
+_MAX_MESSAGE = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """What is going on around the pods.
+
+    Attributes:
+        holds: Holds of the newest plan for pods of this deployment.
+        executing: Progress of the plan that is being carried out, if it concerns them, else "".
+        away_s: The gate time-out, once no planner has been seen for that long; else 0.
+        refusal: Why the API server refuses a pod of ours, or "".
+    """
+
+    holds: tuple[Hold, ...] = ()
+    executing: str = ""
+    away_s: float = 0.0
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A condition without its times."""
+
+    type: str
+    status: ConditionStatus
+    reason: str
+    message: str
+
+    @classmethod
+    def of(cls, kind: str, status: ConditionStatus, reason: str, message: str) -> "Finding":
+        """Return a finding with a message that is not too long."""
+        return cls(type=kind, status=status, reason=reason, message=message[:_MAX_MESSAGE])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """The units of a deployment, counted by how far they are.
+
+    Attributes:
+        deployment: Whose.
+        parts: The units of which there is any pod.
+    """
+
+    deployment: Deployment
+    parts: tuple[Unit, ...]
+
+    @classmethod
+    def of(
+        cls, deployment: Deployment, children: Iterable[Child], around: Around = UNKNOWN
+    ) -> "Tally":
+        """Count the pods; those of another owner are not ours."""
+        return cls(deployment=deployment, parts=units_of(deployment, children, around))
+
+    @property
+    def units(self) -> Units:
+        """Units by how far they are; the pods of one that counts are of one revision."""
+        return Units(
+            desired=self.deployment.replicas,
+            scheduled=sum(unit.scheduled for unit in self.parts),
+            ready=sum(unit.ready for unit in self.parts),
+            updated=sum(unit.newest and unit.whole for unit in self.parts),
+        )
+
+    @property
+    def existing(self) -> int:
+        """Units of which any pod is there to stay."""
+        return sum(bool(unit.members) for unit in self.parts)
+
+    @property
+    def pods(self) -> tuple[Child, ...]:
+        """The pods that belong to a unit and are there to stay."""
+        return tuple(pod for unit in self.parts for pod in unit.members)
+
+    @property
+    def pods_wanted(self) -> int:
+        """How many pods there are to be in the end."""
+        return self.deployment.replicas * self.deployment.unit_size
+
+    def pool(self, name: str) -> Iterator[tuple[Child, bool]]:
+        """Yield the pods of one pool, and whether they are of the newest revision."""
+        for unit in self.parts:
+            yield from ((pod, unit.newest) for pod in unit.members if pod.pool == name)
+
+    def bound(self, role: Role) -> int:
+        """Return how many pods of one role have a node."""
+        pools = [pool.name for pool in self.deployment.pools if pool.role is role]
+        return sum(child.node is not None for name in pools for child, _ in self.pool(name))
+
+    @property
+    def all_bound(self) -> bool:
+        """Whether every pod of as many units as are asked for has a node."""
+        return self.units.scheduled >= self.units.desired
+
+    @property
+    def any_gated(self) -> bool:
+        """Whether a pod waits behind a gate."""
+        return any(child.gated for child in self.pods)
+
+    @property
+    def any_ending(self) -> bool:
+        """Whether a pod is being deleted."""
+        return any(pod.terminating for unit in self.parts for pod in unit.pods)
+
+    @property
+    def unbound(self) -> list[Child]:
+        """The pods that have no node yet."""
+        return [child for child in self.pods if child.node is None]
+
+
+def count_of(n: int, noun: str) -> str:
+    """Return a number with its noun: "1 unit", "2 units"."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

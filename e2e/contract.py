@@ -1,0 +1,206 @@
+"""A watcher that asks the API server all the time whether the ratio contract is kept.
+
+    with watching(cluster, namespace=…, name="chat") as watch:
+        watch.expect(serving=1, units=3)      # from now on at least 1 unit serves, at most 3 exist
+        …                                     # scale, roll out, kill
+    watch.assert_kept()
+
+Each sample is one list of the pods: what it shows was true at one instant. `Contract` judges
+samples and knows no cluster.
+"""
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from kubernetes import client, config
+
+from bayplan.api import names
+from e2e.cluster import Cluster
+
+#: Seconds between two samples.
+INTERVAL_S: Final = 0.1
+
+#: Seconds for which a unit may have nodes for some of its pods only.
+HALF_S: Final = 30.0
+
+#: Seconds for which several units may have nodes for some of their pods: kube-scheduler binds one
+#: pod after the other.
+TRANSIT_S: Final = 10.0
+
+#: Broken promises that are remembered.
+_MOST: Final = 20
+
+Raw = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Contract:
+    """What must hold in every sample, and what did not.
+
+    Attributes:
+        serving: Units that must serve: every pod ready, all of one revision.
+        units: Units that may have pods which are not being deleted; None for any number.
+        halves: Units that may have nodes for a part of their pods, beyond a moment.
+        samples: How many samples were judged.
+        fewest: The fewest units that served in any of them since `expect`.
+        most: The most units that existed in any of them since `expect`.
+        broken: What was wrong, in words.
+        cut: Pods that were deleted while they were in service.
+    """
+
+    serving: int = 0
+    units: int | None = None
+    halves: int = 1
+    samples: int = 0
+    fewest: int | None = None
+    most: int = 0
+    broken: list[str] = field(default_factory=list)
+    cut: set[str] = field(default_factory=set)
+    _serving: set[str] = field(default_factory=set)
+    _half_since: dict[str, float] = field(default_factory=dict)
+
+    def expect(self, *, serving: int, units: int | None = None, halves: int = 1) -> None:
+        """Say what must hold from now on."""
+        self.serving, self.units, self.halves = serving, units, halves
+        self.fewest, self.most = None, 0
+
+    def judge(self, pods: Sequence[Raw], *, at_s: float) -> None:
+        """Take one sample; `at_s` is on any clock that goes steadily."""
+        self.samples += 1
+        by_unit: dict[str, list[Raw]] = defaultdict(list)
+        for pod in pods:
+            by_unit[_label(pod, names.LABEL_UNIT)].append(pod)
+        for unit, members in by_unit.items():
+            revisions = {_label(pod, names.LABEL_REVISION) for pod in members}
+            if len(revisions) > 1:
+                self._complain(at_s, f"unit {unit} has pods of {sorted(revisions)}")
+        self._judge_halves(by_unit, at_s)
+        self._note_cut(pods)
+        self._judge_numbers(by_unit, at_s)
+
+    def _judge_numbers(self, by_unit: Mapping[str, Sequence[Raw]], at_s: float) -> None:
+        serving = sorted(unit for unit, members in by_unit.items() if _serves(members))
+        there = sorted(unit for unit, members in by_unit.items() if _live(members))
+        self.fewest = len(serving) if self.fewest is None else min(self.fewest, len(serving))
+        self.most = max(self.most, len(there))
+        if len(serving) < self.serving:
+            self._complain(at_s, f"only units {serving} serve; {self.serving} must")
+        if self.units is not None and len(there) > self.units:
+            self._complain(at_s, f"units {there} exist; {self.units} may")
+
+    def _judge_halves(self, by_unit: Mapping[str, Sequence[Raw]], at_s: float) -> None:
+        half = {unit for unit, members in by_unit.items() if _is_half(members)}
+        self._half_since = {unit: self._half_since.get(unit, at_s) for unit in half}
+        for unit, since in self._half_since.items():
+            if at_s - since > HALF_S:
+                self._complain(at_s, f"unit {unit} is half placed for {at_s - since:.0f} s")
+        lasting = [unit for unit, since in self._half_since.items() if at_s - since > TRANSIT_S]
+        if len(lasting) > self.halves:
+            self._complain(at_s, f"units {sorted(lasting)} are half placed at a time")
+
+    def _note_cut(self, pods: Sequence[Raw]) -> None:
+        """Note the pods that end although they were ready in the sample before."""
+        ending = {_uid(pod): pod for pod in pods if pod["metadata"].get("deletionTimestamp")}
+        self.cut |= {ending[uid]["metadata"]["name"] for uid in self._serving & ending.keys()}
+        self._serving = {_uid(pod) for pod in pods if _is_ready(pod)} - ending.keys()
+
+    def _complain(self, at_s: float, problem: str) -> None:
+        if len(self.broken) < _MOST:
+            self.broken.append(f"{at_s:.2f}: {problem}")
+
+
+class Watch:
+    """Samples the pods of one InferenceDeployment until it is stopped."""
+
+    def __init__(self, cluster: Cluster, *, namespace: str, name: str) -> None:
+        self.contract = Contract()
+        self._api = client.CoreV1Api(config.new_client_from_config(str(cluster.kubeconfig)))
+        self._namespace = namespace
+        self._labels = f"{names.LABEL_DEPLOYMENT}={name}"
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="contract", daemon=True)
+
+    def start(self) -> None:
+        """Begin to sample."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no more samples."""
+        self._stop.set()
+        self._thread.join()
+
+    def expect(self, *, serving: int, units: int | None = None, halves: int = 1) -> None:
+        """Say what must hold in every sample that is begun from now on."""
+        with self._lock:
+            self.contract.expect(serving=serving, units=units, halves=halves)
+
+    def assert_kept(self) -> None:
+        """Assert that samples were taken to the end and that nothing was wrong in any."""
+        assert self._failure is None, f"the watcher failed: {self._failure!r}"
+        assert self.contract.samples > 0
+        assert not self.contract.broken, "\n".join(self.contract.broken)
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.wait(INTERVAL_S):
+                with self._lock:
+                    self.contract.judge(self._pods(), at_s=time.monotonic())
+        except Exception as error:  # noqa: BLE001 - told by assert_kept, in the test's thread
+            self._failure = error
+
+    def _pods(self) -> list[Raw]:
+        found = self._api.list_namespaced_pod(self._namespace, label_selector=self._labels)
+        pods: list[Raw] = self._api.api_client.sanitize_for_serialization(found)["items"]
+        return pods
+
+
+@contextmanager
+def watching(cluster: Cluster, *, namespace: str, name: str) -> Iterator[Watch]:
+    """Sample the pods of an InferenceDeployment within the block."""
+    watch = Watch(cluster, namespace=namespace, name=name)
+    watch.start()
+    try:
+        yield watch
+    finally:
+        watch.stop()
+
+
+def _uid(pod: Raw) -> str:
+    return str(pod["metadata"].get("uid", ""))
+
+
+def _label(pod: Raw, name: str) -> str:
+    return str(pod["metadata"].get("labels", {}).get(name, ""))
+
+
+def _live(pods: Sequence[Raw]) -> list[Raw]:
+    return [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+
+
+def _size(pods: Sequence[Raw]) -> int:
+    """Return how many pods the unit is to have."""
+    return max(int(_label(pod, names.LABEL_GANG_MIN_COUNT) or 0) for pod in pods)
+
+
+def _serves(pods: Sequence[Raw]) -> bool:
+    ready = [pod for pod in _live(pods) if _is_ready(pod)]
+    same = len({_label(pod, names.LABEL_REVISION) for pod in ready}) == 1
+    return same and len(ready) >= _size(pods)
+
+
+def _is_ready(pod: Raw) -> bool:
+    conditions = pod.get("status", {}).get("conditions") or []
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def _is_half(pods: Sequence[Raw]) -> bool:
+    """Return whether some of the pods, but not all that the unit is to have, are on nodes."""
+    placed = sum(bool(pod["spec"].get("nodeName")) for pod in _live(pods))
+    return 0 < placed < _size(pods)
