@@ -25,6 +25,7 @@ from itertools import count, islice
 from typing import Final
 
 from bayplan.children import Child, Deployment, Slot, unit_slots
+from bayplan.replicas import Replicas
 from bayplan.snapshot import NodeName
 
 #: Least seconds from the making of a pod to the making of the next under its name: a node that
@@ -157,13 +158,20 @@ def changes(  # noqa: PLR0913 - what is known beside the pods, each by name
     # 2. Within units of the newest revision: which pods must go, which are missing.
     target = [unit for unit in stay if unit.newest]
     slots = _slots(deployment, [*(u.index for u in target), *_fresh(deployment, units, stay)])
-    repairs = _Repairs(deployment, slots, failures or {}, lost, now)
+    replicas = Replicas.of(slots, _own(deployment, pods))
+    repairs = _Repairs(deployment, slots, replicas, failures or {}, lost, now)
     replaced = [pod for unit in target for pod in unit.live if repairs.must_go(pod)]
     names = {child.name for child in pods}
     mixed = {unit.index for unit in units if not unit.pure}
     stray = [child for child in _own(deployment, pods) if child.unit < 0 and not child.terminating]
     return Changes(
-        create=tuple(s for s in slots.values() if s.name not in names and s.unit not in mixed),
+        create=tuple(
+            slot
+            for slot in slots.values()
+            if slot.name not in names
+            and slot.unit not in mixed
+            and slot.leader not in replicas.closed
+        ),
         delete=(*stray, *(pod for unit in going for pod in unit.live), *replaced),
         strangers=tuple(sorted(strangers & slots.keys())),
         failures=repairs.failures,
@@ -297,19 +305,22 @@ def _slots(deployment: Deployment, indices: Iterable[int]) -> dict[str, Slot]:
 class _Repairs:
     """Which pods of the newest revision must go so that fresh ones can take their names."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - all that bears on it
         self,
         deployment: Deployment,
         slots: Mapping[str, Slot],
+        replicas: Replicas,
         failures: Mapping[str, int],
         lost: Collection[NodeName],
         now: float,
     ) -> None:
         self.failures = {name: n for name, n in failures.items() if name in slots}
+        self._before = dict(self.failures)
         self.back_off: list[Child] = []
         self.retry_at: float | None = None
         self._unit_size = deployment.unit_size
         self._slots = slots
+        self._torn = replicas.torn
         self._lost = lost
         self._now = now
 
@@ -318,8 +329,8 @@ class _Repairs:
         slot = self._slots.get(pod.name)
         if slot is None or pod.revision != slot.revision:
             return True
-        if pod.ended:
-            return self._may_fail_again(pod)
+        if pod.ended or slot.leader in self._torn:
+            return self._may_fail_again(pod, slot.leader)
         if pod.node is None:
             # It does not run yet, so replacing it disturbs nobody.
             return pod.unit_size != self._unit_size or (
@@ -329,11 +340,12 @@ class _Repairs:
             self.failures.pop(pod.name, None)
         return False
 
-    def _may_fail_again(self, pod: Child) -> bool:
-        n = self.failures.get(pod.name, 0)
-        due_at = pod.created_at + back_off_s(n)
+    def _may_fail_again(self, pod: Child, replica: str) -> bool:
+        """Count a failure of a replica, once for all its pods, when its time has come."""
+        n = self._before.get(replica, 0)
+        due_at = self._torn.get(replica, pod.created_at) + back_off_s(n)
         if self._now >= due_at:
-            self.failures[pod.name] = n + 1
+            self.failures[replica] = n + 1
             return True
         self.back_off.append(pod)
         self.retry_at = min(due_at, self.retry_at or math.inf)

@@ -4,6 +4,7 @@
 them from a `Tally` of the units and the `News` around them.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -97,9 +98,14 @@ class Tally:
             yield from ((pod, unit.newest) for pod in unit.members if pod.pool == name)
 
     def bound(self, role: Role) -> int:
-        """Return how many pods of one role have a node."""
-        pools = [pool.name for pool in self.deployment.pools if pool.role is role]
-        return sum(child.node is not None for name in pools for child, _ in self.pool(name))
+        """Return how many replicas of one role have a node for each of their pods."""
+        pools = {pool.name for pool in self.deployment.pools if pool.role is role}
+        bound = Counter(
+            (pod.unit, pod.leader, pod.replica_size)
+            for pod in self.pods
+            if pod.pool in pools and pod.node is not None
+        )
+        return sum(n >= size for (_, _, size), n in bound.items())
 
     @property
     def all_bound(self) -> bool:

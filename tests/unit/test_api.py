@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from bayplan import plan, policy
 from bayplan.api import inference_deployment, packing_plan, packing_policy
 from bayplan.api.crd import crds
+from bayplan.api.pod_template import PodTemplate
 from charts.generate import ROOT
 
 DEFINITIONS = {crd["spec"]["names"]["kind"]: crd for crd in crds()}
@@ -85,7 +86,7 @@ def test_every_field_is_documented(kind: str) -> None:
 @pytest.mark.parametrize("kind", DEFINITIONS)
 def test_every_list_is_bounded_or_the_users_own(kind: str) -> None:
     """An object that can grow without end would one day be too big to store."""
-    users_own = (".template.spec.",)
+    users_own = (".template.spec.", ".workerTemplate.spec.")
 
     unbounded = [
         path
@@ -130,7 +131,7 @@ def test_a_template_comes_back_as_it_was() -> None:
         },
     }
 
-    adapter = TypeAdapter(inference_deployment.PodTemplate)
+    adapter = TypeAdapter(PodTemplate)
     parsed = adapter.validate_python(template)
 
     assert adapter.dump_python(parsed, by_alias=True, exclude_unset=True) == template

@@ -6,16 +6,49 @@ pool; the operator makes the pods and reports in the status. Texts are those of 
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from kube_custom_resource.schema import BaseModel
 from pydantic import ConfigDict, Field
 
 from bayplan.api.conditions import Conditions
-from bayplan.api.names import SCHEDULER, VERSION
+from bayplan.api.names import VERSION
+from bayplan.api.pod_template import PodTemplate
 from bayplan.api.resource import CustomResource, Scope, column
 from bayplan.api.schema import list_map, rule, rules
 
 _DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+
+#: What a deployment's name looks like so that it can begin that of a Service.
+SERVICE_NAME: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+
+
+#: Most pods in one unit.
+MAX_UNIT: Final = 1024
+
+#: Longest name of a deployment with that of a pool: together they name a Service (63 characters).
+MAX_SERVICE_NAMES: Final = 62
+
+#: The same where a replica has several pods: the pod's name is its host name.
+MAX_HOST_NAMES: Final = 47
+
+
+def _name(pool: str) -> str:
+    """Return the CEL expression of a pool's name."""
+    return f"(has({pool}.name) ? {pool}.name : {pool}.role.lowerAscii())"
+
+
+#: The CEL expression of how many replicas of the pool `p` a unit has.
+_REPLICAS: Final = (
+    "(has(p.replicas) ? p.replicas : (p.role == 'Prefill' ? self.ratio.prefill :"
+    " (p.role == 'Decode' ? self.ratio.decode : 1)))"
+)
+
+
+def _sum(role: str, ratio: str) -> str:
+    """Return the CEL expression of the replicas of one role in a unit."""
+    replicas = f"has(p.replicas) ? p.replicas : self.ratio.{ratio}"
+    return f"self.pools.filter(p, p.role == '{role}').map(p, {replicas}).sum()"
 
 
 class Role(StrEnum):
@@ -52,103 +85,40 @@ class Ratio(BaseModel):
     )
 
 
-class PodMetadata(BaseModel, extra="allow"):
-    """The part of a pod's metadata that a template may set."""
-
-    labels: dict[str, str] | None = Field(
-        default=None,
-        description="Labels of every pod of the pool. Those under bayplan.dev are the operator's.",
-    )
-    annotations: dict[str, str] | None = Field(
-        default=None, description="Annotations of every pod of the pool."
-    )
-
-
-class Container(BaseModel, extra="allow"):
-    """A container of the pod, as in core/v1; only the name is looked at here."""
-
-    name: str = Field(
-        description="Name of the container, unique in the pod.", min_length=1, max_length=63
-    )
-
-
-class SchedulingGate(BaseModel, extra="allow"):
-    """A gate of a pod, as in core/v1."""
-
-
-class PodSpec(BaseModel, extra="allow"):
-    """A pod's spec as in core/v1; the named fields are those that the operator has a say in."""
+class Pool(BaseModel):
+    """Replicas of one role that are made from one template."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
             rule(
-                f"!has(self.schedulerName) || self.schedulerName in ['', '{SCHEDULER}']",
-                message=f"schedulerName is set by the operator: remove it, or say {SCHEDULER}",
-                field=".schedulerName",
+                "!has(self.workerTemplate) || self.podsPerReplica > 1",
+                message="workerTemplate is for replicas of several pods: set podsPerReplica to 2"
+                " or more, or remove it",
+                field=".workerTemplate",
             ),
             rule(
-                "!has(self.nodeName) || self.nodeName == ''",
-                message="nodeName would bypass the plan: remove it (use nodeSelector or affinity"
-                " to say where the pod may run)",
-                field=".nodeName",
+                "!has(self.name) || self.name != 'peers'",
+                message="'peers' names a Service of the operator: choose another name",
+                field=".name",
             ),
-            rule(
-                "!has(self.schedulingGates) || size(self.schedulingGates) == 0",
-                message="schedulingGates are set by the operator: remove them",
-                field=".schedulingGates",
-            ),
-            rule(
-                "!has(self.restartPolicy) || self.restartPolicy == 'Always'",
-                message="restartPolicy must be Always: remove it, that is the default",
-                field=".restartPolicy",
-            ),
-            rule(
-                "!has(self.priorityClassName) || self.priorityClassName == ''",
-                message="priorityClassName belongs to the whole unit: remove it here and set"
-                " spec.priorityClassName",
-                field=".priorityClassName",
+            *(
+                rule(
+                    f"self.podsPerReplica == 1 || !has(self.{template}) ||"
+                    f" (!has(self.{template}.spec.hostname) &&"
+                    f" !has(self.{template}.spec.subdomain))",
+                    message="hostname and subdomain are set by the operator where podsPerReplica is"
+                    " above 1: remove them",
+                    field=f".{template}",
+                )
+                for template in ("template", "workerTemplate")
             ),
         )
     )
 
-    containers: list[Container] = Field(
-        description="At least one. What they ask for is what the plan reserves.",
-        min_length=1,
-        json_schema_extra=list_map("name"),
-    )
-    scheduler_name: str | None = Field(
-        default=None, description=f"Set by the operator to {SCHEDULER}. Leave it out."
-    )
-    node_name: str | None = Field(
-        default=None, description="Refused: the plan says where a pod runs."
-    )
-    scheduling_gates: list[SchedulingGate] | None = Field(
-        default=None, description="Refused: the operator's to set and to lift."
-    )
-    restart_policy: str | None = Field(default=None, description="Always, or left out.")
-    priority_class_name: str | None = Field(
-        default=None, description="Refused: spec.priorityClassName holds for every pod of a unit."
-    )
-
-
-class PodTemplate(BaseModel, extra="allow"):
-    """A PodTemplateSpec of core/v1."""
-
-    metadata: PodMetadata | None = Field(
-        default=None, description="Labels and annotations of the pods."
-    )
-    spec: PodSpec = Field(
-        description="The pod's spec as in core/v1, kept as it is. The API server checks it in full"
-        " only when a pod is made; what it refuses then is told in the condition Degraded."
-    )
-
-
-class Pool(BaseModel):
-    """The replicas of one role."""
-
     role: Role = Field(
-        description="What the replicas do: Prefill, Decode, or Aggregated (both in one)."
-        " One pool per role; Aggregated stands alone."
+        description="What the replicas do: Prefill, Decode, or Aggregated (both in one). A role may"
+        " have several pools; Aggregated ones stand by themselves. It cannot be changed: give the"
+        " pool another name."
     )
     name: str | None = Field(
         default=None,
@@ -158,10 +128,61 @@ class Pool(BaseModel):
         max_length=40,
         pattern=_DNS_LABEL,
     )
+    replicas: int | None = Field(
+        default=None,
+        description="Replicas of this pool in one unit. Those of the pools of a role add up to"
+        " spec.ratio. Default: all of the role's; 1 for Aggregated; 1 to 256. A change is applied"
+        " like one of spec.ratio.",
+        ge=1,
+        le=256,
+    )
+    pods_per_replica: int = Field(
+        default=1,
+        description="Pods that are one replica: a leader and workers, which start and fail together"
+        " and find each other as in a LeaderWorkerSet (LWS_LEADER_ADDRESS, LWS_GROUP_SIZE,"
+        " LWS_WORKER_INDEX). Default 1; 1 to 64. A change is rolled out like one of the template.",
+        ge=1,
+        le=64,
+    )
+    accelerators: list[str] | None = Field(
+        default=None,
+        description="GPU products on which the pods may run, the most wanted first, as the node"
+        " label nvidia.com/gpu.product (amd.com/gpu.product-name) has them; 1 to 8. Default: any."
+        " A change is rolled out like one of the template.",
+        min_length=1,
+        max_length=8,
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
     template: PodTemplate = Field(
-        description="The pod of one replica. GPUs, node selectors, tolerations and volumes are"
-        " read from here and said nowhere else. A change makes waiting units anew at once and"
-        " replaces running ones unit by unit, all pools of a unit together, as spec.rollout says."
+        description="The pod of one replica, or its leader. GPUs, node selectors, tolerations and"
+        " volumes are read from here and said nowhere else. A change makes waiting units anew at"
+        " once and replaces running ones unit by unit, all pools of a unit together, as"
+        " spec.rollout says."
+    )
+    worker_template: PodTemplate | None = Field(
+        default=None,
+        description="The other pods of a replica where they differ from the leader. Default: the"
+        " template.",
+    )
+
+
+class InferencePool(BaseModel):
+    """What the Gateway API Inference Extension is told."""
+
+    endpoint_picker: str = Field(
+        description="Service of the endpoint picker, in the same namespace.",
+        min_length=1,
+        max_length=63,
+        pattern=_DNS_LABEL,
+    )
+    endpoint_picker_port: int = Field(
+        default=9002,
+        description="Port of that Service. Default 9002; 1 to 65535.",
+        ge=1,
+        le=65_535,
+    )
+    target_port: int = Field(
+        description="Port on which the pods take requests; 1 to 65535.", ge=1, le=65_535
     )
 
 
@@ -275,14 +296,7 @@ class InferenceDeploymentSpec(BaseModel):
                 field=".minReplicas",
             ),
             rule(
-                "self.pools.all(p, self.pools.exists_one(q, q.role == p.role))",
-                message="spec.pools must not name a role twice: merge the pools of one role",
-                field=".pools",
-            ),
-            rule(
-                "self.pools.all(p, self.pools.exists_one(q,"
-                " (has(q.name) ? q.name : q.role.lowerAscii()) =="
-                " (has(p.name) ? p.name : p.role.lowerAscii())))",
+                f"self.pools.all(p, self.pools.exists_one(q, {_name('q')} == {_name('p')}))",
                 message="spec.pools[].name must be unique (a pool without one is called after its"
                 " role in lower case): rename one of the pools",
                 field=".pools",
@@ -295,10 +309,17 @@ class InferenceDeploymentSpec(BaseModel):
                 field=".pools",
             ),
             rule(
+                "self.pools.all(p, !oldSelf.pools.exists(o,"
+                f" {_name('o')} == {_name('p')} && o.role != p.role))",
+                message="spec.pools[].role of a pool cannot be changed, its Service would lead to"
+                " pods of both: give the pool another name",
+                field=".pools",
+            ),
+            rule(
                 "!self.pools.exists(p, p.role == 'Aggregated')"
                 " || (self.ratio.prefill == 1 && self.ratio.decode == 1)",
-                message="spec.ratio holds for Prefill and Decode pools: remove it, a unit is one"
-                " Aggregated replica",
+                message="spec.ratio holds for Prefill and Decode pools: remove it, Aggregated pools"
+                " say in replicas how many a unit has",
                 field=".ratio",
             ),
             *(
@@ -310,6 +331,22 @@ class InferenceDeploymentSpec(BaseModel):
                     field=f".ratio.{name}",
                 )
                 for name, role in (("prefill", Role.PREFILL), ("decode", Role.DECODE))
+            ),
+            *(
+                rule(
+                    f"!self.pools.exists(p, p.role == '{role}') || {_sum(role, name)} =="
+                    f" self.ratio.{name}",
+                    message=f"spec.pools[].replicas of the {role} pools must add up to"
+                    f" spec.ratio.{name}: say it in each of them, or correct the ratio",
+                    field=".pools",
+                )
+                for name, role in (("prefill", Role.PREFILL), ("decode", Role.DECODE))
+            ),
+            rule(
+                f"self.pools.map(p, p.podsPerReplica * {_REPLICAS}).sum() <= {MAX_UNIT}",
+                message="spec.pools: a unit (replicas times podsPerReplica, over all pools) must"
+                f" have at most {MAX_UNIT} pods: lower spec.ratio or podsPerReplica",
+                field=".pools",
             ),
         )
     )
@@ -355,8 +392,14 @@ class InferenceDeploymentSpec(BaseModel):
         default=None,
         description="What it means to disturb the running pods. Default: nothing is said.",
     )
+    inference_pool: InferencePool | None = Field(
+        default=None,
+        description="Have an InferencePool (inference.networking.k8s.io/v1) of the same name for"
+        " gateways, over all pods that take requests. Default: none. Where the cluster does not"
+        " know the kind, the condition Exposed says so. A change touches no pod.",
+    )
     pools: list[Pool] = Field(
-        description="One pool per role, 1 to 16: Prefill and Decode, or Aggregated alone.",
+        description="1 to 16 pools: of the roles Prefill and Decode, or of Aggregated alone.",
         min_length=1,
         max_length=16,
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
@@ -415,7 +458,7 @@ class InferenceDeploymentStatus(BaseModel):
     conditions: Conditions | None = Field(
         default=None,
         description="Ready (a whole unit can serve), Scheduled, RatioWithinBand, Progressing,"
-        " Degraded.",
+        " Degraded, Exposed.",
     )
     units: Units | None = Field(default=None, description="Units by how far they are.")
     pools: list[PoolStatus] | None = Field(
@@ -429,7 +472,7 @@ class InferenceDeploymentStatus(BaseModel):
     )
     ratio: str | None = Field(
         default=None,
-        description='Running prefill and decode pods for the P:D column, e.g. "2:4".',
+        description='Running prefill and decode replicas for the P:D column, e.g. "2:4".',
     )
     gpus: int | None = Field(
         default=None, description="GPUs that all desired pods ask for together.", ge=0
@@ -481,7 +524,7 @@ class InferenceDeployment(
     },
     printer_columns=[
         column("Ready", ".status.ready", "Units that serve, of those asked for"),
-        column("P:D", ".status.ratio", "Running prefill and decode pods"),
+        column("P:D", ".status.ratio", "Running prefill and decode replicas"),
         column("GPUs", ".status.gpus", "GPUs that all desired pods ask for", kind="integer"),
         column("Priority", ".spec.priorityClassName", "PriorityClass of the pods"),
         column("Reason", ".status.reason", "Why it is as it is"),
@@ -495,7 +538,25 @@ class InferenceDeployment(
                 "size(self.metadata.name) <= 52",
                 message="metadata.name must be at most 52 characters: it becomes part of the"
                 " names and labels of the pods",
-            )
+            ),
+            rule(
+                f"self.metadata.name.matches('{SERVICE_NAME}')",
+                message="metadata.name must be lower-case letters, digits and '-', beginning with a"
+                " letter: it becomes part of the names of Services",
+            ),
+            rule(
+                "self.spec.pools.all(p, size(self.metadata.name) +"
+                f" size({_name('p')}) <= {MAX_SERVICE_NAMES})",
+                message="metadata.name and the name of a pool must together be at most"
+                f" {MAX_SERVICE_NAMES} characters: they name its Service",
+            ),
+            rule(
+                "self.spec.pools.all(p, p.podsPerReplica == 1 || size(self.metadata.name) +"
+                f" size({_name('p')}) <= {MAX_HOST_NAMES})",
+                message="metadata.name and the name of a pool must together be at most"
+                f" {MAX_HOST_NAMES} characters where podsPerReplica is above 1: they name"
+                " its hosts",
+            ),
         )
     )
 
