@@ -104,6 +104,7 @@ def findings_of(
         _ratio_within_band(tally),
         progressing(tally, made, news, scheduled, rolled_out=rolled_out, now=now),
         _degraded(made, news),
+        *([news.exposed] if news.exposed else ()),
     ]
 
 

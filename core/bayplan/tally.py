@@ -27,12 +27,14 @@ class News:
         executing: Progress of the plan that is being carried out, if it concerns them, else "".
         away_s: The gate time-out, once no planner has been seen for that long; else 0.
         refusal: Why the API server refuses a pod of ours, or "".
+        exposed: Whether Services lead to them, where that was looked at.
     """
 
     holds: tuple[Hold, ...] = ()
     executing: str = ""
     away_s: float = 0.0
     refusal: str = ""
+    exposed: "Finding | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

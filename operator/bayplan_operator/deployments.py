@@ -35,6 +35,7 @@ from bayplan_operator.kube import (
     pod_path,
     pods_path,
 )
+from bayplan_operator.network import Network
 from bayplan_operator.plans import Plans
 
 _log = structlog.get_logger()
@@ -68,6 +69,7 @@ class Deployments:
         now: Callable[[], datetime],
     ) -> None:
         self._kube = kube
+        self._network = Network(kube)
         self._plans = plans
         self._gates = gates
         self._events = events
@@ -99,7 +101,12 @@ class Deployments:
             now=now,
         )
         # 3. Act.
-        news = replace(news, refusal=self._carry_out(deployment, changes))
+        spec_is_new = before.get("observedGeneration") != deployment.generation
+        news = replace(
+            news,
+            refusal=self._carry_out(deployment, changes),
+            exposed=self._network.reconcile(deployment, seen, spec_is_new=spec_is_new),
+        )
         # 4. Say how it is.
         tally = Tally.of(deployment, seen)
         status = readiness.status(tally, changes, news, before=before, now=self._now())
