@@ -95,6 +95,12 @@ def look(
             {"chat-0-d-0": GOING, "chat-0-d-0-1": None}, [], [], id="one still ends: none is made"
         ),
         pytest.param(
+            {"chat-0-d-0": {**GATED, **GOING}, "chat-0-d-0-1": None},
+            [],
+            [],
+            id="one that never ran still ends",
+        ),
+        pytest.param(
             {"chat-0-d-0": None, "chat-0-d-0-1": None}, [], FIRST, id="both are gone: both are made"
         ),
         pytest.param(
@@ -140,6 +146,17 @@ def test_a_replica_that_fails_again_waits_longer() -> None:
     assert early.failures == failures
     assert names(due.delete) == FIRST
     assert due.failures == {"chat-0-d-0": 3}
+
+
+def test_all_pods_of_a_replica_wait_for_the_youngest() -> None:
+    """A leader that goes earlier than its worker leaves half an engine behind."""
+    young = {"created_at": NOW_S - 10}
+
+    early = look({"chat-0-d-0-1": FAILED | young})
+    due = look({"chat-0-d-0-1": FAILED | young}, now=NOW_S + 10)
+
+    assert (early.delete, early.retry_at) == ((), NOW_S + 10)
+    assert names(due.delete) == FIRST
 
 
 def test_during_back_off_the_condition_names_the_pod_that_failed() -> None:
