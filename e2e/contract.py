@@ -28,6 +28,10 @@ INTERVAL_S: Final = 0.1
 #: Seconds for which a unit may have nodes for some of its pods only.
 HALF_S: Final = 30.0
 
+#: Seconds for which several units may have nodes for some of their pods: kube-scheduler binds one
+#: pod after the other.
+TRANSIT_S: Final = 10.0
+
 #: Broken promises that are remembered.
 _MOST: Final = 20
 
@@ -45,6 +49,7 @@ class Contract:
         fewest: The fewest units that served in any of them since `expect`.
         most: The most units that existed in any of them since `expect`.
         broken: What was wrong, in words.
+        cut: Pods that were deleted while they were in service.
     """
 
     serving: int = 0
@@ -53,6 +58,8 @@ class Contract:
     fewest: int | None = None
     most: int = 0
     broken: list[str] = field(default_factory=list)
+    cut: set[str] = field(default_factory=set)
+    _serving: set[str] = field(default_factory=set)
     _half_since: dict[str, float] = field(default_factory=dict)
 
     def expect(self, *, serving: int, units: int | None = None) -> None:
@@ -71,6 +78,7 @@ class Contract:
             if len(revisions) > 1:
                 self._complain(at_s, f"unit {unit} has pods of {sorted(revisions)}")
         self._judge_halves(by_unit, at_s)
+        self._note_cut(pods)
         self._judge_numbers(by_unit, at_s)
 
     def _judge_numbers(self, by_unit: Mapping[str, Sequence[Raw]], at_s: float) -> None:
@@ -89,6 +97,15 @@ class Contract:
         for unit, since in self._half_since.items():
             if at_s - since > HALF_S:
                 self._complain(at_s, f"unit {unit} is half placed for {at_s - since:.0f} s")
+        lasting = [unit for unit, since in self._half_since.items() if at_s - since > TRANSIT_S]
+        if len(lasting) > 1:
+            self._complain(at_s, f"units {sorted(lasting)} are half placed at a time")
+
+    def _note_cut(self, pods: Sequence[Raw]) -> None:
+        """Note the pods that end although they were ready in the sample before."""
+        ending = {_uid(pod): pod for pod in pods if pod["metadata"].get("deletionTimestamp")}
+        self.cut |= {ending[uid]["metadata"]["name"] for uid in self._serving & ending.keys()}
+        self._serving = {_uid(pod) for pod in pods if _is_ready(pod)} - ending.keys()
 
     def _complain(self, at_s: float, problem: str) -> None:
         if len(self.broken) < _MOST:
@@ -151,6 +168,10 @@ def watching(cluster: Cluster, *, namespace: str, name: str) -> Iterator[Watch]:
         yield watch
     finally:
         watch.stop()
+
+
+def _uid(pod: Raw) -> str:
+    return str(pod["metadata"].get("uid", ""))
 
 
 def _label(pod: Raw, name: str) -> str:

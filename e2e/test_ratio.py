@@ -1,102 +1,235 @@
 """The ratio contract on a real control plane: watched all the time, whatever happens."""
 
-from collections.abc import Iterator
-from typing import Any
+import json
+import secrets
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from e2e import story
 from e2e.cluster import Cluster, add_gpu_nodes, eventually, remove_gpu_nodes
 from e2e.contract import watching
+from e2e.serving import SETTLED_S, User, mark_unhealthy
 from e2e.stack import Stack, install
 
-#: Seconds within which a deployment of a few units settles, on a busy machine too.
-_SETTLED_S = 120.0
+#: Adds so many nodes, each with room for exactly one unit.
+AddNodes = Callable[[int], tuple[str, ...]]
 
 
 @pytest.fixture(scope="module")
-def nodes(cluster: Cluster) -> Iterator[tuple[str, ...]]:
-    """Give two nodes, each with room for exactly one unit."""
-    names = add_gpu_nodes(cluster, names=["ratio-1", "ratio-2"], gpus=story.GPUS_PER_NODE)
-    yield names
-    remove_gpu_nodes(cluster, names=names)
-
-
-@pytest.fixture
 def stack(cluster: Cluster) -> Iterator[Stack]:
     """Run Bayplan, all four programs."""
+    story.make_priority_classes(cluster)
     with install(cluster) as running:
         yield running
 
 
-def chat(version: str, **spec: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
-    """Return units of one 4-GPU prefill and two 2-GPU decode pods."""
-    pools = [
-        {
-            "role": role,
-            "template": {
-                "metadata": {"annotations": {"example.com/version": version}},
-                "spec": story.pod_spec(gpus) | {"terminationGracePeriodSeconds": 1},
-            },
-        }
-        for role, gpus in (("Prefill", 4), ("Decode", 2))
-    ]
-    return {
-        "apiVersion": "bayplan.dev/v1alpha1",
-        "kind": "InferenceDeployment",
-        "metadata": {"name": "chat"},
-        "spec": {"replicas": 2, "ratio": {"prefill": 1, "decode": 2}, "pools": pools, **spec},
-    }
+@pytest.fixture
+def add_nodes(cluster: Cluster) -> Iterator[AddNodes]:
+    """Lend empty nodes."""
+    made: list[str] = []
+
+    def add(count: int) -> tuple[str, ...]:
+        wanted = [f"ratio-{secrets.token_hex(3)}" for _ in range(count)]
+        found = add_gpu_nodes(cluster, names=wanted, gpus=story.GPUS_PER_NODE)
+        made.extend(found)
+        return found
+
+    yield add
+    remove_gpu_nodes(cluster, names=made)
+
+
+@pytest.fixture
+def user(stack: Stack, add_nodes: AddNodes, namespace: str) -> Iterator[User]:
+    """Return somebody who works in a namespace of their own; its pods go before the nodes."""
+    _ = add_nodes
+    user = User(cluster=stack.cluster, namespace=namespace)
+    yield user
+    user.kubectl("delete", "infd", "--all", "--wait=false")
+    user.await_no_pod()
+
+
+def test_scaling_goes_by_whole_units_and_cuts_nobody_off(user: User, add_nodes: AddNodes) -> None:
+    """1, 8 and 2 units, and a rollout that is scaled on its way."""
+    add_nodes(8)
+    user.apply("one", replicas=1)
+    user.await_units(1)
+
+    with watching(user.cluster, namespace=user.namespace, name="chat") as watch:
+        watch.expect(serving=1, units=8)
+        user.scale(8)
+        user.await_units(8)
+
+        watch.expect(serving=2, units=8)
+        user.scale(2)
+        user.await_units(2)
+        assert watch.contract.fewest == 2
+
+        watch.expect(serving=1, units=5)
+        user.apply("two", replicas=2)
+        eventually(lambda: user.units()["updated"] > 0, what="the rollout has begun")
+        user.scale(4)
+        user.await_units(4)
+
+    watch.assert_kept()
+    assert not watch.contract.cut
 
 
 def test_a_rollout_on_a_full_cluster_completes_and_never_breaks_the_contract(
-    stack: Stack, nodes: tuple[str, ...], namespace: str
+    user: User, add_nodes: AddNodes
 ) -> None:
-    """No GPU is free for a surge, so that units go one by one; then the rollout is undone."""
-    cluster = stack.cluster
-    story.apply(cluster, chat("one"), namespace=namespace)
-    first = _settled(cluster, namespace)
-    assert set(story.free_gpus(cluster, nodes).values()) == {0}
+    """No GPU is free for a surge, so that units go one by one; it is undone, paused, resumed."""
+    nodes = add_nodes(2)
+    user.apply("one")
+    first = user.await_units(2)
+    assert set(story.free_gpus(user.cluster, nodes).values()) == {0}
 
-    with watching(cluster, namespace=namespace, name="chat") as watch:
+    with watching(user.cluster, namespace=user.namespace, name="chat") as watch:
         watch.expect(serving=1, units=3)
-        story.apply(cluster, chat("two"), namespace=namespace)
-        second = _settled(cluster, namespace, besides=first)
+        user.apply("two")
+        second = user.await_units(2)
 
         # Undone when half of it is done: the unit that still runs the second one is kept.
-        story.apply(cluster, chat("three"), namespace=namespace)
-        eventually(
-            lambda: _units(cluster, namespace)["updated"] == 1,
-            what="the first unit of the third revision is there",
-            timeout_s=_SETTLED_S,
-        )
-        story.apply(cluster, chat("two"), namespace=namespace)
-        again = _settled(cluster, namespace, besides=first)
+        user.apply("three")
+        _await_updated(user, 1)
+        user.apply("two")
+        again = user.await_units(2)
+
+        # Paused when half of it is done: the other half stays as it is.
+        user.apply("four", rollout={"maxSurge": 0})
+        _await_updated(user, 1)
+        user.apply("four", rollout={"maxSurge": 0, "paused": True})
+        eventually(lambda: user.units()["ready"] == 2, what="both units serve", timeout_s=SETTLED_S)
+        assert user.condition("Progressing")["reason"] == "RolloutPaused"
+        assert user.units()["updated"] == 1
+        user.apply("four")
+        user.await_units(2)
 
     watch.assert_kept()
+    assert not watch.contract.cut
     assert watch.contract.fewest == 1
     assert second["revision"] != first["revision"]
     assert again["revision"] == second["revision"]
 
 
-def _settled(
-    cluster: Cluster, namespace: str, *, besides: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """Wait until both units serve from the newest template; return the status."""
+def test_a_drained_node_is_left_once_a_replacement_serves(user: User, add_nodes: AddNodes) -> None:
+    """A PodDisruptionBudget that admits nothing holds `kubectl drain` until the unit has moved."""
+    add_nodes(3)
+    user.apply("one")
+    user.await_units(2)
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "chat"},
+        "spec": {
+            "maxUnavailable": 0,
+            "selector": {"matchLabels": {"bayplan.dev/deployment": "chat"}},
+        },
+    }
+    story.apply(user.cluster, budget, namespace=user.namespace)
+    node = min(user.nodes())
 
-    def settled() -> dict[str, Any]:
-        raw = story.get(cluster, "infd/chat", namespace=namespace)
-        status: dict[str, Any] = raw.get("status", {})
-        assert status.get("observedGeneration") == raw["metadata"]["generation"], status
-        assert status["units"] == {"desired": 2, "scheduled": 2, "ready": 2, "updated": 2}, status
-        assert status.get("revision") not in {None, (besides or {}).get("revision")}, status
-        assert {c["type"]: c["reason"] for c in status["conditions"]}["Progressing"] == "RolledOut"
-        return status
+    with watching(user.cluster, namespace=user.namespace, name="chat") as watch:
+        watch.expect(serving=2, units=3)
+        user.cluster.kubectl_run("drain", node, "--timeout=90s")
+        assert node not in user.nodes()
+        user.await_units(2)
 
-    return eventually(settled, what="both units serve", timeout_s=_SETTLED_S, interval_s=0.3)
+    watch.assert_kept()
+    assert not watch.contract.cut
 
 
-def _units(cluster: Cluster, namespace: str) -> dict[str, int]:
-    raw = story.get(cluster, "infd/chat", namespace=namespace)
-    units: dict[str, int] = raw["status"]["units"]
-    return units
+def test_a_unit_on_a_broken_gpu_is_replaced(user: User, add_nodes: AddNodes) -> None:
+    """Beside it where there is room; where there is none, one unit at a time and no more."""
+    nodes = add_nodes(3)
+    user.apply("one")
+    user.await_units(2)
+
+    with watching(user.cluster, namespace=user.namespace, name="chat") as watch:
+        watch.expect(serving=2, units=3)
+        first = min(user.nodes())
+        mark_unhealthy(user.cluster, first)
+        eventually(lambda: first not in user.nodes(), what="the node is left", timeout_s=SETTLED_S)
+        user.await_units(2)
+
+        # No room is left now, and a checker gone mad calls every node broken.
+        watch.expect(serving=1, units=3)
+        for node in set(nodes) - {first}:
+            mark_unhealthy(user.cluster, node)
+        eventually(lambda: user.units()["ready"] == 1, what="one unit goes", timeout_s=SETTLED_S)
+        add_nodes(2)
+        eventually(
+            lambda: not user.nodes() & set(nodes), what="the nodes are left", timeout_s=SETTLED_S
+        )
+        user.await_units(2)
+
+    watch.assert_kept()
+
+
+def test_lost_nodes_and_killed_pods_cost_one_unit_for_a_while(
+    user: User, add_nodes: AddNodes
+) -> None:
+    """What is lost is made again inside its unit; the other unit serves on."""
+    nodes = add_nodes(3)
+    user.apply("one")
+    user.await_units(2)
+
+    with watching(user.cluster, namespace=user.namespace, name="chat") as watch:
+        watch.expect(serving=1, units=2)
+        user.kubectl("delete", "pod", "chat-0-decode-1", "--grace-period=0", "--force")
+        user.await_units(2)
+
+        failed = json.dumps({"status": {"phase": "Failed"}})
+        before = {pod.name: pod.uid for pod in user.pods()}
+        patch = ("--subresource=status", "--type=merge", f"--patch={failed}")
+        user.kubectl("patch", "pod", "chat-1-prefill-0", *patch)
+        eventually(
+            lambda: _changed(user, before) == {"chat-1-prefill-0"},
+            what="the failed pod is made anew",
+            timeout_s=SETTLED_S,
+        )
+        user.await_units(2)
+
+        remove_gpu_nodes(user.cluster, names=[min(user.nodes())])
+        user.await_units(2)
+
+    assert user.nodes() < set(nodes)
+    watch.assert_kept()
+
+
+def test_lower_units_give_way_whole_and_come_back_and_nothing_is_left_behind(
+    user: User, add_nodes: AddNodes
+) -> None:
+    """A surge of priority takes two of three units; and they return."""
+    add_nodes(3)
+    vip = User(cluster=user.cluster, namespace=user.namespace, name="vip")
+    user.apply("one", replicas=3, minReplicas=1, priorityClassName="batch")
+    user.await_units(3)
+
+    with watching(user.cluster, namespace=user.namespace, name="chat") as watch:
+        watch.expect(serving=1, units=3)
+        vip.apply("one", priorityClassName="online")
+        vip.await_units(2)
+        eventually(lambda: user.units()["ready"] == 1, what="one unit is left", timeout_s=SETTLED_S)
+        assert user.condition("Ready")["status"] == "True"
+        assert user.condition("Scheduled")["status"] == "False"
+
+        vip.kubectl("delete", "infd/vip", "--cascade=foreground")
+        assert not vip.pods()
+        user.await_units(3)
+
+    watch.assert_kept()
+    user.kubectl("delete", "infd/chat", "--cascade=background")
+    user.await_no_pod()
+
+
+def _await_updated(user: User, count: int) -> None:
+    eventually(
+        lambda: user.units()["updated"] == count,
+        what=f"{count} units are of the newest template",
+        timeout_s=SETTLED_S,
+    )
+
+
+def _changed(user: User, before: dict[str, str]) -> set[str]:
+    return {pod.name for pod in user.pods() if before.get(pod.name) != pod.uid}

@@ -3,7 +3,7 @@
 import copy
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kubernetes.client.exceptions import ApiException
@@ -44,6 +44,10 @@ class FakeKube(Kube):
         ]
         return copy.deepcopy([r for r in found if _labelled(r, labels) and _on(r, fields)])
 
+    def pages(self, path: str) -> Iterator[Raw]:
+        """Yield copies of the objects below a path."""
+        yield from self.items(path)
+
     def create(self, path: str, body: Raw, *, manager: str = "") -> Raw:
         """Keep an object, or evict a pod."""
         if path.endswith("/eviction"):
@@ -63,8 +67,9 @@ class FakeKube(Kube):
         self._write(f"apply as {manager}", path)
         if path.endswith("/status"):
             owner = path.removesuffix("/status")
-            self._existing(owner, body["metadata"].get("uid"))
-            return self._put(owner, {**self.objects[owner], "status": body["status"]})
+            known = self._existing(owner, body["metadata"].get("uid"))
+            status = _merged(known, body["status"]) if "/pods/" in owner else body["status"]
+            return self._put(owner, {**self.objects[owner], "status": status})
         return self._put(path, body)
 
     def merge(self, path: str, body: Raw, *, manager: str) -> Raw:
@@ -85,8 +90,9 @@ class FakeKube(Kube):
             raise error(409, "the object has been modified")
         return self._put(path, patched)
 
-    def delete(self, path: str, *, uid: str) -> None:
+    def delete(self, path: str, *, uid: str, grace_s: int | None = None) -> None:
         """Remove an object if it is still that one."""
+        _ = grace_s
         self._write("delete", path)
         if path in self.objects and self.objects[path]["metadata"]["uid"] == uid:
             del self.objects[path]
@@ -167,6 +173,13 @@ def error(status: int, message: str) -> ApiException:
         status=status, reason="refused", body=json.dumps({"message": message})
     )
     return made
+
+
+def _merged(raw: Raw, status: Raw) -> Raw:
+    """Return a pod's status, of which others write a part, with some conditions set."""
+    before = raw.get("status") or {}
+    conditions = {c["type"]: c for c in (*before.get("conditions", ()), *status["conditions"])}
+    return {**before, "conditions": list(conditions.values())}
 
 
 def _labelled(raw: Raw, selector: str) -> bool:

@@ -137,6 +137,7 @@ class Deployment:
         priority_class: PriorityClass of every pod, or "".
         topology: Where the pods of a unit are to be with respect to each other, if it matters.
         cold_start_s: Seconds from a pod's start until it serves; 0 where nobody says.
+        drain_s: Most seconds for which a unit that is to go may finish its requests; 0 for none.
         rollout: How a new template reaches the units.
         pools: In the order of the spec.
         gateway: What gateways are to be told, if anything.
@@ -151,6 +152,7 @@ class Deployment:
     priority_class: str = ""
     topology: GangTopology | None = None
     cold_start_s: int = 0
+    drain_s: int = 0
     rollout: Rollout = Rollout()
     pools: tuple[Pool, ...] = ()
     gateway: Gateway | None = None
@@ -201,6 +203,11 @@ class Child:
         unplanned: Whether it has a node that no plan gave it.
         gated: Whether it waits behind a scheduling gate.
         ready: Whether it can serve.
+        switched: Whether it is only ready while it is in service.
+        in_service: Whether it was put into service.
+        drains_since: When it was taken out of service, in seconds since the epoch; 0 if it was not.
+        metrics_url: Where its engine tells how much it has to do, or "".
+        broken: Whether a device of it is reported unhealthy.
         ended: Whether it is Succeeded or Failed (evicted by its kubelet included), or a container
             of it has ended and it is one of several pods of a replica: they only start together.
         terminating: Whether it is being deleted.
@@ -222,6 +229,11 @@ class Child:
     unplanned: bool = False
     gated: bool = False
     ready: bool = False
+    switched: bool = False
+    in_service: bool = False
+    drains_since: int = 0
+    metrics_url: str = ""
+    broken: bool = False
     ended: bool = False
     terminating: bool = False
     created_at: int = 0
@@ -309,6 +321,10 @@ def manifest(deployment: Deployment, slot: Slot) -> dict[str, Any]:
         **_spec(deployment, slot),
         "schedulerName": names.SCHEDULER,
         "schedulingGates": [{"name": names.GATE}],
+        "readinessGates": [
+            *(template["spec"].get("readinessGates") or ()),
+            {"conditionType": names.CONDITION_IN_SERVICE},
+        ],
     }
     if deployment.priority_class:
         spec["priorityClassName"] = deployment.priority_class

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from bayplan.api.conditions import ConditionStatus
+from bayplan.parts import Unit, is_rolling
 from bayplan.plan import Hold
-from bayplan.rollout import Changes, Unit, is_rolling
+from bayplan.rollout import Changes
 from bayplan.tally import Finding, News, Tally, count_of
 
 _TRUE: Final = ConditionStatus.TRUE
@@ -27,9 +28,47 @@ def progressing(  # noqa: PLR0913 - all that bears on it
     """
     if is_rolling_out(tally, rolled_out):
         return _rollout(tally, made, news, now)
-    if made.create or made.delete or len(tally.pods) < tally.pods_wanted:
-        message = f"{len(tally.pods)} of {count_of(tally.pods_wanted, 'pod')} made"
-        return Finding.of(_KIND, _TRUE, "MakingPods", message)
+    checks = (_relocating(tally, news), _draining(tally), _making(tally, made))
+    found = next((finding for finding in checks if finding is not None), None)
+    return found or _placing(tally, news, scheduled)
+
+
+def _relocating(tally: Tally, news: News) -> Finding | None:
+    """Return what a unit that is to leave its nodes waits for."""
+    leaving = [unit for unit in tally.parts if unit.displaced]
+    if not leaving:
+        return None
+    first = leaving[0]
+    nodes = ", ".join(sorted({pod.node for pod in first.live if pod.node is not None}))
+    message = f"unit {first.index} is to leave cordoned or broken nodes (it is on {nodes})"
+    held = {hold.uid for hold in news.holds}
+    waiting = [unit for unit in _starting(tally) if unit.lacks_room(held)]
+    if first.draining:
+        told = "it finishes its requests"
+    else:
+        told = _no_room(waiting[0], news) if waiting else _at(tally)
+    return Finding.of(_KIND, _TRUE, "Relocating", f"{message}; {told}")
+
+
+def _draining(tally: Tally) -> Finding | None:
+    numbers = [str(unit.index) for unit in tally.parts if unit.draining]
+    if not numbers:
+        return None
+    message = (
+        f"out of service until their requests are done, {tally.deployment.drain_s} s at most: "
+        f"{'unit' if len(numbers) == 1 else 'units'} {', '.join(numbers)}"
+    )
+    return Finding.of(_KIND, _TRUE, "Draining", message)
+
+
+def _making(tally: Tally, made: Changes) -> Finding | None:
+    if not made.create and not made.delete and len(tally.pods) >= tally.pods_wanted:
+        return None
+    message = f"{len(tally.pods)} of {count_of(tally.pods_wanted, 'pod')} made"
+    return Finding.of(_KIND, _TRUE, "MakingPods", message)
+
+
+def _placing(tally: Tally, news: News, scheduled: Finding) -> Finding:
     if news.holds and scheduled.status is _FALSE and not news.executing:
         return Finding.of(_KIND, _FALSE, scheduled.reason, scheduled.message)
     if not tally.all_bound:

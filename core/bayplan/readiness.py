@@ -21,8 +21,9 @@ from bayplan.api.inference_deployment import (
     Role,
 )
 from bayplan.children import Deployment, Pool
+from bayplan.mending import back_off_s
 from bayplan.progress import held_because, is_rolled_out, progressing
-from bayplan.rollout import Changes, back_off_s
+from bayplan.rollout import Changes
 from bayplan.tally import Finding, News, Tally, count_of
 
 _TRUE: Final = ConditionStatus.TRUE
@@ -39,7 +40,7 @@ _FLEETING: Final = frozenset(
 )
 
 #: What a reader of the REASON column wants to know although every unit serves.
-_TOLD_WHILE_READY: Final = frozenset({"RollingOut", "RolloutPaused", "RolloutStuck"})
+_TOLD_WHILE_READY: Final = frozenset({"RollingOut", "RolloutPaused", "RolloutStuck", "Relocating"})
 
 
 def status(

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from bayplan.api.conditions import ConditionStatus
 from bayplan.api.inference_deployment import Role, Units
 from bayplan.children import Child, Deployment
+from bayplan.parts import UNKNOWN, Around, Unit, units_of
 from bayplan.plan import Hold
-from bayplan.rollout import Unit, units_of
 
 #: Longest message of a condition that we write.
 _MAX_MESSAGE = 1024
@@ -65,9 +65,11 @@ class Tally:
     parts: tuple[Unit, ...]
 
     @classmethod
-    def of(cls, deployment: Deployment, children: Iterable[Child]) -> "Tally":
+    def of(
+        cls, deployment: Deployment, children: Iterable[Child], around: Around = UNKNOWN
+    ) -> "Tally":
         """Count the pods; those of another owner are not ours."""
-        return cls(deployment=deployment, parts=units_of(deployment, children))
+        return cls(deployment=deployment, parts=units_of(deployment, children, around))
 
     @property
     def units(self) -> Units:

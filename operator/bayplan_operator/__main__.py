@@ -24,6 +24,7 @@ from bayplan_operator.gates import Gates
 from bayplan_operator.handlers import registry_for, settings
 from bayplan_operator.kube import Kube
 from bayplan_operator.metrics import Metrics
+from bayplan_operator.nodes import Nodes
 from bayplan_operator.plans import Plans
 
 _log = structlog.get_logger()
@@ -63,11 +64,13 @@ def _workers(access: client.Configuration, metrics: Metrics, *, namespace: str) 
     instance = os.environ.get("POD_NAME") or socket.gethostname()
     events = Events(kube, instance=instance, now=_now)
     plans = Plans(kube)
+    nodes = Nodes(kube)
     gates = Gates(kube, plans, events, metrics, namespace=namespace, pool=pool, now=_now)
     return Workers(
-        deployments=Deployments(kube, plans, gates, events, pool=pool, now=_now),
+        deployments=Deployments(kube, plans, gates, nodes, events, pool=pool, now=_now),
         execution=Execution(kube, plans, events, metrics, pool=pool, now=_now),
         gates=gates,
+        nodes=nodes,
         plans=plans,
         metrics=metrics,
         threads=ThreadPoolExecutor(_THREADS, thread_name_prefix="passes"),

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -19,10 +20,12 @@ from bayplan.api import names
 from bayplan.children import Child, Deployment, Slot
 from bayplan.codec import DecodeError
 from bayplan.codec.deployments import child_of, deployment_of
+from bayplan.parts import Around, Trouble
 from bayplan.plan import Reason
 from bayplan.rollout import Changes
-from bayplan.snapshot import NodeName, PodKey
+from bayplan.snapshot import PodKey
 from bayplan.tally import News, Tally
+from bayplan_operator.engines import loads
 from bayplan_operator.events import About, Events
 from bayplan_operator.gates import Gates
 from bayplan_operator.keys import DeploymentKey
@@ -31,11 +34,11 @@ from bayplan_operator.kube import (
     Raw,
     deployment_path,
     message_of,
-    node_path,
     pod_path,
     pods_path,
 )
 from bayplan_operator.network import Network
+from bayplan_operator.nodes import Nodes
 from bayplan_operator.plans import Plans
 
 _log = structlog.get_logger()
@@ -50,7 +53,9 @@ _EXISTS: Final = 409
 _REFUSED_RETRY_S: Final = 15.0
 
 #: Reasons of the condition Progressing that are told as events, too.
-_ROLLOUT_REASONS: Final = frozenset({"RollingOut", "RolloutPaused", "RolloutStuck", "RolledOut"})
+_ROLLOUT_REASONS: Final = frozenset(
+    {"RollingOut", "RolloutPaused", "RolloutStuck", "RolledOut", "Relocating", "Draining"}
+)
 
 _HOLD_REASONS: Final = frozenset(reason.value for reason in Reason)
 
@@ -63,6 +68,7 @@ class Deployments:
         kube: Kube,
         plans: Plans,
         gates: Gates,
+        nodes: Nodes,
         events: Events,
         *,
         pool: Executor,
@@ -72,6 +78,7 @@ class Deployments:
         self._network = Network(kube)
         self._plans = plans
         self._gates = gates
+        self._nodes = nodes
         self._events = events
         self._pool = pool
         self._now = now
@@ -90,16 +97,16 @@ class Deployments:
             return None
         seen, before = self._children(deployment), raw.get("status") or {}
         news = self._news(deployment, seen)
-        # 2. Decide.
+        around = self._around(seen, news)
+        # 2. Decide; if somebody is to go, ask who has the least to do, and decide again.
         now = self._now().timestamp()
-        changes = rollout.changes(
-            deployment,
-            seen,
-            failures=readiness.failures_of(before),
-            held={hold.uid for hold in news.holds},
-            lost=self._lost_nodes(seen),
-            now=now,
+        decide = partial(
+            rollout.changes, deployment, seen, failures=readiness.failures_of(before), now=now
         )
+        changes = decide(around=around)
+        if changes.drain or any(child.drains_since for child in seen):
+            around = replace(around, loads=loads(seen, self._pool))
+            changes = decide(around=around)
         # 3. Act.
         spec_is_new = before.get("observedGeneration") != deployment.generation
         news = replace(
@@ -108,15 +115,16 @@ class Deployments:
             exposed=self._network.reconcile(deployment, seen, spec_is_new=spec_is_new),
         )
         # 4. Say how it is.
-        tally = Tally.of(deployment, seen)
+        tally = Tally.of(deployment, seen, around)
         status = readiness.status(tally, changes, news, before=before, now=self._now())
         wrote = self._write_status(raw, status)
         self._tell(deployment, before, status)
-        if changes.create or changes.delete or wrote:
+        if changes.create or changes.delete or changes.drain or wrote:
             _log.info(
                 "deployment_reconciled",
                 infd=str(key),
                 created=len(changes.create),
+                drained=len(changes.drain),
                 deleted=len(changes.delete),
                 reason=status["reason"],
                 duration_s=round(time.monotonic() - started_at, 3),
@@ -132,16 +140,28 @@ class Deployments:
             for raw in self._kube.items(pods_path(deployment.namespace), labels=labels)
         ]
 
-    def _lost_nodes(self, seen: Sequence[Child]) -> frozenset[NodeName]:
-        """Return the nodes that unbound pods are pinned to and that do not exist."""
-        pins = {child.pin for child in seen if child.pin is not None and child.node is None}
-        return frozenset(name for name in pins if self._kube.get(node_path(name)) is None)
+    def _around(self, seen: Sequence[Child], news: News) -> Around:
+        here = (child.node or child.pin for child in seen)
+        nodes = frozenset(name for name in here if name is not None)
+        return Around(
+            held={hold.uid for hold in news.holds},
+            lost=self._nodes.lost(nodes),
+            cordoned=self._nodes.among(nodes, Trouble.CORDONED),
+            failing=self._nodes.among(nodes, Trouble.FAILING),
+        )
 
     def _carry_out(self, deployment: Deployment, changes: Changes) -> str:
-        """Delete and create pods; return why the API server refuses one, or ""."""
+        """Put pods in and out of service, delete and create some.
+
+        Return why the API server refuses one, or "".
+        """
+        switched = [(child, True) for child in changes.serve]
+        switched += [(child, False) for child in changes.drain]
+        list(self._pool.map(lambda pair: self._switch(deployment, *pair), switched))
+        for child in changes.abandon:
+            self._kube.delete(_path_of(deployment, child), uid=child.uid, grace_s=0)
         for child in changes.delete:
-            key = PodKey(namespace=deployment.namespace, name=child.name)
-            self._kube.delete(pod_path(key), uid=child.uid)
+            self._kube.delete(_path_of(deployment, child), uid=child.uid)
         refusals = list(self._pool.map(lambda s: self._create(deployment, s), changes.create))
         refusal = next((text for text in refusals if text), "")
         made = sum(not text for text in refusals)
@@ -150,6 +170,30 @@ class Deployments:
         if refusal:
             self._tell_about(deployment, "PodsRefused", "Create", refusal, warning=True)
         return refusal
+
+    def _switch(self, deployment: Deployment, child: Child, in_service: bool) -> None:  # noqa: FBT001 - one of a pair
+        """Put a pod into service, or take it out: its readiness follows."""
+        body = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": child.name, "uid": child.uid},
+            "status": {"conditions": [self._in_service(in_service)]},
+        }
+        path = f"{_path_of(deployment, child)}/status"
+        try:
+            self._kube.apply(path, body, manager=names.MANAGER_SERVICE)
+        except ApiException as error:
+            if error.status not in {404, 409}:  # gone, or another one by now
+                raise
+
+    def _in_service(self, in_service: bool) -> dict[str, str]:  # noqa: FBT001 - the condition's value
+        return {
+            "type": names.CONDITION_IN_SERVICE,
+            "status": str(in_service),
+            "reason": "Serves" if in_service else "Drains",
+            "message": "" if in_service else "it finishes its requests, and is to go then",
+            "lastTransitionTime": self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
 
     def _create(self, deployment: Deployment, slot: Slot) -> str:
         """Make one pod; return why it is refused, or "".
@@ -238,6 +282,10 @@ class Deployments:
         about = About.deployment(deployment.namespace, deployment.name, deployment.uid)
         minute = self._now().strftime("%Y-%m-%dT%H:%M")
         self._events.tell(about, reason, action, note, warning=warning, once=minute)
+
+
+def _path_of(deployment: Deployment, child: Child) -> str:
+    return pod_path(PodKey(namespace=deployment.namespace, name=child.name))
 
 
 def _condition(status: dict[str, Any], kind: str) -> dict[str, Any]:

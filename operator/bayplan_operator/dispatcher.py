@@ -18,6 +18,7 @@ from bayplan_operator.gates import Gates
 from bayplan_operator.keys import GATES, PLANS, DeploymentKey, Key
 from bayplan_operator.kube import Raw
 from bayplan_operator.metrics import Metrics
+from bayplan_operator.nodes import Nodes
 from bayplan_operator.plans import Plans
 from bayplan_operator.queue import WorkQueue
 
@@ -35,6 +36,7 @@ class Workers:
     deployments: Deployments
     execution: Execution
     gates: Gates
+    nodes: Nodes
     plans: Plans
     metrics: Metrics
     threads: Executor
@@ -51,6 +53,8 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Work until cancelled."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._workers.threads, self._workers.nodes.read)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run())
             group.create_task(self._resync())
@@ -79,6 +83,16 @@ class Dispatcher:
     def plan_deleted(self, name: str) -> None:
         """Forget a plan."""
         self._workers.plans.forget(name)
+
+    def node_changed(self, raw: Raw) -> None:
+        """Look at all deployments if a node is in trouble, or in none any more."""
+        if self._workers.nodes.see(raw):
+            self._look_at_deployments()
+
+    def node_deleted(self, name: str) -> None:
+        """Look at all deployments: some may have lost pods."""
+        self._workers.nodes.forget(name)
+        self._look_at_deployments()
 
     async def _resync(self) -> None:
         while True:

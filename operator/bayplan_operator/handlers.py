@@ -39,6 +39,13 @@ def registry_for(dispatcher: Dispatcher, access: client.Configuration) -> kopf.O
         key = DeploymentKey(namespace=metadata["namespace"], name=name) if name else None
         dispatcher.pod_changed(key)
 
+    @kopf.on.event("", "v1", "nodes", registry=registry)
+    async def node_event(event: kopf.RawEvent, **_: Any) -> None:  # noqa: ANN401
+        if event["type"] == "DELETED":
+            dispatcher.node_deleted(event["object"]["metadata"]["name"])
+        else:
+            dispatcher.node_changed(dict(event["object"]))
+
     @kopf.on.event(names.GROUP, names.VERSION, "packingplans", registry=registry)
     async def plan_event(event: kopf.RawEvent, **_: Any) -> None:  # noqa: ANN401
         if event["type"] == "DELETED":

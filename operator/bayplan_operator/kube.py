@@ -5,7 +5,7 @@ Objects stay dicts for the codec to read. Every call waits for its answer and ra
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from kubernetes import client
@@ -19,6 +19,9 @@ Raw = dict[str, Any]
 
 #: Seconds to connect and to wait for an answer: no call may hold a worker for ever.
 _TIMEOUT_S: Final = (5.0, 30.0)
+
+#: Objects on one page of a large collection.
+_PAGE: Final = 250
 
 _APPLY: Final = "application/apply-patch+yaml"
 _MERGE: Final = "application/merge-patch+json"
@@ -98,6 +101,17 @@ class Kube:
         found: list[Raw] = answer["items"]
         return found
 
+    def pages(self, path: str) -> Iterator[Raw]:
+        """Yield the objects of a collection, which may be too large to be held at once."""
+        query = {"limit": str(_PAGE)}
+        while True:
+            answer = self._send("GET", path, query=query)
+            yield from answer["items"]
+            rest = answer["metadata"].get("continue")
+            if not rest:
+                return
+            query["continue"] = rest
+
     def create(self, path: str, body: Raw, *, manager: str = names.MANAGER_PODS) -> Raw:
         """Create an object, or a subresource such as an eviction."""
         query = {"fieldManager": manager}
@@ -123,9 +137,14 @@ class Kube:
             "PATCH", path, query=query, body=list(operations), content_type=_JSON_PATCH
         )
 
-    def delete(self, path: str, *, uid: str) -> None:
-        """Delete the object with this uid; nothing happens when it is gone or another one."""
-        body = {"preconditions": {"uid": uid}}
+    def delete(self, path: str, *, uid: str, grace_s: int | None = None) -> None:
+        """Delete the object with this uid; nothing happens when it is gone or another one.
+
+        With a grace of 0 s nobody is waited for, not even the pod's node.
+        """
+        body: Raw = {"preconditions": {"uid": uid}}
+        if grace_s is not None:
+            body["gracePeriodSeconds"] = grace_s
         try:
             self._send("DELETE", path, body=body, content_type="application/json")
         except ApiException as error:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from bayplan.api.inference_deployment import Role
 from bayplan.children import Child, Deployment, Pool, Rollout, unit_slots
-from bayplan.rollout import Changes, Unit
+from bayplan.parts import Unit
+from bayplan.rollout import Changes
 from bayplan.snapshot import Resources
 from tests.property.test_rollout_properties import (
     NODE,

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from bayplan import rollout
 from bayplan.api.inference_deployment import Role
 from bayplan.children import Child, Deployment, Pool, Rollout, Slot, unit_slots
-from bayplan.rollout import Changes, Unit
+from bayplan.parts import Around, Unit, units_of
+from bayplan.rollout import Changes
 from bayplan.snapshot import NodeName, Resources
 
-NODE = NodeName("n1")
+NODE, CORDONED, FAILING = NodeName("n1"), NodeName("cordoned"), NodeName("failing")
 OWNER = "u-chat"
 VERSIONS = ("a", "b", "c")
 
@@ -47,9 +48,13 @@ class World:
         self.now = 10_000_000
         self._uids = count()
 
+    def around(self) -> Around:
+        """Return what is known around the pods."""
+        return Around(held=self.held, cordoned={CORDONED}, failing={FAILING})
+
     def units(self) -> tuple[Unit, ...]:
         """Return the units that exist."""
-        return rollout.units_of(self.deployment, self.pods.values())
+        return units_of(self.deployment, self.pods.values(), self.around())
 
     def operator(self) -> Changes:
         """Do one pass of the operator, check that it keeps the contract, and return it."""
@@ -57,11 +62,15 @@ class World:
             self.deployment,
             self.pods.values(),
             failures=self.failures,
-            held=self.held,
+            around=self.around(),
             now=self.now,
         )
         note(f"delete {[p.name for p in found.delete]} create {[s.name for s in found.create]}")
         self._check(found)
+        for pod in found.drain:
+            self.pods[pod.name] = replace(pod, in_service=False, drains_since=self.now)
+        for pod in found.serve:
+            self.pods[pod.name] = replace(pod, in_service=True, drains_since=0)
         for pod in found.delete:
             self.delete(pod.name)
         for slot in found.create:
@@ -83,12 +92,13 @@ class World:
             worker=slot.worker,
             replica_size=slot.pool.size,
             gated=True,
+            switched=True,
             created_at=self.now,
         )
 
     def planner(self) -> None:
         """Place what fits, whole units only, what runs in part first; hold the rest."""
-        free = self.room - sum(pod.node is not None for pod in self.pods.values())
+        free = self.room - sum(pod.node == NODE for pod in self.pods.values())
         held: set[str] = set()
         for unit in sorted(self.units(), key=lambda u: (not u.started, u.index)):
             waiting = [pod for pod in unit.live if pod.node is None]
@@ -103,7 +113,7 @@ class World:
     def kubelet(self) -> None:
         """Have started pods serve, and those that end be gone."""
         self.pods = {
-            name: replace(pod, ready=pod.node is not None and not pod.ended)
+            name: replace(pod, ready=bool(pod.node and pod.in_service and not pod.ended))
             for name, pod in self.pods.items()
             if not pod.terminating
         }
@@ -120,6 +130,7 @@ class World:
         """Assert what must hold of every pass."""
         before = self.units()
         deleted = {pod.name for pod in found.delete}
+        away = deleted | {pod.name for pod in found.drain}
         n, how = self.deployment.replicas, self.deployment.rollout
         # Nothing is deleted twice, nothing is made under a name that is taken.
         assert len(deleted) == len(found.delete)
@@ -130,18 +141,22 @@ class World:
             assert revisions.get(slot.unit, set()) <= {slot.revision}
         # What serves stays above the floor, or is not made less.
         serving = [unit for unit in before if unit.ready]
-        left = [u for u in serving if not any(m.name in deleted for m in u.members)]
+        left = [u for u in serving if not any(m.name in away for m in u.members)]
         assert len(left) >= min(len(serving), max(0, n - how.max_unavailable))
         # What serves from the newest template stays, also after that was undone.
-        newest = [unit for unit in serving if unit.newest]
+        newest = [unit for unit in serving if unit.newest and not unit.displaced]
         assert sum(unit in left for unit in newest) >= min(len(newest), n)
-        # A unit that serves goes as a whole.
+        # A unit that serves goes as a whole, unless the hardware under a part of it is broken,
+        # and is out of service before.
         for unit in serving:
-            gone = [pod for pod in unit.members if pod.name in deleted]
-            assert len(gone) in {0, len(unit.members)}
+            gone = [pod for pod in unit.members if pod.name in away]
+            broken = [pod for pod in unit.members if pod.node == FAILING]
+            assert len(gone) in {0, len(unit.members)} or gone == broken
+            if self.deployment.drain_s and gone != broken:
+                assert not any(pod.name in deleted for pod in unit.members)
         # No more units than allowed are made, and each of them whole.
         there = {u.index for u in before if any(p.name not in deleted for p in u.live)}
-        fresh = {slot.unit for slot in found.create} - there
+        fresh = {slot.unit for slot in found.create} - {u.index for u in before if u.live}
         assert not fresh or len(there | fresh) <= n + how.max_surge
         self.check_fresh(found, fresh, before)
 
@@ -159,8 +174,11 @@ STATES = st.sampled_from(
     [
         {},
         {"node": NODE},
-        {"node": NODE, "ready": True},
-        {"node": NODE, "ready": True},
+        {"node": NODE, "ready": True, "in_service": True},
+        {"node": NODE, "ready": True, "in_service": True},
+        {"node": CORDONED, "ready": True, "in_service": True},
+        {"node": FAILING, "ready": True, "in_service": True},
+        {"node": NODE, "drains_since": 9_999_990},
         {"node": NODE, "ended": True},
         {"node": NODE, "terminating": True},
         None,
@@ -179,6 +197,7 @@ def deployments(draw: st.DrawFn, *, replicas: st.SearchStrategy[int]) -> Deploym
         decode=draw(st.integers(1, 2)),
         replicas=draw(replicas),
         rollout=how,
+        drain_s=draw(st.sampled_from([0, 60])),
     )
 
 
@@ -203,11 +222,13 @@ def worlds(draw: st.DrawFn) -> World:
                 "unit_size": of.unit_size,
                 "revision": slot.revision,
                 "gated": "node" not in state,
+                "switched": True,
             }
             pods.append(Child(**made, **state))
-    # Room for what is asked for, and for one more where nothing may be missing.
-    n_units = deployment.replicas + (deployment.rollout.max_unavailable == 0)
-    used = sum(pod.node is not None for pod in pods)
+    # Room for what is asked for, and for one more where a unit cannot go before its successor.
+    displaced = any(pod.node in {CORDONED, FAILING} for pod in pods)
+    n_units = deployment.replicas + (displaced or deployment.rollout.max_unavailable == 0)
+    used = sum(pod.node == NODE for pod in pods)
     return World(deployment, pods, room=max(n_units * 3, used))
 
 
@@ -229,9 +250,10 @@ def assert_reached(world: World) -> None:
     units = world.units()
     assert len(units) == world.deployment.replicas
     assert all(unit.newest and unit.ready for unit in units)
+    if world.deployment.rollout.max_surge:
+        assert not any(unit.displaced for unit in units)
     found = world.operator()
-    assert not found.create
-    assert not found.delete
+    assert found == Changes(failures=found.failures)
 
 
 @given(worlds())
@@ -298,10 +320,10 @@ def test_a_paused_rollout_lets_what_serves_alone(world: World) -> None:
     world.deployment = replace(
         world.deployment, rollout=replace(world.deployment.rollout, paused=True)
     )
-    serving = [unit for unit in world.units() if unit.ready]
+    serving = [unit for unit in world.units() if unit.ready and not unit.displaced]
 
     found = world.operator()
 
-    gone = {pod.name for pod in found.delete}
+    gone = {pod.name for pod in (*found.delete, *found.drain)}
     n_kept = sum(not any(pod.name in gone for pod in unit.members) for unit in serving)
     assert n_kept == min(len(serving), world.deployment.replicas)

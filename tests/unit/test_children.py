@@ -12,6 +12,7 @@ from bayplan.api import names
 from bayplan.children import Child, Deployment, Slot
 from bayplan.codec import DecodeError
 from bayplan.codec.deployments import child_of, deployment_of
+from bayplan.parts import Around
 from bayplan.plan import Hold, Reason, Rejection
 from bayplan.rollout import Changes
 from bayplan.snapshot import NodeName, PodKey
@@ -157,6 +158,7 @@ def test_a_pod_is_its_template_plus_owner_labels_scheduler_gate_and_priority() -
             ],
             "schedulerName": "bayplan",
             "schedulingGates": [{"name": "bayplan.dev/plan"}],
+            "readinessGates": [{"conditionType": "bayplan.dev/in-service"}],
             "priorityClassName": "online",
         },
     }
@@ -245,7 +247,7 @@ OLD = "0123456789"
             {"pin": "n1", "gated": False}, "keep", id="a pin to a node that is there waits"
         ),
         pytest.param(
-            {"node": "lost", "pin": "lost"}, "keep", id="a bound pod is its node's affair"
+            {"node": "lost", "pin": "lost"}, "abandon", id="a pod whose node is gone is given up"
         ),
         pytest.param(
             {"revision": OLD, "node": "n1"}, "delete", id="no older pod beside newer ones"
@@ -263,12 +265,13 @@ def test_what_happens_to_a_pod(state: dict[str, Any], want: str) -> None:
     first = children.slots(of)[0]
     seen = [fill(first, **state), *running(of)[1:]]
 
-    found = rollout.changes(of, seen, lost={NodeName("lost")})
+    found = rollout.changes(of, seen, around=Around(lost={NodeName("lost")}))
 
     assert (
         replace(found, failures={})
         == {
             "keep": Changes(),
+            "abandon": Changes(abandon=(seen[0],)),
             "wait": Changes(),
             "delete": Changes(delete=(seen[0],)),
             "stranger": Changes(strangers=(first.name,)),
@@ -480,6 +483,52 @@ BY_PLAN = {"annotations": {names.ANNOTATION_PLAN: "plan-1"}}
         ),
         pytest.param({"metadata": {"ownerReferences": []}}, {"owner_uid": ""}, id="nobody's pod"),
         pytest.param(
+            {"spec": {"readinessGates": None}}, {"switched": False}, id="made without a switch"
+        ),
+        pytest.param(
+            {"status": {"conditions": [{"type": names.CONDITION_IN_SERVICE, "status": "True"}]}},
+            {"in_service": True},
+            id="put into service",
+        ),
+        pytest.param(
+            {
+                "status": {
+                    "conditions": [
+                        {
+                            "type": names.CONDITION_IN_SERVICE,
+                            "status": "False",
+                            "lastTransitionTime": "1970-01-01T00:01:00Z",
+                        }
+                    ]
+                }
+            },
+            {"drains_since": 60},
+            id="taken out of service",
+        ),
+        pytest.param(
+            {
+                "metadata": {"annotations": {"prometheus.io/port": "8000"}},
+                "status": {"podIP": "10.0.0.1"},
+            },
+            {"metrics_url": "http://10.0.0.1:8000/metrics"},
+            id="with metrics",
+        ),
+        pytest.param(
+            {
+                "status": {
+                    "containerStatuses": [
+                        {
+                            "allocatedResourcesStatus": [
+                                {"resources": [{"resourceID": "gpu-0", "health": "Unhealthy"}]}
+                            ]
+                        }
+                    ]
+                }
+            },
+            {"broken": True},
+            id="on a device that is reported unhealthy",
+        ),
+        pytest.param(
             {"metadata": {"labels": {names.LABEL_UNIT: "first"}}},
             {"unit": -1, "unit_size": 0, "pool": "", "revision": ""},
             id="labels that somebody took away",
@@ -488,7 +537,9 @@ BY_PLAN = {"annotations": {names.ANNOTATION_PLAN: "plan-1"}}
 )
 def test_a_pod_is_read_as_a_child(state: dict[str, Any], want: dict[str, Any]) -> None:
     """What the operator makes must be what it sees afterwards."""
-    assert child_of(made_pod(**state)) == replace(fill(children.slots(deployment())[0]), **want)
+    made = replace(fill(children.slots(deployment())[0]), switched=True)
+
+    assert child_of(made_pod(**state)) == replace(made, **want)
 
 
 # Status.

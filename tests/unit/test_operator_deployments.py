@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from bayplan_operator.gates import Gates
 from bayplan_operator.keys import DeploymentKey
 from bayplan_operator.kube import deployment_path, node_path, pod_path
 from bayplan_operator.metrics import Metrics
+from bayplan_operator.nodes import Nodes
 from bayplan_operator.plans import Plans
 from tests.fake_kube import FakeKube, Raw, Told
 
@@ -37,8 +40,15 @@ class Scene:
             pool=pool,
             now=lambda: self.clock,
         )
+        self.nodes = Nodes(self.kube)
         self.worker = Deployments(
-            self.kube, Plans(self.kube), self.gates, self.told, pool=pool, now=lambda: self.clock
+            self.kube,
+            Plans(self.kube),
+            self.gates,
+            self.nodes,
+            self.told,
+            pool=pool,
+            now=lambda: self.clock,
         )
         self.apply()
 
@@ -77,6 +87,39 @@ def scene() -> Iterator[Scene]:
         yield Scene(pool)
 
 
+class Engine:
+    """Metrics of a vLLM, on every loopback address alike but for the requests it has."""
+
+    def __init__(self, server: ThreadingHTTPServer) -> None:
+        self.port = server.server_port
+        self.requests: dict[str, int] = {}
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    """Run an engine that says what the test wants."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            host = self.headers["Host"].partition(":")[0]
+            text = f'vllm:num_requests_running{{model_name="m"}} {told.requests[host]}.0\n'
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("0.0.0.0", 0), Handler)  # noqa: S104 - several loopback addresses
+    told = Engine(server)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield told
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
 def test_pods_are_made_once_and_a_third_pass_writes_nothing(scene: Scene) -> None:
     """The first pass makes pods, the second sees them, the third finds nothing to say."""
     scene.look()
@@ -95,8 +138,11 @@ def test_writers_are_told_apart_by_field_manager(scene: Scene) -> None:
     """Each status field has one writer."""
     scene.look()
 
+    run(scene)
+    scene.look()
+
     managers = {write.split()[2] for write in scene.kube.writes}
-    assert managers == {names.MANAGER_PODS, names.MANAGER_STATUS}
+    assert managers == {names.MANAGER_PODS, names.MANAGER_STATUS, names.MANAGER_SERVICE}
 
 
 def test_a_quota_is_told_and_tried_again(scene: Scene) -> None:
@@ -160,6 +206,7 @@ def test_a_pod_pinned_to_a_lost_node_is_made_again(scene: Scene) -> None:
 
 def test_events_tell_what_has_changed(scene: Scene) -> None:
     """Each once, when it happens."""
+    scene.kube.add(node_path("n1"), {"metadata": {"name": "n1"}})
     scene.look()
     scene.look()
     for name in scene.pods():
@@ -225,9 +272,10 @@ def test_a_rollout_is_told_in_events(scene: Scene) -> None:
     container = {"name": "c", "resources": {"limits": {"nvidia.com/gpu": 1}}}
     pools = [{"role": "Aggregated", "template": {"spec": {"containers": [container]}}}]
     scene.apply(pools=pools, rollout={"maxSurge": 0})
-    for _ in range(8):
+    for _ in range(12):
         scene.look()
         run(scene)
+        scene.clock += timedelta(seconds=6)
 
     told = [note.split()[2].rstrip(":") for note in scene.told.notes if "Roll" in note]
     assert told == ["RolledOut", "RollingOut", "RolledOut"]
@@ -235,11 +283,78 @@ def test_a_rollout_is_told_in_events(scene: Scene) -> None:
 
 
 def run(scene: Scene) -> None:
-    """Have every pod run and serve."""
+    """Have every pod run, and serve unless it was taken out of service."""
+    scene.kube.add(node_path("n1"), {"metadata": {"name": "n1"}})
     for name in scene.pods():
         pod = scene.pod(name)
         pod["spec"] |= {"nodeName": "n1", "schedulingGates": []}
-        pod["status"] = {"conditions": [{"type": "Ready", "status": "True"}]}
+        status = pod.setdefault("status", {})
+        others = [c for c in status.get("conditions", ()) if c["type"] != "Ready"]
+        ready = all(c["status"] == "True" for c in others)
+        status["conditions"] = [*others, {"type": "Ready", "status": str(ready)}]
+
+
+def test_a_unit_that_is_to_go_is_out_of_service_first_and_waits_for_its_engine(
+    scene: Scene, engine: Engine
+) -> None:
+    """Requests in flight are not cut off, and the engine with the fewest goes."""
+    scene.look()
+    run(scene)
+    for name, address in zip(scene.pods(), ("127.0.0.2", "127.0.0.1"), strict=True):
+        pod = scene.pod(name)
+        pod["metadata"]["annotations"] = {"prometheus.io/port": str(engine.port)}
+        pod["status"]["podIP"] = address
+    engine.requests = {"127.0.0.1": 3, "127.0.0.2": 2}
+    scene.look()
+
+    scene.apply(replicas=1)
+    assert scene.look() == 2
+    run(scene)
+    condition = next(
+        c
+        for c in scene.pod("chat-0-aggregated-0")["status"]["conditions"]
+        if c["type"] == names.CONDITION_IN_SERVICE
+    )
+    assert (condition["status"], condition["reason"]) == ("False", "Drains")
+
+    scene.clock += timedelta(seconds=60)
+    assert scene.look() == 2
+    assert len(scene.pods()) == 2
+    assert scene.status()["ready"] == "1/1"
+    engine.requests["127.0.0.2"] = 0
+    scene.look()
+    assert scene.pods() == ["chat-1-aggregated-0"]
+
+
+def test_a_unit_that_is_wanted_again_is_put_back_into_service(scene: Scene) -> None:
+    """Scaling down by mistake costs nobody a cold start."""
+    scene.look()
+    run(scene)
+    scene.look()
+    scene.apply(replicas=1)
+    scene.look()
+    run(scene)
+    scene.apply(replicas=2)
+    scene.look()
+    run(scene)
+    scene.look()
+
+    assert scene.status()["ready"] == "2/2"
+    assert len(scene.pods()) == 2
+
+
+def test_what_is_left_on_a_node_that_is_gone_does_not_keep_its_name(scene: Scene) -> None:
+    """Nobody is left to confirm that the pod has ended."""
+    scene.look()
+    run(scene)
+    scene.look()
+    del scene.kube.objects[node_path("n1")]
+
+    scene.look()
+    scene.look()
+
+    assert all(scene.pod(name)["spec"]["schedulingGates"] for name in scene.pods())
+    assert len(scene.pods()) == 2
 
 
 PORT = {"name": "http", "containerPort": 8000}

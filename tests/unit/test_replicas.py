@@ -152,8 +152,8 @@ def test_all_pods_of_a_replica_wait_for_the_youngest() -> None:
     """A leader that goes earlier than its worker leaves half an engine behind."""
     young = {"created_at": NOW_S - 10}
 
-    early = look({"chat-0-d-0-1": FAILED | young})
-    due = look({"chat-0-d-0-1": FAILED | young}, now=NOW_S + 10)
+    early = look({"chat-0-d-0-1": {**FAILED, **young}})
+    due = look({"chat-0-d-0-1": {**FAILED, **young}}, now=NOW_S + 10)
 
     assert (early.delete, early.retry_at) == ((), NOW_S + 10)
     assert names(due.delete) == FIRST

@@ -10,6 +10,7 @@ import pytest
 from bayplan import readiness, rollout
 from bayplan.api.inference_deployment import Role
 from bayplan.children import Child, Deployment, Pool, Rollout, unit_slots
+from bayplan.parts import Around
 from bayplan.plan import Hold, Reason, Rejection
 from bayplan.rollout import Changes
 from bayplan.snapshot import NodeName, PodKey, Resources
@@ -85,7 +86,7 @@ def told(
     rolled_out = state.pop("rolled_out", "")
     news = News(**state)
     held = {hold.uid for hold in news.holds}
-    found = rollout.changes(of, seen, held=held, now=NOW_S)
+    found = rollout.changes(of, seen, around=Around(held=held), now=NOW_S)
     tally = Tally.of(of, seen)
     status = readiness.status(tally, found, news, before={"revision": rolled_out}, now=NOW)
     condition = next(c for c in status["conditions"] if c["type"] == "Progressing")
@@ -233,7 +234,7 @@ def test_rollout(
     how: dict[str, Any], seen: list[Child], held: list[Child], goes: set[int], comes: set[int]
 ) -> None:
     """Three units are asked for, of the newest template."""
-    found = rollout.changes(chat("new", **how), seen, held=uids(held), now=NOW_S)
+    found = rollout.changes(chat("new", **how), seen, around=Around(held=uids(held)), now=NOW_S)
 
     assert (going(found), coming(found)) == (goes, comes)
 

@@ -282,6 +282,16 @@ class Disruption(BaseModel):
         ge=1,
         le=86_400,
     )
+    drain_timeout_seconds: int | None = Field(
+        default=None,
+        description="Most seconds for which a unit that is to go (scaled down, or replaced) is kept"
+        " out of service, so that it gets no new requests while it finishes those it has. It goes"
+        " sooner when the engines say that they have none left: on the port of the annotation"
+        " prometheus.io/port; without it, after 5 seconds. Then its pods get their"
+        " terminationGracePeriodSeconds. Default 120; 0 to 86400; 0 deletes at once.",
+        ge=0,
+        le=86_400,
+    )
 
 
 class InferenceDeploymentSpec(BaseModel):

@@ -15,6 +15,13 @@ SCHEDULER: Final = "bayplan"
 #: The scheduling gate behind which a pod waits for its plan.
 GATE: Final = f"{GROUP}/plan"
 
+#: The condition of our pods that is False while they finish their requests and take no new ones.
+CONDITION_IN_SERVICE: Final = f"{GROUP}/in-service"
+
+#: On a node of which somebody's health checker knows that its GPUs are broken, with any value but
+#: "false"; stands as a taint in snapshots.
+LABEL_UNHEALTHY: Final = f"{GROUP}/unhealthy"
+
 #: On every pod that goes through us, ours and foreign: what the operator's watch selects.
 LABEL_MANAGED: Final = f"{GROUP}/managed"
 
@@ -62,6 +69,7 @@ DO_NOT_DISRUPT: Final = {
 MANAGER_PODS: Final = "bayplan-operator"
 MANAGER_NETWORK: Final = "bayplan-operator-network"
 MANAGER_STATUS: Final = "bayplan-operator-status"
+MANAGER_SERVICE: Final = "bayplan-operator-service"
 MANAGER_STEPS: Final = "bayplan-operator-steps"
 MANAGER_PLANS: Final = "bayplan-planner"
 

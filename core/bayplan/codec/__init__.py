@@ -8,7 +8,7 @@ Kubernetes objects.
 from bayplan.codec.budgets import budget_of
 from bayplan.codec.documents import snapshot_of
 from bayplan.codec.fields import DecodeError, Raw
-from bayplan.codec.nodes import node_of
+from bayplan.codec.nodes import node_of, trouble_of
 from bayplan.codec.plans import PublishedPlan, StepStatus, plan_manifest, published_plan_of
 from bayplan.codec.pods import pod_of
 from bayplan.codec.policies import policy_of
@@ -29,4 +29,5 @@ __all__ = [
     "recording_document",
     "recording_of",
     "snapshot_of",
+    "trouble_of",
 ]

@@ -20,6 +20,9 @@ from bayplan.snapshot import GangTopology, NodeName
 #: Longest name of an InferenceDeployment: it becomes part of names and labels.
 _MAX_NAME: Final = 52
 
+#: Seconds for which a unit that is to go may finish its requests, where nobody says.
+DEFAULT_DRAIN_S: Final = 120
+
 
 def deployment_of(raw: Raw) -> Deployment:
     """Return what the pods of an InferenceDeployment are made from.
@@ -48,6 +51,7 @@ def deployment_of(raw: Raw) -> Deployment:
         priority_class=spec.get("priorityClassName").text(""),
         topology=_topology(spec.get("placement", "topology")),
         cold_start_s=_cold_start(spec.get("disruption", "coldStartSeconds")),
+        drain_s=_drain(spec.get("disruption", "drainTimeoutSeconds")),
         rollout=_rollout(spec.get("rollout")),
         pools=pools_of(spec, deployment=name.text()),
         gateway=_gateway(spec.get("inferencePool")),
@@ -64,10 +68,13 @@ def child_of(raw: Raw) -> Child:
     metadata, spec, status = root.get("metadata"), root.get("spec"), root.get("status")
     pod_labels = metadata.get("labels").labels()
     replica_size = _number(pod_labels, names.LABEL_REPLICA_SIZE, 1)
+    worker = _number(pod_labels, names.LABEL_WORKER, 0)
     started_anew = replica_size > 1 and _was_restarted(status)
     node = spec.get("nodeName").text("")
     planned = bool(metadata.get("annotations", names.ANNOTATION_PLAN).text(""))
     pin = pinned_node(spec) if planned else ""  # a pin of the template's own is not ours
+    in_service = _condition(status, names.CONDITION_IN_SERVICE)
+    taken_out = in_service.get("status").text("") == "False"
     return Child(
         name=metadata.get("name").text(),
         uid=metadata.get("uid").text(""),
@@ -77,13 +84,21 @@ def child_of(raw: Raw) -> Child:
         revision=pod_labels.get(names.LABEL_REVISION, ""),
         unit_size=_number(pod_labels, names.LABEL_GANG_MIN_COUNT, 0),
         replica=_number(pod_labels, names.LABEL_REPLICA, 0),
-        worker=_number(pod_labels, names.LABEL_WORKER, 0),
+        worker=worker,
         replica_size=replica_size,
         node=NodeName(node) if node else None,
         pin=NodeName(pin) if pin else None,
         unplanned=bool(node) and not planned,
         gated=any(True for _ in spec.get("schedulingGates").items()),
-        ready=_is_ready(status),
+        ready=_condition(status, "Ready").get("status").text("") == "True",
+        switched=any(
+            gate.get("conditionType").text("") == names.CONDITION_IN_SERVICE
+            for gate in spec.get("readinessGates").items()
+        ),
+        in_service=in_service.get("status").text("") == "True",
+        drains_since=in_service.get("lastTransitionTime").instant() if taken_out else 0,
+        metrics_url="" if worker else _metrics_url(metadata, status),
+        broken=_is_broken(status),
         ended=status.get("phase").text("") in {"Succeeded", "Failed"} or started_anew,
         terminating=metadata.get("deletionTimestamp").value is not None,
         created_at=metadata.get("creationTimestamp").instant(),
@@ -115,6 +130,12 @@ def _cold_start(field: Field) -> int:
     if field.integer(0) < 0:
         raise field.error(f"should be 1 or more seconds, is {field.value}")
     return field.integer(0)
+
+
+def _drain(field: Field) -> int:
+    if field.integer(DEFAULT_DRAIN_S) < 0:
+        raise field.error(f"should be 0 or more seconds, is {field.value}")
+    return field.integer(DEFAULT_DRAIN_S)
 
 
 def _rollout(field: Field) -> Rollout:
@@ -166,8 +187,28 @@ def _was_restarted(status: Field) -> bool:
     )
 
 
-def _is_ready(status: Field) -> bool:
+def _condition(status: Field, kind: str) -> Field:
+    """Return a condition, or an empty field."""
+    found = (c for c in status.get("conditions").items() if c.get("type").text("") == kind)
+    return next(found, Field(None, where=status.where, path=status.path))
+
+
+def _metrics_url(metadata: Field, status: Field) -> str:
+    """Return where the pod's annotations for Prometheus say that its metrics are, or ""."""
+    said = metadata.get("annotations").labels()
+    port, address = said.get("prometheus.io/port", ""), status.get("podIP").text("")
+    if not port.isdecimal() or not address:
+        return ""
+    host = f"[{address}]" if ":" in address else address
+    path = said.get("prometheus.io/path", "/metrics").removeprefix("/")
+    return f"{said.get('prometheus.io/scheme', 'http')}://{host}:{port}/{path}"
+
+
+def _is_broken(status: Field) -> bool:
+    """Return whether the kubelet reports a device of a container as unhealthy."""
     return any(
-        condition.get("type").text("") == "Ready" and condition.get("status").text("") == "True"
-        for condition in status.get("conditions").items()
+        device.get("health").text("") == "Unhealthy"
+        for container in status.get("containerStatuses").items()
+        for resource in container.get("allocatedResourcesStatus").items()
+        for device in resource.get("resources").items()
     )

@@ -1,0 +1,82 @@
+"""Taking units out of service before they go: no new requests, then no requests, then no pods.
+
+    serves ──in-service: False──▶ gateways stop sending ──engine is idle, or time is up──▶ deleted
+
+The pods of a deployment have a readiness gate, the condition `bayplan.dev/in-service`. It is True
+from the moment a pod has a node; it is set to False to take the pod out of every Service and
+gateway while its engine goes on. When that was is kept in the condition, so that nothing is
+forgotten when the operator is started anew; a unit that is wanted again is put back.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bayplan.children import Child, Deployment
+from bayplan.parts import Unit
+
+#: Seconds that gateways get to notice, whatever the engines say.
+NOTICE_S: Final = 5
+
+#: Seconds between two looks at the engines of a unit that is out of service.
+LOOK_S: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drains:
+    """What to do about units that are to go.
+
+    Attributes:
+        delete: Pods that nothing keeps any more.
+        drain: Pods to take out of service now.
+        again_at: When to look again, in seconds since the epoch.
+    """
+
+    delete: tuple[Child, ...] = ()
+    drain: tuple[Child, ...] = ()
+    again_at: float | None = None
+
+
+def drained(
+    deployment: Deployment, going: Iterable[Unit], loads: Mapping[str, int | None], *, now: float
+) -> Drains:
+    """Return which pods of the units that are `going` to delete, and which to let finish first.
+
+    A unit ends as a whole: its decode pods need its prefill pods until the last request is done.
+    """
+    delete: list[Child] = []
+    drain: list[Child] = []
+    again_at = math.inf
+    for unit in going:
+        serving = [pod for pod in unit.live if pod.switched and (pod.ready or pod.drains_since)]
+        until = _until(deployment, serving, loads)
+        if now >= until:
+            delete += unit.live
+            continue
+        drain += [pod for pod in serving if not pod.drains_since]
+        again_at = min(again_at, until, now + LOOK_S)
+    return Drains(
+        delete=tuple(delete),
+        drain=tuple(drain),
+        again_at=again_at if again_at < math.inf else None,
+    )
+
+
+def to_serve(stay: Iterable[Unit]) -> tuple[Child, ...]:
+    """Return the pods of units that stay which are to be put into service, or back into it."""
+    pods = (pod for unit in stay for pod in unit.live if pod.switched and not pod.ended)
+    return tuple(pod for pod in pods if pod.node is not None and not pod.in_service)
+
+
+def _until(
+    deployment: Deployment, serving: Sequence[Child], loads: Mapping[str, int | None]
+) -> float:
+    """Return the instant until which pods are kept, as far as one knows now."""
+    if not serving or not deployment.drain_s:
+        return -math.inf
+    if not all(pod.drains_since for pod in serving):
+        return math.inf
+    since = max(pod.drains_since for pod in serving)
+    busy = any(loads.get(pod.uid, 0) != 0 for pod in serving)
+    return since + (deployment.drain_s if busy else min(NOTICE_S, deployment.drain_s))
