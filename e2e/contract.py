@@ -45,6 +45,7 @@ class Contract:
     Attributes:
         serving: Units that must serve: every pod ready, all of one revision.
         units: Units that may have pods which are not being deleted; None for any number.
+        halves: Units that may have nodes for a part of their pods, beyond a moment.
         samples: How many samples were judged.
         fewest: The fewest units that served in any of them since `expect`.
         most: The most units that existed in any of them since `expect`.
@@ -54,6 +55,7 @@ class Contract:
 
     serving: int = 0
     units: int | None = None
+    halves: int = 1
     samples: int = 0
     fewest: int | None = None
     most: int = 0
@@ -62,9 +64,9 @@ class Contract:
     _serving: set[str] = field(default_factory=set)
     _half_since: dict[str, float] = field(default_factory=dict)
 
-    def expect(self, *, serving: int, units: int | None = None) -> None:
+    def expect(self, *, serving: int, units: int | None = None, halves: int = 1) -> None:
         """Say what must hold from now on."""
-        self.serving, self.units = serving, units
+        self.serving, self.units, self.halves = serving, units, halves
         self.fewest, self.most = None, 0
 
     def judge(self, pods: Sequence[Raw], *, at_s: float) -> None:
@@ -98,7 +100,7 @@ class Contract:
             if at_s - since > HALF_S:
                 self._complain(at_s, f"unit {unit} is half placed for {at_s - since:.0f} s")
         lasting = [unit for unit, since in self._half_since.items() if at_s - since > TRANSIT_S]
-        if len(lasting) > 1:
+        if len(lasting) > self.halves:
             self._complain(at_s, f"units {sorted(lasting)} are half placed at a time")
 
     def _note_cut(self, pods: Sequence[Raw]) -> None:
@@ -134,10 +136,10 @@ class Watch:
         self._stop.set()
         self._thread.join()
 
-    def expect(self, *, serving: int, units: int | None = None) -> None:
+    def expect(self, *, serving: int, units: int | None = None, halves: int = 1) -> None:
         """Say what must hold in every sample that is begun from now on."""
         with self._lock:
-            self.contract.expect(serving=serving, units=units)
+            self.contract.expect(serving=serving, units=units, halves=halves)
 
     def assert_kept(self) -> None:
         """Assert that samples were taken to the end and that nothing was wrong in any."""

@@ -54,10 +54,12 @@ class Stack:
     Attributes:
         cluster: The cluster.
         processes: The programs that run as processes, by name; empty where they are pods.
+        metrics_url: Where the operator tells Prometheus about itself, where it is a process.
     """
 
     cluster: Cluster
     processes: dict[str, Process] = field(default_factory=dict)
+    metrics_url: str = ""
 
     def stop(self, program: str) -> None:
         """Take a program away until `start`."""
@@ -113,7 +115,9 @@ def install(
         try:
             stack = Stack(cluster=cluster)
             if cluster.flavor == "local":
-                stack = Stack(cluster=cluster, processes=_start(cluster, group, ports, programs))
+                processes = _start(cluster, group, ports, programs)
+                metrics_url = f"http://127.0.0.1:{ports['operator-metrics'].number}/metrics"
+                stack = Stack(cluster=cluster, processes=processes, metrics_url=metrics_url)
             _wait_until_ready(stack, ports, programs)
             progress(f"running: {', '.join(programs)}")
             yield stack

@@ -122,7 +122,7 @@ def test_a_drained_node_is_left_once_a_replacement_serves(user: User, add_nodes:
         "kind": "PodDisruptionBudget",
         "metadata": {"name": "chat"},
         "spec": {
-            "maxUnavailable": 0,
+            "minAvailable": 9,
             "selector": {"matchLabels": {"bayplan.dev/deployment": "chat"}},
         },
     }

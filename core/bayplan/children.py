@@ -134,6 +134,7 @@ class Deployment:
         generation: Number of the spec that this was read from.
         replicas: Units asked for.
         min_replicas: Units that must be ready for it to be Ready.
+        floor: Units that it needs, as it says; others of it make room first. 0 if it does not say.
         priority_class: PriorityClass of every pod, or "".
         topology: Where the pods of a unit are to be with respect to each other, if it matters.
         cold_start_s: Seconds from a pod's start until it serves; 0 where nobody says.
@@ -149,6 +150,7 @@ class Deployment:
     generation: int = 0
     replicas: int = 1
     min_replicas: int = 1
+    floor: int = 0
     priority_class: str = ""
     topology: GangTopology | None = None
     cold_start_s: int = 0
@@ -387,6 +389,8 @@ def labels(deployment: Deployment, slot: Slot, template: Mapping[str, str]) -> d
     }
     if slot.pool.size > 1:
         ours[names.LABEL_REPLICA_SIZE] = str(slot.pool.size)
+    if deployment.floor:
+        ours[names.LABEL_MIN_UNITS] = str(deployment.floor)
     return {**recommended, **template, **ours}
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
-from bayplan import filters, reasons, remedies, units
+from bayplan import reasons, remedies, units
 from bayplan.api import names
 from bayplan.obstacles import Obstacles
 from bayplan.plan import Bind, Evict, Hold, Move, Reason, Rejection
-from bayplan.rooms import Census, Room, fill, gpus
+from bayplan.rooms import Census, Room, fill, gpus, usable
 from bayplan.snapshot import (
     UNKNOWN_COUNT,
     Disruption,
@@ -198,18 +198,17 @@ class _Writer:
 
     def _outranked(self, pod: Pod) -> Rejection | None:
         """Return the refusal when pods of its own tier and above leave no node with room."""
-        rooms = self._left_by(pod.priority)
-        usable = [room for room in rooms if filters.static_rejection(pod, room.node) is None]
-        if any(pod.requests.fits(room.free) for room in usable):
+        rooms = usable(pod, self._left_by(pod.priority))
+        if any(pod.requests.fits(room.free) for room in rooms):
             return None
         short: Counter[str] = Counter()
-        for room in usable:
+        for room in rooms:
             short.update(dict.fromkeys(pod.requests.shortfall(room.free), room.count))
         if all(units.is_host_port(name) for name in short):
             return None
         resource = max(short, key=lambda name: (units.is_gpu(name), short[name], name))
-        most = max(0, *(room.free[resource] for room in usable))
-        total = sum(room.node.allocatable[resource] * room.count for room in usable)
+        most = max(0, *(room.free[resource] for room in rooms))
+        total = sum(room.node.allocatable[resource] * room.count for room in rooms)
         need = units.words(resource, pod.requests[resource])
         if most == 0:
             message = (

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
-from bayplan import filters, units
+from bayplan import units
 from bayplan.plan import Reason, Rejection
-from bayplan.rooms import Room
+from bayplan.rooms import Room, refusals
 from bayplan.snapshot import Node, Pod, Resources
 
 T = TypeVar("T", bound=str)
@@ -34,15 +34,15 @@ def over_rooms(pod: Pod, rooms: Sequence[Room]) -> Rejection | None:
     """Return why none of the nodes with these rooms takes the pod; None if one does."""
     if not rooms:
         return Rejection(reason=Reason.NO_NODES, message="the cluster has no nodes")
-    refusals = [filters.static_rejection(pod, room.node) for room in rooms]
-    usable = [room for room, refusal in zip(rooms, refusals, strict=True) if refusal is None]
+    refused = refusals(pod, rooms)
+    usable = [room for room, refusal in zip(rooms, refused, strict=True) if refusal is None]
     if any(pod.requests.fits(room.free) for room in usable):
         return None
     never = _never_large_enough(pod.requests, [room.node for room in rooms])
     if never is not None:
         return never
     counts: Counter[Reason] = Counter()
-    for room, refusal in zip(rooms, refusals, strict=True):
+    for room, refusal in zip(rooms, refused, strict=True):
         if refusal is not None:
             counts[refusal.reason] += room.count
     total = sum(room.count for room in rooms)

@@ -17,10 +17,9 @@ from itertools import combinations, groupby
 from typing import Final
 
 from bayplan import filters, units
-from bayplan.rooms import Census, Room, fill, gpus
+from bayplan.rooms import Census, Room, fill, gpus, usable
 from bayplan.snapshot import (
     Constraints,
-    Disruption,
     GangKey,
     Node,
     NodeName,
@@ -153,10 +152,10 @@ class Search:
         """Return where the least room must be made, pod by pod."""
         found: dict[NodeName, Freeing] = {}
         for pod in pods:
-            usable = _usable(pod, rooms)
-            if not usable:
+            takers = usable(pod, rooms)
+            if not takers:
                 return ()
-            room = min(usable, key=lambda room: _missing(pod, room))
+            room = min(takers, key=lambda room: _missing(pod, room))
             lacking, node = pod.requests.shortfall(room.free), room.node
             before = found.get(node.name, Freeing(node=node, lacking=Resources(), free=room.free))
             if lacking.items:
@@ -180,12 +179,12 @@ class Search:
         return tuple(gone[key] for key in sorted(gone))
 
     def _least_harm(
-        self, pod: Pod, rooms: Iterable[Room], gone: Mapping[PodKey, Pod]
+        self, pod: Pod, rooms: Sequence[Room], gone: Mapping[PodKey, Pod]
     ) -> tuple[Room, Node, list[_Party]] | None:
         """Return the node on which the fewest have to go for the pod, and who they are."""
         best: tuple[tuple[object, ...], tuple[Room, Node, list[_Party]]] | None = None
         most = _NEVER - 1
-        for room in _usable(pod, rooms):
+        for room in usable(pod, rooms):
             short = pod.requests.shortfall(room.free)
             for node, parties in self._different(pod, room, gone):
                 chosen = _fewest(parties, short, most)
@@ -213,9 +212,11 @@ class Search:
     def _adding(self, pods: Sequence[Pod], rooms: Iterable[Room]) -> Addition | None:
         """Return which existing type of node would take the pods, and how many of it."""
         found: dict[Resources, Addition] = {}
+        looks: set[int] = set()
         for room in rooms:
-            if room.node.allocatable in found:
+            if id(room.look) in looks or room.node.allocatable in found:
                 continue
+            looks.add(id(room.look))
             fresh = _fresh(room.node)
             if any(filters.static_rejection(pod, fresh) for pod in pods):
                 continue
@@ -232,23 +233,24 @@ class Search:
 class _Cluster:
     """Who is where after the plan, as far as somebody could be evicted.
 
-    `lowest` is the lowest priority of who could be.
+    No pod that could be evicted is of a lower priority than `lowest`.
     """
 
     def __init__(
         self, snapshot: Snapshot, census: Census, goes: Mapping[PodKey, NodeName | None]
     ) -> None:
         self._goes = goes
-        self._census = census
+        self._leave = {kind for kind in census.kinds() if census.lets_go(kind)}
         self._here: dict[NodeName, list[Pod]] = defaultdict(list)
         self._gangs: dict[GangKey, list[Pod]] = defaultdict(list)
         self._parties: dict[NodeName, list[_Party]] = {}
-        self.lowest = min((p.priority for p in snapshot.pods if self._may_go(p)), default=0)
+        self.lowest = min((kind.priority for kind in self._leave), default=0)
         for pod in snapshot.pods:
             if pod.node is not None:
                 self._here[pod.node].append(pod)
-            stays = goes.get(pod.key, pod.node) is not None
-            if stays and pod.gang is not None and pod.gang_min_count > 1:
+            if pod.gang is None or pod.gang_min_count <= 1:
+                continue
+            if goes.get(pod.key, pod.node) is not None:
                 self._gangs[pod.gang].append(pod)
 
     def running_gang(self, pod: Pod) -> GangKey | None:
@@ -291,18 +293,12 @@ class _Cluster:
 
     def _may_go(self, pod: Pod) -> bool:
         decided = pod.key in self._goes or pod.terminating or pod.node is None
-        stays = pod.disruption is Disruption.FIXED or self._census.held(pod.kind)
-        return not decided and not stays
+        return pod.kind in self._leave and not decided
 
 
 def _asks(pod: Pod) -> tuple[Resources, Constraints]:
     """Return what makes pods alike that look for room."""
     return (pod.requests, pod.constraints)
-
-
-def _usable(pod: Pod, rooms: Iterable[Room]) -> list[Room]:
-    """Return the rooms on nodes that would take the pod if they were empty."""
-    return [room for room in rooms if filters.static_rejection(pod, room.node) is None]
 
 
 def _missing(pod: Pod, room: Room) -> tuple[object, ...]:
@@ -316,7 +312,11 @@ def _changed(rooms: Iterable[Room], room: Room, node: Node, free: Resources) -> 
     """Return the rooms with one node of one of them changed."""
     others = [each for each in rooms if each is not room]
     rest = tuple(each for each in room.nodes if each is not node)
-    return (*others, *([replace(room, nodes=rest)] if rest else []), Room(nodes=(node,), free=free))
+    return (
+        *others,
+        *([replace(room, nodes=rest)] if rest else []),
+        replace(room, nodes=(node,), free=free),
+    )
 
 
 def _harm(chosen: Iterable[_Party]) -> tuple[int, int]:
@@ -382,8 +382,10 @@ def _uncordoning(pods: Sequence[Pod], rooms: Iterable[Room]) -> NodeName | None:
     if len(pods) != 1:
         return None
     for room in rooms:
+        if room.node.schedulable or not pods[0].requests.fits(room.free):
+            continue
         usual = replace(room.node, schedulable=True, taints=_lasting(room.node))
-        if not room.node.schedulable and filters.reject(pods[0], usual, room.free) is None:
+        if filters.static_rejection(pods[0], usual) is None:
             return room.node.name
     return None
 
@@ -414,7 +416,7 @@ def _count(pods: Sequence[Pod], node: Node, free: Resources) -> int:
             continue
         if not pod.requests.fits(free):
             return 0
-        opened = (*opened, Room(nodes=(node,), free=free - pod.requests))
+        opened = (*opened, Room(look=node, nodes=(node,), free=free - pod.requests))
     return len(opened)
 
 

@@ -6,13 +6,15 @@ about all of them looks at each kind of node once.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bayplan import units
-from bayplan.filters import Looks, reject
+from bayplan.filters import Looks, static_rejection
+from bayplan.plan import Rejection
 from bayplan.snapshot import (
     BudgetKey,
     Constraints,
+    Disruption,
     Guests,
     Node,
     NodeName,
@@ -29,10 +31,12 @@ class Room:
     """Nodes that look the same and have the same room.
 
     Attributes:
+        look: One object for all nodes that look the same and are of one size.
         nodes: The nodes, first the first of them by name.
         free: What is free on each; negative where it is over-full.
     """
 
+    look: object
     nodes: tuple[Node, ...]
     free: Resources
 
@@ -55,13 +59,15 @@ class _Group:
     nodes: tuple[Node, ...]
     guests: Guests
 
-    def room(self, stays: Callable[[PodKind], bool]) -> Room:
-        """Return the room of the nodes when only the guests are there that `stays` selects."""
+    def free(self, staying: Sequence[PodKind]) -> Resources:
+        """Return the room of each node when only these guests are there."""
+        if not staying:
+            return self.nodes[0].allocatable
         left = dict(self.nodes[0].allocatable.items)
-        for kind in filter(stays, self.guests):
+        for kind in staying:
             for name, n in kind.requests.items:
                 left[name] = left.get(name, 0) - n
-        return Room(nodes=self.nodes, free=Resources.of(left))
+        return Resources.of(left)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +96,15 @@ class Census:
         """
         looks = Looks.of(asked)
         guests = snapshot.guests_after(goes)
-        alike: dict[tuple[object, Guests], list[Node]] = defaultdict(list)
+        alike: dict[tuple[object, ...], dict[Guests, list[Node]]] = defaultdict(dict)
         for node in snapshot.nodes:
-            look = (looks.at(node), node.allocatable.items)
-            alike[look, guests[node.name]].append(node)
+            look = (looks.at(node), id(node.allocatable))
+            alike[look].setdefault(guests[node.name], []).append(node)
         return cls(
             tuple(
                 _Group(look=look, nodes=tuple(nodes), guests=here)
-                for (look, here), nodes in alike.items()
+                for look, groups in alike.items()
+                for here, nodes in groups.items()
             ),
             _used_up(snapshot, goes),
         )
@@ -124,18 +131,36 @@ class Census:
 
     def rooms(self, stays: Callable[[PodKind], bool]) -> tuple[Room, ...]:
         """Return the rooms of nodes on which only the guests are that `stays` selects."""
-        found: dict[tuple[object, ...], list[Room]] = defaultdict(list)
+        stay = {kind for kind in self.kinds() if stays(kind)}
+        alike: dict[tuple[int, Guests], list[_Group]] = defaultdict(list)
         for group in self._groups:
-            room = group.room(stays)
-            found[group.look, room.free.items].append(room)
+            alike[id(group.look), tuple(filter(stay.__contains__, group.guests))].append(group)
+        merged: dict[tuple[int, Resources], list[_Group]] = defaultdict(list)
+        for (look, staying), groups in alike.items():
+            merged[look, groups[0].free(staying)] += groups
         return tuple(
-            Room(nodes=tuple(node for room in alike for node in room.nodes), free=alike[0].free)
-            for alike in found.values()
+            Room(
+                look=groups[0].look,
+                nodes=tuple(node for group in groups for node in group.nodes),
+                free=free,
+            )
+            for (_, free), groups in merged.items()
         )
 
     def by_guests(self) -> tuple[Room, ...]:
         """Return the rooms as they are, apart where the guests differ."""
-        return tuple(group.room(lambda _: True) for group in self._groups)
+        return tuple(
+            Room(look=each.look, nodes=each.nodes, free=each.free(each.guests))
+            for each in self._groups
+        )
+
+    def lets_go(self, kind: PodKind) -> bool:
+        """Return whether a pod of the kind could be evicted."""
+        return kind.disruption is not Disruption.FIXED and not self.held(kind)
+
+    def kinds(self) -> frozenset[PodKind]:
+        """Return the kinds of the pods on the nodes."""
+        return frozenset().union(*(group.guests for group in self._groups))
 
 
 def _used_up(snapshot: Snapshot, goes: Mapping[PodKey, NodeName | None]) -> frozenset[BudgetKey]:
@@ -144,15 +169,31 @@ def _used_up(snapshot: Snapshot, goes: Mapping[PodKey, NodeName | None]) -> froz
     return frozenset(b.key for b in snapshot.budgets if disturbed[b.key] >= b.allowed)
 
 
-def fill(pod: Pod, count: int, rooms: Iterable[Room]) -> tuple[int, tuple[Room, ...]]:
+def refusals(pod: Pod, rooms: Sequence[Room]) -> list[Rejection | None]:
+    """Return for each room why its nodes would refuse the pod if they were empty."""
+    known: dict[int, Rejection | None] = {}
+    for room in rooms:
+        if id(room.look) not in known:
+            known[id(room.look)] = static_rejection(pod, room.node)
+    return [known[id(room.look)] for room in rooms]
+
+
+def usable(pod: Pod, rooms: Sequence[Room]) -> list[Room]:
+    """Return the rooms on nodes that would take the pod if they were empty."""
+    found = zip(rooms, refusals(pod, rooms), strict=True)
+    return [room for room, refusal in found if refusal is None]
+
+
+def fill(pod: Pod, count: int, rooms: Sequence[Room]) -> tuple[int, tuple[Room, ...]]:
     """Return how many of `count` pods like `pod` find room, and the rooms that are left then.
 
     The tightest rooms are filled first, each until no further pod fits.
     """
     fits: list[Room] = []
     parts: list[Room] = []
-    for room in rooms:
-        (parts if reject(pod, room.node, room.free) else fits).append(room)
+    for room, refusal in zip(rooms, refusals(pod, rooms), strict=True):
+        takes = refusal is None and pod.requests.fits(room.free)
+        (fits if takes else parts).append(room)
     left = count
     for room in sorted(fits, key=lambda room: (gpus(room.free), room.node.name)):
         most = min((room.free[name] + units.implied(name)) // n for name, n in pod.requests.items)
@@ -168,7 +209,8 @@ def _split(room: Room, requests: Resources, copies: Sequence[int]) -> list[Room]
     for node, n in zip(room.nodes, [*copies, *[0] * (room.count - len(copies))], strict=True):
         parts[n].append(node)
     return [
-        Room(nodes=tuple(nodes), free=room.free - times(requests, n)) for n, nodes in parts.items()
+        replace(room, nodes=tuple(nodes), free=room.free - times(requests, n))
+        for n, nodes in parts.items()
     ]
 
 

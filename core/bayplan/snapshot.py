@@ -71,7 +71,7 @@ class Owner:
         return f"{self.kind} {self.namespace}/{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Resources:
     """Amounts by resource name, e.g. cpu in millicores, memory in MiB, GPUs as a count.
 
@@ -286,6 +286,15 @@ class Node:
     taints: tuple[Taint, ...] = ()
     schedulable: bool = True
     ready: bool = True
+
+    def __post_init__(self) -> None:
+        # One object for equal sizes, so that a fleet's nodes are told apart by identity.
+        size = _SIZES.setdefault(self.allocatable, self.allocatable)
+        object.__setattr__(self, "allocatable", size)
+
+
+#: The sizes that some node has.
+_SIZES: Final[WeakValueDictionary[Resources, Resources]] = WeakValueDictionary()
 
 
 class Disruption(StrEnum):

@@ -25,6 +25,7 @@ from bayplan.snapshot import (
     Pod,
     PodKey,
     PodKind,
+    Resources,
     Snapshot,
     newest_member,
 )
@@ -152,10 +153,11 @@ def _used(
     return used
 
 
-def _sum(kinds: Iterable[PodKind]) -> Counter[str]:
-    total: Counter[str] = Counter()
+def _sum(kinds: Iterable[PodKind]) -> dict[str, int]:
+    total: dict[str, int] = {}
     for kind in kinds:
-        total.update(dict(kind.requests.items))
+        for resource, n in kind.requests.items:
+            total[resource] = total.get(resource, 0) + n
     return total
 
 
@@ -226,7 +228,7 @@ def _accepted(about: Input) -> Iterator[Violation]:
         node = about.nodes.get(name)
         if node is None:
             continue
-        alike = (pod.kind, looks.at(node), node.allocatable.items)
+        alike = (pod.kind, looks.at(node), id(node.allocatable))
         if alike in accepted:
             continue
         rejection = filters.static_rejection(pod, node)
@@ -241,22 +243,30 @@ def _room(about: Input) -> Iterator[Violation]:
 
     A node that was over-full before and gets nothing is not the plan's fault.
     """
-    over: dict[tuple[object, ...], list[tuple[str, int]]] = {}
+    over: dict[tuple[int, int], list[tuple[str, int]]] = {}
     shared = _shared_ports(about)
-    for name in sorted({name for _, name in about.arrivals} & about.nodes.keys()):
-        room, used = about.nodes[name].allocatable, about.used[name]
-        state = (room.items, id(used))
+    arrived = {name for _, name in about.arrivals}
+    for node in about.snapshot.nodes:
+        if node.name not in arrived:
+            continue
+        room, used = node.allocatable, about.used[node.name]
+        state = (id(room), id(used))
         if state not in over:
-            over[state] = [
-                (resource, n - room[resource] - units.implied(resource))
-                for resource, n in sorted(used.items())
-            ]
+            over[state] = _excess(room, used)
         for resource, n in over[state]:
-            if n > 0 and (name, resource) not in shared:
+            if (node.name, resource) not in shared:
                 yield _wrong(
                     Code.OVER_COMMITTED,
-                    f"{name} would lack {units.words(resource, n)} after the plan",
+                    f"{node.name} would lack {units.words(resource, n)} after the plan",
                 )
+
+
+def _excess(room: Resources, used: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return what is used beyond the room."""
+    have = dict(room.items)
+    beyond = ((name, n - have.get(name, 0)) for name, n in sorted(used.items()))
+    more = ((name, n - units.implied(name)) for name, n in beyond if n > 0)
+    return [(name, n) for name, n in more if n > 0]
 
 
 def _shared_ports(about: Input) -> set[tuple[NodeName, str]]:
@@ -485,10 +495,10 @@ def _peaceful(about: Input) -> set[PodKey]:
 
 def _free_slots(about: Input) -> Counter[str]:
     """Return the whole free slots on nodes that take pods, by size."""
-    alike: dict[tuple[object, ...], list[Node]] = defaultdict(list)
+    alike: dict[tuple[int, int], list[Node]] = defaultdict(list)
     for node in about.snapshot.nodes:
         if node.ready and node.schedulable:
-            alike[node.allocatable.items, id(about.used[node.name])].append(node)
+            alike[id(node.allocatable), id(about.used[node.name])].append(node)
     slots: Counter[str] = Counter()
     for nodes in alike.values():
         for resource, n in nodes[0].allocatable.items:

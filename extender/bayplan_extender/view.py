@@ -24,6 +24,7 @@ from bayplan.codec import (
     policy_of,
     published_plan_of,
 )
+from bayplan.floors import protected
 from bayplan.policy import Policy
 from bayplan.restraints import restrained
 from bayplan.snapshot import Budget, BudgetKey, NodeName, PodKey, Snapshot
@@ -73,7 +74,7 @@ class View:
         """Return what a plan made at `now` (seconds since the epoch) is to decide on."""
         seen = self.cache.snapshot().once_left(now)
         budgeted = replace(seen, budgets=tuple(self.budgets.values()))
-        return restrained(budgeted, now=now, cooldown_s=self.policy.cooldown_s)
+        return protected(restrained(budgeted, now=now, cooldown_s=self.policy.cooldown_s))
 
     def newest_plan(self) -> PublishedPlan | None:
         """Return the plan with the highest sequence, or None."""

@@ -181,7 +181,12 @@ def chat(**spec: Any) -> Object:  # noqa: ANN401 - JSON
         "apiVersion": names.API_VERSION,
         "kind": "InferenceDeployment",
         "metadata": {"name": "chat"},
-        "spec": {"ratio": {"prefill": 1, "decode": 2}, "pools": pools, **spec},
+        "spec": {
+            "ratio": {"prefill": 1, "decode": 2},
+            "disruption": {"drainTimeoutSeconds": 1},
+            "pools": pools,
+            **spec,
+        },
     }
 
 

@@ -27,6 +27,7 @@ OUR_LABELS: Final = (
     names.LABEL_REVISION,
     names.LABEL_GANG,
     names.LABEL_GANG_MIN_COUNT,
+    names.LABEL_MIN_UNITS,
 )
 
 #: What plans are told and tell; spec.placement is where users speak of topology.

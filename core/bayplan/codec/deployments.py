@@ -48,6 +48,7 @@ def deployment_of(raw: Raw) -> Deployment:
         generation=metadata.get("generation").integer(0),
         replicas=replicas,
         min_replicas=spec.get("minReplicas").integer(replicas),
+        floor=spec.get("minReplicas").integer(0),
         priority_class=spec.get("priorityClassName").text(""),
         topology=_topology(spec.get("placement", "topology")),
         cold_start_s=_cold_start(spec.get("disruption", "coldStartSeconds")),

@@ -16,6 +16,7 @@ from typing import Any
 from tabulate import tabulate
 
 from bayplan.codec import DecodeError, Recording, plan_manifest, policy_of, snapshot_of
+from bayplan.floors import protected
 from bayplan.plan import Hold, Plan, Result, plan_digest
 from bayplan.planner import plan
 from bayplan.policy import Policy
@@ -91,7 +92,8 @@ def _read(options: argparse.Namespace) -> tuple[Snapshot, Policy]:
         policy, now = _policy(documents, options.time_limit), time.time()
     except DecodeError as error:
         raise located(error, documents) from error
-    return restrained(read_in.once_left(now), now=now, cooldown_s=policy.cooldown_s), policy
+    seen = restrained(read_in.once_left(now), now=now, cooldown_s=policy.cooldown_s)
+    return protected(seen), policy
 
 
 def _recorded(recorded: Recording, options: argparse.Namespace) -> tuple[Snapshot, Policy]:
