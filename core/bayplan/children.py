@@ -373,8 +373,9 @@ def labels(deployment: Deployment, slot: Slot, template: Mapping[str, str]) -> d
         "app.kubernetes.io/component": slot.pool.name,
         "app.kubernetes.io/part-of": deployment.name,
         "app.kubernetes.io/managed-by": "bayplan",
-        names.LABEL_LLMD_ROLE: _LLMD_ROLES[slot.pool.role],
     }
+    if not slot.worker:  # workers take no requests
+        recommended[names.LABEL_LLMD_ROLE] = _LLMD_ROLES[slot.pool.role]
     ours = {
         names.LABEL_MANAGED: "true",
         names.LABEL_DEPLOYMENT: deployment.name,

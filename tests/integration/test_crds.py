@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from e2e.cluster import Cluster, CommandFailed, eventually
 
 Object = dict[str, Any]
 
+EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.yaml"))
 CHAT: Object = list(yaml.safe_load_all((ROOT / "docs" / "examples" / "chat.yaml").read_text()))[1]
 TEMPLATE: Object = {"spec": {"containers": [{"name": "vllm", "image": "vllm"}]}}
 
@@ -122,6 +124,14 @@ def test_the_example_is_accepted_and_completed(cluster: Cluster, namespace: str)
     pools = [pool | {"podsPerReplica": 1} for pool in CHAT["spec"]["pools"]]
     completed = {"replicas": 1, "ratio": {"prefill": 1, "decode": 1}, "pools": pools}
     assert made["spec"] == CHAT["spec"] | completed
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_is_accepted(cluster: Cluster, namespace: str, example: Path) -> None:
+    """People begin by copying one."""
+    for raw in yaml.safe_load_all(example.read_text()):
+        if raw["kind"] == "InferenceDeployment":
+            assert create(cluster, raw, namespace)["metadata"]["generation"] == 1
 
 
 def test_a_template_is_kept_as_it_is(cluster: Cluster, namespace: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from bayplan import plan, policy
 from bayplan.api import inference_deployment, packing_plan, packing_policy
 from bayplan.api.crd import crds
 from bayplan.api.pod_template import PodTemplate
+from bayplan.codec import snapshot_of
 from charts.generate import ROOT
 
 DEFINITIONS = {crd["spec"]["names"]["kind"]: crd for crd in crds()}
@@ -135,6 +137,16 @@ def test_a_template_comes_back_as_it_was() -> None:
     parsed = adapter.validate_python(template)
 
     assert adapter.dump_python(parsed, by_alias=True, exclude_unset=True) == template
+
+
+@pytest.mark.parametrize(
+    "example", sorted((ROOT / "docs" / "examples").glob("*.yaml")), ids=lambda path: path.name
+)
+def test_every_example_can_be_planned(example: Path) -> None:
+    """What is copied from the documentation must work."""
+    documents = list(yaml.safe_load_all(example.read_text()))
+
+    assert snapshot_of(documents).pods
 
 
 def test_the_example_is_valid() -> None:

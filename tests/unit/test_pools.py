@@ -147,6 +147,9 @@ def test_the_pods_of_a_replica_find_each_other_as_in_a_leader_worker_set() -> No
     labels = worker["metadata"]["labels"]
     assert (labels[names.LABEL_REPLICA], labels[names.LABEL_WORKER]) == ("1", "2")
     assert labels[names.LABEL_REPLICA_SIZE] == "3"
+    # Gateways of llm-d send requests to those that have a role.
+    assert names.LABEL_LLMD_ROLE not in labels
+    assert pods["chat-0-d-1"]["metadata"]["labels"][names.LABEL_LLMD_ROLE] == "decode"
     # The unit remains one gang of all its pods.
     assert {pod["metadata"]["labels"][names.LABEL_GANG_MIN_COUNT] for pod in pods.values()} == {"7"}
 

@@ -37,7 +37,7 @@ LABEL_REVISION: Final = f"{GROUP}/revision"
 LABEL_WORKER: Final = f"{GROUP}/worker-index"
 LABEL_REPLICA_SIZE: Final = f"{GROUP}/pods-per-replica"
 
-#: Read by gateways of llm-d: "prefill" or "decode".
+#: Read by gateways of llm-d: "prefill", "decode" or "both", on pods that take requests.
 LABEL_LLMD_ROLE: Final = "llm-d.ai/role"
 
 #: A set of pods that is placed whole: its name, and how many pods make it whole.
