@@ -17,7 +17,10 @@ from bayplan.codec import (
     policy_of,
     published_plan_of,
     snapshot_of,
+    trouble_of,
 )
+from bayplan.codec.nodes import UNHEALTHY
+from bayplan.parts import Trouble
 from bayplan.plan import (
     Bind,
     Certificate,
@@ -503,3 +506,33 @@ def test_a_sentence_too_long_for_the_object_is_clipped() -> None:
     (action,) = plan_manifest(result, sequence=1)["spec"]["actions"]
 
     assert (len(action["message"]), len(action["remedy"])) == (MAX_MESSAGE, MAX_MESSAGE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "want"),
+    [
+        pytest.param({}, Trouble.NONE, id="a healthy one"),
+        pytest.param({"spec": {"unschedulable": True}}, Trouble.CORDONED, id="cordoned"),
+        pytest.param(
+            {"metadata": {"name": "n", "labels": {"bayplan.dev/unhealthy": "xid-79"}}},
+            Trouble.FAILING,
+            id="labelled by a health checker",
+        ),
+        pytest.param(
+            {"metadata": {"name": "n", "labels": {"bayplan.dev/unhealthy": "false"}}},
+            Trouble.NONE,
+            id="labelled as healthy",
+        ),
+        pytest.param(
+            {"status": {"conditions": [{"type": "AcceleratedHardwareReady", "status": "False"}]}},
+            Trouble.FAILING,
+            id="by the condition of a known health checker",
+        ),
+    ],
+)
+def test_the_trouble_of_a_node(changes: dict[str, Any], want: Trouble) -> None:
+    """Who runs on a broken node must leave it, and nobody may be planned there."""
+    raw = {"metadata": {"name": "n"}, **changes}
+
+    assert trouble_of(raw) is want
+    assert (UNHEALTHY in node_of(raw).taints) is (want is Trouble.FAILING)

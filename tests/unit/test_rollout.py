@@ -86,8 +86,9 @@ def told(
     rolled_out = state.pop("rolled_out", "")
     news = News(**state)
     held = {hold.uid for hold in news.holds}
-    found = rollout.changes(of, seen, around=Around(held=held), now=NOW_S)
-    tally = Tally.of(of, seen)
+    around = Around(held=held, cordoned={NodeName("left")})
+    found = rollout.changes(of, seen, around=around, now=NOW_S)
+    tally = Tally.of(of, seen, around)
     status = readiness.status(tally, found, news, before={"revision": rolled_out}, now=NOW)
     condition = next(c for c in status["conditions"] if c["type"] == "Progressing")
     return condition["status"], condition["reason"], condition["message"]
@@ -349,6 +350,230 @@ def test_failures_are_forgotten_once_a_pod_is_well_or_not_wanted() -> None:
     assert found.failures == {}
 
 
+LEFT = NodeName("left")
+
+
+def on(node: NodeName, of: Deployment, *indices: int) -> list[Child]:
+    """Return units that serve on a node."""
+    return [pod for index in indices for pod in unit(of, index, node=node)]
+
+
+@pytest.mark.parametrize(
+    ("how", "seen", "held", "goes", "comes"),
+    [
+        pytest.param(
+            {}, on(LEFT, NEW, 0) + units(NEW, 1, 2), [], set(), {3}, id="a replacement comes first"
+        ),
+        pytest.param(
+            {},
+            on(LEFT, NEW, 0) + units(NEW, 1, 2) + waiting(NEW, 3),
+            waiting(NEW, 3),
+            set(),
+            set(),
+            id="without room for one nobody goes: the room that is left would be of no use",
+        ),
+        pytest.param(
+            {},
+            on(LEFT, NEW, 0) + units(NEW, 1, 2, 3),
+            [],
+            {0},
+            set(),
+            id="once it serves the unit goes",
+        ),
+        pytest.param(
+            {"max_surge": 0}, on(LEFT, NEW, 0) + units(NEW, 1, 2), [], set(), set(), id="no surge"
+        ),
+        pytest.param(
+            {"paused": True},
+            on(LEFT, NEW, 0) + units(OLD, 1, 2),
+            [],
+            set(),
+            {3},
+            id="a paused rollout keeps nobody on a cordoned node",
+        ),
+        pytest.param(
+            {},
+            on(LEFT, NEW, 0, 1) + units(NEW, 2),
+            [],
+            set(),
+            {3},
+            id="one after the other where one may be added",
+        ),
+        pytest.param(
+            {}, units(NEW, 0, 1, 2) + waiting(NEW, 3), [], {3}, set(), id="uncordoned in time"
+        ),
+    ],
+)
+def test_units_on_cordoned_nodes(
+    how: dict[str, Any], seen: list[Child], held: list[Child], goes: set[int], comes: set[int]
+) -> None:
+    """Three units are asked for; the node `left` is cordoned."""
+    of = chat("new", **how)
+
+    found = rollout.changes(of, seen, around=Around(held=uids(held), cordoned={LEFT}), now=NOW_S)
+
+    assert (going(found), coming(found)) == (goes, comes)
+
+
+@pytest.mark.parametrize(
+    ("how", "seen", "held", "goes"),
+    [
+        pytest.param({}, on(LEFT, NEW, 0) + units(NEW, 1, 2), [], set(), id="beside it at first"),
+        pytest.param(
+            {},
+            on(LEFT, NEW, 0, 1) + units(NEW, 2) + waiting(NEW, 3),
+            waiting(NEW, 3),
+            {0},
+            id="without room for another unit one is mended in its place",
+        ),
+        pytest.param(
+            {"max_unavailable": 0},
+            on(LEFT, NEW, 0) + units(NEW, 1, 2) + waiting(NEW, 3),
+            waiting(NEW, 3),
+            set(),
+            id="unless none may be missing",
+        ),
+        pytest.param(
+            {},
+            on(LEFT, NEW, 0, 1) + unit(NEW, 2, ready=False) + waiting(NEW, 3),
+            waiting(NEW, 3),
+            set(),
+            id="never a second one: a health checker gone mad takes no deployment down",
+        ),
+        pytest.param(
+            {}, unit(NEW, 0, node=LEFT, ready=False) + units(NEW, 1, 2), [], {0}, id="a dead one"
+        ),
+    ],
+)
+def test_units_on_broken_gpus(
+    how: dict[str, Any], seen: list[Child], held: list[Child], goes: set[int]
+) -> None:
+    """Three units are asked for; the GPUs of the node `left` are reported broken."""
+    of = chat("new", **how)
+
+    found = rollout.changes(of, seen, around=Around(held=uids(held), failing={LEFT}), now=NOW_S)
+
+    assert going(found) == goes
+
+
+def test_a_pod_on_a_broken_device_is_mended_alone() -> None:
+    """Its node and the other pods of its unit are well."""
+    seen = units(NEW, 0, 1, 2)
+    seen[0] = replace(seen[0], broken=True, ready=False)
+
+    assert rollout.changes(NEW, seen, now=NOW_S).delete == (seen[0],)
+
+
+def test_a_unit_that_finds_no_room_for_a_pod_gives_back_the_rest_after_a_while() -> None:
+    """GPUs of half a unit serve nobody; whole it may fit elsewhere."""
+    of = chat("new", replicas=2)
+    half = [replace(waiting(of, 1)[0], created_at=NOW_S - 14), unit(of, 1)[1]]
+    seen, held = [*units(of, 0), *half], Around(held=uids(half[:1]))
+
+    early = rollout.changes(of, seen, around=held, now=NOW_S)
+    late = rollout.changes(of, seen, around=held, now=NOW_S + 1)
+
+    assert not early.delete
+    assert early.retry_at == NOW_S + 1
+    assert uids(late.delete) == uids(half)
+    assert not rollout.changes(of, seen, now=NOW_S + 1).delete
+
+
+def test_what_is_left_on_a_lost_node_is_given_up_and_made_anew() -> None:
+    """Nobody is left there to say that it has ended, and its name is needed."""
+    seen = [*units(NEW, 0, 1), *on(LEFT, NEW, 2)]
+
+    found = rollout.changes(NEW, seen, around=Around(lost={LEFT}), now=NOW_S)
+
+    assert uids(found.abandon) == uids(on(LEFT, NEW, 2))
+    assert not found.delete
+
+
+def out(index: int, *, since: int) -> list[Child]:
+    """Return a unit that was taken out of service some seconds ago."""
+    return unit(NEW, index, ready=False, switched=True, drains_since=NOW_S - since)
+
+
+def in_service(*indices: int) -> list[Child]:
+    """Return units in service."""
+    return [p for n in indices for p in unit(NEW, n, switched=True, in_service=True)]
+
+
+@pytest.mark.parametrize(
+    ("seen", "loads", "deleted", "drained", "again_s"),
+    [
+        pytest.param(in_service(0, 1), {}, set(), {1}, 2, id="first it takes no new requests"),
+        pytest.param(
+            in_service(0, 1), {0: 2, 1: 3}, set(), {0}, 2, id="the one with the fewest requests"
+        ),
+        pytest.param(in_service(0, 1), {0: None, 1: 9}, set(), {1}, 2, id="silence is no idleness"),
+        pytest.param(in_service(0) + out(1, since=4), {}, set(), set(), 1, id="gateways notice"),
+        pytest.param(
+            in_service(0) + out(1, since=5), {}, {1}, set(), None, id="nobody knows more: it goes"
+        ),
+        pytest.param(
+            in_service(0) + out(1, since=5), {0: 0, 1: 0}, {1}, set(), None, id="it is idle"
+        ),
+        pytest.param(
+            in_service(0) + out(1, since=5), {0: 0, 1: 4}, set(), set(), 2, id="it is busy"
+        ),
+        pytest.param(
+            in_service(0) + out(1, since=60), {0: 0, 1: 4}, {1}, set(), None, id="time is up"
+        ),
+        pytest.param(
+            units(NEW, 0, 1), {}, {1}, set(), None, id="made without a switch it goes at once"
+        ),
+        pytest.param(
+            in_service(0) + unit(NEW, 1, ready=False, switched=True, in_service=True),
+            {},
+            {1},
+            set(),
+            None,
+            id="who does not serve has nothing to finish",
+        ),
+    ],
+)
+def test_a_unit_that_serves_is_drained(
+    seen: list[Child],
+    loads: dict[int, int | None],
+    deleted: set[int],
+    drained: set[int],
+    again_s: int | None,
+) -> None:
+    """One of two units is to go; it may take 60 s."""
+    of = replace(NEW, replicas=1, drain_s=60)
+    around = Around(loads={pod.uid: loads[pod.unit] for pod in seen if pod.unit in loads})
+
+    found = rollout.changes(of, seen, around=around, now=NOW_S)
+
+    assert going(found) == deleted
+    assert {pod.unit for pod in found.drain} == drained
+    assert found.retry_at == (None if again_s is None else NOW_S + again_s)
+
+
+def test_what_drains_counts_as_gone_but_not_as_room() -> None:
+    """The next unit goes when a successor serves, and comes when the one before has ended."""
+    of = replace(NEW, drain_s=60)
+    old = unit(OLD, 2, ready=False, switched=True, drains_since=NOW_S - 1)
+    seen = [*units(OLD, 0, 1), *old, *units(NEW, 3)]
+
+    found = rollout.changes(of, seen, now=NOW_S)
+
+    assert not found.drain
+    assert not found.delete
+    assert not found.create
+
+
+def test_a_unit_that_is_wanted_again_is_put_back_into_service() -> None:
+    """An undo in time costs nobody a cold start."""
+    of = replace(NEW, replicas=2, drain_s=60)
+
+    found = rollout.changes(of, in_service(0) + out(1, since=4), now=NOW_S)
+
+    assert uids(found.serve) == uids(out(1, since=4))
+    assert not found.delete
+
+
 SURGE = waiting(NEW, 3)
 
 NONE, ONE, TWO = (f"{n} of 3 units serve from the newest template" for n in range(3))
@@ -427,6 +652,31 @@ NONE, ONE, TWO = (f"{n} of 3 units serve from the newest template" for n in rang
             {"rolled_out": OLD.revision},
             ("False", "RolledOut", "every unit is there and runs the newest template"),
             id="it is done",
+        ),
+        pytest.param(
+            NEW,
+            on(LEFT, NEW, 0) + units(NEW, 1, 2) + SURGE,
+            {"holds": (hold(SURGE[0]),)},
+            (
+                "True",
+                "Relocating",
+                (
+                    "unit 0 is to leave cordoned or broken nodes (it is on left); unit 3 waits"
+                    " for room: chat-3-prefill-0: needs 8 GPUs; none is free"
+                ),
+            ),
+            id="a unit is to leave its node, and there is no room for another",
+        ),
+        pytest.param(
+            replace(NEW, drain_s=60),
+            in_service(0, 1, 2) + out(3, since=1),
+            {},
+            (
+                "True",
+                "Draining",
+                "out of service until their requests are done, 60 s at most: unit 3",
+            ),
+            id="it drains",
         ),
     ],
 )
