@@ -313,7 +313,7 @@ def manifest(deployment: Deployment, slot: Slot) -> dict[str, Any]:
         "namespace": deployment.namespace,
         "labels": labels(deployment, slot, meta.get("labels") or {}),
     }
-    annotations = _annotations(deployment, slot.pool) | (meta.get("annotations") or {})
+    annotations = _annotations(deployment) | (meta.get("annotations") or {})
     annotations |= _topology(deployment.topology)
     if annotations:
         metadata["annotations"] = annotations
@@ -349,14 +349,11 @@ def _spec(deployment: Deployment, slot: Slot) -> Mapping[str, Any]:
     return spec
 
 
-def _annotations(deployment: Deployment, pool: Pool) -> dict[str, str]:
-    """Return what a pod says of itself unless its template does; no part of its revision.
-
-    Who moves one pod of a replica restarts all of them.
-    """
-    if not deployment.cold_start_s and pool.size == 1:
+def _annotations(deployment: Deployment) -> dict[str, str]:
+    """Return what a pod says of itself unless its template does; no part of its revision."""
+    if not deployment.cold_start_s:
         return {}
-    cost = max(1, math.ceil(deployment.cold_start_s / SECONDS_PER_COST)) * pool.size
+    cost = math.ceil(deployment.cold_start_s / SECONDS_PER_COST)
     return {names.ANNOTATION_MOVE_COST: str(min(cost, MAX_MOVE_COST))}
 
 

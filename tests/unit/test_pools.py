@@ -13,7 +13,7 @@ from bayplan.children import Child, Deployment
 from bayplan.codec import DecodeError, node_of, pod_of
 from bayplan.codec.deployments import child_of, deployment_of
 from bayplan.rollout import Changes
-from bayplan.snapshot import NodeName
+from bayplan.snapshot import Disruption, NodeName
 from bayplan.tally import News, Tally
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
@@ -214,14 +214,17 @@ def test_an_autoscaler_sees_one_pod_of_each_unit() -> None:
     assert chosen == ["chat-0-d-0", "chat-1-d-0"]
 
 
-def test_moving_a_pod_of_a_replica_costs_all_of_them() -> None:
-    """The others restart with it."""
-    costs = {
-        name: pod["metadata"]["annotations"][names.ANNOTATION_MOVE_COST]
-        for name, pod in pods_of(chat(P, LARGE, disruption={"coldStartSeconds": 60})).items()
-    }
+def test_plans_leave_a_replica_of_several_pods_where_it_is() -> None:
+    """All of it would start anew, and only one of its pods would have a place to go to."""
+    running = {}
+    for name, made in pods_of(chat(P, LARGE)).items():
+        spec = made["spec"] | {"nodeName": "n1", "schedulingGates": []}
+        pod = pod_of({**made, "spec": spec})
+        assert pod is not None
+        running[name] = pod.disruption
 
-    assert (costs["chat-0-p-0"], costs["chat-0-d-0-1"]) == ("2", "6")
+    assert running.pop("chat-0-p-0") is Disruption.MOVABLE
+    assert set(running.values()) == {Disruption.EVICTABLE}
 
 
 def node(product: str) -> Any:  # noqa: ANN401 - a Node
