@@ -189,6 +189,10 @@ def test_a_template_is_kept_as_it_is(cluster: Cluster, namespace: str) -> None:
             "labels such as bayplan.dev/managed are set by the operator",
         ),
         (deployment(pools=[pool("Both"), pool("Decode")]), "spec.pools[0].role"),
+        (
+            deployment(pools=[pool("Prefill", accelerators=["NVIDIA H100"]), pool("Decode")]),
+            "spec.pools[0].accelerators[0]",
+        ),
         (deployment(inferencePool={"endpointPicker": "epp"}), "spec.inferencePool.targetPort"),
         (
             deployment(pools=[pool("Prefill", name="decode"), pool("Decode")]),
@@ -246,6 +250,7 @@ def test_a_template_is_kept_as_it_is(cluster: Cluster, namespace: str) -> None:
         "a pool with the name of our Service",
         "a label that is ours to set",
         "an unknown role",
+        "a product that no label can have",
         "an InferencePool without a port",
         "a name that is another pool's default",
         "aggregated beside prefill",

@@ -12,8 +12,10 @@ from bayplan.api import names
 from bayplan.children import Child, Deployment
 from bayplan.codec import DecodeError, node_of, pod_of
 from bayplan.codec.deployments import child_of, deployment_of
+from bayplan.planner import plan
+from bayplan.policy import Policy
 from bayplan.rollout import Changes
-from bayplan.snapshot import Disruption, NodeName
+from bayplan.snapshot import Disruption, NodeName, Snapshot
 from bayplan.tally import News, Tally
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
@@ -253,6 +255,32 @@ def test_accelerators_are_wanted_in_their_order_and_no_others_taken() -> None:
     assert len(set(taken.values())) == 3
 
 
+@pytest.mark.parametrize(
+    ("products", "home"),
+    [
+        (("A100", "H100"), "H100"),
+        (("A100", "L40S"), "A100"),
+        (("L40S",), None),
+    ],
+    ids=["the best that is there", "the next best rather than none", "none rather than any"],
+)
+def test_the_planner_takes_the_best_accelerator_that_is_there(
+    products: tuple[str, ...], home: str | None
+) -> None:
+    """The node that is named first is no better for that."""
+    made = pods_of(chat({**P, "accelerators": ["H100", "A100"]}, LARGE))["chat-0-p-0"]
+    del (
+        made["metadata"]["labels"][names.LABEL_GANG],
+        made["metadata"]["labels"][names.LABEL_GANG_MIN_COUNT],
+    )
+    pod = pod_of(made)
+    assert pod is not None
+
+    found = plan(Snapshot.of(map(node, products), [pod]), Policy(), clock=lambda: 0.0)
+
+    assert [str(bind.node) for bind in found.plan.binds] == ([home] if home else [])
+
+
 def test_accelerators_come_on_top_of_what_the_template_asks() -> None:
     """Each of its alternatives is narrowed; its wishes stay."""
     wish = {"weight": 7, "preference": {"matchExpressions": [{"key": "b", "operator": "Exists"}]}}
@@ -369,6 +397,12 @@ CPU_ONLY = {"spec": {"containers": [{"name": "c", "resources": {"requests": {"cp
             "spec.pools[0].accelerators: holds for containers that ask for nvidia.com/gpu or"
             " amd.com/gpu: use nodeSelector or affinity instead",
             id="a product of no GPU",
+        ),
+        pytest.param(
+            raw({**P, "accelerators": ["H100", "NVIDIA H200"]}, LARGE),
+            "spec.pools[0].accelerators[1]: should be the value of a node's label such as"
+            " NVIDIA-H100-80GB-HBM3, is 'NVIDIA H200'",
+            id="a product that no label can have",
         ),
         pytest.param(
             raw({**P, "accelerators": ["H100", "A100", "H100"]}, LARGE),

@@ -6,7 +6,7 @@ pool; the operator makes the pods and reports in the status. Texts are those of 
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
 from kube_custom_resource.schema import BaseModel
 from pydantic import ConfigDict, Field
@@ -85,6 +85,13 @@ class Ratio(BaseModel):
     )
 
 
+#: A product as the labels of nodes have it: a label's value.
+Product = Annotated[
+    str,
+    Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"),
+]
+
+
 class Pool(BaseModel):
     """Replicas of one role that are made from one template."""
 
@@ -144,7 +151,7 @@ class Pool(BaseModel):
         ge=1,
         le=64,
     )
-    accelerators: list[str] | None = Field(
+    accelerators: list[Product] | None = Field(
         default=None,
         description="GPU products on which the pods may run, the most wanted first, as the node"
         " label nvidia.com/gpu.product (amd.com/gpu.product-name) has them; 1 to 8. Default: any."

@@ -35,7 +35,7 @@ def deployment_of(raw: Raw) -> Deployment:
     name = metadata.get("name")
     if len(name.text()) > _MAX_NAME:
         raise name.error(f"must be at most {_MAX_NAME} characters: choose a shorter name")
-    if not re.match(SERVICE_NAME, name.text()):
+    if not re.fullmatch(SERVICE_NAME, name.text()):
         raise name.error(
             "must be lower-case letters, digits and '-', beginning with a letter: it becomes part"
             " of the names of Services"

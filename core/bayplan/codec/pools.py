@@ -4,6 +4,7 @@ What the API server's rules refuse is refused here, too, for files have not been
 they cannot see, deep in a template, is refused here alone. Running pods are left as they are.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -25,6 +26,9 @@ from bayplan.snapshot import Resources
 #: Most replicas of one role in one unit, and most pods of one replica.
 _MAX_COUNT: Final = 256
 _MAX_SIZE: Final = 64
+
+#: What a label of a node may say.
+_LABEL_VALUE: Final = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
 #: The ports that there are.
 _PORTS: Final = range(1, 65_536)
@@ -190,6 +194,12 @@ def _check_member(spec: Field) -> None:
 
 def _check_accelerators(field: Field, asked: Resources) -> None:
     products = field.texts()
+    for product in field.items():
+        if not _LABEL_VALUE.fullmatch(product.text()):
+            raise product.error(
+                f"should be the value of a node's label such as NVIDIA-H100-80GB-HBM3, is"
+                f" {product.value!r}"
+            )
     if len(set(products)) < len(products):
         raise field.error("names a product twice: remove one of them")
     if products and accelerators.label_for(name for name, _ in asked.items) is None:
