@@ -32,6 +32,12 @@ e2e: $(READY) ## Run the end-to-end tests alone
 	@$(BIN)/python -m e2e.cluster build
 	$(BIN)/python -m pytest e2e $(ARGS)
 
+.PHONY: long
+long: $(READY) ## Look further: more examples of the properties, five minutes of chaos
+	@$(BIN)/python -m e2e.cluster build
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest tests/property $(ARGS)
+	BAYPLAN_CHAOS_SECONDS=300 $(BIN)/python -m pytest e2e -k chaos $(ARGS)
+
 .PHONY: check
 check: $(READY) ## Format, lint, types, import contracts, generated files
 	$(BIN)/ruff format --check .
@@ -54,6 +60,7 @@ bench: $(READY) ## Run the benchmarks at a small size
 	$(BIN)/python -m benchmarks.fleet --nodes 50 --variant units --json
 	$(BIN)/python -m benchmarks.preemption --cases 200 --json
 	$(BIN)/python -m benchmarks.defrag --nodes 50 --json
+	$(BIN)/python -m benchmarks.operator --deployments 20 --foreign 500 --soak 5 --json
 
 .PHONY: format
 format: $(READY) ## Format, and mend what the linter can mend

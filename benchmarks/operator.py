@@ -142,19 +142,15 @@ def _foreign(kube: Kube, count: int) -> Iterator[None]:
         {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"f-{n}"}, "spec": spec}
         for n in range(count)
     )
-    _each(lambda body: kube.create(path, body), pods)
+    made: list[tuple[str, str]] = []
+
+    def create(body: Raw) -> None:
+        metadata = kube.create(path, body)["metadata"]
+        made.append((metadata["name"], metadata["uid"]))
+
+    _each(create, pods)
     yield
-    _each(
-        lambda name: kube.delete(f"{path}/{name}", uid=_uid(kube, f"{path}/{name}")), _names(count)
-    )
-
-
-def _names(count: int) -> Iterator[str]:
-    return (f"f-{n}" for n in range(count))
-
-
-def _uid(kube: Kube, path: str) -> str:
-    return str((kube.get(path) or {"metadata": {"uid": ""}})["metadata"]["uid"])
+    _each(lambda pod: kube.delete(f"{path}/{pod[0]}", uid=pod[1]), made)
 
 
 def _each(call: Callable[[Any], object], items: Iterable[Any]) -> None:

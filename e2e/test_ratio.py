@@ -1,16 +1,29 @@
-"""The ratio contract on a real control plane: watched all the time, whatever happens."""
+"""The ratio contract on a real control plane: watched all the time, whatever happens.
+
+`BAYPLAN_CHAOS_SECONDS` says how long the chaos lasts (default 60; 300 in `make long`), and
+`BAYPLAN_CHAOS_SEED` repeats it.
+"""
 
 import json
+import os
 import secrets
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from e2e import story
+from e2e.chaos import MOST_UNITS, SURGE, Chaos
 from e2e.cluster import Cluster, add_gpu_nodes, eventually, remove_gpu_nodes
 from e2e.contract import watching
 from e2e.serving import SETTLED_S, User, mark_unhealthy
 from e2e.stack import Stack, install
+
+_CHAOS_S = float(os.environ.get("BAYPLAN_CHAOS_SECONDS", "60"))
+_SEED = os.environ.get("BAYPLAN_CHAOS_SEED") or secrets.token_hex(4)
+
+#: Seconds from one blow to the next.
+_PAUSE_S = 1.5
 
 #: Adds so many nodes, each with room for exactly one unit.
 AddNodes = Callable[[int], tuple[str, ...]]
@@ -99,9 +112,7 @@ def test_a_rollout_on_a_full_cluster_completes_and_never_breaks_the_contract(
         user.apply("four", rollout={"maxSurge": 0})
         _await_updated(user, 1)
         user.apply("four", rollout={"maxSurge": 0, "paused": True})
-        eventually(lambda: user.units()["ready"] == 2, what="both units serve", timeout_s=SETTLED_S)
-        assert user.condition("Progressing")["reason"] == "RolloutPaused"
-        assert user.units()["updated"] == 1
+        eventually(lambda: _is_paused(user), what="both units serve", timeout_s=SETTLED_S)
         user.apply("four")
         user.await_units(2)
 
@@ -221,6 +232,40 @@ def test_lower_units_give_way_whole_and_come_back_and_nothing_is_left_behind(
     watch.assert_kept()
     user.kubectl("delete", "infd/chat", "--cascade=background")
     user.await_no_pod()
+
+
+def test_chaos_breaks_no_promise_and_all_ends_well(
+    user: User, stack: Stack, add_nodes: AddNodes
+) -> None:
+    """Scaling, edits, kills, cordons, broken GPUs, higher priorities and restarts of ours."""
+    nodes = add_nodes(4)
+    chaos = Chaos(stack, nodes, user, seed=_SEED)
+    user.apply("0", priorityClassName="batch")
+    user.await_units(2)
+
+    with watching(user.cluster, namespace=user.namespace, name="chat") as watch:
+        watch.expect(serving=0, units=MOST_UNITS + SURGE, halves=len(nodes))
+        ends_at = time.monotonic() + _CHAOS_S
+        while time.monotonic() < ends_at:
+            chaos.strike()
+            next_at = time.monotonic() + _PAUSE_S
+            eventually(lambda at=next_at: time.monotonic() >= at, what="the next blow is due")  # type: ignore[misc] # bound here
+        print(f"seed {_SEED}", *chaos.done, sep="\n")
+        chaos.calm_down()
+        user.apply("last", replicas=3, priorityClassName="batch")
+        user.await_units(3)
+
+    watch.assert_kept()
+    assert watch.contract.samples > _CHAOS_S
+    assert "Traceback" not in stack.log("operator")
+
+
+def _is_paused(user: User) -> bool:
+    """Return whether both units serve, one of them from an older template."""
+    status = user.status()
+    reasons = {c["type"]: c["reason"] for c in status["conditions"]}
+    units = (status["units"]["ready"], status["units"]["updated"])
+    return units == (2, 1) and reasons["Progressing"] == "RolloutPaused"
 
 
 def _await_updated(user: User, count: int) -> None:

@@ -213,6 +213,7 @@ class Child:
         ended: Whether it is Succeeded or Failed (evicted by its kubelet included), or a container
             of it has ended and it is one of several pods of a replica: they only start together.
         terminating: Whether it is being deleted.
+        ends_by: When it must have ended then, in seconds since the epoch; else 0.
         created_at: Seconds since the epoch.
     """
 
@@ -238,6 +239,7 @@ class Child:
     broken: bool = False
     ended: bool = False
     terminating: bool = False
+    ends_by: int = 0
     created_at: int = 0
 
     @property

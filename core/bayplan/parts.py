@@ -20,6 +20,7 @@ class Trouble(StrEnum):
     NONE = "None"
     CORDONED = "Cordoned"  #: whoever runs there is to leave it, once a replacement serves
     FAILING = "Failing"  #: its GPUs are reported broken
+    AWAY = "Away"  #: nothing is heard of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,7 @@ class Around:
         lost: Nodes that no longer exist.
         cordoned: Nodes that are to be left once the pods there have a replacement.
         failing: Nodes whose GPUs are reported broken.
+        away: Nodes of which nothing is heard.
         loads: Requests in the engine of a pod, by uid: running and waiting ones; None for an
             engine that does not answer. Pods that say nothing of their metrics are not in it.
     """
@@ -39,6 +41,7 @@ class Around:
     lost: Collection[NodeName] = ()
     cordoned: Collection[NodeName] = ()
     failing: Collection[NodeName] = ()
+    away: Collection[NodeName] = ()
     loads: Mapping[str, int | None] = field(default_factory=dict)
 
     def buries(self, pod: Child) -> bool:

@@ -36,6 +36,9 @@ from bayplan.replicas import Replicas
 #: Seconds after which a unit of which a pod finds no room gives back the rest of its room.
 HALF_S: Final = 15
 
+#: Seconds beyond its time after which a pod on a node of which nothing is heard is given up.
+OVERDUE_S: Final = 30
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
@@ -115,7 +118,7 @@ def changes(
             and slot.leader not in replicas.closed
         ),
         delete=(*stray, *at_once, *drained.delete, *replaced),
-        abandon=tuple(pod for pod in own(deployment, pods) if around.buries(pod)),
+        abandon=tuple(pod for pod in own(deployment, pods) if _is_abandoned(pod, around, now)),
         drain=drained.drain,
         serve=drains.to_serve(stay),
         strangers=tuple(sorted(strangers & slots.keys())),
@@ -284,6 +287,12 @@ def _slots(deployment: Deployment, indices: Iterable[int]) -> dict[str, Slot]:
         for index in sorted(set(indices))
         for slot in unit_slots(deployment, index, made_from)
     }
+
+
+def _is_abandoned(pod: Child, around: Around, now: float) -> bool:
+    """Return whether nobody will say that the pod has ended: its node is gone, or silent."""
+    overdue = pod.terminating and now >= pod.ends_by + OVERDUE_S
+    return around.buries(pod) or (overdue and pod.node in around.away)
 
 
 def _gives_back_at(stay: Iterable[Unit], around: Around, now: float) -> float | None:

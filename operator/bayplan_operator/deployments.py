@@ -148,6 +148,7 @@ class Deployments:
             lost=self._nodes.lost(nodes),
             cordoned=self._nodes.among(nodes, Trouble.CORDONED),
             failing=self._nodes.among(nodes, Trouble.FAILING),
+            away=self._nodes.among(nodes, Trouble.AWAY),
         )
 
     def _carry_out(self, deployment: Deployment, changes: Changes) -> str:

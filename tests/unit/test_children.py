@@ -477,8 +477,8 @@ BY_PLAN = {"annotations": {names.ANNOTATION_PLAN: "plan-1"}}
             id="ready",
         ),
         pytest.param(
-            {"metadata": {"deletionTimestamp": "2026-05-01T12:00:00Z"}},
-            {"terminating": True},
+            {"metadata": {"deletionTimestamp": "1970-01-01T00:02:00Z"}},
+            {"terminating": True, "ends_by": 120},
             id="terminating",
         ),
         pytest.param({"metadata": {"ownerReferences": []}}, {"owner_uid": ""}, id="nobody's pod"),

@@ -524,9 +524,21 @@ def test_a_sentence_too_long_for_the_object_is_clipped() -> None:
             id="labelled as healthy",
         ),
         pytest.param(
-            {"status": {"conditions": [{"type": "AcceleratedHardwareReady", "status": "False"}]}},
+            {
+                "status": {
+                    "conditions": [
+                        {"type": "Ready", "status": "True"},
+                        {"type": "AcceleratedHardwareReady", "status": "False"},
+                    ]
+                }
+            },
             Trouble.FAILING,
             id="by the condition of a known health checker",
+        ),
+        pytest.param(
+            {"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}},
+            Trouble.AWAY,
+            id="nothing is heard of it",
         ),
     ],
 )

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bayplan.api import names
-from e2e.contract import HALF_S, Contract
+from e2e.contract import HALF_S, TRANSIT_S, Contract
 
 Raw = dict[str, Any]
 
@@ -74,3 +74,36 @@ def test_half_a_unit_is_a_matter_of_time() -> None:
 
     contract.judge(half, at_s=HALF_S + 1)
     assert contract.broken == ["31.00: unit 0 is half placed for 31 s"]
+
+
+def test_several_halves_at_a_time_are_too_many_if_they_last() -> None:
+    """At most one unit is in transit."""
+    contract = Contract()
+    halves = [p for unit in (0, 1) for p in (pod(unit), pod(unit, node="", ready=False))]
+
+    contract.judge(halves, at_s=0.0)
+    contract.judge(halves, at_s=TRANSIT_S)
+    assert not contract.broken
+
+    contract.judge(halves, at_s=TRANSIT_S + 1)
+    assert contract.broken == ["11.00: units ['0', '1'] are half placed at a time"]
+
+
+@pytest.mark.parametrize(
+    ("ready", "cut"),
+    [
+        pytest.param(True, {"a"}, id="it served a moment ago"),
+        pytest.param(False, set(), id="it was out of service"),
+    ],
+)
+def test_a_pod_that_is_deleted_in_service_is_noted(ready: bool, cut: set[str]) -> None:  # noqa: FBT001 - a column
+    """Its requests are cut off."""
+    contract = Contract()
+    before, after = pod(0, ready=ready), pod(0, ready=ready, ending=True)
+    for raw in (before, after):
+        raw["metadata"] |= {"uid": "u", "name": "a"}
+
+    contract.judge([before], at_s=0.0)
+    contract.judge([after], at_s=0.1)
+
+    assert contract.cut == cut

@@ -489,6 +489,25 @@ def test_what_is_left_on_a_lost_node_is_given_up_and_made_anew() -> None:
     assert not found.delete
 
 
+@pytest.mark.parametrize(
+    ("overdue_s", "given_up"),
+    [
+        pytest.param(29, False, id="its node may come back"),
+        pytest.param(30, True, id="it keeps its name no longer"),
+    ],
+)
+def test_a_pod_that_does_not_end_on_a_silent_node_is_given_up(
+    overdue_s: int,
+    given_up: bool,  # noqa: FBT001 - a column
+) -> None:
+    """Kubernetes has evicted it, but nobody is there to stop it."""
+    stuck = unit(NEW, 2, node=LEFT, ready=False, terminating=True, ends_by=NOW_S - overdue_s)
+
+    found = rollout.changes(NEW, [*units(NEW, 0, 1), *stuck], around=Around(away={LEFT}), now=NOW_S)
+
+    assert bool(found.abandon) is given_up
+
+
 def out(index: int, *, since: int) -> list[Child]:
     """Return a unit that was taken out of service some seconds ago."""
     return unit(NEW, index, ready=False, switched=True, drains_since=NOW_S - since)

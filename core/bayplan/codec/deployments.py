@@ -102,6 +102,7 @@ def child_of(raw: Raw) -> Child:
         broken=_is_broken(status),
         ended=status.get("phase").text("") in {"Succeeded", "Failed"} or started_anew,
         terminating=metadata.get("deletionTimestamp").value is not None,
+        ends_by=metadata.get("deletionTimestamp").instant(),
         created_at=metadata.get("creationTimestamp").instant(),
     )
 

@@ -41,6 +41,8 @@ def trouble_of(raw: Raw) -> Trouble:
         DecodeError: A field that this depends on cannot be read.
     """
     root = top(raw, "Node")
+    if not _is_ready(root.get("status", "conditions")):
+        return Trouble.AWAY
     if _is_failing(root):
         return Trouble.FAILING
     return Trouble.CORDONED if root.get("spec", "unschedulable").flag() else Trouble.NONE

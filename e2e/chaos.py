@@ -1,61 +1,25 @@
-"""Everything at once, in random order: what must never happen does not, and it all ends well.
+"""Somebody who does everything at once to an InferenceDeployment and its nodes, at random."""
 
-`BAYPLAN_CHAOS_SECONDS` says for how long (default 60), `BAYPLAN_CHAOS_SEED` repeats a run.
-"""
-
-import os
 import random
-import secrets
 import time
-from collections.abc import Iterator
 from typing import Final
 
-import pytest
-
-from e2e import story
-from e2e.cluster import Cluster, CommandFailed, add_gpu_nodes, eventually, remove_gpu_nodes
-from e2e.contract import watching
+from e2e.cluster import CommandFailed
 from e2e.serving import User, mark_healthy, mark_unhealthy
-from e2e.stack import Stack, install
-
-SECONDS: Final = float(os.environ.get("BAYPLAN_CHAOS_SECONDS", "60"))
-SEED: Final = os.environ.get("BAYPLAN_CHAOS_SEED") or secrets.token_hex(4)
-
-#: Each with room for one unit: fewer than the most units that are asked for.
-NODES: Final = 4
+from e2e.stack import Stack
 
 #: Most units that are ever asked for, and how many more there may be during a rollout.
 MOST_UNITS: Final = 5
 SURGE: Final = 1
 
-#: Seconds from one blow to the next.
-PAUSE_S: Final = 1.5
-
-
-@pytest.fixture
-def stack(cluster: Cluster) -> Iterator[Stack]:
-    """Run Bayplan, all four programs."""
-    story.make_priority_classes(cluster)
-    with install(cluster) as running:
-        yield running
-
-
-@pytest.fixture
-def nodes(cluster: Cluster) -> Iterator[tuple[str, ...]]:
-    """Lend some empty nodes."""
-    wanted = [f"chaos-{secrets.token_hex(3)}" for _ in range(NODES)]
-    made = add_gpu_nodes(cluster, names=wanted, gpus=story.GPUS_PER_NODE)
-    yield made
-    remove_gpu_nodes(cluster, names=made)
-
 
 class Chaos:
     """Somebody who does things in no order that makes sense."""
 
-    def __init__(self, stack: Stack, nodes: tuple[str, ...], namespace: str) -> None:
-        self.random = random.Random(SEED)  # noqa: S311 - repeatable, nothing secret
-        self.user = User(cluster=stack.cluster, namespace=namespace)
-        self.vip = User(cluster=stack.cluster, namespace=namespace, name="vip")
+    def __init__(self, stack: Stack, nodes: tuple[str, ...], user: User, *, seed: str) -> None:
+        self.random = random.Random(seed)  # noqa: S311 - repeatable, nothing secret
+        self.user = user
+        self.vip = User(cluster=user.cluster, namespace=user.namespace, name="vip")
         self._stack = stack
         self._nodes = nodes
         self._version = "0"
@@ -131,36 +95,9 @@ class Chaos:
         self._stack.start(program)
         return program
 
-
-def test_chaos_breaks_no_promise_and_all_ends_well(
-    stack: Stack, nodes: tuple[str, ...], namespace: str
-) -> None:
-    """Scaling, edits, kills, cordons, broken GPUs, higher priorities and restarts of ours."""
-    chaos = Chaos(stack, nodes, namespace)
-    user = chaos.user
-    user.apply("0", priorityClassName="batch")
-    user.await_units(2)
-
-    with watching(stack.cluster, namespace=namespace, name="chat") as watch:
-        watch.expect(serving=0, units=MOST_UNITS + SURGE, halves=NODES)
-        ends_at = time.monotonic() + SECONDS
-        while time.monotonic() < ends_at:
-            chaos.strike()
-            _pause()
-        print(f"seed {SEED}", *chaos.done, sep="\n")
-
-        chaos.uncordon()
-        chaos.heal()
-        chaos.calm()
-        chaos.vip.await_no_pod()
-        user.apply("last", replicas=3, priorityClassName="batch")
-        user.await_units(3)
-
-    watch.assert_kept()
-    assert watch.contract.samples > SECONDS
-    assert "Traceback" not in stack.log("operator")
-
-
-def _pause() -> None:
-    at = time.monotonic() + PAUSE_S
-    eventually(lambda: time.monotonic() >= at, what="the next blow is due")
+    def calm_down(self) -> None:
+        """Take everything back that stands in the way of the deployment."""
+        self.uncordon()
+        self.heal()
+        self.calm()
+        self.vip.await_no_pod()
