@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from bayplan import accelerators, members
 from bayplan.api import names
-from bayplan.api.inference_deployment import Role
+from bayplan.api.pools import Role
 from bayplan.snapshot import MAX_MOVE_COST, GangTopology, NodeName, Resources
 
 #: What gateways of llm-d call the roles.

@@ -18,8 +18,8 @@ from bayplan.api.inference_deployment import (
     Failures,
     InferenceDeploymentStatus,
     PoolStatus,
-    Role,
 )
+from bayplan.api.pools import Role
 from bayplan.children import Deployment, Pool
 from bayplan.mending import back_off_s
 from bayplan.progress import held_because, is_rolled_out, progressing

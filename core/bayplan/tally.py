@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from bayplan.api.conditions import ConditionStatus
-from bayplan.api.inference_deployment import Role, Units
+from bayplan.api.inference_deployment import Units
+from bayplan.api.pools import Role
 from bayplan.children import Child, Deployment
 from bayplan.parts import UNKNOWN, Around, Unit, units_of
 from bayplan.plan import Hold

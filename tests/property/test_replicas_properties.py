@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from bayplan.api.inference_deployment import Role
+from bayplan.api.pools import Role
 from bayplan.children import Child, Deployment, Pool, Rollout, unit_slots
 from bayplan.parts import Unit
 from bayplan.rollout import Changes

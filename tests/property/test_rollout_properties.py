@@ -9,7 +9,7 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from bayplan import rollout
-from bayplan.api.inference_deployment import Role
+from bayplan.api.pools import Role
 from bayplan.children import Child, Deployment, Pool, Rollout, Slot, unit_slots
 from bayplan.parts import Around, Unit, units_of
 from bayplan.rollout import Changes

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from bayplan import readiness, rollout
-from bayplan.api.inference_deployment import Role
+from bayplan.api.pools import Role
 from bayplan.children import Child, Deployment, Pool, Slot, unit_slots
 from bayplan.rollout import Changes
 from bayplan.snapshot import NodeName, Resources

@@ -11,13 +11,8 @@ from typing import Any, Final
 
 from bayplan import accelerators, members
 from bayplan.api import names
-from bayplan.api.inference_deployment import (
-    MAX_HOST_NAMES,
-    MAX_SERVICE_NAMES,
-    MAX_UNIT,
-    Role,
-)
 from bayplan.api.pod_template import OUR_ANNOTATIONS, OUR_LABELS
+from bayplan.api.pools import MAX_HOST_NAMES, MAX_SERVICE_NAMES, MAX_UNIT, Role
 from bayplan.children import PEERS, Pool, Port
 from bayplan.codec.fields import Field
 from bayplan.codec.pods import requests
