@@ -61,8 +61,9 @@ class FakeKube(Kube):
             raise error(409, "it exists already")
         return self._put(path, body)
 
-    def apply(self, path: str, body: Raw, *, manager: str) -> Raw:
+    def apply(self, path: str, body: Raw, *, manager: str, force: bool = True) -> Raw:
         """Keep an object, or replace the status of one."""
+        _ = force
         self._write(f"apply as {manager}", path)
         if path.endswith("/status"):
             owner = path.removesuffix("/status")

@@ -1,6 +1,7 @@
 """The pods of an InferenceDeployment: what they are made from, and what is seen of them.
 
-    unit u, pool p, replica i  ──▶  pod `<name>-u-p-i`, gated, labelled, owned
+    unit u, pool p, replica i            ──▶  pod `<name>-u-p-i`, gated, labelled, owned
+    … worker w of a replica of several pods  ──▶  pod `<name>-u-p-i-w`
 
 The codec reads `Deployment` and `Child` from objects, `bayplan.rollout` decides which pods to make
 and to delete, and the offline command makes manifests here as the operator would.
@@ -13,12 +14,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bayplan import accelerators, members
 from bayplan.api import names
-from bayplan.api.inference_deployment import Role
+from bayplan.api.pools import Role
 from bayplan.snapshot import MAX_MOVE_COST, GangTopology, NodeName, Resources
 
 #: What gateways of llm-d call the roles.
 _LLMD_ROLES: Final = {Role.PREFILL: "prefill", Role.DECODE: "decode", Role.AGGREGATED: "both"}
+
+#: Ends the name of the headless Service in which pods of one replica find each other; no pool may
+#: have this name.
+PEERS: Final = "peers"
 
 #: Seconds of a cold start that make a move cost one more.
 SECONDS_PER_COST: Final = 30
@@ -28,8 +34,17 @@ _REVISION_DIGITS: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """A port that a container declares; `name` may be ""."""
+
+    number: int
+    name: str = ""
+    protocol: str = "TCP"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """The replicas of one role.
+    """Replicas of one role that are made from one template.
 
     Attributes:
         name: Part of its pods' names and labels.
@@ -37,6 +52,11 @@ class Pool:
         count: How many there are in one unit.
         template: PodTemplateSpec as the user wrote it; never changed.
         requests: What one pod uses on its node, read from the template.
+        size: How many pods make one replica: a leader and workers.
+        worker_template: PodTemplateSpec of the workers, if it is another one.
+        worker_requests: What one worker uses on its node, if that is something else.
+        accelerators: GPU products that will do, the most wanted first; none: any.
+        ports: Those of the containers that run as long as the pod, from the template.
     """
 
     name: str
@@ -44,6 +64,33 @@ class Pool:
     count: int
     template: Mapping[str, Any]
     requests: Resources
+    size: int = 1
+    worker_template: Mapping[str, Any] | None = None
+    worker_requests: Resources | None = None
+    accelerators: tuple[str, ...] = ()
+    ports: tuple[Port, ...] = ()
+
+    @property
+    def pods(self) -> int:
+        """How many pods it has in one unit."""
+        return self.count * self.size
+
+    @property
+    def essence(self) -> list[Any]:
+        """All of it that makes whole units out of date; what is not said adds nothing."""
+        more = {
+            "podsPerReplica": self.size if self.size > 1 else None,
+            "workerTemplate": self.worker_template,
+            "accelerators": self.accelerators,
+        }
+        said = {key: value for key, value in more.items() if value}
+        return [self.name, self.role.value, self.template, *([said] if said else [])]
+
+    def of_worker(self, worker: int) -> tuple[Mapping[str, Any], Resources]:
+        """Return the template of a pod of a replica, 0 being the leader, and what it asks for."""
+        if worker and self.worker_template is not None and self.worker_requests is not None:
+            return self.worker_template, self.worker_requests
+        return self.template, self.requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +106,21 @@ class Rollout:
     max_unavailable: int = 1
     max_surge: int = 1
     paused: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """What a gateway needs to know to choose among the pods.
+
+    Attributes:
+        picker: The Service of the endpoint picker, in the same namespace.
+        picker_port: Its port.
+        target_port: On which the pods take requests.
+    """
+
+    picker: str
+    picker_port: int
+    target_port: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +141,7 @@ class Deployment:
         drain_s: Most seconds for which a unit that is to go may finish its requests; 0 for none.
         rollout: How a new template reaches the units.
         pools: In the order of the spec.
+        gateway: What gateways are to be told, if anything.
     """
 
     namespace: str
@@ -94,11 +157,17 @@ class Deployment:
     drain_s: int = 0
     rollout: Rollout = Rollout()
     pools: tuple[Pool, ...] = ()
+    gateway: Gateway | None = None
 
     @property
     def unit_size(self) -> int:
         """How many pods make one unit."""
-        return sum(pool.count for pool in self.pools)
+        return sum(pool.pods for pool in self.pools)
+
+    @property
+    def peers_service(self) -> str:
+        """The name of the headless Service in which pods of larger replicas find each other."""
+        return f"{self.name}-{PEERS}"
 
     @property
     def revision(self) -> str:
@@ -107,8 +176,11 @@ class Deployment:
         One for all pools: the pods of a unit talk to each other, so that they are of one version.
         The ratio is no part of it: a unit gets more pods, or fewer, while the others run on.
         """
-        pools = [[pool.name, pool.role.value, pool.template] for pool in self.pools]
-        essence = [pools, self.priority_class, _topology(self.topology)]
+        essence = [
+            [pool.essence for pool in self.pools],
+            self.priority_class,
+            _topology(self.topology),
+        ]
         text = json.dumps(essence, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:_REVISION_DIGITS]
 
@@ -125,6 +197,9 @@ class Child:
         unit: Its unit by label, or -1.
         revision: The revision of its unit by label, or "".
         unit_size: How many pods its unit was to have when it was made, by label, or 0.
+        replica: Which replica of its pool in its unit it belongs to, by label.
+        worker: Which pod of its replica it is, by label; 0 for the leader.
+        replica_size: How many pods its replica was to have when it was made, by label.
         node: Where it is bound.
         pin: The node that a plan pinned it to, bound or not.
         unplanned: Whether it has a node that no plan gave it.
@@ -135,7 +210,8 @@ class Child:
         drains_since: When it was taken out of service, in seconds since the epoch; 0 if it was not.
         metrics_url: Where its engine tells how much it has to do, or "".
         broken: Whether a device of it is reported unhealthy.
-        ended: Whether it is Succeeded or Failed (evicted by its kubelet included).
+        ended: Whether it is Succeeded or Failed (evicted by its kubelet included), or a container
+            of it has ended and it is one of several pods of a replica: they only start together.
         terminating: Whether it is being deleted.
         ends_by: When it must have ended then, in seconds since the epoch; else 0.
         created_at: Seconds since the epoch.
@@ -148,6 +224,9 @@ class Child:
     unit: int = -1
     revision: str = ""
     unit_size: int = 0
+    replica: int = 0
+    worker: int = 0
+    replica_size: int = 1
     node: NodeName | None = None
     pin: NodeName | None = None
     unplanned: bool = False
@@ -168,16 +247,36 @@ class Child:
         """Whether it is there to stay."""
         return not (self.terminating or self.ended)
 
+    @property
+    def leader(self) -> str:
+        """The name of its replica's leader, which is the replica's."""
+        return members.leader_of(self.name, self.worker)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """A pod that should exist: where in which unit, and under which name."""
+    """A pod that should exist: where in which unit, and under which name.
+
+    Attributes:
+        name: Its name.
+        unit: The number of its unit.
+        index: The number of its replica, in its pool and unit.
+        pool: Its pool.
+        revision: The revision it is made from.
+        worker: Which pod of its replica it is; 0 for the leader.
+    """
 
     name: str
     unit: int
     index: int
     pool: Pool
     revision: str
+    worker: int = 0
+
+    @property
+    def leader(self) -> str:
+        """The name of its replica's leader, which is the replica's."""
+        return members.leader_of(self.name, self.worker)
 
 
 def slots(deployment: Deployment) -> tuple[Slot, ...]:
@@ -194,20 +293,22 @@ def unit_slots(deployment: Deployment, unit: int, made_from: str) -> tuple[Slot,
     """Return the pods of one unit, made from the newest revision, in the order of the pools."""
     return tuple(
         Slot(
-            name=f"{deployment.name}-{unit}-{pool.name}-{index}",
+            name=members.name_of(f"{deployment.name}-{unit}-{pool.name}-{index}", worker),
             unit=unit,
             index=index,
             pool=pool,
             revision=made_from,
+            worker=worker,
         )
         for pool in deployment.pools
         for index in range(pool.count)
+        for worker in range(pool.size)
     )
 
 
 def manifest(deployment: Deployment, slot: Slot) -> dict[str, Any]:
     """Return the pod that fills `slot`: the template, with only what is ours added."""
-    template = slot.pool.template
+    template, _ = slot.pool.of_worker(slot.worker)
     meta = template.get("metadata") or {}
     metadata: dict[str, Any] = {
         "name": slot.name,
@@ -219,9 +320,9 @@ def manifest(deployment: Deployment, slot: Slot) -> dict[str, Any]:
     if annotations:
         metadata["annotations"] = annotations
     if deployment.uid:
-        metadata["ownerReferences"] = [_owner_reference(deployment)]
+        metadata["ownerReferences"] = [owner_reference(deployment)]
     spec = {
-        **template["spec"],
+        **_spec(deployment, slot),
         "schedulerName": names.SCHEDULER,
         "schedulingGates": [{"name": names.GATE}],
         "readinessGates": [
@@ -232,6 +333,22 @@ def manifest(deployment: Deployment, slot: Slot) -> dict[str, Any]:
     if deployment.priority_class:
         spec["priorityClassName"] = deployment.priority_class
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def _spec(deployment: Deployment, slot: Slot) -> Mapping[str, Any]:
+    """Return the template's spec with what makes it one of its replica and pool."""
+    pool = slot.pool
+    template, requests = pool.of_worker(slot.worker)
+    spec: Mapping[str, Any] = template["spec"]
+    label = accelerators.label_for(name for name, _ in requests.items)
+    if pool.accelerators and label:
+        spec = accelerators.preferring(spec, label, pool.accelerators)
+    if pool.size > 1:
+        domain = f"{deployment.peers_service}.{deployment.namespace}"
+        spec = members.joined(
+            spec, leader=slot.leader, worker=slot.worker, size=pool.size, domain=domain
+        )
+    return spec
 
 
 def _annotations(deployment: Deployment) -> dict[str, str]:
@@ -254,20 +371,24 @@ def labels(deployment: Deployment, slot: Slot, template: Mapping[str, str]) -> d
         "app.kubernetes.io/instance": deployment.name,
         "app.kubernetes.io/component": slot.pool.name,
         "app.kubernetes.io/part-of": deployment.name,
-    }
-    ours = {
         "app.kubernetes.io/managed-by": "bayplan",
+    }
+    if not slot.worker:  # workers take no requests
+        recommended[names.LABEL_LLMD_ROLE] = _LLMD_ROLES[slot.pool.role]
+    ours = {
         names.LABEL_MANAGED: "true",
         names.LABEL_DEPLOYMENT: deployment.name,
         names.LABEL_POOL: slot.pool.name,
         names.LABEL_ROLE: slot.pool.role.lower(),
         names.LABEL_UNIT: str(slot.unit),
         names.LABEL_REPLICA: str(slot.index),
+        names.LABEL_WORKER: str(slot.worker),
         names.LABEL_REVISION: slot.revision,
-        names.LABEL_LLMD_ROLE: _LLMD_ROLES[slot.pool.role],
         names.LABEL_GANG: f"{deployment.name}-{slot.unit}",
         names.LABEL_GANG_MIN_COUNT: str(deployment.unit_size),
     }
+    if slot.pool.size > 1:
+        ours[names.LABEL_REPLICA_SIZE] = str(slot.pool.size)
     if deployment.floor:
         ours[names.LABEL_MIN_UNITS] = str(deployment.floor)
     return {**recommended, **template, **ours}
@@ -284,7 +405,8 @@ def _topology(topology: GangTopology | None) -> dict[str, str]:
     return {name: text for name, text in said.items() if text}
 
 
-def _owner_reference(deployment: Deployment) -> dict[str, Any]:
+def owner_reference(deployment: Deployment) -> dict[str, Any]:
+    """Return what makes an object go when its deployment does."""
     return {
         "apiVersion": names.API_VERSION,
         "kind": "InferenceDeployment",

@@ -1,9 +1,9 @@
 """Within units that stay: which pods must go so that fresh ones can take their names.
 
 A pod that has ended, that was made for a plan which can no longer be kept, or under which the
-hardware is broken, is replaced inside its unit; the others of the unit stay. What fails again and
-again is made anew with back-off, so that a node that fails every pod at once is not fed with plans
-and pods in a hot loop.
+hardware is broken, is replaced inside its unit; the others of the unit stay, but for those of its
+own replica (`bayplan.replicas`). What fails again and again is made anew with back-off, so that a
+node that fails every pod at once is not fed with plans and pods in a hot loop.
 """
 
 import math
@@ -12,6 +12,7 @@ from typing import Final
 
 from bayplan.children import Child, Deployment, Slot
 from bayplan.parts import Around
+from bayplan.replicas import Replicas
 
 #: Least seconds from the making of a pod to the making of the next under its name. Doubled with
 #: each further failure in a row, up to the most.
@@ -43,15 +44,18 @@ class Mending:
         *,
         failures: Mapping[str, int],
         around: Around,
+        replicas: Replicas,
         spare: Collection[int],
         now: float,
     ) -> None:
         self.failures = {name: n for name, n in failures.items() if name in slots}
+        self._before = dict(self.failures)
         self.back_off: list[Child] = []
         self.retry_at: float | None = None
         self._unit_size = deployment.unit_size
         self._slots = slots
         self._around = around
+        self._replicas = replicas
         self._spare = spare
         self._now = now
 
@@ -63,14 +67,16 @@ class Mending:
         slot = self._slots.get(pod.name)
         if slot is None or pod.revision != slot.revision:
             return True
-        if pod.ended:
-            return self._may_fail_again(pod)
+        if pod.ended or slot.leader in self._replicas.torn:
+            return self._may_fail_again(pod, slot.leader)
         if pod.node is None:
             # It does not run yet, so replacing it disturbs nobody.
             trapped = pod.pin is not None and self._is_trap(pod)
             return pod.unit_size != self._unit_size or trapped
-        if self._around.breaks(pod):
-            return pod.unit in self._spare if pod.ready else self._may_fail_again(pod)
+        if self._around.breaks(pod) or slot.leader in self._replicas.breaking:
+            if pod.ready:
+                return pod.unit in self._spare
+            return self._may_fail_again(pod, slot.leader)
         if pod.ready and self._now >= pod.created_at + HEALTHY_S:
             self.failures.pop(pod.name, None)
         return False
@@ -79,11 +85,12 @@ class Mending:
         """Return whether a pod that is pinned but not bound can never serve where its pin says."""
         return pod.pin in self._around.lost or pod.pin in self._around.failing
 
-    def _may_fail_again(self, pod: Child) -> bool:
-        n = self.failures.get(pod.name, 0)
-        due_at = pod.created_at + back_off_s(n)
+    def _may_fail_again(self, pod: Child, replica: str) -> bool:
+        """Count a failure of a replica, once for all its pods, when its time has come."""
+        n = self._before.get(replica, 0)
+        due_at = self._replicas.torn.get(replica, pod.created_at) + back_off_s(n)
         if self._now >= due_at:
-            self.failures[pod.name] = n + 1
+            self.failures[replica] = n + 1
             return True
         self.back_off.append(pod)
         self.retry_at = min(due_at, self.retry_at or math.inf)

@@ -5,6 +5,7 @@ status before, of which only the times of transitions and the last decisions are
 operator applies the result when it differs.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -17,8 +18,8 @@ from bayplan.api.inference_deployment import (
     Failures,
     InferenceDeploymentStatus,
     PoolStatus,
-    Role,
 )
+from bayplan.api.pools import Role
 from bayplan.children import Deployment, Pool
 from bayplan.mending import back_off_s
 from bayplan.progress import held_because, is_rolled_out, progressing
@@ -104,6 +105,7 @@ def findings_of(
         _ratio_within_band(tally),
         progressing(tally, made, news, scheduled, rolled_out=rolled_out, now=now),
         _degraded(made, news),
+        *([news.exposed] if news.exposed else ()),
     ]
 
 
@@ -190,19 +192,27 @@ def _held(_: Tally, news: News) -> Finding | None:
 
 def _ratio_within_band(tally: Tally) -> Finding:
     kind = "RatioWithinBand"
-    wants = {pool.role: pool.count for pool in tally.deployment.pools}
+    wants = _wanted(tally.deployment)
     if Role.AGGREGATED in wants:
-        return Finding.of(kind, _TRUE, "NoRatio", "an Aggregated replica is a unit by itself")
+        return Finding.of(kind, _TRUE, "NoRatio", "Aggregated replicas have no ratio to keep")
     prefill, decode = tally.bound(Role.PREFILL), tally.bound(Role.DECODE)
     asked = f"{wants.get(Role.PREFILL, 0)}:{wants.get(Role.DECODE, 0)}"
     if not prefill + decode:
         return Finding.of(
-            kind, _UNKNOWN, "NothingScheduled", f"no pod runs; the ratio asked is {asked}"
+            kind, _UNKNOWN, "NothingScheduled", f"no replica runs; the ratio asked is {asked}"
         )
-    message = f"{prefill} prefill and {decode} decode pods run; the ratio asked is {asked}"
+    message = f"{prefill} prefill and {decode} decode replicas run; the ratio asked is {asked}"
     if prefill * wants.get(Role.DECODE, 0) == decode * wants.get(Role.PREFILL, 0):
         return Finding.of(kind, _TRUE, "RatioKept", message)
     return Finding.of(kind, _FALSE, "RatioOff", message)
+
+
+def _wanted(deployment: Deployment) -> dict[Role, int]:
+    """Return how many replicas of each role a unit has, over all pools of the role."""
+    counts = Counter[Role]()
+    for pool in deployment.pools:
+        counts[pool.role] += pool.count
+    return dict(counts)
 
 
 def _degraded(made: Changes, news: News) -> Finding:
@@ -215,11 +225,12 @@ def _degraded(made: Changes, news: News) -> Finding:
         )
         return Finding.of("Degraded", _TRUE, "NamesTaken", message)
     if made.back_off:
-        first = made.back_off[0]
-        wait_s = back_off_s(made.failures.get(first.name, 0))
+        first = next((pod for pod in made.back_off if not pod.counts), made.back_off[0])
+        wait_s = back_off_s(made.failures.get(first.leader, 0))
+        what = "is" if first.replica_size == 1 else f"all {first.replica_size} of its replica are"
         message = (
-            f"{first.name} has failed and is made anew no sooner than {wait_s:.0f} s after it was"
-            " made; its log says why"
+            f"{first.name} has failed and {what} made anew no sooner than {wait_s:.0f} s after it"
+            " was made; its log says why"
         )
         return Finding.of("Degraded", _TRUE, "PodsFailing", message)
     return Finding.of("Degraded", _FALSE, "AsExpected", "nothing is wrong with its spec")
@@ -293,7 +304,7 @@ def _pool(tally: Tally, pool: Pool) -> PoolStatus:
     return PoolStatus(
         name=pool.name,
         role=pool.role,
-        desired=pool.count * tally.deployment.replicas,
+        desired=pool.pods * tally.deployment.replicas,
         scheduled=sum(child.node is not None for child, _ in pods),
         ready=sum(child.ready for child, _ in pods),
         updated=sum(newest for _, newest in pods),
@@ -310,7 +321,8 @@ def _gpus(tally: Tally) -> int:
     return tally.deployment.replicas * sum(
         pool.count * n
         for pool in tally.deployment.pools
-        for name, n in pool.requests.items
+        for worker in range(pool.size)
+        for name, n in pool.of_worker(worker)[1].items
         if units.is_gpu(name)
     )
 
@@ -324,6 +336,7 @@ def _selector(deployment: Deployment) -> str | None:
         names.LABEL_DEPLOYMENT: deployment.name,
         names.LABEL_POOL: first.name,
         names.LABEL_REPLICA: "0",
+        names.LABEL_WORKER: "0",
     }
     return ",".join(f"{key}={value}" for key, value in wanted.items())
 

@@ -31,6 +31,7 @@ from bayplan import drains
 from bayplan.children import Child, Deployment, Slot, unit_slots
 from bayplan.mending import Mending
 from bayplan.parts import UNKNOWN, Around, Unit, own, units_of
+from bayplan.replicas import Replicas
 
 #: Seconds after which a unit of which a pod finds no room gives back the rest of its room.
 HALF_S: Final = 15
@@ -93,11 +94,13 @@ def changes(
     # 2. Within units of the newest revision: which pods must go, which are missing.
     target = [unit for unit in stay if unit.newest]
     slots = _slots(deployment, [*(u.index for u in target), *_fresh(deployment, units, there)])
+    replicas = Replicas.of(slots, (pod for unit in units for pod in unit.pods), around)
     mending = Mending(
         deployment,
         slots,
         failures=failures or {},
         around=around,
+        replicas=replicas,
         spare=_spare(deployment, stay, around),
         now=now,
     )
@@ -107,7 +110,13 @@ def changes(
     stray = [child for child in own(deployment, pods) if child.unit < 0 and not child.terminating]
     at_once = [pod for unit in lost_causes for pod in unit.live]
     return Changes(
-        create=tuple(s for s in slots.values() if s.name not in names and s.unit not in mixed),
+        create=tuple(
+            slot
+            for slot in slots.values()
+            if slot.name not in names
+            and slot.unit not in mixed
+            and slot.leader not in replicas.closed
+        ),
         delete=(*stray, *at_once, *drained.delete, *replaced),
         abandon=tuple(pod for pod in own(deployment, pods) if _is_abandoned(pod, around, now)),
         drain=drained.drain,

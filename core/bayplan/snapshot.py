@@ -332,7 +332,7 @@ class Disruption(StrEnum):
     """What a plan may do to a pod that has a node."""
 
     FIXED = "Fixed"  #: nothing: DaemonSet, static, bare, on its way, or the cluster's own
-    EVICTABLE = "Evictable"  #: evict it; another scheduler places its replacement
+    EVICTABLE = "Evictable"  #: evict it; no plan knows where its replacement goes
     MOVABLE = "Movable"  #: evict it; its replacement comes back through us and is planned
 
 

@@ -4,11 +4,13 @@
 them from a `Tally` of the units and the `News` around them.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from bayplan.api.conditions import ConditionStatus
-from bayplan.api.inference_deployment import Role, Units
+from bayplan.api.inference_deployment import Units
+from bayplan.api.pools import Role
 from bayplan.children import Child, Deployment
 from bayplan.parts import UNKNOWN, Around, Unit, units_of
 from bayplan.plan import Hold
@@ -26,12 +28,14 @@ class News:
         executing: Progress of the plan that is being carried out, if it concerns them, else "".
         away_s: The gate time-out, once no planner has been seen for that long; else 0.
         refusal: Why the API server refuses a pod of ours, or "".
+        exposed: Whether Services lead to them, where that was looked at.
     """
 
     holds: tuple[Hold, ...] = ()
     executing: str = ""
     away_s: float = 0.0
     refusal: str = ""
+    exposed: "Finding | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,9 +103,14 @@ class Tally:
             yield from ((pod, unit.newest) for pod in unit.members if pod.pool == name)
 
     def bound(self, role: Role) -> int:
-        """Return how many pods of one role have a node."""
-        pools = [pool.name for pool in self.deployment.pools if pool.role is role]
-        return sum(child.node is not None for name in pools for child, _ in self.pool(name))
+        """Return how many replicas of one role have a node for each of their pods."""
+        pools = {pool.name for pool in self.deployment.pools if pool.role is role}
+        bound = Counter(
+            (pod.unit, pod.leader, pod.replica_size)
+            for pod in self.pods
+            if pod.pool in pools and pod.node is not None
+        )
+        return sum(n >= size for (_, _, size), n in bound.items())
 
     @property
     def all_bound(self) -> bool:

@@ -37,6 +37,7 @@ from bayplan_operator.kube import (
     pod_path,
     pods_path,
 )
+from bayplan_operator.network import Network
 from bayplan_operator.nodes import Nodes
 from bayplan_operator.plans import Plans
 
@@ -74,6 +75,7 @@ class Deployments:
         now: Callable[[], datetime],
     ) -> None:
         self._kube = kube
+        self._network = Network(kube)
         self._plans = plans
         self._gates = gates
         self._nodes = nodes
@@ -106,7 +108,12 @@ class Deployments:
             around = replace(around, loads=loads(seen, self._pool))
             changes = decide(around=around)
         # 3. Act.
-        news = replace(news, refusal=self._carry_out(deployment, changes))
+        spec_is_new = before.get("observedGeneration") != deployment.generation
+        news = replace(
+            news,
+            refusal=self._carry_out(deployment, changes),
+            exposed=self._network.reconcile(deployment, seen, spec_is_new=spec_is_new),
+        )
         # 4. Say how it is.
         tally = Tally.of(deployment, seen, around)
         status = readiness.status(tally, changes, news, before=before, now=self._now())

@@ -12,6 +12,7 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
+from bayplan.network import INFERENCE_API
 from bayplan.snapshot import PodKey
 
 Raw = dict[str, Any]
@@ -46,6 +47,16 @@ def pods_path(namespace: str) -> str:
 def pod_path(key: PodKey) -> str:
     """Return the path of a pod."""
     return f"{pods_path(key.namespace)}/{key.name}"
+
+
+def services_path(namespace: str) -> str:
+    """Return the path of a namespace's Services."""
+    return f"/api/v1/namespaces/{namespace}/services"
+
+
+def inference_pools_path(namespace: str) -> str:
+    """Return the path of a namespace's InferencePools."""
+    return f"/apis/{INFERENCE_API}/namespaces/{namespace}/inferencepools"
 
 
 def deployment_path(namespace: str, name: str) -> str:
@@ -106,9 +117,12 @@ class Kube:
         query = {"fieldManager": manager}
         return self._send("POST", path, query=query, body=body, content_type="application/json")
 
-    def apply(self, path: str, body: Raw, *, manager: str) -> Raw:
-        """Apply our fields of an object by server-side apply; make the object if need be."""
-        query = {"fieldManager": manager, "force": "true"}
+    def apply(self, path: str, body: Raw, *, manager: str, force: bool = True) -> Raw:
+        """Apply our fields of an object by server-side apply; make the object if need be.
+
+        Without `force` a field that somebody else has set otherwise is a conflict (409).
+        """
+        query = {"fieldManager": manager, "force": str(force).lower()}
         return self._send("PATCH", path, query=query, body=body, content_type=_APPLY)
 
     def merge(self, path: str, body: Raw, *, manager: str) -> Raw:

@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from e2e.cluster import Cluster, CommandFailed, eventually
 
 Object = dict[str, Any]
 
+EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.yaml"))
 CHAT: Object = list(yaml.safe_load_all((ROOT / "docs" / "examples" / "chat.yaml").read_text()))[1]
 TEMPLATE: Object = {"spec": {"containers": [{"name": "vllm", "image": "vllm"}]}}
 
@@ -62,6 +64,15 @@ def templated(**pod: Any) -> Object:  # noqa: ANN401 - any field of a pod
     """Return a deployment whose prefill pod has these fields in its spec."""
     spec = TEMPLATE["spec"] | pod
     return deployment(pools=[pool("Prefill", template={"spec": spec}), pool("Decode")])
+
+
+def with_spec(**pod: Any) -> Object:  # noqa: ANN401 - any field of a pod
+    """Return a template whose pod has these fields in its spec."""
+    return {"spec": TEMPLATE["spec"] | pod}
+
+
+#: A template that would detach its pods from their deployment.
+LABELLED: Object = TEMPLATE | {"metadata": {"labels": {"bayplan.dev/unit": "7"}}}
 
 
 def plan(name: str = "plan-1", **spec: Any) -> Object:  # noqa: ANN401 - any field of the spec
@@ -110,7 +121,17 @@ def test_the_example_is_accepted_and_completed(cluster: Cluster, namespace: str)
     """What is left out must be there afterwards, so that everybody reads the same."""
     made = create(cluster, deployment(replicas=None, ratio=None), namespace)
 
-    assert made["spec"] == CHAT["spec"] | {"replicas": 1, "ratio": {"prefill": 1, "decode": 1}}
+    pools = [pool | {"podsPerReplica": 1} for pool in CHAT["spec"]["pools"]]
+    completed = {"replicas": 1, "ratio": {"prefill": 1, "decode": 1}, "pools": pools}
+    assert made["spec"] == CHAT["spec"] | completed
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_is_accepted(cluster: Cluster, namespace: str, example: Path) -> None:
+    """People begin by copying one."""
+    for raw in yaml.safe_load_all(example.read_text()):
+        if raw["kind"] == "InferenceDeployment":
+            assert create(cluster, raw, namespace)["metadata"]["generation"] == 1
 
 
 def test_a_template_is_kept_as_it_is(cluster: Cluster, namespace: str) -> None:
@@ -131,7 +152,48 @@ def test_a_template_is_kept_as_it_is(cluster: Cluster, namespace: str) -> None:
         (deployment(ratio={"prefill": 0}), "spec.ratio.prefill above 0 and a pool of role Prefill"),
         (deployment(pools=[pool("Prefill")]), "spec.ratio.decode above 0 and a pool of role"),
         (deployment(pools=[]), "spec.pools"),
-        (deployment(pools=[pool("Prefill"), pool("Prefill")]), "must not name a role twice"),
+        (
+            deployment(pools=[pool("Prefill"), pool("Prefill", name="long"), pool("Decode")]),
+            "spec.pools[].replicas of the Prefill pools must add up to spec.ratio.prefill",
+        ),
+        (
+            deployment(pools=[pool("Prefill"), pool("Decode", replicas=1)]),
+            "spec.pools[].replicas of the Decode pools must add up to spec.ratio.decode",
+        ),
+        (
+            deployment(
+                ratio={"prefill": 16, "decode": 1},
+                pools=[pool("Prefill", podsPerReplica=64), pool("Decode")],
+            ),
+            "a unit (replicas times podsPerReplica, over all pools) must have at most 1024 pods",
+        ),
+        (
+            deployment(pools=[pool("Prefill", workerTemplate=TEMPLATE), pool("Decode")]),
+            "workerTemplate is for replicas of several pods",
+        ),
+        (
+            deployment(
+                pools=[
+                    pool("Prefill"),
+                    pool("Decode", podsPerReplica=2, template=with_spec(hostname="a")),
+                ]
+            ),
+            "hostname and subdomain are set by the operator where podsPerReplica is above 1",
+        ),
+        (
+            deployment(pools=[pool("Prefill", name="peers"), pool("Decode")]),
+            "'peers' names a Service of the operator",
+        ),
+        (
+            deployment(pools=[pool("Prefill", template=LABELLED), pool("Decode")]),
+            "labels such as bayplan.dev/managed are set by the operator",
+        ),
+        (deployment(pools=[pool("Both"), pool("Decode")]), "spec.pools[0].role"),
+        (
+            deployment(pools=[pool("Prefill", accelerators=["NVIDIA H100"]), pool("Decode")]),
+            "spec.pools[0].accelerators[0]",
+        ),
+        (deployment(inferencePool={"endpointPicker": "epp"}), "spec.inferencePool.targetPort"),
         (
             deployment(pools=[pool("Prefill", name="decode"), pool("Decode")]),
             "spec.pools[].name must be unique",
@@ -161,6 +223,17 @@ def test_a_template_is_kept_as_it_is(cluster: Cluster, namespace: str) -> None:
             deployment() | {"metadata": {"name": "a" * 53}},
             "metadata.name must be at most 52 characters",
         ),
+        (deployment() | {"metadata": {"name": "9chat"}}, "beginning with a letter"),
+        (
+            deployment(pools=[pool("Prefill", name="p" * 40), pool("Decode")])
+            | {"metadata": {"name": "c" * 23}},
+            "metadata.name and the name of a pool must together be at most 62 characters",
+        ),
+        (
+            deployment(pools=[pool("Prefill", name="p" * 40, podsPerReplica=2), pool("Decode")])
+            | {"metadata": {"name": "c" * 8}},
+            "must together be at most 47 characters where podsPerReplica is above 1",
+        ),
     ],
     ids=[
         "a negative number of units",
@@ -169,7 +242,16 @@ def test_a_template_is_kept_as_it_is(cluster: Cluster, namespace: str) -> None:
         "a pool without a part in the ratio",
         "a part of the ratio without a pool",
         "no pools",
-        "a role twice",
+        "two pools of a role that do not say how many each",
+        "replicas that do not add up to the ratio",
+        "a unit too large",
+        "workers of a single pod",
+        "a host name that is ours to set",
+        "a pool with the name of our Service",
+        "a label that is ours to set",
+        "an unknown role",
+        "a product that no label can have",
+        "an InferencePool without a port",
         "a name that is another pool's default",
         "aggregated beside prefill",
         "aggregated with a ratio",
@@ -184,6 +266,9 @@ def test_a_template_is_kept_as_it_is(cluster: Cluster, namespace: str) -> None:
         "two required topologies",
         "a misspelt field",
         "a name too long for labels",
+        "a name that no Service may begin with",
+        "names too long for a Service",
+        "names too long for a host",
     ],
 )
 def test_an_invalid_deployment_is_refused_with_field_and_fix(
@@ -205,6 +290,27 @@ def test_an_invalid_deployment_is_refused_with_field_and_fix(
         templated(schedulerName="bayplan", restartPolicy="Always"),
         deployment(rollout={"maxUnavailable": 0}),
         deployment(rollout={"maxSurge": 0, "paused": True}),
+        deployment(
+            ratio={"prefill": 4, "decode": 1},
+            pools=[
+                pool("Prefill", name="short", replicas=3, accelerators=["H200", "H100"]),
+                pool("Prefill", name="long", replicas=1),
+                pool("Decode", podsPerReplica=4, workerTemplate=TEMPLATE),
+            ],
+        ),
+        deployment(
+            ratio=None,
+            pools=[pool("Aggregated", name="a", replicas=2), pool("Aggregated", name="b")],
+        ),
+        deployment(
+            pools=[
+                pool("Prefill", template=with_spec(hostname="own")),
+                pool(
+                    "Decode", template={"metadata": {"labels": {"llm-d.ai/role": "x"}}} | TEMPLATE
+                ),
+            ]
+        ),
+        deployment(inferencePool={"endpointPicker": "epp", "targetPort": 8000}),
     ],
     ids=[
         "aggregated alone",
@@ -213,11 +319,36 @@ def test_an_invalid_deployment_is_refused_with_field_and_fix(
         "our scheduler by name",
         "no unit missing in a rollout",
         "no unit beyond those asked for",
+        "length classes, accelerators and large replicas",
+        "two aggregated pools",
+        "what a template may say",
+        "an InferencePool",
     ],
 )
 def test_an_unusual_deployment_is_accepted(cluster: Cluster, namespace: str, raw: Object) -> None:
     """A rule that refuses too much is as bad as one that refuses too little."""
     assert create(cluster, raw, namespace, "--dry-run=server")["kind"] == "InferenceDeployment"
+
+
+def test_the_role_of_a_pool_cannot_be_changed(cluster: Cluster, namespace: str) -> None:
+    """Its Service would lead those who want the one to pods of the other; a new name is no harm."""
+    swapped = [pool("Prefill", name="decode"), pool("Decode", name="prefill")]
+    fresh = [pool("Prefill", name="b"), pool("Decode", name="a")]
+    made = create(cluster, deployment(ratio=None), namespace)
+
+    with pytest.raises(CommandFailed, match="role of a pool cannot be changed"):
+        _replace(cluster, made, namespace, pools=swapped)
+    again = _replace(cluster, made, namespace, pools=fresh)
+
+    assert [each["name"] for each in again["spec"]["pools"]] == ["b", "a"]
+
+
+def _replace(cluster: Cluster, raw: Object, namespace: str, **spec: Any) -> Object:  # noqa: ANN401
+    """Replace an object by one with these fields in its spec; return what came of it."""
+    changed = json.dumps(raw | {"spec": raw["spec"] | spec})
+    made = cluster.kubectl_run("replace", "-n", namespace, "-o", "json", "-f", "-", input=changed)
+    parsed: Object = json.loads(made)
+    return parsed
 
 
 def test_kubectl_scale_changes_the_units(cluster: Cluster, namespace: str) -> None:

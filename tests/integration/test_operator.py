@@ -300,6 +300,7 @@ def test_an_inference_deployment_gets_its_pods_gated_labelled_and_owned(user: Us
         "bayplan.dev/replica": "1",
         "bayplan.dev/role": "decode",
         "bayplan.dev/unit": "1",
+        "bayplan.dev/worker-index": "0",
         "llm-d.ai/role": "decode",
     }
     owner = metadata["ownerReferences"][0]

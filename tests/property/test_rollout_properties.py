@@ -9,8 +9,8 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from bayplan import rollout
-from bayplan.api.inference_deployment import Role
-from bayplan.children import Child, Deployment, Pool, Rollout, unit_slots
+from bayplan.api.pools import Role
+from bayplan.children import Child, Deployment, Pool, Rollout, Slot, unit_slots
 from bayplan.parts import Around, Unit, units_of
 from bayplan.rollout import Changes
 from bayplan.snapshot import NodeName, Resources
@@ -74,20 +74,27 @@ class World:
         for pod in found.delete:
             self.delete(pod.name)
         for slot in found.create:
-            self.pods[slot.name] = Child(
-                name=slot.name,
-                uid=f"{slot.name}-{next(self._uids)}",
-                owner_uid=OWNER,
-                pool=slot.pool.name,
-                unit=slot.unit,
-                revision=slot.revision,
-                unit_size=self.deployment.unit_size,
-                gated=True,
-                switched=True,
-                created_at=self.now,
-            )
+            self.pods[slot.name] = self.make(slot)
         self.failures = dict(found.failures)
         return found
+
+    def make(self, slot: Slot) -> Child:
+        """Return the pod that the operator makes for a slot."""
+        return Child(
+            name=slot.name,
+            uid=f"{slot.name}-{next(self._uids)}",
+            owner_uid=OWNER,
+            pool=slot.pool.name,
+            unit=slot.unit,
+            revision=slot.revision,
+            unit_size=self.deployment.unit_size,
+            replica=slot.index,
+            worker=slot.worker,
+            replica_size=slot.pool.size,
+            gated=True,
+            switched=True,
+            created_at=self.now,
+        )
 
     def planner(self) -> None:
         """Place what fits, whole units only, what runs in part first; hold the rest."""
@@ -151,6 +158,10 @@ class World:
         there = {u.index for u in before if any(p.name not in deleted for p in u.live)}
         fresh = {slot.unit for slot in found.create} - {u.index for u in before if u.live}
         assert not fresh or len(there | fresh) <= n + how.max_surge
+        self.check_fresh(found, fresh, before)
+
+    def check_fresh(self, found: Changes, fresh: set[int], before: tuple[Unit, ...]) -> None:
+        """Assert that the units that are made are made whole."""
         made: dict[int, set[str]] = defaultdict(set)
         for slot in found.create:
             made[slot.unit].add(slot.name)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from pydantic import TypeAdapter
 from bayplan import plan, policy
 from bayplan.api import inference_deployment, packing_plan, packing_policy
 from bayplan.api.crd import crds
+from bayplan.api.pod_template import PodTemplate
+from bayplan.codec import snapshot_of
 from charts.generate import ROOT
 
 DEFINITIONS = {crd["spec"]["names"]["kind"]: crd for crd in crds()}
@@ -96,7 +99,7 @@ def test_every_field_is_documented(kind: str) -> None:
 @pytest.mark.parametrize("kind", DEFINITIONS)
 def test_every_list_is_bounded_or_the_users_own(kind: str) -> None:
     """An object that can grow without end would one day be too big to store."""
-    users_own = (".template.spec.",)
+    users_own = (".template.spec.", ".workerTemplate.spec.")
 
     unbounded = [
         path
@@ -141,10 +144,20 @@ def test_a_template_comes_back_as_it_was() -> None:
         },
     }
 
-    adapter = TypeAdapter(inference_deployment.PodTemplate)
+    adapter = TypeAdapter(PodTemplate)
     parsed = adapter.validate_python(template)
 
     assert adapter.dump_python(parsed, by_alias=True, exclude_unset=True) == template
+
+
+@pytest.mark.parametrize(
+    "example", sorted((ROOT / "docs" / "examples").glob("*.yaml")), ids=lambda path: path.name
+)
+def test_every_example_can_be_planned(example: Path) -> None:
+    """What is copied from the documentation must work."""
+    documents = list(yaml.safe_load_all(example.read_text()))
+
+    assert snapshot_of(documents).pods
 
 
 def test_the_example_is_valid() -> None:

@@ -586,3 +586,28 @@ def test_the_youngest_gives_way() -> None:
     result = made(node("n0"), old, young, pod("high", gpus=4, priority=10))
 
     assert [evict.pod for evict in result.evictions] == [young.key]
+
+
+def test_a_replica_over_two_nodes_is_evicted_with_its_unit_and_never_moved() -> None:
+    """A move of one pod restarts the others; whoever outranks the unit may take its place."""
+    running = [
+        pod(
+            f"engine-{i}",
+            gpus=4,
+            on=f"n{i}",
+            owner="chat",
+            gang="chat-0",
+            min_count=2,
+            disruption=Disruption.EVICTABLE,
+        )
+        for i in (1, 2)
+    ]
+    nodes = [node("n1"), node("n2")]
+
+    equal = made(*nodes, *running, pod("new", gpus=8))
+    higher = made(*nodes, *running, pod("new", gpus=8, priority=10))
+
+    assert (placed(equal), moved(equal), evicted(equal)) == ({}, [], [])
+    assert sorted(evicted(higher)) == ["engine-1", "engine-2"]
+    assert not moved(higher)
+    assert "new" in placed(higher)

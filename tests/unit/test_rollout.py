@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bayplan import readiness, rollout
-from bayplan.api.inference_deployment import Role
+from bayplan.api.pools import Role
 from bayplan.children import Child, Deployment, Pool, Rollout, unit_slots
 from bayplan.parts import Around
 from bayplan.plan import Hold, Reason, Rejection

@@ -6,24 +6,44 @@ pool; the operator makes the pods and reports in the status. Texts are those of 
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from kube_custom_resource.schema import BaseModel
 from pydantic import ConfigDict, Field
 
 from bayplan.api.conditions import Conditions
-from bayplan.api.names import SCHEDULER, VERSION
+from bayplan.api.names import VERSION
+from bayplan.api.pools import (
+    MAX_HOST_NAMES,
+    MAX_SERVICE_NAMES,
+    MAX_UNIT,
+    InferencePool,
+    Pool,
+    Role,
+)
 from bayplan.api.resource import CustomResource, Scope, column
 from bayplan.api.schema import list_map, rule, rules
 
-_DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+#: What a deployment's name looks like so that it can begin that of a Service.
+SERVICE_NAME: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 
 
-class Role(StrEnum):
-    """What the replicas of a pool do."""
+def _name(pool: str) -> str:
+    """Return the CEL expression of a pool's name."""
+    return f"(has({pool}.name) ? {pool}.name : {pool}.role.lowerAscii())"
 
-    PREFILL = "Prefill"
-    DECODE = "Decode"
-    AGGREGATED = "Aggregated"
+
+#: The CEL expression of how many replicas of the pool `p` a unit has.
+_REPLICAS: Final = (
+    "(has(p.replicas) ? p.replicas : (p.role == 'Prefill' ? self.ratio.prefill :"
+    " (p.role == 'Decode' ? self.ratio.decode : 1)))"
+)
+
+
+def _sum(role: str, ratio: str) -> str:
+    """Return the CEL expression of the replicas of one role in a unit."""
+    replicas = f"has(p.replicas) ? p.replicas : self.ratio.{ratio}"
+    return f"self.pools.filter(p, p.role == '{role}').map(p, {replicas}).sum()"
 
 
 class Ratio(BaseModel):
@@ -49,119 +69,6 @@ class Ratio(BaseModel):
         description="Decode replicas in one unit. Default 1; 0 to 256.",
         ge=0,
         le=256,
-    )
-
-
-class PodMetadata(BaseModel, extra="allow"):
-    """The part of a pod's metadata that a template may set."""
-
-    labels: dict[str, str] | None = Field(
-        default=None,
-        description="Labels of every pod of the pool. Those under bayplan.dev are the operator's.",
-    )
-    annotations: dict[str, str] | None = Field(
-        default=None, description="Annotations of every pod of the pool."
-    )
-
-
-class Container(BaseModel, extra="allow"):
-    """A container of the pod, as in core/v1; only the name is looked at here."""
-
-    name: str = Field(
-        description="Name of the container, unique in the pod.", min_length=1, max_length=63
-    )
-
-
-class SchedulingGate(BaseModel, extra="allow"):
-    """A gate of a pod, as in core/v1."""
-
-
-class PodSpec(BaseModel, extra="allow"):
-    """A pod's spec as in core/v1; the named fields are those that the operator has a say in."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            rule(
-                f"!has(self.schedulerName) || self.schedulerName in ['', '{SCHEDULER}']",
-                message=f"schedulerName is set by the operator: remove it, or say {SCHEDULER}",
-                field=".schedulerName",
-            ),
-            rule(
-                "!has(self.nodeName) || self.nodeName == ''",
-                message="nodeName would bypass the plan: remove it (use nodeSelector or affinity"
-                " to say where the pod may run)",
-                field=".nodeName",
-            ),
-            rule(
-                "!has(self.schedulingGates) || size(self.schedulingGates) == 0",
-                message="schedulingGates are set by the operator: remove them",
-                field=".schedulingGates",
-            ),
-            rule(
-                "!has(self.restartPolicy) || self.restartPolicy == 'Always'",
-                message="restartPolicy must be Always: remove it, that is the default",
-                field=".restartPolicy",
-            ),
-            rule(
-                "!has(self.priorityClassName) || self.priorityClassName == ''",
-                message="priorityClassName belongs to the whole unit: remove it here and set"
-                " spec.priorityClassName",
-                field=".priorityClassName",
-            ),
-        )
-    )
-
-    containers: list[Container] = Field(
-        description="At least one. What they ask for is what the plan reserves.",
-        min_length=1,
-        json_schema_extra=list_map("name"),
-    )
-    scheduler_name: str | None = Field(
-        default=None, description=f"Set by the operator to {SCHEDULER}. Leave it out."
-    )
-    node_name: str | None = Field(
-        default=None, description="Refused: the plan says where a pod runs."
-    )
-    scheduling_gates: list[SchedulingGate] | None = Field(
-        default=None, description="Refused: the operator's to set and to lift."
-    )
-    restart_policy: str | None = Field(default=None, description="Always, or left out.")
-    priority_class_name: str | None = Field(
-        default=None, description="Refused: spec.priorityClassName holds for every pod of a unit."
-    )
-
-
-class PodTemplate(BaseModel, extra="allow"):
-    """A PodTemplateSpec of core/v1."""
-
-    metadata: PodMetadata | None = Field(
-        default=None, description="Labels and annotations of the pods."
-    )
-    spec: PodSpec = Field(
-        description="The pod's spec as in core/v1, kept as it is. The API server checks it in full"
-        " only when a pod is made; what it refuses then is told in the condition Degraded."
-    )
-
-
-class Pool(BaseModel):
-    """The replicas of one role."""
-
-    role: Role = Field(
-        description="What the replicas do: Prefill, Decode, or Aggregated (both in one)."
-        " One pool per role; Aggregated stands alone."
-    )
-    name: str | None = Field(
-        default=None,
-        description="Name of the pool, unique here; part of its pods' names and labels."
-        " Default: the role in lower case. A new name is rolled out like a new template.",
-        min_length=1,
-        max_length=40,
-        pattern=_DNS_LABEL,
-    )
-    template: PodTemplate = Field(
-        description="The pod of one replica. GPUs, node selectors, tolerations and volumes are"
-        " read from here and said nowhere else. A change makes waiting units anew at once and"
-        " replaces running ones unit by unit, all pools of a unit together, as spec.rollout says."
     )
 
 
@@ -285,14 +192,7 @@ class InferenceDeploymentSpec(BaseModel):
                 field=".minReplicas",
             ),
             rule(
-                "self.pools.all(p, self.pools.exists_one(q, q.role == p.role))",
-                message="spec.pools must not name a role twice: merge the pools of one role",
-                field=".pools",
-            ),
-            rule(
-                "self.pools.all(p, self.pools.exists_one(q,"
-                " (has(q.name) ? q.name : q.role.lowerAscii()) =="
-                " (has(p.name) ? p.name : p.role.lowerAscii())))",
+                f"self.pools.all(p, self.pools.exists_one(q, {_name('q')} == {_name('p')}))",
                 message="spec.pools[].name must be unique (a pool without one is called after its"
                 " role in lower case): rename one of the pools",
                 field=".pools",
@@ -305,10 +205,17 @@ class InferenceDeploymentSpec(BaseModel):
                 field=".pools",
             ),
             rule(
+                "self.pools.all(p, !oldSelf.pools.exists(o,"
+                f" {_name('o')} == {_name('p')} && o.role != p.role))",
+                message="spec.pools[].role of a pool cannot be changed, its Service would lead to"
+                " pods of both: give the pool another name",
+                field=".pools",
+            ),
+            rule(
                 "!self.pools.exists(p, p.role == 'Aggregated')"
                 " || (self.ratio.prefill == 1 && self.ratio.decode == 1)",
-                message="spec.ratio holds for Prefill and Decode pools: remove it, a unit is one"
-                " Aggregated replica",
+                message="spec.ratio holds for Prefill and Decode pools: remove it, Aggregated pools"
+                " say in replicas how many a unit has",
                 field=".ratio",
             ),
             *(
@@ -320,6 +227,22 @@ class InferenceDeploymentSpec(BaseModel):
                     field=f".ratio.{name}",
                 )
                 for name, role in (("prefill", Role.PREFILL), ("decode", Role.DECODE))
+            ),
+            *(
+                rule(
+                    f"!self.pools.exists(p, p.role == '{role}') || {_sum(role, name)} =="
+                    f" self.ratio.{name}",
+                    message=f"spec.pools[].replicas of the {role} pools must add up to"
+                    f" spec.ratio.{name}: say it in each of them, or correct the ratio",
+                    field=".pools",
+                )
+                for name, role in (("prefill", Role.PREFILL), ("decode", Role.DECODE))
+            ),
+            rule(
+                f"self.pools.map(p, p.podsPerReplica * {_REPLICAS}).sum() <= {MAX_UNIT}",
+                message="spec.pools: a unit (replicas times podsPerReplica, over all pools) must"
+                f" have at most {MAX_UNIT} pods: lower spec.ratio or podsPerReplica",
+                field=".pools",
             ),
         )
     )
@@ -366,8 +289,14 @@ class InferenceDeploymentSpec(BaseModel):
         default=None,
         description="What it means to disturb the running pods. Default: nothing is said.",
     )
+    inference_pool: InferencePool | None = Field(
+        default=None,
+        description="Have an InferencePool (inference.networking.k8s.io/v1) of the same name for"
+        " gateways, over all pods that take requests. Default: none. Where the cluster does not"
+        " know the kind, the condition Exposed says so. A change touches no pod.",
+    )
     pools: list[Pool] = Field(
-        description="One pool per role, 1 to 16: Prefill and Decode, or Aggregated alone.",
+        description="1 to 16 pools: of the roles Prefill and Decode, or of Aggregated alone.",
         min_length=1,
         max_length=16,
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
@@ -426,7 +355,7 @@ class InferenceDeploymentStatus(BaseModel):
     conditions: Conditions | None = Field(
         default=None,
         description="Ready (a whole unit can serve), Scheduled, RatioWithinBand, Progressing,"
-        " Degraded.",
+        " Degraded, Exposed.",
     )
     units: Units | None = Field(default=None, description="Units by how far they are.")
     pools: list[PoolStatus] | None = Field(
@@ -440,7 +369,7 @@ class InferenceDeploymentStatus(BaseModel):
     )
     ratio: str | None = Field(
         default=None,
-        description='Running prefill and decode pods for the P:D column, e.g. "2:4".',
+        description='Running prefill and decode replicas for the P:D column, e.g. "2:4".',
     )
     gpus: int | None = Field(
         default=None, description="GPUs that all desired pods ask for together.", ge=0
@@ -492,7 +421,7 @@ class InferenceDeployment(
     },
     printer_columns=[
         column("Ready", ".status.ready", "Units that serve, of those asked for"),
-        column("P:D", ".status.ratio", "Running prefill and decode pods"),
+        column("P:D", ".status.ratio", "Running prefill and decode replicas"),
         column("GPUs", ".status.gpus", "GPUs that all desired pods ask for", kind="integer"),
         column("Priority", ".spec.priorityClassName", "PriorityClass of the pods"),
         column("Reason", ".status.reason", "Why it is as it is"),
@@ -506,7 +435,25 @@ class InferenceDeployment(
                 "size(self.metadata.name) <= 52",
                 message="metadata.name must be at most 52 characters: it becomes part of the"
                 " names and labels of the pods",
-            )
+            ),
+            rule(
+                f"self.metadata.name.matches('{SERVICE_NAME}')",
+                message="metadata.name must be lower-case letters, digits and '-', beginning with a"
+                " letter: it becomes part of the names of Services",
+            ),
+            rule(
+                "self.spec.pools.all(p, size(self.metadata.name) +"
+                f" size({_name('p')}) <= {MAX_SERVICE_NAMES})",
+                message="metadata.name and the name of a pool must together be at most"
+                f" {MAX_SERVICE_NAMES} characters: they name its Service",
+            ),
+            rule(
+                "self.spec.pools.all(p, p.podsPerReplica == 1 || size(self.metadata.name) +"
+                f" size({_name('p')}) <= {MAX_HOST_NAMES})",
+                message="metadata.name and the name of a pool must together be at most"
+                f" {MAX_HOST_NAMES} characters where podsPerReplica is above 1: they name"
+                " its hosts",
+            ),
         )
     )
 

@@ -33,7 +33,11 @@ LABEL_UNIT: Final = f"{GROUP}/unit"
 LABEL_REPLICA: Final = f"{GROUP}/replica"
 LABEL_REVISION: Final = f"{GROUP}/revision"
 
-#: Read by gateways of llm-d: "prefill" or "decode".
+#: Which pod of its replica a pod is, 0 for the leader; of how many, where there are several.
+LABEL_WORKER: Final = f"{GROUP}/worker-index"
+LABEL_REPLICA_SIZE: Final = f"{GROUP}/pods-per-replica"
+
+#: Read by gateways of llm-d: "prefill", "decode" or "both", on pods that take requests.
 LABEL_LLMD_ROLE: Final = "llm-d.ai/role"
 
 #: A set of pods that is placed whole: its name, and how many pods make it whole.
@@ -76,6 +80,7 @@ DO_NOT_DISRUPT: Final = {
 
 #: Field managers, one per concern.
 MANAGER_PODS: Final = "bayplan-operator"
+MANAGER_NETWORK: Final = "bayplan-operator-network"
 MANAGER_STATUS: Final = "bayplan-operator-status"
 MANAGER_SERVICE: Final = "bayplan-operator-service"
 MANAGER_STEPS: Final = "bayplan-operator-steps"

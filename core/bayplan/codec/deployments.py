@@ -5,13 +5,16 @@ pod template is checked by nobody until a pod is made from it. What would keep u
 pod we can place is refused here, with field and fix.
 """
 
+import re
+from collections.abc import Mapping
 from typing import Final
 
 from bayplan.api import names
-from bayplan.api.inference_deployment import Role, Sharing
-from bayplan.children import Child, Deployment, Pool, Rollout
+from bayplan.api.inference_deployment import SERVICE_NAME, Sharing
+from bayplan.children import Child, Deployment, Gateway, Rollout
 from bayplan.codec.fields import Field, Raw, top
-from bayplan.codec.pods import pinned_node, requests
+from bayplan.codec.pods import pinned_node
+from bayplan.codec.pools import pools_of, port_of
 from bayplan.snapshot import GangTopology, NodeName
 
 #: Longest name of an InferenceDeployment: it becomes part of names and labels.
@@ -19,9 +22,6 @@ _MAX_NAME: Final = 52
 
 #: Seconds for which a unit that is to go may finish its requests, where nobody says.
 DEFAULT_DRAIN_S: Final = 120
-
-#: Most pods of one role in one unit.
-_MAX_COUNT: Final = 256
 
 
 def deployment_of(raw: Raw) -> Deployment:
@@ -35,6 +35,11 @@ def deployment_of(raw: Raw) -> Deployment:
     name = metadata.get("name")
     if len(name.text()) > _MAX_NAME:
         raise name.error(f"must be at most {_MAX_NAME} characters: choose a shorter name")
+    if not re.fullmatch(SERVICE_NAME, name.text()):
+        raise name.error(
+            "must be lower-case letters, digits and '-', beginning with a letter: it becomes part"
+            " of the names of Services"
+        )
     replicas = spec.get("replicas").integer(1)
     return Deployment(
         namespace=metadata.get("namespace").text("default"),
@@ -49,7 +54,8 @@ def deployment_of(raw: Raw) -> Deployment:
         cold_start_s=_cold_start(spec.get("disruption", "coldStartSeconds")),
         drain_s=_drain(spec.get("disruption", "drainTimeoutSeconds")),
         rollout=_rollout(spec.get("rollout")),
-        pools=tuple(_pool(pool, spec.get("ratio")) for pool in spec.get("pools").items()),
+        pools=pools_of(spec, deployment=name.text()),
+        gateway=_gateway(spec.get("inferencePool")),
     )
 
 
@@ -62,8 +68,9 @@ def child_of(raw: Raw) -> Child:
     root = top(raw, "Pod")
     metadata, spec, status = root.get("metadata"), root.get("spec"), root.get("status")
     pod_labels = metadata.get("labels").labels()
-    unit = pod_labels.get(names.LABEL_UNIT, "")
-    unit_size = pod_labels.get(names.LABEL_GANG_MIN_COUNT, "")
+    replica_size = _number(pod_labels, names.LABEL_REPLICA_SIZE, 1)
+    worker = _number(pod_labels, names.LABEL_WORKER, 0)
+    started_anew = replica_size > 1 and _was_restarted(status)
     node = spec.get("nodeName").text("")
     planned = bool(metadata.get("annotations", names.ANNOTATION_PLAN).text(""))
     pin = pinned_node(spec) if planned else ""  # a pin of the template's own is not ours
@@ -74,9 +81,12 @@ def child_of(raw: Raw) -> Child:
         uid=metadata.get("uid").text(""),
         owner_uid=_controller_uid(metadata),
         pool=pod_labels.get(names.LABEL_POOL, ""),
-        unit=int(unit) if unit.isdecimal() else -1,
+        unit=_number(pod_labels, names.LABEL_UNIT, -1),
         revision=pod_labels.get(names.LABEL_REVISION, ""),
-        unit_size=int(unit_size) if unit_size.isdecimal() else 0,
+        unit_size=_number(pod_labels, names.LABEL_GANG_MIN_COUNT, 0),
+        replica=_number(pod_labels, names.LABEL_REPLICA, 0),
+        worker=worker,
+        replica_size=replica_size,
         node=NodeName(node) if node else None,
         pin=NodeName(pin) if pin else None,
         unplanned=bool(node) and not planned,
@@ -88,9 +98,9 @@ def child_of(raw: Raw) -> Child:
         ),
         in_service=in_service.get("status").text("") == "True",
         drains_since=in_service.get("lastTransitionTime").instant() if taken_out else 0,
-        metrics_url=_metrics_url(metadata, status),
+        metrics_url="" if worker else _metrics_url(metadata, status),
         broken=_is_broken(status),
-        ended=status.get("phase").text("") in {"Succeeded", "Failed"},
+        ended=status.get("phase").text("") in {"Succeeded", "Failed"} or started_anew,
         terminating=metadata.get("deletionTimestamp").value is not None,
         ends_by=metadata.get("deletionTimestamp").instant(),
         created_at=metadata.get("creationTimestamp").instant(),
@@ -146,55 +156,21 @@ def _rollout(field: Field) -> Rollout:
     )
 
 
-def _pool(field: Field, ratio: Field) -> Pool:
-    role = _role(field.get("role"))
-    template = field.get("template")
-    _check(template.get("spec"))
-    counts = {
-        Role.PREFILL: ratio.get("prefill").integer(1),
-        Role.DECODE: ratio.get("decode").integer(1),
-        Role.AGGREGATED: 1,
-    }
-    if not 0 <= counts[role] <= _MAX_COUNT:
-        where = ratio.get(role.lower())
-        raise where.error(f"should be 0 to {_MAX_COUNT}, is {counts[role]}")
-    template.get("metadata", "labels").labels()
-    template.get("metadata", "annotations").labels()
-    return Pool(
-        name=field.get("name").text(role.lower()),
-        role=role,
-        count=counts[role],
-        template=template.value if isinstance(template.value, dict) else {},
-        requests=requests(template.get("spec")),
+def _gateway(field: Field) -> Gateway | None:
+    """Return what gateways are told."""
+    if field.value is None:
+        return None
+    return Gateway(
+        picker=field.get("endpointPicker").text(),
+        picker_port=port_of(field.get("endpointPickerPort"), 9002),
+        target_port=port_of(field.get("targetPort")),
     )
 
 
-def _role(field: Field) -> Role:
-    try:
-        return Role(field.text())
-    except ValueError as error:
-        raise field.error(f"should be one of {', '.join(Role)}, is {field.value!r}") from error
-
-
-def _check(spec: Field) -> None:
-    """Refuse what would make a pod that cannot be placed by a plan."""
-    if not any(True for _ in spec.get("containers").items()):
-        raise spec.get("containers").error("is empty: add the container that serves the model")
-    scheduler = spec.get("schedulerName")
-    if scheduler.text("") not in {"", names.SCHEDULER}:
-        raise scheduler.error(f"is set by the operator: remove it, or say {names.SCHEDULER}")
-    node = spec.get("nodeName")
-    if node.text(""):
-        raise node.error("would bypass the plan: remove it, and use nodeSelector or affinity")
-    gates = spec.get("schedulingGates")
-    if any(True for _ in gates.items()):
-        raise gates.error("are set by the operator: remove them")
-    restart = spec.get("restartPolicy")
-    if restart.text("Always") != "Always":
-        raise restart.error("must be Always, the default: remove it")
-    priority = spec.get("priorityClassName")
-    if priority.text(""):
-        raise priority.error("holds for the whole unit: remove it, and set spec.priorityClassName")
+def _number(labels: Mapping[str, str], name: str, default: int) -> int:
+    """Return the number that a label says; `default` where it says none."""
+    said = labels.get(name, "")
+    return int(said) if said.isdecimal() else default
 
 
 def _controller_uid(metadata: Field) -> str:
@@ -202,6 +178,15 @@ def _controller_uid(metadata: Field) -> str:
         if reference.get("controller").flag():
             return reference.get("uid").text("")
     return ""
+
+
+def _was_restarted(status: Field) -> bool:
+    """Return whether a container has ended and was started again by the kubelet."""
+    return any(
+        container.get("restartCount").integer(0) > 0
+        for kind in ("initContainerStatuses", "containerStatuses")
+        for container in status.get(kind).items()
+    )
 
 
 def _condition(status: Field, kind: str) -> Field:

@@ -313,7 +313,8 @@ def _disruption(metadata: Field, spec: Field) -> Disruption:
 
     A pod that no controller makes again would be lost, a DaemonSet's comes straight back, and the
     cluster's own are not ours to touch. Whoever asks not to be disturbed, or whose cost of a move
-    cannot be read, stays as well.
+    cannot be read, stays as well. One of several pods of a replica is not moved: all of them would
+    start anew, the others without a place in the plan.
     """
     owner = _owner(metadata, "")
     if owner is None or owner.kind in {"DaemonSet", "Node"}:
@@ -329,4 +330,5 @@ def _disruption(metadata: Field, spec: Field) -> Disruption:
         # Nobody knows which GPU would be free without it.
         return Disruption.FIXED
     ours = spec.get("schedulerName").text("") == names.SCHEDULER
-    return Disruption.MOVABLE if ours else Disruption.EVICTABLE
+    alone = metadata.get("labels").labels().get(names.LABEL_REPLICA_SIZE, "1") == "1"
+    return Disruption.MOVABLE if ours and alone else Disruption.EVICTABLE
