@@ -1,7 +1,7 @@
 """Whether a node takes a pod: small checks, in order, that return a reason or nothing.
 
 The planner asks what no plan can change (`static_rejection`), the webhook asks about one pod and
-one node as they are now (`reject`). Why no node at all takes a pod is told by `bayplan.reasons`.
+one node as they are now (`reject`). Why no node at all takes a pod is told by `why.reasons`.
 """
 
 import re

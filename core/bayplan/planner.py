@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from bayplan import holds, windows
+from bayplan import windows
 from bayplan.plan import Certificate, Plan, Result, Stage, Verdict
 from bayplan.policy import Policy, defragmenting
 from bayplan.snapshot import Snapshot
@@ -19,6 +19,7 @@ from bayplan.solver import engine, extract, goals, portfolio
 from bayplan.solver.engine import Progress, Solution, silent
 from bayplan.solver.instance import Instance, build
 from bayplan.validate import validate
+from bayplan.why import holds
 
 #: Share of the time limit the solver gets; the rest is for explaining and validating.
 _SOLVER_SHARE: Final = 0.85

@@ -1,7 +1,7 @@
 """One InferenceDeployment at a time: see its pods, make and delete what differs, say how it is.
 
-The core decides (`bayplan.children`, `bayplan.readiness`); here it is read and written. A pass
-reads the API server afresh and can be repeated or broken off at any point.
+The core decides (`bayplan.inference`); here it is read and written. A pass reads the API server
+afresh and can be repeated or broken off at any point.
 """
 
 import time
@@ -15,16 +15,16 @@ from typing import Any, Final
 import structlog
 from kubernetes.client.exceptions import ApiException
 
-from bayplan import children, readiness, rollout
 from bayplan.api import names
-from bayplan.children import Child, Deployment, Slot
 from bayplan.codec import DecodeError
 from bayplan.codec.deployments import child_of, deployment_of
-from bayplan.parts import Around, Trouble
+from bayplan.inference import children, readiness, rollout
+from bayplan.inference.children import Child, Deployment, Slot
+from bayplan.inference.parts import Around, Trouble
+from bayplan.inference.rollout import Changes
+from bayplan.inference.tally import News, Tally
 from bayplan.plan import Reason
-from bayplan.rollout import Changes
 from bayplan.snapshot import PodKey
-from bayplan.tally import News, Tally
 from bayplan_operator.engines import loads
 from bayplan_operator.events import About, Events
 from bayplan_operator.gates import Gates

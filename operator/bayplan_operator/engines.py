@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
 from typing import Final
 
-from bayplan.children import Child
-from bayplan.engines import requests_in
+from bayplan.inference.children import Child
+from bayplan.inference.engines import requests_in
 
 #: Seconds for an engine to answer; one that serves does so at once.
 _TIMEOUT_S: Final = 1.0

@@ -12,7 +12,7 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
-from bayplan.network import INFERENCE_API
+from bayplan.inference.network import INFERENCE_API
 from bayplan.snapshot import PodKey
 
 Raw = dict[str, Any]

@@ -1,6 +1,6 @@
 """The Services and the InferencePool of an InferenceDeployment, read and written.
 
-The core decides (`bayplan.network`). Nothing here holds up the pods: what cannot be written is
+The core decides (`inference.network`). Nothing here holds up the pods: what cannot be written is
 told in the condition Exposed, and tried again on the next pass.
 """
 
@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from kubernetes.client.exceptions import ApiException
 
-from bayplan import network
 from bayplan.api import names
-from bayplan.children import Child, Deployment
-from bayplan.exposed import exposed
-from bayplan.network import INFERENCE_POOL, SERVICE
-from bayplan.tally import Finding
+from bayplan.inference import network
+from bayplan.inference.children import Child, Deployment
+from bayplan.inference.exposed import exposed
+from bayplan.inference.network import INFERENCE_POOL, SERVICE
+from bayplan.inference.tally import Finding
 from bayplan_operator.kube import Kube, Raw, inference_pools_path, message_of, services_path
 
 #: HTTP answers that mean "not this object", now or until something else changes.

@@ -9,7 +9,7 @@ from collections.abc import Collection
 import structlog
 
 from bayplan.codec import DecodeError, trouble_of
-from bayplan.parts import Trouble
+from bayplan.inference.parts import Trouble
 from bayplan.snapshot import NodeName
 from bayplan_operator.kube import NODES, Kube, Raw, node_path
 

@@ -9,9 +9,9 @@ from hypothesis import assume, given
 from bayplan import filters
 from bayplan.plan import Plan
 from bayplan.policy import Policy
-from bayplan.remedies import Remedies, Search
-from bayplan.rooms import Census
 from bayplan.snapshot import Disruption, Node, NodeName, Pod, PodKey, Snapshot
+from bayplan.why.remedies import Remedies, Search
+from bayplan.why.rooms import Census
 from tests.property.test_planner_properties import applied, made, policies, snapshots
 
 #: Nobody is disturbed: what is placed found room.

@@ -8,9 +8,9 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from bayplan.api.pools import Role
-from bayplan.children import Child, Deployment, Pool, Rollout, unit_slots
-from bayplan.parts import Unit
-from bayplan.rollout import Changes
+from bayplan.inference.children import Child, Deployment, Pool, Rollout, unit_slots
+from bayplan.inference.parts import Unit
+from bayplan.inference.rollout import Changes
 from bayplan.snapshot import Resources
 from tests.property.test_rollout_properties import (
     NODE,

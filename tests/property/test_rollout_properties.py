@@ -8,11 +8,11 @@ from typing import Any
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from bayplan import rollout
 from bayplan.api.pools import Role
-from bayplan.children import Child, Deployment, Pool, Rollout, Slot, unit_slots
-from bayplan.parts import Around, Unit, units_of
-from bayplan.rollout import Changes
+from bayplan.inference import rollout
+from bayplan.inference.children import Child, Deployment, Pool, Rollout, Slot, unit_slots
+from bayplan.inference.parts import Around, Unit, units_of
+from bayplan.inference.rollout import Changes
 from bayplan.snapshot import NodeName, Resources
 
 NODE, CORDONED, FAILING = NodeName("n1"), NodeName("cordoned"), NodeName("failing")

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from bayplan import children, readiness, rollout
 from bayplan.api import names
-from bayplan.children import Child, Deployment, Slot
 from bayplan.codec import DecodeError
 from bayplan.codec.deployments import child_of, deployment_of
-from bayplan.parts import Around
+from bayplan.inference import children, readiness, rollout
+from bayplan.inference.children import Child, Deployment, Slot
+from bayplan.inference.parts import Around
+from bayplan.inference.rollout import Changes
+from bayplan.inference.tally import News, Tally
 from bayplan.plan import Hold, Reason, Rejection
-from bayplan.rollout import Changes
 from bayplan.snapshot import NodeName, PodKey
-from bayplan.tally import News, Tally
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 

@@ -20,7 +20,7 @@ from bayplan.codec import (
     trouble_of,
 )
 from bayplan.codec.nodes import UNHEALTHY
-from bayplan.parts import Trouble
+from bayplan.inference.parts import Trouble
 from bayplan.plan import (
     Bind,
     Certificate,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bayplan.engines import requests_in
+from bayplan.inference.engines import requests_in
 
 
 @pytest.mark.parametrize(

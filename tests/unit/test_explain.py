@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 from bayplan.codec import PublishedPlan, StepStatus
-from bayplan.explain import chosen, explain
 from bayplan.plan import Bind, Certificate, Choice, Hold, Move, Plan, Reason, Rejection, Verdict
 from bayplan.policy import Order
 from bayplan.snapshot import NodeName, Pod, Resources
+from bayplan.why.explain import chosen, explain
 from tests.builders import GPU, pod
 
 N1, N2 = NodeName("n1"), NodeName("n2")

@@ -2,9 +2,8 @@
 
 import pytest
 
-from bayplan import filters, reasons, units
+from bayplan import filters, units
 from bayplan.plan import Reason
-from bayplan.rooms import Census, Room
 from bayplan.snapshot import (
     Constraints,
     Node,
@@ -16,6 +15,8 @@ from bayplan.snapshot import (
     Taint,
     Toleration,
 )
+from bayplan.why import reasons
+from bayplan.why.rooms import Census, Room
 from tests.builders import GPU, node, pod, snapshot
 
 

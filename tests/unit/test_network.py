@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from bayplan import children, network
 from bayplan.api import names
 from bayplan.api.conditions import ConditionStatus
-from bayplan.children import Child, Deployment
 from bayplan.codec.deployments import child_of, deployment_of
-from bayplan.exposed import exposed
-from bayplan.network import Exposure
+from bayplan.inference import children, network
+from bayplan.inference.children import Child, Deployment
+from bayplan.inference.exposed import exposed
+from bayplan.inference.network import Exposure
 
 OWNER = {
     "apiVersion": "bayplan.dev/v1alpha1",

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bayplan.parts import Trouble
+from bayplan.inference.parts import Trouble
 from bayplan.snapshot import NodeName
 from bayplan_operator.kube import node_path
 from bayplan_operator.nodes import Nodes

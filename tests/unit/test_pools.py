@@ -7,16 +7,17 @@ from typing import Any
 
 import pytest
 
-from bayplan import children, filters, readiness
+from bayplan import filters
 from bayplan.api import names
-from bayplan.children import Child, Deployment
 from bayplan.codec import DecodeError, node_of, pod_of
 from bayplan.codec.deployments import child_of, deployment_of
+from bayplan.inference import children, readiness
+from bayplan.inference.children import Child, Deployment
+from bayplan.inference.rollout import Changes
+from bayplan.inference.tally import News, Tally
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.rollout import Changes
 from bayplan.snapshot import Disruption, NodeName, Snapshot
-from bayplan.tally import News, Tally
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 

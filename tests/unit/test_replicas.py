@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bayplan import readiness, rollout
 from bayplan.api.pools import Role
-from bayplan.children import Child, Deployment, Pool, Slot, unit_slots
-from bayplan.rollout import Changes
+from bayplan.inference import readiness, rollout
+from bayplan.inference.children import Child, Deployment, Pool, Slot, unit_slots
+from bayplan.inference.rollout import Changes
+from bayplan.inference.tally import News, Tally
 from bayplan.snapshot import NodeName, Resources
-from bayplan.tally import News, Tally
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 NOW_S = int(NOW.timestamp())

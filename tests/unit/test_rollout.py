@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from bayplan import readiness, rollout
 from bayplan.api.pools import Role
-from bayplan.children import Child, Deployment, Pool, Rollout, unit_slots
-from bayplan.parts import Around
+from bayplan.inference import readiness, rollout
+from bayplan.inference.children import Child, Deployment, Pool, Rollout, unit_slots
+from bayplan.inference.parts import Around
+from bayplan.inference.rollout import Changes
+from bayplan.inference.tally import News, Tally
 from bayplan.plan import Hold, Reason, Rejection
-from bayplan.rollout import Changes
 from bayplan.snapshot import NodeName, PodKey, Resources
-from bayplan.tally import News, Tally
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 NOW_S = int(NOW.timestamp())

@@ -11,10 +11,10 @@ from typing import Final
 
 from bayplan.api import names
 from bayplan.api.inference_deployment import SERVICE_NAME, Sharing
-from bayplan.children import Child, Deployment, Gateway, Rollout
 from bayplan.codec.fields import Field, Raw, top
 from bayplan.codec.pods import pinned_node
 from bayplan.codec.pools import pools_of, port_of
+from bayplan.inference.children import Child, Deployment, Gateway, Rollout
 from bayplan.snapshot import GangTopology, NodeName
 
 #: Longest name of an InferenceDeployment: it becomes part of names and labels.

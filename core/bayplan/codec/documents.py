@@ -8,12 +8,12 @@ are not among the documents, and the priority that a pod's PriorityClass gives i
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from bayplan.children import manifests
 from bayplan.codec.budgets import budget_of
 from bayplan.codec.deployments import deployment_of
 from bayplan.codec.fields import DecodeError, Raw, top
 from bayplan.codec.nodes import node_of
 from bayplan.codec.pods import pod_of
+from bayplan.inference.children import manifests
 from bayplan.snapshot import Snapshot
 
 #: Priorities of the classes that every cluster has.

@@ -4,7 +4,7 @@ from typing import Final
 
 from bayplan.api import names
 from bayplan.codec.fields import Field, Raw, top
-from bayplan.parts import Trouble
+from bayplan.inference.parts import Trouble
 from bayplan.snapshot import Node, NodeName, Resources, Taint
 from bayplan.units import Rounding
 

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from bayplan import accelerators, members
 from bayplan.api import names
 from bayplan.api.pod_template import OUR_ANNOTATIONS, OUR_LABELS
 from bayplan.api.pools import MAX_HOST_NAMES, MAX_SERVICE_NAMES, MAX_UNIT, Role
-from bayplan.children import PEERS, Pool, Port
 from bayplan.codec.fields import Field
 from bayplan.codec.pods import requests
+from bayplan.inference import accelerators, members
+from bayplan.inference.children import PEERS, Pool, Port
 from bayplan.snapshot import Resources
 
 #: Most replicas of one role in one unit, and most pods of one replica.

@@ -11,7 +11,7 @@ from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
 from bayplan.codec import DecodeError, pod_of, published_plan_of
-from bayplan.explain import explain
+from bayplan.why.explain import explain
 from bayplan_extender.kube import connect
 
 _NOT_FOUND = 404

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Depends, HTTPException
 from fastapi.responses import PlainTextResponse
 
 from bayplan.codec import PublishedPlan
-from bayplan.explain import chosen, explain
 from bayplan.snapshot import Pod, PodKey
+from bayplan.why.explain import chosen, explain
 from bayplan_extender.private import from_loopback
 from bayplan_extender.view import View
 from bayplan_extender.webhook.verbs import Verbs

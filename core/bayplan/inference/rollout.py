@@ -14,7 +14,7 @@ to be made takes an index that is free, so that it need not wait until an old on
 `max_surge` units more than asked for are made while units are to be replaced; only when the plan
 holds them for want of room does a ready unit go before its successor serves, and never so many
 that fewer than `replicas - max_unavailable` serve. Units that serve are drained before they are
-deleted (`bayplan.drains`); pods that fail are replaced inside their unit (`bayplan.mending`).
+deleted (`drains`); pods that fail are replaced inside their unit (`mending`).
 
 Everything is compared level by level: what is decided depends on the spec, on the pods as they
 are, and on how often they have failed, not on how things came to be so. Asking again after the
@@ -27,11 +27,11 @@ from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import Final
 
-from bayplan import drains
-from bayplan.children import Child, Deployment, Slot, unit_slots
-from bayplan.mending import Mending
-from bayplan.parts import UNKNOWN, Around, Unit, own, units_of
-from bayplan.replicas import Replicas
+from bayplan.inference import drains
+from bayplan.inference.children import Child, Deployment, Slot, unit_slots
+from bayplan.inference.mending import Mending
+from bayplan.inference.parts import UNKNOWN, Around, Unit, own, units_of
+from bayplan.inference.replicas import Replicas
 
 #: Seconds after which a unit of which a pod finds no room gives back the rest of its room.
 HALF_S: Final = 15

@@ -3,7 +3,7 @@
     unit u, pool p, replica i            ──▶  pod `<name>-u-p-i`, gated, labelled, owned
     … worker w of a replica of several pods  ──▶  pod `<name>-u-p-i-w`
 
-The codec reads `Deployment` and `Child` from objects, `bayplan.rollout` decides which pods to make
+The codec reads `Deployment` and `Child` from objects, `rollout` decides which pods to make
 and to delete, and the offline command makes manifests here as the operator would.
 """
 
@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bayplan import accelerators, members
 from bayplan.api import names
 from bayplan.api.pools import Role
+from bayplan.inference import accelerators, members
 from bayplan.snapshot import MAX_MOVE_COST, GangTopology, NodeName, Resources
 
 #: What gateways of llm-d call the roles.

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bayplan.children import Child, Deployment
-from bayplan.parts import Unit
+from bayplan.inference.children import Child, Deployment
+from bayplan.inference.parts import Unit
 
 #: Seconds that gateways get to notice, whatever the engines say.
 NOTICE_S: Final = 5

@@ -2,7 +2,7 @@
 
 A pod that has ended, that was made for a plan which can no longer be kept, or under which the
 hardware is broken, is replaced inside its unit; the others of the unit stay, but for those of its
-own replica (`bayplan.replicas`). What fails again and again is made anew with back-off, so that a
+own replica (`replicas`). What fails again and again is made anew with back-off, so that a
 node that fails every pod at once is not fed with plans and pods in a hot loop.
 """
 
@@ -10,9 +10,9 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from bayplan.children import Child, Deployment, Slot
-from bayplan.parts import Around
-from bayplan.replicas import Replicas
+from bayplan.inference.children import Child, Deployment, Slot
+from bayplan.inference.parts import Around
+from bayplan.inference.replicas import Replicas
 
 #: Least seconds from the making of a pod to the making of the next under its name. Doubled with
 #: each further failure in a row, up to the most.

@@ -1,6 +1,6 @@
 """What the status of an InferenceDeployment is computed from: its pods counted, and the news.
 
-`Finding` is a condition before it has its times; `bayplan.progress` and `bayplan.readiness` make
+`Finding` is a condition before it has its times; `progress` and `readiness` make
 them from a `Tally` of the units and the `News` around them.
 """
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from bayplan.api.conditions import ConditionStatus
 from bayplan.api.inference_deployment import Units
 from bayplan.api.pools import Role
-from bayplan.children import Child, Deployment
-from bayplan.parts import UNKNOWN, Around, Unit, units_of
+from bayplan.inference.children import Child, Deployment
+from bayplan.inference.parts import UNKNOWN, Around, Unit, units_of
 from bayplan.plan import Hold
 
 #: Longest message of a condition that we write.

@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from bayplan.children import Child, Slot
-from bayplan.parts import Around
+from bayplan.inference.children import Child, Slot
+from bayplan.inference.parts import Around
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

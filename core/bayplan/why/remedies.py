@@ -17,7 +17,6 @@ from itertools import combinations, groupby
 from typing import Final
 
 from bayplan import filters, shares, units
-from bayplan.rooms import Census, Room, fill, gpus, usable
 from bayplan.snapshot import (
     Constraints,
     GangKey,
@@ -29,6 +28,7 @@ from bayplan.snapshot import (
     Snapshot,
     Taint,
 )
+from bayplan.why.rooms import Census, Room, fill, gpus, usable
 
 #: Most pods without room for which it is said where to free room and whom to evict.
 MOST_PODS: Final = 16

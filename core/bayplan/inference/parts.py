@@ -1,6 +1,6 @@
 """The units of an InferenceDeployment as they are: its pods, seen in sets that serve together.
 
-`bayplan.rollout` decides about units, `bayplan.tally` counts them. `Around` is what both need to
+`rollout` decides about units, `tally` counts them. `Around` is what both need to
 know besides the pods.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from bayplan.children import Child, Deployment, Slot, unit_slots
+from bayplan.inference.children import Child, Deployment, Slot, unit_slots
 from bayplan.snapshot import NodeName
 
 

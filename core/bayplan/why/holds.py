@@ -10,11 +10,9 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 
-from bayplan import filters, reasons, remedies, units
+from bayplan import filters, units
 from bayplan.api import names
-from bayplan.obstacles import Obstacles
 from bayplan.plan import Bind, Evict, Hold, Move, Reason, Rejection
-from bayplan.rooms import Census, Room, fill, gpus, usable
 from bayplan.snapshot import (
     UNKNOWN_COUNT,
     Disruption,
@@ -26,6 +24,9 @@ from bayplan.snapshot import (
     Resources,
     Snapshot,
 )
+from bayplan.why import reasons, remedies
+from bayplan.why.obstacles import Obstacles
+from bayplan.why.rooms import Census, Room, fill, gpus, usable
 
 #: Most characters of a remedy; an API object takes a few more.
 MAX_REMEDY: Final = 900

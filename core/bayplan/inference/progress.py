@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from bayplan.api.conditions import ConditionStatus
-from bayplan.parts import Unit, is_rolling
+from bayplan.inference.parts import Unit, is_rolling
+from bayplan.inference.rollout import Changes
+from bayplan.inference.tally import Finding, News, Tally, count_of
 from bayplan.plan import Hold
-from bayplan.rollout import Changes
-from bayplan.tally import Finding, News, Tally, count_of
 
 _TRUE: Final = ConditionStatus.TRUE
 _FALSE: Final = ConditionStatus.FALSE

@@ -11,9 +11,9 @@ from typing import Final, TypeVar
 
 from bayplan import filters, units
 from bayplan.plan import Reason, Rejection
-from bayplan.rooms import Room, refusals
 from bayplan.shares import Gpus
 from bayplan.snapshot import Node, Pod, Resources
+from bayplan.why.rooms import Room, refusals
 
 T = TypeVar("T", bound=str)
 

@@ -3,11 +3,11 @@
 It says nothing about the pods themselves: they run and serve whatever becomes of these.
 """
 
-from bayplan import network
 from bayplan.api.conditions import ConditionStatus
-from bayplan.children import Deployment
-from bayplan.network import Exposure
-from bayplan.tally import Finding
+from bayplan.inference import network
+from bayplan.inference.children import Deployment
+from bayplan.inference.network import Exposure
+from bayplan.inference.tally import Finding
 
 _TRUE = ConditionStatus.TRUE
 _FALSE = ConditionStatus.FALSE

@@ -20,11 +20,11 @@ from bayplan.api.inference_deployment import (
     PoolStatus,
 )
 from bayplan.api.pools import Role
-from bayplan.children import Deployment, Pool
-from bayplan.mending import back_off_s
-from bayplan.progress import held_because, is_rolled_out, progressing
-from bayplan.rollout import Changes
-from bayplan.tally import Finding, News, Tally, count_of
+from bayplan.inference.children import Deployment, Pool
+from bayplan.inference.mending import back_off_s
+from bayplan.inference.progress import held_because, is_rolled_out, progressing
+from bayplan.inference.rollout import Changes
+from bayplan.inference.tally import Finding, News, Tally, count_of
 
 _TRUE: Final = ConditionStatus.TRUE
 _FALSE: Final = ConditionStatus.FALSE

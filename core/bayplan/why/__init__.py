@@ -1,0 +1,1 @@
+"""Why pods wait and what would help, in sentences for people."""
