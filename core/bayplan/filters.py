@@ -11,7 +11,7 @@ from typing import Final
 
 from bayplan import units
 from bayplan.plan import Reason, Rejection
-from bayplan.shares import Gpus
+from bayplan.shares import left_in
 from bayplan.snapshot import (
     Constraints,
     Node,
@@ -139,9 +139,9 @@ def free_of(resource: str, room: Resources) -> int:
     Of a share that is the largest that could, in thousandths of a GPU.
     """
     if units.is_share(resource):
-        return Gpus.of(dict(room.items)).widest
+        return left_in(room.items).widest
     if resource == units.SHARED_GPU:
-        return Gpus.of(dict(room.items)).empty
+        return left_in(room.items).empty
     return room[resource]
 
 

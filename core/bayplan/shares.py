@@ -39,14 +39,14 @@ def number(items: Amounts) -> int | None:
     return next((units.part_device(name) for name, _ in items if units.is_part(name)), None)
 
 
-def concerned(items: Amounts, room: Mapping[str, int]) -> bool:
+def concerned(items: Amounts, room: Amounts) -> bool:
     """Return whether requests are about shares, or about whole GPUs where there are shares."""
     whole = False
     for name, _ in items:
         if name.startswith("gpu "):
             return True
         whole = whole or name == SHARED_GPU
-    return whole and any(name.startswith("gpu ") for name in room)
+    return whole and any(name.startswith("gpu ") for name, _ in room)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +61,6 @@ class Gpus:
     empty: int
     holes: Mapping[int, int]
 
-    @classmethod
-    def of(cls, room: Mapping[str, int]) -> "Gpus":
-        """Return what is left in `room`: what the node lists less what all its pods ask for."""
-        taken = [(name, n) for name, n in room.items() if n < 0 and name.startswith("gpu ")]
-        holes = {
-            units.part_device(name): WHOLE_MILLI + n for name, n in taken if units.is_part(name)
-        }
-        homeless = sum(-n for name, n in taken if units.is_share(name))
-        return cls(room.get(SHARED_GPU, 0) - len(holes) - homeless, holes)
-
     @property
     def widest(self) -> int:
         """The largest share that fits, in thousandths."""
@@ -82,13 +72,27 @@ class Gpus:
         return max(0, self.empty) * WHOLE_MILLI + sum(max(0, n) for n in self.holes.values())
 
 
-def fit(asks: Mapping[str, int], room: Mapping[str, int]) -> bool:
+@lru_cache(maxsize=50_000)
+def left_in(room: Amounts) -> Gpus:
+    """Return what is left in `room`: what the node lists less what all its pods ask for."""
+    taken = [(name, n) for name, n in room if n < 0 and name.startswith("gpu ")]
+    holes = {units.part_device(name): WHOLE_MILLI + n for name, n in taken if units.is_part(name)}
+    homeless = sum(-n for name, n in taken if units.is_share(name))
+    whole = next((n for name, n in room if name == SHARED_GPU), 0)
+    return Gpus(whole - len(holes) - homeless, holes)
+
+
+def fit(asks: Amounts, room: Amounts) -> bool:
     """Return whether whole GPUs and shares that are asked for all fit beside what is there."""
-    left = Gpus.of(room)
-    empty, holes = left.empty - asks.get(SHARED_GPU, 0), dict(left.holes)
+    left = left_in(room)
+    empty, holes = left.empty, dict(left.holes)
     sizes: list[int] = []
-    for name, n in asks.items():
-        if units.is_share(name):
+    for name, n in asks:
+        if name == SHARED_GPU:
+            empty -= n
+        elif not name.startswith("gpu "):
+            continue
+        elif units.is_share(name):
             sizes += [units.share_milli(name)] * n
         elif units.is_part(name):
             device = units.part_device(name)
@@ -102,7 +106,7 @@ def fit(asks: Mapping[str, int], room: Mapping[str, int]) -> bool:
     return not sizes or fewest(sizes, holes.values()) <= max(0, empty)
 
 
-def short_of(asks: Mapping[str, int], room: Mapping[str, int]) -> dict[str, int]:
+def short_of(asks: Amounts, room: Amounts) -> dict[str, int]:
     """Return the whole GPUs and shares that do not fit; empty when all do.
 
     A share that is bound to a GPU without room for it is told by its size.
@@ -111,19 +115,18 @@ def short_of(asks: Mapping[str, int], room: Mapping[str, int]) -> dict[str, int]
         return {}
     lacking: Counter[str] = Counter()
     so_far: dict[str, int] = {}
-    for name in sorted(asks, key=lambda name: (name != SHARED_GPU, name)):
+    for name, n in sorted(asks, key=lambda item: (item[0] != SHARED_GPU, item[0])):
         if name == SHARED_GPU:
-            fits = min(asks[name], max(0, Gpus.of(room).empty))
-            so_far[name] = fits
-            lacking[name] = asks[name] - fits
+            so_far[name] = min(n, max(0, left_in(room).empty))
+            lacking[name] = n - so_far[name]
         elif units.is_share(name) or units.is_part(name):
             one = units.is_part(name)
-            for _ in range(1 if one else asks[name]):
-                more = so_far | {name: so_far.get(name, 0) + (asks[name] if one else 1)}
-                if fit(more, room):
+            for _ in range(1 if one else n):
+                more = so_far | {name: so_far.get(name, 0) + (n if one else 1)}
+                if fit(tuple(more.items()), room):
                     so_far = more
                 else:
-                    lacking[units.share(asks[name]) if one else name] += 1
+                    lacking[units.share(n) if one else name] += 1
     return {name: n for name, n in lacking.items() if n}
 
 

@@ -105,9 +105,9 @@ class Resources:
             n <= have.get(name, 0) or n <= have.get(name, 0) + units.implied(name)
             for name, n in self.items
         )
-        if not enough or not shares.concerned(self.items, have):
+        if not enough or not shares.concerned(self.items, room.items):
             return enough
-        return shares.fit(dict(self.items), have)
+        return shares.fit(self.items, room.items)
 
     def shortfall(self, room: "Resources") -> "Resources":
         """Return what `room` lacks of these amounts; empty when they fit."""
@@ -117,9 +117,9 @@ class Resources:
             for name, n in self.items
             if n > (there := have.get(name, 0)) and n > (there := there + units.implied(name))
         }
-        if shares.concerned(self.items, have):
+        if shares.concerned(self.items, room.items):
             short = {name: n for name, n in short.items() if not units.is_part(name)}
-            short |= shares.short_of(dict(self.items), have)
+            short |= shares.short_of(self.items, room.items)
         return Resources.of(short)
 
     @property

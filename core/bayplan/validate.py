@@ -187,7 +187,12 @@ def _shared(
     snapshot: Snapshot, plan: Plan, goes: Mapping[PodKey, NodeName | None]
 ) -> Mapping[NodeName, _Shared]:
     """Return what shares use, added up pod by pod."""
-    sharing = {kind for kind in {pod.kind for pod in snapshot.pods} if kind.requests.share_milli}
+    kinds = {pod.kind for pod in snapshot.pods}
+    sharing = {
+        kind: (kind.requests.share_milli, kind.requests.device)
+        for kind in kinds
+        if kind.requests.share_milli
+    }
     found: dict[NodeName, _Shared] = defaultdict(_Shared)
     if not sharing:
         return found
@@ -197,11 +202,12 @@ def _shared(
         node = goes.get(pod.key, pod.node)
         if node is None or pod.kind not in sharing:
             continue
-        device = devices.get(pod.key, pod.requests.device)
+        milli, device = sharing[pod.kind]
+        device = devices.get(pod.key, device)
         if device is None:
             found[node].homeless += 1
         else:
-            found[node].loads[device] += pod.requests.share_milli
+            found[node].loads[device] += milli
     return found
 
 

@@ -68,7 +68,13 @@ def wishes(instance: Instance, goal: Keep | Place) -> list[Wish]:
 
 @dataclass(slots=True)
 class Board:
-    """An assignment while it is being changed, with the room that is left."""
+    """An assignment while it is being changed, with the room that is left.
+
+    Attributes:
+        free: [node, resource] room, without the GPUs that shares hold.
+        held: [node] those GPUs.
+        sharing: Classes whose pods share a GPU.
+    """
 
     instance: Instance
     policy: Policy
@@ -80,10 +86,13 @@ class Board:
     units: Counts = field(init=False)
     free: Counts = field(init=False, repr=False)
     held: Counts = field(init=False, repr=False)
+    sharing: frozenset[int] = field(init=False)
     _given_up: list[int] = field(default_factory=list)
     _saved: Assignment = field(init=False, repr=False)
     _free: Counts = field(init=False, repr=False)
     _held: Counts = field(init=False, repr=False)
+    _opened: dict[int, Counts] = field(default_factory=dict, repr=False)
+    _repacked: set[int] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
         self.order = goals.in_order(self.instance, self.policy.order)
@@ -91,6 +100,8 @@ class Board:
         self.final, self.survivors = self.start.final.copy(), self.start.survivors.copy()
         self.units = self.start.units.copy()
         self.free, self.held = self.instance.spare(self.final)
+        devices = self.instance.devices
+        self.sharing = frozenset(() if devices is None else np.flatnonzero(devices.sizes).tolist())
         self._save(self.start)
 
     def assignment(self) -> Assignment:
@@ -158,6 +169,8 @@ class Board:
             held = devices.held(n, self.final[:, n])
             self.free[n, devices.column] -= held - self.held[n]
             self.held[n] = held
+            self._repacked.add(n)
+            self._open_again((n,))
 
     def better(self) -> bool:
         """Keep what was done if it made the whole better and every rule holds; return whether."""
@@ -171,33 +184,40 @@ class Board:
 
     def _save(self, now: Assignment) -> None:
         self._saved, self._free, self._held = now, self.free.copy(), self.held.copy()
+        self._repacked.clear()
 
     def restore(self) -> None:
         """Take back what was done since it was last saved."""
         self.final[:], self.survivors[:] = self._saved.final, self._saved.survivors
         self.units[:], self.free[:], self.held[:] = self._saved.units, self._free, self._held
-
-    @property
-    def sharing(self) -> set[int]:
-        """The classes whose pods share a GPU."""
-        devices = self.instance.devices
-        return set() if devices is None else set(np.flatnonzero(devices.sizes).tolist())
+        self._open_again(self._repacked)
+        self._repacked.clear()
 
     def fits(self, index: int) -> Mask:
         """Return the nodes with room for one more pod of the class."""
         room = (self.free >= self.instance.requests[index]).all(axis=1)
         fits = np.asarray(room & self.instance.arrivals[index], dtype=np.bool_)
-        opened = self.opened(index, fits)
-        devices = self.instance.devices
-        return fits if devices is None else fits & (opened <= self.free[:, devices.column])
+        if index in self.sharing:
+            assert self.instance.devices is not None  # noqa: S101 - somebody shares
+            fits &= self._breaks(index) <= self.free[:, self.instance.devices.column]
+        return fits
 
-    def opened(self, index: int, among: Mask) -> Counts:
-        """Return [node] the GPUs that one more of a class would break, on the nodes `among`."""
-        more, devices = np.zeros(len(among), dtype=np.int64), self.instance.devices
-        if devices is not None and devices.sizes[index]:
-            nodes = np.flatnonzero(among)
-            more[nodes] = devices.held_with(index, self.final, nodes.tolist()) - self.held[nodes]
-        return more
+    def _breaks(self, index: int) -> Counts:
+        """Return [node] the whole GPUs that one more share of a class would break.
+
+        It is kept from step to step, for only where shares come and go it changes.
+        """
+        if index not in self._opened:
+            self._opened[index] = np.zeros(len(self.instance.nodes), dtype=np.int64)
+            self._open_again(range(len(self.instance.nodes)), (index,))
+        return self._opened[index]
+
+    def _open_again(self, nodes: Iterable[int], classes: Iterable[int] = ()) -> None:
+        """Find again what shares of some classes, or of all that were asked for, would break."""
+        devices, rows = self.instance.devices, list(nodes)
+        if devices is not None and rows:
+            for i in classes or self._opened:
+                self._opened[i][rows] = devices.held_with(i, self.final, rows) - self.held[rows]
 
     def tightest(self, index: int, *, but: tuple[int, ...] = ()) -> int:
         """Return the node where the least is left over; `NOWHERE` without any."""
@@ -206,5 +226,6 @@ class Board:
         if not fits.any():
             return NOWHERE
         waste = (self.free - self.instance.requests[index]) @ self.scale
-        waste += _BREAKING * self.opened(index, fits)
+        if index in self.sharing:
+            waste += _BREAKING * self._breaks(index)
         return int(np.where(fits, waste, np.inf).argmin())

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 from bayplan import filters, units
 from bayplan.plan import Reason, Rejection
-from bayplan.shares import Gpus
+from bayplan.shares import left_in
 from bayplan.snapshot import Node, Pod, Resources
 from bayplan.why.rooms import Room, refusals
 
@@ -110,7 +110,7 @@ def _lack(resource: str, count: int, need: int, usable: Sequence[Room]) -> str:
     most = max(0, *(filters.free_of(resource, room.free) for room in usable))
     verb = "lacks" if count == 1 else "lack"
     if units.is_share(resource):
-        loose = sum(Gpus.of(dict(room.free.items)).loose * room.count for room in usable)
+        loose = sum(left_in(room.free.items).loose * room.count for room in usable)
         return (
             f"{count} {verb} {units.words(resource, 1)} "
             f"(most free on one GPU: {most / units.WHOLE_MILLI:g}; "

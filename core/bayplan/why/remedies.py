@@ -187,7 +187,7 @@ class Search:
         for room in usable(pod, rooms):
             short = pod.requests.shortfall(room.free)
             for node, parties in self._different(pod, room, gone):
-                if shares.concerned(short.items, dict(room.free.items)):
+                if shares.concerned(short.items, room.free.items):
                     chosen = _sharing(parties, pod.requests, room.free, most)
                 else:
                     chosen = _fewest(parties, short, most)
@@ -348,8 +348,9 @@ def _sharing(
 ) -> list[_Party] | None:
     """Return the same where shares of GPUs matter: what is free is no sum then."""
     best: list[_Party] | None = None
+    able = [party for party in parties if any(map(_is_about_gpus, party.gain))]
     for size in range(1, min(_EXACT, most) + 1):
-        for chosen in combinations(parties[:_AMONG], size):
+        for chosen in combinations(able[:_AMONG], size):
             freed = free
             for party in chosen:
                 freed += party.gain
@@ -358,6 +359,10 @@ def _sharing(
         if best is not None:
             break
     return best if best is not None and _harm(best)[0] <= most else None
+
+
+def _is_about_gpus(resource: str) -> bool:
+    return units.is_gpu(resource) or units.is_part(resource)
 
 
 def _least(parties: Iterable[_Party], name: str, amount: int) -> int:

@@ -206,7 +206,7 @@ def fill(pod: Pod, count: int, rooms: Sequence[Room]) -> tuple[int, tuple[Room, 
 def _copies(requests: Resources, free: Resources, most: int) -> int:
     """Return how many pods with these requests fit, at most `most` where they share GPUs."""
     copies = min((free[name] + units.implied(name)) // n for name, n in requests.items)
-    if not shares.concerned(requests.items, dict(free.items)):
+    if not shares.concerned(requests.items, free.items):
         return copies
     copies = min(copies, most)
     while copies and not times(requests, copies).fits(free):
