@@ -144,6 +144,7 @@ def install(
             stack = Stack(cluster=cluster)
             if cluster.flavor == "local":
                 commands = _commands(cluster, ports, tls=tls is not None)
+                commands["webhook"] += ["--bind"] if "webhook.bind=true" in values else []
                 health = _health(ports, tls=tls)
                 stack = Stack(
                     cluster=cluster,
