@@ -6,6 +6,7 @@ slots to win. A pass whose input has become useless is broken off. Whatever fail
 tried again after the next change or a second.
 """
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -74,7 +75,7 @@ class Loop:
         self._relevance = Relevance(view)
         self._stop = threading.Event()
         self._last_digest = ""
-        self._last_window = ("", 0.0)
+        self._last_window = ("", -math.inf)
 
     def stop(self) -> None:
         """End the loop after the pass it is in."""
@@ -148,14 +149,14 @@ class Loop:
         """Return a plan that wins slots, if a window is open and there are any worth it."""
         settings, (last_digest, looked_at) = seen.policy.defragmentation, self._last_window
         moves = windows.moves_left(seen.snapshot, settings, seen.now)
-        if not moves or seen.now - looked_at < DEFRAGMENT_EVERY_S:
+        if not moves or time.monotonic() - looked_at < DEFRAGMENT_EVERY_S:
             return None
         digest = seen.digest
         if not is_defragmentation_due(
             seen.newest, moves=moves, digest=digest, last_digest=last_digest
         ):
             return None
-        self._last_window = (digest, seen.now)
+        self._last_window = (digest, time.monotonic())
         clock = self._relevance.clock(seen.snapshot, limit_s=seen.policy.time_limit_s)
         result = planner.defragment(seen.snapshot, seen.policy, max_moves=moves, clock=clock)
         clock.check()
@@ -170,7 +171,8 @@ class Loop:
         """
         if newest is None or newest.phase != "Failed":
             return False
-        if time.time() - newest.created_at >= RETRY_FAILED_S:
+        # The API server's clock may be far ahead of ours; then the plan seems to be of the future.
+        if abs(time.time() - newest.created_at) >= RETRY_FAILED_S:
             return False
         self._stop.wait(SETTLE_S)
         self._view.changed.set()
