@@ -29,6 +29,7 @@ from e2e.cluster import (
     eventually,
     lease_port,
 )
+from e2e.cluster.certificates import Authority
 from e2e.cluster.progress import Progress, to_stderr
 
 NAMESPACE = "bayplan-system"
@@ -54,12 +55,12 @@ class Stack:
     Attributes:
         cluster: The cluster.
         processes: The programs that run as processes, by name; empty where they are pods.
-        metrics_ports: Where a program that runs as a process serves its figures.
+        health: Where such a process answers probes and Prometheus, by its name.
     """
 
     cluster: Cluster
     processes: dict[str, Process] = field(default_factory=dict)
-    metrics_ports: Mapping[str, int] = field(default_factory=dict)
+    health: Mapping[str, str] = field(default_factory=dict)
 
     def stop(self, program: str) -> None:
         """Take a program away until `start`."""
@@ -91,22 +92,22 @@ class Stack:
         return self.cluster.kubectl_run("logs", "-n", NAMESPACE, f"deployment/bayplan-{program}")
 
     def figure(self, program: str, name: str) -> float:
-        """Return a figure that a program tells Prometheus, summed over labels; 0 if it has none."""
+        """Return a figure of planner or webhook, summed over its labels; 0 if there is none."""
         lines = self._figures(program).splitlines()
         told = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return sum(float(value) for key, _, value in told if key.partition("{")[0] == name)
 
     def _figures(self, program: str) -> str:
-        if not self.processes:
-            pod = f"deployment/bayplan-{program}"
-            fetch = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())"
-            port = {"operator": 9090, "planner": 8082, "webhook": 8080}[program]
-            url = f"http://127.0.0.1:{port}/metrics"
-            arguments = ("exec", "-n", NAMESPACE, pod, "--", "python", "-c", fetch, url)
-            return self.cluster.kubectl_run(*arguments)
-        url = f"http://127.0.0.1:{self.metrics_ports[program]}/metrics"
-        with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310 - our own, on loopback
-            return str(reply.read().decode())
+        if self.processes:
+            url = f"{self.health[program]}/metrics"
+            with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310 - on loopback
+                return str(reply.read().decode())
+        fetch = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())"
+        port = {"planner": 8082, "webhook": 8080}[program]
+        url = f"http://127.0.0.1:{port}/metrics"
+        pod = f"deployment/bayplan-{program}"
+        arguments = ("exec", "-n", NAMESPACE, pod, "--", "python", "-c", fetch, url)
+        return self.cluster.kubectl_run(*arguments)
 
     def _scale(self, program: str, replicas: int) -> None:
         name = f"deployment/bayplan-{program}"
@@ -119,30 +120,31 @@ def install(
     *,
     programs: Sequence[str] = PROGRAMS,
     values: Sequence[str] = (),
+    tls: Authority | None = None,
     progress: Progress = to_stderr,
 ) -> Iterator[Stack]:
     """Install the chart and run `programs`; leaving the block removes both.
 
-    `values` are further `--set` arguments of helm, e.g. "policy.gateTimeoutSeconds=5".
+    `values` are further `--set` arguments of helm, e.g. "policy.gateTimeoutSeconds=5". With `tls`,
+    which needs the local control plane, scheduler and webhook show each other certificates that it
+    issues into `tls_folder`.
     """
+    if tls is not None:
+        values = [*values, "tls.enabled=true"]
+        for program in ("webhook", "scheduler"):
+            tls.issue(f"bayplan-{program}", tls_folder(cluster, program))
     with ProcessGroup(cluster.logs) as group, _ports() as ports:
         if cluster.flavor == "kind":
             images.load(cluster, progress=progress)
         progress("helm install bayplan charts/bayplan")
-        _helm_install(cluster, [*_values(cluster, ports, programs), *values])
+        _helm_install(cluster, [*_values(cluster, ports, programs, tls=tls is not None), *values])
         try:
             stack = Stack(cluster=cluster)
             if cluster.flavor == "local":
-                stack = Stack(
-                    cluster=cluster,
-                    processes=_start(cluster, group, ports, programs),
-                    metrics_ports={
-                        "operator": ports["operator-metrics"].number,
-                        "planner": ports["planner"].number,
-                        "webhook": ports["webhook"].number,
-                    },
-                )
-            _wait_until_ready(stack, ports, programs)
+                commands = _commands(cluster, ports, tls=tls is not None)
+                processes = _start(cluster, group, commands, programs)
+                stack = Stack(cluster=cluster, processes=processes, health=_health(ports, tls=tls))
+            _wait_until_ready(stack, programs)
             progress(f"running: {', '.join(programs)}")
             yield stack
         finally:
@@ -150,9 +152,14 @@ def install(
             _helm_uninstall(cluster)
 
 
+def tls_folder(cluster: Cluster, program: str) -> Path:
+    """Return where a program's tls.crt, tls.key and ca.crt are."""
+    return cluster.run_dir / "tls" / program
+
+
 @contextmanager
 def _ports() -> Iterator[Mapping[str, PortLease]]:
-    names = ("operator", "operator-metrics", "planner", "webhook", "scheduler")
+    names = (*PROGRAMS, "operator-metrics", "webhook-health")
     leases = {name: lease_port() for name in names}
     try:
         yield leases
@@ -161,14 +168,17 @@ def _ports() -> Iterator[Mapping[str, PortLease]]:
             lease.release()
 
 
-def _values(cluster: Cluster, ports: Mapping[str, PortLease], programs: Sequence[str]) -> list[str]:
+def _values(
+    cluster: Cluster, ports: Mapping[str, PortLease], programs: Sequence[str], *, tls: bool
+) -> list[str]:
     """Return helm's `--set` arguments: no pods of ours where nodes are fake."""
     local = cluster.flavor == "local"
     wanted = {program: int(program in programs and not local) for program in PROGRAMS}
     values = [f"{program}.replicas={replicas}" for program, replicas in wanted.items()]
     if local:
         port = ports["webhook"].number
-        values.append(f"scheduler.extender.urlPrefix=http://127.0.0.1:{port}")
+        scheme = "https" if tls else "http"
+        values.append(f"scheduler.extender.urlPrefix={scheme}://127.0.0.1:{port}")
     return values
 
 
@@ -198,11 +208,10 @@ def _helm(cluster: Cluster, *arguments: str) -> None:
 def _start(
     cluster: Cluster,
     group: ProcessGroup,
-    ports: Mapping[str, PortLease],
+    commands: Mapping[str, list[str | Path]],
     programs: Sequence[str],
 ) -> dict[str, Process]:
     """Start the programs as processes under their ServiceAccounts."""
-    commands = _commands(cluster, ports)
     return {
         program: group.start(
             program, commands[program], env=_env(cluster, program), cwd=CHART.parent.parent
@@ -211,11 +220,18 @@ def _start(
     }
 
 
-def _commands(cluster: Cluster, ports: Mapping[str, PortLease]) -> dict[str, list[str | Path]]:
+def _commands(
+    cluster: Cluster, ports: Mapping[str, PortLease], *, tls: bool
+) -> dict[str, list[str | Path]]:
     port = {name: str(lease.number) for name, lease in ports.items()}
     python: list[str | Path] = [sys.executable, "-m"]
     own_ports = ["--health-port", port["operator"], "--metrics-port", port["operator-metrics"]]
     listen = ["--host", "127.0.0.1", "--port", port["webhook"]]
+    if tls:
+        listen += ["--health-port", port["webhook-health"]]
+        for option, file in (("cert", "crt"), ("key", "key")):
+            listen += [f"--tls-{option}", str(tls_folder(cluster, "webhook") / f"tls.{file}")]
+        listen += ["--tls-client-ca", str(tls_folder(cluster, "webhook") / "ca.crt")]
     return {
         "operator": [*python, "bayplan_operator", "--namespace", NAMESPACE, *own_ports],
         "planner": [
@@ -257,13 +273,22 @@ def _scheduler_config(cluster: Cluster) -> Path:
     )
     config: dict[str, Any] = yaml.safe_load(json.loads(raw)["data"]["config.yaml"])
     config["clientConnection"]["kubeconfig"] = str(_kubeconfig(cluster, "scheduler"))
+    for extender in config["extenders"]:
+        files = extender.get("tlsConfig", {})
+        for option, path_in_pod in files.items():
+            files[option] = str(tls_folder(cluster, "scheduler") / Path(path_in_pod).name)
     path.write_text(yaml.safe_dump(config))
     return path
 
 
-def _wait_until_ready(
-    stack: Stack, ports: Mapping[str, PortLease], programs: Sequence[str]
-) -> None:
+def _health(ports: Mapping[str, PortLease], *, tls: Authority | None) -> dict[str, str]:
+    """Return where programs answer probes; beside TLS the webhook does on a port of its own."""
+    asked = {"operator": "operator", "planner": "planner"}
+    asked["webhook"] = "webhook-health" if tls else "webhook"
+    return {name: f"http://127.0.0.1:{ports[port].number}" for name, port in asked.items()}
+
+
+def _wait_until_ready(stack: Stack, programs: Sequence[str]) -> None:
     kinds = "infd,pplan,ppolicy"
     eventually(
         lambda: stack.cluster.kubectl_run("get", kinds) is not None,
@@ -278,7 +303,7 @@ def _wait_until_ready(
         return
     paths = {"operator": "/healthz", "planner": "/readyz", "webhook": "/readyz"}
     for program in (program for program in programs if program in paths):
-        url = f"http://127.0.0.1:{ports[program].number}{paths[program]}"
+        url = stack.health[program] + paths[program]
         ready = partial(_answers, stack, program, url)
         eventually(ready, what=f"the {program} is ready")
 

@@ -1,35 +1,50 @@
-"""What the scheduler is told about one pod: which nodes take it, and how well.
+"""What the scheduler is told about one pod: which node takes it, and whom it may make go.
 
-The webhook asks here with what it holds in memory. A pod with a planned home is answered with that
-one node; any other pod with the nodes that have room left beside what the plan reserves. Nothing
-is solved: an answer costs O(nodes asked about).
+The webhook asks here with what it holds in memory. A pod with a planned home, or with a pin, is
+answered with that one node; any other pod with the first node of a ranking that has room outside
+what the plan reserves. One node is the answer in any case: the scheduler then scores nothing, and
+what we assume is where the pod will be. Nothing is solved: an answer costs what the ranking does,
+and a look at few nodes.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import Final, Protocol
 
-from bayplan import filters, units
+from bayplan import filters
 from bayplan.cache import Cache
-from bayplan.plan import Move, Plan, Reason, Rejection
-from bayplan.snapshot import NodeName, Pod, PodKey, Resources
+from bayplan.plan import Bind, Choice, Move, Plan, Reason, Rejection
+from bayplan.snapshot import NodeName, Pod, Resources
 
-#: GPU counts of the whole slots that a placement should not break, largest first.
-SLOTS = (8, 4, 2, 1)
-
-#: What keeps a pod without a home off every node that would take it alone.
-_NO_HOME = "it waits until a plan has room for all that is placed with it"
-
-#: The best score that the extender protocol knows.
-MAX_SCORE = 10
+#: What keeps a pod that is shown to node autoscalers off every node that would take it alone.
+_NO_HOME: Final = Rejection(
+    reason=Reason.PLANNED_ELSEWHERE,
+    message="it waits until a plan has room for all that is placed with it",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The nodes that take a pod, in the order asked, and why each other one does not."""
+    """Where a pod goes, or why it must wait.
 
-    nodes: tuple[NodeName, ...]
-    refused: tuple[tuple[NodeName, Rejection], ...]
+    Attributes:
+        node: The node that takes the pod; None when it must wait.
+        refused: Why not, for each node asked about; empty when there is a node.
+        choice: How the node was chosen, for a pod that might have gone elsewhere.
+    """
+
+    node: NodeName | None
+    refused: tuple[tuple[NodeName, Rejection], ...] = ()
+    choice: Choice | None = None
+
+
+class Ranking(Protocol):
+    """Says which node had better take a pod that has no plan."""
+
+    def ranked(self, pod: Pod, asked: Sequence[NodeName]) -> Iterable[NodeName]:
+        """Return the nodes, the best first; those that have no room may be among them."""
 
 
 class Reservations:
@@ -37,28 +52,46 @@ class Reservations:
 
     def __init__(self, plan: Plan | None = None) -> None:
         self._homes = {bind.uid: bind.node for bind in plan.binds} if plan else {}
-        self._binds: dict[NodeName, list[tuple[PodKey, str]]] = defaultdict(list)
+        self._binds: dict[NodeName, list[Bind]] = defaultdict(list)
         self._moves: dict[NodeName, list[Move]] = defaultdict(list)
+        self._victims: dict[NodeName, set[str]] = defaultdict(set)
         self._asks: dict[str, Resources] = {}
         for bind in plan.binds if plan else ():
-            self._binds[bind.node].append((bind.pod, bind.uid))
+            self._binds[bind.node].append(bind)
         for move in plan.moves if plan else ():
             self._moves[move.target].append(move)
+            self._victims[move.source].add(move.uid)
+        for evict in plan.evictions if plan else ():
+            self._victims[evict.node].add(evict.uid)
 
     def home(self, uid: str) -> NodeName | None:
         """Return the node that the plan gives to the pod with this uid, or None."""
         return self._homes.get(uid)
 
-    def on(self, node: NodeName, cache: Cache, *, besides: str) -> Resources:
+    def victims(self, node: NodeName) -> AbstractSet[str]:
+        """Return the uids of the pods that the plan makes leave the node."""
+        return self._victims.get(node, frozenset())
+
+    def nodes(self) -> AbstractSet[NodeName]:
+        """Return the nodes on which something was promised; it may have been kept already."""
+        return self._binds.keys() | self._moves.keys()
+
+    def promises(self, node: NodeName) -> bool:
+        """Return whether anything was promised on the node; it may have been kept already."""
+        return node in self._binds or node in self._moves
+
+    def on(self, node: NodeName, cache: Cache, *, besides: str = "") -> Resources:
         """Return the room on `node` promised to pods other than the one with uid `besides`.
 
-        A bind's room is held until the cache shows its pod on a node; a move's until a pod has
-        taken the victim's place there. What a victim asked for is remembered once it was seen.
+        A bind's room is held until the cache shows its pod on a node, or assumes it there; a
+        move's until a pod has taken the victim's place. What a victim asked for is remembered
+        once it was seen.
         """
         held = Resources()
-        for key, uid in self._binds.get(node, ()):
-            pod = cache.pod(key)
-            if uid != besides and pod and pod.uid == uid and pod.node is None:
+        for bind in self._binds.get(node, ()):
+            pod = cache.pod(bind.pod)
+            waits = pod is not None and pod.uid == bind.uid and pod.node is None
+            if pod and waits and bind.uid != besides and cache.assumed_node(bind.uid) is None:
                 held = held + pod.requests
         for move in self._moves.get(node, ()):
             victim = cache.pod(move.pod)
@@ -69,74 +102,108 @@ class Reservations:
         return held
 
 
-def answer(pod: Pod, asked: Iterable[NodeName], cache: Cache, reservations: Reservations) -> Answer:
-    """Return which of the `asked` nodes take the pod now."""
-    home = reservations.home(pod.uid)
-    nodes: list[NodeName] = []
-    refused: list[tuple[NodeName, Rejection]] = []
-    for name in asked:
-        rejection = _elsewhere(pod, name) or _refusal(pod, name, home, cache, reservations)
-        if rejection is None:
-            nodes.append(name)
-        else:
-            refused.append((name, rejection))
-    return Answer(nodes=tuple(nodes), refused=tuple(refused))
+def answer(
+    pod: Pod,
+    asked: Sequence[NodeName],
+    cache: Cache,
+    reservations: Reservations,
+    ranking: Ranking,
+) -> Answer:
+    """Return which of the `asked` nodes takes the pod now."""
+    home = pod.node or cache.seen_node(pod)
+    if home is None and pod.offered:
+        return Answer(node=None, refused=tuple((name, _NO_HOME) for name in asked))
+    home = home or reservations.home(pod.uid)
+    if home is not None:
+        return _at_home(pod, home, asked, cache)
+    again = cache.assumed_node(pod.uid)
+    if again is not None and again in asked:  # or its reply was lost: the same answer holds
+        room = _room_beside(pod, again, cache, reservations)
+        if pod.requests.fits(room):
+            return Answer(node=again)
+    rooms = ((n, _room_beside(pod, n, cache, reservations)) for n in ranking.ranked(pod, asked))
+    able = ((name, room) for name, room in rooms if pod.requests.fits(room))
+    best = next(able, None)
+    if best is not None:
+        return Answer(node=best[0], choice=_choice(best, next(able, None), asked))
+    return Answer(node=None, refused=tuple((name, _refusal(pod, name, cache)) for name in asked))
 
 
-def scores(pod: Pod, asked: Iterable[NodeName], cache: Cache) -> Mapping[NodeName, int]:
-    """Return 0 to 10 for each node: 10 where the pod breaks the least free GPU slots.
+def agreed(
+    uid: str, proposed: Mapping[NodeName, Sequence[str]], reservations: Reservations
+) -> Mapping[NodeName, Sequence[str]]:
+    """Return what of a proposed preemption the plan wants as well: one node, or none.
 
-    Nodes that break equally little rank by how little they have left, fullest first.
+    Args:
+        uid: The pod that room is made for.
+        proposed: The uids of the victims by node, as the scheduler chose them.
+        reservations: What the plan promises.
+
+    A victim that the plan lets stay would be killed for nothing, and a pod without a plan makes
+    nobody go: whom to disturb is the planner's to decide.
     """
-    costs = {name: _cost(pod, _room(pod, name, cache)) for name in asked}
-    ranks = {cost: rank for rank, cost in enumerate(sorted(set(costs.values())))}
-    worst = max(len(ranks) - 1, 1)
-    return {name: MAX_SCORE - MAX_SCORE * ranks[cost] // worst for name, cost in costs.items()}
+    home = reservations.home(uid)
+    if home is None or home not in proposed:
+        return {}
+    victims = proposed[home]
+    if not victims or not reservations.victims(home) >= set(victims):
+        return {}
+    return {home: victims}
 
 
-def _elsewhere(pod: Pod, name: NodeName) -> Rejection | None:
-    """Return the refusal of a node that is not the home of a pod which autoscalers were shown."""
-    if not pod.offered or pod.node == name:
-        return None
-    message = f"the plan has a place for it on {pod.node}" if pod.node else _NO_HOME
-    return Rejection(reason=Reason.PLANNED_ELSEWHERE, message=message)
+def _at_home(pod: Pod, home: NodeName, asked: Sequence[NodeName], cache: Cache) -> Answer:
+    """Return the answer for a pod that can go nowhere but `home`.
+
+    A pin counts for more than the newest plan: it may be of the plan before, and cannot change.
+    A pod that was seen on a node is there, whatever the caller has yet to learn.
+    """
+    if home not in asked:
+        message = f"the plan has a place for it on {home}, which the scheduler does not offer"
+        elsewhere = Rejection(reason=Reason.PLANNED_ELSEWHERE, message=message)
+        return Answer(node=None, refused=tuple((name, elsewhere) for name in asked))
+    node = cache.node(home)
+    refusal = filters.reject(pod, node, _room(pod, home, cache)) if node else _unknown(home)
+    if refusal is None:
+        return Answer(node=home)
+    return Answer(node=None, refused=tuple((name, refusal) for name in asked))
 
 
-def _refusal(
-    pod: Pod, name: NodeName, home: NodeName | None, cache: Cache, reservations: Reservations
-) -> Rejection | None:
+def _choice(
+    best: tuple[NodeName, Resources],
+    other: tuple[NodeName, Resources] | None,
+    asked: Sequence[NodeName],
+) -> Choice:
+    runner_up, room = other or (None, Resources())
+    return Choice(
+        node=best[0], room=best[1], runner_up=runner_up, runner_up_room=room, asked=len(asked)
+    )
+
+
+def _room_beside(pod: Pod, name: NodeName, cache: Cache, reservations: Reservations) -> Resources:
+    """Return the node's room for the pod beside what is promised to others.
+
+    The scheduler's own filters have seen the node, so only the room is looked at.
+    """
+    room = _room(pod, name, cache)
+    if not reservations.promises(name):
+        return room
+    return room - reservations.on(name, cache, besides=pod.replaces or pod.uid)
+
+
+def _refusal(pod: Pod, name: NodeName, cache: Cache) -> Rejection:
+    """Return why a node that is not the answer is none."""
     node = cache.node(name)
     if node is None:
-        return Rejection(reason=Reason.NO_NODES, message=f"{name} is not known yet")
-    if pod.node == name:
-        # It is pinned here, perhaps by the plan before this one, and can go nowhere else.
-        return filters.reject(pod, node, _room(pod, name, cache))
-    if home is not None and name != home:
-        message = f"the plan has a place for it on {home}"
-        return Rejection(reason=Reason.PLANNED_ELSEWHERE, message=message)
-    room = _room(pod, name, cache)
-    rejection = filters.reject(pod, node, room)
-    if rejection is not None or home is not None:
-        return rejection
-    promised = reservations.on(name, cache, besides=pod.replaces or pod.uid)
-    if pod.requests.fits(room - promised):
-        return None
-    message = f"the room left on {name} is reserved by the plan"
-    return Rejection(reason=Reason.RESERVED, message=message)
+        return _unknown(name)
+    return filters.reject(pod, node, _room(pod, name, cache)) or Rejection(
+        reason=Reason.RESERVED, message="the room left on the node is reserved by the plan"
+    )
+
+
+def _unknown(name: NodeName) -> Rejection:
+    return Rejection(reason=Reason.NO_NODES, message=f"{name} is not known yet")
 
 
 def _room(pod: Pod, name: NodeName, cache: Cache) -> Resources:
     """Return the node's free room, what this very pod already holds there included."""
-    free = cache.free(name)
-    seen = cache.pod(pod.key)
-    if seen is None or seen.uid != pod.uid:
-        return free
-    there = seen.node == name or cache.assumed_node(pod.key) == name
-    return free + seen.requests if there else free
-
-
-def _cost(pod: Pod, room: Resources) -> tuple[int, ...]:
-    """Return the slots of each size that the pod breaks, and the GPUs left."""
-    before = sum(n for name, n in room.items if units.is_gpu(name))
-    after = before - sum(n for name, n in pod.requests.items if units.is_gpu(name))
-    return (*(before // size - after // size for size in SLOTS), after)
+    return cache.free(name) + cache.held_by(pod, name)

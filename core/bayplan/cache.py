@@ -1,25 +1,38 @@
 """What a program has seen of nodes and pods, and what it assumes until the watch confirms it.
 
-    pod seen waiting          assume(node, until)            watch: bound
-    ───────────────▶ waiting ───────────────────▶ assumed ───────────────▶ placed
-                        ▲                            │                        │
-                        └──── forget / expire(now) ──┘    watch: deleted ─────┴──▶ gone
+    pod waiting, or not seen yet    assume(pod, node, until)         watch: has a node
+    ────────────────────────────▶ ───────────────────────▶ assumed ────────────────▶ placed
+                               ▲                              │                         │
+                               └─────── forget / expire ──────┘    watch: deleted ──────┴──▶ gone
 
 The webhook and the planner each feed one from their own watch. What the watch says always wins;
 an assumption only adds room taken, and only until its deadline, so that a lost reply cannot hold
-room for ever. Room is summed as events come in: `free` is O(1).
+room for ever. It belongs to a uid: a pod made again under the same name is another one. Room is
+summed as events come in: `free` is O(1), and nodes with equal room share one value of it.
 """
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Final
 
 from bayplan.snapshot import Node, NodeName, Pod, PodKey, Resources, Snapshot
 
+_NOTHING: Final = Resources()
+
+#: No versions are known: every event counts.
+_UNKNOWN: Final[Mapping[str, int]] = MappingProxyType({})
+
+#: Values of room that are kept to be shared; what overflows is only equal, not the same.
+_SHARED_ROOMS: Final = 10_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Assumption:
-    uid: str
+class Assumption:
+    """A pod that counts on `node` until the instant `until`, seen there or not."""
+
+    pod: Pod
     node: NodeName
     until: float
 
@@ -30,68 +43,104 @@ class Cache:
     def __init__(self) -> None:
         self._nodes: dict[NodeName, Node] = {}
         self._pods: dict[PodKey, Pod] = {}
-        self._assumed: dict[PodKey, _Assumption] = {}
-        self._used: dict[NodeName, Resources] = defaultdict(Resources)
-        self._replaced: dict[PodKey, str] = {}
+        self._versions: dict[PodKey, int] = {}
+        self._assumed: dict[str, Assumption] = {}
+        self._used: dict[NodeName, Resources] = {}
+        self._free: dict[NodeName, Resources] = {}
+        self._rooms: dict[Resources, Resources] = {}
+        self._replaced: Counter[str] = Counter()
+        self._followers: list[set[NodeName]] = []
+
+    def follow(self) -> set[NodeName]:
+        """Return a set to which every node is added that changes from now on, or its room does.
+
+        Whoever asked for it takes out what it has looked at.
+        """
+        changed = set(self._nodes)
+        self._followers.append(changed)
+        return changed
 
     def replace_nodes(self, nodes: Iterable[Node]) -> None:
         """Take a full list of nodes; whatever is not in it is gone."""
+        gone = self._nodes.keys()
         self._nodes = {node.name: node for node in nodes}
+        self._free = {}
+        for name in gone | self._nodes.keys():
+            self._weigh(name)
 
     def set_node(self, node: Node) -> None:
         """Take a node as it is now."""
         self._nodes[node.name] = node
+        self._weigh(node.name)
 
     def remove_node(self, name: NodeName) -> None:
         """Drop a node; pods on it stay until the watch says otherwise."""
         self._nodes.pop(name, None)
+        self._free.pop(name, None)
+        self._weigh(name)
 
-    def replace_pods(self, pods: Iterable[Pod]) -> None:
-        """Take a full list of pods; whatever is not in it is gone."""
+    def replace_pods(self, pods: Iterable[Pod], versions: Mapping[str, int] = _UNKNOWN) -> None:
+        """Take a full list of pods, with versions by uid; whatever is not in it is gone.
+
+        What was assumed of a pod that was never seen stays: the list may be older than the pod.
+        """
         listed = {pod.key: pod for pod in pods}
         for key in [key for key in self._pods if key not in listed]:
             self.remove_pod(key)
         for pod in listed.values():
-            self.set_pod(pod)
+            self.set_pod(pod, version=versions.get(pod.uid, 0))
 
-    def set_pod(self, pod: Pod) -> None:
-        """Take a pod as it is now; an assumption it confirms or contradicts ends."""
-        assumption = self._assumed.get(pod.key)
-        if assumption and (assumption.uid != pod.uid or pod.node is not None):
-            self.forget(pod.key)
-        self._count(self._pods.get(pod.key), sign=-1)
+    def set_pod(self, pod: Pod, *, version: int = 0) -> None:
+        """Take a pod as it is now, unless a later version of it was seen; 0 is no version.
+
+        An assumption that it confirms or contradicts ends.
+        """
+        seen = self._pods.get(pod.key)
+        if seen is not None and seen.uid == pod.uid and version:
+            if version < self._versions.get(pod.key, 0):
+                return
+        elif seen is not None and seen.uid != pod.uid:
+            self.forget(seen.uid)
+        if pod.node is not None:
+            self.forget(pod.uid)
+        self._drop(seen)
         self._pods[pod.key] = pod
-        self._replaced.pop(pod.key, None)
+        self._versions[pod.key] = version
         if pod.replaces:
-            self._replaced[pod.key] = pod.replaces
-        self._count(pod, sign=1)
+            self._replaced[pod.replaces] += 1
+        if pod.node is not None:
+            self._take(pod.node, pod.requests)
 
-    def remove_pod(self, key: PodKey) -> None:
-        """Drop a pod and what was assumed of it."""
-        self.forget(key)
-        self._replaced.pop(key, None)
-        self._count(self._pods.pop(key, None), sign=-1)
-
-    def assume(self, key: PodKey, node: NodeName, *, until: float) -> None:
-        """Count a pod on `node` until the watch shows it there, or until the instant `until`."""
-        self.forget(key)
-        pod = self._pods.get(key)
-        if pod is None or pod.node is not None:
+    def remove_pod(self, key: PodKey, uid: str = "") -> None:
+        """Drop a pod and what was assumed of it; with a uid, only the pod with that uid."""
+        seen = self._pods.get(key)
+        self.forget(uid or (seen.uid if seen else ""))
+        if seen is None or uid not in {"", seen.uid}:
             return
-        self._assumed[key] = _Assumption(uid=pod.uid, node=node, until=until)
-        self._used[node] = self._used[node] + pod.requests
+        self._drop(self._pods.pop(key))
+        self._versions.pop(key, None)
 
-    def forget(self, key: PodKey) -> None:
+    def assume(self, pod: Pod, node: NodeName, *, until: float) -> None:
+        """Count a pod on `node` until the watch shows it there, or until the instant `until`.
+
+        The pod need not have been seen: whoever asks may be ahead of our watch.
+        """
+        self.forget(pod.uid)
+        if self.seen_node(pod) is not None:
+            return
+        self._assumed[pod.uid] = Assumption(pod=pod, node=node, until=until)
+        self._take(node, pod.requests)
+
+    def forget(self, uid: str) -> None:
         """End an assumption; without one nothing happens."""
-        assumption = self._assumed.pop(key, None)
+        assumption = self._assumed.pop(uid, None)
         if assumption is not None:
-            node = assumption.node
-            self._used[node] = self._used[node] - self._pods[key].requests
+            self._give_back(assumption.node, assumption.pod.requests)
 
     def expire(self, now: float) -> None:
         """End the assumptions whose deadline has passed."""
-        for key in [key for key, a in self._assumed.items() if a.until <= now]:
-            self.forget(key)
+        for uid in [uid for uid, a in self._assumed.items() if a.until <= now]:
+            self.forget(uid)
 
     def node(self, name: NodeName) -> Node | None:
         """Return a node, or None when it is not there."""
@@ -101,19 +150,46 @@ class Cache:
         """Return a pod as last seen, or None when it is not there."""
         return self._pods.get(key)
 
-    def assumed_node(self, key: PodKey) -> NodeName | None:
+    def pod_at(self, key: PodKey, uid: str, version: int) -> Pod | None:
+        """Return the pod if exactly this version of it was seen last."""
+        pod = self._pods.get(key)
+        same = pod is not None and pod.uid == uid and self._versions.get(key) == version != 0
+        return pod if same else None
+
+    def assumed_node(self, uid: str) -> NodeName | None:
         """Return where a pod is assumed to be, or None."""
-        assumption = self._assumed.get(key)
+        assumption = self._assumed.get(uid)
         return assumption.node if assumption else None
+
+    def seen_node(self, pod: Pod) -> NodeName | None:
+        """Return the node on which this very pod was last seen, or None."""
+        seen = self._pods.get(pod.key)
+        return seen.node if seen is not None and seen.uid == pod.uid else None
+
+    def assumptions(self) -> tuple[Assumption, ...]:
+        """Return what is assumed now."""
+        return tuple(self._assumed.values())
+
+    def held_by(self, pod: Pod, name: NodeName) -> Resources:
+        """Return what this very pod takes of the node's room already, seen there or assumed."""
+        assumption = self._assumed.get(pod.uid)
+        if assumption is not None:
+            return assumption.pod.requests if assumption.node == name else _NOTHING
+        seen = self._pods.get(pod.key)
+        here = seen is not None and self.seen_node(pod) == name
+        return seen.requests if seen is not None and here else _NOTHING
 
     def is_replaced(self, uid: str) -> bool:
         """Return whether a pod has taken the place of the moved pod with this uid."""
-        return uid in self._replaced.values()
+        return uid in self._replaced
 
     def free(self, name: NodeName) -> Resources:
         """Return a node's room that nothing uses; empty for an unknown node."""
-        node = self._nodes.get(name)
-        return node.allocatable - self._used[name] if node else Resources()
+        return self._free.get(name, _NOTHING)
+
+    def rooms(self) -> Mapping[NodeName, Resources]:
+        """Return the room that nothing uses of each node."""
+        return self._free
 
     def pods(self) -> Mapping[PodKey, Pod]:
         """Return the pods as last seen."""
@@ -121,15 +197,42 @@ class Cache:
 
     def snapshot(self) -> Snapshot:
         """Return nodes and pods as one frozen value; assumed pods are on their node."""
-        pods = (self._with_assumption(pod) for pod in self._pods.values())
-        return Snapshot.of(self._nodes.values(), pods)
+        pods = dict(self._pods)
+        for assumption in self._assumed.values():
+            pod = assumption.pod
+            pods[pod.key] = replace(pod, node=assumption.node, waiting=False, bound=False)
+        return Snapshot.of(self._nodes.values(), pods.values())
 
-    def _with_assumption(self, pod: Pod) -> Pod:
-        node = self.assumed_node(pod.key)
-        return replace(pod, node=node, waiting=False, bound=False) if node else pod
-
-    def _count(self, pod: Pod | None, *, sign: int) -> None:
-        if pod is None or pod.node is None:
+    def _drop(self, pod: Pod | None) -> None:
+        """Take what was counted for a pod off the sums."""
+        if pod is None:
             return
-        used = self._used[pod.node]
-        self._used[pod.node] = used + pod.requests if sign > 0 else used - pod.requests
+        if pod.replaces:
+            self._replaced[pod.replaces] -= 1
+            if not self._replaced[pod.replaces]:
+                del self._replaced[pod.replaces]
+        if pod.node is not None:
+            self._give_back(pod.node, pod.requests)
+
+    def _take(self, name: NodeName, requests: Resources) -> None:
+        self._used[name] = self._used.get(name, _NOTHING) + requests
+        self._weigh(name)
+
+    def _give_back(self, name: NodeName, requests: Resources) -> None:
+        used = self._used.pop(name, _NOTHING) - requests
+        if used.items:
+            self._used[name] = used
+        self._weigh(name)
+
+    def _weigh(self, name: NodeName) -> None:
+        """Write down what is free on a node, as the value that equally free nodes share."""
+        for changed in self._followers:
+            changed.add(name)
+        node = self._nodes.get(name)
+        if node is None:
+            return
+        used = self._used.get(name)
+        free = node.allocatable - used if used else node.allocatable
+        if len(self._rooms) >= _SHARED_ROOMS:
+            self._rooms.clear()
+        self._free[name] = self._rooms.setdefault(free, free)

@@ -5,10 +5,15 @@ command line prints it; nothing is solved.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
+from bayplan import units
 from bayplan.codec import PublishedPlan
-from bayplan.plan import Bind, Evict, Hold, Move
-from bayplan.snapshot import UNKNOWN_COUNT, Pod
+from bayplan.plan import Bind, Choice, Evict, Hold, Move
+from bayplan.snapshot import UNKNOWN_COUNT, Pod, Resources
+
+#: GPU counts of the slots that are worth a word when one is broken, largest first.
+_SLOTS: Final = (8, 4, 2)
 
 
 def explain(pod: Pod, *, placed_by: str, plans: Sequence[PublishedPlan]) -> tuple[str, ...]:
@@ -44,6 +49,30 @@ def _placed(pod: Pod, placed_by: str, plans: Sequence[PublishedPlan]) -> list[st
         away = _away(replaced, published)
         lines.append(f"It replaces {replaced.pod.name}, which {placed_by} moved off {away}.")
     return [*lines, *_room_made(pod, published)]
+
+
+def chosen(pod: Pod, choice: Choice) -> tuple[str, ...]:
+    """Return why a pod without a plan was given its node, and what decided, as lines."""
+    ask, here, there = (_gpus(r) for r in (pod.requests, choice.room, choice.runner_up_room))
+    where = f"the scheduler asked about {choice.asked} nodes"
+    first = f"Was given {choice.node} ({units.words('/gpu', here)} free): {where}."
+    if choice.runner_up is None:
+        return (first, "No other of them had room.")
+    second = f"Runner-up: {choice.runner_up} ({units.words('/gpu', there)} free)."
+    for size in _SLOTS:
+        broken, spared = _broken(here, ask, size), _broken(there, ask, size)
+        if broken != spared:
+            what = f"whole free slots of {size} GPUs lost: {broken}, on the runner-up {spared}"
+            return (first, second, f"What decided: {what}.")
+    return (first, second, "What decided: how many of the known pods still have room afterwards.")
+
+
+def _broken(free: int, ask: int, size: int) -> int:
+    return free // size - (free - ask) // size
+
+
+def _gpus(resources: Resources) -> int:
+    return sum(n for name, n in resources.items if units.is_gpu(name))
 
 
 def _quality(published: PublishedPlan) -> str:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from bayplan.policy import Order
-from bayplan.snapshot import GangKey, NodeName, Owner, PodKey
+from bayplan.snapshot import GangKey, NodeName, Owner, PodKey, Resources
 
 #: By how much an eviction counts for more than a move in the stages of disruption; more than any
 #: move costs.
@@ -117,6 +117,25 @@ class Hold:
     rejection: Rejection
     gang: GangKey | None = None
     remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Why a pod without a plan is where it is.
+
+    Attributes:
+        node: The node it was given.
+        room: What was free there, outside what plans reserve.
+        runner_up: The node it would have been given otherwise; None when no other had room.
+        runner_up_room: What was free there.
+        asked: How many nodes the scheduler asked about.
+    """
+
+    node: NodeName
+    room: Resources
+    runner_up: NodeName | None
+    runner_up_room: Resources
+    asked: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
-"""The keys and certificates of a local control plane.
+"""The keys and certificates of a local control plane, and those of programs that speak TLS.
 
 One certificate authority per run signs the API server's certificate and vouches for request
 headers; a second key signs service account tokens. People and components log in with tokens,
-so no client certificates are needed. Everything is thrown away with the run directory.
+so no client certificates are needed there. Everything is thrown away with the run directory.
 """
 
 import datetime as dt
@@ -27,6 +27,33 @@ class Certificates:
     server: Path
     server_key: Path
     service_account_key: Path
+
+
+class Authority:
+    """A certificate authority that issues what a Secret of type kubernetes.io/tls holds."""
+
+    def __init__(self) -> None:
+        self._key = _new_key()
+        self._certificate = _certificate_authority(self._key)
+
+    def issue(self, name: str, directory: Path) -> Path:
+        """Write a new tls.crt, tls.key and ca.crt for `name`; return the directory.
+
+        The certificate is good for a server on loopback and for a client.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        key = _new_key()
+        names = [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        builder = _builder(key, subject=_name(name), issuer=self._certificate.subject)
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        builder = builder.add_extension(signer, critical=False)
+        made = builder.sign(self._key, hashes.SHA256())
+        _write(directory / "tls.key", _pem(key))
+        _write(directory / "tls.crt", made.public_bytes(serialization.Encoding.PEM))
+        encoded = self._certificate.public_bytes(serialization.Encoding.PEM)
+        _write(directory / "ca.crt", encoded)
+        return directory
 
 
 def write_certificates(directory: Path, *, service_ip: str) -> Certificates:

@@ -7,7 +7,8 @@ pod is restarted.
 from collections.abc import Sequence
 from threading import Thread
 
-from fastapi import APIRouter, Response
+import uvicorn
+from fastapi import APIRouter, FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from bayplan_extender.view import View
@@ -34,7 +35,16 @@ def router(view: View, registry: CollectorRegistry, watches: Sequence[Thread]) -
         return Response(text, status_code=503, media_type="text/plain")
 
     @routes.get("/metrics")
-    async def metrics() -> Response:
+    def metrics() -> Response:  # in a thread: what is gathered may take a while
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return routes
+
+
+def serve(routers: Sequence[APIRouter], *, host: str, port: int) -> None:
+    """Serve endpoints from a thread of their own, for as long as the process lives."""
+    app = FastAPI(title="Bayplan health", openapi_url=None)
+    for routes in routers:
+        app.include_router(routes)
+    server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning"))
+    Thread(target=server.run, name="health", daemon=True).start()

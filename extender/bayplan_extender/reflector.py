@@ -7,6 +7,7 @@ a sink that honours `replace` is never wrong for longer than a reconnect.
 
 import json
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -40,6 +41,9 @@ class Sink(Protocol):
     def change(self, event: str, raw: Raw) -> None:
         """Take one object that was ADDED, MODIFIED or DELETED."""
 
+    def is_current(self, at: float) -> None:
+        """Know that everything up to the instant `at` (monotonic seconds) has been passed on."""
+
 
 class Reflector(threading.Thread):
     """The thread that feeds one sink from one collection."""
@@ -71,11 +75,13 @@ class Reflector(threading.Thread):
             version = self._watch(version)
 
     def _list(self) -> str:
+        asked_at = time.monotonic()
         response = self._list_objects(_preload_content=False, _request_timeout=_TIMEOUT_S)
         body = json.loads(response.data)
         if response.status >= 300:  # noqa: PLR2004 - HTTP's boundary of success
             raise ApiException(status=response.status, reason=body.get("message"))
         self._sink.replace(body["items"])
+        self._sink.is_current(asked_at)
         return str(body["metadata"]["resourceVersion"])
 
     def _watch(self, version: str) -> str:
@@ -96,6 +102,7 @@ class Reflector(threading.Thread):
             version = str(event["raw_object"]["metadata"]["resourceVersion"])
             if event["type"] != "BOOKMARK":
                 self._sink.change(event["type"], event["raw_object"])
+            self._sink.is_current(time.monotonic())
             if self._stop_event.is_set():
                 break
         return version

@@ -5,9 +5,10 @@ All access goes through one lock, held for microseconds.
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 from kubernetes import client
@@ -35,7 +36,14 @@ _log = structlog.get_logger()
 T = TypeVar("T")
 
 #: The one PackingPolicy that counts.
-POLICY_NAME = "default"
+POLICY_NAME: Final = "default"
+
+#: Seconds without any news of a plan after which the room that it promises is free for others:
+#: whoever carries it out reports progress, or ends it, well before (`bayplan.steps`).
+RESERVE_S: Final = 900.0
+
+#: No promises.
+_NONE: Final = Reservations()
 
 
 class View:
@@ -46,16 +54,25 @@ class View:
     Attributes:
         lock: Hold it while reading `cache`, `plans` or `policy`.
         changed: Set after every change; whoever waits on it clears it.
+        current: Until when we know of everything that happened, by kind (clock's seconds).
+        listed: When the whole collection was last listed, by kind (clock's seconds).
     """
 
-    def __init__(self, *, budgets: bool = False) -> None:
+    def __init__(
+        self, *, budgets: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.lock = threading.Lock()
         self.changed = threading.Event()
         self.cache = Cache()
         self.plans: dict[str, PublishedPlan] = {}
         self.policy = Policy()
-        self.reservations = Reservations()
         self.budgets: dict[BudgetKey, Budget] = {}
+        self.current: dict[str, float] = {}
+        self.listed: dict[str, float] = {}
+        self._clock = clock
+        self._reservations = _NONE
+        self._reserved_by: PublishedPlan | None = None
+        self._reserved_at = 0.0
         self._missing = {"nodes", "pods", "packingplans", "packingpolicies"}
         self._missing |= {"poddisruptionbudgets"} if budgets else set()
 
@@ -102,24 +119,51 @@ class View:
     def done(self, kind: str) -> None:
         """Note that `kind` has been listed."""
         self._missing.discard(kind)
+        self.listed[kind] = self._clock()
         self.changed.set()
+
+    def expire(self, now: float) -> None:
+        """End the assumptions whose deadline has passed, as far as the watch has come.
+
+        While the watch lags behind, a pod that counts as lost may be on its node already.
+        """
+        self.cache.expire(min(now, self.current.get("pods", now)))
 
     def reserve(self) -> None:
         """Hold the room that the newest plan promises while it is being carried out."""
         newest = self.newest_plan()
+        if newest == self._reserved_by:
+            return
         at_work = newest is not None and is_at_work(newest)
-        self.reservations = Reservations(newest.plan if newest and at_work else None)
+        self._reservations = Reservations(newest.plan) if newest and at_work else _NONE
+        self._reserved_by, self._reserved_at = newest, self._clock()
+
+    def reservations(self, now: float) -> Reservations:
+        """Return the promises of the newest plan that hold at the instant `now`."""
+        return self._reservations if now - self._reserved_at < RESERVE_S else _NONE
 
 
-class _Nodes:
+class _Sink:
+    """Feeds one kind of object into a view."""
+
+    kind: str
+
     def __init__(self, view: View) -> None:
         self._view = view
+
+    def is_current(self, at: float) -> None:
+        """Note that everything up to the instant `at` has been passed on."""
+        self._view.current[self.kind] = at
+
+
+class _Nodes(_Sink):
+    kind = "nodes"
 
     def replace(self, objects: Sequence[Raw]) -> None:
         nodes = [node for raw in objects if (node := _readable(node_of, raw)) is not None]
         with self._view.lock:
             self._view.cache.replace_nodes(nodes)
-            self._view.done("nodes")
+            self._view.done(self.kind)
 
     def change(self, event: str, raw: Raw) -> None:
         node = None if event == "DELETED" else _readable(node_of, raw)
@@ -131,15 +175,15 @@ class _Nodes:
             self._view.changed.set()
 
 
-class _Pods:
-    def __init__(self, view: View) -> None:
-        self._view = view
+class _Pods(_Sink):
+    kind = "pods"
 
     def replace(self, objects: Sequence[Raw]) -> None:
         pods = [pod for raw in objects if (pod := _readable(pod_of, raw)) is not None]
+        versions = {str(raw["metadata"].get("uid")): _version(raw) for raw in objects}
         with self._view.lock:
-            self._view.cache.replace_pods(pods)
-            self._view.done("pods")
+            self._view.cache.replace_pods(pods, versions)
+            self._view.done(self.kind)
 
     def change(self, event: str, raw: Raw) -> None:
         pod = None if event == "DELETED" else _readable(pod_of, raw)
@@ -147,21 +191,20 @@ class _Pods:
         with self._view.lock:
             if pod is None:
                 key = PodKey(namespace=meta["namespace"], name=meta["name"])
-                self._view.cache.remove_pod(key)
+                self._view.cache.remove_pod(key, str(meta.get("uid", "")))
             else:
-                self._view.cache.set_pod(pod)
+                self._view.cache.set_pod(pod, version=_version(raw))
             self._view.changed.set()
 
 
-class _Budgets:
-    def __init__(self, view: View) -> None:
-        self._view = view
+class _Budgets(_Sink):
+    kind = "poddisruptionbudgets"
 
     def replace(self, objects: Sequence[Raw]) -> None:
         budgets = [budget for raw in objects if (budget := _readable(budget_of, raw)) is not None]
         with self._view.lock:
             self._view.budgets = {budget.key: budget for budget in budgets}
-            self._view.done("poddisruptionbudgets")
+            self._view.done(self.kind)
 
     def change(self, event: str, raw: Raw) -> None:
         budget = None if event == "DELETED" else _readable(budget_of, raw)
@@ -173,16 +216,15 @@ class _Budgets:
             self._view.changed.set()
 
 
-class _Plans:
-    def __init__(self, view: View) -> None:
-        self._view = view
+class _Plans(_Sink):
+    kind = "packingplans"
 
     def replace(self, objects: Sequence[Raw]) -> None:
         plans = [plan for raw in objects if (plan := _readable(published_plan_of, raw))]
         with self._view.lock:
             self._view.plans = {plan.name: plan for plan in plans}
             self._view.reserve()
-            self._view.done("packingplans")
+            self._view.done(self.kind)
 
     def change(self, event: str, raw: Raw) -> None:
         plan = None if event == "DELETED" else _readable(published_plan_of, raw)
@@ -194,16 +236,15 @@ class _Plans:
             self._view.changed.set()
 
 
-class _Policies:
-    def __init__(self, view: View) -> None:
-        self._view = view
+class _Policies(_Sink):
+    kind = "packingpolicies"
 
     def replace(self, objects: Sequence[Raw]) -> None:
         found = [raw for raw in objects if raw["metadata"]["name"] == POLICY_NAME]
         policy = _readable(policy_of, found[0]) if found else None
         with self._view.lock:
             self._view.policy = policy or Policy()
-            self._view.done("packingpolicies")
+            self._view.done(self.kind)
 
     def change(self, event: str, raw: Raw) -> None:
         if raw["metadata"]["name"] != POLICY_NAME:
@@ -212,6 +253,12 @@ class _Policies:
         with self._view.lock:
             self._view.policy = policy or Policy()
             self._view.changed.set()
+
+
+def _version(raw: Raw) -> int:
+    """Return the object's resourceVersion, or 0 where it is not a number to compare by."""
+    text = str(raw["metadata"].get("resourceVersion", ""))
+    return int(text) if text.isdecimal() else 0
 
 
 def _readable(decode: Callable[[Raw], T | None], raw: Raw) -> T | None:

@@ -14,6 +14,7 @@ from e2e.cluster import binaries
 
 PROGRAMS = ("operator", "planner", "webhook", "scheduler")
 ADMISSION = "admissionregistration.k8s.io"
+TLS = "tls.enabled=true"
 NO_PODS = tuple(f"{program}.replicas=0" for program in PROGRAMS)
 
 Object = dict[str, Any]
@@ -243,6 +244,7 @@ def test_the_scheduler_asks_us_about_gpu_pods_only() -> None:
         {
             "urlPrefix": f"http://bayplan-webhook.{NAMESPACE}.svc:8080",
             "filterVerb": "filter",
+            "preemptVerb": "preempt",
             "nodeCacheCapable": True,
             "ignorable": True,
             "httpTimeout": "5s",
@@ -258,8 +260,7 @@ def test_the_scheduler_can_be_told_otherwise() -> None:
     """Values that reach no configuration would be silent no-ops."""
     config = scheduler_config(
         "scheduler.extender.urlPrefix=http://127.0.0.1:1234",
-        "scheduler.extender.prioritizeVerb=prioritize",
-        "scheduler.extender.weight=3",
+        "webhook.bind=true",
         "scheduler.extender.httpTimeout=250ms",
         "scheduler.clientConnection.qps=7",
         "gpuResources={gpu.example/h100}",
@@ -268,9 +269,79 @@ def test_the_scheduler_can_be_told_otherwise() -> None:
     (extender,) = config["extenders"]
     assert config["clientConnection"] == {"qps": 7, "burst": 1000}
     assert extender["urlPrefix"] == "http://127.0.0.1:1234"
-    assert (extender["prioritizeVerb"], extender["weight"]) == ("prioritize", 3)
+    assert extender["bindVerb"] == "bind"
     assert extender["httpTimeout"] == "250ms"
     assert [each["name"] for each in extender["managedResources"]] == ["gpu.example/h100"]
+
+
+def test_the_webhook_may_bind_only_where_it_is_asked_to() -> None:
+    """A right that nobody uses is one that somebody may abuse; a missing one binds nothing."""
+    granted = {
+        (resource, verb)
+        for role in render("webhook.bind=true")
+        if role["metadata"]["name"] == "bayplan-webhook" and role["kind"] == "ClusterRole"
+        for rule in role["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+    assert {("pods/binding", "create"), ("pods", "get")} <= granted
+    assert not may("webhook", "create", "pods/binding")
+    assert "--bind" in container("webhook", "webhook.bind=true")["args"]
+    assert "--bind" not in container("webhook")["args"]
+
+
+def test_tls_is_between_scheduler_and_webhook_both_ways() -> None:
+    """A scheduler that checks nobody, or a webhook that lets in anybody, is as good as no TLS."""
+    (extender,) = scheduler_config(TLS)["extenders"]
+    webhook = container("webhook", TLS)
+
+    assert extender["urlPrefix"] == f"https://bayplan-webhook.{NAMESPACE}.svc:8080"
+    assert (extender["enableHTTPS"], extender["tlsConfig"]) == (
+        True,
+        {
+            "caFile": "/etc/bayplan-tls/ca.crt",
+            "certFile": "/etc/bayplan-tls/tls.crt",
+            "keyFile": "/etc/bayplan-tls/tls.key",
+        },
+    )
+    assert "--tls-client-ca=/etc/bayplan-tls/ca.crt" in webhook["args"]
+    for program, secret in (
+        ("webhook", "bayplan-webhook-tls"),
+        ("scheduler", "bayplan-scheduler-tls"),
+    ):
+        volumes = {each["name"]: each for each in pod_spec(program, TLS)["volumes"]}
+        mounts = {
+            each["mountPath"]: each["name"] for each in container(program, TLS)["volumeMounts"]
+        }
+        assert volumes[mounts["/etc/bayplan-tls"]]["secret"] == {"secretName": secret}
+
+
+def test_probes_need_no_certificate() -> None:
+    """A kubelet has none to show: a webhook that speaks TLS would be killed for ever."""
+    webhook = container("webhook", TLS)
+    ports = {each["name"]: each["containerPort"] for each in webhook["ports"]}
+
+    for probe in ("livenessProbe", "readinessProbe"):
+        assert webhook[probe]["httpGet"]["port"] == "health"
+    assert f"--health-port={ports['health']}" in webhook["args"]
+
+
+def test_cert_manager_makes_both_certificates_where_an_issuer_is_named() -> None:
+    """The names must be those that the scheduler calls and that the pods mount."""
+    issuer = ("tls.issuerRef.kind=Issuer", "tls.issuerRef.name=bayplan-ca")
+    made = {
+        each["spec"]["secretName"]: each["spec"]
+        for each in render(TLS, *issuer)
+        if each["kind"] == "Certificate"
+    }
+
+    assert set(made) == {"bayplan-webhook-tls", "bayplan-scheduler-tls"}
+    assert made["bayplan-webhook-tls"]["dnsNames"] == [f"bayplan-webhook.{NAMESPACE}.svc"]
+    assert "server auth" in made["bayplan-webhook-tls"]["usages"]
+    assert "client auth" in made["bayplan-scheduler-tls"]["usages"]
+    assert not [each for each in render(TLS) if each["kind"] == "Certificate"]
+    assert not [each for each in render(*issuer) if each["kind"] == "Certificate"]
 
 
 def test_the_scheduler_is_of_the_clusters_version() -> None:

@@ -1,17 +1,29 @@
 """The cache equals a rebuild from the full list, whatever order events came in."""
 
+from dataclasses import dataclass
+
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from bayplan.cache import Cache
+from bayplan.online.advisor import Advisor
 from bayplan.snapshot import Node, NodeName, Pod, Resources, Snapshot
 from tests.builders import node, pod
 
-NODES = ("n1", "n2")
+NODES = (NodeName("n1"), NodeName("n2"))
 PODS = ("a", "b", "c")
 
 node_names = st.sampled_from(NODES)
 pod_names = st.sampled_from(PODS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assumed:
+    """What the cache should assume."""
+
+    pod: Pod
+    on: str
+    until: float
 
 
 class CacheMachine(RuleBasedStateMachine):
@@ -20,9 +32,10 @@ class CacheMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.cache = Cache()
+        self.advisor = Advisor(self.cache)
         self.nodes: dict[str, Node] = {}
         self.pods: dict[str, Pod] = {}
-        self.assumed: dict[str, tuple[str, float]] = {}
+        self.assumed: dict[str, Assumed] = {}
         self.now = 0.0
 
     @rule(name=node_names, gpus=st.integers(1, 8))
@@ -50,21 +63,23 @@ class CacheMachine(RuleBasedStateMachine):
         """A pod is deleted, perhaps one never seen."""
         self.pods.pop(name, None)
         self.assumed.pop(name, None)
-        self.cache.remove_pod(pod(name).key)
+        self.cache.remove_pod(pod(name).key, pod(name).uid)
 
     @rule(name=pod_names, on=node_names, for_s=st.integers(0, 3))
     def pod_is_assumed(self, name: str, on: str, for_s: int) -> None:
-        """The webhook told a node; only a known pod without a node can be assumed."""
-        self.cache.assume(pod(name).key, NodeName(on), until=self.now + for_s)
-        if name in self.pods and self.pods[name].node is None:
-            self.assumed[name] = (on, self.now + for_s)
+        """The webhook told a node; a pod that was seen on one cannot be assumed."""
+        known = self.pods.get(name)
+        asked = known or pod(name, gpus=2)
+        self.cache.assume(asked, NodeName(on), until=self.now + for_s)
+        if known is None or known.node is None:
+            self.assumed[name] = Assumed(pod=asked, on=on, until=self.now + for_s)
 
     @rule(seconds=st.integers(1, 2))
     def time_passes(self, seconds: int) -> None:
         """Assumptions run out."""
         self.now += seconds
         self.cache.expire(self.now)
-        self.assumed = {n: a for n, a in self.assumed.items() if a[1] > self.now}
+        self.assumed = {n: a for n, a in self.assumed.items() if a.until > self.now}
 
     @rule()
     def relist(self) -> None:
@@ -77,8 +92,8 @@ class CacheMachine(RuleBasedStateMachine):
         """Room would leak or be given out twice."""
         truth = Snapshot.of(self.nodes.values(), self.pods.values()).free()
         for name, room in truth.items():
-            here = [p for p, (on, _) in self.assumed.items() if on == name]
-            promised = sum((self.pods[p].requests for p in here), Resources())
+            here = [a.pod.requests for a in self.assumed.values() if a.on == name]
+            promised = sum(here, Resources())
             assert self.cache.free(name) == room - promised
 
     @invariant()
@@ -86,8 +101,25 @@ class CacheMachine(RuleBasedStateMachine):
         """The planner would give the same room away again."""
         placed = {p.key.name: p.node for p in self.cache.snapshot().pods}
         expected = {name: p.node for name, p in self.pods.items()}
-        expected |= {name: NodeName(on) for name, (on, _) in self.assumed.items()}
+        expected |= {name: NodeName(a.on) for name, a in self.assumed.items()}
         assert placed == expected
+
+    @invariant()
+    def advice_equals_that_of_an_advisor_who_begins_now(self) -> None:
+        """Nodes would be ranked by room that they had once."""
+        for asked in (pod("x", gpus=2), pod("y", gpus=8)):
+            fresh = Advisor(self._rebuilt())
+            assert self.advisor.scores(asked, NODES) == fresh.scores(asked, NODES)
+            assert list(self.advisor.ranked(asked, NODES)) == list(fresh.ranked(asked, NODES))
+
+    def _rebuilt(self) -> Cache:
+        """Return a cache that has seen nothing but lists, with what is assumed."""
+        cache = Cache()
+        cache.replace_nodes(self.nodes.values())
+        cache.replace_pods(self.pods.values())
+        for assumed in self.assumed.values():
+            cache.assume(assumed.pod, NodeName(assumed.on), until=assumed.until)
+        return cache
 
 
 TestCache = CacheMachine.TestCase

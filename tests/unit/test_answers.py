@@ -2,15 +2,19 @@
 
 from dataclasses import replace
 
-from bayplan.answers import Answer, Reservations, answer, scores
+import pytest
+
+from bayplan import answers
+from bayplan.answers import Answer, Reservations, agreed
 from bayplan.cache import Cache
-from bayplan.plan import Bind, Certificate, Move, Plan, Reason, Verdict
+from bayplan.online.advisor import Advisor
+from bayplan.plan import Bind, Certificate, Evict, Move, Plan, Reason, Verdict
 from bayplan.policy import Order
 from bayplan.snapshot import Node, NodeName, Pod
-from tests.builders import node, pod
+from tests.builders import GPU, node, pod
 
 CERTIFICATE = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)
-N1, N2 = NodeName("n1"), NodeName("n2")
+N1, N2, N3 = NodeName("n1"), NodeName("n2"), NodeName("n3")
 
 
 def cache_of(*things: Node | Pod) -> Cache:
@@ -22,6 +26,11 @@ def cache_of(*things: Node | Pod) -> Cache:
         else:
             cache.set_pod(thing)
     return cache
+
+
+def answer(asked: Pod, names: list[NodeName], cache: Cache, reservations: Reservations) -> Answer:
+    """Return the answer with the ranking that the webhook uses."""
+    return answers.answer(asked, names, cache, reservations, Advisor(cache))
 
 
 def planned(waiting: Pod, on: NodeName) -> Reservations:
@@ -42,8 +51,29 @@ def test_a_planned_pod_is_told_its_one_node() -> None:
 
     reply = answer(waiting, [N1, N2], cache, planned(waiting, N2))
 
-    assert reply.nodes == (N2,)
+    assert reply == Answer(node=N2)
+
+
+def test_a_planned_pod_waits_where_its_home_is_not_on_offer() -> None:
+    """The scheduler samples nodes of a large cluster: another one would break the plan."""
+    waiting = pod("a")
+    cache = cache_of(node("n1"), node("n2"), waiting)
+
+    reply = answer(waiting, [N1], cache, planned(waiting, N2))
+
+    assert reply.node is None
     assert reasons(reply) == {"n1": Reason.PLANNED_ELSEWHERE}
+
+
+def test_a_planned_pod_waits_for_the_room_that_victims_still_take() -> None:
+    """Another node would break the plan; the reason is what is short at home."""
+    waiting = pod("a", gpus=8)
+    cache = cache_of(node("n1"), node("n2"), waiting, pod("v", on="n2"))
+
+    reply = answer(waiting, [N1, N2], cache, planned(waiting, N2))
+
+    assert reply.node is None
+    assert set(reasons(reply).values()) == {Reason.INSUFFICIENT_ROOM}
 
 
 def test_a_pod_pinned_to_a_full_node_does_not_stand_in_its_own_way() -> None:
@@ -51,7 +81,7 @@ def test_a_pod_pinned_to_a_full_node_does_not_stand_in_its_own_way() -> None:
     pinned = replace(pod("a", gpus=8, on="n1"), bound=False)
     cache = cache_of(node("n1"), pinned)
 
-    assert answer(pinned, [N1], cache, Reservations()).nodes == (N1,)
+    assert answer(pinned, [N1], cache, Reservations()).node == N1
 
 
 def test_a_port_that_is_taken_is_told_as_such() -> None:
@@ -59,10 +89,12 @@ def test_a_port_that_is_taken_is_told_as_such() -> None:
     pinned = replace(pod("a", on="n1", ports=(80,)), bound=False)
     cache = cache_of(node("n1"), node("n2"), pinned)
 
-    assert answer(pinned, [N1], cache, Reservations()).nodes == (N1,)
-    reply = answer(pod("b", ports=(80,)), [N1, N2], cache, Reservations())
-    assert reply.nodes == (N2,)
-    assert reasons(reply) == {"n1": Reason.HOST_PORT_TAKEN}
+    other = pod("b", ports=(80,))
+
+    assert answer(pinned, [N1], cache, Reservations()).node == N1
+    assert answer(other, [N1, N2], cache, Reservations()).node == N2
+    refused = answer(other, [N1], cache, Reservations())
+    assert reasons(refused) == {"n1": Reason.HOST_PORT_TAKEN}
 
 
 def test_a_pod_that_the_plan_before_has_pinned_is_let_in() -> None:
@@ -75,17 +107,59 @@ def test_a_pod_that_the_plan_before_has_pinned_is_let_in() -> None:
     )
     reservations = Reservations(Plan(certificate=CERTIFICATE, binds=binds))
 
-    assert answer(pinned, [N1], cache, reservations).nodes == (N1,)
+    assert answer(pinned, [N1], cache, reservations).node == N1
 
 
-def test_a_pod_without_a_plan_gets_every_node_with_room() -> None:
+def test_a_pod_without_a_plan_gets_a_node_with_room() -> None:
     """Ungated pods would wait although there is room."""
-    cache = cache_of(node("n1"), node("n2"), pod("b", gpus=8, on="n2"))
+    cache = cache_of(node("n1"), node("n2"), pod("b", gpus=8, on="n1"))
 
-    reply = answer(pod("a"), [N1, N2], cache, Reservations())
+    assert answer(pod("a"), [N1, N2], cache, Reservations()).node == N2
 
-    assert reply.nodes == (N1,)
-    assert reasons(reply) == {"n2": Reason.INSUFFICIENT_ROOM}
+
+def test_a_pod_without_a_plan_goes_where_it_breaks_the_least() -> None:
+    """Single-GPU pods would nibble at empty 8-GPU nodes."""
+    cache = cache_of(node("n1"), node("n2"), node("n3"), pod("b", gpus=5, on="n2"))
+
+    assert answer(pod("a"), [N1, N2, N3], cache, Reservations()).node == N2
+    assert answer(pod("c", gpus=4), [N1, N2, N3], cache, Reservations()).node == N1
+
+
+def test_a_choice_names_the_runner_up_and_the_room_beside_promises() -> None:
+    """The explanation would speak of room that is not to be had."""
+    waiting = pod("w", gpus=6)
+    cache = cache_of(node("n1"), node("n2"), node("n3"), waiting, pod("b", gpus=8, on="n3"))
+
+    choice = answer(pod("a", gpus=2), [N1, N2, N3], cache, planned(waiting, N2)).choice
+
+    assert choice is not None
+    assert {choice.node, choice.runner_up} == {N1, N2}
+    rooms = {choice.node: choice.room, choice.runner_up: choice.runner_up_room}
+    assert (rooms[N1][GPU], rooms[N2][GPU]) == (8, 2)
+
+
+def test_a_pod_that_no_node_takes_is_told_why_by_node() -> None:
+    """`kubectl describe pod` would say nothing."""
+    cache = cache_of(node("n1", gpus=1), node("n2"), pod("b", gpus=8, on="n2"))
+
+    reply = answer(pod("a", gpus=2), [N1, N2, N3], cache, Reservations())
+
+    assert reply.node is None
+    assert reasons(reply) == {
+        "n1": Reason.TOO_SMALL,
+        "n2": Reason.INSUFFICIENT_ROOM,
+        "n3": Reason.NO_NODES,
+    }
+
+
+def test_a_pod_that_was_seen_on_a_node_is_told_that_node() -> None:
+    """The binding's reply was lost, and the scheduler asks again."""
+    bound = pod("a", gpus=8, on="n2")
+    cache = cache_of(node("n1"), node("n2"), bound)
+
+    again = replace(bound, node=None)
+
+    assert answer(again, [N1, N2], cache, Reservations()).node == N2
 
 
 def test_room_that_a_plan_has_promised_is_refused_to_others() -> None:
@@ -93,10 +167,10 @@ def test_room_that_a_plan_has_promised_is_refused_to_others() -> None:
     waiting = pod("a", gpus=8)
     cache = cache_of(node("n1"), node("n2"), waiting)
 
-    reply = answer(pod("b", gpus=1), [N1, N2], cache, planned(waiting, N1))
+    reservations = planned(waiting, N1)
 
-    assert reply.nodes == (N2,)
-    assert reasons(reply) == {"n1": Reason.RESERVED}
+    assert answer(pod("b", gpus=1), [N1, N2], cache, reservations).node == N2
+    assert reasons(answer(pod("b"), [N1], cache, reservations)) == {"n1": Reason.RESERVED}
 
 
 def test_a_promise_ends_when_its_pod_has_arrived() -> None:
@@ -107,7 +181,7 @@ def test_a_promise_ends_when_its_pod_has_arrived() -> None:
 
     cache.set_pod(replace(waiting, node=N1, waiting=False))
 
-    assert answer(pod("b", gpus=4), [N1], cache, reservations).nodes == (N1,)
+    assert answer(pod("b", gpus=4), [N1], cache, reservations).node == N1
 
 
 def test_the_target_of_a_move_is_held_until_somebody_has_taken_the_victims_place() -> None:
@@ -126,7 +200,7 @@ def test_the_target_of_a_move_is_held_until_somebody_has_taken_the_victims_place
 
     taken = replace(pod("v-2", gpus=4, on="n2"), bound=False, replaces=victim.uid)
     cache.set_pod(taken)
-    assert answer(taken, [N2], cache, reservations).nodes == (N2,)
+    assert answer(taken, [N2], cache, reservations).node == N2
     assert reasons(answer(pod("b"), [N2], cache, reservations)) == {"n2": Reason.INSUFFICIENT_ROOM}
 
 
@@ -140,29 +214,64 @@ def test_an_assumed_pod_takes_its_room_from_the_next_one() -> None:
     first, second = pod("a", gpus=8), pod("b", gpus=8)
     cache = cache_of(node("n1"), first, second)
 
-    cache.assume(first.key, N1, until=30.0)
+    cache.assume(first, N1, until=30.0)
 
-    assert answer(first, [N1], cache, Reservations()).nodes == (N1,)
-    assert answer(second, [N1], cache, Reservations()).nodes == ()
-
-
-def test_the_best_score_goes_where_no_whole_slot_is_broken() -> None:
-    """Single-GPU pods would nibble at empty 8-GPU nodes."""
-    cache = cache_of(node("n1"), node("n2"), pod("b", gpus=5, on="n2"))
-
-    marks = scores(pod("a"), [N1, N2], cache)
-
-    assert (marks[N1], marks[N2]) == (0, 10)
+    assert answer(second, [N1], cache, Reservations()).node is None
+    assert answer(first, [N1], cache, Reservations()).node == N1
 
 
-def test_scores_stay_within_the_protocol() -> None:
-    """kube-scheduler multiplies them without a look."""
-    full = [pod(f"p{i}", gpus=i, on=f"n{i}") for i in range(1, 8)]
-    cache = cache_of(*[node(f"n{i}") for i in range(1, 8)], *full)
+def test_a_pod_that_our_watch_has_not_shown_takes_room_all_the_same() -> None:
+    """The scheduler's watch may be ahead of ours: two pods would be told the same room."""
+    unseen, second = pod("a", gpus=8), pod("b", gpus=8)
+    cache = cache_of(node("n1"))
 
-    marks = scores(pod("a"), [NodeName(f"n{i}") for i in range(1, 8)], cache)
+    cache.assume(unseen, N1, until=30.0)
 
-    assert set(marks.values()) <= set(range(11))
+    assert answer(second, [N1], cache, Reservations()).node is None
+
+
+def test_a_promise_is_not_held_twice_once_its_pod_is_assumed_there() -> None:
+    """The rest of the node would look full until the watch shows the pod."""
+    waiting = pod("a", gpus=4)
+    cache = cache_of(node("n1"), waiting)
+    reservations = planned(waiting, N1)
+
+    cache.assume(waiting, N1, until=30.0)
+
+    assert answer(pod("b", gpus=4), [N1], cache, reservations).node == N1
+
+
+def evicting(newcomer: Pod, *victims: Pod) -> Reservations:
+    """Return what a plan reserves that makes room for `newcomer` on n1."""
+    bind = Bind(pod=newcomer.key, uid=newcomer.uid, node=N1)
+    evictions = tuple(Evict(pod=v.key, uid=v.uid, node=N1, priority=0) for v in victims)
+    return Reservations(Plan(certificate=CERTIFICATE, binds=(bind,), evictions=evictions))
+
+
+def test_preemption_agrees_to_victims_of_the_plan() -> None:
+    """The scheduler may do on the planned node what the plan does anyway."""
+    newcomer, victim, other = pod("a"), pod("v"), pod("w")
+    reservations = evicting(newcomer, victim, other)
+    proposed = {N1: (victim.uid,), N2: ("uid-x",)}
+
+    assert agreed(newcomer.uid, proposed, reservations) == {N1: (victim.uid,)}
+
+
+@pytest.mark.parametrize(
+    ("uid", "proposed"),
+    [
+        ("uid-a", {N1: ("uid-v", "uid-x")}),
+        ("uid-a", {N2: ("uid-v",)}),
+        ("uid-a", {N1: ()}),
+        ("uid-b", {N1: ("uid-v",)}),
+    ],
+    ids=["a pod that stays", "another node", "nobody", "for a pod without a plan"],
+)
+def test_preemption_beyond_the_plan_is_not_agreed_to(
+    uid: str, proposed: dict[NodeName, tuple[str, ...]]
+) -> None:
+    """The scheduler knows no budget and no other node: pods would die for nothing."""
+    assert agreed(uid, proposed, evicting(pod("a"), pod("v"))) == {}
 
 
 def test_a_pod_shown_to_autoscalers_is_kept_off_every_node_but_its_home() -> None:
@@ -170,7 +279,7 @@ def test_a_pod_shown_to_autoscalers_is_kept_off_every_node_but_its_home() -> Non
     shown = replace(pod("p"), offered=True)
     cache = cache_of(node("n1"), node("n2"), shown)
 
-    asked = [NodeName("n1"), NodeName("n2")]
-    assert answer(shown, asked, cache, planned(shown, NodeName("n1"))).nodes == ()
-    homed = replace(shown, node=NodeName("n1"), waiting=False, bound=False)
-    assert answer(homed, asked, cache, Reservations()).nodes == (NodeName("n1"),)
+    assert answer(shown, [N1, N2], cache, planned(shown, N1)).node is None
+    homed = replace(shown, node=N1, waiting=False, bound=False)
+    assert answer(homed, [N1, N2], cache, Reservations()).node == N1
+    assert answer(homed, [N2], cache, Reservations()).node is None

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from bayplan.codec import PublishedPlan, StepStatus
-from bayplan.explain import explain
-from bayplan.plan import Bind, Certificate, Hold, Move, Plan, Reason, Rejection, Verdict
+from bayplan.explain import chosen, explain
+from bayplan.plan import Bind, Certificate, Choice, Hold, Move, Plan, Reason, Rejection, Verdict
 from bayplan.policy import Order
-from bayplan.snapshot import NodeName, Pod
-from tests.builders import pod
+from bayplan.snapshot import NodeName, Pod, Resources
+from tests.builders import GPU, pod
 
 N1, N2 = NodeName("n1"), NodeName("n2")
 
@@ -94,3 +94,37 @@ def test_a_victim_is_told_before_it_goes() -> None:
     )
 
     assert "plan-1 asks it to leave" in told(victim, published(move))
+
+
+def choice(free: int, other: int | None) -> Choice:
+    """Return n1 with `free` GPUs, chosen before n2 with `other`."""
+    return Choice(
+        node=N1,
+        room=Resources.of({GPU: free}),
+        runner_up=None if other is None else N2,
+        runner_up_room=Resources.of({GPU: other or 0}),
+        asked=5,
+    )
+
+
+def test_a_free_pod_is_told_the_slot_that_decided() -> None:
+    """Why it did not go to the emptier node is what people ask."""
+    lines = chosen(pod("a", gpus=1), choice(3, 8))
+
+    assert lines == (
+        "Was given n1 (3 GPUs free): the scheduler asked about 5 nodes.",
+        "Runner-up: n2 (8 GPUs free).",
+        "What decided: whole free slots of 8 GPUs lost: 0, on the runner-up 1.",
+    )
+
+
+def test_a_free_pod_is_told_when_no_slot_decided() -> None:
+    """A reason that is not the reason would be worse than none."""
+    lines = chosen(pod("a", gpus=1), choice(8, 8))
+
+    assert lines[2] == "What decided: how many of the known pods still have room afterwards."
+
+
+def test_a_free_pod_is_told_that_it_had_no_choice() -> None:
+    """Nothing decided when there was one node."""
+    assert chosen(pod("a"), choice(1, None))[1] == "No other of them had room."

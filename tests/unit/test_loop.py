@@ -13,6 +13,7 @@ from bayplan.policy import Defragmentation, Order, Policy, Window
 from bayplan_extender.planner import loop as loops
 from bayplan_extender.planner.loop import Loop
 from bayplan_extender.planner.publisher import Publisher
+from bayplan_extender.planner.recorder import Recorder
 from bayplan_extender.view import View
 from tests.builders import node, pod
 
@@ -52,7 +53,8 @@ class Scene:
         self.view = View()
         self.registry = CollectorRegistry()
         self.publisher = Kept(self.view)
-        self.loop = Loop(self.view, self.publisher, self.registry)
+        self.recorder = Recorder()
+        self.loop = Loop(self.view, self.publisher, self.recorder, self.registry)
 
     def look(self) -> list[Result]:
         """Let the planner do one pass; return the plans that it published."""
@@ -109,6 +111,9 @@ def test_slots_are_won_in_an_open_window_and_only_there(scene: Scene) -> None:
     (result,) = scene.look()
     assert result.plan.certificate.order is Order.DEFRAGMENT
     assert len(result.plan.moves) == 1
+    recording = scene.recorder.recording()
+    assert recording is not None
+    assert recording.policy.order is Order.DEFRAGMENT
     assert scene.look() == []  # the same cluster, and too soon
 
 

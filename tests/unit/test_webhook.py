@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from bayplan.answers import Reservations
+from bayplan.codec import PublishedPlan
 from bayplan.plan import Bind, Certificate, Plan, Verdict
 from bayplan.policy import Order
 from bayplan.snapshot import NodeName
 from bayplan_extender.view import View
 from bayplan_extender.webhook.app import create_app
+from bayplan_extender.webhook.endpoint import MAX_BODY
 from tests.builders import GPU, node, pod
 
 NODES = ("n1", "n2")
@@ -32,7 +33,8 @@ def view() -> View:
 @pytest.fixture
 def client(view: View) -> TestClient:
     """Return a client of the webhook; an error in it fails the test."""
-    return TestClient(create_app(view, clock=lambda: 0.0))
+    app = create_app(view, clock=lambda: 0.0)
+    return TestClient(app, client=("127.0.0.1", 50000))
 
 
 def arguments(*, gpus: int = 1, names: tuple[str, ...] | None = NODES) -> dict[str, Any]:
@@ -44,13 +46,20 @@ def arguments(*, gpus: int = 1, names: tuple[str, ...] | None = NODES) -> dict[s
     return {"Pod": sent, "Nodes": None, "NodeNames": list(names) if names else None}
 
 
+def promise(view: View, plan: Plan, *, phase: str = "Executing") -> None:
+    """Let the view see a plan that is being carried out."""
+    seen = PublishedPlan(name="plan-1", uid="uid-plan", sequence=1, plan=plan, phase=phase)
+    view.plans = {seen.name: seen}
+    view.reserve()
+
+
 def test_filter_answers_names_with_names(client: TestClient) -> None:
     """With nodeCacheCapable the scheduler reads NodeNames alone."""
     reply = client.post("/filter", json=arguments()).json()
 
     assert reply == {
         "Nodes": None,
-        "NodeNames": ["n1", "n2"],
+        "NodeNames": ["n1"],
         "FailedNodes": {},
         "FailedAndUnresolvableNodes": {},
         "Error": "",
@@ -64,7 +73,7 @@ def test_filter_answers_objects_with_objects(client: TestClient) -> None:
 
     reply = client.post("/filter", json=sent).json()
 
-    assert reply["Nodes"] == {"metadata": {}, "items": items}
+    assert reply["Nodes"] == {"metadata": {}, "items": items[:1]}
     assert reply["NodeNames"] is None
 
 
@@ -81,12 +90,12 @@ def test_a_planned_pod_is_assumed_on_the_node_it_was_told(client: TestClient, vi
     waiting = pod("a")
     bind = Bind(pod=waiting.key, uid=waiting.uid, node=NodeName("n2"))
     certificate = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)
-    view.reservations = Reservations(Plan(certificate=certificate, binds=(bind,)))
+    promise(view, Plan(certificate=certificate, binds=(bind,)))
 
     reply = client.post("/filter", json=arguments()).json()
 
     assert reply["NodeNames"] == ["n2"]
-    assert view.cache.assumed_node(waiting.key) == "n2"
+    assert view.cache.assumed_node(waiting.uid) == "n2"
 
 
 def test_prioritize_answers_a_bare_list(client: TestClient) -> None:
@@ -143,3 +152,42 @@ def test_metrics_count_calls_by_verb(client: TestClient) -> None:
 
     text = client.get("/metrics").text
     assert 'bayplan_extender_request_duration_seconds_count{verb="filter"} 1.0' in text
+
+
+def test_a_request_without_end_is_not_read(client: TestClient) -> None:
+    """One caller could fill the memory, and the scheduler get no answers any more."""
+    reply = client.post("/filter", content=b" " * (MAX_BODY + 1))
+
+    assert "larger than" in reply.json()["Error"]
+    assert reply.headers["connection"] == "close"
+
+
+def test_who_asks_from_the_pod_is_told_why(client: TestClient) -> None:
+    """Where a pod without a plan went is written down nowhere else."""
+    client.post("/filter", json=arguments())
+
+    told = client.get("/explain/default/a").text
+
+    assert "Was given n1 (8 GPUs free): the scheduler asked about 2 nodes." in told
+    assert "Runner-up: n2 (8 GPUs free)." in told
+    assert client.get("/explain/default/nobody").status_code == 404
+
+
+def test_a_planned_pod_is_told_its_plan(client: TestClient, view: View) -> None:
+    """The webhook has seen the plans as well."""
+    bind = Bind(pod=pod("a").key, uid=pod("a").uid, node=NodeName("n2"))
+    certificate = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)
+    promise(view, Plan(certificate=certificate, binds=(bind,)))
+    assert "plan-1 gives it n2" in client.get("/explain/default/a").text
+
+    view.cache.set_pod(pod("a", on="n2"))
+    assert "plan-1 placed it: verdict Optimal" in client.get("/explain/default/a").text
+
+
+@pytest.mark.parametrize("host", ["10.0.0.9", "nowhere"])
+def test_nobody_else_is_told_anything(view: View, host: str) -> None:
+    """Names and labels of all pods would be there for every pod in the cluster to read."""
+    stranger = TestClient(create_app(view), client=(host, 50000))
+
+    assert stranger.get("/explain/default/a").status_code == 403
+    assert stranger.get("/healthz").status_code == 200

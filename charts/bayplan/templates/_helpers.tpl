@@ -94,11 +94,20 @@ env:
 {{/* What goes under `extenders:` of a KubeSchedulerConfiguration. */}}
 {{- define "bayplan.extenderStanza" -}}
 {{- $extender := .Values.scheduler.extender -}}
-- urlPrefix: {{ $extender.urlPrefix | default (printf "http://bayplan-webhook.%s.svc:8080" .Release.Namespace) }}
+{{- $scheme := ternary "https" "http" .Values.tls.enabled -}}
+- urlPrefix: {{ $extender.urlPrefix | default (printf "%s://bayplan-webhook.%s.svc:8080" $scheme .Release.Namespace) }}
   filterVerb: filter
-  {{- with $extender.prioritizeVerb }}
-  prioritizeVerb: {{ . }}
-  weight: {{ $extender.weight }}
+  # Asked only when the scheduler would make others go: the plan decides who does.
+  preemptVerb: preempt
+  {{- if .Values.webhook.bind }}
+  bindVerb: bind
+  {{- end }}
+  {{- if .Values.tls.enabled }}
+  enableHTTPS: true
+  tlsConfig:
+    caFile: /etc/bayplan-tls/ca.crt
+    certFile: /etc/bayplan-tls/tls.crt
+    keyFile: /etc/bayplan-tls/tls.key
   {{- end }}
   nodeCacheCapable: true
   ignorable: true

@@ -7,13 +7,16 @@ for the choice and a few dozen numbers for each changed node.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NewType
+from typing import Final, NewType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayplan.online.kinds import WHOLE_MILLI, Kind
 from bayplan.online.value import Floats, Ints, Rooms, Worth, accepts
+
+#: Kinds whose scores are remembered; beyond it the one that was asked about first is forgotten.
+_MOST_KNOWN: Final = 256
 
 #: Position of a node among the nodes that the scorer was given.
 Row = NewType("Row", int)
@@ -93,8 +96,7 @@ class Scorer:
         self._model = np.array([models.index(node.model) for node in ordered], dtype=np.int64)
         self._tally = worth.table[self._devices].sum(axis=1)
         self._whole = (self._devices == WHOLE_MILLI).sum(axis=1)
-        self._first = np.array([_first_of_level(free) for free in self._devices], dtype=np.bool_)
-        self._first = self._first.reshape(self._devices.shape)
+        self._first = _first_of_level(self._devices)
         self._value = worth.of(self._rooms(np.arange(len(ordered))))
         self._version = 0
         self._changed = np.zeros(len(ordered), dtype=np.int64)
@@ -123,6 +125,8 @@ class Scorer:
         """Return what placing a pod of `kind` costs on each node; reuses what has not changed."""
         known = self._known.get(kind)
         if known is None:
+            if len(self._known) >= _MOST_KNOWN:
+                del self._known[next(iter(self._known))]
             size = len(self.names)
             known = _Known(np.full(size, np.inf), np.full(size, -1, dtype=np.int64))
             self._known[kind] = known
@@ -155,6 +159,12 @@ class Scorer:
         """Let a pod of `kind` go that was put there."""
         self._change(kind, spot, +1)
 
+    def renew(self, row: Row, room: NodeRoom) -> None:
+        """Take what is free on a node as it is now; GPUs and model are those it began with."""
+        self._devices[row, : len(room.devices)] = room.devices
+        self._cpu[row], self._memory[row] = room.cpu_milli, room.memory_mib
+        self._weigh(row)
+
     def _change(self, kind: Kind, spot: Spot, sign: int) -> None:
         row, devices = spot.row, list(spot.devices)
         free = self._devices[row].copy()
@@ -164,9 +174,14 @@ class Scorer:
         if free.size and not 0 <= free.min() <= free.max() <= WHOLE_MILLI:
             raise ValueError(f"node {self.names[row]}: {kind} does not fit on devices {devices}")
         self._devices[row], self._cpu[row], self._memory[row] = free, cpu, memory
+        self._weigh(row)
+
+    def _weigh(self, row: Row) -> None:
+        """Work out anew what follows from the free room of a node."""
+        free = self._devices[row]
         self._tally[row] = self._worth.table[free].sum(axis=0)
         self._whole[row] = (free == WHOLE_MILLI).sum()
-        self._first[row] = _first_of_level(free)
+        self._first[row] = _first_of_level(free[None])[0]
         self._value[row] = self._worth.of(self._rooms(np.array([row])))[0]
         self._version += 1
         self._changed[row] = self._version
@@ -231,7 +246,11 @@ def _read_only(array: Ints) -> Ints:
 
 
 def _first_of_level(free: Ints) -> NDArray[np.bool_]:
-    """Return which devices are the first with as much free; the others would score the same."""
-    first = np.zeros(len(free), dtype=np.bool_)
-    first[np.unique(free, return_index=True)[1]] = True
+    """Return which devices [node, device] are the first of their node with as much free.
+
+    The others would score the same.
+    """
+    first = np.ones(free.shape, dtype=np.bool_)
+    for device in range(1, free.shape[1]):
+        first[:, device] = (free[:, :device] != free[:, device, None]).all(axis=1)
     return first

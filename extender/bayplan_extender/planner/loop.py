@@ -24,6 +24,7 @@ from bayplan.snapshot import Snapshot
 from bayplan.triggers import is_defragmentation_due, is_due, repeats
 from bayplan_extender.planner.metrics import Metrics
 from bayplan_extender.planner.publisher import Publisher
+from bayplan_extender.planner.recorder import Recorder
 from bayplan_extender.planner.relevance import BrokenOff, Relevance
 from bayplan_extender.planner.watchdog import limited
 from bayplan_extender.view import View
@@ -68,9 +69,12 @@ class _Seen:
 class Loop:
     """Plans whenever one is due, until stopped."""
 
-    def __init__(self, view: View, publisher: Publisher, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, view: View, publisher: Publisher, recorder: Recorder, registry: CollectorRegistry
+    ) -> None:
         self._view = view
         self._publisher = publisher
+        self._recorder = recorder
         self._metrics = Metrics(registry)
         self._relevance = Relevance(view)
         self._stop = threading.Event()
@@ -143,6 +147,7 @@ class Loop:
         result = planner.plan(snapshot, seen.policy, clock=clock)
         clock.check()
         self._last_digest = digest
+        self._recorder.keep(snapshot, seen.policy, result)
         return result
 
     def _defragment(self, seen: _Seen) -> Result | None:
@@ -158,9 +163,13 @@ class Loop:
             return None
         self._last_window = (digest, time.monotonic())
         clock = self._relevance.clock(seen.snapshot, limit_s=seen.policy.time_limit_s)
-        result = planner.defragment(seen.snapshot, seen.policy, max_moves=moves, clock=clock)
+        found = planner.defragment(seen.snapshot, seen.policy, max_moves=moves, clock=clock)
         clock.check()
-        _log.info("slots_sought", moves_left=moves, moves=len(result.plan.moves) if result else 0)
+        if found is None:
+            _log.info("no_slots_to_win", moves_left=moves)
+            return None
+        allowed, result = found
+        self._recorder.keep(seen.snapshot, allowed, result)
         return result
 
     def _has_just_failed(self, newest: PublishedPlan | None) -> bool:

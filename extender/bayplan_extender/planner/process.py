@@ -2,11 +2,8 @@
 
 import argparse
 import os
-import threading
 from collections.abc import Sequence
 
-import uvicorn
-from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 
 from bayplan_extender import health, logs
@@ -14,6 +11,7 @@ from bayplan_extender.kube import connect
 from bayplan_extender.planner.lease import lead
 from bayplan_extender.planner.loop import Loop
 from bayplan_extender.planner.publisher import Publisher
+from bayplan_extender.planner.recorder import Recorder
 from bayplan_extender.view import View
 
 
@@ -29,19 +27,14 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     logs.configure()
     api, view, registry = connect(), View(budgets=True), CollectorRegistry()
+    recorder = Recorder()
     watches = view.reflectors(api)
     for watch in watches:
         watch.start()
-    _serve_health(health.router(view, registry, watches), options.health_port)
+    routers = [health.router(view, registry, watches), recorder.router()]
+    health.serve(routers, host="0.0.0.0", port=options.health_port)  # noqa: S104 - probes come from the kubelet
     while not view.synced:  # a leader that sees nothing would keep gates from being lifted
         view.changed.wait(1.0)
         view.changed.clear()
-    lead(options.namespace, Loop(view, Publisher(api), registry).run)
+    lead(options.namespace, Loop(view, Publisher(api), recorder, registry).run)
     return 1
-
-
-def _serve_health(routes: APIRouter, port: int) -> None:
-    app = FastAPI(title="Bayplan planner", openapi_url=None)
-    app.include_router(routes)
-    server = uvicorn.Server(uvicorn.Config(app, host="0.0.0.0", port=port, log_level="warning"))  # noqa: S104 - probes come from the kubelet
-    threading.Thread(target=server.run, name="health", daemon=True).start()

@@ -1,0 +1,1 @@
+"""How fast pods are bound with our extender, with an empty one, and with none."""

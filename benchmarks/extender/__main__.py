@@ -1,0 +1,266 @@
+"""Pods bound per second: no extender, an empty one, ours with planned and with free pods.
+
+All runs are of one unmodified kube-scheduler on one local control plane, one after the other, on
+the same empty fake nodes with the same pods. Only the programs that a run is about are running.
+
+    none, none_again    no extender, free pods; the ratios are over the mean of both
+    empty_planned/free  an extender that agrees with whatever it is asked
+    planned             pods that are pinned, with a PackingPlan that gives them their homes
+    free                pods that are neither
+    path_none, path     from the first creation to the last binding: without an extender, and
+                        through admission, gate, planner, operator and webhook
+
+Every extender is asked for the verbs `filter` and `preempt` alone, as the chart configures it.
+Reply times are those that a client on loopback sees, calling one after the other;
+`created_to_bound_ms` is of single pods arriving one a second.
+
+    python -m benchmarks.extender --nodes 1000 --pods 1000 --json
+"""
+
+import argparse
+import http.client
+import json
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import yaml
+
+from bayplan.api import names
+from benchmarks.extender.run import (
+    NAMESPACE,
+    SCHEDULER,
+    SIZES,
+    Rate,
+    free_pods,
+    make_pods,
+    measure,
+    measure_path,
+    measure_single,
+    pinned_pods,
+    plan_document,
+    remove_pods,
+)
+from e2e.cluster import (
+    Cluster,
+    Process,
+    ProcessGroup,
+    add_gpu_nodes,
+    eventually,
+    lease_port,
+    open_cluster,
+)
+from e2e.cluster.nodes import GPU
+from e2e.stack import Stack, install
+
+#: Most actions of one plan object.
+_MOST_PLANNED: Final = 2000
+
+#: Programs of ours that runs are about; the schedulers are started by the runs.
+_PROGRAMS: Final = ("webhook", "planner", "operator")
+
+#: Most single pods.
+_SINGLES: Final = 60
+
+#: Calls of each verb whose reply is timed.
+_CALLS: Final = 1000
+
+
+def main() -> int:
+    """Run the benchmark and print its result."""
+    options = _options()
+    with open_cluster() as cluster:
+        if cluster.flavor != "local":
+            raise SystemExit("this benchmark needs the local control plane: it starts schedulers")
+        cluster.kubectl_run("create", "namespace", NAMESPACE)
+        listed = [f"gpu-{i:05d}" for i in range(options.nodes)]
+        nodes = add_gpu_nodes(cluster, names=listed, timeout_s=300.0)
+        with install(cluster, programs=_PROGRAMS) as stack, ProcessGroup(cluster.logs) as group:
+            bench = _Bench(stack, group, nodes, options.pods)
+            result = _result(bench.rates())
+            result["verbs"] = _latency(bench.url, nodes)
+            result["created_to_bound_ms"] = bench.singles()
+    result = {"nodes": options.nodes, "pods": options.pods, **result}
+    print(json.dumps(result) if options.json else yaml.safe_dump(result, sort_keys=False))
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--nodes", type=int, default=1000)
+    parser.add_argument("--pods", type=int, default=1000)
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
+    options = parser.parse_args()
+    most = min(options.nodes * len(SIZES), _MOST_PLANNED)
+    if not 20 <= options.pods <= most:
+        parser.error(f"--pods must be between 20 and {most} for {options.nodes} nodes")
+    return options
+
+
+class _Bench:
+    """The runs, one after the other, on one cluster.
+
+    Attributes:
+        url: Where the webhook listens.
+    """
+
+    def __init__(self, stack: Stack, group: ProcessGroup, nodes: Sequence[str], count: int) -> None:
+        self.url = _url(stack.cluster)
+        self._cluster = stack.cluster
+        self._stack = stack
+        self._group = group
+        self._nodes = nodes
+        self._count = count
+
+    def rates(self) -> dict[str, Rate]:
+        """Return the rate of each run, by name; all programs run afterwards."""
+        for program in _PROGRAMS:
+            self._stack.stop(program)
+        runs = {"none": self._queue(pinned=False), "path_none": self._path(SCHEDULER, "")}
+        runs |= self._empty()
+        self._start("webhook")
+        runs["planned"] = self._queue(pinned=True, url=self.url, planned=True)
+        runs["free"] = self._queue(pinned=False, url=self.url)
+        self._stack.stop("webhook")
+        runs["none_again"] = self._queue(pinned=False)
+        self._start(*_PROGRAMS)
+        runs["path"] = self._path(names.SCHEDULER, self.url)
+        return runs
+
+    def singles(self) -> dict[str, dict[str, float]]:
+        """Return p50 and p99 of single pods, without an extender and all the way through ours."""
+        result: dict[str, dict[str, float]] = {}
+        for run, name, url in (("none", SCHEDULER, ""), ("ours", names.SCHEDULER, self.url)):
+            times = measure_single(self._cluster, min(self._count, _SINGLES), name=name, url=url)
+            marks = statistics.quantiles(times, n=100, method="inclusive")
+            result[run] = {"p50": round(marks[49], 1), "p99": round(marks[98], 1)}
+            remove_pods(self._cluster)
+        return result
+
+    def _empty(self) -> dict[str, Rate]:
+        """Return the rates beside an extender that does nothing."""
+        port = lease_port()
+        command = ["-m", "benchmarks.extender.empty", "--port", str(port.number)]
+        empty = self._group.start("empty-extender", [sys.executable, *command])
+        eventually(lambda: _answers(port.number), what="the empty extender listens")
+        url = f"http://127.0.0.1:{port.number}"
+        runs = {
+            "empty_planned": self._queue(pinned=True, url=url, extra={"extender": empty}),
+            "empty_free": self._queue(pinned=False, url=url, extra={"extender": empty}),
+        }
+        empty.stop()
+        port.release()
+        return runs
+
+    def _queue(
+        self,
+        *,
+        pinned: bool,
+        url: str = "",
+        planned: bool = False,
+        extra: Mapping[str, Process] = MappingProxyType({}),
+    ) -> Rate:
+        """Return how fast a full queue is emptied."""
+        cluster, count = self._cluster, self._count
+        make_pods(cluster, pinned_pods(count, self._nodes) if pinned else free_pods(count))
+        if planned:
+            document = json.dumps(plan_document(cluster, self._nodes, count))
+            cluster.kubectl_run("create", "-f", "-", input=document)
+        rate = measure(cluster, count, url=url, programs={**self._running(), **extra})
+        self._clear()
+        return rate
+
+    def _path(self, name: str, url: str) -> Rate:
+        """Return how fast pods come from their creation to their nodes."""
+        running = self._running()
+        rate = measure_path(self._cluster, self._count, name=name, url=url, programs=running)
+        self._clear()
+        return rate
+
+    def _clear(self) -> None:
+        remove_pods(self._cluster)
+        self._cluster.kubectl_run("delete", "packingplans", "--all")
+
+    def _running(self) -> dict[str, Process]:
+        return {name: process for name, process in self._stack.processes.items() if process.alive}
+
+    def _start(self, *programs: str) -> None:
+        for program in programs:
+            self._stack.start(program)
+        for program in programs:
+            port = urlsplit(self._stack.health[program]).port
+            path = "/healthz" if program == "operator" else "/readyz"
+            eventually(
+                partial(_answers, port, path),
+                what=f"the {program} is ready",
+                timeout_s=60.0,
+            )
+
+
+def _result(runs: dict[str, Rate]) -> dict[str, Any]:
+    rates = {name: rate.pods_per_s for name, rate in runs.items()}
+    base = (rates["none"] + rates["none_again"]) / 2
+    return {
+        "pods_per_s": rates,
+        "ratio_planned": round(rates["planned"] / base, 2),
+        "ratio_free": round(rates["free"] / base, 2),
+        "ratio_whole_path": round(rates["path"] / rates["path_none"], 2),
+        "ratio_empty_planned": round(rates["empty_planned"] / base, 2),
+        "ratio_empty_free": round(rates["empty_free"] / base, 2),
+        "cpu_ms_per_pod": {name: dict(rate.cpu_ms) for name, rate in runs.items()},
+    }
+
+
+def _latency(url: str, nodes: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return p50_ms and p99_ms of each verb for a pod that may go to any node."""
+    container = {"name": "c", "resources": {"limits": {GPU: "1"}}}
+    metadata = {"name": "probe", "namespace": NAMESPACE, "uid": "uid-probe"}
+    pod = {"metadata": metadata, "spec": {"containers": [container]}, "status": {}}
+    victims = {name: {"Pods": [{"UID": "uid"}], "NumPDBViolations": 0} for name in nodes[:100]}
+    asked = {"Pod": pod, "Nodes": None, "NodeNames": list(nodes)}
+    bodies = {
+        "filter": asked,
+        "filter_pinned": asked | {"NodeNames": [nodes[0]]},
+        "prioritize": asked,
+        "preempt": {"Pod": pod, "NodeNameToMetaVictims": victims},
+    }
+    return {verb: _timed(url, verb, json.dumps(body)) for verb, body in bodies.items()}
+
+
+def _timed(url: str, verb: str, body: str) -> dict[str, float]:
+    connection = http.client.HTTPConnection(str(urlsplit(url).netloc))
+    times = []
+    for _ in range(_CALLS):
+        started_at = time.perf_counter()
+        connection.request("POST", f"/{verb.partition('_')[0]}", body)
+        connection.getresponse().read()
+        times.append(1000 * (time.perf_counter() - started_at))
+    connection.close()
+    marks = statistics.quantiles(times, n=100)
+    return {"p50_ms": round(marks[49], 3), "p99_ms": round(marks[98], 3)}
+
+
+def _url(cluster: Cluster) -> str:
+    """Return where the webhook listens, as the chart tells the scheduler."""
+    path = "jsonpath={.data.config\\.yaml}"
+    arguments = ("get", "configmap", "bayplan-scheduler", "-n", "bayplan-system", "-o", path)
+    url: str = yaml.safe_load(cluster.kubectl_run(*arguments))["extenders"][0]["urlPrefix"]
+    return url
+
+
+def _answers(port: int | None, path: str = "/") -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

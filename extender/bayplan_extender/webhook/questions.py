@@ -1,0 +1,43 @@
+"""What people ask the webhook: GET /explain/{namespace}/{pod}.
+
+The command line (`kubectl bayplan explain`) answers from objects in the API server; this is the
+same, with what only the webhook knows: how it chose a node for a pod without a plan.
+"""
+
+from fastapi import APIRouter, Depends, HTTPException
+from fastapi.responses import PlainTextResponse
+
+from bayplan.codec import PublishedPlan
+from bayplan.explain import chosen, explain
+from bayplan.snapshot import Pod, PodKey
+from bayplan_extender.private import from_loopback
+from bayplan_extender.view import View
+from bayplan_extender.webhook.verbs import Verbs
+
+_NOT_FOUND = 404
+
+
+def router(view: View, verbs: Verbs) -> APIRouter:
+    """Return the endpoint; only the pod itself may ask."""
+    routes = APIRouter(dependencies=[Depends(from_loopback)])
+
+    @routes.get("/explain/{namespace}/{name}", response_class=PlainTextResponse)
+    async def explained(namespace: str, name: str) -> str:
+        key = PodKey(namespace=namespace, name=name)
+        with view.lock:
+            pod, plans = view.cache.pod(key), tuple(view.plans.values())
+        if pod is None:
+            raise HTTPException(_NOT_FOUND, f"pod {key} is not there, or has ended")
+        placed_by = next((plan.name for plan in plans if _gave_a_home(plan, pod)), "")
+        lines = explain(pod, placed_by=placed_by, plans=plans)
+        choice = None if placed_by else verbs.choice(pod)
+        return "\n".join([*lines, *(chosen(pod, choice) if choice else ())]) + "\n"
+
+    return routes
+
+
+def _gave_a_home(published: PublishedPlan, pod: Pod) -> bool:
+    plan = published.plan
+    return any(bind.uid == pod.uid and bind.node == pod.node for bind in plan.binds) or any(
+        move.uid == pod.replaces and move.target == pod.node for move in plan.moves
+    )

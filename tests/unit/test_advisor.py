@@ -1,0 +1,108 @@
+"""The order of nodes for a pod without a plan."""
+
+from dataclasses import replace
+
+from bayplan.cache import Cache
+from bayplan.online.advisor import MAX_SCORE, Advisor, forecast
+from bayplan.online.kinds import Kind
+from bayplan.snapshot import Constraints, Node, NodeName, NodeTerm, Pod, Requirement
+from tests.builders import node, pod
+
+N1, N2, N3 = NodeName("n1"), NodeName("n2"), NodeName("n3")
+PRODUCT = "nvidia.com/gpu.product"
+
+
+def cache_of(*things: Node | Pod) -> Cache:
+    """Return a cache that has seen these."""
+    cache = Cache()
+    cache.replace_nodes(thing for thing in things if isinstance(thing, Node))
+    cache.replace_pods(thing for thing in things if isinstance(thing, Pod))
+    return cache
+
+
+def test_whole_slots_are_kept_though_nobody_has_asked_for_one_yet() -> None:
+    """Single-GPU pods would nibble at empty 8-GPU nodes, and the first large pod find none."""
+    cache = cache_of(node("n1"), node("n2"), node("n3"), pod("b", gpus=5, on="n2"))
+
+    assert list(Advisor(cache).ranked(pod("a"), [N1, N2, N3])) == [N2, N1, N3]
+
+
+def test_gpus_are_not_left_without_the_cpu_that_pods_need() -> None:
+    """A pod that is all CPU would take what the GPUs beside it need to be of use."""
+    small = pod("x", gpus=4, cpu_milli=30_000)
+    cache = cache_of(node("n1"), node("n2", gpus=0), small)
+    advisor = Advisor(cache, forecast(cache.pods().values()))
+
+    assert next(iter(advisor.ranked(pod("a", gpus=0, cpu_milli=40_000), [N1, N2]))) == N2
+
+
+def test_a_model_that_others_must_have_is_kept_for_them() -> None:
+    """Pods that run anywhere would fill the only nodes that the choosy ones accept."""
+    choosy = pod("c", constraints=Constraints(node_selector=((PRODUCT, "H100"),)))
+    nodes = [
+        node("n1", labels={PRODUCT: "H100"}, gpus=4),
+        node("n2", labels={PRODUCT: "L4"}, gpus=4),
+    ]
+    cache = cache_of(*nodes, choosy)
+    advisor = Advisor(cache, forecast(cache.pods().values()))
+
+    assert next(iter(advisor.ranked(pod("a"), [N1, N2]))) == N2
+
+
+def test_models_are_read_from_required_affinity_where_every_term_names_some() -> None:
+    """One term without a model accepts all of them."""
+    named = NodeTerm(labels=(Requirement(key=PRODUCT, operator="In", values=("H100", "A100")),))
+    unnamed = NodeTerm(labels=(Requirement(key="zone", operator="In", values=("a",)),))
+    excluded = NodeTerm(labels=(Requirement(key=PRODUCT, operator="NotIn", values=("L4",)),))
+
+    def expected(*terms: NodeTerm) -> set[tuple[str, ...]]:
+        asking = pod("a", gpus=3, constraints=Constraints(affinity=terms))
+        return {kind.models for kind in forecast([asking]) if kind.gpus == 3}
+
+    assert expected(named) == {("A100", "H100")}
+    assert expected(named, unnamed) == {()}
+    assert expected(excluded) == {()}
+
+
+def test_nodes_come_and_go() -> None:
+    """The order would name nodes that are gone, or never a new one."""
+    cache = cache_of(node("n1"))
+    advisor = Advisor(cache)
+    assert list(advisor.ranked(pod("a"), [N1, N2])) == [N1]
+
+    cache.set_node(node("n2", gpus=1))
+    cache.remove_node(N1)
+
+    assert list(advisor.ranked(pod("a"), [N1, N2])) == [N2]
+    assert list(advisor.ranked(pod("a"), [N1])) == []
+
+
+def test_scores_stay_within_the_protocol() -> None:
+    """kube-scheduler multiplies them without a look."""
+    full = [pod(f"p{i}", gpus=i, on=f"n{i}") for i in range(1, 9)]
+    names = [NodeName(f"n{i}") for i in range(1, 10)]
+    cache = cache_of(*[node(f"n{i}") for i in range(1, 9)], *full)
+
+    marks = Advisor(cache).scores(pod("a"), names)
+
+    assert set(marks) == set(names)
+    assert set(marks.values()) <= set(range(MAX_SCORE + 1))
+    assert max(marks.values()) == MAX_SCORE
+    assert marks[names[7]] == marks[names[8]] == 0, "full, and unknown"
+
+
+def test_a_node_that_claims_countless_gpus_costs_no_memory() -> None:
+    """A typing error in one node's status would stop the webhook."""
+    cache = cache_of(node("n1", gpus=2**53), node("n2"))
+
+    assert set(Advisor(cache).ranked(pod("a", gpus=2**40), [N1, N2])) == {N1, N2}
+
+
+def test_a_forecast_is_bounded() -> None:
+    """Pods of which each asks for something else would make every answer slower."""
+    many = [replace(pod(f"p{i}", cpu_milli=i), uid=f"uid-{i}") for i in range(1000)]
+
+    kinds = forecast(many)
+
+    assert len(kinds) < 64
+    assert Kind(gpus=8) in kinds
