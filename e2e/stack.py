@@ -94,7 +94,7 @@ class Stack:
         return self.cluster.kubectl_run("logs", "-n", NAMESPACE, f"deployment/bayplan-{program}")
 
     def figure(self, program: str, name: str) -> float:
-        """Return a figure that a program tells Prometheus, summed over labels; 0 if it has none."""
+        """Return a figure of planner or webhook, summed over its labels; 0 if there is none."""
         lines = self._figures(program).splitlines()
         told = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return sum(float(value) for key, _, value in told if key.partition("{")[0] == name)

@@ -16,12 +16,15 @@ from typing import Any
 import pytest
 
 from e2e import story
-from e2e.cluster import Cluster, add_gpu_nodes, eventually, remove_gpu_nodes
-from e2e.stack import Stack, install
+from e2e.cluster import Cluster, CommandFailed, add_gpu_nodes, eventually, remove_gpu_nodes
+from e2e.stack import PROGRAMS, Stack, install
 
 Object = dict[str, Any]
 
 _BOUND_S = 60.0
+
+#: What kubectl fails with while nobody answers.
+_REFUSED = (CommandFailed,)
 
 #: Every minute of the week.
 _ALWAYS = {"windows": [{"start": "00:00", "durationMinutes": 1440}]}
@@ -64,6 +67,7 @@ class User:
     """Somebody with kubectl, a namespace and four nodes."""
 
     def __init__(self, stack: Stack, nodes: tuple[str, ...], namespace: str) -> None:
+        self.stack = stack
         self.cluster = stack.cluster
         self.nodes = nodes
         self.namespace = namespace
@@ -294,6 +298,25 @@ def test_an_autoscaler_sees_a_gang_that_does_not_fit_and_its_nodes_take_it_whole
         user.await_phases(big={})
     finally:
         remove_gpu_nodes(user.cluster, names=made)
+
+
+def test_an_api_server_that_comes_back_finds_everybody_at_work(user: User) -> None:
+    """A watch that died unnoticed would answer from an old picture for ever."""
+    server = user.cluster.components.get("kube-apiserver")
+    if server is None:
+        pytest.skip("only a local control plane can lose its API server")
+    user.apply(deployment("before", 8, replicas=2))
+    user.await_phases(before={"Running": 2})
+
+    server.kill()
+    server.start()
+    eventually(user.free, what="the API server answers", timeout_s=_BOUND_S, retry_on=_REFUSED)
+
+    for program in PROGRAMS:  # a program that gave up would be restarted by its kubelet
+        if user.stack.processes and not user.stack.processes[program].alive:
+            user.stack.start(program)
+    user.apply(deployment("after", 8, replicas=2))
+    user.await_phases(before={"Running": 2}, after={"Running": 2})
 
 
 def _is_unschedulable(user: User, pod: str) -> bool:

@@ -11,15 +11,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from bayplan import filters
 from bayplan.cache import Cache
 from bayplan.plan import Bind, Choice, Move, Plan, Reason, Rejection
 from bayplan.snapshot import NodeName, Pod, Resources
 
-#: What keeps a pod without a home off every node that would take it alone.
-_NO_HOME = "it waits until a plan has room for all that is placed with it"
+#: What keeps a pod that is shown to node autoscalers off every node that would take it alone.
+_NO_HOME: Final = Rejection(
+    reason=Reason.PLANNED_ELSEWHERE,
+    message="it waits until a plan has room for all that is placed with it",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,16 +109,11 @@ def answer(
     reservations: Reservations,
     ranking: Ranking,
 ) -> Answer:
-    """Return which of the `asked` nodes takes the pod now.
-
-    A pod that was shown to node autoscalers goes nowhere but to the node that it is pinned to: a
-    plan may have a place for it and not yet for all that start with it.
-    """
-    pinned = pod.node or cache.seen_node(pod)
-    if pod.offered and pinned is None:
-        waits = Rejection(reason=Reason.PLANNED_ELSEWHERE, message=_NO_HOME)
-        return Answer(node=None, refused=tuple((name, waits) for name in asked))
-    home = pinned or reservations.home(pod.uid)
+    """Return which of the `asked` nodes takes the pod now."""
+    home = pod.node or cache.seen_node(pod)
+    if home is None and pod.offered:
+        return Answer(node=None, refused=tuple((name, _NO_HOME) for name in asked))
+    home = home or reservations.home(pod.uid)
     if home is not None:
         return _at_home(pod, home, asked, cache)
     again = cache.assumed_node(pod.uid)

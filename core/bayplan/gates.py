@@ -24,7 +24,7 @@ _NO_NODE_HELPS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannerSigns:
-    """What is known about the planner.
+    """What is known about the planner, in seconds of a clock that never jumps.
 
     Attributes:
         renewed_at: When its lease was last renewed; None without a lease.
@@ -42,13 +42,19 @@ class PlannerSigns:
         return silence if silence >= self.timeout_s else 0.0
 
 
-def overdue(pods: Iterable[Pod], signs: PlannerSigns, *, now: float) -> tuple[Pod, ...]:
+def overdue(pods: Iterable[Pod], signs: PlannerSigns, *, at: float, now: float) -> tuple[Pod, ...]:
     """Return the waiting pods whose gates must be lifted now; none while a planner is alive.
 
     A pod gets the full time-out from its creation, too, so that a planner that comes back has a
     chance to place it.
+
+    Args:
+        pods: Pods that have no node.
+        signs: What is known about the planner.
+        at: The time on the clock of the signs.
+        now: Seconds since the epoch, as pods are told theirs.
     """
-    if not signs.away_s(now):
+    if not signs.away_s(at):
         return ()
     late = (pod for pod in pods if pod.waiting and not pod.terminating)
     return tuple(pod for pod in late if now - pod.created_at >= signs.timeout_s)

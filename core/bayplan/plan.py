@@ -5,11 +5,11 @@ operator carries that out, the webhook and the command line answer from it.
 """
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from bayplan.policy import Order, Policy
+from bayplan.policy import Order
 from bayplan.snapshot import GangKey, NodeName, Owner, PodKey, Resources
 
 #: By how much an eviction counts for more than a move in the stages of disruption; more than any
@@ -213,7 +213,6 @@ class Result:
     Attributes:
         plan: The decision.
         digest: Fingerprint of the snapshot it was made from.
-        policy: What it was allowed to do.
         engine: What found the plan: "keep-and-fill", "repair", "cp-sat" or "greedy".
         seconds: Wall-clock time of the pass, by step and in sum under "total".
         sizes: Counts of the instance and of the model (nodes, pods, variables, …).
@@ -222,6 +221,5 @@ class Result:
     plan: Plan
     digest: str
     engine: str
-    policy: Policy = field(default_factory=Policy)
     seconds: tuple[tuple[str, float], ...] = ()
     sizes: tuple[tuple[str, int], ...] = ()

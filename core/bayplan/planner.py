@@ -53,8 +53,8 @@ def defragment(
     max_moves: int,
     clock: Callable[[], float],
     progress: Progress = silent,
-) -> Result | None:
-    """Return a plan of at most `max_moves` moves that is worth them, or None.
+) -> tuple[Policy, Result] | None:
+    """Return a plan of at most `max_moves` moves that is worth them, with its policy, or None.
 
     The first slots that are won tend to be the cheapest, so a plan that costs too much for what it
     wins is made again with half the moves. Each try has `policy.time_limit_s` seconds.
@@ -64,7 +64,7 @@ def defragment(
         allowed = defragmenting(policy, max_moves=most)
         result = plan(snapshot, allowed, clock=clock, progress=progress)
         if windows.is_worth_it(snapshot, result.plan, policy.defragmentation):
-            return result
+            return allowed, result
         most = min(most, len(result.plan.moves)) // 2
         if not most:
             break
@@ -99,7 +99,6 @@ def _pass(
         plan=answer,
         digest=snapshot.digest,
         engine=solution.engine,
-        policy=policy,
         seconds=watch.seconds(),
         sizes=solution.sizes,
     )

@@ -6,12 +6,14 @@ need to ask (fake nodes are made differently) reads `flavor`.
 
 import os
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from e2e.cluster import binaries
 from e2e.cluster.errors import CommandFailed
+from e2e.cluster.processes import Process
 
 Flavor = Literal["existing", "kind", "local"]
 
@@ -27,12 +29,14 @@ class Cluster:
         kubeconfig: Logs in as an administrator.
         kubectl: The pinned kubectl.
         run_dir: Scratch folder that lives as long as the cluster; logs are in `run_dir/logs`.
+        components: The programs of a local control plane, by name; empty for other clusters.
     """
 
     flavor: Flavor
     kubeconfig: Path
     kubectl: Path
     run_dir: Path
+    components: Mapping[str, Process] = field(default_factory=dict)
 
     @property
     def helm(self) -> Path:

@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from e2e.cluster import binaries
@@ -87,7 +87,7 @@ def open_local(*, progress: Progress = to_stderr) -> Iterator[Cluster]:
         )
         _start(site, group, cluster)
         progress(f"control plane ready in {time.monotonic() - started_at:.1f} s")
-        yield cluster
+        yield replace(cluster, components={each.name: each for each in group.processes})
 
 
 def _prepare(run_dir: Path, programs: dict[str, Path], *, etcd_port: int, api_port: int) -> _Site:

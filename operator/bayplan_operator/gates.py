@@ -4,6 +4,7 @@ A pass looks at the planner's lease; while it is silent for too long the gates o
 lifted without a pin. It also replaces pods whose pin cannot be kept (`bayplan.gates` decides).
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Executor
@@ -53,6 +54,7 @@ class Gates:
         namespace: str,
         pool: Executor,
         now: Callable[[], datetime],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.away_s = 0.0
         self._kube = kube
@@ -61,36 +63,37 @@ class Gates:
         self._namespace = namespace
         self._pool = pool
         self._now = now
+        self._clock = clock
         self._plans = plans
-        self._watched_since = now().timestamp()
+        self._watched_since = clock()
         self._renewal = ("", 0.0)
         self._stranded_since: dict[str, float] = {}
         self._unreadable: AbstractSet[str] = frozenset()
 
     def reconcile(self) -> float:
         """Do one pass; return the seconds after which another one is wanted."""
-        now = self._now().timestamp()
+        now, at = self._now().timestamp(), self._clock()
         # 1. See whether a planner is alive, and who waits or is pinned.
-        signs = self._signs(now)
+        signs = self._signs(at)
         seen = observe(self._kube, self._pool, ())
-        self.away_s = signs.timeout_s if signs.away_s(now) else 0.0
+        self.away_s = signs.timeout_s if signs.away_s(at) else 0.0
         # 2. Lift the gates that have waited long enough.
         promised = self._plans.bound_by_open()
         free = [pod for pod in seen.unbound() if pod.uid not in promised]
-        overdue = gates.overdue(free, signs, now=now)
+        overdue = gates.overdue(free, signs, at=at, now=now)
         list(self._pool.map(lambda pod: self._lift(pod, seen.raws[pod.uid]), overdue))
         # 3. Replace pods whose pins cannot be kept.
-        self._replace_stranded(seen, now)
+        self._replace_stranded(seen, now=now, at=at)
         # 4. Tell on pods that nobody can plan, because they cannot be read.
         self._tell_unreadable(seen)
         return min(_MAX_LOOK_S, max(_MIN_LOOK_S, signs.timeout_s / 4))
 
-    def _signs(self, now: float) -> gates.PlannerSigns:
+    def _signs(self, at: float) -> gates.PlannerSigns:
         """Return what the lease tells; only that it changes counts, not what its clock says."""
         lease = self._kube.get(lease_path(self._namespace)) or {}
         renewed = (lease.get("spec") or {}).get("renewTime") or ""
         if renewed != self._renewal[0]:
-            self._renewal = (renewed, now)
+            self._renewal = (renewed, at)
         return gates.PlannerSigns(
             renewed_at=self._renewal[1] if renewed else None,
             watched_since=self._watched_since,
@@ -118,14 +121,14 @@ class Gates:
             self._events.tell(About.pod(key, uid), "Unreadable", "Hold", note, warning=True)
         self._unreadable = seen.unreadable.keys()
 
-    def _replace_stranded(self, seen: Observation, now: float) -> None:
+    def _replace_stranded(self, seen: Observation, *, now: float, at: float) -> None:
         pinned = [pod for pod in seen.unbound() if _is_pinned_by_us(pod, seen.raws)]
         refusals = ((pod.uid, _refusal(seen.raws[pod.uid], now)) for pod in pinned)
         reasons = {uid: why for uid, why in refusals if why} | dict(self._stranded(pinned))
-        since = {uid: self._stranded_since.get(uid, now) for uid in reasons}
+        since = {uid: self._stranded_since.get(uid, at) for uid in reasons}
         self._stranded_since = since
         for pod in pinned:
-            if now - since.get(pod.uid, now) >= _STRANDED_GRACE_S:
+            if at - since.get(pod.uid, at) >= _STRANDED_GRACE_S:
                 self._replace(pod, reasons[pod.uid])
 
     def _stranded(self, pinned: Iterable[Pod]) -> Mapping[str, str]:

@@ -282,3 +282,4 @@ def test_a_pod_shown_to_autoscalers_is_kept_off_every_node_but_its_home() -> Non
     assert answer(shown, [N1, N2], cache, planned(shown, N1)).node is None
     homed = replace(shown, node=N1, waiting=False, bound=False)
     assert answer(homed, [N1, N2], cache, Reservations()).node == N1
+    assert answer(homed, [N2], cache, Reservations()).node is None

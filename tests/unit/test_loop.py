@@ -1,5 +1,6 @@
 """The planner's loop: what makes it plan, and what it publishes."""
 
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -52,7 +53,8 @@ class Scene:
         self.view = View()
         self.registry = CollectorRegistry()
         self.publisher = Kept(self.view)
-        self.loop = Loop(self.view, self.publisher, Recorder(), self.registry)
+        self.recorder = Recorder()
+        self.loop = Loop(self.view, self.publisher, self.recorder, self.registry)
 
     def look(self) -> list[Result]:
         """Let the planner do one pass; return the plans that it published."""
@@ -109,6 +111,9 @@ def test_slots_are_won_in_an_open_window_and_only_there(scene: Scene) -> None:
     (result,) = scene.look()
     assert result.plan.certificate.order is Order.DEFRAGMENT
     assert len(result.plan.moves) == 1
+    recording = scene.recorder.recording()
+    assert recording is not None
+    assert recording.policy.order is Order.DEFRAGMENT
     assert scene.look() == []  # the same cluster, and too soon
 
 
@@ -124,6 +129,17 @@ def test_who_waits_goes_before_slots(scene: Scene, monkeypatch: pytest.MonkeyPat
 
     assert first.plan.certificate.order is Order.PLACE_FIRST
     assert [bind.pod.name for bind in first.plan.binds] == ["new"]
+
+
+def test_a_clock_that_runs_behind_does_not_keep_failed_plans(scene: Scene) -> None:
+    """A planner whose clock is an hour late would answer no failure for an hour."""
+    scene.view.cache.set_pod(pod("a", gpus=2))
+    scene.look()
+    failed = replace(scene.view.plans["plan-1"], phase="Failed")
+    in_an_hour = int(time.time()) + 3600
+    scene.view.plans["plan-1"] = replace(failed, created_at=in_an_hour)
+
+    assert len(scene.look()) == 1
 
 
 def test_figures_tell_queue_room_and_plans(scene: Scene) -> None:

@@ -430,8 +430,12 @@ def test_a_restart_goes_on_where_it_stopped(scene: Scene) -> None:
 # Gates.
 
 
-def gates_of(scene: Scene, now: list[datetime]) -> Gates:
-    """Return the watch over the planner, with a clock that can be set."""
+def gates_of(scene: Scene, now: list[datetime], *, clock: list[datetime] | None = None) -> Gates:
+    """Return the watch over the planner, with a time that can be set, and perhaps another clock."""
+
+    def at() -> float:
+        return (clock or now)[0].timestamp()
+
     with_pool = scene.execution._pool  # noqa: SLF001 - the scene's threads
     return Gates(
         scene.kube,
@@ -441,6 +445,7 @@ def gates_of(scene: Scene, now: list[datetime]) -> Gates:
         namespace="bayplan-system",
         pool=with_pool,
         now=lambda: now[0],
+        clock=at,
     )
 
 
@@ -465,6 +470,19 @@ def test_gates_are_lifted_without_a_planner_and_shut_with_one(scene: Scene) -> N
     scene.add("b")
     gates.reconcile()
     assert (gates.away_s, scene.pod("b")["spec"]["schedulingGates"]) == (0, [{"name": names.GATE}])
+
+
+def test_a_clock_that_jumps_lifts_no_gate(scene: Scene) -> None:
+    """Whoever sets the clock of a machine would undo every plan."""
+    scene.add("a")
+    now = [NOW]
+    gates = gates_of(scene, now, clock=[NOW])
+    gates.reconcile()
+
+    now[0] = NOW.replace(day=2)
+    gates.reconcile()
+
+    assert (gates.away_s, scene.pod("a")["spec"]["schedulingGates"]) == (0, [{"name": names.GATE}])
 
 
 def test_a_pod_pinned_to_a_lost_node_is_replaced_after_a_while(scene: Scene) -> None:

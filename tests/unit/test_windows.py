@@ -99,9 +99,11 @@ def test_slots_are_counted_on_nodes_that_take_pods() -> None:
 def test_a_window_wins_whole_nodes() -> None:
     """The one thing it is there for."""
     world = scattered(1, 1, 1)
-    found = defragment(world, Policy(), max_moves=20, clock=still)
+    made = defragment(world, Policy(), max_moves=20, clock=still)
 
-    assert found is not None
+    assert made is not None
+    allowed, found = made
+    assert (allowed.max_moves, allowed.max_evictions) == (20, 0)
     assert won(world, found.plan) == (8, 3)
     assert len(found.plan.moves) == 3
     assert not found.plan.evictions
@@ -117,7 +119,7 @@ def test_no_plan_costs_more_than_it_wins() -> None:
     assert defragment(scattered(9, 9), dear, max_moves=9, clock=still) is None
     cheap = defragment(scattered(9, 1), dear, max_moves=9, clock=still)
     assert cheap is not None
-    assert [move.pod.name for move in cheap.plan.moves] == ["p1"]
+    assert [move.pod.name for move in cheap[1].plan.moves] == ["p1"]
 
 
 def test_a_fleet_that_is_packed_is_left_alone() -> None:

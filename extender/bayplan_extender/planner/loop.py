@@ -6,6 +6,7 @@ slots to win. A pass whose input has become useless is broken off. Whatever fail
 tried again after the next change or a second.
 """
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -78,7 +79,7 @@ class Loop:
         self._relevance = Relevance(view)
         self._stop = threading.Event()
         self._last_digest = ""
-        self._last_window = ("", 0.0)
+        self._last_window = ("", -math.inf)
 
     def stop(self) -> None:
         """End the loop after the pass it is in."""
@@ -123,7 +124,6 @@ class Loop:
             result = self._place(seen) or self._defragment(seen)
         if result is None:
             return
-        self._recorder.keep(seen.snapshot, result)
         # 3. Publish, unless it only says again what already stands there.
         name = "" if repeats(seen.newest, result.plan) else self._publish(result)
         self._metrics.made(result, published=bool(name))
@@ -147,24 +147,29 @@ class Loop:
         result = planner.plan(snapshot, seen.policy, clock=clock)
         clock.check()
         self._last_digest = digest
+        self._recorder.keep(snapshot, seen.policy, result)
         return result
 
     def _defragment(self, seen: _Seen) -> Result | None:
         """Return a plan that wins slots, if a window is open and there are any worth it."""
         settings, (last_digest, looked_at) = seen.policy.defragmentation, self._last_window
         moves = windows.moves_left(seen.snapshot, settings, seen.now)
-        if not moves or seen.now - looked_at < DEFRAGMENT_EVERY_S:
+        if not moves or time.monotonic() - looked_at < DEFRAGMENT_EVERY_S:
             return None
         digest = seen.digest
         if not is_defragmentation_due(
             seen.newest, moves=moves, digest=digest, last_digest=last_digest
         ):
             return None
-        self._last_window = (digest, seen.now)
+        self._last_window = (digest, time.monotonic())
         clock = self._relevance.clock(seen.snapshot, limit_s=seen.policy.time_limit_s)
-        result = planner.defragment(seen.snapshot, seen.policy, max_moves=moves, clock=clock)
+        found = planner.defragment(seen.snapshot, seen.policy, max_moves=moves, clock=clock)
         clock.check()
-        _log.info("slots_sought", moves_left=moves, moves=len(result.plan.moves) if result else 0)
+        if found is None:
+            _log.info("no_slots_to_win", moves_left=moves)
+            return None
+        allowed, result = found
+        self._recorder.keep(seen.snapshot, allowed, result)
         return result
 
     def _has_just_failed(self, newest: PublishedPlan | None) -> bool:
@@ -175,7 +180,8 @@ class Loop:
         """
         if newest is None or newest.phase != "Failed":
             return False
-        if time.time() - newest.created_at >= RETRY_FAILED_S:
+        # The API server's clock may be far ahead of ours; then the plan seems to be of the future.
+        if abs(time.time() - newest.created_at) >= RETRY_FAILED_S:
             return False
         self._stop.wait(SETTLE_S)
         self._view.changed.set()

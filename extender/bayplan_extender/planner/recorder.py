@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, HTTPException, Response
 
 from bayplan.codec import Recording, recording_document
 from bayplan.plan import Result, plan_digest
+from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
 from bayplan_extender.private import from_loopback
 
@@ -20,6 +21,7 @@ _NOT_FOUND = 404
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pass:
     snapshot: Snapshot
+    policy: Policy
     result: Result
 
 
@@ -29,9 +31,9 @@ class Recorder:
     def __init__(self) -> None:
         self._latest: _Pass | None = None
 
-    def keep(self, snapshot: Snapshot, result: Result) -> None:
+    def keep(self, snapshot: Snapshot, policy: Policy, result: Result) -> None:
         """Keep a pass, and forget the one before."""
-        self._latest = _Pass(snapshot=snapshot, result=result)
+        self._latest = _Pass(snapshot=snapshot, policy=policy, result=result)
 
     def recording(self) -> Recording | None:
         """Return the latest pass, or None before the first."""
@@ -40,7 +42,7 @@ class Recorder:
             return None
         return Recording(
             snapshot=latest.snapshot,
-            policy=latest.result.policy,
+            policy=latest.policy,
             seed=0,  # the planner gives none
             digest=latest.result.digest,
             plan_digest=plan_digest(latest.result.plan),
