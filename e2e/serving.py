@@ -15,13 +15,25 @@ from e2e.cluster import Cluster, eventually
 SETTLED_S: Final = 120.0
 
 
-def deployment(version: str, *, name: str = "chat", **spec: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
-    """Return units of one version, two unless something else is said; a drain takes 1 s."""
+def deployment(
+    version: str,
+    *,
+    name: str = "chat",
+    start_s: int = 0,
+    **spec: Any,  # noqa: ANN401 - JSON
+) -> dict[str, Any]:
+    """Return units of one version, two unless something else is said; a drain takes 1 s.
+
+    `start_s` is how long a pod takes from its node to its readiness.
+    """
+    annotations = {"example.com/version": version}
+    if start_s:
+        annotations["pod-ready.stage.kwok.x-k8s.io/delay"] = f"{start_s}s"
     pools = [
         {
             "role": role,
             "template": {
-                "metadata": {"annotations": {"example.com/version": version}},
+                "metadata": {"annotations": annotations},
                 "spec": story.pod_spec(gpus) | {"terminationGracePeriodSeconds": 1},
             },
         }

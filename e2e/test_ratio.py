@@ -109,11 +109,11 @@ def test_a_rollout_on_a_full_cluster_completes_and_never_breaks_the_contract(
         again = user.await_units(2)
 
         # Paused when half of it is done: the other half stays as it is.
-        user.apply("four", rollout={"maxSurge": 0})
+        user.apply("four", start_s=5, rollout={"maxSurge": 0})
         _await_updated(user, 1)
-        user.apply("four", rollout={"maxSurge": 0, "paused": True})
+        user.apply("four", start_s=5, rollout={"maxSurge": 0, "paused": True})
         eventually(lambda: _is_paused(user), what="both units serve", timeout_s=SETTLED_S)
-        user.apply("four")
+        user.apply("four", start_s=5)
         user.await_units(2)
 
     watch.assert_kept()

@@ -141,11 +141,16 @@ def _lost_causes(units: Sequence[Unit], around: Around, now: float) -> list[Unit
 
 
 def _keeps_half(unit: Unit, around: Around) -> bool:
-    return unit.newest and unit.started and unit.lacks_room(around.held)
+    """Return whether some pods have nodes, and the plan has none for others.
+
+    A pod without a gate is on its way: kube-scheduler binds one after the other.
+    """
+    held = any(pod.gated and pod.uid in around.held for pod in unit.members)
+    return unit.newest and unit.started and held
 
 
 def _half_until(unit: Unit) -> float:
-    return HALF_S + max(pod.created_at for pod in unit.members if pod.node is None)
+    return HALF_S + max(pod.created_at for pod in unit.members if pod.gated)
 
 
 def _going(

@@ -479,6 +479,14 @@ def test_a_unit_that_finds_no_room_for_a_pod_gives_back_the_rest_after_a_while()
     assert not rollout.changes(of, seen, now=NOW_S + 1).delete
 
 
+def test_a_unit_that_is_being_bound_pod_by_pod_keeps_its_room() -> None:
+    """Without a planner, too: gates that were lifted late are no sign of want of room."""
+    of = chat("new", replicas=1)
+    seen = [replace(waiting(of, 0)[0], gated=False), unit(of, 0)[1]]
+
+    assert not rollout.changes(of, seen, now=NOW_S + 600).delete
+
+
 def test_what_is_left_on_a_lost_node_is_given_up_and_made_anew() -> None:
     """Nobody is left there to say that it has ended, and its name is needed."""
     seen = [*units(NEW, 0, 1), *on(LEFT, NEW, 2)]
