@@ -16,8 +16,9 @@ from bayplan.plan import Certificate, Plan, Result, Stage, Verdict
 from bayplan.policy import Policy, defragmenting
 from bayplan.snapshot import Snapshot
 from bayplan.solver import engine, extract, goals, portfolio
+from bayplan.solver.counting import build
 from bayplan.solver.engine import Progress, Solution, silent
-from bayplan.solver.instance import Instance, build
+from bayplan.solver.instance import Instance
 from bayplan.validate import validate
 from bayplan.why import holds
 

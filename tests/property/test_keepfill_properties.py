@@ -21,7 +21,7 @@ from bayplan.snapshot import (
     Toleration,
 )
 from bayplan.solver import engine, keepfill
-from bayplan.solver.instance import build
+from bayplan.solver.counting import build
 from bayplan.validate import validate
 from tests import oracle
 from tests.builders import budget, node, pod

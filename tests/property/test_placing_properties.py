@@ -19,7 +19,7 @@ from bayplan.snapshot import (
     Snapshot,
 )
 from bayplan.solver import engine, goals, keepfill
-from bayplan.solver.instance import build
+from bayplan.solver.counting import build
 from bayplan.validate import validate
 from tests import oracle
 from tests.builders import apart, beside, node, pod, spread

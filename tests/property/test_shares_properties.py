@@ -13,7 +13,7 @@ from bayplan.planner import plan
 from bayplan.policy import Order, Policy
 from bayplan.snapshot import Disruption, Pod, Resources, Snapshot
 from bayplan.solver import engine
-from bayplan.solver.instance import build
+from bayplan.solver.counting import build
 from bayplan.validate import validate
 from tests import oracle
 from tests.builders import GPU, node, pod

@@ -9,7 +9,8 @@ from bayplan.planner import plan
 from bayplan.policy import Order, Policy
 from bayplan.solver import engine, goals, keepfill
 from bayplan.solver.branch import relax_whole
-from bayplan.solver.instance import Counts, build
+from bayplan.solver.counting import build
+from bayplan.solver.instance import Counts
 from bayplan.solver.patterns import enumerate_patterns
 from bayplan.solver.program import Limits, Program, Terms
 from bayplan.solver.states import count_states

@@ -22,7 +22,7 @@ from bayplan.snapshot import (
     Requirement,
 )
 from bayplan.solver import greedy, keepfill
-from bayplan.solver.instance import build
+from bayplan.solver.counting import build
 from bayplan.validate import Code, validate
 from tests.builders import apart, beside, node, pod, select, snapshot, spread
 

@@ -21,7 +21,7 @@ from bayplan.snapshot import (
     Snapshot,
 )
 from bayplan.solver import engine
-from bayplan.solver.instance import build
+from bayplan.solver.counting import build
 from bayplan.validate import validate
 from tests.builders import budget, node, pod, snapshot
 

@@ -11,8 +11,9 @@ from bayplan.policy import Policy
 from bayplan.snapshot import Constraints, Node, NodeName, Pod
 from bayplan.solver import ejection, engine, exchange, goals, repair
 from bayplan.solver.assignment import Assignment, evicted, moves, present
+from bayplan.solver.counting import build
 from bayplan.solver.goals import Goal, Keep, LeastDisruption, Place
-from bayplan.solver.instance import Instance, PlaceGroup, build
+from bayplan.solver.instance import Instance, PlaceGroup
 from tests.builders import node, pod, snapshot
 
 PLACE = Place(PlaceGroup(0, preempts=True))

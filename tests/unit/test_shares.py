@@ -18,8 +18,9 @@ from bayplan.snapshot import Disruption, Node, NodeName, Pod, Resources
 from bayplan.solver import ejection, exchange, greedy
 from bayplan.solver.assignment import present
 from bayplan.solver.constraints import allowed
+from bayplan.solver.counting import build
 from bayplan.solver.goals import Place
-from bayplan.solver.instance import PlaceGroup, build
+from bayplan.solver.instance import PlaceGroup
 from bayplan.validate import Code, validate
 from tests.builders import GPU, node, pod, snapshot
 

@@ -13,8 +13,9 @@ from bayplan.solver import constraints, goals, greedy, variables
 from bayplan.solver.assignment import Assignment, present
 from bayplan.solver.bound import Relaxation
 from bayplan.solver.constraints import Rule
+from bayplan.solver.counting import build
 from bayplan.solver.goals import Keep, Place
-from bayplan.solver.instance import Instance, PlaceGroup, build
+from bayplan.solver.instance import Instance, PlaceGroup
 from tests.builders import apart, beside, budget, node, pod, snapshot, spread
 
 Things = tuple[Node | Pod | Budget, ...]

@@ -7,7 +7,8 @@ import numpy as np
 from bayplan.snapshot import Disruption, Pod
 from bayplan.solver import teams
 from bayplan.solver.assignment import present
-from bayplan.solver.instance import Instance, build
+from bayplan.solver.counting import build
+from bayplan.solver.instance import Instance
 from tests.builders import node, pod, snapshot
 
 

@@ -7,7 +7,7 @@ an anti-affinity over single nodes becomes a column of room, which every engine 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -26,10 +26,7 @@ from bayplan.snapshot import (
 )
 from bayplan.solver import domains
 from bayplan.solver.domains import Apart, Beside, Counts, DomainRule, Domains, Even, Mask
-
-if TYPE_CHECKING:
-    from bayplan.solver.instance import PodClass
-
+from bayplan.solver.instance import PodClass
 
 Rule = TypeVar("Rule", Spread, PodTerm)
 

@@ -14,8 +14,9 @@ from bayplan.plan import Bind, Evict, Move
 from bayplan.snapshot import NodeName, Pod, PodKey
 from bayplan.solver import gangs
 from bayplan.solver.assignment import Assignment, kept
+from bayplan.solver.classes import oldest_first
 from bayplan.solver.devices import Devices
-from bayplan.solver.instance import Counts, Instance, PodClass, oldest_first
+from bayplan.solver.instance import Counts, Instance, PodClass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

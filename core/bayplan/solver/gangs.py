@@ -5,16 +5,13 @@ fact: as many gangs as possible are formed inside one domain of the dearest labe
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bayplan.snapshot import GangTopology, Node
+from bayplan.solver.assignment import Assignment
 from bayplan.solver.domains import Counts, Domains, by_label
-
-if TYPE_CHECKING:
-    from bayplan.solver.assignment import Assignment
-    from bayplan.solver.instance import GangKind, Instance
+from bayplan.solver.instance import GangKind, Instance
 
 #: The nodes of one gang's pods, by class.
 Formed = dict[int, list[int]]
@@ -26,7 +23,7 @@ def tiers(topology: GangTopology, nodes: tuple[Node, ...]) -> tuple[Domains, ...
     return tuple(by_label(nodes, *required, key) for key in topology.preferred)
 
 
-def form(instance: "Instance", assignment: "Assignment", k: int) -> list[Formed]:
+def form(instance: Instance, assignment: Assignment, k: int) -> list[Formed]:
     """Return the placed gangs of kind `k` as the nodes of their pods."""
     kind = instance.kinds[k]
     left = {i: assignment.final[i].copy() for i, _ in kind.need}
@@ -37,7 +34,7 @@ def form(instance: "Instance", assignment: "Assignment", k: int) -> list[Formed]
     return formed + [_take(kind, left, everywhere) for _ in range(rest)]
 
 
-def together(instance: "Instance", assignment: "Assignment", rank: int) -> int:
+def together(instance: Instance, assignment: Assignment, rank: int) -> int:
     """Return how many placed gangs are in one domain of the label that they prefer `rank`th."""
     count = 0
     for k, kind in enumerate(instance.kinds):
@@ -49,7 +46,7 @@ def together(instance: "Instance", assignment: "Assignment", rank: int) -> int:
     return count
 
 
-def _inside(kind: "GangKind", over: Domains, left: dict[int, Counts]) -> Iterator[Formed]:
+def _inside(kind: GangKind, over: Domains, left: dict[int, Counts]) -> Iterator[Formed]:
     """Form gangs inside single domains, from the pods that are `left`, until none is whole."""
     whole = np.min([over.sums(left[i]) // need for i, need in kind.need], axis=0)
     members = over.members() if whole.any() else []
@@ -58,7 +55,7 @@ def _inside(kind: "GangKind", over: Domains, left: dict[int, Counts]) -> Iterato
             yield _take(kind, left, members[d])
 
 
-def _take(kind: "GangKind", left: dict[int, Counts], nodes: Sequence[int]) -> Formed:
+def _take(kind: GangKind, left: dict[int, Counts], nodes: Sequence[int]) -> Formed:
     """Take the pods of one gang from the first of `nodes` that have them."""
     formed: Formed = {}
     for i, need in kind.need:

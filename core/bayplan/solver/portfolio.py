@@ -12,8 +12,9 @@ from collections.abc import Callable
 from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
 from bayplan.solver import engine, goals
+from bayplan.solver.counting import build
 from bayplan.solver.engine import Progress, Solution, silent
-from bayplan.solver.instance import Instance, build
+from bayplan.solver.instance import Instance
 from bayplan.solver.keepfill import Known
 
 

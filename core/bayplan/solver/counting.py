@@ -1,0 +1,211 @@
+"""From a snapshot to an instance: what is alike is counted, and room is what may be decided on."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from operator import attrgetter
+
+import numpy as np
+
+from bayplan import filters, units
+from bayplan.peers import Meant
+from bayplan.snapshot import BudgetKey, GangKey, Node, NodeName, Pod, Resources, Snapshot
+from bayplan.solver.between import between
+from bayplan.solver.classes import classes_of, members_of, running_gangs, sorted_out, teams_of
+from bayplan.solver.devices import Sharing, sharing
+from bayplan.solver.instance import Allowance, Counts, GangKind, Instance, Mask, PodClass
+
+
+def build(
+    snapshot: Snapshot, *, divided: bool = False, doomed: Collection[GangKey] = ()
+) -> Instance:
+    """Return the snapshot as classes and arrays; the same for any order of the input.
+
+    With `divided`, pods of running gangs are classes by what they are alone, however many gangs
+    there are. An assignment of that instance counts only if it loses all of those in `doomed` and
+    none of the others; what cannot be beaten without this rule cannot be beaten at all.
+    """
+    members = members_of(snapshot)
+    rows = {node.name: n for n, node in enumerate(snapshot.nodes)}
+    meant = Meant(snapshot)
+    decided, fixed = sorted_out(snapshot, members, rows, meant)
+    classes, kinds = classes_of(
+        decided, members, rows, snapshot.nodes, meant, divided=divided, doomed=doomed
+    )
+    resources = _resources(snapshot)
+    room = _room(snapshot.nodes, fixed, resources, rows)
+    requests = _amounts([c.requests for c in classes], resources)
+    running = _running(classes, len(rows))
+    shared = _sharing(snapshot.nodes, classes, running, fixed, resources)
+    if shared is not None:
+        resources = (*resources, *shared.names)
+        room[:, shared.devices.column] -= shared.devices.lost
+        requests = np.column_stack([requests, shared.requests])
+        room = np.column_stack([room, shared.room])
+    capacity = np.maximum(room, running.T @ requests)
+    listed = np.array([not units.implied(name) for name in resources], dtype=np.bool_)
+    arrivals = _arrivals(classes, snapshot.nodes) & np.all((capacity == room)[:, listed], axis=1)
+    arrivals &= ~_taken(requests, room, capacity, ~listed)
+    if shared is not None:
+        whole = room - running.T @ requests
+        arrivals &= ~shared.devices.overfull(whole[:, shared.devices.column])
+    # Who is over what a node implies (a port twice) stays; to all others that is no matter.
+    room[:, ~listed] = capacity[:, ~listed]
+    found = between(snapshot, classes, rows, running, meant)
+    if found.barred is not None:
+        arrivals &= ~found.barred
+    for index, nowhere in _away_from_gangs(classes, kinds, snapshot.nodes):
+        arrivals[index] &= ~nowhere
+    return Instance(
+        nodes=snapshot.nodes,
+        classes=classes,
+        kinds=kinds,
+        gangs=running_gangs(classes, members),
+        teams=teams_of(classes, members),
+        allowances=_allowances(classes, snapshot),
+        incomplete=tuple(m.incomplete() for m in members.values() if m.lacks_pods),
+        resources=(*resources, *(f"apart {k}" for k in range(len(found.columns)))),
+        requests=np.column_stack([requests, *(uses for uses, _ in found.columns)]),
+        room=np.column_stack([room, *(there for _, there in found.columns)]),
+        capacity=np.column_stack([capacity, *(there for _, there in found.columns)]),
+        running=running,
+        arrivals=arrivals,
+        rules=found.rules,
+        wishes=_wishes(classes, snapshot.nodes),
+        devices=None if shared is None else shared.devices,
+    )
+
+
+def _resources(snapshot: Snapshot) -> tuple[str, ...]:
+    kinds = set(map(attrgetter("kind"), snapshot.pods))
+    offered = {node.allocatable.items for node in snapshot.nodes}
+    names = {name for kind in kinds for name in kind.requests if not _is_shared(name)}
+    names |= {name for items in offered for name, _ in items if units.is_gpu(name)}
+    if any(kind.requests.share_milli for kind in kinds):
+        names.add(units.SHARED_GPU)
+    return tuple(sorted(names))
+
+
+def _sharing(
+    nodes: tuple[Node, ...],
+    classes: Sequence[PodClass],
+    running: Counts,
+    fixed: Sequence[Pod],
+    resources: tuple[str, ...],
+) -> Sharing | None:
+    """Return what shares of GPUs add; None where there are none."""
+    if units.SHARED_GPU not in resources:
+        return None
+    column = resources.index(units.SHARED_GPU)
+    return sharing(nodes, [each.requests for each in classes], running, fixed, column)
+
+
+def _is_shared(name: str) -> bool:
+    """Return whether a resource is a matter of packing, not of sums: see `devices`."""
+    return units.is_share(name) or units.is_part(name)
+
+
+def _amounts(rows: Sequence[Resources], resources: tuple[str, ...]) -> Counts:
+    """Return [row, resource]; equal amounts are read once."""
+    known: dict[tuple[tuple[str, int], ...], int] = {}
+    index = [known.setdefault(row.items, len(known)) for row in rows]
+    amounts = np.zeros((len(known), len(resources)), dtype=np.int64)
+    for items, i in known.items():
+        have = dict(items)
+        amounts[i] = [have.get(name, 0) for name in resources]
+    return np.asarray(amounts[np.array(index, dtype=np.int64)], dtype=np.int64)
+
+
+def _room(
+    nodes: Sequence[Node],
+    fixed: Sequence[Pod],
+    resources: tuple[str, ...],
+    rows: dict[NodeName, int],
+) -> Counts:
+    """Return allocatable less every pod that has a node and that a plan may not disturb."""
+    room = _amounts([node.allocatable for node in nodes], resources)
+    room += np.array([units.implied(name) for name in resources], dtype=np.int64)
+    taken = _amounts([pod.requests for pod in fixed], resources)
+    here = [rows[pod.node] for pod in fixed if pod.node is not None]
+    np.subtract.at(room, np.array(here, dtype=np.int64), taken)
+    return room
+
+
+def _running(classes: Sequence[PodClass], nodes: int) -> Counts:
+    counts = [np.bincount(each.rows, minlength=nodes) for each in classes]
+    return np.array(counts, dtype=np.int64).reshape(len(classes), nodes)
+
+
+def _arrivals(classes: Sequence[PodClass], nodes: Sequence[Node]) -> Mask:
+    """Return where pods of a class may go, room aside; each set of constraints is checked once.
+
+    Nodes are checked once for all that look the same to every pod.
+    """
+    asked = {each.constraints for each in classes if each.movable}
+    looks = filters.Looks.of(asked)
+    number: dict[object, int] = {}
+    examples: list[Node] = []
+    of_node = np.empty(len(nodes), dtype=np.int64)
+    for n, node in enumerate(nodes):
+        look = looks.at(node)
+        if look not in number:
+            number[look] = len(examples)
+            examples.append(node)
+        of_node[n] = number[look]
+    masks = {
+        constraints: np.array(
+            [filters.eligibility(constraints, node) is None for node in examples], dtype=np.bool_
+        )[of_node]
+        for constraints in asked
+    }
+    nowhere = np.zeros(len(nodes), dtype=np.bool_)
+    arrivals = [masks[each.constraints] if each.movable else nowhere for each in classes]
+    return np.array(arrivals, dtype=np.bool_).reshape(len(classes), len(nodes))
+
+
+def _taken(requests: Counts, room: Counts, capacity: Counts, implied: Mask) -> Mask:
+    """Return [class, node] whether the node is over what it implies of something the class uses."""
+    over = (capacity > room) & implied
+    return np.asarray((requests > 0).astype(np.int64) @ over.T.astype(np.int64) > 0, dtype=np.bool_)
+
+
+def _away_from_gangs(
+    classes: Sequence[PodClass], kinds: Sequence[GangKind], nodes: tuple[Node, ...]
+) -> Iterable[tuple[int, Mask]]:
+    """Return classes of gangs that must share a domain, with the nodes that are in no such one."""
+    for kind in kinds:
+        if kind.required is not None:
+            yield from ((i, kind.required.of_node < 0) for i, _ in kind.need)
+    for i, each in enumerate(classes):
+        if each.home is not None:
+            label, value = each.home
+            inside = [value is not None and (label, value) in node.labels for node in nodes]
+            yield i, ~np.array(inside, dtype=np.bool_)
+
+
+def _wishes(classes: Sequence[PodClass], nodes: tuple[Node, ...]) -> Counts | None:
+    """Return the weights of preferred node affinity; None where no pod that may come has any."""
+    asked = {each.constraints.prefers for each in classes if each.movable} - {()}
+    if not asked:
+        return None
+    nothing = np.zeros(len(nodes), dtype=np.int64)
+    known = {
+        prefers: np.array([filters.preference(prefers, node) for node in nodes], dtype=np.int64)
+        for prefers in asked
+    }
+    rows = [known.get(each.constraints.prefers, nothing) for each in classes]
+    return np.array(rows, dtype=np.int64)
+
+
+def _allowances(classes: Sequence[PodClass], snapshot: Snapshot) -> tuple[Allowance, ...]:
+    of: dict[BudgetKey, list[int]] = defaultdict(list)
+    for i, each in enumerate(classes):
+        if each.budget is not None and each.running:
+            of[each.budget].append(i)
+    allowed = {budget.key: budget.allowed for budget in snapshot.budgets}
+    found = (
+        Allowance(classes=tuple(indices), most=max(0, allowed.get(key, 0)))
+        for key, indices in sorted(of.items())
+    )
+    return tuple(
+        each for each in found if each.most < sum(len(classes[i].running) for i in each.classes)
+    )
