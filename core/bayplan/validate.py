@@ -314,19 +314,22 @@ def _room(about: Input) -> Iterator[Violation]:
 def _devices(about: Input) -> Iterator[Violation]:
     """Check that each share that arrives has a GPU with room for it, and whole GPUs are whole."""
     homes: tuple[Bind | Move, ...] = (*about.plan.binds, *about.plan.moves)
+    kinds = {pod.kind for pod, _ in about.arrivals}
+    sharing = {kind for kind in kinds if kind.requests.share_milli}
     for action in homes:
         pod = about.pods.get(action.pod)
+        if action.device is None and (pod is None or pod.kind not in sharing):
+            continue
         node = about.nodes.get(about.goes[action.pod] or NodeName(""))
         if pod is None or node is None:
             continue
-        if not pod.requests.share_milli:
-            if action.device is not None:
-                yield _wrong(Code.WRONG_DEVICE, f"{pod.key} asks for no share, but gets one")
+        if pod.kind not in sharing:
+            yield _wrong(Code.WRONG_DEVICE, f"{pod.key} asks for no share, but gets one")
         elif action.device not in range(node.allocatable[units.SHARED_GPU]):
             number = "no GPU" if action.device is None else f"GPU {action.device}"
             yield _wrong(Code.WRONG_DEVICE, f"{pod.key} gets {number} of {node.name} to share")
-    sharing = about.shared.keys() & about.nodes.keys()
-    for name in sorted({name for _, name in about.arrivals} & sharing):
+    shared_nodes = about.shared.keys() & about.nodes.keys()
+    for name in sorted({name for _, name in about.arrivals} & shared_nodes):
         shared, room = about.shared[name], about.nodes[name].allocatable[units.SHARED_GPU]
         for device, milli in sorted(shared.loads.items()):
             if milli > units.WHOLE_MILLI:

@@ -238,6 +238,22 @@ def test_whoever_is_over_full_already_stays_and_nobody_joins() -> None:
     assert homes(made(node("n", gpus=4), *crowd, pod("a", share=100), pod("b", gpus=1))) == {}
 
 
+def test_who_is_over_full_stays_while_others_move() -> None:
+    """The exact model would have no solution, and prove nothing."""
+    found = made(
+        node("crowded", gpus=2),
+        node("n", gpus=2),
+        node("m", gpus=1),
+        *(pod(f"r{i}", share=600, on="crowded", device=0) for i in range(2)),
+        pod("x", share=600, on="n", device=0),
+        pod("y", share=400, on="n", device=1),
+        pod("w", gpus=2),
+    )
+
+    assert homes(found) == {"w": ("n", None)}
+    assert sorted(move.pod.name for move in found.moves) == ["x", "y"]
+
+
 def test_a_defragmentation_leaves_shares_on_their_gpus() -> None:
     """A drained node would be filled with shares that do not fit."""
     policy = replace(POLICY, order=Order.DEFRAGMENT)

@@ -260,8 +260,16 @@ class Instance:
 
     @property
     def variables(self) -> int:
-        """Number of (class, node) pairs that a plan may decide, room aside."""
-        return int(np.count_nonzero(self.arrivals | (self.running > 0)))
+        """Number of (class, node) pairs that a plan may decide, room aside.
+
+        Where GPUs are shared, pairs of a GPU and a size are decided as well.
+        """
+        pairs = int(np.count_nonzero(self.arrivals | (self.running > 0)))
+        return pairs if self.devices is None else pairs + self._shared_pairs(self.devices)
+
+    def _shared_pairs(self, devices: Devices) -> int:
+        sizes = len({*devices.sizes[devices.sizes > 0].tolist()})
+        return sizes * int(np.maximum(self.room[:, devices.column], 0).sum())
 
 
 def _upper(instance: Instance) -> Counts:
