@@ -229,6 +229,7 @@ class _Search:
     effort: float = field(init=False)
     order: tuple[Goal, ...] = field(init=False)
     relaxation: Relaxation = field(init=False)
+    _bounds: list[int] = field(default_factory=list)
     _model: Model | None = None
 
     def __post_init__(self) -> None:
@@ -268,8 +269,9 @@ class _Search:
         reached = goal.value(self.instance, self.incumbent)
         if isinstance(goal, Keep | Place):
             self.relaxation.require(goal, reached)
+        self._bounds.append(bound)
         if self._model is not None:
-            self._model.require(goal, reached)
+            self._model.require(goal, reached, best=reached == bound)
         return bound, self.clock() - started_at
 
     def _attempts(self, goal: Goal) -> tuple[bool, ...]:
@@ -342,8 +344,9 @@ class _Search:
         """Return the model, made when the first stage needs it, with what is reached so far."""
         if self._model is None:
             self._model = Model(self.instance, self.policy, self.seed)
-            for goal in self.order[:position]:
-                self._model.require(goal, goal.value(self.instance, self.incumbent))
+            for goal, bound in zip(self.order[:position], self._bounds, strict=True):
+                reached = goal.value(self.instance, self.incumbent)
+                self._model.require(goal, reached, best=reached == bound)
         return self._model
 
     def _better(self, position: int, assignment: Assignment) -> bool:
