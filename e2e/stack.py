@@ -305,7 +305,7 @@ def _wait_until_ready(stack: Stack, programs: Sequence[str]) -> None:
     for program in (program for program in programs if program in paths):
         url = stack.health[program] + paths[program]
         ready = partial(_answers, stack, program, url)
-        eventually(ready, what=f"the {program} is ready")
+        eventually(ready, what=f"the {program} is ready", timeout_s=90)
 
 
 def _is_gated(cluster: Cluster) -> bool:
