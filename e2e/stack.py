@@ -142,6 +142,7 @@ def install(
             stack = Stack(cluster=cluster)
             if cluster.flavor == "local":
                 commands = _commands(cluster, ports, tls=tls is not None)
+                commands["webhook"] += ["--bind"] if "webhook.bind=true" in values else []
                 processes = _start(cluster, group, commands, programs)
                 stack = Stack(cluster=cluster, processes=processes, health=_health(ports, tls=tls))
             _wait_until_ready(stack, programs)

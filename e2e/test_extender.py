@@ -1,8 +1,13 @@
 """The webhook and the unmodified kube-scheduler: what each makes of the other."""
 
 import json
+import os
+import signal
 import urllib.request
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -15,7 +20,19 @@ from e2e.stack import Stack, install, tls_folder
 #: What runs here: no operator, so that a pod stays as the test made it.
 PROGRAMS = ("webhook", "scheduler")
 
+#: Binding through us as well, and impatient: a hanging webhook should not take 5 s a pod here.
+VALUES = ("webhook.bind=true", "scheduler.extender.httpTimeout=1s")
+
 Object = dict[str, Any]
+
+
+@pytest.fixture
+def stack(cluster: Cluster, nodes: Sequence[str]) -> Iterator[Stack]:  # noqa: ARG001 - nodes first
+    """Run the webhook and the scheduler."""
+    if cluster.flavor != "local":
+        pytest.skip("stops processes, which are pods elsewhere")
+    with install(cluster, programs=PROGRAMS, values=VALUES) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +43,16 @@ def nodes(cluster: Cluster) -> Iterator[Sequence[str]]:
     remove_gpu_nodes(cluster, names=added)
 
 
-def create(cluster: Cluster, namespace: str, name: str, **spec: Any) -> None:  # noqa: ANN401 - any field
-    """Create a pod of one GPU; one that says no scheduler asks for ours, and waits for its gate."""
-    container = {"name": "c", "image": "probe", "resources": {"limits": {GPU: "1"}}}
+def create(
+    cluster: Cluster,
+    namespace: str,
+    name: str,
+    *,
+    gpus: int = 1,
+    **spec: Any,  # noqa: ANN401 - any field
+) -> None:
+    """Create a pod; one that names no other scheduler asks for ours, and waits for its gate."""
+    container = {"name": "c", "image": "probe", "resources": {"limits": {GPU: str(gpus)}}}
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -50,11 +74,101 @@ def node_of(cluster: Cluster, namespace: str, name: str) -> str:
     return cluster.kubectl_run("get", "pod", name, "-n", namespace, "-o", path)
 
 
-def binds(cluster: Cluster, namespace: str, name: str) -> None:
+def binds(cluster: Cluster, namespace: str, name: str, *, gpus: int = 1) -> None:
     """Create a free pod and wait until it has a node."""
-    create(cluster, namespace, name)
+    create(cluster, namespace, name, gpus=gpus)
     release(cluster, namespace, name)
     eventually(lambda: node_of(cluster, namespace, name), what=f"{name} is bound")
+
+
+def test_pods_are_bound_through_every_verb_that_is_asked(
+    stack: Stack, cluster: Cluster, namespace: str
+) -> None:
+    """The wire format is as somebody read it: only a real scheduler can say that it is right."""
+    binds(cluster, namespace, "a")
+
+    assert (calls(stack, "filter"), calls(stack, "bind")) == (1, 1)
+    assert "gpu-" in node_of(cluster, namespace, "a")
+
+
+def test_a_webhook_that_is_away_stops_nobody(
+    stack: Stack, cluster: Cluster, namespace: str
+) -> None:
+    """Fail open: refused connections skip the filter, and the scheduler binds by itself."""
+    stack.kill("webhook")
+
+    binds(cluster, namespace, "a")
+
+    stack.start("webhook")
+    eventually(lambda: calls(stack, "filter") == 0, what="it is back", retry_on=(OSError,))
+    eventually(lambda: _is_ready(stack), what="it is ready", retry_on=(OSError,))
+    binds(cluster, namespace, "b")
+    assert calls(stack, "filter") == 1
+
+
+def test_a_webhook_that_hangs_stops_nobody(stack: Stack, cluster: Cluster, namespace: str) -> None:
+    """Fail open: after the timeout of filter, and that of bind, the scheduler goes on alone."""
+    pid = stack.processes["webhook"].pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        binds(cluster, namespace, "a")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+    eventually(lambda: calls(stack, "filter") >= 1, what="the late call is answered")
+    binds(cluster, namespace, "b")
+
+
+def test_binding_again_is_a_success_and_binding_elsewhere_is_none(
+    stack: Stack, cluster: Cluster, nodes: Sequence[str], namespace: str
+) -> None:
+    """The scheduler repeats a bind whose reply was lost."""
+    create(cluster, namespace, "a", schedulerName="nobody")
+    path = "jsonpath={.metadata.uid}"
+    uid = cluster.kubectl_run("get", "pod", "a", "-n", namespace, "-o", path)
+    asked = {"PodName": "a", "PodNamespace": namespace, "PodUID": uid, "Node": nodes[0]}
+
+    assert post(stack, "bind", asked) == {"Error": ""}
+    assert node_of(cluster, namespace, "a") == nodes[0]
+    assert post(stack, "bind", asked) == {"Error": ""}
+    assert "409" in post(stack, "bind", asked | {"Node": nodes[1]})["Error"]
+    assert "409" in post(stack, "bind", asked | {"PodUID": "another"})["Error"]
+    assert "404" in post(stack, "bind", asked | {"PodName": "b"})["Error"]
+
+
+def test_nobody_is_preempted_behind_the_planners_back(
+    stack: Stack, cluster: Cluster, nodes: Sequence[str], namespace: str
+) -> None:
+    """With the webhook, whom to evict is for plans to say; without it, the scheduler decides."""
+    make_priority(cluster, "urgent")
+    small = [f"small-{i}" for i in range(2 * len(nodes))]
+    for name in small:
+        binds(cluster, namespace, name, gpus=4)
+    create(cluster, namespace, "big", gpus=8, priorityClassName="urgent")
+    release(cluster, namespace, "big")
+
+    eventually(lambda: calls(stack, "preempt") >= 1, what="the webhook is asked about victims")
+    assert len(running(cluster, namespace)) == len(small)
+
+    stack.stop("webhook")
+    # A pod that was refused for lack of room is tried again when some becomes free.
+    cluster.kubectl_run("delete", "pod", small[0], "-n", namespace, "--wait=false")
+    eventually(lambda: node_of(cluster, namespace, "big"), what="the scheduler made room by itself")
+    assert len(running(cluster, namespace)) == len(small) - 2 + 1
+
+
+@pytest.mark.parametrize("wrong", ["status 500", "no JSON", "a node that it was not asked about"])
+def test_an_extender_that_is_wrong_stops_nobody(
+    cluster: Cluster, nodes: Sequence[str], namespace: str, wrong: str
+) -> None:
+    """Something else may answer in our place: a proxy's error page, an old version."""
+    if cluster.flavor != "local":
+        pytest.skip("the scheduler must reach this process")
+    with _wrong_extender(wrong) as url:
+        values = [f"scheduler.extender.urlPrefix={url}"]
+        with install(cluster, programs=("scheduler",), values=values):
+            binds(cluster, namespace, "a")
+    assert node_of(cluster, namespace, "a") in nodes
 
 
 def test_they_speak_tls_and_renewed_certificates_are_used(
@@ -84,3 +198,63 @@ def calls(stack: Stack, verb: str) -> int:
         text = reply.read().decode()
     count = f'bayplan_extender_request_duration_seconds_count{{verb="{verb}"}} '
     return next(int(float(line.split()[1])) for line in text.splitlines() if line.startswith(count))
+
+
+def post(stack: Stack, verb: str, body: Object) -> Object:
+    """Ask the webhook as the scheduler does."""
+    url = f"{stack.health['webhook']}/{verb}"
+    request = urllib.request.Request(url, json.dumps(body).encode())  # noqa: S310 - our own, on loopback
+    with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310 - as above
+        answer: Object = json.loads(reply.read())
+        return answer
+
+
+def make_priority(cluster: Cluster, name: str) -> None:
+    """Create a PriorityClass above the default."""
+    kind = {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": name},
+        "value": 1000,
+    }
+    cluster.kubectl_run("apply", "-f", "-", input=json.dumps(kind))
+
+
+def running(cluster: Cluster, namespace: str) -> list[str]:
+    """Return the names of the pods that have a node and are not on their way out."""
+    raw = json.loads(cluster.kubectl_run("get", "pods", "-n", namespace, "-o", "json"))
+    return [
+        pod["metadata"]["name"]
+        for pod in raw["items"]
+        if pod["spec"].get("nodeName") and "deletionTimestamp" not in pod["metadata"]
+    ]
+
+
+def _is_ready(stack: Stack) -> bool:
+    url = f"{stack.health['webhook']}/readyz"
+    with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310 - our own, on loopback
+        return bool(reply.status == 200)
+
+
+@contextmanager
+def _wrong_extender(wrong: str) -> Iterator[str]:
+    """Serve an extender whose every answer is wrong; give its URL."""
+    status = 500 if wrong == "status 500" else 200
+    text = "<html>" if wrong == "no JSON" else '{"NodeNames": ["nowhere"], "Error": ""}'
+
+    class Wrong(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(status)
+            self.send_header("content-length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Wrong)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()

@@ -18,6 +18,7 @@ from threading import Event, Thread
 from typing import Any, Final
 
 from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
 from e2e.cluster import Cluster, Process, ProcessGroup, binaries, eventually
@@ -69,13 +70,19 @@ def pinned_pods(count: int, nodes: Sequence[str]) -> list[dict[str, Any]]:
 
 def remove_pods(cluster: Cluster) -> None:
     """Delete all pods and wait until they have gone."""
-    arguments = ("delete", "pods", "--all", "-n", NAMESPACE, "--grace-period=0", "--force")
-    cluster.kubectl_run(*arguments, "--wait=false")
+    core = client.CoreV1Api(config.new_client_from_config(str(cluster.kubeconfig)))
+
+    def gone() -> bool:
+        core.delete_collection_namespaced_pod(NAMESPACE, grace_period_seconds=0)
+        return cluster.kubectl_run("get", "pods", "-n", NAMESPACE, "-o", "name") == ""
+
+    # The API server gives up a long collection after a minute: the next call goes on.
     eventually(
-        lambda: cluster.kubectl_run("get", "pods", "-n", NAMESPACE, "-o", "name") == "",
+        gone,
         what="the pods have gone",
         timeout_s=_TIMEOUT_S,
         interval_s=0.5,
+        retry_on=(ApiException,),
     )
 
 

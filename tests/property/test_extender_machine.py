@@ -428,10 +428,14 @@ class Forgetful(ExtenderMachine):
 
 
 class Hasty(ExtenderMachine):
-    """A webhook whose assumptions end on time, however far the watch has come."""
+    """A webhook whose assumptions end on time, however far the watch has come.
+
+    It is noticed while the watch is broken: so it is from the beginning.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.is_broken = True
         self.view.expire = self.cache.expire  # type: ignore[method-assign]
 
 

@@ -191,3 +191,25 @@ def test_nobody_else_is_told_anything(view: View, host: str) -> None:
 
     assert stranger.get("/explain/default/a").status_code == 403
     assert stranger.get("/healthz").status_code == 200
+
+
+def test_metrics_show_what_the_webhook_sees(client: TestClient, view: View) -> None:
+    """An alert on a watch that lags, or on room that is held for ever, would never fire."""
+    bind = Bind(pod=pod("a").key, uid=pod("a").uid, node=NodeName("n2"))
+    certificate = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)
+    view.cache.set_pod(pod("b", gpus=3, on="n1"))
+    view.current = {"pods": -7.0}
+    view.listed = {"pods": -60.0}
+    promise(view, Plan(certificate=certificate, binds=(bind,)))
+
+    lines = client.get("/metrics").text.splitlines()
+
+    assert {
+        "bayplan_extender_waiting_pods 1.0",
+        "bayplan_extender_reserved_gpus 1.0",
+        'bayplan_extender_free_slots{gpus="8"} 1.0',
+        'bayplan_extender_free_slots{gpus="4"} 3.0',
+        'bayplan_extender_cache_lag_seconds{kind="pods"} 7.0',
+        'bayplan_extender_cache_listed_seconds{kind="pods"} 60.0',
+    } <= set(lines)
+    assert any(line.startswith("bayplan_extender_plan_age_seconds ") for line in lines)

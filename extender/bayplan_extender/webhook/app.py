@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
-from starlette.routing import Route
 
 from bayplan_extender import health
 from bayplan_extender.view import View
 from bayplan_extender.webhook import metrics, questions, wire
-from bayplan_extender.webhook.endpoint import Endpoint
+from bayplan_extender.webhook.endpoint import Endpoint, Shortcut
 from bayplan_extender.webhook.verbs import Verbs, failing
 
 
@@ -34,6 +33,7 @@ def create_app(
     app = FastAPI(title="Bayplan scheduler extender", openapi_url=None)
     app.include_router(health.router(view, registry, watches))
     app.include_router(questions.router(view, verbs))
+    endpoints: dict[str, Endpoint] = {}
     for name, act, fail in (
         ("filter", verbs.filter, wire.filter_error),
         ("prioritize", verbs.prioritize, wire.no_priorities),
@@ -41,6 +41,8 @@ def create_app(
         ("bind", verbs.bind, wire.bind_result),
     ):
         answer = failing(name, act, fail)
-        endpoint = Endpoint(answer, fail, latency.labels(name), blocking=name == "bind")
-        app.router.routes.append(Route(f"/{name}", endpoint, methods=["POST"]))
+        endpoints[f"/{name}"] = Endpoint(
+            answer, fail, latency.labels(name), blocking=name == "bind"
+        )
+    app.add_middleware(Shortcut, endpoints=endpoints)
     return app
