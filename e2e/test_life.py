@@ -300,6 +300,23 @@ def test_an_autoscaler_sees_a_gang_that_does_not_fit_and_its_nodes_take_it_whole
         remove_gpu_nodes(user.cluster, names=made)
 
 
+def test_pods_that_come_while_the_operator_is_away_run_when_it_is_back(user: User) -> None:
+    """A plan that nobody carried out would be taken for done, or its pods forgotten."""
+    user.apply(deployment("first", 8))
+    user.await_phases(first={"Running": 1})
+    before = story.plans(user.cluster)[-1]["spec"]["sequence"]
+
+    user.stack.stop("operator")
+    try:
+        user.apply(deployment("early", 8, replicas=2, gang=True))
+        planned = partial(_is_planned_after, user, before)
+        eventually(planned, what="the planner plans all the same", timeout_s=_BOUND_S)
+        assert user.phases()["early"] == {"Gated": 2}
+    finally:
+        user.stack.start("operator")
+    user.await_phases(early={"Running": 2})
+
+
 def test_an_api_server_that_comes_back_finds_everybody_at_work(user: User) -> None:
     """A watch that died unnoticed would answer from an old picture for ever."""
     server = user.cluster.components.get("kube-apiserver")
@@ -317,6 +334,12 @@ def test_an_api_server_that_comes_back_finds_everybody_at_work(user: User) -> No
             user.stack.start(program)
     user.apply(deployment("after", 8, replicas=2))
     user.await_phases(before={"Running": 2}, after={"Running": 2})
+
+
+def _is_planned_after(user: User, sequence: int) -> bool:
+    """Return whether a later plan gives both pods of a gang their nodes."""
+    newest = story.plans(user.cluster)[-1]
+    return newest["spec"]["sequence"] > sequence and _counted(newest, "bound") == [2]
 
 
 def _is_unschedulable(user: User, pod: str) -> bool:

@@ -503,7 +503,25 @@ def test_an_empty_policy_is_completed(cluster: Cluster) -> None:
         "gateTimeoutSeconds": 60,
         "order": "PlaceFirst",
         "cooldownSeconds": 600,
+        "defragmentation": {"windows": [], "maxMoves": 20, "movesPerSlot": 8},
+        "nodeProvisioning": "Never",
     }
+
+
+def test_windows_are_taken_as_written(cluster: Cluster) -> None:
+    """A window that is refused, or changed on the way, would open at another time."""
+    night = {"start": "02:30", "durationMinutes": 90}
+    windows = [night, night | {"days": ["Sat", "Sun"]}]
+    raw = policy(defragmentation={"windows": windows})
+
+    made = create(cluster, raw, "default", "--dry-run=server")["spec"]["defragmentation"]
+
+    assert made["windows"] == [night | {"days": []}, windows[1]]
+
+
+def window(**fields: object) -> dict[str, object]:
+    """Return the defragmentation with one window."""
+    return {"windows": [{"start": "02:30", "durationMinutes": 90, **fields}]}
 
 
 @pytest.mark.parametrize(
@@ -514,8 +532,22 @@ def test_an_empty_policy_is_completed(cluster: Cluster) -> None:
         (policy(gateTimeoutSeconds=90_000), "spec.gateTimeoutSeconds"),
         (policy(maxMoves=2001), "spec.maxMoves"),
         (policy(order="EvictFirst"), "spec.order"),
+        (policy(nodeProvisioning="Always"), "spec.nodeProvisioning"),
+        (policy(defragmentation=window(start="25:00")), r"windows\[0\].start"),
+        (policy(defragmentation=window(durationMinutes=0)), r"windows\[0\].durationMinutes"),
+        (policy(defragmentation=window(days=["Caturday"])), r"windows\[0\].days\[0\]"),
     ],
-    ids=["another name", "no time", "a gate for days", "too many moves", "an unknown order"],
+    ids=[
+        "another name",
+        "no time",
+        "a gate for days",
+        "too many moves",
+        "an unknown order",
+        "an unknown word for autoscalers",
+        "no such hour",
+        "an empty window",
+        "no such day",
+    ],
 )
 def test_an_invalid_policy_is_refused(cluster: Cluster, raw: Object, complaint: str) -> None:
     """A limit that does not hold is worse than none."""
