@@ -14,13 +14,11 @@ Needs the local control plane (`make e2e` builds it).
 
 import argparse
 import json
-import statistics
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,10 +55,9 @@ def measured(cluster: Cluster, *, deployments: int, foreign: int, soak_s: float)
     ) as stack:
         idle = _rss_mib(stack)
         ours_s = _ours(kube, deployments)
-        rss = _settled_rss_mib(stack)
-        with _foreign(kube, foreign):
-            beside = _rss_mib(stack)
-        growth = _growth_mib(stack, soak_s)
+        alone = _memory(stack, soak_s)
+        _come_and_go(kube, foreign)
+        beside = _memory(stack, soak_s)
         passes = _passes(stack)
     return {
         "benchmark": "operator",
@@ -74,9 +71,11 @@ def measured(cluster: Cluster, *, deployments: int, foreign: int, soak_s: float)
         "reconcile_p99_ms": round(passes[1] * 1000, 1),
         "passes": passes[2],
         "rss_mib_idle": idle,
-        "rss_mib": rss,
-        "rss_mib_with_foreign": beside,
-        "rss_mib_growth": growth,
+        "rss_mib": alone[-1],
+        "rss_mib_most": max(alone),
+        "rss_mib_with_foreign": beside[0],
+        "rss_mib_with_foreign_most": max(beside),
+        "rss_mib_growth": round(beside[-1] - alone[0], 1),
         "soak_s": soak_s,
     }
 
@@ -133,9 +132,8 @@ def _seconds_to(kube: Kube, path: str, made: Iterable[Raw], *, namespace: str, p
     return time.monotonic() - started_at
 
 
-@contextmanager
-def _foreign(kube: Kube, count: int) -> Iterator[None]:
-    """Have so many pods that are not ours come, and go again at the end."""
+def _come_and_go(kube: Kube, count: int) -> None:
+    """Have so many pods that are not ours come; half of them go again."""
     path = "/api/v1/namespaces/foreign/pods"
     spec = {"schedulerName": "somebody-else", "containers": [_container()]}
     pods = (
@@ -149,8 +147,7 @@ def _foreign(kube: Kube, count: int) -> Iterator[None]:
         made.append((metadata["name"], metadata["uid"]))
 
     _each(create, pods)
-    yield
-    _each(lambda pod: kube.delete(f"{path}/{pod[0]}", uid=pod[1]), made)
+    _each(lambda pod: kube.delete(f"{path}/{pod[0]}", uid=pod[1]), made[: count // 2])
 
 
 def _each(call: Callable[[Any], object], items: Iterable[Any]) -> None:
@@ -165,21 +162,14 @@ def _count(kube: Kube, namespace: str) -> int:
     return len(answer["items"]) + int(answer["metadata"].get("remainingItemCount") or 0)
 
 
-def _growth_mib(stack: Stack, soak_s: float) -> float:
-    """Return by how much memory grows while nothing but the regular looks happens."""
-    before = _settled_rss_mib(stack)
+def _memory(stack: Stack, soak_s: float) -> list[float]:
+    """Return the memory, sampled while only the regular looks at everything happen."""
+    samples = [_rss_mib(stack)]
     ends_at = time.monotonic() + soak_s
-    samples = []
     while time.monotonic() < ends_at:
-        threading.Event().wait(min(5.0, soak_s))
+        threading.Event().wait(1.0)
         samples.append(_rss_mib(stack))
-    return round((samples[-1] if samples else before) - before, 1)
-
-
-def _settled_rss_mib(stack: Stack) -> float:
-    """Return the memory once passes have become rare."""
-    threading.Event().wait(5.0)
-    return statistics.median(_rss_mib(stack) for _ in range(3))
+    return samples
 
 
 def _rss_mib(stack: Stack) -> float:

@@ -256,7 +256,7 @@ def _wait_until_ready(
     for program in (program for program in programs if program in paths):
         url = f"http://127.0.0.1:{ports[program].number}{paths[program]}"
         ready = partial(_answers, stack, program, url)
-        eventually(ready, what=f"the {program} is ready")
+        eventually(ready, what=f"the {program} is ready", timeout_s=60.0)
 
 
 def _is_gated(cluster: Cluster) -> bool:

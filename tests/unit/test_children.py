@@ -420,6 +420,33 @@ def test_a_name_that_is_too_long_for_labels_is_refused() -> None:
         deployment_of(raw)
 
 
+@pytest.mark.parametrize(
+    ("disruption", "want"),
+    [
+        pytest.param({}, 120, id="two minutes where nobody says"),
+        pytest.param({"drainTimeoutSeconds": 0}, 0, id="none"),
+        pytest.param({"drainTimeoutSeconds": 600}, 600, id="as said"),
+    ],
+)
+def test_how_long_a_unit_may_finish_its_requests(disruption: dict[str, Any], want: int) -> None:
+    """The bound of a drain."""
+    assert deployment(disruption=disruption).drain_s == want
+
+
+def test_a_drain_of_less_than_no_time_is_refused() -> None:
+    """With the field and what it should be."""
+    with pytest.raises(DecodeError, match=r"disruption\.drainTimeoutSeconds: should be 0 or more"):
+        deployment(disruption={"drainTimeoutSeconds": -1})
+
+
+def test_a_pod_says_how_many_units_are_needed_if_its_deployment_does() -> None:
+    """Plans that need room take others first."""
+    plain, needy = deployment(replicas=3), deployment(replicas=3, minReplicas=2)
+
+    assert names.LABEL_MIN_UNITS not in children.manifests(plain)[0]["metadata"]["labels"]
+    assert children.manifests(needy)[0]["metadata"]["labels"][names.LABEL_MIN_UNITS] == "2"
+
+
 def test_names_and_label_values_stay_within_kubernetes_limits() -> None:
     """The longest names that the CRD allows."""
     raw = chat(
