@@ -20,6 +20,7 @@ from bayplan.codec import DecodeError
 from bayplan.codec.deployments import child_of, deployment_of
 from bayplan.inference import children, readiness, rollout
 from bayplan.inference.children import Child, Deployment, Slot
+from bayplan.inference.exposed import HINDRANCES
 from bayplan.inference.parts import Around, Trouble
 from bayplan.inference.rollout import Changes
 from bayplan.inference.tally import News, Tally
@@ -260,6 +261,7 @@ class Deployments:
             note = f"every pod of {units['scheduled']} of {units['desired']} units has a node"
             self._tell_about(deployment, "UnitScheduled", "Schedule", note)
         self._tell_of_rollout(deployment, before, status)
+        self._tell_of_network(deployment, before, status)
         was, now = _condition(before, "Scheduled"), _condition(status, "Scheduled")
         if was.get("reason") == now["reason"]:
             return
@@ -276,6 +278,14 @@ class Deployments:
         if was.get("reason") != reason and reason in _ROLLOUT_REASONS:
             warning = reason == "RolloutStuck"
             self._tell_about(deployment, reason, "Rollout", now["message"], warning=warning)
+
+    def _tell_of_network(
+        self, deployment: Deployment, before: dict[str, Any], status: dict[str, Any]
+    ) -> None:
+        was, now = _condition(before, "Exposed"), _condition(status, "Exposed")
+        if was.get("reason") != now["reason"] and now["reason"] in HINDRANCES:
+            note = f"{now['reason']}: {now['message']}"
+            self._tell_about(deployment, "NotExposed", "Expose", note, warning=True)
 
     def _tell_about(
         self, deployment: Deployment, reason: str, action: str, note: str, *, warning: bool = False

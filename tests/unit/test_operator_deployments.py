@@ -429,6 +429,10 @@ def test_somebody_elses_service_is_not_touched(scene: Scene) -> None:
 
     assert network_writes(scene) == []
     assert exposed_of(scene) == ("False", "NamesTaken")
+    scene.look()
+    told = [note for note in scene.told.notes if "NotExposed" in note]
+    assert len(told) == 1
+    assert "NamesTaken: Service chat-aggregated: there is one of another owner" in told[0]
     assert len(scene.pods()) == 2
 
 

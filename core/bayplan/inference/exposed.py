@@ -3,15 +3,20 @@
 It says nothing about the pods themselves: they run and serve whatever becomes of these.
 """
 
+from typing import Final
+
 from bayplan.api.conditions import ConditionStatus
 from bayplan.inference import network
 from bayplan.inference.children import Deployment
 from bayplan.inference.network import Exposure
 from bayplan.inference.tally import Finding
 
-_TRUE = ConditionStatus.TRUE
-_FALSE = ConditionStatus.FALSE
-_KIND = "Exposed"
+_TRUE: Final = ConditionStatus.TRUE
+_FALSE: Final = ConditionStatus.FALSE
+_KIND: Final = "Exposed"
+
+#: Reasons for which somebody has to do something, to be told as events, too.
+HINDRANCES: Final = frozenset({"NamesTaken", "InferencePoolUnknown", "Refused"})
 
 
 def exposed(
