@@ -10,6 +10,7 @@ from dataclasses import replace
 from bayplan import filters, units
 from bayplan.peers import Meant, Neighbours
 from bayplan.plan import Reason, Rejection
+from bayplan.rooms import beside
 from bayplan.snapshot import Node, NodeName, Pod, PodKey, Resources, Snapshot
 
 
@@ -80,7 +81,7 @@ class Obstacles:
             if not roomy:
                 return done
             tightest = min(roomy, key=lambda name: (_gpus(free[name]), name))
-            free[tightest] -= pod.requests
+            free[tightest] = beside(free[tightest], pod.requests)
         return len(members)
 
 
