@@ -106,6 +106,15 @@ def fit(asks: Amounts, room: Amounts) -> bool:
     return not sizes or fewest(sizes, holes.values()) <= max(0, empty)
 
 
+def tightest(milli: int, room: Amounts) -> int:
+    """Return the number of the GPU on which a share leaves the least; a new one where none has."""
+    holes = left_in(room).holes
+    able = [number for number, hole in holes.items() if hole >= milli]
+    if able:
+        return min(able, key=lambda number: (holes[number], number))
+    return next(number for number in range(len(holes) + 1) if number not in holes)
+
+
 def short_of(asks: Amounts, room: Amounts) -> dict[str, int]:
     """Return the whole GPUs and shares that do not fit; empty when all do.
 

@@ -318,6 +318,17 @@ def test_a_gang_of_shares_waits_whole() -> None:
     assert sorted(device for _, device in homes(enough).values() if device is not None) == [0, 1, 2]
 
 
+def test_members_of_a_gang_share_gpus_in_what_is_told() -> None:
+    """People would be told to add GPUs for pods that have one."""
+    sizes = (600, 400, 300)
+    gang = [pod(f"g{i}", share=s, gang="g", min_count=3) for i, s in enumerate(sizes)]
+
+    short, enough = made(node("n", gpus=1), *gang), made(node("n", gpus=2), *gang)
+
+    assert "2 of its 3 pods have room; g2: 0 of 1" in short.holds[0].rejection.message
+    assert len(homes(enough)) == 3
+
+
 # What the validator thinks of plans that others make.
 
 

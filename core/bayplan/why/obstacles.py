@@ -11,6 +11,7 @@ from bayplan import filters, units
 from bayplan.peers import Meant, Neighbours
 from bayplan.plan import Reason, Rejection
 from bayplan.snapshot import Node, NodeName, Pod, PodKey, Resources, Snapshot
+from bayplan.why.rooms import beside
 
 
 class Obstacles:
@@ -80,7 +81,7 @@ class Obstacles:
             if not roomy:
                 return done
             tightest = min(roomy, key=lambda name: (_gpus(free[name]), name))
-            free[tightest] -= pod.requests
+            free[tightest] = beside(free[tightest], pod.requests)
         return len(members)
 
 

@@ -28,7 +28,7 @@ from bayplan.snapshot import (
     Snapshot,
     Taint,
 )
-from bayplan.why.rooms import Census, Room, fill, gpus, usable
+from bayplan.why.rooms import Census, Room, beside, fill, gpus, usable
 
 #: Most pods without room for which it is said where to free room and whom to evict.
 MOST_PODS: Final = 16
@@ -175,7 +175,7 @@ class Search:
             free = room.free
             for party in chosen:
                 free += party.gain
-            rooms = _changed(rooms, room, node, free - pod.requests)
+            rooms = _changed(rooms, room, node, beside(free, pod.requests))
         return tuple(gone[key] for key in sorted(gone))
 
     def _least_harm(
@@ -441,7 +441,7 @@ def _count(pods: Sequence[Pod], node: Node, free: Resources) -> int:
             continue
         if not pod.requests.fits(free):
             return 0
-        opened = (*opened, Room(look=node, nodes=(node,), free=free - pod.requests))
+        opened = (*opened, Room(look=node, nodes=(node,), free=beside(free, pod.requests)))
     return len(opened)
 
 

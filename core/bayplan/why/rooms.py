@@ -220,9 +220,18 @@ def _split(room: Room, requests: Resources, copies: Sequence[int]) -> list[Room]
     for node, n in zip(room.nodes, [*copies, *[0] * (room.count - len(copies))], strict=True):
         parts[n].append(node)
     return [
-        replace(room, nodes=tuple(nodes), free=room.free - times(requests, n))
+        replace(room, nodes=tuple(nodes), free=beside(room.free, requests, n))
         for n, nodes in parts.items()
     ]
+
+
+def beside(free: Resources, requests: Resources, count: int = 1) -> Resources:
+    """Return what is left beside so many pods; a share goes where it leaves the least of a GPU."""
+    if not requests.share_milli or requests.device is not None:
+        return free - times(requests, count)
+    for _ in range(count):
+        free -= requests.on_device(shares.tightest(requests.share_milli, free.items))
+    return free
 
 
 def times(requests: Resources, count: int) -> Resources:
