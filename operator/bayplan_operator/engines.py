@@ -14,8 +14,16 @@ _TIMEOUT_S: Final = 1.0
 #: Bytes of metrics that are read.
 _MOST: Final = 4 * 1024 * 1024
 
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: a pod must not send the operator elsewhere."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Return no further request."""
+
+
 #: Straight to the pod, never by way of a proxy.
-_DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stay())
 
 
 def loads(children: Iterable[Child], pool: Executor) -> Mapping[str, int | None]:

@@ -542,6 +542,19 @@ BY_PLAN = {"annotations": {names.ANNOTATION_PLAN: "plan-1"}}
         ),
         pytest.param(
             {
+                "metadata": {
+                    "annotations": {
+                        "prometheus.io/port": "8000",
+                        "prometheus.io/scheme": "file",
+                    }
+                },
+                "status": {"podIP": "10.0.0.1"},
+            },
+            {},
+            id="with metrics where nobody may look",
+        ),
+        pytest.param(
+            {
                 "status": {
                     "containerStatuses": [
                         {

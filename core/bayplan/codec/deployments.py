@@ -199,11 +199,12 @@ def _metrics_url(metadata: Field, status: Field) -> str:
     """Return where the pod's annotations for Prometheus say that its metrics are, or ""."""
     said = metadata.get("annotations").labels()
     port, address = said.get("prometheus.io/port", ""), status.get("podIP").text("")
-    if not port.isdecimal() or not address:
+    scheme = said.get("prometheus.io/scheme", "http")
+    if not port.isdecimal() or not address or scheme not in {"http", "https"}:
         return ""
     host = f"[{address}]" if ":" in address else address
     path = said.get("prometheus.io/path", "/metrics").removeprefix("/")
-    return f"{said.get('prometheus.io/scheme', 'http')}://{host}:{port}/{path}"
+    return f"{scheme}://{host}:{port}/{path}"
 
 
 def _is_broken(status: Field) -> bool:
