@@ -7,7 +7,7 @@ from threading import Thread
 
 import pytest
 
-from bayplan.children import Child
+from bayplan.inference.children import Child
 from bayplan.snapshot import NodeName
 from bayplan_operator.engines import loads
 
