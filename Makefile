@@ -54,6 +54,8 @@ bench: $(READY) ## Run the benchmarks at a small size
 	$(BIN)/python -m benchmarks.fleet --nodes 50 --variant units --json
 	$(BIN)/python -m benchmarks.preemption --cases 200 --json
 	$(BIN)/python -m benchmarks.defrag --nodes 50 --json
+	@$(BIN)/python -m e2e.cluster build
+	$(BIN)/python -m benchmarks.extender --nodes 10 --pods 20 --json
 
 .PHONY: format
 format: $(READY) ## Format, and mend what the linter can mend

@@ -154,6 +154,12 @@ def test_metrics_count_calls_by_verb(client: TestClient) -> None:
     assert 'bayplan_extender_request_duration_seconds_count{verb="filter"} 1.0' in text
 
 
+@pytest.mark.parametrize("path", ["/filter", "/nothing"])
+def test_what_is_no_call_of_a_verb_is_not_there(client: TestClient, path: str) -> None:
+    """A scanner's GET would be answered as if a scheduler had asked."""
+    assert client.get(path).status_code == 404
+
+
 def test_a_request_without_end_is_not_read(client: TestClient) -> None:
     """One caller could fill the memory, and the scheduler get no answers any more."""
     reply = client.post("/filter", content=b" " * (MAX_BODY + 1))

@@ -59,6 +59,7 @@ class Advisor:
         self._scorer: Scorer | None = None
         self._rows: dict[NodeName, Row] = {}
         self._frames: list[tuple[str, int]] = []
+        self._rooms: list[Resources] = []
 
     def expect(self, expected: Mapping[Kind, int]) -> None:
         """Keep room for other kinds from now on."""
@@ -106,7 +107,8 @@ class Advisor:
             row, node = self._rows.get(name), self._cache.node(name)
             if row is None or node is None or self._frames[row] != _frame(node):
                 scorer = None
-            else:
+            elif self._rooms[row] != rooms[name]:  # the same when a pod comes where it was assumed
+                self._rooms[row] = rooms[name]
                 scorer.renew(row, _room(node, rooms[name]))
         if scorer is None:
             scorer = self._scorer = self._begin()
@@ -119,6 +121,7 @@ class Advisor:
         nodes = sorted((node for name in rooms if (node := self._cache.node(name))), key=_name)
         self._rows = {node.name: Row(row) for row, node in enumerate(nodes)}
         self._frames = [_frame(node) for node in nodes]
+        self._rooms = [rooms[node.name] for node in nodes]
         models = sorted({model for model, _ in self._frames})
         worth = Copies.of_catalogue(catalogue(self._expected), models)
         return Scorer([_room(node, rooms[node.name]) for node in nodes], worth, models)
