@@ -14,6 +14,7 @@ summed as events come in: `free` is O(1), and nodes with equal room share one va
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 from types import MappingProxyType
 from typing import Final
 
@@ -45,6 +46,7 @@ class Cache:
         self._pods: dict[PodKey, Pod] = {}
         self._versions: dict[PodKey, int] = {}
         self._assumed: dict[str, Assumption] = {}
+        self._deadlines: list[tuple[float, str]] = []  # a heap; some belong to nothing any more
         self._used: dict[NodeName, Resources] = {}
         self._free: dict[NodeName, Resources] = {}
         self._rooms: dict[Resources, Resources] = {}
@@ -129,6 +131,7 @@ class Cache:
         if self.seen_node(pod) is not None:
             return
         self._assumed[pod.uid] = Assumption(pod=pod, node=node, until=until)
+        heappush(self._deadlines, (until, pod.uid))
         self._take(node, pod.requests)
 
     def forget(self, uid: str) -> None:
@@ -139,8 +142,11 @@ class Cache:
 
     def expire(self, now: float) -> None:
         """End the assumptions whose deadline has passed."""
-        for uid in [uid for uid, a in self._assumed.items() if a.until <= now]:
-            self.forget(uid)
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, uid = heappop(self._deadlines)
+            assumption = self._assumed.get(uid)
+            if assumption is not None and assumption.until <= now:  # not assumed anew since
+                self.forget(uid)
 
     def node(self, name: NodeName) -> Node | None:
         """Return a node, or None when it is not there."""
