@@ -9,7 +9,7 @@ from kubernetes.client.exceptions import ApiException
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Certificate, Plan, Result, Verdict
 from bayplan.policy import Order
-from bayplan_extender.planner.publisher import Publisher
+from bayplan_extender.planner.publisher import HISTORY, Publisher
 
 PLAN = Plan(certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL))
 RESULT = Result(plan=PLAN, digest="d", engine="greedy")
@@ -62,3 +62,24 @@ def test_plans_that_cannot_be_read_are_passed_by(monkeypatch: pytest.MonkeyPatch
     plans = Plans("plan-00001", "plan-00002", "plan-00003", "by-hand")
 
     assert publisher(plans, monkeypatch).publish(RESULT, [readable(1)]) == "plan-00004"
+
+
+@pytest.mark.parametrize("phase", ["Completed", "Pending"])
+def test_only_the_newest_plans_are_kept(phase: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would fill etcd, without an operator to end them at any rate."""
+    seen = [readable(n, phase) for n in range(1, HISTORY + 6)]
+    plans = Plans(*(plan.name for plan in seen))
+
+    publisher(plans, monkeypatch).clear_away(reversed(seen))
+
+    assert plans.names == [plan.name for plan in seen[5:]]
+
+
+def test_a_few_plans_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody could ask what happened."""
+    seen = [readable(n) for n in range(1, HISTORY + 1)]
+    plans = Plans(*(plan.name for plan in seen))
+
+    publisher(plans, monkeypatch).clear_away(seen)
+
+    assert len(plans.names) == HISTORY

@@ -13,7 +13,7 @@ from bayplan.plan import Result
 
 _log = structlog.get_logger()
 
-#: How many finished plans are kept for those who ask what happened.
+#: How many plans are kept for those who ask what happened.
 HISTORY = 20
 
 _CONFLICT = 409
@@ -63,9 +63,12 @@ class Publisher:
         return max((int(n) for n in numbers if n.isascii() and n.isdecimal()), default=0)
 
     def clear_away(self, plans: Iterable[PublishedPlan]) -> None:
-        """Delete the oldest finished plans beyond `HISTORY`."""
-        finished = sorted((p for p in plans if p.finished), key=lambda p: p.sequence)
-        for plan in finished[:-HISTORY]:
+        """Delete the oldest plans beyond `HISTORY`.
+
+        So many newer ones have overtaken them, whether anybody is there to say so or not: without
+        an operator no plan ever counts as finished.
+        """
+        for plan in sorted(plans, key=lambda p: p.sequence)[:-HISTORY]:
             try:
                 self._custom.delete_cluster_custom_object(
                     names.GROUP, names.VERSION, "packingplans", plan.name
