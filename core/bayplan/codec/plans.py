@@ -120,7 +120,7 @@ def listed(plan: Plan) -> Plan:
     kept = bounded(plan, MAX_ACTIONS)
     if _bytes(kept) > MAX_BYTES:
         kept = replace(kept, holds=tuple(replace(hold, remedy="") for hold in kept.holds))
-    while _bytes(kept) > MAX_BYTES and (kept.binds or kept.holds):
+    while _bytes(kept) > MAX_BYTES:
         kept = bounded(kept, len(_actions(kept)) * 9 // 10)
     return kept
 
