@@ -13,10 +13,10 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from bayplan import filters
+from bayplan import filters, gates
 from bayplan.cache import Cache
 from bayplan.plan import Bind, Choice, Move, Plan, Reason, Rejection
-from bayplan.snapshot import NodeName, Pod, Resources
+from bayplan.snapshot import Node, NodeName, Pod, Resources
 
 #: What keeps a pod that is shown to node autoscalers off every node that would take it alone.
 _NO_HOME: Final = Rejection(
@@ -115,7 +115,7 @@ def answer(
         return Answer(node=None, refused=tuple((name, _NO_HOME) for name in asked))
     home = home or reservations.home(pod.uid)
     if home is not None:
-        return _at_home(pod, home, asked, cache)
+        return _at_home(pod, home, asked, cache, reservations)
     again = cache.assumed_node(pod.uid)
     if again is not None and again in asked:  # or its reply was lost: the same answer holds
         room = _room_beside(pod, again, cache, reservations)
@@ -151,10 +151,17 @@ def agreed(
     return {home: victims}
 
 
-def _at_home(pod: Pod, home: NodeName, asked: Sequence[NodeName], cache: Cache) -> Answer:
+def _at_home(
+    pod: Pod,
+    home: NodeName,
+    asked: Sequence[NodeName],
+    cache: Cache,
+    reservations: Reservations,
+) -> Answer:
     """Return the answer for a pod that can go nowhere but `home`.
 
     A pin counts for more than the newest plan: it may be of the plan before, and cannot change.
+    An annotation does not: anybody may write one.
     A pod that was seen on a node is there, whatever the caller has yet to learn.
     """
     if home not in asked:
@@ -162,7 +169,12 @@ def _at_home(pod: Pod, home: NodeName, asked: Sequence[NodeName], cache: Cache) 
         elsewhere = Rejection(reason=Reason.PLANNED_ELSEWHERE, message=message)
         return Answer(node=None, refused=tuple((name, elsewhere) for name in asked))
     node = cache.node(home)
-    refusal = filters.reject(pod, node, _room(pod, home, cache)) if node else _unknown(home)
+    room = _room(pod, home, cache)
+    if pod.offered:
+        room = _room_beside(pod, home, cache, reservations)
+    refusal = filters.reject(pod, node, room) if node else _unknown(home)
+    if refusal is not None and node:
+        refusal = filters.reject(pod, node, room + _hopeless(pod, node, cache))
     if refusal is None:
         return Answer(node=home)
     return Answer(node=None, refused=tuple((name, refusal) for name in asked))
@@ -202,6 +214,20 @@ def _refusal(pod: Pod, name: NodeName, cache: Cache) -> Rejection:
 
 def _unknown(name: NodeName) -> Rejection:
     return Rejection(reason=Reason.NO_NODES, message=f"{name} is not known yet")
+
+
+def _hopeless(pod: Pod, node: Node, cache: Cache) -> Resources:
+    """Return what counts as taken by other pods that are pinned to the node but never fit there.
+
+    This looks at every pod there is, so it is for those that would be refused otherwise.
+    """
+    pinned = [
+        other
+        for other in cache.pods().values()
+        if other.node == node.name and not other.bound and other.uid != pod.uid
+    ]
+    never = gates.hopeless(node, _room(pod, node.name, cache), pinned)
+    return sum((other.requests for other, _ in never), Resources())
 
 
 def _room(pod: Pod, name: NodeName, cache: Cache) -> Resources:

@@ -2,18 +2,19 @@
 
 Two ways in which nothing waits for ever: with no planner alive, gates are lifted and the default
 algorithm places the pods; a pod that was pinned to a node which cannot take it any more is
-replaced by a fresh one. The operator asks on every round and acts.
+replaced by a fresh one. The operator asks on every round and acts; planner and webhook ask whose
+pin to believe.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bayplan import filters
 from bayplan.plan import Hold, Reason
 from bayplan.policy import NodeProvisioning, Policy
-from bayplan.snapshot import NodeName, Pod, Snapshot
+from bayplan.snapshot import Node, NodeName, Pod, PodKey, Resources, Snapshot
 
 #: Why a pod waits for something other than room: a search that found nothing proves nothing, a
 #: gang must first be complete, a pod that is in the way may leave later.
@@ -74,8 +75,7 @@ def to_offer(holds: Iterable[Hold], policy: Policy) -> frozenset[str]:
 def stranded(snapshot: Snapshot, pinned: Iterable[Pod]) -> Mapping[str, str]:
     """Return, by uid, why each of the `pinned` pods can never be bound where its pin says.
 
-    `snapshot` holds the nodes they are pinned to with every pod on them. On a node that is
-    over-full, the youngest pinned pods go until the rest fits.
+    `snapshot` holds the nodes they are pinned to with every pod on them.
     """
     nodes = {node.name: node for node in snapshot.nodes}
     free = snapshot.free()
@@ -85,13 +85,48 @@ def stranded(snapshot: Snapshot, pinned: Iterable[Pod]) -> Mapping[str, str]:
         if pod.node is not None and not pod.bound and not pod.terminating:
             by_node[pod.node].append(pod)
     for name, pods in by_node.items():
-        for pod in sorted(pods, key=lambda p: (-p.created_at, p.key)):
-            node = nodes.get(name)
-            if node is None:
-                reasons[pod.uid] = f"{name} is gone"
-            elif refusal := filters.static_rejection(pod, node):
-                reasons[pod.uid] = refusal.message
-            elif not pod.requests.fits(free[name] + pod.requests):
-                reasons[pod.uid] = f"others took its room on {name}"
-                free[name] = free[name] + pod.requests
+        if name in nodes:
+            hopeless_here = hopeless(nodes[name], free[name], pods)
+            reasons |= {pod.uid: why for pod, why in hopeless_here}
+        else:
+            reasons |= {pod.uid: f"{name} is gone" for pod in pods}
     return reasons
+
+
+def hopeless(node: Node, free: Resources, pinned: Collection[Pod]) -> Iterator[tuple[Pod, str]]:
+    """Yield those of the `pinned` pods that can never be bound to the node, with the reason.
+
+    `free` is what all pods leave of it, these included. First go those that would not fit there
+    without the others, then, on a node that is over-full, the youngest until the rest fits.
+    """
+    bare = sum((pod.requests for pod in pinned), free)
+
+    def order(pod: Pod) -> tuple[bool, int, PodKey]:
+        return filters.reject(pod, node, bare) is None, -pod.created_at, pod.key
+
+    for pod in sorted(pinned, key=order):
+        refusal = filters.static_rejection(pod, node)
+        if refusal is None and pod.requests.fits(free + pod.requests):
+            continue
+        yield pod, refusal.message if refusal else f"others took its room on {node.name}"
+        free = free + pod.requests
+
+
+def believed(snapshot: Snapshot) -> Snapshot:
+    """Return the snapshot without pods whose pin cannot be kept.
+
+    Anybody may pin a pod to any node; what can never be bound there takes none of its room.
+    """
+    names = {node.name for node in snapshot.nodes}
+    pinned = [pod for pod in snapshot.placed() if not pod.bound and pod.node in names]
+    if not pinned:
+        return snapshot
+    at = {pod.node for pod in pinned}
+    there = Snapshot.of(
+        (node for node in snapshot.nodes if node.name in at),
+        (pod for pod in snapshot.pods if pod.node in at),
+    )
+    never = stranded(there, pinned)
+    if not never:
+        return snapshot
+    return replace(snapshot, pods=tuple(pod for pod in snapshot.pods if pod.uid not in never))

@@ -27,6 +27,7 @@ from bayplan.codec import (
     stand_in_of,
 )
 from bayplan.floors import protected
+from bayplan.gates import believed
 from bayplan.policy import Policy
 from bayplan.restraints import restrained
 from bayplan.snapshot import Budget, BudgetKey, NodeName, Pod, PodKey, Snapshot
@@ -90,7 +91,7 @@ class View:
 
     def snapshot(self, now: float) -> Snapshot:
         """Return what a plan made at `now` (seconds since the epoch) is to decide on."""
-        seen = self.cache.snapshot().once_left(now)
+        seen = believed(self.cache.snapshot().once_left(now))
         budgeted = replace(seen, budgets=tuple(self.budgets.values()))
         return protected(restrained(budgeted, now=now, cooldown_s=self.policy.cooldown_s))
 

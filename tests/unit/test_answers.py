@@ -283,3 +283,31 @@ def test_a_pod_shown_to_autoscalers_is_kept_off_every_node_but_its_home() -> Non
     homed = replace(shown, node=N1, waiting=False, bound=False)
     assert answer(homed, [N1, N2], cache, Reservations()).node == N1
     assert answer(homed, [N2], cache, Reservations()).node is None
+
+
+def test_a_pin_that_cannot_be_kept_keeps_nobody_from_its_planned_home() -> None:
+    """A pod that is never scheduled would close a node to the plan."""
+    waiting = pod("a", gpus=8)
+    phantom = replace(pod("x", gpus=16, on="n1"), bound=False)
+    cache = cache_of(node("n1"), waiting, phantom)
+
+    assert answer(waiting, [N1], cache, planned(waiting, N1)) == Answer(node=N1)
+
+
+def test_a_pin_that_will_be_kept_keeps_its_room() -> None:
+    """The node would be given to two."""
+    waiting = pod("a", gpus=8)
+    sure = replace(pod("x", gpus=8, on="n1"), bound=False)
+    cache = cache_of(node("n1"), waiting, sure)
+
+    assert answer(waiting, [N1], cache, planned(waiting, N1)).node is None
+
+
+def test_a_home_in_an_annotation_gives_no_right_to_promised_room() -> None:
+    """Whoever writes an annotation would get what a plan holds for another."""
+    waiting = pod("a", gpus=8)
+    claims = replace(pod("x", gpus=8, on="n1"), bound=False, offered=True)
+    cache = cache_of(node("n1"), waiting, claims)
+
+    assert answer(claims, [N1], cache, planned(waiting, N1)).node is None
+    assert answer(claims, [N1], cache, planned(claims, N1)).node == N1

@@ -8,7 +8,7 @@ from bayplan import gates
 from bayplan.gates import PlannerSigns
 from bayplan.plan import Hold, Reason, Rejection
 from bayplan.policy import NodeProvisioning, Policy
-from bayplan.snapshot import Disruption, Pod
+from bayplan.snapshot import Disruption, NodeName, Pod
 from tests.builders import node, pod, snapshot
 
 NOW = 1000.0
@@ -114,6 +114,38 @@ def test_a_lack_of_what_a_pod_does_not_use_is_none_of_its_business() -> None:
     heavy = pod("x", on="n1", gpus=0, memory_mib=600_000)
 
     assert not gates.stranded(snapshot(node("n1"), one, heavy), [one])
+
+
+def test_who_is_refused_takes_no_room_from_other_pins() -> None:
+    """A younger pod would be replaced in place of one that is larger than the node."""
+    giant, one = pinned("giant", gpus=16, created_at=1), pinned("one", created_at=2)
+
+    found = gates.stranded(snapshot(node("n1"), giant, one), [giant, one])
+
+    assert set(found) == {"uid-giant"}
+
+
+@pytest.mark.parametrize(
+    "phantom",
+    [
+        pytest.param(pinned("x", gpus=16), id="larger than its node"),
+        pytest.param(pinned("a-x", gpus=4), id="with no room beside what runs there"),
+        pytest.param(replace(pinned("x"), node=NodeName("n2")), id="on a node that is cordoned"),
+    ],
+)
+def test_a_pin_that_cannot_be_kept_is_not_believed(phantom: Pod) -> None:
+    """Anybody could close a node by a pod that is never scheduled."""
+    things = (node("n1"), node("n2", schedulable=False), pod("a", on="n1", gpus=6))
+    ours = pinned("ours", gpus=2, created_at=9)
+
+    assert gates.believed(snapshot(*things, ours, phantom)) == snapshot(*things, ours)
+
+
+def test_a_pin_that_will_be_kept_is_believed() -> None:
+    """Its room would be given to others before the scheduler has bound it."""
+    there = snapshot(node("n1"), pinned("ours"), pod("a", on="n1", gpus=4), pod("w"))
+
+    assert gates.believed(there) == there
 
 
 @pytest.mark.parametrize(

@@ -149,12 +149,24 @@ def test_a_pod_shown_to_autoscalers_still_waits_for_its_plan() -> None:
 def test_its_home_is_an_annotation_for_its_affinity_cannot_change_any_more() -> None:
     """The API server would refuse the pin."""
     raw = offered()
-    pod = pod_of(released := apply_patch(raw, release_patch(raw, NodeName("n1"), {"plan": "p"})))
+    note = {names.ANNOTATION_PLAN: "p"}
+    pod = pod_of(released := apply_patch(raw, release_patch(raw, NodeName("n1"), note)))
 
     assert "affinity" not in released["spec"]
-    assert released["metadata"]["annotations"] == {names.ANNOTATION_HOME: "n1", "plan": "p"}
+    assert released["metadata"]["annotations"] == {names.ANNOTATION_HOME: "n1"} | note
     assert pod is not None
     assert (pod.waiting, pod.bound, pod.node) == (False, False, "n1")
+
+
+def test_a_home_without_a_plan_is_none() -> None:
+    """A pod would count on a node, and be let in there, because somebody wrote so."""
+    raw = offered()
+    raw["metadata"]["annotations"][names.ANNOTATION_HOME] = "n1"
+
+    pod = pod_of(raw)
+
+    assert pod is not None
+    assert (pod.waiting, pod.offered, pod.node) == (True, True, None)
 
 
 def test_without_a_planner_it_is_let_go_where_the_scheduler_likes() -> None:

@@ -1,5 +1,6 @@
 """What the planner sees of PodDisruptionBudgets."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -97,3 +98,14 @@ def test_a_pod_on_a_node_that_cannot_be_read_keeps_its_room(
 
     of["pods"].change("DELETED", unreadable)
     assert pod("new").requests.fits(view.cache.free(NodeName("n")))
+
+
+def test_a_pin_that_cannot_be_kept_closes_no_node(sinks: tuple[View, dict[str, Any]]) -> None:
+    """A pod that is never scheduled would keep every other off the node."""
+    view, _ = sinks
+    view.cache.set_node(node("n"))
+    view.cache.set_pod(replace(pod("phantom", gpus=9, on="n"), bound=False))
+
+    seen = view.snapshot(now=0)
+
+    assert seen.free()[NodeName("n")] == node("n").allocatable

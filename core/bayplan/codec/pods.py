@@ -115,11 +115,17 @@ def stand_in_of(raw: Raw) -> Pod | None:
 
 
 def _home(root: Field) -> str | None:
-    """Return the node of a pod that was offered to autoscalers, "" for none; None for others."""
+    """Return the node of a pod that was offered to autoscalers, "" for none; None for others.
+
+    Only together with the plan that it is of: the operator writes both at once.
+    """
     if root.get("spec", "schedulerName").text("") != names.SCHEDULER:
         return None
-    home = root.get("metadata", "annotations", names.ANNOTATION_HOME)
-    return home.text("") if home.value is not None else None
+    annotations = root.get("metadata", "annotations")
+    home = annotations.get(names.ANNOTATION_HOME)
+    if home.value is None:
+        return None
+    return home.text() if annotations.get(names.ANNOTATION_PLAN).text("") else ""
 
 
 def _nominated(root: Field) -> str:
