@@ -8,7 +8,7 @@ returned. The caller brings the clock.
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from bayplan import windows
@@ -24,6 +24,9 @@ from bayplan.why import holds
 
 #: Share of the time limit the solver gets; the rest is for explaining and validating.
 _SOLVER_SHARE: Final = 0.85
+
+#: Share of the time limit in which a place for everybody is looked for before anybody has left.
+_AT_ONCE_SHARE: Final = 0.25
 
 #: How often a plan that defragments is made with half the moves, while it is not worth them.
 _HALVINGS: Final = 4
@@ -45,6 +48,25 @@ def plan(
     watch = _Stopwatch(clock=clock)
     with _uncollected():
         return _pass(snapshot, policy, watch, seed, progress)
+
+
+def at_once(
+    snapshot: Snapshot,
+    policy: Policy,
+    *,
+    clock: Callable[[], float],
+    progress: Progress = silent,
+) -> tuple[Policy, Result] | None:
+    """Return a plan that places everybody and disturbs nobody, with its policy, or None.
+
+    It is looked for in a part of the time limit: there is such room in plenty, or it is not worth
+    the search.
+    """
+    gentle = replace(
+        policy, max_moves=0, max_evictions=0, time_limit_s=policy.time_limit_s * _AT_ONCE_SHARE
+    )
+    result = plan(snapshot, gentle, clock=clock, progress=progress)
+    return (gentle, result) if result.plan.binds and not result.plan.holds else None
 
 
 def defragment(

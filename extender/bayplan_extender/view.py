@@ -91,8 +91,16 @@ class View:
 
     def snapshot(self, now: float) -> Snapshot:
         """Return what a plan made at `now` (seconds since the epoch) is to decide on."""
-        seen = believed(self.cache.snapshot().once_left(now))
-        budgeted = replace(seen, budgets=tuple(self.budgets.values()))
+        return self._prepared(self.cache.snapshot().once_left(now), now)
+
+    def before_leaving(self, now: float) -> Snapshot | None:
+        """Return the same as long as nobody who is leaving has left; None if nobody is."""
+        seen = self.cache.snapshot()
+        leaving = len(seen.once_left(now).pods) < len(seen.pods)
+        return self._prepared(seen, now) if leaving else None
+
+    def _prepared(self, seen: Snapshot, now: float) -> Snapshot:
+        budgeted = replace(believed(seen), budgets=tuple(self.budgets.values()))
         return protected(restrained(budgeted, now=now, cooldown_s=self.policy.cooldown_s))
 
     def newest_plan(self) -> PublishedPlan | None:

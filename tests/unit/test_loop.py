@@ -188,3 +188,31 @@ def test_a_planner_that_can_publish_nothing_stops_leading(
         loop.run()
 
     assert len(publisher.results) == loops.MAX_REFUSALS
+
+
+@pytest.mark.parametrize("leaving", ["n1", "n2"])
+def test_nobody_waits_for_room_while_there_is_some(scene: Scene, leaving: str) -> None:
+    """A pod would wait for an hour for one that drains, beside an empty node."""
+    drains = pod("old", gpus=8, on=leaving, terminating=True)
+    scene.view.cache.set_pod(replace(drains, leaves_at=int(time.time()) + 3600))
+    scene.view.cache.set_pod(pod("new", gpus=8))
+
+    (result,) = scene.look()
+
+    assert {bind.node for bind in result.plan.binds} == {"n1", "n2"} - {leaving}
+    recording = scene.recorder.recording()
+    assert recording is not None
+    assert recording.digest == result.digest == recording.snapshot.digest
+
+
+def test_who_finds_no_room_now_is_promised_that_of_those_who_leave(scene: Scene) -> None:
+    """Somebody else would be moved or evicted for it."""
+    scene.view.cache.set_pod(pod("small", gpus=2, on="n2"))
+    drains = pod("old", gpus=8, on="n1", terminating=True)
+    scene.view.cache.set_pod(replace(drains, leaves_at=int(time.time()) + 3600))
+    scene.view.cache.set_pod(pod("new", gpus=8))
+
+    (result,) = scene.look()
+
+    assert [bind.node for bind in result.plan.binds] == ["n1"]
+    assert not result.plan.moves

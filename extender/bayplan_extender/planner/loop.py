@@ -158,11 +158,31 @@ class Loop:
         digest = seen.digest
         if not is_due(snapshot, seen.newest, digest=digest, last_digest=self._last_digest):
             return None
-        clock = self._relevance.clock(snapshot, limit_s=seen.policy.time_limit_s)
-        result = planner.plan(snapshot, seen.policy, clock=clock)
-        clock.check()
+        result = self._place_at_once(seen)
+        if result is None:
+            clock = self._relevance.clock(snapshot, limit_s=seen.policy.time_limit_s)
+            result = planner.plan(snapshot, seen.policy, clock=clock)
+            clock.check()
+            self._recorder.keep(snapshot, seen.policy, result)
         self._last_digest = digest
-        self._recorder.keep(snapshot, seen.policy, result)
+        return result
+
+    def _place_at_once(self, seen: _Seen) -> Result | None:
+        """Return a plan that places everybody without waiting for those that are leaving, if any.
+
+        Who leaves may take an hour for it, and its room looks as good as any once it has left.
+        """
+        with self._view.lock:
+            before = self._view.before_leaving(seen.now)
+        if before is None:
+            return None
+        clock = self._relevance.clock(before, limit_s=seen.policy.time_limit_s)
+        found = planner.at_once(before, seen.policy, clock=clock)
+        clock.check()
+        if found is None:
+            return None
+        gentle, result = found
+        self._recorder.keep(before, gentle, result)
         return result
 
     def _defragment(self, seen: _Seen) -> Result | None:
