@@ -534,14 +534,23 @@ def test_a_lease_that_is_renewed_by_another_clock_is_alive(scene: Scene) -> None
     assert gates.away_s == 0
 
 
-def test_a_pin_that_the_scheduler_refuses_for_long_is_given_up(scene: Scene) -> None:
-    """It would hold its GPUs for ever: the plan does not know volumes or anti-affinity."""
+@pytest.mark.parametrize(
+    "since",
+    [
+        pytest.param("2026-05-01T11:00:00Z", id="the pod waited behind its gate for an hour"),
+        pytest.param(None, id="no time is told"),
+    ],
+)
+def test_a_pin_that_the_scheduler_refuses_for_long_is_given_up(
+    scene: Scene, since: str | None
+) -> None:
+    """It would hold its GPUs for ever; but not while its plan still waits for it."""
     refused = {
         "type": "PodScheduled",
         "status": "False",
         "reason": "Unschedulable",
         "message": "didn't match pod anti-affinity rules",
-        "lastTransitionTime": "2026-05-01T11:50:00Z",
+        "lastTransitionTime": since,
     }
     scene.add("a")
     scene.publish(bind("a", "n1"))
@@ -551,8 +560,11 @@ def test_a_pin_that_the_scheduler_refuses_for_long_is_given_up(scene: Scene) -> 
     now = [NOW]
     gates = gates_of(scene, now)
     gates.reconcile()
-    now[0] = NOW.replace(second=40)
+    now[0] = NOW.replace(minute=2, second=29)
+    gates.reconcile()
+    assert "deletionTimestamp" not in scene.pod("a")["metadata"]
 
+    now[0] = NOW.replace(minute=2, second=30)
     gates.reconcile()
 
     assert any("kube-scheduler refuses it there" in note for note in scene.told.notes)
