@@ -24,6 +24,7 @@ from bayplan_operator.evictions import evict
 from bayplan_operator.kube import Kube, Raw, lease_path, pod_path
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.observation import Observation, observe
+from bayplan_operator.patches import note_failure
 from bayplan_operator.plans import Plans
 from bayplan_operator.policies import read_policy
 
@@ -108,9 +109,8 @@ class Gates:
         operations = ungate_patch(raw, {names.ANNOTATION_DECISION: note})
         try:
             self._kube.patch(pod_path(pod.key), operations, manager=names.MANAGER_PODS)
-        except ApiException as error:
-            if error.status not in {404, 409}:  # gone, or changed: the next pass looks again
-                raise
+        except ApiException as error:  # the next pass tries again, whatever it is
+            note_failure(error, pod=pod.key, purpose="lift", metrics=self._metrics)
             return
         self._metrics.gates_lifted.inc()
         self._events.tell(About.pod(pod.key, pod.uid), "GatesLifted", "Lift", note, warning=True)
