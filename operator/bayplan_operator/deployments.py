@@ -153,10 +153,11 @@ class Deployments:
         )
 
     def _carry_out(self, deployment: Deployment, changes: Changes) -> str:
-        """Put pods in and out of service, delete and create some.
+        """Mark pods, put some in and out of service, delete and create some.
 
         Return why the API server refuses one, or "".
         """
+        list(self._pool.map(lambda child: self._mark(deployment, child), changes.mark))
         switched = [(child, True) for child in changes.serve]
         switched += [(child, False) for child in changes.drain]
         list(self._pool.map(lambda pair: self._switch(deployment, *pair), switched))
@@ -172,6 +173,17 @@ class Deployments:
         if refusal:
             self._tell_about(deployment, "PodsRefused", "Create", refusal, warning=True)
         return refusal
+
+    def _mark(self, deployment: Deployment, child: Child) -> None:
+        """Tell planners whether a pod is of an older revision."""
+        marked = "true" if child.revision != deployment.revision else None
+        annotations = {names.ANNOTATION_OUTDATED: marked}
+        body = {"metadata": {"uid": child.uid, "annotations": annotations}}
+        try:
+            self._kube.merge(_path_of(deployment, child), body, manager=names.MANAGER_PODS)
+        except ApiException as error:
+            if error.status not in {404, 409}:  # gone, or another one by now
+                raise
 
     def _switch(self, deployment: Deployment, child: Child, in_service: bool) -> None:  # noqa: FBT001 - one of a pair
         """Put a pod into service, or take it out: its readiness follows."""

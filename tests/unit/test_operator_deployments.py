@@ -263,6 +263,24 @@ def test_a_failed_pod_is_kept_for_a_while_and_its_failures_are_remembered(scene:
     assert name in scene.pods()
 
 
+def test_pods_of_an_older_template_are_marked_until_it_is_the_newest_again(scene: Scene) -> None:
+    """Planners read the mark, and leave its units together."""
+    scene.look()
+    run(scene)
+    template = {"metadata": {"labels": {"version": "2"}}}
+    container = {"name": "c", "resources": {"limits": {"nvidia.com/gpu": 2}}}
+    newer = {"role": "Aggregated", "template": {**template, "spec": {"containers": [container]}}}
+
+    scene.apply(pools=[newer], rollout={"paused": True})
+    scene.look()
+
+    marks = [scene.pod(name)["metadata"]["annotations"] for name in scene.pods()]
+    assert marks == [{names.ANNOTATION_OUTDATED: "true"}] * 2
+    scene.apply()
+    scene.look()
+    assert not any(scene.pod(name)["metadata"]["annotations"] for name in scene.pods())
+
+
 def test_a_rollout_is_told_in_events(scene: Scene) -> None:
     """Once for each thing that it comes to."""
     scene.look()

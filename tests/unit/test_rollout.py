@@ -301,6 +301,22 @@ def test_a_lost_pod_is_made_anew_in_its_unit_and_the_others_stay() -> None:
     assert not found.delete
 
 
+@pytest.mark.parametrize("paused", [True, False])
+def test_pods_of_an_older_template_are_marked_so_that_no_plan_moves_them(
+    paused: bool,  # noqa: FBT001 - a column
+) -> None:
+    """Nobody could make the moved pod again: its unit, which serves, would go with it."""
+    of, seen = chat("new", paused=paused), [*units(OLD, 0, 1), *units(NEW, 2)]
+
+    found = rollout.changes(of, seen, now=NOW_S)
+
+    assert {pod.unit for pod in found.mark} == {0, 1}
+    marked = [replace(pod, outdated=pod in found.mark) for pod in seen]
+    assert not rollout.changes(of, marked, now=NOW_S).mark
+    undone = rollout.changes(chat("old"), marked, now=NOW_S)
+    assert {(pod.unit, pod.outdated) for pod in undone.mark} == {(0, True), (1, True), (2, False)}
+
+
 def test_a_unit_that_was_moved_whole_is_made_again_under_its_names() -> None:
     """A plan's move waits for the replacement by name."""
     of = chat("new", replicas=1)

@@ -50,6 +50,7 @@ class Changes:
         abandon: Pods on nodes that are gone, where nobody would confirm that they have ended.
         drain: Pods to take out of service, because their unit is to go.
         serve: Pods to put into service.
+        mark: Pods that are of an older revision and not marked so, or marked and of the newest.
         strangers: Names that pods of another owner keep from us.
         failures: How many times in a row the pod of a name has failed.
         back_off: Pods that have failed and are kept until they may be made anew.
@@ -62,6 +63,7 @@ class Changes:
     abandon: tuple[Child, ...] = ()
     drain: tuple[Child, ...] = ()
     serve: tuple[Child, ...] = ()
+    mark: tuple[Child, ...] = ()
     strangers: tuple[str, ...] = ()
     failures: Mapping[str, int] = field(default_factory=dict)
     back_off: tuple[Child, ...] = ()
@@ -121,6 +123,7 @@ def changes(
         abandon=tuple(pod for pod in own(deployment, pods) if _is_abandoned(pod, around, now)),
         drain=drained.drain,
         serve=drains.to_serve(stay),
+        mark=_to_mark(deployment, pods),
         strangers=tuple(sorted(strangers & slots.keys())),
         failures=mending.failures,
         back_off=tuple(mending.back_off),
@@ -292,6 +295,16 @@ def _slots(deployment: Deployment, indices: Iterable[int]) -> dict[str, Slot]:
         for index in sorted(set(indices))
         for slot in unit_slots(deployment, index, made_from)
     }
+
+
+def _to_mark(deployment: Deployment, pods: Iterable[Child]) -> tuple[Child, ...]:
+    """Return the pods of which planners do not know whether they can be made again.
+
+    A unit of an older revision that loses a pod is lost, so none of its pods is to be moved.
+    """
+    made_from = deployment.revision
+    there = (pod for pod in own(deployment, pods) if pod.counts)
+    return tuple(pod for pod in there if pod.outdated != (pod.revision != made_from))
 
 
 def _is_abandoned(pod: Child, around: Around, now: float) -> bool:
