@@ -145,7 +145,8 @@ class Deployments:
         here = (child.node or child.pin for child in seen)
         nodes = frozenset(name for name in here if name is not None)
         return Around(
-            held={hold.uid for hold in news.holds},
+            # What a planner said that is gone now is no reason to delete anything.
+            held=set() if news.away_s else {hold.uid for hold in news.holds},
             lost=self._nodes.lost(nodes),
             cordoned=self._nodes.among(nodes, Trouble.CORDONED),
             failing=self._nodes.among(nodes, Trouble.FAILING),

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from bayplan.api import names
+from bayplan.codec import plan_manifest
+from bayplan.plan import Certificate, Hold, Plan, Reason, Rejection, Result, Verdict
+from bayplan.policy import Order
 from bayplan.snapshot import PodKey
 from bayplan_operator.deployments import Deployments
 from bayplan_operator.gates import Gates
 from bayplan_operator.keys import DeploymentKey
-from bayplan_operator.kube import deployment_path, node_path, pod_path
+from bayplan_operator.kube import deployment_path, node_path, plan_path, pod_path
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.nodes import Nodes
 from bayplan_operator.plans import Plans
@@ -234,6 +237,37 @@ def test_lifted_gates_are_told_in_event_and_condition(scene: Scene) -> None:
         "InferenceDeployment chat GatesLifted: no planner has led for 60 s: gates were lifted"
         " and the default algorithm places the pods"
     )
+
+
+def test_what_a_planner_held_that_is_gone_deletes_nothing(scene: Scene) -> None:
+    """Half a unit gives its room back when a plan has none for the rest, and not without one."""
+    container = {"name": "c", "resources": {"limits": {"nvidia.com/gpu": 2}}}
+    template = {"spec": {"containers": [container]}}
+    pools = [{"role": role, "template": template} for role in ("Prefill", "Decode")]
+    scene.apply(replicas=1, pools=pools)
+    held, runs = "chat-0-decode-0", "chat-0-prefill-0"
+    plan = Plan(
+        certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL),
+        holds=(
+            Hold(
+                pod=PodKey(namespace="ns", name=held),
+                uid=f"uid-{held}",
+                rejection=Rejection(reason=Reason.NO_NODES, message="there are no nodes"),
+            ),
+        ),
+    )
+    manifest = plan_manifest(Result(plan=plan, digest="d", engine="hand"), sequence=1)
+    scene.kube.add(plan_path("plan-00001"), manifest)
+    scene.kube.add(node_path("n1"), {"metadata": {"name": "n1"}})
+    scene.look()
+    scene.pod(runs)["spec"] |= {"nodeName": "n1", "schedulingGates": []}
+
+    scene.gates.away_s = 60.0
+    scene.look()
+    assert scene.pods() == [held, runs]
+    scene.gates.away_s = 0.0
+    scene.look()
+    assert not {held, runs} & {*scene.pods()}
 
 
 def test_a_deployment_that_vanishes_during_the_pass_is_no_error(scene: Scene) -> None:

@@ -495,6 +495,43 @@ def test_a_unit_that_finds_no_room_for_a_pod_gives_back_the_rest_after_a_while()
     assert not rollout.changes(of, seen, now=NOW_S + 1).delete
 
 
+@pytest.mark.parametrize("ready", [True, False], ids=["serves", "starts"])
+def test_a_unit_of_an_earlier_ratio_runs_on_while_its_new_pods_find_no_room(
+    ready: bool,  # noqa: FBT001 - a column
+) -> None:
+    """A new ratio on a full cluster must not take away what is there."""
+    pools = (NEW.pools[0], replace(NEW.pools[1], count=3))
+    of = replace(NEW, replicas=1, pools=pools)
+    before = {pod.name for pod in unit(NEW, 0)}
+    more = [replace(p, unit_size=4) for p in waiting(of, 0) if p.name not in before]
+    seen = [*unit(NEW, 0, ready=ready), *more]
+
+    found = rollout.changes(of, seen, around=Around(held=uids(more)), now=NOW_S + 900)
+
+    assert len(more) == 2
+    assert not found.delete
+    assert not found.drain
+    assert found.retry_at is None
+
+
+def test_half_a_unit_gives_back_its_room_only_when_its_requests_are_done() -> None:
+    """Some engines of it may serve; no successor is made, and no other unit goes, before."""
+    of = replace(NEW, replicas=2, drain_s=60)
+    state = {"switched": True, "created_at": NOW_S - 100}
+    halves = [[waiting(of, n)[0], unit(of, n, in_service=True, **state)[1]] for n in (0, 1)]
+    held = uids(half[0] for half in halves)
+    away = replace(halves[1][1], in_service=False, ready=False, drains_since=NOW_S)
+    busy = Around(held=held, loads={away.uid: 3})
+
+    first = rollout.changes(of, [*halves[0], *halves[1]], around=Around(held=held), now=NOW_S)
+    later = rollout.changes(of, [*halves[0], halves[1][0], away], around=busy, now=NOW_S + 59)
+    last = rollout.changes(of, [*halves[0], halves[1][0], away], around=busy, now=NOW_S + 60)
+
+    assert (first.drain, first.delete) == ((halves[1][1],), ())
+    assert (later.drain, later.delete, later.serve, later.create) == ((), (), (), ())
+    assert uids(last.delete) == uids([halves[1][0], away])
+
+
 def test_a_unit_that_is_being_bound_pod_by_pod_keeps_its_room() -> None:
     """Without a planner, too: gates that were lifted late are no sign of want of room."""
     of = chat("new", replicas=1)
