@@ -18,7 +18,7 @@ from kubernetes.client.exceptions import ApiException
 from bayplan.api import names
 from bayplan.codec import DecodeError
 from bayplan.codec.deployments import child_of, deployment_of
-from bayplan.inference import children, readiness, rollout
+from bayplan.inference import children, parts, readiness, rollout
 from bayplan.inference.children import Child, Deployment, Slot
 from bayplan.inference.exposed import HINDRANCES
 from bayplan.inference.parts import Around, Trouble
@@ -106,7 +106,7 @@ class Deployments:
         )
         changes = decide(around=around)
         if changes.drain or any(child.drains_since for child in seen):
-            around = replace(around, loads=loads(seen, self._pool))
+            around = replace(around, loads=loads(parts.own(deployment, seen)))
             changes = decide(around=around)
         # 3. Act.
         spec_is_new = before.get("observedGeneration") != deployment.generation

@@ -96,6 +96,7 @@ class Engine:
     def __init__(self, server: ThreadingHTTPServer) -> None:
         self.port = server.server_port
         self.requests: dict[str, int] = {}
+        self.asked: set[str] = set()
 
 
 @pytest.fixture
@@ -105,6 +106,7 @@ def engine() -> Iterator[Engine]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             host = self.headers["Host"].partition(":")[0]
+            told.asked.add(host)
             text = f'vllm:num_requests_running{{model_name="m"}} {told.requests[host]}.0\n'
             self.send_response(200)
             self.end_headers()
@@ -376,6 +378,31 @@ def test_a_unit_that_is_to_go_is_out_of_service_first_and_waits_for_its_engine(
     engine.requests["127.0.0.2"] = 0
     scene.look()
     assert scene.pods() == ["chat-1-aggregated-0"]
+
+
+def test_a_stranger_that_looks_like_ours_is_not_asked(scene: Scene, engine: Engine) -> None:
+    """Anybody may give a pod our label, and a metrics address."""
+    scene.look()
+    run(scene)
+    scene.look()
+    said = {"prometheus.io/port": str(engine.port)}
+    scene.pod("chat-0-aggregated-0")["metadata"]["annotations"] = said
+    scene.pod("chat-0-aggregated-0")["status"]["podIP"] = "127.0.0.1"
+    labels = {names.LABEL_DEPLOYMENT: "chat"}
+    scene.kube.add(
+        pod_path(PodKey(namespace="ns", name="stranger")),
+        {
+            "metadata": {"name": "stranger", "labels": labels, "annotations": said},
+            "spec": {"nodeName": "n1"},
+            "status": {"podIP": "127.0.0.2"},
+        },
+    )
+    engine.requests = {"127.0.0.1": 1, "127.0.0.2": 1}
+    scene.apply(replicas=1)
+
+    scene.look()
+
+    assert engine.asked == {"127.0.0.1"}
 
 
 def test_a_unit_that_is_wanted_again_is_put_back_into_service(scene: Scene) -> None:
