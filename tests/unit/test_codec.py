@@ -170,6 +170,14 @@ def test_what_may_be_done_to_a_running_pod(change: dict[str, object], expected: 
     assert decoded(raw).disruption is expected
 
 
+def test_a_pod_of_an_older_template_is_not_moved() -> None:
+    """It does not come again; for a higher priority its unit goes as a whole."""
+    raw = raw_pod(nodeName="n1", schedulingGates=[])
+    raw["metadata"]["annotations"] = {names.ANNOTATION_OUTDATED: "true"}
+
+    assert decoded(raw).disruption is Disruption.EVICTABLE
+
+
 @pytest.mark.parametrize("kind", ["DaemonSet", "Node", None])
 def test_a_pod_that_no_controller_makes_again_elsewhere_is_fixed(kind: str | None) -> None:
     """Evicting a bare pod would lose it; a DaemonSet's or static pod comes straight back."""
