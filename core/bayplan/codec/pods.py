@@ -44,6 +44,9 @@ _PORTS: Final = range(1, 65_536)
 #: The largest number of a GPU that is believed; no node has so many.
 _MAX_DEVICE: Final = 1023
 
+#: More than any node has: what a pod takes of which nobody knows how much it is.
+_ALL: Final = 2**20
+
 #: The node field by which a pod is pinned to one node.
 PIN_FIELD = "metadata.name"
 
@@ -90,6 +93,24 @@ def pod_of(raw: Raw) -> Pod | None:
         started_at=root.get("status", "startTime").instant(),
         move_cost=_move_cost(metadata) or 1,
         offered=home is not None,
+    )
+
+
+def stand_in_of(raw: Raw) -> Pod | None:
+    """Return what stands for a pod that cannot be read; None unless it is on a node.
+
+    Nobody knows what it takes there, so it takes everything, and its node takes nobody.
+    """
+    metadata, spec = raw["metadata"], raw.get("spec") or {}
+    node = spec.get("nodeName")
+    if not node:
+        return None
+    key = PodKey(namespace=metadata.get("namespace", "default"), name=metadata["name"])
+    return Pod(
+        key=key,
+        uid=metadata.get("uid", str(key)),
+        requests=Resources.of({"pods": _ALL, units.SHARED_GPU: _ALL}),
+        node=NodeName(node),
     )
 
 
@@ -224,8 +245,9 @@ def is_outdated(metadata: Field) -> bool:
 def _container_requests(container: Field) -> Resources:
     """Return a container's requests; a resource with only a limit is requested in that amount."""
     resources = container.get("resources")
-    limits = resources.get("limits").amounts(Rounding.UP)
-    return Resources.of(limits | resources.get("requests").amounts(Rounding.UP))
+    asked = resources.get("requests").amounts(Rounding.UP)
+    limits = resources.get("limits").amounts(Rounding.UP, besides=asked)
+    return Resources.of(limits | asked)
 
 
 def _largest(one: Resources, other: Resources) -> Resources:
