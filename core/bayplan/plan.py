@@ -96,13 +96,17 @@ class Move:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evict:
-    """A running pod gives up its node for a higher tier and has no other home."""
+    """A running pod gives up its node for a higher tier and has no other home.
+
+    A `gang` is evicted whole or not at all, also when the plan is cut short.
+    """
 
     pod: PodKey
     uid: str
     node: NodeName
     priority: int
     owner: Owner | None = None
+    gang: GangKey | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

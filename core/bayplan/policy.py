@@ -76,7 +76,7 @@ class Policy:
         time_limit_s: Wall-clock seconds a pass may take.
         max_moves: Most running pods that one plan moves.
         max_evictions: Most running pods that one plan evicts without another home.
-        max_parallel_moves: Most pods that are on their way out at a time.
+        max_parallel_moves: Most pods that are on their way out at a time; a larger gang goes whole.
         gate_timeout_s: Seconds without a living planner after which gates are lifted.
         order: The order of objectives.
         cooldown_s: Seconds from its start in which a moved pod is not disturbed again.

@@ -11,11 +11,12 @@ asked again after any crash. The operator does the steps and asks again.
 
 Nobody is disturbed in vain: a victim is asked to leave only while every home that the plan
 promises is still there, counting the room that is to come. Once one is not, no further victim
-goes, what has begun is finished, and the plan ends as failed.
+goes, what has begun is finished (a gang of which one has left goes whole), and the plan ends as
+failed.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -51,6 +52,10 @@ class State(StrEnum):
     STARTED = "Started"
     DONE = "Done"
     FAILED = "Failed"
+
+
+#: States of a victim that has been asked to leave.
+_BEGUN: Final = frozenset({State.STARTED, State.DONE})
 
 
 class Phase(StrEnum):
@@ -92,6 +97,9 @@ class ReleasePod:
 
 
 Step = EvictPod | ReleasePod
+
+#: Victims that leave together.
+Group = tuple[Move | Evict, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,62 +197,84 @@ class _Pass:
         ]
 
     def victims(self, max_parallel: int, *, stop: bool) -> list[Report]:
-        """Return how far each victim is; the next ones to go are put on the list."""
-        spared = self._spared()
-        found = [(v, *self._victim_state(v)) for v in self._victims() if v.uid not in spared]
-        stop = stop or any(state is State.FAILED for _, state, _ in found)
-        on_their_way = sum(state is State.STARTED for _, state, _ in found)
-        reports = []
-        for victim, state, message in found:
-            told = message
-            if state is State.WAITING and stop:
-                told = "stays: the plan can no longer be completed"
-            elif state is State.WAITING and on_their_way >= max_parallel:
-                told = f"waits for its turn: {on_their_way} pods are on their way"
-            elif state is State.WAITING:
-                on_their_way += 1
-                self._ask_to_leave(victim)
-            reports.append(_report(victim, _kind(victim), state, told))
-        return reports + [
-            _report(victim, _kind(victim), State.DONE, SPARED)
-            for victim in self._victims()
-            if victim.uid in spared
-        ]
+        """Return how far each victim is; the next ones to go are put on the list.
 
-    def _spared(self) -> set[str]:
-        """Return the uids of victims that need not leave: every home on their node has room now.
+        Those who leave together do so at once, or none of them does. Once one has begun, no
+        failure and no limit keeps the others: half a gang is of no use to anybody.
+        """
+        spared = self._spared()
+        leaving = [group for group in self._groups() if group[0].uid not in spared]
+        found = [(group, [self._victim_state(v) for v in group]) for group in leaving]
+        stop = stop or any(_has_failed(states) for _, states in found)
+        on_their_way = sum(s is State.STARTED for _, states in found for s, _ in states)
+        reports = []
+        for group, states in found:
+            waiting = [v for v, s in zip(group, states, strict=True) if s[0] is State.WAITING]
+            begun = any(state in _BEGUN for state, _ in states)
+            stays = ""
+            if stop and not begun:
+                stays = "stays: the plan can no longer be completed"
+            elif not begun and 0 < on_their_way > max_parallel - len(waiting):
+                stays = f"waits for its turn: {on_their_way} pods are on their way"
+            else:
+                on_their_way += len(waiting)
+                self._ask_to_leave(waiting, group)
+            told = ((s, stays if stays and s is State.WAITING else m) for s, m in states)
+            reports += [_report(v, _kind(v), *t) for v, t in zip(group, told, strict=True)]
+        stays_for_good = (victim for group in spared.values() for victim in group)
+        return reports + [_report(v, _kind(v), State.DONE, SPARED) for v in stays_for_good]
+
+    def _spared(self) -> Mapping[str, Group]:
+        """Return who need not leave, by the first one's uid: all homes on their nodes have room.
 
         Other pods may have ended since the plan was made. A move that is spared needs no home
         either, which may spare a victim there.
         """
-        homes = {b.node for b in self.plan.binds} | {m.target for m in self.plan.moves}
-        waiting = [v for v in self._victims() if self._victim_state(v)[0] is State.WAITING]
-        candidates = [victim for victim in waiting if _source(victim) in homes]
-        spared: set[str] = set()
-        while found := next((v for v in candidates if self._is_spare(v, spared)), None):
-            spared.add(found.uid)
-            pod = self._pods[found.pod]
-            if isinstance(found, Move):
-                asks = pod.requests.on_device(found.device)
-                self._owed[found.target] = self._owed[found.target] - asks
+        candidates = [group for group in self._groups() if self._may_be_spared(group)]
+        spared: dict[str, Group] = {}
+        while found := next((g for g in candidates if self._is_spare(g, spared)), None):
+            spared[found[0].uid] = found
+            for move in (victim for victim in found if isinstance(victim, Move)):
+                asks = self._pods[move.pod].requests.on_device(move.device)
+                self._owed[move.target] = self._owed[move.target] - asks
         return spared
 
-    def _is_spare(self, victim: Move | Evict, spared: set[str]) -> bool:
-        source = _source(victim)
-        if victim.uid in spared or source not in self._free or self._is_kept_apart(victim):
-            return False
-        return self._owed[source].fits(self._free[source] + self._terminated[source])
+    def _may_be_spared(self, group: Group) -> bool:
+        """Return whether none of them has begun to leave, and it is for the room of some."""
+        homes = {b.node for b in self.plan.binds} | {m.target for m in self.plan.moves}
+        waits = all(self._victim_state(victim)[0] is State.WAITING for victim in group)
+        return waits and any(_source(victim) in homes for victim in group)
+
+    def _is_spare(self, group: Group, spared: Collection[str]) -> bool:
+        return group[0].uid not in spared and all(
+            _source(victim) in self._free
+            and not self._is_kept_apart(victim)
+            and self._owed[_source(victim)].fits(
+                self._free[_source(victim)] + self._terminated[_source(victim)]
+            )
+            for victim in group
+        )
 
     def _is_kept_apart(self, victim: Move | Evict) -> bool:
         """Return whether the victim may have to leave for another reason than room.
 
-        Then one of those who meet on its node asks something of other pods.
+        Then one of those who meet on its node asks something of other pods. Who leaves a node
+        that is no home may be in the way of anybody.
         """
         source = _source(victim)
-        homes = [b.pod for b in self.plan.binds if b.node == source]
-        homes += [m.pod for m in self.plan.moves if m.target == source]
-        met = (self._pods.get(key) for key in (victim.pod, *homes))
+        homes = [(b.pod, b.node) for b in self.plan.binds]
+        homes += [(m.pod, m.target) for m in self.plan.moves]
+        here = [key for key, name in homes if name == source] or [key for key, _ in homes]
+        met = (self._pods.get(key) for key in (victim.pod, *here))
         return any(pod is not None and pod.constraints.peers is not None for pod in met)
+
+    def _groups(self) -> Sequence[Group]:
+        """Return the victims in groups that leave together: an evicted gang, or one pod alone."""
+        groups: dict[GangKey | PodKey, list[Move | Evict]] = defaultdict(list)
+        for victim in self._victims():
+            gang = victim.gang if isinstance(victim, Evict) else None
+            groups[gang or victim.pod].append(victim)
+        return [tuple(group) for group in groups.values()]
 
     def _victims(self) -> Sequence[Move | Evict]:
         """Return who must leave, the least harmful first.
@@ -269,8 +299,8 @@ class _Pass:
             return State.FAILED, f"does not end on {_source(victim)}: look at its finalizers"
         if pod.terminating:
             return State.STARTED, f"is leaving {_source(victim)}"
-        if pod.disruption is Disruption.FIXED:
-            return State.FAILED, "may not be disturbed any more"
+        if problem := _not_allowed(victim, pod):
+            return State.FAILED, problem
         if self._stalled:
             return State.FAILED, f"does not leave {_source(victim)}"
         return State.WAITING, f"is asked to leave {_source(victim)}"
@@ -292,20 +322,25 @@ class _Pass:
                 self._terminated[pod.node] = self._terminated[pod.node] + pod.requests
         return any(pod.terminating for pod in leaving)
 
-    def _ask_to_leave(self, victim: Move | Evict) -> None:
-        source, target = _source(victim), None
-        because = f"it makes room for {self._newcomers_to(source)}"
-        if isinstance(victim, Move):
-            target = victim.target
-            because += f", and its replacement is planned on {target}"
-        self.todo.append(
-            EvictPod(pod=victim.pod, uid=victim.uid, node=source, because=because, target=target)
-        )
+    def _ask_to_leave(self, waiting: Iterable[Move | Evict], group: Group) -> None:
+        """Put those of a group who have not begun to leave on the list."""
+        newcomers = self._newcomers_to({_source(victim) for victim in group})
+        for victim in waiting:
+            source, target = _source(victim), None
+            because = f"it makes room for {newcomers}"
+            if isinstance(victim, Move):
+                target = victim.target
+                because += f", and its replacement is planned on {target}"
+            self.todo.append(
+                EvictPod(
+                    pod=victim.pod, uid=victim.uid, node=source, because=because, target=target
+                )
+            )
 
-    def _newcomers_to(self, name: NodeName) -> str:
-        """Return who gets a home on a node, in words."""
-        pods = [bind.pod for bind in self.plan.binds if bind.node == name]
-        pods += [move.pod for move in self.plan.moves if move.target == name]
+    def _newcomers_to(self, names: Collection[NodeName]) -> str:
+        """Return who gets a home on one of the nodes, in words."""
+        pods = [bind.pod for bind in self.plan.binds if bind.node in names]
+        pods += [move.pod for move in self.plan.moves if move.target in names]
         if not pods:
             return "a better packing"
         more = f" and {len(pods) - 1} more" if len(pods) > 1 else ""
@@ -472,6 +507,15 @@ def _source(victim: Move | Evict) -> NodeName:
 
 def _home(action: Bind | Move) -> NodeName:
     return action.target if isinstance(action, Move) else action.node
+
+
+def _not_allowed(victim: Move | Evict, pod: Pod) -> str:
+    """Return why a victim may no longer be asked to leave, or ""."""
+    if pod.disruption is Disruption.FIXED:
+        return "may not be disturbed any more"
+    if isinstance(victim, Move) and pod.disruption is not Disruption.MOVABLE:
+        return "may not be moved any more"
+    return ""
 
 
 def _kind(action: Move | Evict) -> str:

@@ -24,6 +24,7 @@ from bayplan_operator.evictions import evict
 from bayplan_operator.kube import Kube, Raw, lease_path, pod_path
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.observation import Observation, observe
+from bayplan_operator.patches import note_failure
 from bayplan_operator.plans import Plans
 from bayplan_operator.policies import read_policy
 
@@ -31,6 +32,9 @@ _log = structlog.get_logger()
 
 #: Seconds for which a pin must have been hopeless before its pod is replaced.
 _STRANDED_GRACE_S: Final = 30.0
+
+#: The same for a pin that kube-scheduler refuses, which it may yet accept while the plan waits.
+_REFUSED_GRACE_S: Final = STALL_S + _STRANDED_GRACE_S
 
 #: Bounds of the seconds between two looks at the lease.
 _MIN_LOOK_S: Final = 0.5
@@ -67,7 +71,7 @@ class Gates:
         self._plans = plans
         self._watched_since = clock()
         self._renewal = ("", 0.0)
-        self._stranded_since: dict[str, float] = {}
+        self._hopeless_since: dict[tuple[str, float], float] = {}
         self._unreadable: AbstractSet[str] = frozenset()
 
     def reconcile(self) -> float:
@@ -83,7 +87,7 @@ class Gates:
         overdue = gates.overdue(free, signs, at=at, now=now)
         list(self._pool.map(lambda pod: self._lift(pod, seen.raws[pod.uid]), overdue))
         # 3. Replace pods whose pins cannot be kept.
-        self._replace_stranded(seen, now=now, at=at)
+        self._replace_stranded(seen, at=at)
         # 4. Tell on pods that nobody can plan, because they cannot be read.
         self._tell_unreadable(seen)
         return min(_MAX_LOOK_S, max(_MIN_LOOK_S, signs.timeout_s / 4))
@@ -105,9 +109,8 @@ class Gates:
         operations = ungate_patch(raw, {names.ANNOTATION_DECISION: note})
         try:
             self._kube.patch(pod_path(pod.key), operations, manager=names.MANAGER_PODS)
-        except ApiException as error:
-            if error.status not in {404, 409}:  # gone, or changed: the next pass looks again
-                raise
+        except ApiException as error:  # the next pass tries again, whatever it is
+            note_failure(error, pod=pod.key, purpose="lift", metrics=self._metrics)
             return
         self._metrics.gates_lifted.inc()
         self._events.tell(About.pod(pod.key, pod.uid), "GatesLifted", "Lift", note, warning=True)
@@ -121,15 +124,20 @@ class Gates:
             self._events.tell(About.pod(key, uid), "Unreadable", "Hold", note, warning=True)
         self._unreadable = seen.unreadable.keys()
 
-    def _replace_stranded(self, seen: Observation, *, now: float, at: float) -> None:
-        pinned = [pod for pod in seen.unbound() if _is_pinned_by_us(pod, seen.raws)]
-        refusals = ((pod.uid, _refusal(seen.raws[pod.uid], now)) for pod in pinned)
-        reasons = {uid: why for uid, why in refusals if why} | dict(self._stranded(pinned))
-        since = {uid: self._stranded_since.get(uid, at) for uid in reasons}
-        self._stranded_since = since
-        for pod in pinned:
-            if at - since.get(pod.uid, at) >= _STRANDED_GRACE_S:
-                self._replace(pod, reasons[pod.uid])
+    def _replace_stranded(self, seen: Observation, *, at: float) -> None:
+        pinned = {p.uid: p for p in seen.unbound() if _is_pinned_by_us(p, seen.raws)}
+        refusals = {uid: why for uid in pinned if (why := _refusal(seen.raws[uid]))}
+        stranded = self._stranded(pinned.values())
+        reasons = {(uid, _REFUSED_GRACE_S): why for uid, why in refusals.items()}
+        reasons |= {(uid, _STRANDED_GRACE_S): why for uid, why in stranded.items()}
+        self._hopeless_since = {about: self._hopeless_since.get(about, at) for about in reasons}
+        overdue = {
+            uid: reasons[uid, grace_s]
+            for (uid, grace_s), since in self._hopeless_since.items()
+            if at - since >= grace_s
+        }
+        for uid, why in overdue.items():
+            self._replace(pinned[uid], why)
 
     def _stranded(self, pinned: Iterable[Pod]) -> Mapping[str, str]:
         nodes = {pod.node for pod in pinned if pod.node is not None}
@@ -146,13 +154,15 @@ class Gates:
         _log.info("stranded_pod_replaced", pod=str(pod.key), reason=reason)
 
 
-def _refusal(raw: Raw, now: float) -> str:
-    """Return why kube-scheduler has refused the pod for longer than a plan waits for it, or ""."""
+def _refusal(raw: Raw) -> str:
+    """Return why kube-scheduler refuses the pod where it is pinned, or "".
+
+    Since when is not told: the condition is False behind a gate too, so `lastTransitionTime` is
+    that of the pod's making, or null.
+    """
     for condition in (raw.get("status") or {}).get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
-            since = datetime.fromisoformat(condition["lastTransitionTime"]).timestamp()
-            if now - since >= STALL_S:
-                return f"kube-scheduler refuses it there: {condition.get('message', '')}"[:300]
+            return f"kube-scheduler refuses it there: {condition.get('message', '')}"[:300]
     return ""
 
 

@@ -20,6 +20,7 @@ from bayplan_operator.events import About, Events
 from bayplan_operator.kube import Kube, Raw, pod_path
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.observation import observe
+from bayplan_operator.patches import note_failure
 from bayplan_operator.policies import read_policy
 
 #: Longest text of an annotation.
@@ -53,11 +54,14 @@ class Holds:
             self._next_at = time.monotonic() + _ROUND_S
             raws = observe(self._kube, self._pool, ()).raws
             there = [hold for uid, hold in holds.items() if uid in raws]
-            list(self._pool.map(lambda h: self._tell(raws[h.uid], h, h.uid in offered), there))
+            told = self._pool.map(lambda h: self._tell(raws[h.uid], h, h.uid in offered), there)
+            if not all([*told]):
+                return False
         self._told = news
         return True
 
-    def _tell(self, raw: Raw, hold: Hold, offer: bool) -> None:  # noqa: FBT001 - private, one caller
+    def _tell(self, raw: Raw, hold: Hold, offer: bool) -> bool:  # noqa: FBT001 - private, one caller
+        """Tell one pod; return False where another round should try again."""
         text = hold.rejection.message + (f"; {hold.remedy}" if hold.remedy else "")
         text = f"{hold.rejection.reason}: {text}"[:_MAX_DECISION]
         before = (raw["metadata"].get("annotations") or {}).get(names.ANNOTATION_DECISION, "")
@@ -67,12 +71,11 @@ class Holds:
             elif before != text:
                 self._annotate(hold, text)
         except ApiException as error:
-            if error.status not in {404, 409}:  # gone, or changed: the next plan looks again
-                raise
-            return
+            return not note_failure(error, pod=hold.pod, purpose="tell", metrics=self._metrics)
         if before.partition(":")[0] != hold.rejection.reason:
             about = About.pod(hold.pod, hold.uid)
             self._events.tell(about, str(hold.rejection.reason), "Hold", text, warning=True)
+        return True
 
     def _annotate(self, hold: Hold, text: str) -> None:
         body = {"metadata": {"uid": hold.uid, "annotations": {names.ANNOTATION_DECISION: text}}}

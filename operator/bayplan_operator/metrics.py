@@ -43,6 +43,12 @@ class Metrics:
             "Pods that do not fit, shown to node autoscalers.",
             registry=self.registry,
         )
+        self.patches_failed = Counter(
+            "bayplan_pod_patches_failed_total",
+            "Pods that could not be told why they wait, or whose gate could not be lifted.",
+            ["purpose"],
+            registry=self.registry,
+        )
         self.gates_lifted = Counter(
             "bayplan_gates_lifted_total",
             "Gates lifted without a plan because no planner was alive.",

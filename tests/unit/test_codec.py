@@ -171,6 +171,14 @@ def test_what_may_be_done_to_a_running_pod(change: dict[str, object], expected: 
     assert decoded(raw).disruption is expected
 
 
+def test_a_pod_of_an_older_template_is_not_moved() -> None:
+    """It does not come again; for a higher priority its unit goes as a whole."""
+    raw = raw_pod(nodeName="n1", schedulingGates=[])
+    raw["metadata"]["annotations"] = {names.ANNOTATION_OUTDATED: "true"}
+
+    assert decoded(raw).disruption is Disruption.EVICTABLE
+
+
 @pytest.mark.parametrize("kind", ["DaemonSet", "Node", None])
 def test_a_pod_that_no_controller_makes_again_elsewhere_is_fixed(kind: str | None) -> None:
     """Evicting a bare pod would lose it; a DaemonSet's or static pod comes straight back."""
@@ -478,7 +486,7 @@ def test_a_plan_survives_its_way_through_the_api_server() -> None:
         certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.IMPROVED, stages=stages),
         binds=(Bind(pod=key, uid="u1", node=n1, gang=gang, priority=7),),
         moves=(Move(pod=key, uid="u2", source=n1, target=n2, owner=owner, priority=1),),
-        evictions=(Evict(pod=key, uid="u3", node=n2, priority=-1, owner=owner),),
+        evictions=(Evict(pod=key, uid="u3", node=n2, priority=-1, owner=owner, gang=gang),),
         holds=(Hold(pod=key, uid="u4", rejection=why, remedy="add a node"),),
     )
     result = Result(plan=plan, digest="d", engine="cp-sat", seconds=(("total", 1.5),))

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
 from bayplan.codec import plan_manifest, pod_of
@@ -24,11 +25,12 @@ from bayplan.plan import (
 )
 from bayplan.policy import Order
 from bayplan.snapshot import NodeName, Owner, PodKey
-from bayplan_operator import execution
+from bayplan_operator import execution, holds
 from bayplan_operator.execution import Execution
 from bayplan_operator.gates import Gates
 from bayplan_operator.kube import POLICY, lease_path, node_path, plan_path, pod_path
 from bayplan_operator.metrics import Metrics
+from bayplan_operator.patches import note_failure
 from bayplan_operator.plans import Plans
 from tests.fake_kube import FakeKube, Raw, Told
 
@@ -338,6 +340,33 @@ def test_held_pods_are_told_why_once(scene: Scene) -> None:
     assert len(merges) == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "tries"),
+    [
+        pytest.param(422, 1, id="its annotations are full"),
+        pytest.param(403, 1, id="an admission policy says no"),
+        pytest.param(500, 2, id="an admission webhook does not answer"),
+    ],
+)
+def test_a_pod_that_cannot_be_told_keeps_nobody_else_from_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, status: int, tries: int
+) -> None:
+    """Seen: every pass over the plan ended in an error."""
+    monkeypatch.setattr(holds, "_ROUND_S", 0.0)
+    scene.add("a", gpus=16)
+    scene.add("b", gpus=16)
+    scene.kube.refusals[pod_path(key("a"))] = (status, "no")
+    scene.publish(hold("a"), hold("b"))
+
+    scene.look()
+    scene.look()
+
+    assert names.ANNOTATION_DECISION in scene.pod("b")["metadata"]["annotations"]
+    written = [write for write in scene.kube.writes if write.startswith("merge")]
+    assert len([write for write in written if pod_path(key("a")) in write]) == tries
+    assert len([write for write in written if pod_path(key("b")) in write]) == 1
+
+
 def test_a_pod_that_does_not_fit_is_shown_to_autoscalers_where_the_policy_says_so(
     scene: Scene,
 ) -> None:
@@ -483,6 +512,30 @@ def test_gates_are_lifted_without_a_planner_and_shut_with_one(scene: Scene) -> N
     assert (gates.away_s, scene.pod("b")["spec"]["schedulingGates"]) == (0, [{"name": names.GATE}])
 
 
+@pytest.mark.parametrize("status", [403, 422, 500])
+def test_a_gate_that_cannot_be_lifted_keeps_nobody_else_waiting(scene: Scene, status: int) -> None:
+    """Pods that are stranded, or cannot be read, are looked at after the gates."""
+    scene.kube.add(POLICY, {"metadata": {"name": "default"}, "spec": {"gateTimeoutSeconds": 20}})
+    for name in ("a", "b", "odd"):
+        scene.add(name)
+    scene.pod("odd")["spec"]["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": "many"}}
+    scene.kube.refusals[pod_path(key("a"))] = (status, "no")
+    now = [NOW]
+    gates = gates_of(scene, now)
+
+    now[0] = NOW.replace(second=21)
+    gates.reconcile()
+
+    assert not scene.pod("b")["spec"]["schedulingGates"]
+    assert any(note.startswith("Pod odd Unreadable") for note in scene.told.notes)
+
+
+def test_a_lost_connection_is_no_matter_of_one_pod() -> None:
+    """The pass ends, and is tried again as a whole."""
+    with pytest.raises(ApiException):
+        note_failure(ApiException(status=0), pod=key("a"), purpose="lift", metrics=Metrics())
+
+
 def test_a_clock_that_jumps_lifts_no_gate(scene: Scene) -> None:
     """Whoever sets the clock of a machine would undo every plan."""
     scene.add("a")
@@ -545,14 +598,23 @@ def test_a_lease_that_is_renewed_by_another_clock_is_alive(scene: Scene) -> None
     assert gates.away_s == 0
 
 
-def test_a_pin_that_the_scheduler_refuses_for_long_is_given_up(scene: Scene) -> None:
-    """It would hold its GPUs for ever: the plan does not know volumes or anti-affinity."""
+@pytest.mark.parametrize(
+    "since",
+    [
+        pytest.param("2026-05-01T11:00:00Z", id="the pod waited behind its gate for an hour"),
+        pytest.param(None, id="no time is told"),
+    ],
+)
+def test_a_pin_that_the_scheduler_refuses_for_long_is_given_up(
+    scene: Scene, since: str | None
+) -> None:
+    """It would hold its GPUs for ever; but not while its plan still waits for it."""
     refused = {
         "type": "PodScheduled",
         "status": "False",
         "reason": "Unschedulable",
         "message": "didn't match pod anti-affinity rules",
-        "lastTransitionTime": "2026-05-01T11:50:00Z",
+        "lastTransitionTime": since,
     }
     scene.add("a")
     scene.publish(bind("a", "n1"))
@@ -562,8 +624,11 @@ def test_a_pin_that_the_scheduler_refuses_for_long_is_given_up(scene: Scene) -> 
     now = [NOW]
     gates = gates_of(scene, now)
     gates.reconcile()
-    now[0] = NOW.replace(second=40)
+    now[0] = NOW.replace(minute=2, second=29)
+    gates.reconcile()
+    assert "deletionTimestamp" not in scene.pod("a")["metadata"]
 
+    now[0] = NOW.replace(minute=2, second=30)
     gates.reconcile()
 
     assert any("kube-scheduler refuses it there" in note for note in scene.told.notes)

@@ -365,6 +365,7 @@ def test_a_running_gang_is_evicted_whole() -> None:
     result = made(node("n0"), node("n1"), *gang, pod("high", gpus=8, priority=10))
 
     assert evicted(result) == ["g-0", "g-1"]
+    assert {evict.gang for evict in result.evictions} == {gang[0].gang}
     assert len(placed(result)) == 1
 
 

@@ -51,9 +51,10 @@ def move(name: str, source: str, target: str, owner: Owner | None = None) -> Mov
     )
 
 
-def evict(name: str, on: str) -> Evict:
+def evict(name: str, on: str, gang: str | None = None) -> Evict:
     """Return an eviction of the pod that `pod(name)` makes."""
-    return Evict(pod=key(name), uid=f"uid-{name}", node=NodeName(on), priority=0)
+    made = GangKey(namespace="default", name=gang) if gang else None
+    return Evict(pod=key(name), uid=f"uid-{name}", node=NodeName(on), priority=0, gang=made)
 
 
 def hold(name: str) -> Hold:
@@ -322,6 +323,16 @@ def test_victim(victim: Pod, line: str) -> None:
 
     assert told(found) == [line]
     assert not found.todo
+
+
+def test_a_pod_that_may_only_be_evicted_with_its_unit_since_the_plan_is_not_moved() -> None:
+    """Its template was changed meanwhile: nobody makes it again."""
+    moved = pod("v", on="n1", disruption=Disruption.EVICTABLE)
+
+    found = advance(plan(move("v", "n1", "n2")), node("n1"), node("n2"), moved)
+
+    assert not found.todo
+    assert "Move v Failed: may not be moved any more" in told(found)
 
 
 def test_only_so_many_victims_are_on_their_way_at_a_time() -> None:
@@ -665,6 +676,76 @@ def test_a_move_that_is_spared_spares_whom_it_would_have_displaced() -> None:
     assert done(found) == ["release a to n1"]
 
 
+#: Gang g runs on two nodes, and the room of va is for the pod a.
+GANG_PLAN = plan(bind("a", "n1"), evict("va", "n1", "g"), evict("vb", "n2", "g"))
+VA = pod("va", gpus=4, on="n1", gang="g", min_count=2)
+VB = pod("vb", gpus=8, on="n2", gang="g", min_count=2)
+
+
+def test_a_gang_is_spared_whole() -> None:
+    """Seen: a stranger ended, va stayed, and vb was evicted although nobody needed its room."""
+    found = advance(GANG_PLAN, node("n1"), node("n2"), VA, VB, pod("a", gpus=4))
+
+    assert done(found) == ["release a to n1"]
+    assert told(found)[:2] == [f"Evict {name} Done: {steps.SPARED}" for name in ("va", "vb")]
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        pytest.param([pod("a", gpus=8)], id="its homes are there"),
+        pytest.param([], id="its homes are gone"),
+    ],
+)
+@pytest.mark.parametrize(
+    "va", [[], [replace(VA, terminating=True)]], ids=["one has left", "one is leaving"]
+)
+def test_a_gang_that_has_begun_to_leave_goes_whole(others: list[Pod], va: list[Pod]) -> None:
+    """Seen: the newcomer was deleted in between, and half the gang stayed, of use to nobody."""
+    found = advance(GANG_PLAN, node("n1"), node("n2"), VB, *va, *others, max_parallel=1)
+
+    assert "evict vb from n2" in done(found)
+    assert found.phase is Phase.EXECUTING
+
+
+def test_a_gang_of_which_one_may_not_be_disturbed_any_more_stays_whole() -> None:
+    """Nobody of it has begun to leave."""
+    fixed = replace(VB, disruption=Disruption.FIXED)
+
+    found = advance(GANG_PLAN, node("n1"), node("n2"), VA, fixed, pod("a", gpus=8))
+
+    assert (done(found), found.phase) == ([], Phase.FAILED)
+
+
+@pytest.mark.parametrize(
+    ("on_their_way", "asked"),
+    [
+        pytest.param(0, ["evict va from n1", "evict vb from n2"], id="nobody is on the way"),
+        pytest.param(1, [], id="the rest of the limit is too small for it"),
+    ],
+)
+def test_a_gang_larger_than_the_limit_goes_whole_in_its_turn(
+    on_their_way: int, asked: list[str]
+) -> None:
+    """Member by member, every stop of the plan would find half of it gone."""
+    made = plan(*GANG_PLAN.binds, *GANG_PLAN.evictions, evict("u", "n3"))
+    u = pod("u", on="n3", terminating=bool(on_their_way))
+    nodes = [node(name) for name in ("n1", "n2", "n3")]
+
+    found = advance(made, *nodes, VA, VB, u, pod("a", gpus=8), max_parallel=1)
+
+    assert done(found) == asked
+
+
+def test_a_gang_is_not_spared_when_somebody_is_kept_apart_from_a_member_elsewhere() -> None:
+    """The room is there, but a pod on another node of the zone may be what is in the way."""
+    shy = pod("a", gpus=4, constraints=apart("zone", app="x"))
+
+    found = advance(GANG_PLAN, node("n1"), node("n2"), VA, VB, shy)
+
+    assert {"evict va from n1", "evict vb from n2"} <= set(done(found))
+
+
 def test_a_pin_that_the_scheduler_ignores_fails_the_plan() -> None:
     """The scheduler may know a reason that the plan does not."""
     found = advance(plan(bind("a", "n1")), node("n1"), pinned("a", "n1"), idle_s=steps.STALL_S)
@@ -766,14 +847,15 @@ def scenes(draw: st.DrawFn) -> tuple[World, Plan]:
         if now[source] < gpus:
             continue
         now[source] -= gpus
-        made = pod(f"v{i}", gpus=gpus, on=source)
-        pods[made.key] = made
         fate = draw(st.sampled_from(["stay", "evict", "move"]))
+        gang = draw(st.sampled_from([None, "x", "y"])) if fate == "evict" else None
+        made = pod(f"v{i}", gpus=gpus, on=source, gang=gang, min_count=2 if gang else 0)
+        pods[made.key] = made
         targets = [name for name in NODES if name != source and free[name] >= gpus]
         if fate == "stay" and free[source] >= gpus:
             free[source] -= gpus
         elif fate == "evict" or not targets:
-            actions.append(evict(f"v{i}", source))
+            actions.append(evict(f"v{i}", source, gang))
         else:
             target = draw(st.sampled_from(targets))
             free[target] -= gpus
@@ -790,7 +872,7 @@ def scenes(draw: st.DrawFn) -> tuple[World, Plan]:
 
 
 HAPPENINGS = st.lists(
-    st.sampled_from(["bind", "end", "repay", "intrude", "lose", "wait"]), max_size=12
+    st.sampled_from(["bind", "end", "repay", "intrude", "lose", "leave", "wait"]), max_size=12
 )
 
 
@@ -804,6 +886,8 @@ def happen(world: World, what: str, draw: st.DataObject) -> None:
     if ready.get(what):
         chosen = draw.draw(st.sampled_from(ready[what]))
         (world.bind if what == "bind" else world.end)(chosen)
+    elif what == "leave" and pods:
+        del world.pods[draw.draw(st.sampled_from(pods)).key]  # deleted, or its work is done
     elif what == "repay" and world.owed:
         world.repay()
     elif what == "intrude" and world.nodes:
@@ -836,12 +920,15 @@ def rounds(world: World, made: Plan, trouble: st.DataObject | None) -> Iterator[
         yield found
         if found.phase is not Phase.EXECUTING:
             return
-        for step in found.todo:
-            world.do(step)
         if trouble is not None and turn < 6:
+            # The operator may die, or be refused, between two steps.
+            for step in found.todo[: trouble.draw(st.integers(0, len(found.todo)))]:
+                world.do(step)
             for what in trouble.draw(HAPPENINGS):
                 happen(world, what, trouble)
         else:
+            for step in found.todo:
+                world.do(step)
             settle(world)
 
 
@@ -882,7 +969,7 @@ def test_undisturbed_a_plan_is_carried_out_as_it_is(scene: tuple[World, Plan]) -
 def test_whatever_happens_a_plan_ends_and_harms_nobody_in_vain(
     scene: tuple[World, Plan], trouble: st.DataObject
 ) -> None:
-    """Nodes are lost, strangers take room, owners are slow, bindings come late."""
+    """Nodes are lost, strangers take room, pods end, owners are slow, bindings come late."""
     world, made = scene
     victims = {m.uid for m in made.moves} | {e.uid for e in made.evictions}
     failed = False
@@ -891,12 +978,28 @@ def test_whatever_happens_a_plan_ends_and_harms_nobody_in_vain(
         _check_todo(world, found)
         _check_gangs(made, found)
         if any(r.state is State.FAILED for r in found.reports):
-            assert not [s for s in found.todo if isinstance(s, EvictPod)], told(found)
+            evicted = {s.uid for s in found.todo if isinstance(s, EvictPod)}
+            assert evicted <= _of_gangs_that_have_begun(world, made), told(found)
 
+    for gang in {e.gang for e in made.evictions if e.gang}:
+        mine = [e for e in made.evictions if e.gang == gang]
+        assert sum(_has_begun(world, e) for e in mine) in {0, len(mine)}, "half a gang is left"
     assert found.phase in {Phase.COMPLETED, Phase.FAILED}
     assert (found.phase is Phase.FAILED) <= failed
     assert set(world.evicted) <= victims
     assert len(world.evicted) == len(set(world.evicted))
+
+
+def _has_begun(world: World, victim: Evict) -> bool:
+    """Return whether a victim has left its node, or is leaving it."""
+    found = world.pods.get(victim.pod)
+    return found is None or found.uid != victim.uid or found.terminating
+
+
+def _of_gangs_that_have_begun(world: World, made: Plan) -> set[str]:
+    """Return the uids of victims that follow others of their gang."""
+    begun = {e.gang for e in made.evictions if _has_begun(world, e)} - {None}
+    return {e.uid for e in made.evictions if e.gang in begun}
 
 
 def _check_todo(world: World, found: Progress) -> None:

@@ -138,7 +138,8 @@ class Action(BaseModel):
     )
     gang: str | None = Field(
         default=None,
-        description="The gang in the pod's namespace that is placed whole with it, if any.",
+        description="The gang in the pod's namespace that is placed or evicted whole with it, if"
+        " any.",
         max_length=253,
     )
     priority: int | None = Field(default=None, description="Priority of the pod.")

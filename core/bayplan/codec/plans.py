@@ -249,13 +249,14 @@ def _owner_manifest(owner: Owner) -> dict[str, str]:
 
 
 def _evict_manifest(evict: Evict) -> dict[str, Any]:
-    action = {
+    action: dict[str, Any] = {
         "type": "Evict",
         "pod": _pod(evict.pod, evict.uid),
         "node": evict.node,
         "priority": evict.priority,
     }
-    return action | ({"owner": _owner_manifest(evict.owner)} if evict.owner else {})
+    action |= {"owner": _owner_manifest(evict.owner)} if evict.owner else {}
+    return action | ({"gang": evict.gang.name} if evict.gang else {})
 
 
 def _hold_manifest(hold: Hold) -> dict[str, Any]:
@@ -350,6 +351,7 @@ def _evict(field: Field) -> Evict:
         node=NodeName(field.get("node").text()),
         priority=field.get("priority").integer(0),
         owner=_owner_of(owner) if owner.value else None,
+        gang=_gang_of(field),
     )
 
 

@@ -243,6 +243,11 @@ def _is_one_value(requirement: Requirement) -> bool:
     return requirement.operator == "In" and len(requirement.values) == 1
 
 
+def is_outdated(metadata: Field) -> bool:
+    """Return whether the pod is marked as one of an older template."""
+    return metadata.get("annotations", names.ANNOTATION_OUTDATED).value == "true"
+
+
 def _container_requests(container: Field) -> Resources:
     """Return a container's requests; a resource with only a limit is requested in that amount."""
     resources = container.get("resources")
@@ -342,7 +347,8 @@ def _disruption(metadata: Field, spec: Field) -> Disruption:
     A pod that no controller makes again would be lost, a DaemonSet's comes straight back, and the
     cluster's own are not ours to touch. Whoever asks not to be disturbed, or whose cost of a move
     cannot be read, stays as well. One of several pods of a replica is not moved: all of them would
-    start anew, the others without a place in the plan.
+    start anew, the others without a place in the plan. Nor is one of an older template moved: it
+    does not come again.
     """
     owner = _owner(metadata, "")
     if owner is None or owner.kind in {"DaemonSet", "Node"}:
@@ -359,4 +365,5 @@ def _disruption(metadata: Field, spec: Field) -> Disruption:
         return Disruption.FIXED
     ours = spec.get("schedulerName").text("") == names.SCHEDULER
     alone = metadata.get("labels").labels().get(names.LABEL_REPLICA_SIZE, "1") == "1"
-    return Disruption.MOVABLE if ours and alone else Disruption.EVICTABLE
+    movable = ours and alone and not is_outdated(metadata)
+    return Disruption.MOVABLE if movable else Disruption.EVICTABLE

@@ -139,4 +139,11 @@ def _move(pod: Pod, target: NodeName) -> Move:
 
 def _evict(pod: Pod) -> Evict:
     assert pod.node is not None  # noqa: S101 - running
-    return Evict(pod=pod.key, uid=pod.uid, node=pod.node, priority=pod.priority, owner=pod.owner)
+    return Evict(
+        pod=pod.key,
+        uid=pod.uid,
+        node=pod.node,
+        priority=pod.priority,
+        owner=pod.owner,
+        gang=pod.gang,
+    )
