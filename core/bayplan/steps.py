@@ -211,13 +211,16 @@ class _Pass:
         found = [(group, [self._victim_state(v) for v in group]) for group in leaving]
         stop = stop or any(_has_failed(states) for _, states in found)
         on_their_way = sum(s is State.STARTED for _, states in found for s, _ in states)
+        unfinished = any(_has_begun(s) and _has_waiting(s) for _, s in found)
         reports = []
         for group, states in found:
             waiting = [v for v, s in zip(group, states, strict=True) if s[0] is State.WAITING]
-            begun = any(state in _BEGUN for state, _ in states)
-            stays = ""
+            begun, stays = _has_begun(states), ""
             if stop and not begun:
                 stays = "stays: the plan can no longer be completed"
+            elif not begun and unfinished:
+                # Evictions of a pass are refused together: the rest of a gang is asked for alone.
+                stays = "waits for its turn: a gang that has begun to leave goes first"
             elif not begun and 0 < on_their_way > max_parallel - len(waiting):
                 stays = f"waits for its turn: {on_their_way} pods are on their way"
             else:
@@ -529,6 +532,14 @@ def _failed(reports: Iterable[Report]) -> bool:
 
 def _has_failed(states: Iterable[tuple[State, str]]) -> bool:
     return any(state is State.FAILED for state, _ in states)
+
+
+def _has_begun(states: Iterable[tuple[State, str]]) -> bool:
+    return any(state in _BEGUN for state, _ in states)
+
+
+def _has_waiting(states: Iterable[tuple[State, str]]) -> bool:
+    return any(state is State.WAITING for state, _ in states)
 
 
 def _source(victim: Move | Evict) -> NodeName:

@@ -738,6 +738,16 @@ def test_a_gang_that_has_begun_to_leave_goes_whole(others: list[Pod], va: list[P
     assert found.phase is Phase.EXECUTING
 
 
+def test_the_rest_of_a_gang_is_asked_for_alone() -> None:
+    """A budget that refuses another victim of the pass would keep it, half of it gone."""
+    made = plan(*GANG_PLAN.binds, *GANG_PLAN.evictions, evict("u", "n3"))
+    nodes = [node(name) for name in ("n1", "n2", "n3")]
+
+    found = advance(made, *nodes, VB, pod("u", on="n3"), pod("a", gpus=8))
+
+    assert done(found) == ["release a to n1", "evict vb from n2"]
+
+
 def test_a_gang_of_which_one_may_not_be_disturbed_any_more_stays_whole() -> None:
     """Nobody of it has begun to leave."""
     fixed = replace(VB, disruption=Disruption.FIXED)
