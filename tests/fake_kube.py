@@ -73,11 +73,11 @@ class FakeKube(Kube):
         return self._put(path, body)
 
     def merge(self, path: str, body: Raw, *, manager: str) -> Raw:
-        """Merge metadata into an object."""
+        """Merge annotations into an object; None removes one."""
         self._write(f"merge as {manager}", path)
         known = copy.deepcopy(self._existing(path, body["metadata"].get("uid")))
         annotations = known["metadata"].get("annotations", {}) | body["metadata"]["annotations"]
-        known["metadata"]["annotations"] = annotations
+        known["metadata"]["annotations"] = {k: v for k, v in annotations.items() if v is not None}
         return self._put(path, known)
 
     def patch(self, path: str, operations: Sequence[Raw], *, manager: str) -> Raw:

@@ -306,8 +306,8 @@ class _Pass:
             return State.FAILED, f"does not end on {_source(victim)}: look at its finalizers"
         if pod.terminating:
             return State.STARTED, f"is leaving {_source(victim)}"
-        if pod.disruption is Disruption.FIXED:
-            return State.FAILED, "may not be disturbed any more"
+        if problem := _not_allowed(victim, pod):
+            return State.FAILED, problem
         if self._stalled:
             return State.FAILED, f"does not leave {_source(victim)}"
         return State.WAITING, f"is asked to leave {_source(victim)}"
@@ -548,6 +548,15 @@ def _source(victim: Move | Evict) -> NodeName:
 
 def _home(action: Bind | Move) -> NodeName:
     return action.target if isinstance(action, Move) else action.node
+
+
+def _not_allowed(victim: Move | Evict, pod: Pod) -> str:
+    """Return why a victim may no longer be asked to leave, or ""."""
+    if pod.disruption is Disruption.FIXED:
+        return "may not be disturbed any more"
+    if isinstance(victim, Move) and pod.disruption is not Disruption.MOVABLE:
+        return "may not be moved any more"
+    return ""
 
 
 def _kind(action: Move | Evict) -> str:

@@ -7,9 +7,8 @@ it was made from has changed.
 
 from collections import Counter
 
-from bayplan.api.packing_plan import MAX_ACTIONS
-from bayplan.bounding import bounded
 from bayplan.codec import PublishedPlan
+from bayplan.codec.plans import listed
 from bayplan.plan import Plan
 from bayplan.snapshot import Snapshot
 
@@ -95,6 +94,6 @@ def repeats(newest: PublishedPlan | None, plan: Plan) -> bool:
     """
     if newest is None or newest.phase in {"Failed", "Superseded"}:
         return False
-    old, new = newest.plan, bounded(plan, MAX_ACTIONS)
+    old, new = newest.plan, listed(plan)
     same = (old.binds, old.moves, old.evictions) == (new.binds, new.moves, new.evictions)
     return same and old.holds == new.holds

@@ -24,11 +24,12 @@ from bayplan.codec import (
     pod_of,
     policy_of,
     published_plan_of,
+    stand_in_of,
 )
 from bayplan.floors import protected
 from bayplan.policy import Policy
 from bayplan.restraints import restrained
-from bayplan.snapshot import Budget, BudgetKey, NodeName, PodKey, Snapshot
+from bayplan.snapshot import Budget, BudgetKey, NodeName, Pod, PodKey, Snapshot
 from bayplan.triggers import is_at_work
 from bayplan_extender.reflector import Raw, Reflector
 
@@ -180,14 +181,14 @@ class _Pods(_Sink):
     kind = "pods"
 
     def replace(self, objects: Sequence[Raw]) -> None:
-        pods = [pod for raw in objects if (pod := _readable(pod_of, raw)) is not None]
+        pods = [pod for raw in objects if (pod := _pod(raw)) is not None]
         versions = {str(raw["metadata"].get("uid")): _version(raw) for raw in objects}
         with self._view.lock:
             self._view.cache.replace_pods(pods, versions)
             self._view.done(self.kind)
 
     def change(self, event: str, raw: Raw) -> None:
-        pod = None if event == "DELETED" else _readable(pod_of, raw)
+        pod = None if event == "DELETED" else _pod(raw)
         meta = raw["metadata"]
         with self._view.lock:
             if pod is None:
@@ -260,6 +261,15 @@ def _version(raw: Raw) -> int:
     """Return the object's resourceVersion, or 0 where it is not a number to compare by."""
     text = str(raw["metadata"].get("resourceVersion", ""))
     return int(text) if text.isdecimal() else 0
+
+
+def _pod(raw: Raw) -> Pod | None:
+    """Return the pod; one on a node that cannot be read is there all the same."""
+    try:
+        return pod_of(raw)
+    except DecodeError as error:
+        _log.warning("object_unreadable", error=str(error))
+        return stand_in_of(raw)
 
 
 def _readable(decode: Callable[[Raw], T | None], raw: Raw) -> T | None:

@@ -18,7 +18,7 @@ from kubernetes.client.exceptions import ApiException
 from bayplan.api import names
 from bayplan.codec import DecodeError
 from bayplan.codec.deployments import child_of, deployment_of
-from bayplan.inference import children, readiness, rollout
+from bayplan.inference import children, parts, readiness, rollout
 from bayplan.inference.children import Child, Deployment, Slot
 from bayplan.inference.exposed import HINDRANCES
 from bayplan.inference.parts import Around, Trouble
@@ -106,7 +106,7 @@ class Deployments:
         )
         changes = decide(around=around)
         if changes.drain or any(child.drains_since for child in seen):
-            around = replace(around, loads=loads(seen, self._pool))
+            around = replace(around, loads=loads(parts.own(deployment, seen)))
             changes = decide(around=around)
         # 3. Act.
         spec_is_new = before.get("observedGeneration") != deployment.generation
@@ -145,7 +145,8 @@ class Deployments:
         here = (child.node or child.pin for child in seen)
         nodes = frozenset(name for name in here if name is not None)
         return Around(
-            held={hold.uid for hold in news.holds},
+            # What a planner said that is gone now is no reason to delete anything.
+            held=set() if news.away_s else {hold.uid for hold in news.holds},
             lost=self._nodes.lost(nodes),
             cordoned=self._nodes.among(nodes, Trouble.CORDONED),
             failing=self._nodes.among(nodes, Trouble.FAILING),
@@ -153,10 +154,11 @@ class Deployments:
         )
 
     def _carry_out(self, deployment: Deployment, changes: Changes) -> str:
-        """Put pods in and out of service, delete and create some.
+        """Mark pods, put some in and out of service, delete and create some.
 
         Return why the API server refuses one, or "".
         """
+        list(self._pool.map(lambda child: self._mark(deployment, child), changes.mark))
         switched = [(child, True) for child in changes.serve]
         switched += [(child, False) for child in changes.drain]
         list(self._pool.map(lambda pair: self._switch(deployment, *pair), switched))
@@ -172,6 +174,17 @@ class Deployments:
         if refusal:
             self._tell_about(deployment, "PodsRefused", "Create", refusal, warning=True)
         return refusal
+
+    def _mark(self, deployment: Deployment, child: Child) -> None:
+        """Tell planners whether a pod is of an older revision."""
+        marked = "true" if child.revision != deployment.revision else None
+        annotations = {names.ANNOTATION_OUTDATED: marked}
+        body = {"metadata": {"uid": child.uid, "annotations": annotations}}
+        try:
+            self._kube.merge(_path_of(deployment, child), body, manager=names.MANAGER_PODS)
+        except ApiException as error:
+            if error.status not in {404, 409}:  # gone, or another one by now
+                raise
 
     def _switch(self, deployment: Deployment, child: Child, in_service: bool) -> None:  # noqa: FBT001 - one of a pair
         """Put a pod into service, or take it out: its readiness follows."""

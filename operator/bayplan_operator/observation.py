@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from bayplan.api import names
-from bayplan.codec import DecodeError, node_of, pod_of
+from bayplan.codec import DecodeError, node_of, pod_of, stand_in_of
 from bayplan.snapshot import Node, NodeName, Pod, Snapshot
 from bayplan_operator.kube import NODES, PODS, Kube, Raw, node_path
 
@@ -71,10 +71,13 @@ def _nodes(raws: Iterable[Raw]) -> Iterable[Node]:
 
 
 def _pod(raw: Raw, unreadable: dict[str, str]) -> Pod | None:
-    """Return the pod, or None if it has ended or cannot be read; then it is noted."""
+    """Return the pod, or None if it has ended; if it cannot be read, that is noted.
+
+    One that is on a node is there all the same.
+    """
     try:
         return pod_of(raw)
     except DecodeError as error:
         _log.warning("pod_unreadable", error=str(error))
         unreadable[raw["metadata"]["uid"]] = f"{error.path}: {error.problem}"
-        return None
+        return stand_in_of(raw)

@@ -67,10 +67,13 @@ class World:
         )
         note(f"delete {[p.name for p in found.delete]} create {[s.name for s in found.create]}")
         self._check(found)
+        for pod in found.mark:
+            self.pods[pod.name] = replace(pod, outdated=not pod.outdated)
         for pod in found.drain:
-            self.pods[pod.name] = replace(pod, in_service=False, drains_since=self.now)
+            known = self.pods[pod.name]
+            self.pods[pod.name] = replace(known, in_service=False, drains_since=self.now)
         for pod in found.serve:
-            self.pods[pod.name] = replace(pod, in_service=True, drains_since=0)
+            self.pods[pod.name] = replace(self.pods[pod.name], in_service=True, drains_since=0)
         for pod in found.delete:
             self.delete(pod.name)
         for slot in found.create:

@@ -1,7 +1,12 @@
 """A plan of any size fits into one object."""
 
+import json
+from dataclasses import replace
+from typing import Any
+
 from bayplan.bounding import bounded
 from bayplan.codec import plan_manifest, published_plan_of
+from bayplan.codec.plans import MAX_BYTES
 from bayplan.plan import Bind, Certificate, Hold, Plan, Reason, Rejection, Result, Verdict
 from bayplan.policy import Order
 from bayplan.snapshot import GangKey, NodeName, PodKey
@@ -64,3 +69,40 @@ def test_what_is_left_out_is_counted_as_held() -> None:
     assert len(manifest["spec"]["actions"]) == 2000
     assert manifest["spec"]["counts"] == {"bound": 2000, "moved": 0, "evicted": 0, "held": 1000}
     assert published_plan_of(manifest).truncated
+
+
+def test_what_would_help_is_left_out_before_reasons_are() -> None:
+    """The API server would refuse a plan with long sentences for ever, and nobody be placed."""
+    wordy = replace(hold("h"), remedy="free " + "x" * 1000)
+    holds = tuple(replace(wordy, uid=f"uid-{i}") for i in range(2000))
+
+    manifest = manifest_of(Plan(certificate=CERTIFICATE, holds=holds))
+
+    actions = manifest["spec"]["actions"]
+    assert len(actions) == 2000
+    assert not any("remedy" in action for action in actions)
+    assert size(manifest) <= MAX_BYTES
+
+
+def test_a_plan_of_long_names_leaves_room_for_how_far_it_is() -> None:
+    """It would be published, and what the operator reports on it be refused."""
+    name = "n" * 240
+    binds = tuple(bind(f"{name}-{i}", gang=f"{name}-{i // 8}") for i in range(2000))
+
+    plan = Plan(certificate=CERTIFICATE, binds=binds, holds=(hold("h"),))
+    manifest = manifest_of(plan)
+
+    bound = [action for action in manifest["spec"]["actions"] if action["type"] == "Bind"]
+    assert len(bound) > 500
+    assert len(bound) % 8 == 0
+    assert size(manifest) + len(bound) * (300 + len(name)) <= 1.1 * MAX_BYTES
+
+
+def manifest_of(plan: Plan) -> dict[str, Any]:
+    """Return the object that publishes a plan."""
+    return plan_manifest(Result(plan=plan, digest="d", engine="greedy"), sequence=1)
+
+
+def size(manifest: dict[str, Any]) -> int:
+    """Return the bytes of an object as it is sent."""
+    return len(json.dumps(manifest, separators=(",", ":")).encode())

@@ -17,6 +17,7 @@ from bayplan.codec import (
     policy_of,
     published_plan_of,
     snapshot_of,
+    stand_in_of,
     trouble_of,
 )
 from bayplan.codec.nodes import UNHEALTHY
@@ -49,7 +50,7 @@ from bayplan.snapshot import (
     Resources,
     Taint,
 )
-from tests.builders import GPU
+from tests.builders import GPU, node, pod, snapshot
 
 
 def raw_pod(**spec: object) -> dict[str, Any]:
@@ -168,6 +169,14 @@ def test_what_may_be_done_to_a_running_pod(change: dict[str, object], expected: 
     raw = raw_pod(nodeName="n1", schedulingGates=[], **change)
 
     assert decoded(raw).disruption is expected
+
+
+def test_a_pod_of_an_older_template_is_not_moved() -> None:
+    """It does not come again; for a higher priority its unit goes as a whole."""
+    raw = raw_pod(nodeName="n1", schedulingGates=[])
+    raw["metadata"]["annotations"] = {names.ANNOTATION_OUTDATED: "true"}
+
+    assert decoded(raw).disruption is Disruption.EVICTABLE
 
 
 @pytest.mark.parametrize("kind", ["DaemonSet", "Node", None])
@@ -385,6 +394,32 @@ def test_a_bad_field_is_named(change: dict[str, object], complaint: str) -> None
     """A user would have to guess which of a thousand pods is wrong."""
     with pytest.raises(DecodeError, match=complaint):
         pod_of(raw_pod(**change))
+
+
+def test_a_limit_counts_only_where_nothing_is_requested() -> None:
+    """A running pod would be unreadable, and its GPUs free, for a limit that nothing depends on."""
+    resources = {"limits": {"cpu": "9E", GPU: "8"}, "requests": {"cpu": "1m"}}
+    raw = raw_pod(containers=[{"name": "c", "resources": resources}], nodeName="n1")
+
+    assert decoded(raw).requests == Resources.of({"cpu": 1, GPU: 8, "pods": 1})
+
+
+def test_a_running_pod_that_cannot_be_read_takes_its_whole_node() -> None:
+    """Its room would be given away, and two pods would share a GPU or one be refused by kubelet."""
+    resources = {"requests": {"cpu": "9E", GPU: "8"}}
+    raw = raw_pod(containers=[{"name": "c", "resources": resources}], nodeName="n1")
+    with pytest.raises(DecodeError):
+        pod_of(raw)
+
+    there = stand_in_of(raw)
+
+    assert there is not None
+    assert (str(there.key), there.uid, there.node) == ("team/web-1", "u1", "n1")
+    assert there.disruption is Disruption.FIXED
+    (free,) = snapshot(node("n1"), there).free().values()
+    assert free[GPU] < 0
+    assert not pod("another", gpus=0).requests.fits(free)
+    assert stand_in_of(raw_pod()) is None
 
 
 def test_a_node_is_read_with_taints_labels_and_readiness() -> None:

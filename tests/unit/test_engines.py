@@ -26,6 +26,8 @@ from bayplan.inference.engines import requests_in
         pytest.param("up 1\n", None, id="an engine that is not known"),
         pytest.param("vllm:num_requests_running\n", None, id="half a line"),
         pytest.param("vllm:num_requests_running much\n", None, id="no number"),
+        pytest.param("vllm:num_requests_running +Inf\n", None, id="infinitely many"),
+        pytest.param("vllm:num_requests_running NaN\n", None, id="NaN"),
         pytest.param("", None, id="nothing"),
     ],
 )

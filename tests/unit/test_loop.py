@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
+from kubernetes.client.exceptions import ApiException
 from prometheus_client import CollectorRegistry
 
 from bayplan.codec import PublishedPlan
@@ -44,6 +45,15 @@ class Kept(Publisher):
 
     def clear_away(self, plans: Iterable[PublishedPlan]) -> None:
         """Leave history alone."""
+
+
+class Refused(Kept):
+    """Can publish nothing."""
+
+    def publish(self, result: Result, plans: Iterable[PublishedPlan]) -> str:
+        """Raise what the API server answers."""
+        super().publish(result, plans)
+        raise ApiException(status=422, reason="too large")
 
 
 class Scene:
@@ -159,3 +169,22 @@ def test_figures_tell_queue_room_and_plans(scene: Scene) -> None:
     scene.view.plans["plan-1"] = replace(scene.view.plans["plan-1"], phase="Executing")
     scene.look()
     assert scene.figure("bayplan_reserved_gpus") == 8
+
+
+def test_a_planner_that_can_publish_nothing_stops_leading(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would hold the lease for ever, and no gate would be lifted."""
+    monkeypatch.setattr(loops, "SETTLE_S", 0.0)
+    monkeypatch.setattr(loops, "RETRY_S", 0.0)
+    for kind in scene.view.missing:
+        scene.view.done(kind)
+    publisher = Refused(scene.view)
+    loop = Loop(scene.view, publisher, scene.recorder, CollectorRegistry())
+    monkeypatch.setattr(scene.view, "newest_plan", lambda: None)
+    scene.view.cache.set_pod(pod("a", gpus=2))
+
+    with pytest.raises(ApiException):
+        loop.run()
+
+    assert len(publisher.results) == loops.MAX_REFUSALS

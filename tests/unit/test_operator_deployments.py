@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from bayplan.api import names
+from bayplan.codec import plan_manifest
+from bayplan.plan import Certificate, Hold, Plan, Reason, Rejection, Result, Verdict
+from bayplan.policy import Order
 from bayplan.snapshot import PodKey
 from bayplan_operator.deployments import Deployments
 from bayplan_operator.gates import Gates
 from bayplan_operator.keys import DeploymentKey
-from bayplan_operator.kube import deployment_path, node_path, pod_path
+from bayplan_operator.kube import deployment_path, node_path, plan_path, pod_path
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.nodes import Nodes
 from bayplan_operator.plans import Plans
@@ -93,6 +96,7 @@ class Engine:
     def __init__(self, server: ThreadingHTTPServer) -> None:
         self.port = server.server_port
         self.requests: dict[str, int] = {}
+        self.asked: set[str] = set()
 
 
 @pytest.fixture
@@ -102,6 +106,7 @@ def engine() -> Iterator[Engine]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             host = self.headers["Host"].partition(":")[0]
+            told.asked.add(host)
             text = f'vllm:num_requests_running{{model_name="m"}} {told.requests[host]}.0\n'
             self.send_response(200)
             self.end_headers()
@@ -236,6 +241,37 @@ def test_lifted_gates_are_told_in_event_and_condition(scene: Scene) -> None:
     )
 
 
+def test_what_a_planner_held_that_is_gone_deletes_nothing(scene: Scene) -> None:
+    """Half a unit gives its room back when a plan has none for the rest, and not without one."""
+    container = {"name": "c", "resources": {"limits": {"nvidia.com/gpu": 2}}}
+    template = {"spec": {"containers": [container]}}
+    pools = [{"role": role, "template": template} for role in ("Prefill", "Decode")]
+    scene.apply(replicas=1, pools=pools)
+    held, runs = "chat-0-decode-0", "chat-0-prefill-0"
+    plan = Plan(
+        certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL),
+        holds=(
+            Hold(
+                pod=PodKey(namespace="ns", name=held),
+                uid=f"uid-{held}",
+                rejection=Rejection(reason=Reason.NO_NODES, message="there are no nodes"),
+            ),
+        ),
+    )
+    manifest = plan_manifest(Result(plan=plan, digest="d", engine="hand"), sequence=1)
+    scene.kube.add(plan_path("plan-00001"), manifest)
+    scene.kube.add(node_path("n1"), {"metadata": {"name": "n1"}})
+    scene.look()
+    scene.pod(runs)["spec"] |= {"nodeName": "n1", "schedulingGates": []}
+
+    scene.gates.away_s = 60.0
+    scene.look()
+    assert scene.pods() == [held, runs]
+    scene.gates.away_s = 0.0
+    scene.look()
+    assert not {held, runs} & {*scene.pods()}
+
+
 def test_a_deployment_that_vanishes_during_the_pass_is_no_error(scene: Scene) -> None:
     """Its status has nowhere to go."""
     scene.kube.refusals[f"{PATH}/status"] = (404, "not found")
@@ -261,6 +297,24 @@ def test_a_failed_pod_is_kept_for_a_while_and_its_failures_are_remembered(scene:
     assert scene.status()["failures"] == [{"pod": name, "times": 1}]
     scene.look()
     assert name in scene.pods()
+
+
+def test_pods_of_an_older_template_are_marked_until_it_is_the_newest_again(scene: Scene) -> None:
+    """Planners read the mark, and leave its units together."""
+    scene.look()
+    run(scene)
+    template = {"metadata": {"labels": {"version": "2"}}}
+    container = {"name": "c", "resources": {"limits": {"nvidia.com/gpu": 2}}}
+    newer = {"role": "Aggregated", "template": {**template, "spec": {"containers": [container]}}}
+
+    scene.apply(pools=[newer], rollout={"paused": True})
+    scene.look()
+
+    marks = [scene.pod(name)["metadata"]["annotations"] for name in scene.pods()]
+    assert marks == [{names.ANNOTATION_OUTDATED: "true"}] * 2
+    scene.apply()
+    scene.look()
+    assert not any(scene.pod(name)["metadata"]["annotations"] for name in scene.pods())
 
 
 def test_a_rollout_is_told_in_events(scene: Scene) -> None:
@@ -324,6 +378,31 @@ def test_a_unit_that_is_to_go_is_out_of_service_first_and_waits_for_its_engine(
     engine.requests["127.0.0.2"] = 0
     scene.look()
     assert scene.pods() == ["chat-1-aggregated-0"]
+
+
+def test_a_stranger_that_looks_like_ours_is_not_asked(scene: Scene, engine: Engine) -> None:
+    """Anybody may give a pod our label, and a metrics address."""
+    scene.look()
+    run(scene)
+    scene.look()
+    said = {"prometheus.io/port": str(engine.port)}
+    scene.pod("chat-0-aggregated-0")["metadata"]["annotations"] = said
+    scene.pod("chat-0-aggregated-0")["status"]["podIP"] = "127.0.0.1"
+    labels = {names.LABEL_DEPLOYMENT: "chat"}
+    scene.kube.add(
+        pod_path(PodKey(namespace="ns", name="stranger")),
+        {
+            "metadata": {"name": "stranger", "labels": labels, "annotations": said},
+            "spec": {"nodeName": "n1"},
+            "status": {"podIP": "127.0.0.2"},
+        },
+    )
+    engine.requests = {"127.0.0.1": 1, "127.0.0.2": 1}
+    scene.apply(replicas=1)
+
+    scene.look()
+
+    assert engine.asked == {"127.0.0.1"}
 
 
 def test_a_unit_that_is_wanted_again_is_put_back_into_service(scene: Scene) -> None:

@@ -103,7 +103,7 @@ def raw_node(name: str) -> Raw:
     }
 
 
-def raw_pod(name: str, *, gpus: int = 4, on: str = "", gated: bool = True) -> Raw:
+def raw_pod(name: str, *, gpus: int | str = 4, on: str = "", gated: bool = True) -> Raw:
     """Return a managed pod, behind our gate unless it is on a node."""
     spec: Raw = {
         "schedulerName": names.SCHEDULER,
@@ -416,6 +416,17 @@ def test_a_pod_that_cannot_be_read_is_told_so(scene: Scene) -> None:
 
     (note,) = scene.told.notes
     assert note.startswith("Pod a Unreadable: cannot be planned, correct it: spec.containers[0]")
+
+
+def test_nobody_is_released_beside_a_running_pod_that_cannot_be_read(scene: Scene) -> None:
+    """Its room would look free, and the newcomer be refused by the kubelet."""
+    scene.add("a")
+    scene.add("odd", gpus="9E", on="n1")
+    scene.publish(bind("a", "n1"))
+
+    scene.look()
+
+    assert scene.pod("a")["spec"]["schedulingGates"]
 
 
 def test_a_held_pod_gets_one_event_for_each_kind_of_reason(scene: Scene) -> None:

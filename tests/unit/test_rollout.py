@@ -301,6 +301,22 @@ def test_a_lost_pod_is_made_anew_in_its_unit_and_the_others_stay() -> None:
     assert not found.delete
 
 
+@pytest.mark.parametrize("paused", [True, False])
+def test_pods_of_an_older_template_are_marked_so_that_no_plan_moves_them(
+    paused: bool,  # noqa: FBT001 - a column
+) -> None:
+    """Nobody could make the moved pod again: its unit, which serves, would go with it."""
+    of, seen = chat("new", paused=paused), [*units(OLD, 0, 1), *units(NEW, 2)]
+
+    found = rollout.changes(of, seen, now=NOW_S)
+
+    assert {pod.unit for pod in found.mark} == {0, 1}
+    marked = [replace(pod, outdated=pod in found.mark) for pod in seen]
+    assert not rollout.changes(of, marked, now=NOW_S).mark
+    undone = rollout.changes(chat("old"), marked, now=NOW_S)
+    assert {(pod.unit, pod.outdated) for pod in undone.mark} == {(0, True), (1, True), (2, False)}
+
+
 def test_a_unit_that_was_moved_whole_is_made_again_under_its_names() -> None:
     """A plan's move waits for the replacement by name."""
     of = chat("new", replicas=1)
@@ -477,6 +493,43 @@ def test_a_unit_that_finds_no_room_for_a_pod_gives_back_the_rest_after_a_while()
     assert early.retry_at == NOW_S + 1
     assert uids(late.delete) == uids(half)
     assert not rollout.changes(of, seen, now=NOW_S + 1).delete
+
+
+@pytest.mark.parametrize("ready", [True, False], ids=["serves", "starts"])
+def test_a_unit_of_an_earlier_ratio_runs_on_while_its_new_pods_find_no_room(
+    ready: bool,  # noqa: FBT001 - a column
+) -> None:
+    """A new ratio on a full cluster must not take away what is there."""
+    pools = (NEW.pools[0], replace(NEW.pools[1], count=3))
+    of = replace(NEW, replicas=1, pools=pools)
+    before = {pod.name for pod in unit(NEW, 0)}
+    more = [replace(p, unit_size=4) for p in waiting(of, 0) if p.name not in before]
+    seen = [*unit(NEW, 0, ready=ready), *more]
+
+    found = rollout.changes(of, seen, around=Around(held=uids(more)), now=NOW_S + 900)
+
+    assert len(more) == 2
+    assert not found.delete
+    assert not found.drain
+    assert found.retry_at is None
+
+
+def test_half_a_unit_gives_back_its_room_only_when_its_requests_are_done() -> None:
+    """Some engines of it may serve; no successor is made, and no other unit goes, before."""
+    of = replace(NEW, replicas=2, drain_s=60)
+    state = {"switched": True, "created_at": NOW_S - 100}
+    halves = [[waiting(of, n)[0], unit(of, n, in_service=True, **state)[1]] for n in (0, 1)]
+    held = uids(half[0] for half in halves)
+    away = replace(halves[1][1], in_service=False, ready=False, drains_since=NOW_S)
+    busy = Around(held=held, loads={away.uid: 3})
+
+    first = rollout.changes(of, [*halves[0], *halves[1]], around=Around(held=held), now=NOW_S)
+    later = rollout.changes(of, [*halves[0], halves[1][0], away], around=busy, now=NOW_S + 59)
+    last = rollout.changes(of, [*halves[0], halves[1][0], away], around=busy, now=NOW_S + 60)
+
+    assert (first.drain, first.delete) == ((halves[1][1],), ())
+    assert (later.drain, later.delete, later.serve, later.create) == ((), (), (), ())
+    assert uids(last.delete) == uids([halves[1][0], away])
 
 
 def test_a_unit_that_is_being_bound_pod_by_pod_keeps_its_room() -> None:

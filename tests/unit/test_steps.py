@@ -325,6 +325,16 @@ def test_victim(victim: Pod, line: str) -> None:
     assert not found.todo
 
 
+def test_a_pod_that_may_only_be_evicted_with_its_unit_since_the_plan_is_not_moved() -> None:
+    """Its template was changed meanwhile: nobody makes it again."""
+    moved = pod("v", on="n1", disruption=Disruption.EVICTABLE)
+
+    found = advance(plan(move("v", "n1", "n2")), node("n1"), node("n2"), moved)
+
+    assert not found.todo
+    assert "Move v Failed: may not be moved any more" in told(found)
+
+
 def test_only_so_many_victims_are_on_their_way_at_a_time() -> None:
     """The budget counts those that are leaving already."""
     made = plan(evict("u", "n1"), evict("v", "n1"), evict("w", "n1"))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from bayplan.snapshot import BudgetKey
+from bayplan.snapshot import BudgetKey, NodeName
 from bayplan_extender import view as views
 from bayplan_extender.view import View
 from tests.builders import node, pod
@@ -75,3 +75,25 @@ def test_the_webhook_watches_no_budgets(monkeypatch: pytest.MonkeyPatch) -> None
     assert "pods" in watches
     assert "poddisruptionbudgets" not in watches
     assert "poddisruptionbudgets" not in seen.missing
+
+
+def test_a_pod_on_a_node_that_cannot_be_read_keeps_its_room(
+    sinks: tuple[View, dict[str, Any]],
+) -> None:
+    """Its node would look empty, and others be planned and bound there."""
+    view, of = sinks
+    view.cache.set_node(node("n"))
+    container = {"name": "c", "resources": {"requests": {"cpu": "9E"}}}
+    unreadable = {
+        "metadata": {"name": "p", "namespace": "default", "uid": "u"},
+        "spec": {"nodeName": "n", "containers": [container]},
+    }
+
+    of["pods"].replace([unreadable])
+    assert not pod("new").requests.fits(view.snapshot(now=0).free()[NodeName("n")])
+
+    of["pods"].change("MODIFIED", unreadable)
+    assert not pod("new").requests.fits(view.cache.free(NodeName("n")))
+
+    of["pods"].change("DELETED", unreadable)
+    assert pod("new").requests.fits(view.cache.free(NodeName("n")))

@@ -66,6 +66,10 @@ ANNOTATION_HOME: Final = f"{GROUP}/home"
 #: What a move of a pod costs, 1 to 100 (one for each half minute that it takes to start).
 ANNOTATION_MOVE_COST: Final = f"{GROUP}/move-cost"
 
+#: "true" on the pods of a deployment that are of an older template: nobody could make one of them
+#: again, and a unit that lacks one is of no use, so that a plan moves none of them.
+ANNOTATION_OUTDATED: Final = f"{GROUP}/outdated"
+
 #: The part of one GPU that a pod asks for, e.g. "0.5"; KAI Scheduler and Run:ai know it, too.
 ANNOTATION_GPU_SHARE: Final = "gpu-fraction"
 

@@ -14,7 +14,7 @@ from bayplan.api.names import VERSION
 from bayplan.api.resource import CustomResource, Scope, column
 from bayplan.api.schema import rule, rules
 
-#: Most actions in one plan; with 500 bytes each the object stays below etcd's 1.5 MB.
+#: Most actions in one plan; where they are large, `bayplan.codec.plans` lists fewer.
 MAX_ACTIONS = 2000
 
 #: Most characters of a sentence.

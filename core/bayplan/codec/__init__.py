@@ -10,7 +10,7 @@ from bayplan.codec.documents import snapshot_of
 from bayplan.codec.fields import DecodeError, Raw
 from bayplan.codec.nodes import node_of, trouble_of
 from bayplan.codec.plans import PublishedPlan, StepStatus, plan_manifest, published_plan_of
-from bayplan.codec.pods import pod_of
+from bayplan.codec.pods import pod_of, stand_in_of
 from bayplan.codec.policies import policy_of
 from bayplan.codec.recordings import Recording, recording_document, recording_of
 
@@ -29,5 +29,6 @@ __all__ = [
     "recording_document",
     "recording_of",
     "snapshot_of",
+    "stand_in_of",
     "trouble_of",
 ]

@@ -12,7 +12,7 @@ from typing import Final
 from bayplan.api import names
 from bayplan.api.inference_deployment import SERVICE_NAME, Sharing
 from bayplan.codec.fields import Field, Raw, top
-from bayplan.codec.pods import pinned_node
+from bayplan.codec.pods import is_outdated, pinned_node
 from bayplan.codec.pools import pools_of, port_of
 from bayplan.inference.children import Child, Deployment, Gateway, Rollout
 from bayplan.snapshot import GangTopology, NodeName
@@ -101,6 +101,7 @@ def child_of(raw: Raw) -> Child:
         metrics_url="" if worker else _metrics_url(metadata, status),
         broken=_is_broken(status),
         ended=status.get("phase").text("") in {"Succeeded", "Failed"} or started_anew,
+        outdated=is_outdated(metadata),
         terminating=metadata.get("deletionTimestamp").value is not None,
         ends_by=metadata.get("deletionTimestamp").instant(),
         created_at=metadata.get("creationTimestamp").instant(),

@@ -4,7 +4,7 @@ The codec's modules walk objects with a `Field`; what is missing, of the wrong t
 becomes a `DecodeError` that names object, field and fix.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -117,13 +117,20 @@ class Field:
             raise self.error(f"should be an object, is {_kind(self.value)}")
         return {key: self.get(key).text() for key in self.value}
 
-    def amounts(self, rounding: units.Rounding) -> dict[str, int]:
-        """Return a resource list as integers in the units of `bayplan.units`."""
+    def amounts(self, rounding: units.Rounding, *, besides: Container[str] = ()) -> dict[str, int]:
+        """Return a resource list as integers in the units of `bayplan.units`.
+
+        Resources named in `besides` are passed over unread.
+        """
         if self.value is None:
             return {}
         if not isinstance(self.value, Mapping):
             raise self.error(f"should be an object, is {_kind(self.value)}")
-        return {str(name): self.get(str(name)).quantity(str(name), rounding) for name in self.value}
+        return {
+            name: self.get(name).quantity(name, rounding)
+            for name in map(str, self.value)
+            if name not in besides
+        }
 
     def quantity(self, resource: str, rounding: units.Rounding) -> int:
         """Return one quantity of `resource` as an integer in its unit."""

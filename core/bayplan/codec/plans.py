@@ -4,9 +4,10 @@ The planner writes `plan_manifest`; the operator, the webhook and the command li
 object through `published_plan_of`, so that they share one meaning of it.
 """
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from bayplan.api import names
 from bayplan.api.packing_plan import MAX_ACTIONS, MAX_MESSAGE
@@ -27,6 +28,12 @@ from bayplan.plan import (
 )
 from bayplan.policy import Order
 from bayplan.snapshot import GangKey, NodeName, Owner, PodKey
+
+#: Most bytes of what a plan lists, with how far each step is; etcd takes 1.5 MiB for all of it.
+MAX_BYTES: Final = 1_200_000
+
+#: Bytes in which the operator says how far a step is, without the names of its pod.
+_REPORT_BYTES: Final = 300
 
 #: Phases in which nothing more happens to a plan.
 FINISHED = frozenset({"Completed", "Superseded", "Failed"})
@@ -83,7 +90,7 @@ class PublishedPlan:
 
 def plan_manifest(result: Result, *, sequence: int) -> dict[str, Any]:
     """Return the PackingPlan object that publishes `result`."""
-    plan, seconds = bounded(result.plan, MAX_ACTIONS), dict(result.seconds).get("total", 0.0)
+    plan, seconds = listed(result.plan), dict(result.seconds).get("total", 0.0)
     certificate = plan.certificate
     return {
         "apiVersion": names.API_VERSION,
@@ -103,6 +110,26 @@ def plan_manifest(result: Result, *, sequence: int) -> dict[str, Any]:
             "actions": _actions(plan),
         },
     }
+
+
+def listed(plan: Plan) -> Plan:
+    """Return what of a plan its object lists: `MAX_ACTIONS` and `MAX_BYTES` at most.
+
+    What would help is left out first, then actions as `bounded` chooses them.
+    """
+    kept = bounded(plan, MAX_ACTIONS)
+    if _bytes(kept) > MAX_BYTES:
+        kept = replace(kept, holds=tuple(replace(hold, remedy="") for hold in kept.holds))
+    while _bytes(kept) > MAX_BYTES:
+        kept = bounded(kept, len(_actions(kept)) * 9 // 10)
+    return kept
+
+
+def _bytes(plan: Plan) -> int:
+    """Return about how much room a plan takes in its object, once it is carried out."""
+    steps: tuple[Bind | Move | Evict, ...] = (*plan.binds, *plan.moves, *plan.evictions)
+    reports = sum(len(str(step.pod)) + _REPORT_BYTES for step in steps)
+    return len(json.dumps(_actions(plan), ensure_ascii=False).encode()) + reports
 
 
 def published_plan_of(raw: Raw) -> PublishedPlan:

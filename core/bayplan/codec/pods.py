@@ -44,6 +44,9 @@ _PORTS: Final = range(1, 65_536)
 #: The largest number of a GPU that is believed; no node has so many.
 _MAX_DEVICE: Final = 1023
 
+#: More than any node has: what a pod takes of which nobody knows how much it is.
+_ALL: Final = 2**20
+
 #: The node field by which a pod is pinned to one node.
 PIN_FIELD = "metadata.name"
 
@@ -90,6 +93,24 @@ def pod_of(raw: Raw) -> Pod | None:
         started_at=root.get("status", "startTime").instant(),
         move_cost=_move_cost(metadata) or 1,
         offered=home is not None,
+    )
+
+
+def stand_in_of(raw: Raw) -> Pod | None:
+    """Return what stands for a pod that cannot be read; None unless it is on a node.
+
+    Nobody knows what it takes there, so it takes everything, and its node takes nobody.
+    """
+    metadata, spec = raw["metadata"], raw.get("spec") or {}
+    node = spec.get("nodeName")
+    if not node:
+        return None
+    key = PodKey(namespace=metadata.get("namespace", "default"), name=metadata["name"])
+    return Pod(
+        key=key,
+        uid=metadata.get("uid", str(key)),
+        requests=Resources.of({"pods": _ALL, units.SHARED_GPU: _ALL}),
+        node=NodeName(node),
     )
 
 
@@ -216,11 +237,17 @@ def _is_one_value(requirement: Requirement) -> bool:
     return requirement.operator == "In" and len(requirement.values) == 1
 
 
+def is_outdated(metadata: Field) -> bool:
+    """Return whether the pod is marked as one of an older template."""
+    return metadata.get("annotations", names.ANNOTATION_OUTDATED).value == "true"
+
+
 def _container_requests(container: Field) -> Resources:
     """Return a container's requests; a resource with only a limit is requested in that amount."""
     resources = container.get("resources")
-    limits = resources.get("limits").amounts(Rounding.UP)
-    return Resources.of(limits | resources.get("requests").amounts(Rounding.UP))
+    asked = resources.get("requests").amounts(Rounding.UP)
+    limits = resources.get("limits").amounts(Rounding.UP, besides=asked)
+    return Resources.of(limits | asked)
 
 
 def _largest(one: Resources, other: Resources) -> Resources:
@@ -314,7 +341,8 @@ def _disruption(metadata: Field, spec: Field) -> Disruption:
     A pod that no controller makes again would be lost, a DaemonSet's comes straight back, and the
     cluster's own are not ours to touch. Whoever asks not to be disturbed, or whose cost of a move
     cannot be read, stays as well. One of several pods of a replica is not moved: all of them would
-    start anew, the others without a place in the plan.
+    start anew, the others without a place in the plan. Nor is one of an older template moved: it
+    does not come again.
     """
     owner = _owner(metadata, "")
     if owner is None or owner.kind in {"DaemonSet", "Node"}:
@@ -331,4 +359,5 @@ def _disruption(metadata: Field, spec: Field) -> Disruption:
         return Disruption.FIXED
     ours = spec.get("schedulerName").text("") == names.SCHEDULER
     alone = metadata.get("labels").labels().get(names.LABEL_REPLICA_SIZE, "1") == "1"
-    return Disruption.MOVABLE if ours and alone else Disruption.EVICTABLE
+    movable = ours and alone and not is_outdated(metadata)
+    return Disruption.MOVABLE if movable else Disruption.EVICTABLE

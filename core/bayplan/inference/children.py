@@ -212,6 +212,7 @@ class Child:
         broken: Whether a device of it is reported unhealthy.
         ended: Whether it is Succeeded or Failed (evicted by its kubelet included), or a container
             of it has ended and it is one of several pods of a replica: they only start together.
+        outdated: Whether planners are told, by an annotation, that it is of an older revision.
         terminating: Whether it is being deleted.
         ends_by: When it must have ended then, in seconds since the epoch; else 0.
         created_at: Seconds since the epoch.
@@ -238,6 +239,7 @@ class Child:
     metrics_url: str = ""
     broken: bool = False
     ended: bool = False
+    outdated: bool = False
     terminating: bool = False
     ends_by: int = 0
     created_at: int = 0

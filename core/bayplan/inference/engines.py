@@ -4,6 +4,7 @@ Inference engines tell Prometheus how many requests they work on and how many wa
 names are theirs; engines that are not listed count as having told nothing.
 """
 
+import math
 from typing import Final
 
 #: Gauges whose sum is the number of requests in an engine: vLLM, SGLang, TGI.
@@ -22,11 +23,12 @@ _GAUGES: Final = frozenset(
 def requests_in(text: str) -> int | None:
     """Return how many requests an engine has, from its metrics in Prometheus' text format.
 
-    None where none of the known gauges is there. Several series of a gauge (one for each model)
-    add up.
+    None where none of the known gauges is there, or they are no numbers of requests (NaN, +Inf).
+    Several series of a gauge (one for each model) add up.
     """
     found = [value for line in text.splitlines() if (value := _gauge(line)) is not None]
-    return round(sum(found)) if found else None
+    total = sum(found)
+    return round(total) if found and math.isfinite(total) else None
 
 
 def _gauge(line: str) -> float | None:

@@ -5,7 +5,8 @@
     older unit, ready                   ──▶ goes when the floor allows it
     newest unit on a node to be left    ──▶ goes when a replacement serves
     newest unit, a pod is missing       ──▶ the pod is made; after failures with back-off
-    newest unit, a pod finds no room    ──▶ the unit gives back what it has, to wait as a whole
+    newest unit, a pod finds no room    ──▶ the unit gives back what it has, to wait as a whole;
+                                            a whole one of an earlier ratio runs on
     more units than asked for           ──▶ whole units go: those that do not serve first, then
                                             those with the fewest requests
 
@@ -50,6 +51,7 @@ class Changes:
         abandon: Pods on nodes that are gone, where nobody would confirm that they have ended.
         drain: Pods to take out of service, because their unit is to go.
         serve: Pods to put into service.
+        mark: Pods that are of an older revision and not marked so, or marked and of the newest.
         strangers: Names that pods of another owner keep from us.
         failures: How many times in a row the pod of a name has failed.
         back_off: Pods that have failed and are kept until they may be made anew.
@@ -62,6 +64,7 @@ class Changes:
     abandon: tuple[Child, ...] = ()
     drain: tuple[Child, ...] = ()
     serve: tuple[Child, ...] = ()
+    mark: tuple[Child, ...] = ()
     strangers: tuple[str, ...] = ()
     failures: Mapping[str, int] = field(default_factory=dict)
     back_off: tuple[Child, ...] = ()
@@ -84,8 +87,10 @@ def changes(
     strangers = {child.name for child in pods if child.owner_uid != deployment.uid}
     # 1. Whole units: which go, which stay, which are made.
     units = units_of(deployment, pods, around)
-    lost_causes = _lost_causes(units, around, now)
-    going = _going(deployment, units, lost_causes, around)
+    lost_causes = [unit for unit in units if unit.live and unit.useless]
+    halves = _halves(units, around, now)
+    lost = [*lost_causes, *halves]
+    going = [*halves, *_going(deployment, units, lost, around)]
     gone = {unit.index for unit in (*lost_causes, *going)}
     stay = [unit for unit in units if unit.live and unit.index not in gone]
     drained = drains.drained(deployment, going, around.loads, now=now)
@@ -121,6 +126,7 @@ def changes(
         abandon=tuple(pod for pod in own(deployment, pods) if _is_abandoned(pod, around, now)),
         drain=drained.drain,
         serve=drains.to_serve(stay),
+        mark=_to_mark(deployment, pods),
         strangers=tuple(sorted(strangers & slots.keys())),
         failures=mending.failures,
         back_off=tuple(mending.back_off),
@@ -128,16 +134,15 @@ def changes(
     )
 
 
-def _lost_causes(units: Sequence[Unit], around: Around, now: float) -> list[Unit]:
-    """Return the units that can never serve as they are, and go at once.
+def _halves(units: Sequence[Unit], around: Around, now: float) -> list[Unit]:
+    """Return the units that give back the half of their room that they keep in vain.
 
-    Older ones that have lost a pod: their template is gone, so they cannot be repaired. And one at
-    a time, so that its room may help others, of those that keep half of their room in vain.
+    One at a time, so that its room may help others.
     """
-    useless = [unit for unit in units if unit.live and unit.useless]
-    half = [unit for unit in units if _keeps_half(unit, around) and now >= _half_until(unit)]
-    busy = bool(useless) or any(unit.pods and not unit.live for unit in units)
-    return useless if busy else half[-1:]
+    halves = [unit for unit in units if _keeps_half(unit, around) and now >= _half_until(unit)]
+    draining = [unit for unit in halves if unit.draining]
+    busy = any(unit.useless or not unit.live for unit in units)
+    return draining or ([] if busy else halves[-1:])
 
 
 def _keeps_half(unit: Unit, around: Around) -> bool:
@@ -146,7 +151,16 @@ def _keeps_half(unit: Unit, around: Around) -> bool:
     A pod without a gate is on its way: kube-scheduler binds one after the other.
     """
     held = any(pod.gated and pod.uid in around.held for pod in unit.members)
-    return unit.newest and unit.started and held
+    return unit.newest and unit.started and held and not _was_whole(unit)
+
+
+def _was_whole(unit: Unit) -> bool:
+    """Return whether what runs is a whole unit of the ratio that it was made for.
+
+    It serves, and goes on while the pods that a new ratio adds to it wait for room.
+    """
+    running = [pod for pod in unit.members if pod.node is not None]
+    return bool(running) and len(running) >= min(pod.unit_size for pod in running)
 
 
 def _half_until(unit: Unit) -> float:
@@ -292,6 +306,16 @@ def _slots(deployment: Deployment, indices: Iterable[int]) -> dict[str, Slot]:
         for index in sorted(set(indices))
         for slot in unit_slots(deployment, index, made_from)
     }
+
+
+def _to_mark(deployment: Deployment, pods: Iterable[Child]) -> tuple[Child, ...]:
+    """Return the pods of which planners do not know whether they can be made again.
+
+    A unit of an older revision that loses a pod is lost, so none of its pods is to be moved.
+    """
+    made_from = deployment.revision
+    there = (pod for pod in own(deployment, pods) if pod.counts)
+    return tuple(pod for pod in there if pod.outdated != (pod.revision != made_from))
 
 
 def _is_abandoned(pod: Child, around: Around, now: float) -> bool:

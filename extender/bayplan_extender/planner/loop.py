@@ -3,7 +3,8 @@
 A plan that is being carried out is left alone while it covers every waiting pod
 (`bayplan.triggers`). With nobody waiting, and a window for defragmentation open, it looks for
 slots to win. A pass whose input has become useless is broken off. Whatever fails is logged and
-tried again after the next change or a second.
+tried again after the next change or a second; not for ever, so that a planner which can publish
+nothing does not lead on.
 """
 
 import math
@@ -39,6 +40,10 @@ PATIENCE_S = 1.0
 
 #: Seconds from a plan's creation in which its failure is not answered with another one.
 RETRY_FAILED_S = 3.0
+
+#: Seconds after a refusal of the API server until the next try, and refusals on end that are taken.
+RETRY_S = 1.0
+MAX_REFUSALS = 30
 
 #: Seconds after which everything is looked at again, change or not.
 RESYNC_S = 30.0
@@ -87,10 +92,17 @@ class Loop:
         self._view.changed.set()
 
     def run(self) -> None:
-        """Plan until stopped."""
+        """Plan until stopped.
+
+        Raises:
+            ApiException: The API server has refused `MAX_REFUSALS` passes on end; whoever leads
+                should give up the lease, or no gate is ever lifted.
+        """
+        refusals = 0
         for _ in self._changes():
             try:
                 self._pass()
+                refusals = 0
             except BrokenOff:
                 self._metrics.broken_off.inc()
                 _log.info("plan_broken_off", reason="what it was made for has changed")
@@ -98,7 +110,10 @@ class Loop:
             except ApiException as error:
                 _log.warning("plan_not_published", status=error.status, error=error.reason)
                 self._last_digest = ""
-                self._stop.wait(1.0)
+                refusals += 1
+                if refusals >= MAX_REFUSALS:
+                    raise
+                self._stop.wait(RETRY_S)
                 self._view.changed.set()
 
     def _changes(self) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """Writing plans: one new PackingPlan a pass, and old ones cleared away."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import structlog
 from kubernetes import client
@@ -12,7 +13,7 @@ from bayplan.plan import Result
 
 _log = structlog.get_logger()
 
-#: How many finished plans are kept for those who ask what happened.
+#: How many plans are kept for those who ask what happened.
 HISTORY = 20
 
 _CONFLICT = 409
@@ -28,10 +29,21 @@ class Publisher:
     def publish(self, result: Result, plans: Iterable[PublishedPlan]) -> str:
         """Create the next plan object and return its name.
 
+        Plans that another version has written may not be among those that we can read. Where one
+        has the name already, ours comes after all that there are.
+
         Raises:
             ApiException: The API server refused it.
         """
-        sequence = max((plan.sequence for plan in plans), default=0) + 1
+        last = max((plan.sequence for plan in plans), default=0)
+        try:
+            return self._create(result, last + 1)
+        except ApiException as error:
+            if error.status != _CONFLICT:
+                raise
+            return self._create(result, max(last, self._last_name()) + 1)
+
+    def _create(self, result: Result, sequence: int) -> str:
         manifest = plan_manifest(result, sequence=sequence)
         self._custom.create_cluster_custom_object(
             names.GROUP,
@@ -42,10 +54,21 @@ class Publisher:
         )
         return str(manifest["metadata"]["name"])
 
+    def _last_name(self) -> int:
+        """Return the highest number in the name of a plan, readable or not; 0 without plans."""
+        found: Any = self._custom.list_cluster_custom_object(
+            names.GROUP, names.VERSION, "packingplans"
+        )
+        numbers = (raw["metadata"]["name"].removeprefix("plan-") for raw in found["items"])
+        return max((int(n) for n in numbers if n.isascii() and n.isdecimal()), default=0)
+
     def clear_away(self, plans: Iterable[PublishedPlan]) -> None:
-        """Delete the oldest finished plans beyond `HISTORY`."""
-        finished = sorted((p for p in plans if p.finished), key=lambda p: p.sequence)
-        for plan in finished[:-HISTORY]:
+        """Delete the oldest plans beyond `HISTORY`.
+
+        So many newer ones have overtaken them, whether anybody is there to say so or not: without
+        an operator no plan ever counts as finished.
+        """
+        for plan in sorted(plans, key=lambda p: p.sequence)[:-HISTORY]:
             try:
                 self._custom.delete_cluster_custom_object(
                     names.GROUP, names.VERSION, "packingplans", plan.name

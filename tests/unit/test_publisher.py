@@ -1,0 +1,85 @@
+"""Plan objects are created under the next number, and old ones cleared away."""
+
+from typing import Any
+
+import pytest
+from kubernetes import client
+from kubernetes.client.exceptions import ApiException
+
+from bayplan.codec import PublishedPlan
+from bayplan.plan import Certificate, Plan, Result, Verdict
+from bayplan.policy import Order
+from bayplan_extender.planner.publisher import HISTORY, Publisher
+
+PLAN = Plan(certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL))
+RESULT = Result(plan=PLAN, digest="d", engine="greedy")
+
+
+class Plans:
+    """The plans in an API server, by name; stands in for the client."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = list(names)
+
+    def create_cluster_custom_object(self, *about: Any, **_: str) -> None:  # noqa: ANN401 - JSON
+        """Keep a plan, unless its name is taken."""
+        name = about[-1]["metadata"]["name"]
+        if name in self.names:
+            raise ApiException(status=409, reason="AlreadyExists")
+        self.names.append(name)
+
+    def list_cluster_custom_object(self, *_: str) -> dict[str, Any]:
+        """Return all of them."""
+        return {"items": [{"metadata": {"name": name}} for name in self.names]}
+
+    def delete_cluster_custom_object(self, *about: str) -> None:
+        """Remove one."""
+        self.names.remove(about[-1])
+
+
+def publisher(plans: Plans, monkeypatch: pytest.MonkeyPatch) -> Publisher:
+    """Return a publisher that writes to `plans`."""
+    monkeypatch.setattr(client, "CustomObjectsApi", lambda _: plans)
+    return Publisher(client.ApiClient())
+
+
+def readable(sequence: int, phase: str = "Completed") -> PublishedPlan:
+    """Return a plan as the view shows it."""
+    name = f"plan-{sequence:05d}"
+    return PublishedPlan(name=name, uid=name, sequence=sequence, plan=PLAN, phase=phase)
+
+
+def test_a_plan_has_the_next_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operator would carry out an older one."""
+    plans = Plans("plan-00001", "plan-00002")
+    seen = [readable(1), readable(2)]
+
+    assert publisher(plans, monkeypatch).publish(RESULT, seen) == "plan-00003"
+
+
+def test_plans_that_cannot_be_read_are_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a downgrade every plan would be refused, for its name is taken."""
+    plans = Plans("plan-00001", "plan-00002", "plan-00003", "by-hand")
+
+    assert publisher(plans, monkeypatch).publish(RESULT, [readable(1)]) == "plan-00004"
+
+
+@pytest.mark.parametrize("phase", ["Completed", "Pending"])
+def test_only_the_newest_plans_are_kept(phase: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would fill etcd, without an operator to end them at any rate."""
+    seen = [readable(n, phase) for n in range(1, HISTORY + 6)]
+    plans = Plans(*(plan.name for plan in seen))
+
+    publisher(plans, monkeypatch).clear_away(reversed(seen))
+
+    assert plans.names == [plan.name for plan in seen[5:]]
+
+
+def test_a_few_plans_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody could ask what happened."""
+    seen = [readable(n) for n in range(1, HISTORY + 1)]
+    plans = Plans(*(plan.name for plan in seen))
+
+    publisher(plans, monkeypatch).clear_away(seen)
+
+    assert len(plans.names) == HISTORY
