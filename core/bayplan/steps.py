@@ -16,7 +16,7 @@ failed.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -34,7 +34,7 @@ REPLACEMENT_GRACE_S: Final = 30
 #: PodDisruptionBudget keeps refusing, a pinned pod that the scheduler does not bind.
 STALL_S: Final = 120
 
-#: The same while pods are leaving: serving pods may drain for minutes.
+#: The same while it waits for pods that are leaving: serving pods may drain for minutes.
 LEAVING_STALL_S: Final = 900
 
 #: Owners that give a pod made again the name of the one that is gone.
@@ -173,8 +173,8 @@ class _Pass:
         self._due = dict(self._free)
         self._terminated = dict.fromkeys(self._free, Resources())
         self._owed: dict[NodeName, Resources] = defaultdict(Resources)
-        self._leaving = self._count_leaving(snapshot.placed())
-        patience = LEAVING_STALL_S if self._leaving else STALL_S
+        self._count_leaving(snapshot.placed())
+        patience = LEAVING_STALL_S if self._is_awaited(snapshot.placed()) else STALL_S
         self._stalled = idle_s >= patience
         self._idle_s = idle_s
 
@@ -190,11 +190,15 @@ class _Pass:
     def replacements(self) -> list[Report]:
         """Return how far each move's replacement is; those with room are put on the list."""
         newcomers = self._newcomers_by_owner()
-        taken = {p.replaces: p for p in self._pods.values() if p.replaces and not p.terminating}
+        taken = self._taken()
         return [
             _report(move, "Move", *self._move_state(move, taken.get(move.uid), newcomers))
             for move in self.plan.moves
         ]
+
+    def _taken(self) -> Mapping[str, Pod]:
+        """Return the pods that have taken a moved pod's place, by its uid."""
+        return {p.replaces: p for p in self._pods.values() if p.replaces and not p.terminating}
 
     def victims(self, max_parallel: int, *, stop: bool) -> list[Report]:
         """Return how far each victim is; the next ones to go are put on the list.
@@ -207,13 +211,16 @@ class _Pass:
         found = [(group, [self._victim_state(v) for v in group]) for group in leaving]
         stop = stop or any(_has_failed(states) for _, states in found)
         on_their_way = sum(s is State.STARTED for _, states in found for s, _ in states)
+        unfinished = any(_has_begun(s) and _has_waiting(s) for _, s in found)
         reports = []
         for group, states in found:
             waiting = [v for v, s in zip(group, states, strict=True) if s[0] is State.WAITING]
-            begun = any(state in _BEGUN for state, _ in states)
-            stays = ""
+            begun, stays = _has_begun(states), ""
             if stop and not begun:
                 stays = "stays: the plan can no longer be completed"
+            elif not begun and unfinished:
+                # Evictions of a pass are refused together: the rest of a gang is asked for alone.
+                stays = "waits for its turn: a gang that has begun to leave goes first"
             elif not begun and 0 < on_their_way > max_parallel - len(waiting):
                 stays = f"waits for its turn: {on_their_way} pods are on their way"
             else:
@@ -311,8 +318,8 @@ class _Pass:
         there = pod is not None and pod.uid == victim.uid and pod.node == _source(victim)
         return pod if there else None
 
-    def _count_leaving(self, placed: Iterable[Pod]) -> bool:
-        """Add to `_due` what pods will give back; return whether any is on its way now."""
+    def _count_leaving(self, placed: Iterable[Pod]) -> None:
+        """Add to `_due` and `_terminated` what pods will give back."""
         victims = {victim.uid for victim in self._victims() if self._remaining(victim)}
         leaving = [pod for pod in placed if pod.terminating or pod.uid in victims]
         for pod in leaving:
@@ -320,7 +327,33 @@ class _Pass:
                 self._due[pod.node] = self._due[pod.node] + pod.requests
             if pod.node in self._terminated and pod.terminating:
                 self._terminated[pod.node] = self._terminated[pod.node] + pod.requests
-        return any(pod.terminating for pod in leaving)
+
+    def _is_awaited(self, placed: Iterable[Pod]) -> bool:
+        """Return whether a pod is leaving whose room, or whose going, the plan waits for.
+
+        One that will not end, on a node where every home has room, is no matter of the plan.
+        """
+        victims = {victim.uid for victim in self._victims()}
+        asks: dict[NodeName, Resources] = defaultdict(Resources)
+        for action, pod in self._still_to_come():
+            asks[_home(action)] = asks[_home(action)] + pod.requests.on_device(action.device)
+        short = {name for name in asks if not asks[name].fits(self._free.get(name, Resources()))}
+        leaving = (pod for pod in placed if pod.terminating)
+        return any(pod.uid in victims or pod.node in short for pod in leaving)
+
+    def _still_to_come(self) -> Iterator[tuple[Bind | Move, Pod]]:
+        """Yield the homes that are not taken yet, each with the pod for whose size it is."""
+        for bind in self.plan.binds:
+            pod = self._pods.get(bind.pod)
+            if pod is not None and pod.uid == bind.uid and pod.node is None:
+                yield bind, pod
+        taken, newcomers = self._taken(), self._newcomers_by_owner()
+        for move in self.plan.moves:
+            if move.uid not in taken:
+                victim = self._remaining(move)
+                pod = victim or _pop_replacement(move, newcomers)
+                if pod is not None:
+                    yield move, pod
 
     def _ask_to_leave(self, waiting: Iterable[Move | Evict], group: Group) -> None:
         """Put those of a group who have not begun to leave on the list."""
@@ -499,6 +532,14 @@ def _failed(reports: Iterable[Report]) -> bool:
 
 def _has_failed(states: Iterable[tuple[State, str]]) -> bool:
     return any(state is State.FAILED for state, _ in states)
+
+
+def _has_begun(states: Iterable[tuple[State, str]]) -> bool:
+    return any(state in _BEGUN for state, _ in states)
+
+
+def _has_waiting(states: Iterable[tuple[State, str]]) -> bool:
+    return any(state is State.WAITING for state, _ in states)
 
 
 def _source(victim: Move | Evict) -> NodeName:

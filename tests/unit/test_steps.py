@@ -622,6 +622,46 @@ def test_a_plan_that_makes_no_progress_gives_way(
     assert found.phase is phase
 
 
+@pytest.mark.parametrize(
+    ("made", "things", "phase"),
+    [
+        pytest.param(
+            plan(bind("a", "n1")),
+            [pinned("a", "n1", gpus=4)],
+            Phase.FAILED,
+            id="who is pinned has its room",
+        ),
+        pytest.param(
+            plan(bind("a", "n1")), [pod("a", gpus=4)], Phase.FAILED, id="its home has room"
+        ),
+        pytest.param(
+            plan(bind("a", "n2"), evict("v", "n2"), bind("b", "n1")),
+            [pod("a", gpus=8), pod("v", gpus=8, on="n2"), pod("b", gpus=4, on="n1")],
+            Phase.FAILED,
+            id="a victim elsewhere does not go",
+        ),
+        pytest.param(
+            plan(bind("a", "n1")), [pod("a", gpus=5)], Phase.EXECUTING, id="its room is needed"
+        ),
+        pytest.param(
+            plan(move("m", "n2", "n1")),
+            [pod("m-2", gpus=5, owner="m")],
+            Phase.EXECUTING,
+            id="its room is needed for a replacement",
+        ),
+    ],
+)
+def test_a_stranger_that_does_not_end_is_waited_for_only_where_its_room_is_needed(
+    made: Plan, things: list[Pod], phase: Phase
+) -> None:
+    """Seen: it kept a plan that nobody carried out at work for a quarter of an hour."""
+    stuck = pod("x", gpus=4, on="n1", terminating=True)
+
+    found = advance(made, node("n1"), node("n2"), stuck, *things, idle_s=steps.STALL_S)
+
+    assert found.phase is phase
+
+
 def test_a_victim_that_will_not_end_fails_the_plan() -> None:
     """Seen: the plan stayed Executing for ever, and nobody it covered was planned again."""
     made = plan(bind("a", "n1"), evict("v", "n1"))
@@ -706,6 +746,16 @@ def test_a_gang_that_has_begun_to_leave_goes_whole(others: list[Pod], va: list[P
 
     assert "evict vb from n2" in done(found)
     assert found.phase is Phase.EXECUTING
+
+
+def test_the_rest_of_a_gang_is_asked_for_alone() -> None:
+    """A budget that refuses another victim of the pass would keep it, half of it gone."""
+    made = plan(*GANG_PLAN.binds, *GANG_PLAN.evictions, evict("u", "n3"))
+    nodes = [node(name) for name in ("n1", "n2", "n3")]
+
+    found = advance(made, *nodes, VB, pod("u", on="n3"), pod("a", gpus=8))
+
+    assert done(found) == ["release a to n1", "evict vb from n2"]
 
 
 def test_a_gang_of_which_one_may_not_be_disturbed_any_more_stays_whole() -> None:
