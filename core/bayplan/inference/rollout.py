@@ -213,7 +213,12 @@ def _turn(
     ahead = _surge(deployment, rest) > 0 and not no_room
     floor = deployment.replicas - (0 if ahead else deployment.rollout.max_unavailable)
     ready = [unit for unit in (outdated if ahead else older) if unit.ready]
-    turn += ready[: max(0, serving - max(0, floor))]
+    going = ready[: max(0, serving - max(0, floor))]
+    turn += going
+    if not ahead:
+        # Others that serve already are enough, whether yet another finds room or not.
+        leaving = [unit for unit in displaced if unit.ready]
+        turn += leaving[: max(0, serving - len(going) - deployment.replicas)]
     if turn or not no_room or ending or len(rest) <= deployment.replicas:
         return turn
     # 4. Nobody finds room, and there are more units than asked for: one that runs in part gives
