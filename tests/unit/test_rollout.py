@@ -418,6 +418,14 @@ def on(node: NodeName, of: Deployment, *indices: int) -> list[Child]:
         pytest.param(
             {}, units(NEW, 0, 1, 2) + waiting(NEW, 3), [], {3}, set(), id="uncordoned in time"
         ),
+        pytest.param(
+            {"max_surge": 2, "max_unavailable": 0},
+            on(LEFT, NEW, 0) + units(NEW, 1, 2, 3) + waiting(NEW, 4),
+            waiting(NEW, 4),
+            {0},
+            set(),
+            id="it goes as well where enough serve and one more finds no room",
+        ),
     ],
 )
 def test_units_on_cordoned_nodes(

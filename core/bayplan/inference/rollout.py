@@ -23,7 +23,7 @@ changes were made, with every pod ready, yields none.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import Final
@@ -114,6 +114,7 @@ def changes(
     mixed = {unit.index for unit in units if not unit.pure}
     stray = [child for child in own(deployment, pods) if child.unit < 0 and not child.terminating]
     at_once = [pod for unit in lost_causes for pod in unit.live]
+    delete = (*stray, *at_once, *drained.delete, *replaced)
     return Changes(
         create=tuple(
             slot
@@ -122,11 +123,11 @@ def changes(
             and slot.unit not in mixed
             and slot.leader not in replicas.closed
         ),
-        delete=(*stray, *at_once, *drained.delete, *replaced),
+        delete=delete,
         abandon=tuple(pod for pod in own(deployment, pods) if _is_abandoned(pod, around, now)),
         drain=drained.drain,
         serve=drains.to_serve(stay),
-        mark=_to_mark(deployment, pods),
+        mark=_to_mark(deployment, pods, but={pod.name for pod in delete}),
         strangers=tuple(sorted(strangers & slots.keys())),
         failures=mending.failures,
         back_off=tuple(mending.back_off),
@@ -213,7 +214,12 @@ def _turn(
     ahead = _surge(deployment, rest) > 0 and not no_room
     floor = deployment.replicas - (0 if ahead else deployment.rollout.max_unavailable)
     ready = [unit for unit in (outdated if ahead else older) if unit.ready]
-    turn += ready[: max(0, serving - max(0, floor))]
+    going = ready[: max(0, serving - max(0, floor))]
+    turn += going
+    if not ahead:
+        # Others that serve already are enough, whether yet another finds room or not.
+        leaving = [unit for unit in displaced if unit.ready]
+        turn += leaving[: max(0, serving - len(going) - deployment.replicas)]
     if turn or not no_room or ending or len(rest) <= deployment.replicas:
         return turn
     # 4. Nobody finds room, and there are more units than asked for: one that runs in part gives
@@ -308,13 +314,15 @@ def _slots(deployment: Deployment, indices: Iterable[int]) -> dict[str, Slot]:
     }
 
 
-def _to_mark(deployment: Deployment, pods: Iterable[Child]) -> tuple[Child, ...]:
-    """Return the pods of which planners do not know whether they can be made again.
+def _to_mark(
+    deployment: Deployment, pods: Iterable[Child], *, but: Collection[str]
+) -> tuple[Child, ...]:
+    """Return the pods that stay of which planners do not know whether they can be made again.
 
     A unit of an older revision that loses a pod is lost, so none of its pods is to be moved.
     """
     made_from = deployment.revision
-    there = (pod for pod in own(deployment, pods) if pod.counts)
+    there = (pod for pod in own(deployment, pods) if pod.counts and pod.name not in but)
     return tuple(pod for pod in there if pod.outdated != (pod.revision != made_from))
 
 
