@@ -464,7 +464,10 @@ def test_a_paused_rollout_leaves_what_serves(user: User, nodes: tuple[str, ...])
         "RolloutPaused",
         "0 of 1 unit serve from the newest template; set spec.rollout.paused to false to go on",
     )
-    assert {uid(p) for p in user.pods().values()} == {uid(p) for p in before.values()}
+    found = user.pods().values()
+    assert {uid(p) for p in found} == {uid(p) for p in before.values()}
+    marks = {p["metadata"].get("annotations", {}).get(names.ANNOTATION_OUTDATED) for p in found}
+    assert marks == {"true"}
     user.apply(chat(pools=[pool("Prefill", gpus=4), SMALL]))
     user.await_pods([*UNIT_PODS, *(f"chat-1-{pod}" for pod in UNIT)])
 
