@@ -183,7 +183,9 @@ class Deployments:
         try:
             self._kube.merge(_path_of(deployment, child), body, manager=names.MANAGER_PODS)
         except ApiException as error:
-            if error.status not in {404, 409}:  # gone, or another one by now
+            if error.status in _REFUSALS:  # one pod; the rollout goes on without its mark
+                _log.warning("pod_not_marked", pod=child.name, error=message_of(error))
+            elif error.status not in {404, 409}:  # gone, or another one by now
                 raise
 
     def _switch(self, deployment: Deployment, child: Child, in_service: bool) -> None:  # noqa: FBT001 - one of a pair

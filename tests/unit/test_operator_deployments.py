@@ -317,6 +317,21 @@ def test_pods_of_an_older_template_are_marked_until_it_is_the_newest_again(scene
     assert not any(scene.pod(name)["metadata"]["annotations"] for name in scene.pods())
 
 
+def test_a_pod_that_cannot_be_marked_stops_no_rollout(scene: Scene) -> None:
+    """Its annotations are full: all else of the pass is done."""
+    scene.look()
+    run(scene)
+    full = pod_path(PodKey(namespace="ns", name="chat-0-aggregated-0"))
+    scene.kube.refusals[full] = (422, "metadata.annotations: Too long")
+    container = {"name": "c", "resources": {"limits": {"nvidia.com/gpu": 1}}}
+    template = {"spec": {"containers": [container]}}
+
+    scene.apply(pools=[{"role": "Aggregated", "template": template}])
+    scene.look()
+
+    assert "chat-2-aggregated-0" in scene.pods()
+
+
 def test_a_rollout_is_told_in_events(scene: Scene) -> None:
     """Once for each thing that it comes to."""
     scene.look()
