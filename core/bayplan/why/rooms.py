@@ -6,7 +6,7 @@ about all of them looks at each kind of node once.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from bayplan import shares, units
 from bayplan.filters import Looks, static_rejection
@@ -59,26 +59,23 @@ class _Group:
     nodes: tuple[Node, ...]
     guests: Guests
 
-    def free(self, staying: Sequence[PodKind]) -> Resources:
-        """Return the room of each node when only these guests are there."""
-        if not staying:
-            return self.nodes[0].allocatable
-        left = dict(self.nodes[0].allocatable.items)
-        for kind in staying:
-            for name, n in kind.requests.items:
-                left[name] = left.get(name, 0) - n
-        return Resources.of(left)
+    @property
+    def size(self) -> Resources:
+        """What pods may use on each node."""
+        return self.nodes[0].allocatable
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
     """The nodes of a cluster as a plan leaves them, grouped by look and guests.
 
-    `_used_up` are the PodDisruptionBudgets that admit no more than the plan takes.
+    `_used_up` are the PodDisruptionBudgets that admit no more than the plan takes; `_free` is the
+    room beside guests on nodes of a size, as far as it has been asked for.
     """
 
     _groups: tuple[_Group, ...]
     _used_up: frozenset[BudgetKey] = frozenset()
+    _free: dict[tuple[int, Guests], Resources] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -137,7 +134,7 @@ class Census:
             alike[id(group.look), tuple(filter(stay.__contains__, group.guests))].append(group)
         merged: dict[tuple[int, Resources], list[_Group]] = defaultdict(list)
         for (look, staying), groups in alike.items():
-            merged[look, groups[0].free(staying)] += groups
+            merged[look, self._beside(staying, groups[0].size)] += groups
         return tuple(
             Room(
                 look=groups[0].look,
@@ -150,9 +147,20 @@ class Census:
     def by_guests(self) -> tuple[Room, ...]:
         """Return the rooms as they are, apart where the guests differ."""
         return tuple(
-            Room(look=each.look, nodes=each.nodes, free=each.free(each.guests))
+            Room(look=each.look, nodes=each.nodes, free=self._beside(each.guests, each.size))
             for each in self._groups
         )
+
+    def _beside(self, guests: Guests, size: Resources) -> Resources:
+        """Return the room beside the guests on a node of that size."""
+        known = self._free.get((id(size), guests))
+        if known is None:
+            left = dict(size.items)
+            for kind in guests:
+                for name, n in kind.requests.items:
+                    left[name] = left.get(name, 0) - n
+            known = self._free[id(size), guests] = Resources.of(left) if guests else size
+        return known
 
     def lets_go(self, kind: PodKind) -> bool:
         """Return whether a pod of the kind could be evicted."""
