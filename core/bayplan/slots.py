@@ -35,7 +35,7 @@ def promised_gpus(snapshot: Snapshot, plan: Plan) -> int:
     homes = {bind.uid for bind in plan.binds} | {move.uid for move in plan.moves}
     sources = {move.uid: move.source for move in plan.moves}
     awaited = (p for p in snapshot.pods if p.uid in homes and p.node == sources.get(p.uid))
-    return sum(n for pod in awaited for name, n in pod.requests.items if units.is_gpu(name))
+    return sum(pod.requests.gpus for pod in awaited)
 
 
 def _slots(snapshot: Snapshot, free: Mapping[NodeName, Resources]) -> dict[int, int]:

@@ -97,6 +97,11 @@ class Resources:
     def __sub__(self, other: "Resources") -> "Resources":
         return self._combined(other, sign=-1)
 
+    @property
+    def gpus(self) -> int:
+        """The whole GPUs among the amounts, of whatever vendor."""
+        return sum(n for name, n in self.items if units.is_gpu(name))
+
     def fits(self, room: "Resources") -> bool:
         """Return whether every amount is there in `room`."""
         have = dict(room.items)

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from bayplan import units
 from bayplan.api import names
 from bayplan.api.conditions import Condition, ConditionStatus
 from bayplan.api.inference_deployment import (
@@ -319,11 +318,9 @@ def _ratio(tally: Tally) -> str | None:
 
 def _gpus(tally: Tally) -> int:
     return tally.deployment.replicas * sum(
-        pool.count * n
+        pool.count * pool.of_worker(worker)[1].gpus
         for pool in tally.deployment.pools
         for worker in range(pool.size)
-        for name, n in pool.of_worker(worker)[1].items
-        if units.is_gpu(name)
     )
 
 

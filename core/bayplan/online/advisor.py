@@ -11,7 +11,6 @@ from typing import Final
 
 import numpy as np
 
-from bayplan import units
 from bayplan.cache import Cache
 from bayplan.online.kinds import SLOTS, WHOLE_MILLI, Kind, catalogue
 from bayplan.online.scorer import NodeRoom, Row, Scorer
@@ -135,7 +134,7 @@ def _kind(requests: Resources, models: tuple[str, ...] = ()) -> Kind:
     return Kind(
         cpu_milli=requests["cpu"],
         memory_mib=requests["memory"],
-        gpus=_gpus(requests),
+        gpus=requests.gpus,
         models=models,
     )
 
@@ -158,12 +157,12 @@ def _frame(node: Node) -> tuple[str, int]:
     """Return what of a node stays as it is while pods come and go: model and number of GPUs."""
     labels = dict(node.labels)
     model = next((labels[label] for label in _MODEL_LABELS if label in labels), "")
-    return model, min(_gpus(node.allocatable), _MOST_GPUS)
+    return model, min(node.allocatable.gpus, _MOST_GPUS)
 
 
 def _room(node: Node, free: Resources) -> NodeRoom:
     model, gpus = _frame(node)
-    idle = max(0, min(gpus, _gpus(free)))
+    idle = max(0, min(gpus, free.gpus))
     return NodeRoom(
         name=node.name,
         cpu_milli=free["cpu"],
@@ -171,7 +170,3 @@ def _room(node: Node, free: Resources) -> NodeRoom:
         devices=(WHOLE_MILLI,) * idle + (0,) * (gpus - idle),
         model=model,
     )
-
-
-def _gpus(resources: Resources) -> int:
-    return sum(n for name, n in resources.items if units.is_gpu(name))

@@ -10,7 +10,7 @@ from typing import Final
 from bayplan import units
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Bind, Choice, Evict, Hold, Move
-from bayplan.snapshot import UNKNOWN_COUNT, Pod, Resources
+from bayplan.snapshot import UNKNOWN_COUNT, Pod
 
 #: GPU counts of the slots that are worth a word when one is broken, largest first.
 _SLOTS: Final = (8, 4, 2)
@@ -53,7 +53,7 @@ def _placed(pod: Pod, placed_by: str, plans: Sequence[PublishedPlan]) -> list[st
 
 def chosen(pod: Pod, choice: Choice) -> tuple[str, ...]:
     """Return why a pod without a plan was given its node, and what decided, as lines."""
-    ask, here, there = (_gpus(r) for r in (pod.requests, choice.room, choice.runner_up_room))
+    ask, here, there = (r.gpus for r in (pod.requests, choice.room, choice.runner_up_room))
     where = f"the scheduler asked about {choice.asked} nodes"
     first = f"Was given {choice.node} ({units.words('/gpu', here)} free): {where}."
     if choice.runner_up is None:
@@ -69,10 +69,6 @@ def chosen(pod: Pod, choice: Choice) -> tuple[str, ...]:
 
 def _broken(free: int, ask: int, size: int) -> int:
     return free // size - (free - ask) // size
-
-
-def _gpus(resources: Resources) -> int:
-    return sum(n for name, n in resources.items if units.is_gpu(name))
 
 
 def _quality(published: PublishedPlan) -> str:

@@ -26,7 +26,7 @@ from bayplan.snapshot import (
 )
 from bayplan.why import reasons, remedies
 from bayplan.why.obstacles import Obstacles
-from bayplan.why.rooms import Census, Room, fill, gpus, usable
+from bayplan.why.rooms import Census, Room, fill, usable
 
 #: Most characters of a remedy; an API object takes a few more.
 MAX_REMEDY: Final = 900
@@ -337,4 +337,4 @@ def _main(requests: Resources) -> str:
 
 def _largest_first(pod: Pod) -> tuple[object, ...]:
     share = pod.requests.share_milli
-    return (-gpus(pod.requests), -share, [-n for _, n in pod.requests.items], pod.key)
+    return (-pod.requests.gpus, -share, [-n for _, n in pod.requests.items], pod.key)

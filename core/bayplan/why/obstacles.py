@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from bayplan import filters, units
+from bayplan import filters
 from bayplan.peers import Meant, Neighbours
 from bayplan.plan import Reason, Rejection
-from bayplan.snapshot import Node, NodeName, Pod, PodKey, Resources, Snapshot
+from bayplan.snapshot import Node, NodeName, Pod, PodKey, Snapshot
 from bayplan.why.rooms import beside
 
 
@@ -80,7 +80,7 @@ class Obstacles:
             roomy = [n.name for n in nodes if filters.reject(pod, n, free[n.name]) is None]
             if not roomy:
                 return done
-            tightest = min(roomy, key=lambda name: (_gpus(free[name]), name))
+            tightest = min(roomy, key=lambda name: (free[name].gpus, name))
             free[tightest] = beside(free[tightest], pod.requests)
         return len(members)
 
@@ -89,7 +89,3 @@ def _after(pod: Pod, goes: Mapping[PodKey, NodeName | None]) -> Pod:
     if pod.key not in goes:
         return pod
     return replace(pod, node=goes[pod.key], waiting=False)
-
-
-def _gpus(amounts: Resources) -> int:
-    return sum(n for name, n in amounts.items if units.is_gpu(name))

@@ -28,7 +28,7 @@ from bayplan.snapshot import (
     Snapshot,
     Taint,
 )
-from bayplan.why.rooms import Census, Room, beside, fill, gpus, usable
+from bayplan.why.rooms import Census, Room, beside, fill, usable
 
 #: Most pods without room for which it is said where to free room and whom to evict.
 MOST_PODS: Final = 16
@@ -228,7 +228,7 @@ class Search:
                 found[room.node.allocatable] = Addition(like=room.node, count=count)
         return min(
             found.values(),
-            key=lambda each: (each.count, gpus(each.like.allocatable), each.like.name),
+            key=lambda each: (each.count, each.like.allocatable.gpus, each.like.name),
             default=None,
         )
 
@@ -308,7 +308,7 @@ def _missing(pod: Pod, room: Room) -> tuple[object, ...]:
     """Return what orders rooms by what they lack: GPUs first, then shares of the node."""
     lacking = pod.requests.shortfall(room.free)
     shares = sum(n / max(1, room.node.allocatable[name]) for name, n in lacking.items)
-    return (gpus(lacking), shares, room.node.name)
+    return (lacking.gpus, shares, room.node.name)
 
 
 def _changed(rooms: Iterable[Room], room: Room, node: Node, free: Resources) -> tuple[Room, ...]:

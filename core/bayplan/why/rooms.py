@@ -203,7 +203,7 @@ def fill(pod: Pod, count: int, rooms: Sequence[Room]) -> tuple[int, tuple[Room, 
         takes = refusal is None and pod.requests.fits(room.free)
         (fits if takes else parts).append(room)
     left = count
-    for room in sorted(fits, key=lambda room: (gpus(room.free), room.node.name)):
+    for room in sorted(fits, key=lambda room: (room.free.gpus, room.node.name)):
         most = _copies(pod.requests, room.free, left)
         whole, rest = divmod(min(left, most * room.count), most)
         left -= whole * most + rest
@@ -245,8 +245,3 @@ def beside(free: Resources, requests: Resources, count: int = 1) -> Resources:
 def times(requests: Resources, count: int) -> Resources:
     """Return what `count` pods use."""
     return Resources.of({name: n * count for name, n in requests.items})
-
-
-def gpus(amounts: Resources) -> int:
-    """Return the whole GPUs among the amounts."""
-    return sum(n for name, n in amounts.items if units.is_gpu(name))

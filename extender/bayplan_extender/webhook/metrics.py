@@ -12,7 +12,6 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from bayplan import units
 from bayplan.online.kinds import SLOTS
 from bayplan.snapshot import Resources
 from bayplan_extender.view import View
@@ -59,7 +58,7 @@ class ViewCollector(Collector):
         yield _gauge(
             "bayplan_extender_reserved_gpus",
             "GPUs that the plan being carried out holds for pods that have not arrived.",
-            sum(map(_gpus, held)),
+            sum(room.gpus for room in held),
         )
         if newest is not None:
             age = max(0.0, time.time() - newest.created_at)
@@ -86,7 +85,7 @@ def _gauge(name: str, text: str, value: float) -> Metric:
 def _free_slots(rooms: list[Resources]) -> Metric:
     text = "Whole free slots of this many GPUs on one node."
     family = GaugeMetricFamily("bayplan_extender_free_slots", text, labels=["gpus"])
-    gpus = [_gpus(room) for room in rooms]
+    gpus = [room.gpus for room in rooms]
     for size in SLOTS:
         family.add_metric([str(size)], sum(max(0, n) // size for n in gpus))
     return family
@@ -97,7 +96,3 @@ def _ages(name: str, text: str, instants: dict[str, float], now: float) -> Metri
     for kind, at in sorted(instants.items()):
         family.add_metric([kind], max(0.0, now - at))
     return family
-
-
-def _gpus(room: Resources) -> int:
-    return sum(n for name, n in room.items if units.is_gpu(name))
