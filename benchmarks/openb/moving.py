@@ -10,9 +10,10 @@ from typing import Final
 
 import numpy as np
 
-from bayplan.online.kinds import WHOLE_MILLI, Kind
+from bayplan.online.kinds import Kind
 from bayplan.online.scorer import Row, Scorer, Spot
 from bayplan.online.value import Ints
+from bayplan.units import WHOLE_MILLI
 from benchmarks.openb.policies import Start, scorer
 from benchmarks.openb.trace import Trace
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from bayplan.codec import DecodeError
-from bayplan.online.kinds import WHOLE_MILLI, Kind
+from bayplan.online.kinds import Kind
 from bayplan.online.scorer import NodeRoom
+from bayplan.units import WHOLE_MILLI
 
 DATA: Final = Path(__file__).parent.parent / "data" / "openb"
 NODES: Final = "openb_node_list_gpu_node"

@@ -12,10 +12,12 @@ from typing import Final
 import numpy as np
 
 from bayplan.cache import Cache
-from bayplan.online.kinds import SLOTS, WHOLE_MILLI, Kind, catalogue
+from bayplan.online.kinds import Kind, catalogue
 from bayplan.online.scorer import NodeRoom, Row, Scorer
 from bayplan.online.value import Copies, Floats, Ints
+from bayplan.slots import SIZES
 from bayplan.snapshot import Node, NodeName, NodeTerm, Pod, PodKind, Resources
+from bayplan.units import WHOLE_MILLI
 
 #: The best score that the extender protocol knows.
 MAX_SCORE: Final = 10
@@ -33,7 +35,7 @@ _FEW: Final = 4
 _MODEL_LABELS: Final = ("nvidia.com/gpu.product", "amd.com/gpu.product-name")
 
 #: Kinds that may always come: whole slots are worth something before anybody has asked for one.
-_PRIOR: Final = {Kind(gpus=size): 1 for size in SLOTS}
+_PRIOR: Final = {Kind(gpus=size): 1 for size in SIZES}
 
 
 def forecast(pods: Iterable[Pod]) -> Mapping[Kind, int]:

@@ -12,11 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-#: One whole GPU, in thousandths.
-WHOLE_MILLI: Final = 1000
-
-#: GPU counts of the whole slots that are of use to somebody, largest first.
-SLOTS: Final = (8, 4, 2, 1)
+from bayplan.units import WHOLE_MILLI
 
 #: How much dearer room for n GPUs gets with the square of its share of the demand.
 _DEARER: Final = 250

@@ -7,6 +7,7 @@ slot, or none of them moves. An exact engine that ran out of time leaves this pl
 import numpy as np
 
 from bayplan.policy import Policy
+from bayplan.slots import SIZES
 from bayplan.solver import goals
 from bayplan.solver.assignment import Assignment, moves
 from bayplan.solver.goals import FreeSlots
@@ -15,7 +16,7 @@ from bayplan.solver.instance import Counts, Instance
 
 def drain(instance: Instance, policy: Policy, start: Assignment) -> Assignment:
     """Return `start` with nodes drained as long as the budget of moves lasts."""
-    size = next((s for s in goals.SLOT_SIZES if FreeSlots(s).limit(instance)), None)
+    size = next((s for s in SIZES if FreeSlots(s).limit(instance)), None)
     if size is None:
         return start
     final, left = start.final.copy(), policy.max_moves - moves(instance, start)

@@ -9,19 +9,17 @@ that could give up a running pod for them.
 """
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from bayplan import units
 from bayplan.plan import EVICTION_COST
 from bayplan.policy import Order
+from bayplan.slots import SIZES
 from bayplan.solver import gangs
 from bayplan.solver.assignment import Assignment, disturbed, evicted, kept
 from bayplan.solver.instance import Counts, Instance, PlaceGroup
-
-#: Sizes of free slots that are counted, in GPUs, most wanted first.
-SLOT_SIZES: Final = (8, 4, 2, 1)
 
 
 class Goal(Protocol):
@@ -248,7 +246,7 @@ def _tiers(instance: Instance, *, protect: bool) -> list[Goal]:
 
 
 def _slots(instance: Instance) -> tuple[Goal, ...]:
-    return tuple(FreeSlots(size) for size in SLOT_SIZES if FreeSlots(size).limit(instance))
+    return tuple(FreeSlots(size) for size in SIZES if FreeSlots(size).limit(instance))
 
 
 def values(instance: Instance, goals: tuple[Goal, ...], assignment: Assignment) -> tuple[int, ...]:

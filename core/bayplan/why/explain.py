@@ -5,15 +5,12 @@ command line prints it; nothing is solved.
 """
 
 from collections.abc import Sequence
-from typing import Final
 
 from bayplan import units
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Bind, Choice, Evict, Hold, Move
+from bayplan.slots import SIZES
 from bayplan.snapshot import UNKNOWN_COUNT, Pod
-
-#: GPU counts of the slots that are worth a word when one is broken, largest first.
-_SLOTS: Final = (8, 4, 2)
 
 
 def explain(pod: Pod, *, placed_by: str, plans: Sequence[PublishedPlan]) -> tuple[str, ...]:
@@ -59,7 +56,7 @@ def chosen(pod: Pod, choice: Choice) -> tuple[str, ...]:
     if choice.runner_up is None:
         return (first, "No other of them had room.")
     second = f"Runner-up: {choice.runner_up} ({units.words('/gpu', there)} free)."
-    for size in _SLOTS:
+    for size in SIZES:
         broken, spared = _broken(here, ask, size), _broken(there, ask, size)
         if broken != spared:
             what = f"whole free slots of {size} GPUs lost: {broken}, on the runner-up {spared}"

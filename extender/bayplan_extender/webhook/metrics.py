@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from bayplan.online.kinds import SLOTS
+from bayplan.slots import SIZES
 from bayplan.snapshot import Resources
 from bayplan_extender.view import View
 
@@ -86,7 +86,7 @@ def _free_slots(rooms: list[Resources]) -> Metric:
     text = "Whole free slots of this many GPUs on one node."
     family = GaugeMetricFamily("bayplan_extender_free_slots", text, labels=["gpus"])
     gpus = [room.gpus for room in rooms]
-    for size in SLOTS:
+    for size in SIZES:
         family.add_metric([str(size)], sum(max(0, n) // size for n in gpus))
     return family
 
