@@ -13,7 +13,7 @@ from typing import Final
 
 from bayplan import windows
 from bayplan.plan import Certificate, Plan, Result, Stage, Verdict
-from bayplan.policy import Policy, defragmenting
+from bayplan.policy import Policy, defragmenting, undisturbing
 from bayplan.snapshot import Snapshot
 from bayplan.solver import engine, extract, goals, portfolio
 from bayplan.solver.counting import build
@@ -62,9 +62,7 @@ def at_once(
     It is looked for in a part of the time limit: there is such room in plenty, or it is not worth
     the search.
     """
-    gentle = replace(
-        policy, max_moves=0, max_evictions=0, time_limit_s=policy.time_limit_s * _AT_ONCE_SHARE
-    )
+    gentle = replace(undisturbing(policy), time_limit_s=policy.time_limit_s * _AT_ONCE_SHARE)
     result = plan(snapshot, gentle, clock=clock, progress=progress)
     return (gentle, result) if result.plan.binds and not result.plan.holds else None
 

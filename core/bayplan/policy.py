@@ -95,6 +95,11 @@ class Policy:
     node_provisioning: NodeProvisioning = NodeProvisioning.NEVER
 
 
+def undisturbing(policy: Policy) -> Policy:
+    """Return the policy for a pass that neither moves nor evicts anybody."""
+    return replace(policy, max_moves=0, max_evictions=0)
+
+
 def defragmenting(policy: Policy, *, max_moves: int) -> Policy:
     """Return the policy for a pass that defragments with at most `max_moves` moves.
 

@@ -539,9 +539,12 @@ class Snapshot:
         """Return the cluster as it will be when the pods that are leaving have left.
 
         What is planned beside a draining pod would otherwise make another pod go for the same
-        newcomer. A pod that overstays its deadline counts as staying.
+        newcomer. A pod that overstays its deadline counts as staying. The very same snapshot when
+        nobody is leaving.
         """
-        stay = (pod for pod in self.pods if not pod.terminating or pod.leaves_at + OVERSTAY_S < now)
+        stay = [pod for pod in self.pods if not pod.terminating or pod.leaves_at + OVERSTAY_S < now]
+        if len(stay) == len(self.pods):
+            return self
         return Snapshot(nodes=self.nodes, pods=tuple(stay), budgets=self.budgets)
 
     def waiting(self) -> tuple[Pod, ...]:

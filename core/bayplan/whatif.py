@@ -10,7 +10,7 @@ from typing import Final
 
 from bayplan.plan import Result
 from bayplan.planner import plan
-from bayplan.policy import Policy
+from bayplan.policy import Policy, undisturbing
 from bayplan.snapshot import Pod, PodKey, Snapshot
 from bayplan.solver.engine import Progress, silent
 
@@ -59,7 +59,7 @@ def forecast(
 
     Each pass that this takes may take `policy.time_limit_s` seconds; there are at most twenty.
     """
-    quietly = replace(policy, max_moves=0, max_evictions=0)
+    quietly = undisturbing(policy)
 
     def result_of(pods: Sequence[Pod], allowed: Policy) -> tuple[Result, int]:
         world = replace(snapshot, pods=(*snapshot.pods, *pods))

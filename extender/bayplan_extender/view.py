@@ -96,8 +96,7 @@ class View:
     def before_leaving(self, now: float) -> Snapshot | None:
         """Return the same as long as nobody who is leaving has left; None if nobody is."""
         seen = self.cache.snapshot()
-        leaving = len(seen.once_left(now).pods) < len(seen.pods)
-        return self._prepared(seen, now) if leaving else None
+        return None if seen.once_left(now) is seen else self._prepared(seen, now)
 
     def _prepared(self, seen: Snapshot, now: float) -> Snapshot:
         budgeted = replace(believed(seen), budgets=tuple(self.budgets.values()))
