@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 from bayplan.api import names
@@ -123,7 +124,7 @@ class Gateway:
     target_port: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Deployment:
     """An InferenceDeployment as far as its pods are concerned.
 
@@ -169,7 +170,7 @@ class Deployment:
         """The name of the headless Service in which pods of larger replicas find each other."""
         return f"{self.name}-{PEERS}"
 
-    @property
+    @cached_property
     def revision(self) -> str:
         """A short hash of all that a change of makes whole units out of date.
 
