@@ -31,6 +31,8 @@ from bayplan_operator.events import About, Events
 from bayplan_operator.gates import Gates
 from bayplan_operator.keys import DeploymentKey
 from bayplan_operator.kube import (
+    OVERTAKEN,
+    REFUSALS,
     Kube,
     Raw,
     deployment_path,
@@ -43,9 +45,6 @@ from bayplan_operator.nodes import Nodes
 from bayplan_operator.plans import Plans
 
 _log = structlog.get_logger()
-
-#: HTTP answers that mean "not with this template", now or until something else changes.
-_REFUSALS: Final = frozenset({400, 403, 422})
 
 #: There is a pod of that name already.
 _EXISTS: Final = 409
@@ -183,9 +182,9 @@ class Deployments:
         try:
             self._kube.merge(_path_of(deployment, child), body, manager=names.MANAGER_PODS)
         except ApiException as error:
-            if error.status in _REFUSALS:  # one pod; the rollout goes on without its mark
+            if error.status in REFUSALS:  # one pod; the rollout goes on without its mark
                 _log.warning("pod_not_marked", pod=child.name, error=message_of(error))
-            elif error.status not in {404, 409}:  # gone, or another one by now
+            elif error.status not in OVERTAKEN:
                 raise
 
     def _switch(self, deployment: Deployment, child: Child, in_service: bool) -> None:  # noqa: FBT001 - one of a pair
@@ -200,7 +199,7 @@ class Deployments:
         try:
             self._kube.apply(path, body, manager=names.MANAGER_SERVICE)
         except ApiException as error:
-            if error.status not in {404, 409}:  # gone, or another one by now
+            if error.status not in OVERTAKEN:
                 raise
 
     def _in_service(self, in_service: bool) -> dict[str, str]:  # noqa: FBT001 - the condition's value
@@ -224,7 +223,7 @@ class Deployments:
         except ApiException as error:
             if error.status == _EXISTS:
                 return ""  # the next pass sees whose it is
-            if error.status not in _REFUSALS:
+            if error.status not in REFUSALS:
                 raise
             return (
                 f"the API server refuses {slot.name}: {message_of(error)}; correct the template"
@@ -263,7 +262,7 @@ class Deployments:
         try:
             self._kube.apply(path, body, manager=names.MANAGER_STATUS)
         except ApiException as error:
-            if error.status not in {404, 409}:  # deleted meanwhile, or another one by now
+            if error.status not in OVERTAKEN:
                 raise
             return False
         return True

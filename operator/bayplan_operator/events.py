@@ -19,7 +19,7 @@ from urllib3.exceptions import HTTPError
 
 from bayplan.api import names
 from bayplan.snapshot import PodKey
-from bayplan_operator.kube import Kube, events_path, message_of
+from bayplan_operator.kube import OVERTAKEN, Kube, events_path, message_of
 
 _log = structlog.get_logger()
 
@@ -118,7 +118,7 @@ class Events:
         except ApiException as error:
             told = message_of(error)
             # The namespace is gone, or going; or the same was said already.
-            if error.status not in {404, 409} and "being terminated" not in told:
+            if error.status not in OVERTAKEN and "being terminated" not in told:
                 _log.warning("event_not_written", reason=event["reason"], error=told)
         except HTTPError as error:
             _log.warning("event_not_written", error=str(error), reason=event["reason"])

@@ -5,12 +5,11 @@ from typing import Any, Final
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.snapshot import PodKey
-from bayplan_operator.kube import Kube, message_of, pod_path
+from bayplan_operator.kube import OVERTAKEN, Kube, message_of, pod_path
 
 #: A budget has nothing left (429), a pod has more than one budget (500), or an admission policy
 #: says no (the others).
 _REFUSED: Final = frozenset({400, 403, 422, 429, 500})
-_GONE: Final = frozenset({404, 409})
 
 
 def evict(kube: Kube, pod: PodKey, uid: str, *, rehearse: bool = False) -> str:
@@ -33,7 +32,7 @@ def evict(kube: Kube, pod: PodKey, uid: str, *, rehearse: bool = False) -> str:
     try:
         kube.create(f"{pod_path(pod)}/eviction", body)
     except ApiException as error:
-        if error.status in _GONE:
+        if error.status in OVERTAKEN:
             return ""
         if error.status in _REFUSED:
             return message_of(error)

@@ -24,7 +24,7 @@ from bayplan.steps import EvictPod, Phase, Progress, ReleasePod, Report, State, 
 from bayplan_operator.events import About, Events
 from bayplan_operator.evictions import evict
 from bayplan_operator.holds import Holds
-from bayplan_operator.kube import Kube, Raw, message_of, plan_path, pod_path
+from bayplan_operator.kube import OVERTAKEN, REFUSALS, Kube, Raw, message_of, plan_path, pod_path
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.observation import Observation, observe
 from bayplan_operator.plans import Entry, Plans
@@ -194,9 +194,9 @@ class Execution:
         try:
             self._kube.patch(pod_path(step.pod), operations, manager=names.MANAGER_PODS)
         except ApiException as error:
-            if error.status in {404, 409}:  # gone, or changed: the next pass looks again
+            if error.status in OVERTAKEN:
                 return ""
-            if error.status in {400, 403, 422}:
+            if error.status in REFUSALS:
                 return message_of(error)
             raise
         self._events.tell(About.pod(step.pod, step.uid), "Placed", "Place", note)
@@ -256,7 +256,7 @@ class Execution:
         try:
             self._kube.apply(f"{plan_path(name)}/status", body, manager=names.MANAGER_STEPS)
         except ApiException as error:
-            if error.status not in {404, 409}:
+            if error.status not in OVERTAKEN:
                 raise
             self._plans.forget(name)  # it was deleted
             return False

@@ -27,9 +27,14 @@ _APPLY: Final = "application/apply-patch+yaml"
 _MERGE: Final = "application/merge-patch+json"
 _JSON_PATCH: Final = "application/json-patch+json"
 
+#: HTTP answers that mean "gone, or another one or changed by now": the next pass sees what is.
+OVERTAKEN: Final = frozenset({404, 409})
+
+#: HTTP answers that mean "not like this", now or until something else changes.
+REFUSALS: Final = frozenset({400, 403, 422})
+
 NODES: Final = "/api/v1/nodes"
 PODS: Final = "/api/v1/pods"
-DEPLOYMENTS: Final = f"/apis/{names.API_VERSION}/inferencedeployments"
 PLANS: Final = f"/apis/{names.API_VERSION}/packingplans"
 POLICY: Final = f"/apis/{names.API_VERSION}/packingpolicies/default"
 
@@ -148,7 +153,7 @@ class Kube:
         try:
             self._send("DELETE", path, body=body, content_type="application/json")
         except ApiException as error:
-            if error.status not in {404, 409}:
+            if error.status not in OVERTAKEN:
                 raise
 
     def _send(

@@ -15,10 +15,15 @@ from bayplan.inference.children import Child, Deployment
 from bayplan.inference.exposed import exposed
 from bayplan.inference.network import INFERENCE_POOL, SERVICE
 from bayplan.inference.tally import Finding
-from bayplan_operator.kube import Kube, Raw, inference_pools_path, message_of, services_path
-
-#: HTTP answers that mean "not this object", now or until something else changes.
-_REFUSALS: Final = frozenset({400, 403, 404, 409, 422})
+from bayplan_operator.kube import (
+    OVERTAKEN,
+    REFUSALS,
+    Kube,
+    Raw,
+    inference_pools_path,
+    message_of,
+    services_path,
+)
 
 #: The cluster does not know the kind.
 _UNKNOWN: Final = 404
@@ -74,7 +79,7 @@ class Network:
         except ApiException as error:
             if error.status == _UNKNOWN and raw["kind"] == INFERENCE_POOL:
                 return None
-            if error.status not in _REFUSALS:
+            if error.status not in REFUSALS | OVERTAKEN:
                 raise
             name = f"{raw['kind']} {raw['metadata']['name']}"
             return f"the API server refuses {name}: {message_of(error)}"

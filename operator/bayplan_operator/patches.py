@@ -6,13 +6,10 @@ import structlog
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.snapshot import PodKey
-from bayplan_operator.kube import message_of
+from bayplan_operator.kube import OVERTAKEN, message_of
 from bayplan_operator.metrics import Metrics
 
 _log = structlog.get_logger()
-
-#: It is gone, or was changed meanwhile: whoever looks at it next sees it as it is.
-_OVERTAKEN: Final = frozenset({404, 409})
 
 _TOO_MANY_REQUESTS: Final = 429
 _SERVER_ERROR: Final = 500
@@ -30,7 +27,7 @@ def note_failure(error: ApiException, *, pod: PodKey, purpose: str, metrics: Met
     status = int(error.status or 0)
     if not status:
         raise error
-    if status in _OVERTAKEN:
+    if status in OVERTAKEN:
         return False
     metrics.patches_failed.labels(purpose).inc()
     _log.warning("pod_not_patched", purpose=purpose, pod=str(pod), error=message_of(error))
