@@ -17,7 +17,7 @@ import statistics
 import time
 from collections import Counter, defaultdict
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 
@@ -38,9 +38,7 @@ from bayplan.snapshot import (
 )
 from bayplan.validate import validate
 from benchmarks import tables
-from benchmarks.fleet import fleet
-
-GPU: Final = "nvidia.com/gpu"
+from benchmarks.fleet import GPU, Variant, fleet
 
 #: GPUs of a slot.
 SLOT: Final = 8
@@ -285,7 +283,7 @@ def _per_slot(recovered: int, moves: int) -> float:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, default=100, help="size of the fleet")
-    parser.add_argument("--variant", choices=("plain", "mixed", "units"), default="plain")
+    parser.add_argument("--variant", choices=get_args(Variant), default="plain")
     parser.add_argument("--moves", type=int, help="budget of moves (default: nodes / 20)")
     parser.add_argument("--cases", type=int, default=50, help="small clusters")
     parser.add_argument("--seeds", type=int, default=1, help="how many fleets")

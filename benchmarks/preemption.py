@@ -40,8 +40,7 @@ from bayplan.snapshot import (
 )
 from bayplan.validate import validate
 from benchmarks import tables
-
-GPU: Final = "nvidia.com/gpu"
+from benchmarks.fleet import GPU
 
 #: GPUs and CPUs of a pod; the last wants more CPU than its share.
 SHAPES: Final = ((1, 4), (2, 8), (4, 16), (8, 32), (3, 10), (1, 20))

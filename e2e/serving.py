@@ -120,11 +120,6 @@ class User:
         eventually(lambda: not self.pods(), what="every pod is gone", timeout_s=SETTLED_S)
 
 
-def unit_of(pod: story.PodView) -> str:
-    """Return the unit of a pod by its name: `chat-0-prefill-0` is of unit 0."""
-    return pod.name.split("-")[1]
-
-
 def mark_unhealthy(cluster: Cluster, node: str) -> None:
     """Say what a health checker would that has found a broken GPU."""
     cluster.kubectl_run("label", "node", node, f"{names.LABEL_UNHEALTHY}=xid-79", "--overwrite")

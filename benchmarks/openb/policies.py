@@ -1,5 +1,6 @@
 """The policies that are compared: ours, FGD, and three simple ones as FGD's authors define them."""
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -37,7 +38,7 @@ class Scored:
         return True
 
 
-class Simple:
+class Simple(ABC):
     """Places each pod where a rule that looks at one node at a time says."""
 
     def __init__(self, trace: Trace, seed: int) -> None:
@@ -64,9 +65,9 @@ class Simple:
         self.devices[row, self._chosen(kind, row)] -= kind.gpu_milli
         return True
 
+    @abstractmethod
     def scores(self, kind: Kind, rows: Ints) -> Floats:
         """Return how good each of `rows` is; the first of the best is taken."""
-        raise NotImplementedError
 
     def device(self, free: Ints, able: Ints) -> int:
         """Return which of the devices `able` a share takes: the fullest."""
