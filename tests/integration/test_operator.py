@@ -91,7 +91,7 @@ class User:
         raw = json.loads(self.kubectl("get", "pods", "-l", labels, "-o", "json"))
         return {pod["metadata"]["name"]: pod for pod in raw["items"]}
 
-    def await_pods(self, wanted: list[str]) -> dict[str, Object]:
+    def await_pods(self, wanted: list[str], *, timeout_s: float = 30.0) -> dict[str, Object]:
         """Wait until exactly these pods exist, none of them on its way out; return them."""
 
         def there() -> tuple[dict[str, Object]]:
@@ -100,7 +100,7 @@ class User:
             assert not any(p["metadata"].get("deletionTimestamp") for p in pods.values())
             return (pods,)
 
-        return eventually(there, what=f"the pods are {wanted}")[0]
+        return eventually(there, what=f"the pods are {wanted}", timeout_s=timeout_s)[0]
 
     def await_reason(self, want: str) -> Object:
         """Wait for the REASON of chat; return its status."""
@@ -411,7 +411,8 @@ def test_deleting_the_deployment_removes_its_pods(user: User) -> None:
 
     user.kubectl("delete", "infd", "chat")
 
-    user.await_pods([])
+    # It looks for new kinds every 30 s, and knows nothing of a kind before.
+    user.await_pods([], timeout_s=90)
 
 
 def test_a_new_template_replaces_whole_units_one_after_the_other(
