@@ -532,8 +532,8 @@ def test_half_a_unit_gives_back_its_room_only_when_its_requests_are_done() -> No
     busy = Around(held=held, loads={away.uid: 3})
 
     first = rollout.changes(of, [*halves[0], *halves[1]], around=Around(held=held), now=NOW_S)
-    later = rollout.changes(of, [*halves[0], halves[1][0], away], around=busy, now=NOW_S + 59)
-    last = rollout.changes(of, [*halves[0], halves[1][0], away], around=busy, now=NOW_S + 60)
+    later = rollout.changes(of, [*halves[0], halves[1][0], away], around=busy, now=NOW_S + 60)
+    last = rollout.changes(of, [*halves[0], halves[1][0], away], around=busy, now=NOW_S + 61)
 
     assert (first.drain, first.delete) == ((halves[1][1],), ())
     assert (later.drain, later.delete, later.serve, later.create) == ((), (), (), ())
@@ -595,18 +595,21 @@ def in_service(*indices: int) -> list[Child]:
             in_service(0, 1), {0: 2, 1: 3}, set(), {0}, 2, id="the one with the fewest requests"
         ),
         pytest.param(in_service(0, 1), {0: None, 1: 9}, set(), {1}, 2, id="silence is no idleness"),
-        pytest.param(in_service(0) + out(1, since=4), {}, set(), set(), 1, id="gateways notice"),
+        pytest.param(in_service(0) + out(1, since=5), {}, set(), set(), 1, id="gateways notice"),
         pytest.param(
-            in_service(0) + out(1, since=5), {}, {1}, set(), None, id="nobody knows more: it goes"
+            in_service(0) + out(1, since=6), {}, {1}, set(), None, id="nobody knows more: it goes"
         ),
         pytest.param(
-            in_service(0) + out(1, since=5), {0: 0, 1: 0}, {1}, set(), None, id="it is idle"
+            in_service(0) + out(1, since=6), {0: 0, 1: 0}, {1}, set(), None, id="it is idle"
         ),
         pytest.param(
-            in_service(0) + out(1, since=5), {0: 0, 1: 4}, set(), set(), 2, id="it is busy"
+            in_service(0) + out(1, since=6), {0: 0, 1: 4}, set(), set(), 2, id="it is busy"
         ),
         pytest.param(
-            in_service(0) + out(1, since=60), {0: 0, 1: 4}, {1}, set(), None, id="time is up"
+            in_service(0) + out(1, since=60), {0: 0, 1: 4}, set(), set(), 1, id="to the end"
+        ),
+        pytest.param(
+            in_service(0) + out(1, since=61), {0: 0, 1: 4}, {1}, set(), None, id="time is up"
         ),
         pytest.param(
             units(NEW, 0, 1), {}, {1}, set(), None, id="made without a switch it goes at once"

@@ -22,6 +22,10 @@ NOTICE_S: Final = 5
 #: Seconds between two looks at the engines of a unit that is out of service.
 LOOK_S: Final = 2
 
+#: Seconds by which a pod may have been taken out of service after the instant that its condition
+#: says: instants of Kubernetes are cut off to whole seconds.
+_CUT_OFF_S: Final = 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drains:
@@ -77,6 +81,6 @@ def _until(
         return -math.inf
     if not all(pod.drains_since for pod in serving):
         return math.inf
-    since = max(pod.drains_since for pod in serving)
+    since = max(pod.drains_since for pod in serving) + _CUT_OFF_S
     busy = any(loads.get(pod.uid, 0) != 0 for pod in serving)
     return since + (deployment.drain_s if busy else min(NOTICE_S, deployment.drain_s))
