@@ -90,11 +90,12 @@ class FakeKube(Kube):
             raise error(409, "the object has been modified")
         return self._put(path, patched)
 
-    def delete(self, path: str, *, uid: str, grace_s: int | None = None) -> None:
-        """Remove an object if it is still that one."""
+    def delete(self, path: str, *, uid: str, version: str = "", grace_s: int | None = None) -> None:
+        """Remove an object if it is still that one, and as it was if that is asked for."""
         _ = grace_s
         self._write("delete", path)
-        if path in self.objects and self.objects[path]["metadata"]["uid"] == uid:
+        metadata = self.objects[path]["metadata"] if path in self.objects else {}
+        if metadata.get("uid") == uid and version in {"", metadata.get("resourceVersion")}:
             del self.objects[path]
 
     def add(self, path: str, raw: Raw) -> Raw:

@@ -164,7 +164,9 @@ class Deployments:
         for child in changes.abandon:
             self._kube.delete(_path_of(deployment, child), uid=child.uid, grace_s=0)
         for child in changes.delete:
-            self._kube.delete(_path_of(deployment, child), uid=child.uid)
+            # As it was seen: one that has become ready since may serve, and is drained first. The
+            # event that says so brings the next pass.
+            self._kube.delete(_path_of(deployment, child), uid=child.uid, version=child.version)
         refusals = list(self._pool.map(lambda s: self._create(deployment, s), changes.create))
         refusal = next((text for text in refusals if text), "")
         made = sum(not text for text in refusals)

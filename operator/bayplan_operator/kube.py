@@ -142,12 +142,15 @@ class Kube:
             "PATCH", path, query=query, body=list(operations), content_type=_JSON_PATCH
         )
 
-    def delete(self, path: str, *, uid: str, grace_s: int | None = None) -> None:
+    def delete(self, path: str, *, uid: str, version: str = "", grace_s: int | None = None) -> None:
         """Delete the object with this uid; nothing happens when it is gone or another one.
 
+        Nor does anything happen when it is of another resourceVersion than the one that is given.
         With a grace of 0 s nobody is waited for, not even the pod's node.
         """
         body: Raw = {"preconditions": {"uid": uid}}
+        if version:
+            body["preconditions"]["resourceVersion"] = version
         if grace_s is not None:
             body["gracePeriodSeconds"] = grace_s
         try:

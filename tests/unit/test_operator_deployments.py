@@ -209,6 +209,31 @@ def test_a_pod_pinned_to_a_lost_node_is_made_again(scene: Scene) -> None:
     assert scene.pod("chat-1-aggregated-0")["spec"]["schedulingGates"]
 
 
+def test_who_comes_to_serve_in_the_last_moment_is_drained(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not ready when it was seen, and gets requests by the time it would be deleted."""
+    scene.look()
+    run(scene, starting=True)
+    scene.look()
+    scene.apply(replicas=1)
+
+    def items(path: str, **selectors: str) -> list[Raw]:
+        monkeypatch.undo()
+        found = scene.kube.items(path, **selectors)
+        run(scene)
+        return found
+
+    monkeypatch.setattr(scene.kube, "items", items)
+    scene.look()
+
+    assert scene.pods() == ["chat-0-aggregated-0", "chat-1-aggregated-0"]
+    scene.look()
+    conditions = scene.pod("chat-1-aggregated-0")["status"]["conditions"]
+    drains = next(c for c in conditions if c["type"] == names.CONDITION_IN_SERVICE)
+    assert drains["status"] == "False"
+
+
 def test_events_tell_what_has_changed(scene: Scene) -> None:
     """Each once, when it happens."""
     scene.kube.add(node_path("n1"), {"metadata": {"name": "n1"}})
@@ -351,16 +376,17 @@ def test_a_rollout_is_told_in_events(scene: Scene) -> None:
     assert scene.status()["units"] == {"desired": 2, "scheduled": 2, "ready": 2, "updated": 2}
 
 
-def run(scene: Scene) -> None:
-    """Have every pod run, and serve unless it was taken out of service."""
+def run(scene: Scene, *, starting: bool = False) -> None:
+    """Have every pod run, and serve unless it is starting or was taken out of service."""
     scene.kube.add(node_path("n1"), {"metadata": {"name": "n1"}})
     for name in scene.pods():
         pod = scene.pod(name)
         pod["spec"] |= {"nodeName": "n1", "schedulingGates": []}
         status = pod.setdefault("status", {})
         others = [c for c in status.get("conditions", ()) if c["type"] != "Ready"]
-        ready = all(c["status"] == "True" for c in others)
+        ready = not starting and all(c["status"] == "True" for c in others)
         status["conditions"] = [*others, {"type": "Ready", "status": str(ready)}]
+        scene.kube.add(pod_path(PodKey(namespace="ns", name=name)), pod)
 
 
 def test_a_unit_that_is_to_go_is_out_of_service_first_and_waits_for_its_engine(

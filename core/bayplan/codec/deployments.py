@@ -105,6 +105,7 @@ def child_of(raw: Raw) -> Child:
         terminating=metadata.get("deletionTimestamp").value is not None,
         ends_by=metadata.get("deletionTimestamp").instant(),
         created_at=metadata.get("creationTimestamp").instant(),
+        version=metadata.get("resourceVersion").text(""),
     )
 
 

@@ -217,6 +217,7 @@ class Child:
         terminating: Whether it is being deleted.
         ends_by: When it must have ended then, in seconds since the epoch; else 0.
         created_at: Seconds since the epoch.
+        version: Its resourceVersion: what it was when all of this was true.
     """
 
     name: str
@@ -244,6 +245,7 @@ class Child:
     terminating: bool = False
     ends_by: int = 0
     created_at: int = 0
+    version: str = ""
 
     @property
     def counts(self) -> bool:
