@@ -51,8 +51,8 @@ class Placement:
 
         `goes` says where the plan sends pods, None for those that lose their node.
         """
-        asks = any(kind.constraints.peers for kind in {pod.kind for pod in snapshot.pods})
-        if not asks and not any(pod.gang_topology for pod in snapshot.pods):
+        asks = any(kind.constraints.peers for kind in snapshot.kinds)
+        if not asks and not any(pod.gang_topology for pod in snapshot.in_gangs):
             return None
         nodes = {node.name: node for node in snapshot.nodes}
         where = ((pod, goes.get(pod.key, pod.node)) for pod in snapshot.pods)
@@ -215,7 +215,7 @@ class _Gang:
 
 def _gangs(placement: Placement) -> Iterator[_Gang]:
     members: dict[GangKey, list[Pod]] = defaultdict(list)
-    for pod in placement.snapshot.pods:
+    for pod in placement.snapshot.in_gangs:
         here = pod.waiting or pod.node in placement.nodes
         if pod.gang is not None and not pod.terminating and here:
             members[pod.gang].append(pod)

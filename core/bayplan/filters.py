@@ -63,7 +63,7 @@ class Looks:
 
     def at(self, node: Node) -> tuple[object, ...]:
         """Return how the node looks."""
-        labels = tuple(pair for pair in node.labels if pair[0] in self.labels)
+        labels = self.labels and tuple([pair for pair in node.labels if pair[0] in self.labels])
         return (node.ready, node.schedulable, node.taints, labels, self.names and node.name)
 
 

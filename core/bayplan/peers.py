@@ -48,7 +48,7 @@ class Meant:
     """Tells which selectors of a snapshot mean a pod; () for every pod where there are none."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        asked = {pod.kind.constraints.peers for pod in snapshot.pods} - {None}
+        asked = {kind.constraints.peers for kind in snapshot.kinds} - {None}
         found: set[PodSelector] = set()
         for each in asked:
             assert each is not None  # noqa: S101 - taken out above

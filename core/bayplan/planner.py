@@ -6,13 +6,13 @@ returned. The caller brings the clock.
 """
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from bayplan import windows
-from bayplan.plan import Certificate, Plan, Result, Stage, Verdict
+from bayplan.plan import Bind, Certificate, Plan, Result, Stage, Verdict
 from bayplan.policy import Policy, defragmenting, undisturbing
 from bayplan.snapshot import Snapshot
 from bayplan.solver import engine, extract, goals, portfolio
@@ -190,11 +190,11 @@ def _compose(snapshot: Snapshot, policy: Policy, instance: Instance, solution: S
         binds=done.binds,
         moves=done.moves,
         evictions=done.evictions,
-        outcomes=_outcomes(instance, snapshot, solution.stages),
+        outcomes=_outcomes(instance, snapshot, solution.stages, done.binds),
     )
     verdict = _verdict(
         solution.stages,
-        waits=any(pod.waiting for pod in snapshot.pods),
+        waits=bool(snapshot.waiting()),
         places=bool(done.binds),
         moves=bool(done.moves),
     )
@@ -225,9 +225,10 @@ def _proved_through(stages: tuple[Stage, ...], name: str) -> bool:
 
 
 def _outcomes(
-    instance: Instance, snapshot: Snapshot, stages: tuple[Stage, ...]
+    instance: Instance, snapshot: Snapshot, stages: tuple[Stage, ...], binds: Sequence[Bind]
 ) -> dict[str, holds.Outcome]:
     """Return by pod uid what is known about pods that could not be placed."""
+    placed = {bind.uid for bind in binds}
     proved = {
         group: _proved_through(stages, goals.Place(group).name)
         for group in {each.place for each in instance.classes if each.place is not None}
@@ -235,9 +236,9 @@ def _outcomes(
     known: dict[str, holds.Outcome] = {}
     for each in instance.classes:
         outcome = holds.Outcome(proved=each.place is not None and proved[each.place])
-        known |= dict.fromkeys((pod.uid for pod in each.waiting), outcome)
+        known |= {pod.uid: outcome for pod in each.waiting if pod.uid not in placed}
     lacking = {gang.key: (gang.existing, gang.min_count) for gang in instance.incomplete}
-    for pod in snapshot.waiting():
-        if pod.gang in lacking:
+    for pod in snapshot.in_gangs:
+        if pod.waiting and pod.gang in lacking:
             known[pod.uid] = holds.Outcome(proved=True, incomplete=lacking[pod.gang])
     return known

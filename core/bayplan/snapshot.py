@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from operator import attrgetter
-from typing import Final, NamedTuple, NewType
+from typing import Final, NamedTuple, NewType, cast
 from weakref import WeakValueDictionary
 
 from bayplan import shares, units
@@ -487,7 +487,7 @@ class Snapshot:
         A pod is known by its uid, and what never changes under a uid (its names, age and owner)
         is not looked at again.
         """
-        kinds = {kind: repr(kind) for kind in {pod.kind for pod in self.pods}}
+        kinds = {kind: repr(kind) for kind in self.kinds}
         numbers = {kind: str(n) for n, kind in enumerate(sorted(kinds, key=kinds.__getitem__))}
         # Labels matter only where some pod asks for pods by them.
         labelled = self.pods if any(kind.constraints.peers for kind in kinds) else ()
@@ -498,8 +498,12 @@ class Snapshot:
             map(kinds.__getitem__, numbers),
             map(attrgetter("uid"), self.pods),
             map(numbers.__getitem__, map(attrgetter("kind"), self.pods)),
-            (pod.node or "" for pod in self.pods),
-            map(_standing, self.pods),
+            [pod.node or "" for pod in self.pods],
+            ["w" if pod.waiting else "b" if pod.bound else "p" for pod in self.pods],
+            # Hardly any pod is more than that.
+            map(_belonging, self.in_gangs),
+            map(_leaving, self.leaving),
+            (f"{pod.uid} {pod.replaces}" for pod in filter(attrgetter("replaces"), self.pods)),
             (repr(pod.labels) for pod in labelled),
         ):
             digest.update("\n".join(part).encode())
@@ -507,28 +511,61 @@ class Snapshot:
         return digest.hexdigest()
 
     @cached_property
+    def kinds(self) -> frozenset[PodKind]:
+        """The kinds of all pods."""
+        return frozenset(map(attrgetter("kind"), self.pods))
+
+    @cached_property
+    def in_gangs(self) -> tuple[Pod, ...]:
+        """The pods that belong to a gang."""
+        return tuple(filter(attrgetter("gang"), self.pods))
+
+    @cached_property
+    def leaving(self) -> tuple[Pod, ...]:
+        """The pods that are being deleted."""
+        return tuple(filter(attrgetter("terminating"), self.pods))
+
+    @cached_property
+    def here(self) -> Mapping[NodeName, Sequence[Pod]]:
+        """The pods on each node, by name; not those on nodes that are not there."""
+        here: dict[NodeName | None, list[Pod]] = {node.name: [] for node in self.nodes}
+        elsewhere: list[Pod] = []
+        for pod in self.pods:
+            here.get(pod.node, elsewhere).append(pod)
+        return cast("dict[NodeName, list[Pod]]", here)
+
+    @cached_property
     def guests(self) -> Mapping[NodeName, Guests]:
         """The kinds of the pods on each node; nodes with equal guests share one tuple."""
-        here: dict[NodeName, list[PodKind]] = {node.name: [] for node in self.nodes}
-        for pod in self.pods:
-            if pod.node in here:
-                here[pod.node].append(pod.kind)
         known: dict[Guests, Guests] = {}
-        return {name: _shared(kinds, known) for name, kinds in here.items()}
+        kind = attrgetter("kind")
+        return {name: _shared(map(kind, pods), known) for name, pods in self.here.items()}
 
     def guests_after(self, goes: Mapping[PodKey, NodeName | None]) -> Mapping[NodeName, Guests]:
         """Return the guests once some pods have another node, or none, as in `guests`."""
-        changed: dict[NodeName, list[PodKind]] = {}
+        after, by_key = dict(self.guests), self.by_key
+        known = {guests: guests for guests in after.values()}
+        # What a pod makes of a node by coming or going is the same for all nodes in one state.
+        come: dict[tuple[int, PodKind], Guests] = {}
+        gone: dict[tuple[int, PodKind], Guests] = {}
         for key, target in goes.items():
-            pod = self.by_key.get(key)
+            pod = by_key.get(key)
             if pod is None:
                 continue
-            if pod.node is not None and pod.node in self.guests:
-                changed.setdefault(pod.node, list(self.guests[pod.node])).remove(pod.kind)
-            if target is not None and target in self.guests:
-                changed.setdefault(target, list(self.guests[target])).append(pod.kind)
-        known = {guests: guests for guests in self.guests.values()}
-        return {**self.guests, **{name: _shared(kinds, known) for name, kinds in changed.items()}}
+            kind, source = pod.kind, pod.node
+            if source is not None and source in after:
+                guests = after[source]
+                step = (id(guests), kind)
+                if step not in gone:
+                    gone[step] = _shared(_without(guests, kind), known)
+                after[source] = gone[step]
+            if target is not None and target in after:
+                guests = after[target]
+                step = (id(guests), kind)
+                if step not in come:
+                    come[step] = _shared((*guests, kind), known)
+                after[target] = come[step]
+        return after
 
     @cached_property
     def by_key(self) -> Mapping[PodKey, Pod]:
@@ -553,7 +590,7 @@ class Snapshot:
 
     @cached_property
     def _waiting(self) -> tuple[Pod, ...]:
-        return tuple(pod for pod in self.pods if pod.waiting)
+        return tuple(filter(attrgetter("waiting"), self.pods))
 
     def placed(self) -> tuple[Pod, ...]:
         """Return the pods that have a node."""
@@ -563,6 +600,13 @@ class Snapshot:
         """Return each node's room that no pod uses; may be negative on an over-full node."""
         rooms: dict[tuple[object, ...], Resources] = {}
         return {node.name: _room(node, self.guests[node.name], rooms) for node in self.nodes}
+
+
+def _without(guests: Guests, kind: PodKind) -> list[PodKind]:
+    """Return the guests without one of the kind."""
+    left = list(guests)
+    left.remove(kind)
+    return left
 
 
 def _shared(kinds: Iterable[PodKind], known: dict[Guests, Guests]) -> Guests:
@@ -587,15 +631,17 @@ def _nodes_in_words(nodes: Sequence[Node]) -> Iterator[str]:
     """Yield each node; what many have in common is put into words once."""
     known: dict[tuple[object, ...], str] = {}
     for node in nodes:
-        items = (node.allocatable.items, node.labels, node.taints, node.schedulable, node.ready)
+        items = (id(node.allocatable), node.labels, node.taints, node.schedulable, node.ready)
         if items not in known:
-            known[items] = repr(items)
+            known[items] = repr((node.allocatable.items, *items[1:]))
         yield f"{node.name} {known[items]}"
 
 
-def _standing(pod: Pod) -> str:
-    """Return what else may change about a pod: where it stands, and its gang."""
-    if pod.gang is None and not pod.terminating and not pod.replaces:
-        return "w" if pod.waiting else "b" if pod.bound else "p"
-    gang = (pod.gang, pod.gang_min_count, pod.gang_topology)
-    return repr((pod.waiting, pod.bound, pod.terminating, pod.leaves_at, pod.replaces, gang))
+def _belonging(pod: Pod) -> str:
+    """Return which pod it is and what may change about its gang."""
+    return repr((pod.uid, pod.gang, pod.gang_min_count, pod.gang_topology))
+
+
+def _leaving(pod: Pod) -> str:
+    """Return which pod it is and when it leaves."""
+    return f"{pod.uid} {pod.leaves_at}"

@@ -1,5 +1,7 @@
 """What counts as alike is alike: nodes of one look, pods of one kind, snapshots of one digest."""
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 
 from hypothesis import given
@@ -10,6 +12,7 @@ from bayplan.snapshot import (
     Constraints,
     Disruption,
     GangKey,
+    Guests,
     Node,
     NodeName,
     NodeTerm,
@@ -118,3 +121,25 @@ def test_the_digest_tells_changes_apart() -> None:
     digests |= {Snapshot.of([node("n-1", gpus=4)], [waiting]).digest}
     digests |= {Snapshot.of([node("n-1", ready=False)], [waiting]).digest}
     assert len(digests) == len(changed) + 2
+
+
+@given(data=st.data())
+def test_guests_after_a_plan_are_those_of_the_cluster_that_it_leaves(data: st.DataObject) -> None:
+    """Nodes in one state share what a pod changes there, so a wrong share would spread."""
+    names = [NodeName(name) for name in ("n-1", "n-2", "n-3")]
+    spots = st.sampled_from([*names, NodeName("gone"), None])
+    pods = [
+        pod(f"p{i}", on=at, priority=data.draw(st.integers(0, 1)))
+        for i, at in enumerate(data.draw(st.lists(spots, max_size=8)))
+    ]
+    before = Snapshot.of([node(name) for name in names], pods)
+    moving = data.draw(st.lists(st.sampled_from(pods), unique_by=lambda p: p.key)) if pods else []
+    goes = {each.key: data.draw(spots) for each in moving}
+    after = [replace(each, node=goes.get(each.key, each.node)) for each in pods]
+    left = Snapshot.of(before.nodes, after)
+
+    def counted(guests: Mapping[NodeName, Guests]) -> dict[NodeName, Counter[PodKind]]:
+        return {name: Counter(kinds) for name, kinds in guests.items()}
+
+    assert counted(before.guests_after(goes)) == counted(left.guests)
+    assert len({id(kinds) for kinds in left.guests.values()}) == len({*left.guests.values()})

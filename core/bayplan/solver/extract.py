@@ -7,6 +7,7 @@ youngest running pods give up their node first, the oldest waiting pods and gang
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 import numpy as np
 
@@ -52,9 +53,9 @@ def actions(instance: Instance, assignment: Assignment) -> Actions:
     if instance.devices is not None:
         binds, moves = _on_devices(instance, instance.devices, assignment, binds, moves)
     return Actions(
-        binds=tuple(sorted(binds, key=lambda each: each.pod)),
-        moves=tuple(sorted(moves, key=lambda each: each.pod)),
-        evictions=tuple(sorted(evictions, key=lambda each: each.pod)),
+        binds=tuple(sorted(binds, key=attrgetter("pod"))),
+        moves=tuple(sorted(moves, key=attrgetter("pod"))),
+        evictions=tuple(sorted(evictions, key=attrgetter("pod"))),
     )
 
 

@@ -99,7 +99,7 @@ def explain(
     if not held:
         return ()
     asked = {kind.constraints for kind in {pod.kind for pod in held}}
-    between = {pod.kind.constraints.peers for pod in snapshot.pods} - {None}
+    between = {kind.constraints.peers for kind in snapshot.kinds} - {None}
     together = any(pod.gang_topology for pod in held)
     obstacles = Obstacles(snapshot, goes) if between or together else None
     census = Census.of(snapshot, goes, asked)

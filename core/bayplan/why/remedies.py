@@ -155,7 +155,7 @@ class Search:
             takers = usable(pod, rooms)
             if not takers:
                 return ()
-            room = min(takers, key=lambda room: _missing(pod, room))
+            room = min(_apart(takers), key=lambda room: _missing(pod, room))
             lacking, node = pod.requests.shortfall(room.free), room.node
             before = found.get(node.name, Freeing(node=node, lacking=Resources(), free=room.free))
             if lacking.items:
@@ -244,13 +244,11 @@ class _Cluster:
     ) -> None:
         self._goes = goes
         self._leave = {kind for kind in census.kinds() if census.lets_go(kind)}
-        self._here: dict[NodeName, list[Pod]] = defaultdict(list)
+        self._here = snapshot.here
         self._gangs: dict[GangKey, list[Pod]] = defaultdict(list)
         self._parties: dict[NodeName, list[_Party]] = {}
         self.lowest = min((kind.priority for kind in self._leave), default=0)
-        for pod in snapshot.pods:
-            if pod.node is not None:
-                self._here[pod.node].append(pod)
+        for pod in snapshot.in_gangs:
             if pod.gang is None or pod.gang_min_count <= 1:
                 continue
             if goes.get(pod.key, pod.node) is not None:
@@ -302,6 +300,16 @@ class _Cluster:
 def _asks(pod: Pod) -> tuple[Resources, Constraints]:
     """Return what makes pods alike that look for room."""
     return (pod.requests, pod.constraints)
+
+
+def _apart(rooms: Iterable[Room]) -> Iterable[Room]:
+    """Return of the rooms that have the same to give the one with the first node."""
+    first: dict[tuple[int, int], Room] = {}
+    for room in rooms:
+        alike = (id(room.look), id(room.free))
+        if alike not in first or room.node.name < first[alike].node.name:
+            first[alike] = room
+    return first.values()
 
 
 def _missing(pod: Pod, room: Room) -> tuple[object, ...]:

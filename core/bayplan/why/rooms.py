@@ -70,12 +70,14 @@ class Census:
     """The nodes of a cluster as a plan leaves them, grouped by look and guests.
 
     `_used_up` are the PodDisruptionBudgets that admit no more than the plan takes; `_free` is the
-    room beside guests on nodes of a size, as far as it has been asked for.
+    room beside guests on nodes of a size, as far as it has been asked for, and `_values` holds one
+    object for each of these, so that equal rooms are told by identity.
     """
 
     _groups: tuple[_Group, ...]
     _used_up: frozenset[BudgetKey] = frozenset()
     _free: dict[tuple[int, Guests], Resources] = field(default_factory=dict, repr=False)
+    _values: dict[Resources, Resources] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -132,14 +134,17 @@ class Census:
         alike: dict[tuple[int, Guests], list[_Group]] = defaultdict(list)
         for group in self._groups:
             alike[id(group.look), tuple(filter(stay.__contains__, group.guests))].append(group)
-        merged: dict[tuple[int, Resources], list[_Group]] = defaultdict(list)
+        merged: dict[tuple[int, int], list[_Group]] = defaultdict(list)
+        frees: dict[int, Resources] = {}
         for (look, staying), groups in alike.items():
-            merged[look, self._beside(staying, groups[0].size)] += groups
+            free = self._beside(staying, groups[0].size)
+            merged[look, id(free)] += groups
+            frees[id(free)] = free
         return tuple(
             Room(
                 look=groups[0].look,
                 nodes=tuple(node for group in groups for node in group.nodes),
-                free=free,
+                free=frees[free],
             )
             for (_, free), groups in merged.items()
         )
@@ -159,7 +164,8 @@ class Census:
             for kind in guests:
                 for name, n in kind.requests.items:
                     left[name] = left.get(name, 0) - n
-            known = self._free[id(size), guests] = Resources.of(left) if guests else size
+            free = Resources.of(left) if guests else size
+            known = self._free[id(size), guests] = self._values.setdefault(free, free)
         return known
 
     def lets_go(self, kind: PodKind) -> bool:
@@ -172,6 +178,8 @@ class Census:
 
 
 def _used_up(snapshot: Snapshot, goes: Mapping[PodKey, NodeName | None]) -> frozenset[BudgetKey]:
+    if not snapshot.budgets:
+        return frozenset()
     budgets = (snapshot.by_key[key].budget for key in goes if key in snapshot.by_key)
     disturbed = Counter(budget for budget in budgets if budget is not None)
     return frozenset(b.key for b in snapshot.budgets if disturbed[b.key] >= b.allowed)
@@ -199,9 +207,12 @@ def fill(pod: Pod, count: int, rooms: Sequence[Room]) -> tuple[int, tuple[Room, 
     """
     fits: list[Room] = []
     parts: list[Room] = []
+    enough: dict[int, bool] = {}
     for room, refusal in zip(rooms, refusals(pod, rooms), strict=True):
-        takes = refusal is None and pod.requests.fits(room.free)
-        (fits if takes else parts).append(room)
+        free = id(room.free)
+        if free not in enough:
+            enough[free] = pod.requests.fits(room.free)
+        (fits if refusal is None and enough[free] else parts).append(room)
     left = count
     for room in sorted(fits, key=lambda room: (room.free.gpus, room.node.name)):
         most = _copies(pod.requests, room.free, left)
