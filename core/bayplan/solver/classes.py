@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import repeat
 from operator import attrgetter
 from typing import Final, NamedTuple, cast
 
@@ -23,7 +24,6 @@ from bayplan.snapshot import (
     Node,
     NodeName,
     Pod,
-    PodKind,
     Resources,
     Snapshot,
     newest_member,
@@ -31,9 +31,11 @@ from bayplan.snapshot import (
 from bayplan.solver import gangs
 from bayplan.solver.domains import by_label
 from bayplan.solver.instance import (
+    Counts,
     GangKind,
     Home,
     Incomplete,
+    Mask,
     PlaceGroup,
     PodClass,
     RunningGang,
@@ -84,9 +86,8 @@ class Members:
 def members_of(snapshot: Snapshot) -> dict[GangKey, Members]:
     """Return the gangs by key; terminating pods and those of vanished nodes do not count."""
     found: dict[GangKey, list[Pod]] = defaultdict(list)
-    grouped = [pod for pod in snapshot.pods if pod.gang is not None]
-    known = {node.name for node in snapshot.nodes} if grouped else set()
-    for pod in grouped:
+    known = {node.name for node in snapshot.nodes} if snapshot.in_gangs else set()
+    for pod in snapshot.in_gangs:
         if not pod.terminating and (pod.waiting or pod.node in known):
             found[cast("GangKey", pod.gang)].append(pod)
     members = (
@@ -142,40 +143,90 @@ class _Key(NamedTuple):
         return (-self.tier, -self.keep_tier, repr(self))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Pods that are alike at first sight: all run, or all wait.
+
+    Attributes:
+        pods: The pods, oldest first.
+        rows: [pod] index of the node of each that runs; -1 for those that wait.
+    """
+
+    pods: tuple[Pod, ...]
+    rows: Counts = field(repr=False)
+
+
 @dataclass(slots=True)
 class _Alike:
-    """Pods of one class, by name."""
+    """Pods of one class."""
 
-    running: list[Pod] = field(default_factory=list)
-    waiting: list[Pod] = field(default_factory=list)
+    running: list[Batch] = field(default_factory=list)
+    waiting: list[Batch] = field(default_factory=list)
 
 
 def sorted_out(
     snapshot: Snapshot, members: dict[GangKey, Members], rows: dict[NodeName, int], meant: Meant
-) -> tuple[Iterable[list[Pod]], list[Pod]]:
+) -> tuple[list[Batch], Batch]:
     """Return the pods a plan decides on, and those with a node that it may not disturb.
 
     The former are running ones it may disturb and waiting ones it can place; those that are
-    alike at first sight come together.
+    alike at first sight come together. A fleet has too many pods to be looked at one by one.
     """
-    found: dict[tuple[PodKind, bool, GangKey | None, object], list[Pod]] = defaultdict(list)
-    fixed: list[Pod] = []
-    selected = bool(meant.selectors)
-    for pod in snapshot.pods:
-        if pod.node in rows:
-            if pod.terminating or pod.kind.disruption is Disruption.FIXED:
-                fixed.append(pod)
-            else:
-                found[pod.kind, False, pod.gang, selected and meant(pod)].append(pod)
-        elif pod.waiting and not pod.terminating:
-            gang = members.get(pod.gang) if pod.gang else None
-            if not (gang and gang.lacks_pods):
-                found[pod.kind, True, pod.gang, selected and meant(pod)].append(pod)
-    return found.values(), fixed
+    pods = snapshot.pods
+    at = _column(map(rows.get, map(attrgetter("node"), pods), repeat(_NOWHERE)), pods)
+    waiting = (at < 0) & _flags("waiting", pods)
+    leaving = _flags("terminating", pods) if snapshot.leaving else np.zeros_like(waiting)
+    kinds = {kind: k for k, kind in enumerate(snapshot.kinds)}
+    kind_of = _column(map(kinds.__getitem__, map(attrgetter("kind"), pods)), pods)
+    still = np.array([kind.disruption is Disruption.FIXED for kind in kinds], dtype=np.bool_)
+    fixed = (at >= 0) & (leaving | still[kind_of])
+    decided = ~fixed & ((at >= 0) | (waiting & ~leaving))
+    code = kind_of * 2 + waiting
+    if members:
+        gangs = {key: g for g, key in enumerate(members, start=1)}
+        gang_of = _column(map(gangs.get, map(attrgetter("gang"), pods), repeat(0)), pods)
+        lacking = np.array([False, *(m.lacks_pods for m in members.values())], dtype=np.bool_)
+        decided &= ~(waiting & lacking[gang_of])
+        code = code * len(gangs) + code + gang_of
+    if meant.selectors:
+        means: dict[tuple[int, ...], int] = {}
+        code = code * len(pods) + _column(
+            (means.setdefault(meant(pod), len(means)) for pod in pods), pods
+        )
+    return _batches(pods, np.flatnonzero(decided), code, at), _batch(
+        pods, np.flatnonzero(fixed), at
+    )
+
+
+#: Stands for a node that is not there.
+_NOWHERE: Final = -1
+
+
+def _column(values: Iterable[int], pods: Sequence[Pod]) -> Counts:
+    return np.fromiter(values, dtype=np.int64, count=len(pods))
+
+
+def _flags(name: str, pods: Sequence[Pod]) -> Mask:
+    return np.fromiter(map(attrgetter(name), pods), dtype=np.bool_, count=len(pods))
+
+
+def _batches(pods: Sequence[Pod], chosen: Counts, code: Counts, at: Counts) -> list[Batch]:
+    """Return the chosen pods apart by code, those of each by age; who is as old stays by name."""
+    if not len(chosen):
+        return []
+    born = np.fromiter(map(attrgetter("created_at"), pods), dtype=np.int64, count=len(pods))
+    _, number, counts = np.unique(code[chosen], return_inverse=True, return_counts=True)
+    by_age = np.argsort(born[chosen], kind="stable")
+    order = chosen[by_age[np.argsort(number[by_age], kind="stable")]]
+    return [_batch(pods, some, at) for some in np.split(order, np.cumsum(counts)[:-1])]
+
+
+def _batch(pods: Sequence[Pod], chosen: Counts, at: Counts) -> Batch:
+    return Batch(pods=tuple(map(pods.__getitem__, chosen.tolist())), rows=at[chosen])
 
 
 def classes_of(  # noqa: PLR0913 - the parts of a snapshot, sorted out
-    decided: Iterable[list[Pod]],
+    decided: Iterable[Batch],
     members: dict[GangKey, Members],
     rows: dict[NodeName, int],
     nodes: tuple[Node, ...],
@@ -199,18 +250,18 @@ def classes_of(  # noqa: PLR0913 - the parts of a snapshot, sorted out
     homes = {key: home for key, m in members.items() if (home := _home(m, nodes, rows))}
     key_of = partial(_key, members=members, shapes=shapes, homes=homes, meant=meant)
     grouped: dict[_Key, _Alike] = defaultdict(_Alike)
-    for pods in decided:
-        key = key_of(pods[0])
+    for batch in decided:
+        key = key_of(batch.pods[0])
         if divided and key.joins:
             key = key._replace(gang=None, doomed=key.gang in doomed)
         alike = grouped[key]
-        mine = alike.waiting if pods[0].waiting else alike.running
-        mine += pods
+        mine = alike.waiting if batch.pods[0].waiting else alike.running
+        mine.append(batch)
     keys = sorted(grouped, key=_Key.order)
     index = {key: i for i, key in enumerate(keys)}
     kinds = _kinds(members, shapes, lambda pod: index[key_of(pod)], nodes)
     kind_of = {i: k for k, kind in enumerate(kinds) for i, _ in kind.need}
-    classes = tuple(_class(key, grouped[key], rows, kind_of.get(index[key])) for key in keys)
+    classes = tuple(_class(key, grouped[key], kind_of.get(index[key])) for key in keys)
     return classes, kinds
 
 
@@ -285,17 +336,16 @@ def _kinds(
     return tuple(kinds)
 
 
-def _class(key: _Key, alike: _Alike, rows: dict[NodeName, int], kind: int | None) -> PodClass:
-    running, waiting = oldest_first(alike.running), oldest_first(alike.waiting)
-    here = map(rows.__getitem__, map(attrgetter("node"), running))
+def _class(key: _Key, alike: _Alike, kind: int | None) -> PodClass:
+    running, waiting = _joined(alike.running), _joined(alike.waiting)
     return PodClass(
         requests=key.requests,
         constraints=key.constraints,
         keep_tier=key.keep_tier,
-        place=PlaceGroup(key.tier, key.preempts) if waiting else None,
-        running=running,
-        rows=np.fromiter(here, dtype=np.int64, count=len(running)),
-        waiting=waiting,
+        place=PlaceGroup(key.tier, key.preempts) if waiting.pods else None,
+        running=running.pods,
+        rows=running.rows,
+        waiting=waiting.pods,
         movable=key.movable,
         move_cost=key.move_cost,
         budget=key.budget,
@@ -317,6 +367,16 @@ def _home(gang: Members, nodes: tuple[Node, ...], rows: dict[NodeName, int]) -> 
     counts = Counter(labels[label] for labels in there if label in labels)
     most = max(counts.values(), default=0)
     return Home(label, min((value for value, n in counts.items() if n == most), default=None))
+
+
+def _joined(batches: Sequence[Batch]) -> Batch:
+    """Return batches as one, oldest first."""
+    if len(batches) == 1:
+        return batches[0]
+    pods = [pod for batch in batches for pod in batch.pods]
+    rows = np.concatenate([np.zeros(0, dtype=np.int64), *(batch.rows for batch in batches)])
+    order = sorted(range(len(pods)), key=lambda k: (pods[k].created_at, pods[k].key))
+    return Batch(pods=tuple(map(pods.__getitem__, order)), rows=rows[order])
 
 
 def oldest_first(pods: Iterable[Pod]) -> tuple[Pod, ...]:

@@ -2,15 +2,21 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from operator import attrgetter
 
 import numpy as np
 
 from bayplan import filters, units
 from bayplan.peers import Meant
-from bayplan.snapshot import BudgetKey, GangKey, Node, NodeName, Pod, Resources, Snapshot
+from bayplan.snapshot import BudgetKey, GangKey, Node, Pod, Resources, Snapshot
 from bayplan.solver.between import between
-from bayplan.solver.classes import classes_of, members_of, running_gangs, sorted_out, teams_of
+from bayplan.solver.classes import (
+    Batch,
+    classes_of,
+    members_of,
+    running_gangs,
+    sorted_out,
+    teams_of,
+)
 from bayplan.solver.devices import Sharing, sharing
 from bayplan.solver.instance import Allowance, Counts, GangKind, Instance, Mask, PodClass
 
@@ -32,10 +38,10 @@ def build(
         decided, members, rows, snapshot.nodes, meant, divided=divided, doomed=doomed
     )
     resources = _resources(snapshot)
-    room = _room(snapshot.nodes, fixed, resources, rows)
+    room = _room(snapshot.nodes, fixed, resources)
     requests = _amounts([c.requests for c in classes], resources)
     running = _running(classes, len(rows))
-    shared = _sharing(snapshot.nodes, classes, running, fixed, resources)
+    shared = _sharing(snapshot.nodes, classes, running, fixed.pods, resources)
     if shared is not None:
         resources = (*resources, *shared.names)
         room[:, shared.devices.column] -= shared.devices.lost
@@ -76,10 +82,10 @@ def build(
 
 
 def _resources(snapshot: Snapshot) -> tuple[str, ...]:
-    kinds = set(map(attrgetter("kind"), snapshot.pods))
-    offered = {node.allocatable.items for node in snapshot.nodes}
+    kinds = snapshot.kinds
+    offered = {id(node.allocatable): node.allocatable.items for node in snapshot.nodes}
     names = {name for kind in kinds for name in kind.requests if not _is_shared(name)}
-    names |= {name for items in offered for name, _ in items if units.is_gpu(name)}
+    names |= {name for items in offered.values() for name, _ in items if units.is_gpu(name)}
     if any(kind.requests.share_milli for kind in kinds):
         names.add(units.SHARED_GPU)
     return tuple(sorted(names))
@@ -105,28 +111,27 @@ def _is_shared(name: str) -> bool:
 
 
 def _amounts(rows: Sequence[Resources], resources: tuple[str, ...]) -> Counts:
-    """Return [row, resource]; equal amounts are read once."""
-    known: dict[tuple[tuple[str, int], ...], int] = {}
-    index = [known.setdefault(row.items, len(known)) for row in rows]
+    """Return [row, resource]; what several rows share is read once."""
+    known = {id(row): row for row in rows}
+    number = {known_id: i for i, known_id in enumerate(known)}
     amounts = np.zeros((len(known), len(resources)), dtype=np.int64)
-    for items, i in known.items():
-        have = dict(items)
+    for i, row in enumerate(known.values()):
+        have = dict(row.items)
         amounts[i] = [have.get(name, 0) for name in resources]
-    return np.asarray(amounts[np.array(index, dtype=np.int64)], dtype=np.int64)
+    index = np.fromiter(map(number.__getitem__, map(id, rows)), dtype=np.int64, count=len(rows))
+    return np.asarray(amounts[index], dtype=np.int64)
 
 
 def _room(
     nodes: Sequence[Node],
-    fixed: Sequence[Pod],
+    fixed: Batch,
     resources: tuple[str, ...],
-    rows: dict[NodeName, int],
 ) -> Counts:
     """Return allocatable less every pod that has a node and that a plan may not disturb."""
     room = _amounts([node.allocatable for node in nodes], resources)
     room += np.array([units.implied(name) for name in resources], dtype=np.int64)
-    taken = _amounts([pod.requests for pod in fixed], resources)
-    here = [rows[pod.node] for pod in fixed if pod.node is not None]
-    np.subtract.at(room, np.array(here, dtype=np.int64), taken)
+    taken = _amounts([pod.kind.requests for pod in fixed.pods], resources)
+    np.subtract.at(room, fixed.rows, taken)
     return room
 
 
