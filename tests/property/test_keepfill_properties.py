@@ -3,6 +3,7 @@
 from random import Random
 from unittest import mock
 
+import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +23,7 @@ from bayplan.snapshot import (
 )
 from bayplan.solver import engine, keepfill
 from bayplan.solver.counting import build
+from bayplan.solver.states import numbered
 from bayplan.validate import validate
 from tests import oracle
 from tests.builders import budget, node, pod
@@ -269,3 +271,18 @@ def test_bounds_hold_where_gangs_cannot_be_told_apart(snapshot: Snapshot, policy
             assert mine.bound >= best.value
         if mine.value != best.value:
             break
+
+
+@given(
+    rows=st.lists(
+        st.tuples(*[st.integers(-(2**61), 2**61) | st.integers(-1, 1) for _ in range(4)]),
+        max_size=12,
+    )
+)
+def test_rows_are_numbered_by_their_first_appearance(rows: list[tuple[int, ...]]) -> None:
+    """Two node states that got one number would be planned as one, whatever is on them."""
+    numbers = {row: n for n, row in enumerate(dict.fromkeys(rows))}
+    of_row, first = numbered(np.array(rows, dtype=np.int64).reshape(len(rows), 4))
+
+    assert of_row.tolist() == [numbers[row] for row in rows]
+    assert first.tolist() == [rows.index(row) for row in numbers]

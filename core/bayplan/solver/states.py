@@ -89,13 +89,34 @@ def count_states(
 
 def numbered(rows: Counts) -> tuple[Counts, Counts]:
     """Return for each row the number of its value, and each value's first row, in that order."""
-    ordered = np.ascontiguousarray(rows)
-    as_bytes = ordered.view(np.dtype((np.void, ordered.itemsize * ordered.shape[1]))).ravel()
-    _, first, number = np.unique(as_bytes, return_index=True, return_inverse=True)
+    code = np.zeros(len(rows), dtype=np.int64)
+    values = 1
+    for column in rows.T:
+        least = int(column.min(initial=_HUGE))
+        span = int(column.max(initial=least)) - least + 1
+        if span == 1:
+            continue
+        digit = column - least
+        if values * span > _HUGE:
+            # Columns are joined to one number, which is made small again before it is too large.
+            (digit, span), (code, values) = _small(digit), _small(code)
+        code = code * span + digit
+        values *= span
+    _, first, number = np.unique(code, return_index=True, return_inverse=True)
     rank = np.empty(len(first), dtype=np.int64)
     by_first = np.argsort(first, kind="stable")
     rank[by_first] = np.arange(len(first))
     return rank[number.ravel()], first[by_first].astype(np.int64)
+
+
+#: No larger numbers are multiplied with each other than make this, so that nothing overflows.
+_HUGE: Final = 1 << 62
+
+
+def _small(codes: Counts) -> tuple[Counts, int]:
+    """Return the same with numbers as small as possible, and how many there are."""
+    values, number = np.unique(codes, return_inverse=True)
+    return number.ravel().astype(np.int64), len(values)
 
 
 def _parts(anchored: Counts) -> tuple[Counts, Counts] | None:
