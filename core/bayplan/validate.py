@@ -5,10 +5,11 @@ plan and returns what it finds wrong; they are listed in `CHECKS`.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from itertools import chain
+from typing import Final, NamedTuple, TypeVar
 
 from bayplan import between, filters, units
 from bayplan.between import Placement
@@ -62,6 +63,20 @@ class Violation:
     message: str
 
 
+class PlacedAs(NamedTuple):
+    """What decides on pods that wait, and so by which stage they are counted.
+
+    Attributes:
+        tier: Their priority, or the lowest of their gang.
+        preempts: Whether others may be made to go for them.
+        gentle: Whether nobody is made to go for them, or for one of their gang.
+    """
+
+    tier: int
+    preempts: bool
+    gentle: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Input:
     """What the checks look at, gathered once.
@@ -73,7 +88,9 @@ class Input:
         pods: The pods by key.
         nodes: The nodes by name.
         waiting: The pods that wait.
+        bound, moved, evicted, held: What is decided on pods that are there, with the pod.
         arrivals: Pods that get a node, with the node.
+        comers: The same by node.
         gone: Keys of the pods that lose their node.
         goes: Where the plan sends pods; None for those that lose their node.
         gangs: Gangs of two pods and more.
@@ -88,7 +105,12 @@ class Input:
     pods: Mapping[PodKey, Pod] = field(repr=False)
     nodes: Mapping[NodeName, Node] = field(repr=False)
     waiting: tuple[Pod, ...] = field(repr=False)
-    arrivals: tuple[tuple[Pod, NodeName], ...] = field(repr=False)
+    bound: Sequence[tuple[Bind, Pod]] = field(repr=False)
+    moved: Sequence[tuple[Move, Pod]] = field(repr=False)
+    evicted: Sequence[tuple[Evict, Pod]] = field(repr=False)
+    held: Sequence[tuple[Hold, Pod]] = field(repr=False)
+    arrivals: Sequence[tuple[Pod, NodeName]] = field(repr=False)
+    comers: Mapping[NodeName, Sequence[Pod]] = field(repr=False)
     gone: frozenset[PodKey] = field(repr=False)
     goes: Mapping[PodKey, NodeName | None] = field(repr=False)
     gangs: frozenset[GangKey] = field(repr=False)
@@ -106,6 +128,9 @@ def validate(snapshot: Snapshot, policy: Policy, plan: Plan) -> tuple[Violation,
     pods = snapshot.by_key
     nodes = {node.name: node for node in snapshot.nodes}
     goes = _goes(plan)
+    bound, moved = _with_pods(plan.binds, pods), _with_pods(plan.moves, pods)
+    arrivals = [(pod, bind.node) for bind, pod in bound]
+    arrivals += [(pod, move.target) for move, pod in moved]
     about = Input(
         snapshot=snapshot,
         policy=policy,
@@ -113,12 +138,17 @@ def validate(snapshot: Snapshot, policy: Policy, plan: Plan) -> tuple[Violation,
         pods=pods,
         nodes=nodes,
         waiting=snapshot.waiting(),
-        arrivals=tuple(_arrivals(plan, pods)),
+        bound=bound,
+        moved=moved,
+        evicted=_with_pods(plan.evictions, pods),
+        held=_with_pods(plan.holds, pods),
+        arrivals=arrivals,
+        comers=_comers(arrivals),
         gone=frozenset(evict.pod for evict in plan.evictions),
         goes=goes,
         gangs=frozenset(
             pod.gang
-            for pod in snapshot.pods
+            for pod in snapshot.in_gangs
             if pod.gang and pod.gang_min_count >= _SMALLEST_GANG and not pod.terminating
         ),
         used=_used(snapshot, goes),
@@ -128,13 +158,20 @@ def validate(snapshot: Snapshot, policy: Policy, plan: Plan) -> tuple[Violation,
     return tuple(violation for check in CHECKS for violation in check(about))
 
 
-def _arrivals(plan: Plan, pods: Mapping[PodKey, Pod]) -> Iterator[tuple[Pod, NodeName]]:
-    for bind in plan.binds:
-        if bind.pod in pods:
-            yield pods[bind.pod], bind.node
-    for move in plan.moves:
-        if move.pod in pods:
-            yield pods[move.pod], move.target
+_Action = TypeVar("_Action", Bind, Move, Evict, Hold)
+
+
+def _with_pods(actions: Iterable[_Action], pods: Mapping[PodKey, Pod]) -> list[tuple[_Action, Pod]]:
+    """Return the actions with their pods; those of pods that are not there are left out."""
+    found = ((action, pods.get(action.pod)) for action in actions)
+    return [(action, pod) for action, pod in found if pod is not None]
+
+
+def _comers(arrivals: Iterable[tuple[Pod, NodeName]]) -> dict[NodeName, list[Pod]]:
+    comers: dict[NodeName, list[Pod]] = defaultdict(list)
+    for pod, name in arrivals:
+        comers[name].append(pod)
+    return comers
 
 
 def _goes(plan: Plan) -> dict[PodKey, NodeName | None]:
@@ -187,10 +224,9 @@ def _shared(
     snapshot: Snapshot, plan: Plan, goes: Mapping[PodKey, NodeName | None]
 ) -> Mapping[NodeName, _Shared]:
     """Return what shares use, added up pod by pod."""
-    kinds = {pod.kind for pod in snapshot.pods}
     sharing = {
         kind: (kind.requests.share_milli, kind.requests.device)
-        for kind in kinds
+        for kind in snapshot.kinds
         if kind.requests.share_milli
     }
     found: dict[NodeName, _Shared] = defaultdict(_Shared)
@@ -217,53 +253,55 @@ def _actions(plan: Plan) -> tuple[Bind | Move | Evict | Hold, ...]:
 
 def _known(about: Input) -> Iterator[Violation]:
     """Check that every pod exists as the plan knows it, and every node."""
-    for action in _actions(about.plan):
-        pod = about.pods.get(action.pod)
-        if pod is None:
-            yield _wrong(Code.UNKNOWN_POD, f"{action.pod} is not in the snapshot")
-        elif pod.uid != action.uid:
-            yield _wrong(Code.UID_MISMATCH, f"{action.pod} is {pod.uid}, not {action.uid}")
-    for pod, node in about.arrivals:
-        if node not in about.nodes:
+    decided: list[tuple[Bind | Move | Evict | Hold, Pod]] = []
+    for group in (about.bound, about.moved, about.evicted, about.held):
+        decided += group
+    if len(decided) < len(_actions(about.plan)):
+        for action in _actions(about.plan):
+            if action.pod not in about.pods:
+                yield _wrong(Code.UNKNOWN_POD, f"{action.pod} is not in the snapshot")
+    for known, pod in decided:
+        if pod.uid != known.uid:
+            yield _wrong(Code.UID_MISMATCH, f"{pod.key} is {pod.uid}, not {known.uid}")
+    for node in (name for name in about.comers if name not in about.nodes):
+        for pod in about.comers[node]:
             yield _wrong(Code.UNKNOWN_NODE, f"{pod.key} goes to {node}, which does not exist")
 
 
 def _decided_once(about: Input) -> Iterator[Violation]:
     """Check that every waiting pod is bound or held, and no pod is decided twice."""
-    times = Counter(action.pod for action in _actions(about.plan))
-    for key, count in times.items():
-        if count > 1:
-            yield _wrong(Code.NOT_ONCE, f"{key} is decided {count} times")
+    keys = [action.pod for action in _actions(about.plan)]
+    decided = set(keys)
+    if len(decided) < len(keys):
+        for key, count in Counter(keys).items():
+            if count > 1:
+                yield _wrong(Code.NOT_ONCE, f"{key} is decided {count} times")
     for pod in about.waiting:
-        if not times[pod.key] and not pod.terminating:
+        if pod.key not in decided and not pod.terminating:
             yield _wrong(Code.NOT_ONCE, f"{pod.key} waits and is neither bound nor held")
 
 
 def _states(about: Input) -> Iterator[Violation]:
     """Check that what is bound or held waits, and what is moved or evicted is where it is said."""
-    to_wait: tuple[Bind | Hold, ...] = (*about.plan.binds, *about.plan.holds)
-    for waiting in to_wait:
-        pod = about.pods.get(waiting.pod)
-        if pod is not None and (not pod.waiting or pod.terminating):
+    to_wait: Iterable[tuple[Bind | Hold, Pod]] = chain(about.bound, about.held)
+    for waiting, pod in to_wait:
+        if not pod.waiting or pod.terminating:
             verb = "held" if isinstance(waiting, Hold) else "bound"
             yield _wrong(Code.WRONG_STATE, f"{pod.key} is {verb} but does not wait")
-    to_leave: tuple[Move | Evict, ...] = (*about.plan.moves, *about.plan.evictions)
-    for leaving in to_leave:
-        pod = about.pods.get(leaving.pod)
+    to_leave: Iterable[tuple[Move | Evict, Pod]] = chain(about.moved, about.evicted)
+    for leaving, pod in to_leave:
         source = leaving.source if isinstance(leaving, Move) else leaving.node
-        if pod is not None and pod.node != source:
+        if pod.node != source:
             yield _wrong(Code.WRONG_STATE, f"{pod.key} is not on {source}")
-        if isinstance(leaving, Move) and leaving.source == leaving.target:
-            yield _wrong(Code.WRONG_STATE, f"{leaving.pod} moves to where it is")
+    for move in about.plan.moves:
+        if move.source == move.target:
+            yield _wrong(Code.WRONG_STATE, f"{move.pod} moves to where it is")
 
 
 def _disruptable(about: Input) -> Iterator[Violation]:
     """Check that nothing is done to a pod that it does not allow."""
-    leaving: tuple[Move | Evict, ...] = (*about.plan.moves, *about.plan.evictions)
-    for action in leaving:
-        pod = about.pods.get(action.pod)
-        if pod is None:
-            continue
+    leaving: Iterable[tuple[Move | Evict, Pod]] = chain(about.moved, about.evicted)
+    for action, pod in leaving:
         if pod.terminating or pod.disruption is Disruption.FIXED:
             yield _wrong(Code.NOT_DISRUPTABLE, f"{pod.key} must stay on {pod.node}")
         elif isinstance(action, Move) and pod.disruption is not Disruption.MOVABLE:
@@ -272,20 +310,26 @@ def _disruptable(about: Input) -> Iterator[Violation]:
 
 def _accepted(about: Input) -> Iterator[Violation]:
     """Check that every node accepts what arrives there, room aside."""
-    looks = filters.Looks.of({kind.constraints for kind in {pod.kind for pod, _ in about.arrivals}})
-    accepted: set[tuple[object, ...]] = set()
-    for pod, name in about.arrivals:
+    looks = filters.Looks.of({kind.constraints for kind in _coming(about)})
+    accepted: dict[tuple[object, ...], set[PodKind]] = defaultdict(set)
+    for name, pods in about.comers.items():
         node = about.nodes.get(name)
         if node is None:
             continue
-        alike = (pod.kind, looks.at(node), id(node.allocatable))
-        if alike in accepted:
-            continue
-        rejection = filters.static_rejection(pod, node)
-        if rejection is None:
-            accepted.add(alike)
-        else:
-            yield _wrong(Code.NODE_REFUSES, f"{pod.key} on {name}: {rejection.message}")
+        here = accepted[looks.at(node), id(node.allocatable)]
+        for pod in pods:
+            if pod.kind in here:
+                continue
+            rejection = filters.static_rejection(pod, node)
+            if rejection is None:
+                here.add(pod.kind)
+            else:
+                yield _wrong(Code.NODE_REFUSES, f"{pod.key} on {name}: {rejection.message}")
+
+
+def _coming(about: Input) -> set[PodKind]:
+    """Return the kinds of the pods that get a node."""
+    return {pod.kind for pod, _ in about.arrivals}
 
 
 def _room(about: Input) -> Iterator[Violation]:
@@ -295,9 +339,8 @@ def _room(about: Input) -> Iterator[Violation]:
     """
     over: dict[tuple[int, int], list[tuple[str, int]]] = {}
     shared = _shared_ports(about)
-    arrived = {name for _, name in about.arrivals}
-    for node in about.snapshot.nodes:
-        if node.name not in arrived:
+    for node in map(about.nodes.get, about.comers):
+        if node is None:
             continue
         room, used = node.allocatable, about.used[node.name]
         state = (id(room), id(used))
@@ -313,15 +356,13 @@ def _room(about: Input) -> Iterator[Violation]:
 
 def _devices(about: Input) -> Iterator[Violation]:
     """Check that each share that arrives has a GPU with room for it, and whole GPUs are whole."""
-    homes: tuple[Bind | Move, ...] = (*about.plan.binds, *about.plan.moves)
-    kinds = {pod.kind for pod, _ in about.arrivals}
-    sharing = {kind for kind in kinds if kind.requests.share_milli}
-    for action in homes:
-        pod = about.pods.get(action.pod)
-        if action.device is None and (pod is None or pod.kind not in sharing):
+    sharing = {kind for kind in _coming(about) if kind.requests.share_milli}
+    coming: Iterable[tuple[Bind | Move, Pod]] = chain(about.bound, about.moved)
+    for action, pod in coming:
+        if action.device is None and pod.kind not in sharing:
             continue
         node = about.nodes.get(about.goes[action.pod] or NodeName(""))
-        if pod is None or node is None:
+        if node is None:
             continue
         if pod.kind not in sharing:
             yield _wrong(Code.WRONG_DEVICE, f"{pod.key} asks for no share, but gets one")
@@ -329,7 +370,7 @@ def _devices(about: Input) -> Iterator[Violation]:
             number = "no GPU" if action.device is None else f"GPU {action.device}"
             yield _wrong(Code.WRONG_DEVICE, f"{pod.key} gets {number} of {node.name} to share")
     shared_nodes = about.shared.keys() & about.nodes.keys()
-    for name in sorted({name for _, name in about.arrivals} & shared_nodes):
+    for name in sorted(about.comers.keys() & shared_nodes):
         shared, room = about.shared[name], about.nodes[name].allocatable[units.SHARED_GPU]
         for device, milli in sorted(shared.loads.items()):
             if milli > units.WHOLE_MILLI:
@@ -361,7 +402,7 @@ def _shared_ports(about: Input) -> set[tuple[NodeName, str]]:
     """
     ports = {
         resource
-        for kind in {pod.kind for pod in about.snapshot.pods}
+        for kind in about.snapshot.kinds
         for resource in kind.requests
         if units.is_host_port(resource)
     }
@@ -397,7 +438,7 @@ class _Gang:
 
 def _gangs(about: Input) -> Iterator[_Gang]:
     members: dict[GangKey, list[Pod]] = defaultdict(list)
-    for pod in about.snapshot.pods:
+    for pod in about.snapshot.in_gangs:
         if pod.gang is not None and not pod.terminating:
             members[pod.gang].append(pod)
     for key, pods in sorted(members.items()):
@@ -433,30 +474,39 @@ def _whole_gangs(about: Input) -> Iterator[Violation]:
             )
 
 
-def _tiers(about: Input) -> dict[PodKey, int]:
-    """Return the tier at which each waiting pod is decided: of a gang, its lowest."""
+def _newcomers(about: Input) -> Counter[PlacedAs]:
+    """Return how many waiting pods are bound, by what decides on them.
+
+    A pod is decided on at its priority; one of a gang at the gang's lowest, and like one that does
+    not preempt if one of the gang does not.
+    """
     lowest: dict[GangKey, int] = {}
-    for pod in about.waiting:
-        if pod.gang in about.gangs and pod.gang is not None and not pod.terminating:
+    gentle: set[GangKey] = set()
+    for pod in about.waiting if about.gangs else ():
+        if pod.gang is not None and pod.gang in about.gangs and not pod.terminating:
             lowest[pod.gang] = min(pod.priority, lowest.get(pod.gang, pod.priority))
-    return {
-        pod.key: lowest.get(pod.gang, pod.priority) if pod.gang else pod.priority
-        for pod in about.waiting
-    }
+            gentle |= set() if pod.preempts else {pod.gang}
+    alone: Counter[PodKind] = Counter()
+    found: Counter[PlacedAs] = Counter()
+    for _, pod in about.bound:
+        if not pod.waiting:
+            continue
+        if pod.gang is None or pod.gang not in about.gangs:
+            alone[pod.kind] += 1
+            continue
+        tier = lowest.get(pod.gang, pod.priority)
+        found[PlacedAs(tier, pod.preempts, pod.gang in gentle)] += 1
+    for kind, n in alone.items():
+        found[PlacedAs(kind.priority, kind.preempts, not kind.preempts)] += n
+    return found
 
 
 def _ranks(about: Input) -> Iterator[Violation]:
     """Check that each evicted pod gives way to a newcomer that outranks it and may preempt."""
-    tiers = _tiers(about)
-    newcomers = [
-        tiers[bind.pod]
-        for bind in about.plan.binds
-        if bind.pod in tiers and about.pods[bind.pod].preempts
-    ]
+    newcomers = [each.tier for each in _newcomers(about) if each.preempts]
     highest = max(newcomers, default=None)
-    for evict in about.plan.evictions:
-        pod = about.pods.get(evict.pod)
-        if pod is not None and (highest is None or pod.priority >= highest):
+    for _, pod in about.evicted:
+        if highest is None or pod.priority >= highest:
             yield _wrong(
                 Code.OUTRANKED_VICTIM,
                 f"{pod.key} of priority {pod.priority} is evicted; the highest newcomer that may "
@@ -525,17 +575,15 @@ def _counted(about: Input) -> Counter[str]:
     counted: Counter[str] = Counter()
     for kind, n in _survivors(about).items():
         counted[f"keep {kind.priority}"] += n
-    tiers = _tiers(about)
-    peaceful = _peaceful(about)
-    for bind in about.plan.binds:
-        if bind.pod in tiers:
-            suffix = " without preemption" if bind.pod in peaceful else ""
-            counted[f"place {tiers[bind.pod]}{suffix}"] += 1
+    for each, n in _newcomers(about).items():
+        suffix = " without preemption" if each.gentle else ""
+        counted[f"place {each.tier}{suffix}"] += n
     counted.update(_disruption(about))
+    choosy = {kind for kind in _coming(about) if kind.constraints.prefers}
     counted["preference"] = sum(
         filters.preference(pod.constraints.prefers, about.nodes[name])
         for pod, name in about.arrivals
-        if pod.constraints.prefers and name in about.nodes
+        if pod.kind in choosy and name in about.nodes
     )
     if about.placement is not None:
         counted.update(between.gathered(about.placement))
@@ -545,15 +593,14 @@ def _counted(about: Input) -> Counter[str]:
 
 def _disruption(about: Input) -> Counter[str]:
     """Return what running pods suffer, in all and from each tier up."""
-    suffered = [(about.pods.get(move.pod), 0) for move in about.plan.moves]
-    suffered += [(about.pods.get(evict.pod), EVICTION_COST) for evict in about.plan.evictions]
-    tiers = {kind.priority for kind in {pod.kind for pod in about.snapshot.pods}}
+    moved = Counter(pod.kind for _, pod in about.moved)
+    evicted = Counter(pod.kind for _, pod in about.evicted)
+    tiers = {kind.priority for kind in about.snapshot.kinds}
     costs: Counter[str] = Counter()
-    for pod, extra in suffered:
-        if pod is not None:
-            cost = pod.move_cost + extra
-            costs["disruption"] += cost
-            costs.update({f"disruption from {t}": cost for t in tiers if t <= pod.priority})
+    for kind in moved.keys() | evicted.keys():
+        cost = kind.move_cost * (moved[kind] + evicted[kind]) + EVICTION_COST * evicted[kind]
+        costs["disruption"] += cost
+        costs.update({f"disruption from {t}": cost for t in tiers if t <= kind.priority})
     return costs
 
 
@@ -563,37 +610,36 @@ def _survivors(about: Input) -> Counter[PodKind]:
     for guests, nodes in Counter(about.snapshot.guests.values()).items():
         for kind in guests:
             survivors[kind] += nodes if kind.disruption is not Disruption.FIXED else 0
-    leaving = (pod for pod in about.snapshot.pods if pod.terminating)
-    for pod in (*leaving, *(about.pods[key] for key in about.gone if key in about.pods)):
+    for pod in (
+        *about.snapshot.leaving,
+        *(about.pods[key] for key in about.gone if key in about.pods),
+    ):
         if pod.node in about.nodes and pod.kind.disruption is not Disruption.FIXED:
             survivors[pod.kind] -= 1
     return survivors
 
 
-def _peaceful(about: Input) -> set[PodKey]:
-    """Return the waiting pods that preempt nobody, or wait with one that does not."""
-    gentle = [pod for pod in about.waiting if not pod.preempts and not pod.terminating]
-    gangs = {pod.gang for pod in gentle} & about.gangs
-    alone = {pod.key for pod in gentle}
-    return {p.key for p in about.waiting if p.key in alone or p.gang in gangs}
-
-
 def _free_slots(about: Input) -> Counter[str]:
     """Return the whole free slots on nodes that take pods, by size."""
-    alike: dict[tuple[int, int, int], list[Node]] = defaultdict(list)
+    used, shared = about.used, {name: each.gpus for name, each in about.shared.items()}
+    alike: dict[tuple[int, int, int], int] = defaultdict(int)
+    example: dict[tuple[int, int, int], Node] = {}
     for node in about.snapshot.nodes:
         if node.ready and node.schedulable:
-            shared = about.shared[node.name].gpus if node.name in about.shared else 0
-            alike[id(node.allocatable), id(about.used[node.name]), shared].append(node)
+            name = node.name
+            state = (id(node.allocatable), id(used[name]), shared.get(name, 0))
+            alike[state] += 1
+            example[state] = node
     slots: Counter[str] = Counter()
-    for (_, _, shared), nodes in alike.items():
-        for resource, n in nodes[0].allocatable.items:
+    for state, count in alike.items():
+        node = example[state]
+        for resource, n in node.allocatable.items:
             if units.is_gpu(resource):
-                taken = about.used[nodes[0].name].get(resource, 0)
-                taken += shared if resource == units.SHARED_GPU else 0
+                taken = used[node.name].get(resource, 0)
+                taken += state[2] if resource == units.SHARED_GPU else 0
                 free = max(0, n - taken)
                 for size in (8, 4, 2, 1):
-                    slots[f"free {size}-GPU slots"] += free // size * len(nodes)
+                    slots[f"free {size}-GPU slots"] += free // size * count
     return slots
 
 
