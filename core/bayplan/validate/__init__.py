@@ -1,0 +1,41 @@
+"""Whether a plan may be published: every rule checked again, by code that knows no solver.
+
+The planner calls it on each plan before it is published. Each check reads the evidence and
+returns what it finds wrong; they are listed in `CHECKS`.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from bayplan.plan import Plan
+from bayplan.policy import Policy
+from bayplan.snapshot import Snapshot
+from bayplan.validate import actions, gangs, objective, rooms
+from bayplan.validate.evidence import Evidence, gather
+from bayplan.validate.findings import Code, Violation
+
+__all__ = ["CHECKS", "Code", "Violation", "validate"]
+
+
+def validate(snapshot: Snapshot, policy: Policy, plan: Plan) -> tuple[Violation, ...]:
+    """Return every rule that the plan breaks; empty when it may be published."""
+    about = gather(snapshot, policy, plan)
+    return tuple(violation for check in CHECKS for violation in check(about))
+
+
+#: Every check, simplest first.
+CHECKS: Final[tuple[Callable[[Evidence], Iterator[Violation]], ...]] = (
+    actions.known,
+    actions.decided_once,
+    actions.states,
+    actions.disruptable,
+    rooms.accepted,
+    rooms.room,
+    rooms.devices,
+    gangs.between_pods,
+    gangs.whole_gangs,
+    gangs.ranks,
+    actions.budgets,
+    actions.disruption_budgets,
+    objective.objective,
+)

@@ -1,0 +1,125 @@
+"""Checks of pods with respect to each other: rules between them, whole gangs, and ranks."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from bayplan import between
+from bayplan.snapshot import GangKey, Pod, PodKind, newest_member
+from bayplan.validate.evidence import Evidence
+from bayplan.validate.findings import Code, Violation, wrong
+
+
+class PlacedAs(NamedTuple):
+    """What decides on pods that wait, and so by which stage they are counted.
+
+    Attributes:
+        tier: Their priority, or the lowest of their gang.
+        preempts: Whether others may be made to go for them.
+        gentle: Whether nobody is made to go for them, or for one of their gang.
+    """
+
+    tier: int
+    preempts: bool
+    gentle: bool
+
+
+def between_pods(about: Evidence) -> Iterator[Violation]:
+    """Check what pods ask of each other."""
+    if about.placement is None:
+        return
+    for message in between.broken(about.placement):
+        yield wrong(Code.PEERS_BROKEN, message)
+    for message in between.scattered(about.placement):
+        yield wrong(Code.GANG_SCATTERED, message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Gang:
+    """Where a gang stands, before and after."""
+
+    key: GangKey
+    min_count: int
+    before: int
+    after: int
+    waiting: int
+    placed: int
+    evicted: int
+
+
+def _gangs(about: Evidence) -> Iterator[_Gang]:
+    members: dict[GangKey, list[Pod]] = defaultdict(list)
+    for pod in about.snapshot.in_gangs:
+        if pod.gang is not None and not pod.terminating:
+            members[pod.gang].append(pod)
+    for key, pods in sorted(members.items()):
+        min_count = newest_member(pods).gang_min_count
+        running = [pod for pod in pods if not pod.waiting and pod.node in about.nodes]
+        waiting = [pod for pod in pods if pod.waiting]
+        if key in about.gangs:
+            yield _Gang(
+                key=key,
+                min_count=min_count,
+                before=len(running),
+                after=sum(map(about.has_node, running + waiting)),
+                waiting=len(waiting),
+                placed=sum(map(about.has_node, waiting)),
+                evicted=sum(pod.key in about.gone for pod in running),
+            )
+
+
+def whole_gangs(about: Evidence) -> Iterator[Violation]:
+    """Check that gangs are placed whole, reach their minimum, and are evicted whole."""
+    for gang in _gangs(about):
+        if gang.placed and gang.after < gang.min_count:
+            yield wrong(
+                Code.GANG_SPLIT, f"{gang.key}: {gang.after} of {gang.min_count} pods would run"
+            )
+        if gang.before < gang.min_count and 0 < gang.placed < gang.waiting:
+            yield wrong(
+                Code.GANG_SPLIT, f"{gang.key}: {gang.placed} of {gang.waiting} waiting pods placed"
+            )
+        if gang.evicted and gang.evicted < gang.before:
+            yield wrong(
+                Code.GANG_SPLIT, f"{gang.key}: {gang.evicted} of {gang.before} running pods evicted"
+            )
+
+
+def newcomers(about: Evidence) -> Counter[PlacedAs]:
+    """Return how many waiting pods are bound, by what decides on them.
+
+    A pod is decided on at its priority; one of a gang at the gang's lowest, and like one that does
+    not preempt if one of the gang does not.
+    """
+    lowest: dict[GangKey, int] = {}
+    gentle: set[GangKey] = set()
+    for pod in about.waiting if about.gangs else ():
+        if pod.gang is not None and pod.gang in about.gangs and not pod.terminating:
+            lowest[pod.gang] = min(pod.priority, lowest.get(pod.gang, pod.priority))
+            gentle |= set() if pod.preempts else {pod.gang}
+    alone: Counter[PodKind] = Counter()
+    found: Counter[PlacedAs] = Counter()
+    for _, pod in about.bound:
+        if not pod.waiting:
+            continue
+        if pod.gang is None or pod.gang not in about.gangs:
+            alone[pod.kind] += 1
+            continue
+        tier = lowest.get(pod.gang, pod.priority)
+        found[PlacedAs(tier, pod.preempts, pod.gang in gentle)] += 1
+    for kind, n in alone.items():
+        found[PlacedAs(kind.priority, kind.preempts, not kind.preempts)] += n
+    return found
+
+
+def ranks(about: Evidence) -> Iterator[Violation]:
+    """Check that each evicted pod gives way to a newcomer that outranks it and may preempt."""
+    highest = max((each.tier for each in newcomers(about) if each.preempts), default=None)
+    for _, pod in about.evicted:
+        if highest is None or pod.priority >= highest:
+            yield wrong(
+                Code.OUTRANKED_VICTIM,
+                f"{pod.key} of priority {pod.priority} is evicted; the highest newcomer that may "
+                f"preempt has {'none' if highest is None else highest}",
+            )
