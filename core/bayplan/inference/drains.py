@@ -9,7 +9,7 @@ forgotten when the operator is started anew; a unit that is wanted again is put 
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,20 +43,25 @@ class Drains:
 
 
 def drained(
-    deployment: Deployment, going: Iterable[Unit], loads: Mapping[str, int | None], *, now: float
+    deployment: Deployment,
+    going: Iterable[Sequence[Child]],
+    loads: Mapping[str, int | None],
+    *,
+    now: float,
 ) -> Drains:
-    """Return which pods of the units that are `going` to delete, and which to let finish first.
+    """Return which pods of those that are `going` to delete, and which to let finish first.
 
-    A unit ends as a whole: its decode pods need its prefill pods until the last request is done.
+    Those of one unit end together: its decode pods need its prefill pods until the last request is
+    done.
     """
     delete: list[Child] = []
     drain: list[Child] = []
     again_at = math.inf
-    for unit in going:
-        serving = [pod for pod in unit.live if pod.switched and (pod.ready or pod.drains_since)]
+    for pods in going:
+        serving = [pod for pod in pods if pod.switched and (pod.ready or pod.drains_since)]
         until = _until(deployment, serving, loads)
         if now >= until:
-            delete += unit.live
+            delete += pods
             continue
         drain += [pod for pod in serving if not pod.drains_since]
         again_at = min(again_at, until, now + LOOK_S)
@@ -67,10 +72,14 @@ def drained(
     )
 
 
-def to_serve(stay: Iterable[Unit]) -> tuple[Child, ...]:
-    """Return the pods of units that stay which are to be put into service, or back into it."""
+def to_serve(stay: Iterable[Unit], *, but: Collection[str]) -> tuple[Child, ...]:
+    """Return the pods of units that stay which are to be put into service, or back into it.
+
+    `but` are uids of those that are to go.
+    """
     pods = (pod for unit in stay for pod in unit.live if pod.switched and not pod.ended)
-    return tuple(pod for pod in pods if pod.node is not None and not pod.in_service)
+    out = (pod for pod in pods if pod.node is not None and not pod.in_service)
+    return tuple(pod for pod in out if pod.uid not in but)
 
 
 def _until(

@@ -5,8 +5,8 @@
     older unit, ready                   ──▶ goes when the floor allows it
     newest unit on a node to be left    ──▶ goes when a replacement serves
     newest unit, a pod is missing       ──▶ the pod is made; after failures with back-off
-    newest unit, a pod finds no room    ──▶ the unit gives back what it has, to wait as a whole;
-                                            a whole one of an earlier ratio runs on
+    newest unit, a pod finds no room    ──▶ the unit gives back what it has, to wait as a whole
+    newest unit, not as the ratio asks  ──▶ it is brought there step by step (`aims`), and runs on
     more units than asked for           ──▶ whole units go: those that do not serve first, then
                                             those with the fewest requests
 
@@ -23,16 +23,18 @@ changes were made, with every pod ready, yields none.
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import Final
 
 from bayplan.inference import drains
-from bayplan.inference.children import Child, Deployment, Slot, unit_slots
+from bayplan.inference.aims import Aim, aim
+from bayplan.inference.children import Child, Deployment, Slot, least_slots
 from bayplan.inference.mending import Mending
 from bayplan.inference.parts import UNKNOWN, Around, Unit, own, units_of
 from bayplan.inference.replicas import Replicas
+from bayplan.inference.tellings import Telling, tellings
 
 #: Seconds after which a unit of which a pod finds no room gives back the rest of its room.
 HALF_S: Final = 15
@@ -49,9 +51,9 @@ class Changes:
         create: Missing pods, by unit; none while another pod has the name.
         delete: Pods to delete, whole units first.
         abandon: Pods on nodes that are gone, where nobody would confirm that they have ended.
-        drain: Pods to take out of service, because their unit is to go.
+        drain: Pods to take out of service, because they are to go.
         serve: Pods to put into service.
-        mark: Pods that are of an older revision and not marked so, or marked and of the newest.
+        tell: What to write on pods that say something of their unit that is no longer so.
         strangers: Names that pods of another owner keep from us.
         failures: How many times in a row the pod of a name has failed.
         back_off: Pods that have failed and are kept until they may be made anew.
@@ -64,7 +66,7 @@ class Changes:
     abandon: tuple[Child, ...] = ()
     drain: tuple[Child, ...] = ()
     serve: tuple[Child, ...] = ()
-    mark: tuple[Child, ...] = ()
+    tell: tuple[Telling, ...] = ()
     strangers: tuple[str, ...] = ()
     failures: Mapping[str, int] = field(default_factory=dict)
     back_off: tuple[Child, ...] = ()
@@ -93,28 +95,37 @@ def changes(
     going = [*halves, *_going(deployment, units, lost, around)]
     gone = {unit.index for unit in (*lost_causes, *going)}
     stay = [unit for unit in units if unit.live and unit.index not in gone]
-    drained = drains.drained(deployment, going, around.loads, now=now)
+    drained = drains.drained(deployment, [u.live for u in going], around.loads, now=now)
     deleted = {pod.unit for pod in drained.delete}
     there = [*stay, *(unit for unit in going if unit.index not in deleted)]
     # 2. Within units of the newest revision: which pods must go, which are missing.
     target = [unit for unit in stay if unit.newest]
-    slots = _slots(deployment, [*(u.index for u in target), *_fresh(deployment, units, there)])
+    spare = _spare(deployment, stay, around)
+    fresh = _fresh(deployment, units, there)
+    grows = not fresh and all(u.scheduled or u.lacks_room(around.held) for u in target)
+    aims = _aims(deployment, stay, around, grows=grows, also_missing=len(spare))
+    slots = _slots(deployment, aims.values(), fresh)
+    shrunk = drains.drained(
+        deployment, [each.surplus for each in aims.values()], around.loads, now=now
+    )
+    surplus = {pod.uid for each in aims.values() for pod in each.surplus}
     replicas = Replicas.of(slots, (pod for unit in units for pod in unit.pods), around)
     mending = Mending(
-        deployment,
         slots,
         failures=failures or {},
         around=around,
         replicas=replicas,
-        spare=_spare(deployment, stay, around),
+        spare=spare,
         now=now,
     )
-    replaced = [pod for unit in target for pod in unit.live if mending.must_go(pod)]
+    staying = [pod for unit in target for pod in unit.live if pod.uid not in surplus]
+    replaced = [pod for pod in staying if mending.must_go(pod)]
     names = {child.name for child in pods}
     mixed = {unit.index for unit in units if not unit.pure}
     stray = [child for child in own(deployment, pods) if child.unit < 0 and not child.terminating]
     at_once = [pod for unit in lost_causes for pod in unit.live]
-    delete = (*stray, *at_once, *drained.delete, *replaced)
+    delete = (*stray, *at_once, *drained.delete, *shrunk.delete, *replaced)
+    gives_back_at = _gives_back_at(stay, around, now)
     return Changes(
         create=tuple(
             slot
@@ -125,14 +136,35 @@ def changes(
         ),
         delete=delete,
         abandon=tuple(pod for pod in own(deployment, pods) if _is_abandoned(pod, around, now)),
-        drain=drained.drain,
-        serve=drains.to_serve(stay),
-        mark=_to_mark(deployment, pods, but={pod.name for pod in delete}),
+        drain=(*drained.drain, *shrunk.drain),
+        serve=drains.to_serve(stay, but=surplus),
+        tell=tellings(deployment, pods, aims, but={pod.name for pod in delete}),
         strangers=tuple(sorted(strangers & slots.keys())),
         failures=mending.failures,
         back_off=tuple(mending.back_off),
-        retry_at=_first(mending.retry_at, drained.again_at, _gives_back_at(stay, around, now)),
+        retry_at=_first(mending.retry_at, drained.again_at, shrunk.again_at, gives_back_at),
     )
+
+
+def _aims(
+    deployment: Deployment,
+    stay: Sequence[Unit],
+    around: Around,
+    *,
+    grows: bool,
+    also_missing: int,
+) -> dict[int, Aim]:
+    """Return what the units of the newest revision are to have next, by unit.
+
+    As many as may be missing give up replicas before they get others, `also_missing` apart.
+    """
+    found = {u.index: aim(deployment, u, around.held, grows=grows) for u in stay if u.newest}
+    serving = sum(unit.ready for unit in stay)
+    most = serving - max(0, deployment.replicas - deployment.rollout.max_unavailable)
+    swap = [unit for unit in stay if unit.ready and unit.newest and found[unit.index].may_swap]
+    for unit in swap[: max(0, most - also_missing)]:
+        found[unit.index] = aim(deployment, unit, around.held, swaps=True)
+    return found
 
 
 def _halves(units: Sequence[Unit], around: Around, now: float) -> list[Unit]:
@@ -152,16 +184,7 @@ def _keeps_half(unit: Unit, around: Around) -> bool:
     A pod without a gate is on its way: kube-scheduler binds one after the other.
     """
     held = any(pod.gated and pod.uid in around.held for pod in unit.members)
-    return unit.newest and unit.started and held and not _was_whole(unit)
-
-
-def _was_whole(unit: Unit) -> bool:
-    """Return whether what runs is a whole unit of the ratio that it was made for.
-
-    It serves, and goes on while the pods that a new ratio adds to it wait for room.
-    """
-    running = [pod for pod in unit.members if pod.node is not None]
-    return bool(running) and len(running) >= min(pod.unit_size for pod in running)
+    return unit.newest and unit.started and held and not unit.scheduled
 
 
 def _half_until(unit: Unit) -> float:
@@ -304,26 +327,12 @@ def _ever_ran(unit: Unit) -> bool:
     return any(pod.node is not None for pod in unit.pods)
 
 
-def _slots(deployment: Deployment, indices: Iterable[int]) -> dict[str, Slot]:
-    """Return the pods of units of the newest revision, by name."""
+def _slots(deployment: Deployment, aims: Iterable[Aim], fresh: Iterable[int]) -> dict[str, Slot]:
+    """Return the pods that are to be, of units of the newest revision, by name."""
     made_from = deployment.revision
-    return {
-        slot.name: slot
-        for index in sorted(set(indices))
-        for slot in unit_slots(deployment, index, made_from)
-    }
-
-
-def _to_mark(
-    deployment: Deployment, pods: Iterable[Child], *, but: Collection[str]
-) -> tuple[Child, ...]:
-    """Return the pods that stay of which planners do not know whether they can be made again.
-
-    A unit of an older revision that loses a pod is lost, so none of its pods is to be moved.
-    """
-    made_from = deployment.revision
-    there = (pod for pod in own(deployment, pods) if pod.counts and pod.name not in but)
-    return tuple(pod for pod in there if pod.outdated != (pod.revision != made_from))
+    slots = [slot for each in aims for slot in each.slots]
+    slots += [slot for index in fresh for slot in least_slots(deployment, index, made_from)]
+    return {slot.name: slot for slot in sorted(slots, key=lambda slot: slot.unit)}
 
 
 def _is_abandoned(pod: Child, around: Around, now: float) -> bool:
