@@ -18,7 +18,7 @@ from kubernetes.client.exceptions import ApiException
 from bayplan.api import names
 from bayplan.codec import DecodeError
 from bayplan.codec.deployments import child_of, deployment_of
-from bayplan.inference import children, parts, readiness, rollout
+from bayplan.inference import children, parts, ratios, readiness, rollout
 from bayplan.inference.children import Child, Deployment, Slot
 from bayplan.inference.exposed import HINDRANCES
 from bayplan.inference.parts import Around, Trouble
@@ -55,7 +55,10 @@ _REFUSED_RETRY_S: Final = 15.0
 
 #: Reasons of the condition Progressing that are told as events, too.
 _ROLLOUT_REASONS: Final = frozenset(
-    {"RollingOut", "RolloutPaused", "RolloutStuck", "RolledOut", "Relocating", "Draining"}
+    {
+        *("RollingOut", "RolloutPaused", "RolloutStuck", "RolledOut", "Relocating", "Draining"),
+        *(ratios.CHANGING, ratios.WAITS),
+    }
 )
 
 _HOLD_REASONS: Final = frozenset(reason.value for reason in Reason)

@@ -393,6 +393,34 @@ def test_a_template_that_cannot_be_placed_is_refused(wrong: dict[str, Any], sent
             id="a negative ratio",
         ),
         pytest.param(
+            {"ratio": {"decode": 2, "mode": "Auto"}},
+            "spec.ratio.mode: Auto and spec.ratio.bounds go together: say the bounds of prefill or"
+            " decode, or set it to Fixed and remove the bounds",
+            id="an automatic ratio without bounds",
+        ),
+        pytest.param(
+            {"ratio": {"decode": 2, "bounds": {"decode": {"min": 1, "max": 2}}}},
+            "spec.ratio.mode: Auto and spec.ratio.bounds go together: say the bounds of prefill or"
+            " decode, or set it to Fixed and remove the bounds",
+            id="bounds of a fixed ratio",
+        ),
+        pytest.param(
+            {"ratio": {"decode": 5, "mode": "Auto", "bounds": {"decode": {"min": 1, "max": 2}}}},
+            "spec.ratio.bounds.decode: spec.ratio.decode is 5, not 1 to 2: change it, or the"
+            " bounds",
+            id="a ratio out of bounds",
+        ),
+        pytest.param(
+            {"ratio": {"decode": 2, "mode": "Auto", "bounds": {"decode": {"min": 3, "max": 2}}}},
+            "spec.ratio.bounds.decode: min 3 is above max 2: lower min or raise max",
+            id="bounds that nothing is within",
+        ),
+        pytest.param(
+            {"ratio": {"decode": 2, "mode": "Auto", "bounds": {"decode": {"max": 2}}}},
+            "spec.ratio.bounds.decode.min: should be an integer, is missing",
+            id="bounds without a least",
+        ),
+        pytest.param(
             {"rollout": {"maxUnavailable": 0, "maxSurge": 0}},
             (
                 "spec.rollout: maxUnavailable and maxSurge are both 0, so that no unit could ever"
