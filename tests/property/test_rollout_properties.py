@@ -225,7 +225,8 @@ class World:
         if not gone or goes_whole(unit, away):
             return
         for pool in {pod.pool for pod in gone}:
-            rest = sum(pod.pool == pool and pod not in gone for pod in sound)
+            there = [pod for pod in unit.members if pod.node is not None and pod.pool == pool]
+            rest = sum(pod not in gone for pod in there)
             assert rest >= self.deployment.wanted[pool]
         # Only where the ratio that is asked for needs something else is it no longer whole.
         broken = any(pod.node == FAILING for pod in unit.members)
@@ -249,8 +250,8 @@ def serves_without(unit: Unit, away: Collection[str]) -> bool:
 
 
 def goes_whole(unit: Unit, away: Collection[str]) -> bool:
-    """Return whether every pod of a unit is gone."""
-    return all(pod.name in away for pod in unit.members if pod.node is not None)
+    """Return whether every pod of a unit that is in service is gone."""
+    return all(pod.name in away or not pod.ready or pod.drains_since for pod in unit.members)
 
 
 STATES = st.sampled_from(
@@ -316,11 +317,15 @@ def worlds(draw: st.DrawFn) -> World:
                 "switched": True,
             }
             pods.append(Child(**made, **state))
-    # Room for what is asked for, and for one more where a unit cannot go before its successor.
+    # Room for what is asked for, and for one more beside what is there where a unit cannot go
+    # before its successor.
     displaced = any(pod.node in {CORDONED, FAILING} for pod in pods)
-    n_units = deployment.replicas + (displaced or deployment.rollout.max_unavailable == 0)
     used = sum(pod.node == NODE for pod in pods)
-    return World(deployment, pods, room=max(n_units * deployment.unit_size, used))
+    room = deployment.replicas * deployment.unit_size
+    if displaced or not deployment.rollout.max_unavailable:
+        largest = max((pod.unit_size for pod in pods), default=0)
+        room = (deployment.replicas + 1) * max(deployment.unit_size, largest)
+    return World(deployment, pods, room=max(room, used))
 
 
 def settle(world: World) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from bayplan.inference.children import Child, Deployment, Pool, Slot, slots_of
-from bayplan.inference.parts import Engine, Unit
+from bayplan.inference.parts import Around, Engine, Unit
 from bayplan.inference.shapes import Shape
 
 #: A replica of a unit: its pool and its number there.
@@ -52,7 +52,7 @@ class Aim:
 def aim(
     deployment: Deployment,
     unit: Unit,
-    held: Collection[str],
+    around: Around,
     *,
     grows: bool = True,
     swaps: bool = False,
@@ -62,13 +62,13 @@ def aim(
     Args:
         deployment: Whose unit it is.
         unit: A unit of its newest revision.
-        held: uids of pods for which the newest plan found no room.
+        around: What the newest plan has no room for, and which pods are to leave their nodes.
         grows: Whether it may ask for more than makes a unit whole.
         swaps: Whether it may give up replicas first that it needs to be whole as it is now.
     """
     shape = deployment.least if swaps else unit.shape
-    state = _State.of(deployment, unit, shape)
-    asked, no_room = _asked(unit, state, held, grows=grows)
+    state = _State.of(deployment, unit, shape, around)
+    asked, no_room = _asked(unit, state, around.held, grows=grows)
     growing = state.covered and bool(asked)
     going = () if growing and not no_room else state.surplus
     stay = [e for e in (*state.kept, *state.surplus) if e not in going]
@@ -111,13 +111,14 @@ class _State:
     more: tuple[_Key, ...]
 
     @classmethod
-    def of(cls, deployment: Deployment, unit: Unit, shape: Shape) -> "_State":
+    def of(cls, deployment: Deployment, unit: Unit, shape: Shape, around: Around) -> "_State":
+        """Return how a unit is with respect to the spec and what makes it whole."""
         kept: list[Engine] = []
         surplus: list[Engine] = []
         most = {pool.name: max(pool.count, shape[pool.name]) for pool in deployment.pools}
         for pool in deployment.pools:
             begun = [e for e in unit.engines if e.pool == pool.name and e.begun]
-            begun.sort(key=_worth)
+            begun.sort(key=lambda engine: _worth(engine, around))
             kept += begun[: most[pool.name]]
             surplus += begun[most[pool.name] :]
         placed = [engine.pool for engine in kept if engine.has(lambda pod: pod.node is not None)]
@@ -134,10 +135,12 @@ class _State:
         )
 
 
-def _worth(engine: Engine) -> tuple[bool, bool, bool, int]:
+def _worth(engine: Engine, around: Around) -> tuple[bool, bool, bool, bool, int]:
     """Return a key by which those come first that are to stay."""
     placed = engine.has(lambda pod: pod.node is not None)
-    return engine.draining, not placed, not engine.has(lambda pod: pod.ready), engine.index
+    leaves = any(around.displaces(pod) for pod in engine.pods)
+    ready = engine.has(lambda pod: pod.ready)
+    return engine.draining, not placed, leaves, not ready, engine.index
 
 
 def _any_ends_beyond(unit: Unit, most: Mapping[str, int]) -> bool:

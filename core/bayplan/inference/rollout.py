@@ -158,12 +158,12 @@ def _aims(
 
     As many as may be missing give up replicas before they get others, `also_missing` apart.
     """
-    found = {u.index: aim(deployment, u, around.held, grows=grows) for u in stay if u.newest}
+    found = {u.index: aim(deployment, u, around, grows=grows) for u in stay if u.newest}
     serving = sum(unit.ready for unit in stay)
     most = serving - max(0, deployment.replicas - deployment.rollout.max_unavailable)
     swap = [unit for unit in stay if unit.ready and unit.newest and found[unit.index].may_swap]
     for unit in swap[: max(0, most - also_missing)]:
-        found[unit.index] = aim(deployment, unit, around.held, swaps=True)
+        found[unit.index] = aim(deployment, unit, around, swaps=True)
     return found
 
 
