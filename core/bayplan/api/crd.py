@@ -89,6 +89,7 @@ def _optional(schema: dict[str, Any]) -> dict[str, Any]:
     for choice in schema.get("anyOf", ()):
         if choice.get("type") != "null":
             kept = {**choice, **kept}
-    if kept.get("default", ...) is None:
-        del kept["default"]
-    return kept
+    default = kept.pop("default", None)
+    if isinstance(default, dict):
+        default = {key: value for key, value in default.items() if value is not None}
+    return kept if default is None else {**kept, "default": default}

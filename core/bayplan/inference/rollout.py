@@ -90,7 +90,7 @@ def changes(
     # 1. Whole units: which go, which stay, which are made.
     units = units_of(deployment, pods, around)
     lost_causes = [unit for unit in units if unit.live and unit.useless]
-    halves = _halves(units, around, now)
+    halves = _halves(deployment, units, around, now)
     lost = [*lost_causes, *halves]
     going = [*halves, *_going(deployment, units, lost, around)]
     gone = {unit.index for unit in (*lost_causes, *going)}
@@ -125,7 +125,7 @@ def changes(
     stray = [child for child in own(deployment, pods) if child.unit < 0 and not child.terminating]
     at_once = [pod for unit in lost_causes for pod in unit.live]
     delete = (*stray, *at_once, *drained.delete, *shrunk.delete, *replaced)
-    gives_back_at = _gives_back_at(stay, around, now)
+    gives_back_at = _gives_back_at(deployment, stay, around, now)
     return Changes(
         create=tuple(
             slot
@@ -167,28 +167,32 @@ def _aims(
     return found
 
 
-def _halves(units: Sequence[Unit], around: Around, now: float) -> list[Unit]:
+def _halves(
+    deployment: Deployment, units: Sequence[Unit], around: Around, now: float
+) -> list[Unit]:
     """Return the units that give back the half of their room that they keep in vain.
 
     One at a time, so that its room may help others.
     """
-    halves = [unit for unit in units if _keeps_half(unit, around) and now >= _half_until(unit)]
+    until = {unit.index: _half_until(deployment, unit, around) for unit in units}
+    halves = [unit for unit in units if now >= until[unit.index]]
     draining = [unit for unit in halves if unit.draining]
     busy = any(unit.useless or not unit.live for unit in units)
     return draining or ([] if busy else halves[-1:])
 
 
-def _keeps_half(unit: Unit, around: Around) -> bool:
-    """Return whether some pods have nodes, and the plan has none for others.
+def _half_until(deployment: Deployment, unit: Unit, around: Around) -> float:
+    """Return until when a unit keeps its room: for ever, unless the plan has none for its rest.
 
     A pod without a gate is on its way: kube-scheduler binds one after the other.
     """
-    held = any(pod.gated and pod.uid in around.held for pod in unit.members)
-    return unit.newest and unit.started and held and not unit.scheduled
-
-
-def _half_until(unit: Unit) -> float:
-    return HALF_S + max(pod.created_at for pod in unit.members if pod.gated)
+    if not unit.newest or not unit.started or unit.scheduled:
+        return math.inf
+    needed = {slot.name for slot in aim(deployment, unit, around).slots}
+    waiting = [pod for pod in unit.members if pod.gated and pod.name in needed]
+    if not any(pod.uid in around.held for pod in waiting):
+        return math.inf
+    return HALF_S + max(pod.created_at for pod in waiting)
 
 
 def _going(
@@ -341,10 +345,12 @@ def _is_abandoned(pod: Child, around: Around, now: float) -> bool:
     return around.buries(pod) or (overdue and pod.node in around.away)
 
 
-def _gives_back_at(stay: Iterable[Unit], around: Around, now: float) -> float | None:
+def _gives_back_at(
+    deployment: Deployment, stay: Iterable[Unit], around: Around, now: float
+) -> float | None:
     """Return when the first unit that keeps half of its room is to give it back."""
-    halves = (_half_until(unit) for unit in stay if _keeps_half(unit, around))
-    return min((at for at in halves if at > now), default=None)
+    halves = (_half_until(deployment, unit, around) for unit in stay)
+    return min((at for at in halves if now < at < math.inf), default=None)
 
 
 def _first(*instants: float | None) -> float | None:

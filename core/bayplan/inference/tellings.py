@@ -5,6 +5,7 @@ an older revision, what makes their unit whole, how many of it are placed togeth
 units their deployment needs.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -31,11 +32,12 @@ def tellings(
     `aims` are those of the units of the newest revision that stay, by unit.
     """
     staying = [pod for pod in own(deployment, pods) if pod.counts and pod.name not in but]
-    waits = {pod.unit for pod in staying if pod.node is None}
+    running = Counter(pod.unit for pod in staying if pod.node is not None)
+    settled = {unit for unit, each in aims.items() if running[unit] == each.together}
     found = (
         Telling(
             pod=pod,
-            labels=_labels(deployment, pod, aims.get(pod.unit), settled=pod.unit not in waits),
+            labels=_labels(deployment, pod, aims.get(pod.unit), settled=pod.unit in settled),
             annotations=_annotations(deployment, pod, aims.get(pod.unit)),
         )
         for pod in staying
@@ -49,7 +51,7 @@ def _labels(
     said: dict[str, str | None] = {}
     if pod.floor != deployment.floor:
         said[names.LABEL_MIN_UNITS] = str(deployment.floor) if deployment.floor else None
-    # Planners read the size from those that wait; the others follow when none does.
+    # Planners read the size from those that wait; the others follow when all of them run.
     counts = pod.revision == deployment.revision and (settled or pod.node is None)
     if aim is not None and counts and aim.together not in {0, pod.unit_size}:
         said[names.LABEL_GANG_MIN_COUNT] = str(aim.together)
