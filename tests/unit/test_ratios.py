@@ -272,9 +272,21 @@ def test_units_go_before_replicas() -> None:
     of = replace(AUTO, replicas=2)
     least = [pod for pod in unit(of) if pod.replica == 0]
     second = [pod for pod in unit(of, 1, node=None, ready=False) if pod.replica == 0]
+    extra = replace(unit(of)[-1], node=None, gated=True, ready=False)
 
     assert not after(of, [*least, *second]).create
-    assert after(of, [*least, *second], held=second).create
+    assert gone(after(of, [*least, extra, *second], held=second)) == [extra.name]
+
+
+def test_a_unit_that_waits_in_vain_keeps_no_other_from_a_new_ratio() -> None:
+    """But one that has lost a pod does: its room would be taken."""
+    before, of = chat(1, 2, replicas=2), chat(1, 4, replicas=2)
+    vain = unit(of, 1, node=None, ready=False)
+    lost = [pod for pod in unit(before, 1) if pod.pool == "decode"]
+
+    assert after(of, [*unit(before), *vain], held=vain).create
+    assert not any("chat-0" in name for name in made(after(of, [*unit(before), *vain])))
+    assert list(made(after(of, [*unit(before), *lost]))) == ["chat-1-prefill-0"]
 
 
 def test_an_automatic_unit_serves_on_without_what_it_need_not_have() -> None:

@@ -3,7 +3,8 @@
     lacks what makes it whole  ──▶ gets that, and nothing else before
     whole, has too little      ──▶ all that it lacks is asked for at once; where the plan finds no
                                    room for that, one replica after the other, if what a unit may
-                                   have leaves the choice (`Pool.bounds`), and units go first
+                                   have leaves the choice (`Pool.bounds`); units that are not whole
+                                   go first (`Growth`)
     whole, has too much        ──▶ the surplus goes, once what it lacks is there or has no room
 
 What runs in a unit goes on while it grows: the unit is whole by the shape that its pods say
@@ -17,6 +18,7 @@ their labels say is what runs and what is asked for.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from itertools import count
 
 from bayplan.inference.children import Child, Deployment, Pool, Slot, slots_of
@@ -25,6 +27,14 @@ from bayplan.inference.shapes import Shape
 
 #: A replica of a unit: its pool and its number there.
 _Key = tuple[str, int]
+
+
+class Growth(Enum):
+    """What whole units may ask for, so that they take no room that others need to be whole."""
+
+    NOTHING = 0
+    LEAST = 1  #: what the spec asks for at least
+    ALL = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +64,7 @@ def aim(
     unit: Unit,
     around: Around,
     *,
-    grows: bool = True,
+    growth: Growth,
     swaps: bool = False,
 ) -> Aim:
     """Return what a unit is to have next.
@@ -63,12 +73,12 @@ def aim(
         deployment: Whose unit it is.
         unit: A unit of its newest revision.
         around: What the newest plan has no room for, and which pods are to leave their nodes.
-        grows: Whether it may ask for more than makes a unit whole.
+        growth: What it may ask for beyond what makes it whole.
         swaps: Whether it may give up replicas first that it needs to be whole as it is now.
     """
     shape = deployment.least if swaps else unit.shape
     state = _State.of(deployment, unit, shape, around)
-    asked, no_room = _asked(unit, state, around.held, grows=grows)
+    asked, no_room = _asked(unit, state, around.held, growth=growth)
     growing = state.covered and bool(asked)
     going = () if growing and not no_room else state.surplus
     stay = [e for e in (*state.kept, *state.surplus) if e not in going]
@@ -164,20 +174,21 @@ def _lacking(pools: Sequence[Pool], have: Collection[_Key], shape: Shape) -> tup
 
 
 def _asked(
-    unit: Unit, state: _State, held: Collection[str], *, grows: bool
+    unit: Unit, state: _State, held: Collection[str], *, growth: Growth
 ) -> tuple[frozenset[_Key], bool]:
     """Return the replicas that a unit is to get now, and whether those that wait find no room."""
     waiting = {_key(engine): engine for engine in unit.engines if not engine.begun}
-    needed, more = frozenset(state.needed), frozenset(state.more)
-    there = (needed | more) & waiting.keys()
+    needed = frozenset(state.needed if growth is not Growth.NOTHING else ())
+    more = state.more if growth is Growth.ALL else ()
+    there = needed.union(more) & waiting.keys()
     no_room = any(pod.gated and pod.uid in held for key in there for pod in waiting[key].pods)
     if not state.covered:
         # Room that surplus leaves is asked for when it is free: who waits in vain makes the unit
         # give up the rest.
-        return frozenset() if state.leaving else needed, no_room
+        return frozenset(() if state.leaving else state.needed), no_room
     if no_room:
-        return needed or frozenset(state.more[:1]), True
-    return (needed | there if there or not grows else needed | more), False
+        return needed or frozenset(more[:1]), True
+    return (needed | there if there else needed.union(more)), False
 
 
 def _together(

@@ -61,7 +61,9 @@ def changing(tally: Tally, news: News) -> Finding | None:
     waits = [_hold_of(unit, news) for unit in others]
     if all(waits):
         return Finding.of("Progressing", _FALSE, WAITS, f"{message}: {waits[0]}")
-    return Finding.of("Progressing", _TRUE, CHANGING, f"{message}: {_at(others)}")
+    first = [unit for unit in tally.parts if unit.newest and not unit.scheduled]
+    told = f"unit {first[0].index}, which is not whole, goes first" if first else _at(others)
+    return Finding.of("Progressing", _TRUE, CHANGING, f"{message}: {told}")
 
 
 def _has_come(deployment: Deployment, unit: Unit) -> bool:

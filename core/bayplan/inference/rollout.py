@@ -29,7 +29,7 @@ from itertools import count, islice
 from typing import Final
 
 from bayplan.inference import drains
-from bayplan.inference.aims import Aim, aim
+from bayplan.inference.aims import Aim, Growth, aim
 from bayplan.inference.children import Child, Deployment, Slot, least_slots
 from bayplan.inference.mending import Mending
 from bayplan.inference.parts import UNKNOWN, Around, Unit, own, units_of
@@ -102,8 +102,8 @@ def changes(
     target = [unit for unit in stay if unit.newest]
     spare = _spare(deployment, stay, around)
     fresh = _fresh(deployment, units, there)
-    grows = not fresh and all(u.scheduled or u.lacks_room(around.held) for u in target)
-    aims = _aims(deployment, stay, around, grows=grows, also_missing=len(spare))
+    growth = Growth.NOTHING if fresh else _growth(target, around)
+    aims = _aims(deployment, stay, around, growth=growth, also_missing=len(spare))
     slots = _slots(deployment, aims.values(), fresh)
     shrunk = drains.drained(
         deployment, [each.surplus for each in aims.values()], around.loads, now=now
@@ -146,24 +146,36 @@ def changes(
     )
 
 
+def _growth(target: Sequence[Unit], around: Around) -> Growth:
+    """Return what whole units may ask for.
+
+    One that runs in part, or that no plan has judged, needs the room itself. One that waits in vain
+    as a whole keeps nobody from what the spec asks for at least.
+    """
+    lacking = [unit for unit in target if not unit.scheduled]
+    if any(unit.started or not unit.lacks_room(around.held) for unit in lacking):
+        return Growth.NOTHING
+    return Growth.LEAST if lacking else Growth.ALL
+
+
 def _aims(
     deployment: Deployment,
     stay: Sequence[Unit],
     around: Around,
     *,
-    grows: bool,
+    growth: Growth,
     also_missing: int,
 ) -> dict[int, Aim]:
     """Return what the units of the newest revision are to have next, by unit.
 
     As many as may be missing give up replicas before they get others, `also_missing` apart.
     """
-    found = {u.index: aim(deployment, u, around, grows=grows) for u in stay if u.newest}
+    found = {u.index: aim(deployment, u, around, growth=growth) for u in stay if u.newest}
     serving = sum(unit.ready for unit in stay)
     most = serving - max(0, deployment.replicas - deployment.rollout.max_unavailable)
     swap = [unit for unit in stay if unit.ready and unit.newest and found[unit.index].may_swap]
     for unit in swap[: max(0, most - also_missing)]:
-        found[unit.index] = aim(deployment, unit, around, swaps=True)
+        found[unit.index] = aim(deployment, unit, around, growth=growth, swaps=True)
     return found
 
 
@@ -188,7 +200,7 @@ def _half_until(deployment: Deployment, unit: Unit, around: Around) -> float:
     """
     if not unit.newest or not unit.started or unit.scheduled:
         return math.inf
-    needed = {slot.name for slot in aim(deployment, unit, around).slots}
+    needed = {slot.name for slot in aim(deployment, unit, around, growth=Growth.NOTHING).slots}
     waiting = [pod for pod in unit.members if pod.gated and pod.name in needed]
     if not any(pod.uid in around.held for pod in waiting):
         return math.inf
