@@ -46,16 +46,14 @@ class Aim:
         slots: The pods that it is to have, those that are to stay included.
         together: How many pods of the unit are placed together, those that run included.
         surplus: Pods that run and are to go now, all of the replicas they are of.
-        stuck: Whether the plan finds no room for what a whole unit lacks.
-        may_swap: Whether it would do to give up some replicas for others, which it may not do
-            while it is to be whole.
+        may_swap: Whether the plan finds no room for what a whole unit lacks, but might if it gave
+            up others, which it may not do while it is to be whole.
     """
 
     shape: Shape
     slots: tuple[Slot, ...] = field(repr=False)
     together: int
     surplus: tuple[Child, ...]
-    stuck: bool
     may_swap: bool
 
 
@@ -95,7 +93,6 @@ def aim(
             shape=shape,
         ),
         surplus=tuple(pod for engine in going for pod in engine.pods),
-        stuck=growing and no_room,
         may_swap=growing and no_room and _gives_enough(deployment, state, asked),
     )
 

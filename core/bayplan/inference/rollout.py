@@ -187,7 +187,7 @@ def _halves(
     One at a time, so that its room may help others.
     """
     until = {unit.index: _half_until(deployment, unit, around) for unit in units}
-    halves = [unit for unit in units if now >= until[unit.index]]
+    halves = [unit for unit in units if math.inf > until[unit.index] <= now]
     draining = [unit for unit in halves if unit.draining]
     busy = any(unit.useless or not unit.live for unit in units)
     return draining or ([] if busy else halves[-1:])
