@@ -16,7 +16,8 @@ All replicas that are waiting in a unit are placed together or not at all: the s
 their labels say is what runs and what is asked for.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
@@ -125,11 +126,11 @@ class _State:
         most = {pool.name: max(pool.count, shape[pool.name]) for pool in deployment.pools}
         for pool in deployment.pools:
             begun = [e for e in unit.engines if e.pool == pool.name and e.begun]
-            begun.sort(key=lambda engine: _worth(engine, around))
+            if len(begun) > most[pool.name]:
+                begun.sort(key=lambda engine: _worth(engine, around))
             kept += begun[: most[pool.name]]
             surplus += begun[most[pool.name] :]
-        placed = [engine.pool for engine in kept if engine.has(lambda pod: pod.node is not None)]
-        covered = shape.covered_by(placed)
+        covered = shape.covered_by(engine.pool for engine in kept if engine.placed)
         have = {_key(engine) for engine in kept}
         needed = _lacking(deployment.pools, have, deployment.least if covered else shape)
         return cls(
@@ -144,10 +145,9 @@ class _State:
 
 def _worth(engine: Engine, around: Around) -> tuple[bool, bool, bool, bool, int]:
     """Return a key by which those come first that are to stay."""
-    placed = engine.has(lambda pod: pod.node is not None)
     leaves = any(around.displaces(pod) for pod in engine.pods)
     ready = engine.has(lambda pod: pod.ready)
-    return engine.draining, not placed, leaves, not ready, engine.index
+    return engine.draining, not engine.placed, leaves, not ready, engine.index
 
 
 def _any_ends_beyond(unit: Unit, most: Mapping[str, int]) -> bool:
@@ -161,13 +161,19 @@ def _lacking(pools: Sequence[Pool], have: Collection[_Key], shape: Shape) -> tup
 
     They get the lowest numbers that are free.
     """
-    counts = {pool.name: sum(name == pool.name for name, _ in have) for pool in pools}
+    counts = Counter(name for name, _ in have)
+    free = {pool.name: _free(pool.name, have) for pool in pools}
     found: list[_Key] = []
     while short := [pool for pool in pools if counts[pool.name] < shape[pool.name]]:
         name = min(short, key=lambda pool: counts[pool.name] / shape[pool.name]).name
-        found.append(next((name, n) for n in count() if (name, n) not in {*have, *found}))
+        found.append(next(free[name]))
         counts[name] += 1
     return tuple(found)
+
+
+def _free(pool: str, have: Collection[_Key]) -> Iterator[_Key]:
+    """Yield the replicas of a pool that are not there, the lowest number first."""
+    return ((pool, number) for number in count() if (pool, number) not in have)
 
 
 def _asked(

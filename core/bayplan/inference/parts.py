@@ -63,7 +63,7 @@ class Around:
 UNKNOWN = Around()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Engine:
     """A replica of which there is any pod that is not being deleted.
 
@@ -77,7 +77,7 @@ class Engine:
     index: int
     pods: tuple[Child, ...]
 
-    @property
+    @cached_property
     def begun(self) -> bool:
         """Whether a pod of it has a node, or is on its way to one."""
         return any(pod.node is not None or pod.pin is not None for pod in self.pods)
@@ -87,8 +87,16 @@ class Engine:
         """Whether it is being taken out of service."""
         return any(pod.drains_since for pod in self.pods)
 
+    @cached_property
+    def placed(self) -> bool:
+        """Whether it is there to stay, and every pod of it has a node."""
+        return self.has(lambda pod: pod.node is not None)
+
     def has(self, state: Callable[[Child], bool]) -> bool:
         """Return whether it is there to stay as a whole, with every pod in a state."""
+        if len(self.pods) == 1:
+            (pod,) = self.pods
+            return pod.replica_size == 1 and pod.counts and state(pod)
         fit = sum(pod.counts and state(pod) for pod in self.pods)
         return fit >= max(pod.replica_size for pod in self.pods)
 
@@ -114,7 +122,9 @@ class Unit:
     displaced: bool
     shape: Shape
 
-    @property
+    # Asked for again and again in one pass, over all pods.
+
+    @cached_property
     def live(self) -> tuple[Child, ...]:
         """Its pods that are not being deleted."""
         return tuple(pod for pod in self.pods if not pod.terminating)
@@ -124,7 +134,7 @@ class Unit:
         """Whether it has no pod of an older revision, not even one that is ending."""
         return all(pod.revision == self.made_from for pod in self.pods)
 
-    @property
+    @cached_property
     def members(self) -> tuple[Child, ...]:
         """Its pods that are there to stay and of its revision."""
         return tuple(pod for engine in self.engines for pod in engine.pods if pod.counts)
@@ -145,12 +155,12 @@ class Unit:
         """Return whether it has all replicas of a shape, with every pod of them in a state."""
         return shape.covered_by(engine.pool for engine in self.engines if engine.has(state))
 
-    @property
+    @cached_property
     def whole(self) -> bool:
         """Whether every pod that it needs is there to stay."""
         return len({pod.revision for pod in self.members}) == 1 and self.covers(self.shape)
 
-    @property
+    @cached_property
     def started(self) -> bool:
         """Whether any pod that is not being deleted has a node."""
         return any(pod.node is not None for pod in self.live)
@@ -160,17 +170,18 @@ class Unit:
         """Whether it is an older one that has lost a pod, or never ran."""
         return not self.newest and not (self.whole and self.started)
 
-    @property
+    @cached_property
     def scheduled(self) -> bool:
         """Whether every pod that it needs has a node."""
-        return self.whole and self.covers(self.shape, _is_placed)
+        placed = (engine.pool for engine in self.engines if engine.placed)
+        return self.whole and self.shape.covered_by(placed)
 
-    @property
+    @cached_property
     def ready(self) -> bool:
         """Whether it can serve, without what is being taken out of service."""
         return self.whole and self.covers(self.shape, _serves)
 
-    @property
+    @cached_property
     def draining(self) -> bool:
         """Whether it was taken out of service: what is left of it in service is no whole unit."""
         drains = any(pod.drains_since for pod in self.pods if pod.counts)
@@ -245,10 +256,6 @@ def _shape(unit: Unit, said: Shape) -> Shape:
     if least.within(said) or not begun or unit.covers(least, _serves):
         return least
     return said
-
-
-def _is_placed(pod: Child) -> bool:
-    return pod.node is not None
 
 
 def _serves(pod: Child) -> bool:

@@ -104,8 +104,7 @@ def _told(deployment: Deployment, units: Sequence[Unit]) -> str:
 def _placed(deployment: Deployment, unit: Unit) -> dict[Role, int]:
     """Return how many replicas of each role have a node for each of their pods."""
     role_of = {pool.name: pool.role for pool in deployment.pools}
-    placed = [e for e in unit.engines if e.has(lambda pod: pod.node is not None)]
-    roles = [role_of.get(engine.pool) for engine in placed]
+    roles = [role_of.get(engine.pool) for engine in unit.engines if engine.placed]
     return {role: roles.count(role) for role in Role}
 
 
