@@ -306,12 +306,12 @@ class Slot:
 
 
 def slots(deployment: Deployment) -> tuple[Slot, ...]:
-    """Return the pods that should exist where nothing does yet, unit by unit."""
+    """Return the pods that are made where nothing exists yet, unit by unit."""
     made_from = deployment.revision
     return tuple(
         slot
         for unit in range(deployment.replicas)
-        for slot in unit_slots(deployment, unit, made_from)
+        for slot in least_slots(deployment, unit, made_from)
     )
 
 
