@@ -662,6 +662,7 @@ def test_an_eviction_waits_for_the_disruption_budget(user: User, nodes: tuple[st
     def blocked() -> Object:
         newest = json.loads(user.kubectl("get", "pplan", "-o", "json"))["items"]
         plan: Object = max(newest, key=lambda p: p["spec"]["sequence"])
+        assert "status" in plan, "no pass has looked at it yet"
         assert "disruption budget" in plan["status"]["steps"][0]["message"]
         return plan
 
