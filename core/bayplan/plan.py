@@ -128,6 +128,10 @@ class Hold:
     remedy: str = ""
 
 
+#: What happens to one pod.
+Action = Bind | Move | Evict | Hold
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """Why a pod without a plan is where it is.

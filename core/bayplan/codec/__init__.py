@@ -9,6 +9,7 @@ from bayplan.codec.budgets import budget_of
 from bayplan.codec.documents import snapshot_of
 from bayplan.codec.fields import DecodeError, Raw
 from bayplan.codec.nodes import node_of, trouble_of
+from bayplan.codec.parts import decisions, joined, plan_manifests
 from bayplan.codec.plans import PublishedPlan, StepStatus, plan_manifest, published_plan_of
 from bayplan.codec.pods import pod_of, stand_in_of
 from bayplan.codec.policies import policy_of
@@ -21,8 +22,11 @@ __all__ = [
     "Recording",
     "StepStatus",
     "budget_of",
+    "decisions",
+    "joined",
     "node_of",
     "plan_manifest",
+    "plan_manifests",
     "pod_of",
     "policy_of",
     "published_plan_of",
