@@ -4,6 +4,7 @@ Reflectors feed it, one for each collection; the webhook answers from it, the pl
 All access goes through one lock, held for microseconds.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -145,7 +146,7 @@ class View:
 
         While the watch lags behind, a pod that counts as lost may be on its node already.
         """
-        self.cache.expire(min(now, self.current.get("pods", now)))
+        self.cache.expire(min(now, self.current.get("pods", -math.inf)))
 
     def reserve(self) -> None:
         """Hold the room that the newest plan promises while it is being carried out.

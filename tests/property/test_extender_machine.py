@@ -335,8 +335,8 @@ class ExtenderMachine(RuleBasedStateMachine):
             return None
         assert reply.node in offered
         promised = self.view.reservations(self.now)
-        is_free = asked.node is None and self.cache.seen_node(asked) is None
-        if is_free and promised.home(asked.uid) is None:
+        place = self.cache.seen_node(asked) or promised.source(asked.uid)
+        if not (asked.node or place or promised.home(asked.uid)):
             left = self.cache.free(reply.node) - promised.on(reply.node, self.cache)
             assert left[GPU] >= 0, "took room that the plan has promised"
         assert self.verbs.place(asked, offered).node == reply.node
