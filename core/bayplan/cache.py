@@ -7,9 +7,9 @@
 
 The webhook and the planner each feed one from their own watch. What the watch says always wins;
 an assumption only adds room taken, and only until its deadline, so that a lost reply cannot hold
-room for ever. It belongs to a uid: a pod made again under the same name is another one. One that was
-told two nodes counts on both, for nobody knows which reply was heard. Room is summed as events come
-in: `free` is O(1), and nodes with equal room share one value of it.
+room for ever. It belongs to a uid: a pod made again under the same name is another one. A pod that
+was told two nodes counts on both, for nobody knows which reply was heard. Room is summed as events
+come in: `free` is O(1), and nodes with equal room share one value of it.
 """
 
 from collections import Counter

@@ -29,10 +29,8 @@ from bayplan.codec import (
     published_plan_of,
     stand_in_of,
 )
-from bayplan.floors import protected
-from bayplan.gates import believed
 from bayplan.policy import Policy
-from bayplan.restraints import restrained
+from bayplan.preparation import prepared
 from bayplan.snapshot import Budget, BudgetKey, NodeName, Pod, PodKey, Snapshot
 from bayplan.triggers import is_at_work
 from bayplan_extender.reflector import Raw, Reflector
@@ -104,8 +102,7 @@ class View:
         return None if seen.once_left(now) is seen else self._prepared(seen, now)
 
     def _prepared(self, seen: Snapshot, now: float) -> Snapshot:
-        budgeted = replace(believed(seen), budgets=tuple(self.budgets.values()))
-        return protected(restrained(budgeted, now=now, cooldown_s=self.policy.cooldown_s))
+        return prepared(replace(seen, budgets=tuple(self.budgets.values())), self.policy, now=now)
 
     def newest_plan(self) -> PublishedPlan | None:
         """Return the plan with the highest sequence, or None."""
