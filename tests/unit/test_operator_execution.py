@@ -569,6 +569,52 @@ def test_a_pod_pinned_to_a_lost_node_is_replaced_after_a_while(scene: Scene) -> 
     )
 
 
+@pytest.mark.parametrize("status", [401, 429, 503, 504])
+def test_a_pod_that_cannot_be_replaced_keeps_nobody_else_waiting(scene: Scene, status: int) -> None:
+    """Seen: one answer of an overloaded API server ended the pass for all other pods."""
+    for name in ("a", "b"):
+        scene.add(name)
+    scene.publish(bind("a", "n1"), bind("b", "n1"))
+    scene.look()
+    del scene.kube.objects[node_path("n1")]
+    scene.add("odd", gpus="many")
+    path = f"{pod_path(key('a'))}/eviction"
+    scene.kube.refusals[path] = (status, "not now")
+    now = [NOW]
+    gates = gates_of(scene, now)
+    gates.reconcile()
+
+    now[0] = NOW.replace(second=31)
+    gates.reconcile()
+
+    gone = ["deletionTimestamp" in scene.pod(name)["metadata"] for name in "ab"]
+    assert gone == [False, True]
+    assert any(note.startswith("Pod odd Unreadable") for note in scene.told.notes)
+
+    del scene.kube.refusals[path]
+    gates.reconcile()
+    assert "deletionTimestamp" in scene.pod("a")["metadata"]
+
+
+@pytest.mark.parametrize("text", ["dear", "0", "101"])
+def test_a_cost_of_a_move_that_cannot_be_read_is_told_once(scene: Scene, text: str) -> None:
+    """Its owner would wonder why nothing ever moves it."""
+    scene.add("a")
+    scene.add("b")
+    scene.pod("a")["metadata"]["annotations"] = {names.ANNOTATION_MOVE_COST: text}
+    scene.pod("b")["metadata"]["annotations"] = {names.ANNOTATION_MOVE_COST: "7"}
+    gates = gates_of(scene, [NOW])
+
+    gates.reconcile()
+    gates.reconcile()
+
+    (note,) = scene.told.notes
+    assert note == (
+        f"Pod a Unreadable: no plan disturbs it while it runs, for bayplan.dev/move-cost is {text!r}:"
+        " make it a whole number from 1 to 100"
+    )
+
+
 def test_a_pod_that_an_open_plan_places_keeps_its_gate(scene: Scene) -> None:
     """The plan would fail half-way, its victims gone for nothing."""
     scene.kube.add(POLICY, {"metadata": {"name": "default"}, "spec": {"gateTimeoutSeconds": 20}})

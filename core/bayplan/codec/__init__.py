@@ -11,7 +11,7 @@ from bayplan.codec.fields import DecodeError, Raw
 from bayplan.codec.nodes import node_of, trouble_of
 from bayplan.codec.parts import decisions, joined, plan_manifests
 from bayplan.codec.plans import PublishedPlan, StepStatus, plan_manifest, published_plan_of
-from bayplan.codec.pods import pod_of, stand_in_of
+from bayplan.codec.pods import mistake_in, pod_of, stand_in_of
 from bayplan.codec.policies import policy_of
 from bayplan.codec.recordings import Recording, recording_document, recording_of
 
@@ -24,6 +24,7 @@ __all__ = [
     "budget_of",
     "decisions",
     "joined",
+    "mistake_in",
     "node_of",
     "plan_manifest",
     "plan_manifests",
