@@ -610,8 +610,8 @@ def test_a_cost_of_a_move_that_cannot_be_read_is_told_once(scene: Scene, text: s
 
     (note,) = scene.told.notes
     assert note == (
-        f"Pod a Unreadable: no plan disturbs it while it runs, for bayplan.dev/move-cost is {text!r}:"
-        " make it a whole number from 1 to 100"
+        "Pod a Unreadable: no plan disturbs it while it runs, for bayplan.dev/move-cost is"
+        f" {text!r}: make it a whole number from 1 to 100"
     )
 
 
