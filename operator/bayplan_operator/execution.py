@@ -27,7 +27,7 @@ from bayplan.steps import EvictPod, Phase, Progress, ReleasePod, Report, State, 
 from bayplan_operator.events import About, Events
 from bayplan_operator.evictions import evict
 from bayplan_operator.holds import Holds
-from bayplan_operator.kube import OVERTAKEN, REFUSALS, Kube, Raw, message_of, plan_path, pod_path
+from bayplan_operator.kube import OVERTAKEN, Kube, Raw, message_of, plan_path, pod_path
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.observation import Observation, observe
 from bayplan_operator.plans import Decision, Entry, Plans
@@ -186,7 +186,11 @@ class Execution:
         return refused
 
     def _release(self, step: ReleasePod, plan: str, raws: Mapping[str, Raw]) -> str:
-        """Lift the gate and pin the pod in one patch; return why that is refused, or ""."""
+        """Lift the gate and pin the pod in one patch; return why that is refused, or "".
+
+        Raises:
+            ApiException: There was no answer, so the others fare no better.
+        """
         note = f"{plan} places it on {step.node}"
         annotations = {names.ANNOTATION_PLAN: plan, names.ANNOTATION_DECISION: note}
         if step.replaces:
@@ -199,9 +203,9 @@ class Execution:
         except ApiException as error:
             if error.status in OVERTAKEN:
                 return ""
-            if error.status in REFUSALS:
-                return message_of(error)
-            raise
+            if not error.status:
+                raise
+            return message_of(error)
         self._events.tell(About.pod(step.pod, step.uid), "Placed", "Place", note)
         return ""
 

@@ -138,7 +138,7 @@ class Gates:
             for (uid, grace_s), since in self._hopeless_since.items()
             if at - since >= grace_s
         }
-        for uid, why in overdue.items():  # who cannot be replaced is, perhaps, in the next pass
+        for uid, why in overdue.items():
             self._replace(pinned[uid], why)
 
     def _stranded(self, pinned: Iterable[Pod]) -> Mapping[str, str]:
@@ -149,13 +149,8 @@ class Gates:
 
     def _replace(self, pod: Pod, reason: str) -> None:
         """Evict a pod that never ran, so that its owner makes a gated one."""
-        try:
-            refused = evict(self._kube, pod.key, pod.uid)
-        except ApiException as error:
-            note_failure(error, pod=pod.key, purpose="replace", metrics=self._metrics)
-            return
-        if refused:
-            return
+        if evict(self._kube, pod.key, pod.uid):
+            return  # refused: tried again in the next pass
         note = f"it could not be bound where it was pinned: {reason}"
         self._events.tell(About.pod(pod.key, pod.uid), "Evicted", "Evict", note)
         _log.info("stranded_pod_replaced", pod=str(pod.key), reason=reason)

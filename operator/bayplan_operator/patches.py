@@ -1,4 +1,4 @@
-"""What it means that one pod of many could not be changed: the others must not wait for it."""
+"""What it means that one pod of many could not be patched: the others must not wait for it."""
 
 from typing import Final
 

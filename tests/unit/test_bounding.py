@@ -11,6 +11,7 @@ from bayplan.codec.parts import MAX_BYTES, MAX_PARTS
 from bayplan.plan import Bind, Certificate, Hold, Plan, Reason, Rejection, Result, Verdict
 from bayplan.policy import Order
 from bayplan.snapshot import GangKey, NodeName, PodKey
+from bayplan.triggers import repeats
 
 CERTIFICATE = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.IMPROVED)
 
@@ -76,6 +77,7 @@ def test_a_large_plan_is_told_whole_in_a_few_objects() -> None:
     told = read(manifests)
     assert told.plan == plan
     assert (told.name, told.truncated) == ("plan-00001", False)
+    assert repeats(told, plan)
     counts = [each["spec"]["counts"] for each in manifests]
     assert (sum(c["bound"] for c in counts), sum(c["held"] for c in counts)) == (5000, 3000)
 

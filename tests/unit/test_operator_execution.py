@@ -237,7 +237,11 @@ def test_a_status_that_has_not_changed_is_not_written(scene: Scene) -> None:
     assert scene.kube.writes == before
 
 
-@pytest.mark.parametrize("status", [429, 500], ids=["by its budget", "by having two budgets"])
+@pytest.mark.parametrize(
+    "status",
+    [429, 500, 503],
+    ids=["by its budget", "by having two budgets", "by a server that is overloaded"],
+)
 def test_a_refused_eviction_is_told_and_not_repeated_at_once(scene: Scene, status: int) -> None:
     """A PodDisruptionBudget is no reason to hammer the API server."""
     scene.add("a")
@@ -296,6 +300,24 @@ def test_a_release_for_a_pod_that_has_changed_is_tried_with_fresh_data(scene: Sc
     scene.look()
 
     assert not scene.pod("a")["spec"]["schedulingGates"]
+
+
+@pytest.mark.parametrize("status", [401, 422, 500, 503])
+def test_a_release_that_is_refused_keeps_nobody_else_waiting(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """An admission webhook that fails on one pod would stop the whole plan, without a word."""
+    monkeypatch.setattr(execution, "_BATCH", 1)
+    for name in ("a", "b"):
+        scene.add(name)
+    scene.kube.refusals[pod_path(key("a"))] = (status, "failed calling webhook")
+    plan = scene.publish(bind("a", "n1"), bind("b", "n1"))
+
+    scene.look()
+
+    assert not scene.pod("b")["spec"]["schedulingGates"]
+    steps = {step["pod"]: step["message"] for step in scene.status(plan)["steps"]}
+    assert steps["ns/a"].endswith("but that is refused: failed calling webhook")
 
 
 def test_older_plans_that_are_not_finished_are_superseded(scene: Scene) -> None:
@@ -571,7 +593,7 @@ def test_a_pod_pinned_to_a_lost_node_is_replaced_after_a_while(scene: Scene) -> 
 
 @pytest.mark.parametrize("status", [401, 429, 503, 504])
 def test_a_pod_that_cannot_be_replaced_keeps_nobody_else_waiting(scene: Scene, status: int) -> None:
-    """Seen: one answer of an overloaded API server ended the pass for all other pods."""
+    """One answer of an overloaded API server would end the pass for all other pods."""
     for name in ("a", "b"):
         scene.add(name)
     scene.publish(bind("a", "n1"), bind("b", "n1"))

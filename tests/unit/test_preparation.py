@@ -98,7 +98,7 @@ def asked(folder: Path, capsys: pytest.CaptureFixture[str], objects: list[Raw]) 
 def test_the_command_line_answers_what_the_planner_does(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seen: it evicted a unit that is needed, and found no room beside a pin that is hopeless."""
+    """It would evict a unit that is needed, and find no room beside a pin that is hopeless."""
     does = listed(planned(monkeypatch))
     assert does[0] == ("Evict", "chat-1", "n2")
     assert {node for _, _, node in does[1:]} == {"n2", "n3"}

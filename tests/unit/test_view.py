@@ -179,7 +179,7 @@ def test_a_part_that_only_holds_ends_no_promise(
 def test_the_room_for_a_moved_pod_is_held_through_news_of_its_plan(
     sinks: tuple[View, dict[str, Any]],
 ) -> None:
-    """Seen: each report of the operator made the webhook forget what who left asked for."""
+    """Each report of the operator would make the webhook forget what who left asked for."""
     view, of = sinks
     victim = pod("v", gpus=4, on="n1", owner="team")
     move = Move(

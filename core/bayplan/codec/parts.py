@@ -32,8 +32,7 @@ def plan_manifests(result: Result, *, sequence: int) -> tuple[dict[str, Any], ..
 
     They list what `listed` keeps. How many pods are held beside that, the last one counts.
     """
-    decided, kept = result.plan, listed(result.plan)
-    pages = _pages(kept)
+    decided, (kept, pages) = result.plan, _paged(result.plan)
     unlisted = len(decided.holds) - len(kept.holds) + len(decided.binds) - len(kept.binds)
     return tuple(
         plan_manifest(
@@ -52,12 +51,7 @@ def listed(plan: Plan) -> Plan:
 
     What would help is left out first, then actions as `bounded` chooses them.
     """
-    kept = bounded(plan, MAX_PARTS * MAX_ACTIONS)
-    if len(_pages(kept)) > MAX_PARTS:
-        kept = replace(kept, holds=tuple(replace(hold, remedy="") for hold in kept.holds))
-    while len(_pages(kept)) > MAX_PARTS:
-        kept = bounded(kept, _size(kept) * 9 // 10)
-    return kept
+    return _paged(plan)[0]
 
 
 def decisions(published: Iterable[PublishedPlan]) -> tuple[tuple[PublishedPlan, ...], ...]:
@@ -94,6 +88,19 @@ def _is_whole(pages: Sequence[PublishedPlan]) -> bool:
     """Return whether all objects of a plan are there, and agree how many they are."""
     numbers = [page.part for page in pages]
     return numbers == [*range(1, pages[0].parts + 1)] and len({p.parts for p in pages}) == 1
+
+
+def _paged(plan: Plan) -> tuple[Plan, tuple[Plan, ...]]:
+    """Return what is listed of a plan, and the same page by page."""
+    kept = bounded(plan, MAX_PARTS * MAX_ACTIONS)
+    pages = _pages(kept)
+    if len(pages) > MAX_PARTS:
+        kept = replace(kept, holds=tuple(replace(hold, remedy="") for hold in kept.holds))
+        pages = _pages(kept)
+    while len(pages) > MAX_PARTS:
+        kept = bounded(kept, _size(kept) * 9 // 10)
+        pages = _pages(kept)
+    return kept, pages
 
 
 def _pages(plan: Plan) -> tuple[Plan, ...]:
