@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from bayplan.plan import Action, Bind, Certificate, Evict, Hold, Move, Plan
+from bayplan.plan import Action, Bind, Evict, Plan, plan_of
 from bayplan.snapshot import GangKey, NodeName, PodKey
 
 
@@ -42,7 +42,7 @@ def divided(plan: Plan, limits: Limits) -> tuple[Plan, ...]:
     stowage = _Stowage(limits=limits)
     for group in _units(plan):
         stowage.put(group)
-    return tuple(_plan_of(plan.certificate, actions) for actions in stowage.parts)
+    return tuple(plan_of(plan.certificate, actions) for actions in stowage.parts)
 
 
 def _units(plan: Plan) -> Iterator[Sequence[Action]]:
@@ -82,17 +82,6 @@ class _Stowage:
     def _open(self) -> None:
         self.parts.append([])
         self._size = 0
-
-
-def _plan_of(certificate: Certificate, actions: Iterable[Action]) -> Plan:
-    ordered = sorted(actions, key=lambda action: action.pod)
-    return Plan(
-        certificate=certificate,
-        binds=tuple(a for a in ordered if isinstance(a, Bind)),
-        moves=tuple(a for a in ordered if isinstance(a, Move)),
-        evictions=tuple(a for a in ordered if isinstance(a, Evict)),
-        holds=tuple(a for a in ordered if isinstance(a, Hold)),
-    )
 
 
 def bounded(plan: Plan, most: int) -> Plan:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from bayplan.api.packing_plan import MAX_ACTIONS
 from bayplan.bounding import Limits, bounded, divided
 from bayplan.codec.plans import PublishedPlan, action_manifest, plan_manifest
-from bayplan.plan import Action, Hold, Plan, Result
+from bayplan.plan import Action, Hold, Plan, Result, actions_of, plan_of
 
 #: Most bytes of what an object lists, with how far each step is; etcd takes 1.5 MiB for all of it.
 MAX_BYTES: Final = 1_200_000
@@ -68,17 +68,10 @@ def joined(pages: Sequence[PublishedPlan]) -> PublishedPlan:
     first = pages[0]
     if len(pages) == 1:
         return first
-    plans = [page.plan for page in pages]
-    plan = Plan(
-        certificate=first.plan.certificate,
-        binds=tuple(sorted((b for p in plans for b in p.binds), key=lambda each: each.pod)),
-        moves=tuple(sorted((m for p in plans for m in p.moves), key=lambda each: each.pod)),
-        evictions=tuple(sorted((e for p in plans for e in p.evictions), key=lambda each: each.pod)),
-        holds=tuple(sorted((h for p in plans for h in p.holds), key=lambda each: each.pod)),
-    )
+    actions = (action for page in pages for action in actions_of(page.plan))
     return replace(
         first,
-        plan=plan,
+        plan=plan_of(first.plan.certificate, actions),
         steps=tuple(step for page in pages for step in page.steps),
         truncated=any(page.truncated for page in pages),
     )
@@ -98,7 +91,7 @@ def _paged(plan: Plan) -> tuple[Plan, tuple[Plan, ...]]:
         kept = replace(kept, holds=tuple(replace(hold, remedy="") for hold in kept.holds))
         pages = _pages(kept)
     while len(pages) > MAX_PARTS:
-        kept = bounded(kept, _size(kept) * 9 // 10)
+        kept = bounded(kept, len(actions_of(kept)) * 9 // 10)
         pages = _pages(kept)
     return kept, pages
 
@@ -112,7 +105,3 @@ def _bytes(action: Action) -> int:
     """Return about how much room an action takes in its object, once it is carried out."""
     report = 0 if isinstance(action, Hold) else len(str(action.pod)) + _REPORT_BYTES
     return len(json.dumps(action_manifest(action), ensure_ascii=False).encode()) + report
-
-
-def _size(plan: Plan) -> int:
-    return len(plan.binds) + len(plan.moves) + len(plan.evictions) + len(plan.holds)

@@ -24,6 +24,7 @@ from bayplan.plan import (
     Result,
     Stage,
     Verdict,
+    actions_of,
 )
 from bayplan.policy import Order
 from bayplan.snapshot import GangKey, NodeName, Owner, PodKey
@@ -113,7 +114,7 @@ def plan_manifest(
             "solveSeconds": round(seconds, 3),
             "display": {"gap": f"{certificate.gap:.2%}", "solve": f"{seconds:.2f}s"},
             "stages": [_stage_manifest(stage) for stage in stages],
-            "actions": [action_manifest(action) for action in _actions(plan)],
+            "actions": [action_manifest(action) for action in actions_of(plan)],
         },
     }
 
@@ -199,10 +200,6 @@ def _stage(field: Field) -> Stage:
         bound=field.get("bound").integer(),
         seconds=field.get("seconds").number(0.0),
     )
-
-
-def _actions(plan: Plan) -> tuple[Action, ...]:
-    return (*plan.evictions, *plan.moves, *plan.binds, *plan.holds)
 
 
 def action_manifest(action: Action) -> dict[str, Any]:
