@@ -296,8 +296,12 @@ class Units(BaseModel):
     """Units by how far they are."""
 
     desired: int = Field(default=0, description="Units asked for.", ge=0)
-    scheduled: int = Field(default=0, description="Units whose every pod has a node.", ge=0)
-    ready: int = Field(default=0, description="Units whose every pod is ready to serve.", ge=0)
+    scheduled: int = Field(
+        default=0, description="Units with a node for every pod that makes them whole.", ge=0
+    )
+    ready: int = Field(
+        default=0, description="Units of which every pod that makes them whole is ready.", ge=0
+    )
     updated: int = Field(
         default=0, description="Units made from the newest template, waiting ones included.", ge=0
     )
