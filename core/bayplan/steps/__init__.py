@@ -1,0 +1,46 @@
+"""Carrying out a plan, one safe step at a time.
+
+    victims:  Waiting ──evict──▶ Started (terminating) ──▶ gone
+                                                            │ move: its owner makes a new pod
+                                                            ▼
+    homes:    Waiting ──room is free, whole gang──▶ Started (gate lifted, pinned) ──▶ Done (bound)
+
+`advance` compares a plan with the cluster as it is now and says what to do next and how far each
+action is. It keeps no memory: everything it needs is in the plan and on the pods, so it can be
+asked again after any crash. The operator does the steps and asks again.
+
+Nobody is disturbed in vain: a victim is asked to leave only while every home that the plan
+promises is still there, counting the room that is to come. Once one is not, no further victim
+goes, what has begun is finished (a gang of which one has left goes whole), and the plan ends as
+failed.
+"""
+
+from bayplan.steps.advance import advance, nodes_of
+from bayplan.steps.books import LEAVING_STALL_S, STALL_S
+from bayplan.steps.homes import REPLACEMENT_GRACE_S
+from bayplan.steps.progress import (
+    SPARED,
+    EvictPod,
+    Phase,
+    Progress,
+    ReleasePod,
+    Report,
+    State,
+    Step,
+)
+
+__all__ = [
+    "LEAVING_STALL_S",
+    "REPLACEMENT_GRACE_S",
+    "SPARED",
+    "STALL_S",
+    "EvictPod",
+    "Phase",
+    "Progress",
+    "ReleasePod",
+    "Report",
+    "State",
+    "Step",
+    "advance",
+    "nodes_of",
+]
