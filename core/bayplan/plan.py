@@ -202,6 +202,11 @@ class Plan:
     evictions: tuple[Evict, ...] = ()
     holds: tuple[Hold, ...] = ()
 
+    @property
+    def victims(self) -> tuple[Move | Evict, ...]:
+        """The pods that give up their nodes."""
+        return (*self.moves, *self.evictions)
+
 
 def plan_digest(plan: Plan) -> str:
     """Return the SHA-256 of what was decided and proved; how long it took is not part of it."""

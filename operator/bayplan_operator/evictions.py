@@ -12,15 +12,20 @@ from bayplan_operator.kube import OVERTAKEN, Kube, message_of, pod_path
 _REFUSED: Final = frozenset({400, 403, 422, 429, 500})
 
 
-def evict(kube: Kube, pod: PodKey, uid: str, *, rehearse: bool = False) -> str:
-    """Evict the pod with this uid; return why that is refused, or "" when it goes or is gone.
+def evict(
+    kube: Kube, pod: PodKey, uid: str, *, version: str = "", rehearse: bool = False
+) -> str | None:
+    """Evict the pod with this uid; return why that is refused, or "" when it goes.
 
-    To `rehearse` is to ask whether it would be refused, and leave it where it is.
+    None when it is gone, or of another resourceVersion than the one that is given. To `rehearse`
+    is to ask whether it would be refused, and leave it where it is.
 
     Raises:
         ApiException: The API server failed in another way.
     """
     options: dict[str, Any] = {"preconditions": {"uid": uid}}
+    if version:
+        options["preconditions"]["resourceVersion"] = version
     if rehearse:
         options["dryRun"] = ["All"]
     body = {
@@ -33,7 +38,7 @@ def evict(kube: Kube, pod: PodKey, uid: str, *, rehearse: bool = False) -> str:
         kube.create(f"{pod_path(pod)}/eviction", body)
     except ApiException as error:
         if error.status in OVERTAKEN:
-            return ""
+            return None
         if error.status in _REFUSED:
             return message_of(error)
         raise

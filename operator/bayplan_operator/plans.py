@@ -92,6 +92,13 @@ class Plans:
             bind.uid for entry in entries if entry.open for bind in entry.published.plan.binds
         )
 
+    def leaving(self) -> frozenset[str]:
+        """Return the uids of pods that the plan at work moves or evicts."""
+        newest = self.newest()
+        if newest is None or not newest.open:
+            return frozenset()
+        return frozenset(victim.uid for victim in newest.published.plan.victims)
+
     def holds_for(self, uids: Collection[str]) -> tuple[Hold, ...]:
         """Return what the newest plan says about pods that go on waiting."""
         newest = self.newest()

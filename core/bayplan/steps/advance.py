@@ -1,5 +1,9 @@
 """One pass over a plan at work: what to do next, and how far each action is."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from bayplan.inference.drains import Farewell
 from bayplan.plan import Plan
 from bayplan.policy import Policy
 from bayplan.snapshot import NodeName, Snapshot
@@ -18,13 +22,22 @@ def nodes_of(plan: Plan) -> frozenset[NodeName]:
     )
 
 
-def advance(plan: Plan, snapshot: Snapshot, policy: Policy, *, idle_s: float) -> Progress:
+def advance(
+    plan: Plan,
+    snapshot: Snapshot,
+    policy: Policy,
+    *,
+    idle_s: float,
+    farewells: Mapping[str, Farewell] = MappingProxyType({}),
+) -> Progress:
     """Return the next steps of `plan` on the cluster as it is now.
 
     `snapshot` holds the nodes of `nodes_of(plan)` with every pod on them, and all pods without a
-    node that are managed. `idle_s` is the time since the state of an action last changed.
+    node that are managed. `idle_s` is the time since the state of an action last changed, or
+    a victim last drained: that takes as long as its owner allows.
+    `farewells` are the victims, by uid, that are taken out of service before they leave.
     """
-    books = Books(plan, snapshot, idle_s)
+    books = Books(plan, snapshot, farewells, idle_s)
     # 1. Give homes to the waiting pods and replacements that have one free.
     homes = Homes(books)
     placed = homes.reports()

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from bayplan.inference.drains import Farewell
 from bayplan.plan import Bind, Evict, Move, Plan
 from bayplan.snapshot import NodeName, Pod, Resources, Snapshot
 
@@ -27,18 +28,22 @@ class Books:
 
     Attributes:
         plan: The plan that is carried out.
+        farewells: How far victims are that finish their requests first, by uid; others need not.
         nodes: The nodes that it touches, by name.
         pods: All pods that are seen, by key.
         free: Room that nobody uses.
         due: Room that will be there for homes that are still to come.
         terminated: Room that pods which are being deleted will give back.
         owed: Room for homes that wait.
-        idle_s: Seconds since the state of an action last changed.
+        idle_s: Seconds of standstill.
         stalled: Whether that is longer than anything takes that the plan waits for.
     """
 
-    def __init__(self, plan: Plan, snapshot: Snapshot, idle_s: float) -> None:
+    def __init__(
+        self, plan: Plan, snapshot: Snapshot, farewells: Mapping[str, Farewell], idle_s: float
+    ) -> None:
         self.plan = plan
+        self.farewells = farewells
         self.nodes = {node.name: node for node in snapshot.nodes}
         self.pods = {pod.key: pod for pod in snapshot.pods}
         self.free = snapshot.free()
@@ -73,13 +78,9 @@ class Books:
                 by_owner[pod.owner.uid].append(pod)
         return by_owner
 
-    @property
-    def _victims(self) -> tuple[Move | Evict, ...]:
-        return (*self.plan.moves, *self.plan.evictions)
-
     def _count_leaving(self, placed: Iterable[Pod]) -> None:
         """Add to `due` and `terminated` what pods will give back."""
-        victims = {victim.uid for victim in self._victims if self.remaining(victim)}
+        victims = {victim.uid for victim in self.plan.victims if self.remaining(victim)}
         leaving = [pod for pod in placed if pod.terminating or pod.uid in victims]
         for pod in leaving:
             if pod.node in self.due:
@@ -92,7 +93,7 @@ class Books:
 
         One that will not end, on a node where every home has room, is no matter of the plan.
         """
-        victims = {victim.uid for victim in self._victims}
+        victims = {victim.uid for victim in self.plan.victims}
         asks: dict[NodeName, Resources] = defaultdict(Resources)
         for action, pod in self._still_to_come():
             asks[home_of(action)] = asks[home_of(action)] + pod.requests.on_device(action.device)

@@ -16,6 +16,7 @@ class State(StrEnum):
     """How far an action is."""
 
     WAITING = "Waiting"
+    DRAINING = "Draining"  #: a victim finishes its requests; it may still be put back
     STARTED = "Started"
     DONE = "Done"
     FAILED = "Failed"
@@ -27,6 +28,26 @@ class Phase(StrEnum):
     EXECUTING = "Executing"
     COMPLETED = "Completed"
     FAILED = "Failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainPod:
+    """Take a running pod out of service, so that it has no requests when it is evicted.
+
+    `because` says for whom, as in `EvictPod`.
+    """
+
+    pod: PodKey
+    uid: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServePod:
+    """Put a pod back into service that was taken out for this plan, and may stay."""
+
+    pod: PodKey
+    uid: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +80,7 @@ class ReleasePod:
     gang: GangKey | None = None
 
 
-Step = EvictPod | ReleasePod
+Step = DrainPod | ServePod | EvictPod | ReleasePod
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +109,11 @@ class Progress:
     def done(self) -> int:
         """How many actions are done."""
         return sum(report.state is State.DONE for report in self.reports)
+
+    @property
+    def draining(self) -> bool:
+        """Whether a victim finishes its requests, so that the plan does not stand still."""
+        return any(report.state is State.DRAINING for report in self.reports)
 
 
 #: A state and the same in words.
@@ -120,9 +146,11 @@ def merged(victims: Sequence[Report], homes: Sequence[Report]) -> Iterable[Repor
 def phase_of(plan: Plan, reports: Sequence[Report], todo: Sequence[Step]) -> tuple[Phase, str]:
     """Return the phase of a plan, and in words why it is in it."""
     failed = [r for r in reports if r.state is State.FAILED]
-    started = [r for r in reports if r.state is State.STARTED]
+    under_way = [r for r in reports if r.state in {State.DRAINING, State.STARTED}]
+    # A pod that is put back into service is no reason to go on: that is done once it has ended.
+    left = [step for step in todo if not isinstance(step, ServePod)]
     done = sum(r.state is State.DONE for r in reports)
-    if failed and not todo and not started:
+    if failed and not left and not under_way:
         first = failed[0]
         return Phase.FAILED, f"stopped: {first.pod} {first.message}; a new plan follows"
     if not reports:

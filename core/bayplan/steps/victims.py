@@ -1,27 +1,48 @@
-"""Clearing: victims leave for the homes that a plan promises, and nobody else does."""
+"""Clearing: victims leave for the homes that a plan promises, and nobody else does.
 
+Those that serve finish their requests first, out of service.
+"""
+
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
+from bayplan.inference.drains import Farewell
 from bayplan.plan import Evict, Move
 from bayplan.snapshot import Disruption, GangKey, NodeName, Pod, PodKey
 from bayplan.steps.books import Books, source_of
-from bayplan.steps.progress import SPARED, EvictPod, Report, Standing, State, has_failed, report_of
+from bayplan.steps.progress import (
+    SPARED,
+    DrainPod,
+    EvictPod,
+    Report,
+    ServePod,
+    Standing,
+    State,
+    has_failed,
+    report_of,
+)
 
 #: States of a victim that has been asked to leave.
 _BEGUN: Final = frozenset({State.STARTED, State.DONE})
+
+_MINUTE_S: Final = 60
+
+#: The farewell of a victim that need not finish anything.
+_NONE: Final = Farewell(over=True)
 
 #: Victims that leave together.
 Group = tuple[Move | Evict, ...]
 
 
 class Victims:
-    """Says how far each victim is, and who is asked to leave next; `todo` are those evictions."""
+    """Says how far each victim is, and who drains or is asked to leave next: the `todo`."""
 
     def __init__(self, books: Books) -> None:
         self._books = books
-        self.todo: list[EvictPod] = []
+        self.todo: list[DrainPod | ServePod | EvictPod] = []
 
     def reports(self, max_parallel: int, *, stop: bool) -> list[Report]:
         """Return how far each victim is; the next ones to go are put on the list.
@@ -33,26 +54,61 @@ class Victims:
         leaving = [group for group in self._groups() if group[0].uid not in spared]
         found = [(group, [self._victim_state(v) for v in group]) for group in leaving]
         stop = stop or any(has_failed(states) for _, states in found)
-        on_their_way = sum(s is State.STARTED for _, states in found for s, _ in states)
         unfinished = any(_has_begun(s) and _has_waiting(s) for _, s in found)
+        on_their_way = sum(s is State.STARTED for _, states in found for s, _ in states)
+        on_their_way += sum(len(group) for group, s in found if self._drains(group, s))
         reports = []
         for group, states in found:
             waiting = [v for v, s in zip(group, states, strict=True) if s[0] is State.WAITING]
-            begun, stays = _has_begun(states), ""
+            begun, drains, stays = _has_begun(states), self._drains(group, states), ""
             if stop and not begun:
                 stays = "stays: the plan can no longer be completed"
+                self._put_back(waiting)
             elif not begun and unfinished:
                 # Evictions of a pass are refused together: the rest of a gang is asked for alone.
                 stays = "waits for its turn: a gang that has begun to leave goes first"
-            elif not begun and 0 < on_their_way > max_parallel - len(waiting):
+            elif not (begun or drains) and 0 < on_their_way > max_parallel - len(waiting):
                 stays = f"waits for its turn: {on_their_way} pods are on their way"
             else:
-                on_their_way += len(waiting)
-                self._ask_to_leave(waiting, group)
-            told = ((s, stays if stays and s is State.WAITING else m) for s, m in states)
+                on_their_way += 0 if drains else len(waiting)
+            now = (State.WAITING, stays) if stays else self._let_go(waiting, group)
+            told = (now if now and s[0] is State.WAITING else s for s in states)
             reports += [report_of(v, *t) for v, t in zip(group, told, strict=True)]
+        for group in spared.values():
+            self._put_back(group)
         stays_for_good = (victim for group in spared.values() for victim in group)
         return reports + [report_of(v, State.DONE, SPARED) for v in stays_for_good]
+
+    def _drains(self, group: Group, states: Iterable[Standing]) -> bool:
+        """Return whether nobody of a group has left, and somebody was taken out of service."""
+        return not _has_begun(states) and any(self._farewell(v).begun for v in group)
+
+    def _farewell(self, victim: Move | Evict) -> Farewell:
+        return self._books.farewells.get(victim.uid, _NONE)
+
+    def _let_go(self, waiting: Sequence[Move | Evict], group: Group) -> Standing | None:
+        """Ask those of a group to leave who have not begun to, or have them drain before.
+
+        Return how far they all are then; None where each has its own words.
+        """
+        farewells = [self._farewell(victim) for victim in waiting]
+        if all(farewell.over for farewell in farewells):
+            self._ask_to_leave(waiting, group)
+            return None
+        due = [v for v, f in zip(waiting, farewells, strict=True) if not (f.begun or f.over)]
+        self.todo += [DrainPod(pod=v.pod, uid=v.uid, because=self._because(v, group)) for v in due]
+        if due:
+            return State.WAITING, "is to finish its requests before it leaves"
+        last = max(farewells, key=lambda farewell: farewell.ends_by)
+        ends = datetime.fromtimestamp(last.ends_by, UTC).strftime("%H:%M:%S")
+        left = f"{math.ceil(last.left_s / _MINUTE_S)} min more"
+        told = f"finishes its requests before it leaves, until {ends} UTC at most ({left})"
+        return State.DRAINING, told
+
+    def _put_back(self, group: Iterable[Move | Evict]) -> None:
+        """Put those of a group back into service who were taken out for the plan."""
+        out = (v for v in group if self._farewell(v).begun and self._farewell(v).yields)
+        self.todo += [ServePod(pod=victim.pod, uid=victim.uid) for victim in out]
 
     def _spared(self) -> Mapping[str, Group]:
         """Return who need not leave, by the first one's uid: all homes on their nodes have room.
@@ -138,19 +194,25 @@ class Victims:
         return State.WAITING, f"is asked to leave {source_of(victim)}"
 
     def _ask_to_leave(self, waiting: Iterable[Move | Evict], group: Group) -> None:
-        """Put those of a group who have not begun to leave on the list."""
-        newcomers = self._newcomers_to({source_of(victim) for victim in group})
-        for victim in waiting:
-            source, target = source_of(victim), None
-            because = f"it makes room for {newcomers}"
-            if isinstance(victim, Move):
-                target = victim.target
-                because += f", and its replacement is planned on {target}"
-            self.todo.append(
-                EvictPod(
-                    pod=victim.pod, uid=victim.uid, node=source, because=because, target=target
-                )
+        """Put evictions on the list."""
+        self.todo += [
+            EvictPod(
+                pod=victim.pod,
+                uid=victim.uid,
+                node=source_of(victim),
+                because=self._because(victim, group),
+                target=victim.target if isinstance(victim, Move) else None,
             )
+            for victim in waiting
+        ]
+
+    def _because(self, victim: Move | Evict, group: Group) -> str:
+        """Return why a victim of a group leaves, in words."""
+        newcomers = self._newcomers_to({source_of(each) for each in group})
+        if isinstance(victim, Move):
+            planned = f"its replacement is planned on {victim.target}"
+            return f"it makes room for {newcomers}, and {planned}"
+        return f"it makes room for {newcomers}"
 
     def _newcomers_to(self, names: Collection[NodeName]) -> str:
         """Return who gets a home on one of the nodes, in words."""
