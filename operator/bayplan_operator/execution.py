@@ -83,6 +83,7 @@ class Execution:
         *,
         pool: Executor,
         now: Callable[[], datetime],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._kube = kube
         self._plans = plans
@@ -90,8 +91,9 @@ class Execution:
         self._metrics = metrics
         self._pool = pool
         self._now = now
-        self._farewells = Farewells(kube, now=now)
-        self._stillness = _Stillness()
+        self._clock = clock
+        self._farewells = Farewells(kube, now=now, clock=clock)
+        self._stillness = _Stillness(clock)
         self._refusals: dict[PodKey, Refusal] = {}
         self._holds = Holds(kube, events, metrics, pool=pool)
 
@@ -161,7 +163,7 @@ class Execution:
         versions: Mapping[str, str],
     ) -> None:
         """Do the steps; one that is refused waits before it is tried again."""
-        now = time.monotonic()
+        now = self._clock()
         due = [step for step in todo if self._is_due(step, now)]
         for step in due:
             if isinstance(step, ServePod):
@@ -210,7 +212,7 @@ class Execution:
         known = self._refusals.pop(step.pod, None)
         if refused:
             retry_s = min(_MAX_RETRY_S, 2 * known.retry_s) if known else _FIRST_RETRY_S
-            again_at = time.monotonic() + retry_s
+            again_at = self._clock() + retry_s
             self._refusals[step.pod] = Refusal(message=refused, retry_s=retry_s, again_at=again_at)
             _log.warning("step_refused", step=kind, pod=str(step.pod), error=refused)
 
@@ -342,7 +344,8 @@ def _in_batches(releases: Sequence[ReleasePod]) -> Iterator[Sequence[ReleasePod]
 class _Stillness:
     """How long a plan's actions have been in the same states, and nobody has drained."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._plan = ""
         self._states: tuple[object, ...] = ()
         self._since: float | None = None
@@ -354,7 +357,7 @@ class _Stillness:
     def of(self, plan: str) -> float:
         """Return the seconds for which it has stood still; 0 for a plan not seen before."""
         since = self._since if self.knows(plan) else None
-        return 0.0 if since is None else time.monotonic() - since
+        return 0.0 if since is None else self._clock() - since
 
     def note(self, plan: str, progress: Progress) -> None:
         """Take the states as they are now."""
@@ -362,4 +365,4 @@ class _Stillness:
         if progress.draining:
             self._plan, self._states, self._since = plan, states, None
         elif (plan, states) != (self._plan, self._states) or self._since is None:
-            self._plan, self._states, self._since = plan, states, time.monotonic()
+            self._plan, self._states, self._since = plan, states, self._clock()

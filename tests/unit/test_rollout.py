@@ -692,6 +692,16 @@ def test_a_unit_that_is_wanted_again_does_not_wait_for_a_plan_that_makes_it_leav
     assert uids(found.serve) == uids(pods)
 
 
+def test_a_pod_that_yields_on_broken_hardware_is_not_taken_for_one_that_failed() -> None:
+    """It is not ready because it finishes its requests, and its plan makes it leave anyway."""
+    of, pods = replace(NEW, replicas=1, drain_s=60), yielding(0, since=30)
+    pods[0] = replace(pods[0], broken=True)
+
+    found = rollout.changes(of, pods, around=Around(leaving=uids(pods)), now=NOW_S)
+
+    assert not found.delete
+
+
 def test_a_unit_that_yields_is_the_first_to_go() -> None:
     """It serves nobody, and its time runs already."""
     of, pods = replace(NEW, replicas=1, drain_s=60), yielding(0, since=30)

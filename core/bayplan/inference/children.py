@@ -250,6 +250,11 @@ class Child:
     version: str = ""
 
     @property
+    def serves(self) -> bool:
+        """Whether it takes requests, or finishes those that it has."""
+        return self.ready or bool(self.drains_since)
+
+    @property
     def counts(self) -> bool:
         """Whether it is there to stay."""
         return not (self.terminating or self.ended)

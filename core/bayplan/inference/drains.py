@@ -57,7 +57,7 @@ def drained(
     drain: list[Child] = []
     again_at = math.inf
     for unit in going:
-        serving = [pod for pod in unit.live if pod.switched and (pod.ready or pod.drains_since)]
+        serving = [pod for pod in unit.live if pod.switched and pod.serves]
         until = _until(deployment.drain_s, serving, loads)
         if now >= until:
             delete += unit.live
@@ -102,7 +102,7 @@ class Farewell:
 
 def farewell(pod: Child, loads: Mapping[str, int | None], *, drain_s: int, now: float) -> Farewell:
     """Return how far a pod is that may take `drain_s` seconds; one that does not serve is over."""
-    serving = [pod] if pod.switched and (pod.ready or pod.drains_since) else []
+    serving = [pod] if pod.switched and pod.serves else []
     ends_by = pod.drains_since + _CUT_OFF_S + drain_s if pod.drains_since else 0
     return Farewell(
         begun=bool(pod.drains_since),
