@@ -71,7 +71,7 @@ class Mending:
             # It does not run yet, so replacing it disturbs nobody.
             return pod.pin is not None and self._is_trap(pod)
         if self._around.breaks(pod) or slot.leader in self._replicas.breaking:
-            if pod.ready:
+            if pod.serves:
                 return pod.unit in self._spare
             return self._may_fail_again(pod, slot.leader)
         if pod.ready and self._now >= pod.created_at + HEALTHY_S:

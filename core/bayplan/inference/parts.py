@@ -35,6 +35,8 @@ class Around:
         cordoned: Nodes that are to be left once the pods there have a replacement.
         failing: Nodes whose GPUs are reported broken.
         away: Nodes of which nothing is heard.
+        leaving: uids of pods that the plan at work moves or evicts; who carries it out takes them
+            out of service when their turn has come.
         loads: Requests in the engine of a pod, by uid: running and waiting ones; None for an
             engine that does not answer. Pods that say nothing of their metrics are not in it.
     """
@@ -44,6 +46,7 @@ class Around:
     cordoned: Collection[NodeName] = ()
     failing: Collection[NodeName] = ()
     away: Collection[NodeName] = ()
+    leaving: Collection[str] = ()
     loads: Mapping[str, int | None] = field(default_factory=dict)
 
     def buries(self, pod: Child) -> bool:
@@ -183,8 +186,8 @@ class Unit:
 
     @cached_property
     def draining(self) -> bool:
-        """Whether it was taken out of service: what is left of it in service is no whole unit."""
-        drains = any(pod.drains_since for pod in self.pods if pod.counts)
+        """Whether it was taken out of service to go: what is left of it is no whole unit."""
+        drains = any(pod.drains_since and not pod.yields for pod in self.pods if pod.counts)
         return drains and not self.covers(self.shape, _stays)
 
     def load(self, loads: Mapping[str, int | None]) -> float:
@@ -263,4 +266,4 @@ def _serves(pod: Child) -> bool:
 
 
 def _stays(pod: Child) -> bool:
-    return not pod.drains_since
+    return not pod.drains_since or pod.yields

@@ -29,6 +29,7 @@ def progressing(  # noqa: PLR0913 - all that bears on it
     checks = (
         _relocating(tally, news),
         _draining(tally),
+        _yielding(tally),
         ratios.changing(tally, news),
         _making(tally, made),
     )
@@ -60,6 +61,18 @@ def _draining(tally: Tally) -> Finding | None:
     message = (
         f"out of service until their requests are done, {tally.deployment.drain_s} s at most: "
         f"{'unit' if len(numbers) == 1 else 'units'} {', '.join(numbers)}"
+    )
+    return Finding.of(_KIND, _TRUE, "Draining", message)
+
+
+def _yielding(tally: Tally) -> Finding | None:
+    pods = [p.name for u in tally.parts for p in u.live if p.yields and p.drains_since]
+    if not pods:
+        return None
+    more = f" and {len(pods) - 1} more" if len(pods) > 1 else ""
+    message = (
+        f"a plan makes {pods[0]}{more} leave, out of service until their requests are done,"
+        f" {tally.deployment.drain_s} s at most"
     )
     return Finding.of(_KIND, _TRUE, "Draining", message)
 
