@@ -11,10 +11,9 @@ import pytest
 import yaml
 
 from bayplan.api import names
-from bayplan.api.crd import crds
 from bayplan.api.packing_plan import MAX_ACTIONS
 from charts.generate import ROOT
-from e2e.cluster import Cluster, CommandFailed, eventually
+from e2e.cluster import Cluster, CommandFailed
 
 Object = dict[str, Any]
 
@@ -22,20 +21,7 @@ EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.yaml"))
 CHAT: Object = list(yaml.safe_load_all((ROOT / "docs" / "examples" / "chat.yaml").read_text()))[1]
 TEMPLATE: Object = {"spec": {"containers": [{"name": "vllm", "image": "vllm"}]}}
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _served(cluster: Cluster) -> Iterator[None]:
-    """Have the API server serve our kinds, and remove them in the end."""
-    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": crds()})
-    cluster.kubectl_run("apply", "-f", "-", input=text)
-    kinds = "infd,pplan,ppolicy"
-    eventually(
-        lambda: cluster.kubectl_run("get", kinds, "-A", "-o", "name") is not None,
-        what="our kinds are served",
-        retry_on=(CommandFailed,),
-    )
-    yield
-    cluster.kubectl_run("delete", "--wait", "-f", "-", input=text)
+pytestmark = pytest.mark.usefixtures("served")
 
 
 def create(cluster: Cluster, raw: Object, namespace: str, *arguments: str) -> Object:
@@ -53,6 +39,11 @@ def deployment(**spec: Any) -> Object:  # noqa: ANN401 - any field of the spec
     raw["spec"] |= spec
     raw["spec"] = {key: value for key, value in raw["spec"].items() if value is not None}
     return raw
+
+
+def auto(**ratio: Any) -> Object:  # noqa: ANN401 - JSON
+    """Return a ratio that may change between bounds."""
+    return {"mode": "Auto", **ratio}
 
 
 def pool(role: str, **fields: Any) -> Object:  # noqa: ANN401 - any field of a pool
@@ -122,7 +113,8 @@ def test_the_example_is_accepted_and_completed(cluster: Cluster, namespace: str)
     made = create(cluster, deployment(replicas=None, ratio=None), namespace)
 
     pools = [pool | {"podsPerReplica": 1} for pool in CHAT["spec"]["pools"]]
-    completed = {"replicas": 1, "ratio": {"prefill": 1, "decode": 1}, "pools": pools}
+    ratio = {"mode": "Fixed", "prefill": 1, "decode": 1}
+    completed = {"replicas": 1, "ratio": ratio, "pools": pools}
     assert made["spec"] == CHAT["spec"] | completed
 
 
@@ -152,6 +144,38 @@ def test_a_template_is_kept_as_it_is(cluster: Cluster, namespace: str) -> None:
         (deployment(ratio={"prefill": 0}), "spec.ratio.prefill above 0 and a pool of role Prefill"),
         (deployment(pools=[pool("Prefill")]), "spec.ratio.decode above 0 and a pool of role"),
         (deployment(pools=[]), "spec.pools"),
+        (deployment(ratio={"mode": "Auto"}), "spec.ratio.mode Auto and spec.ratio.bounds go"),
+        (
+            deployment(ratio={"bounds": {"decode": {"min": 1, "max": 2}}}),
+            "spec.ratio.mode Auto and spec.ratio.bounds go together",
+        ),
+        (
+            deployment(ratio=auto(decode=1, bounds={"decode": {"min": 2, "max": 4}})),
+            "spec.ratio.decode must be within spec.ratio.bounds.decode",
+        ),
+        (
+            deployment(ratio=auto(bounds={"prefill": {"min": 2, "max": 1}})),
+            "spec.ratio.bounds: min must not be above max",
+        ),
+        (
+            deployment(ratio=auto(bounds={"prefill": {"min": 0, "max": 1}})),
+            "spec.ratio.bounds.prefill.min",
+        ),
+        (
+            deployment(
+                ratio=auto(prefill=2, bounds={"prefill": {"min": 2, "max": 4}}),
+                pools=[
+                    pool("Prefill", replicas=1),
+                    pool("Prefill", name="long", replicas=1),
+                    pool("Decode"),
+                ],
+            ),
+            "spec.ratio.bounds.prefill holds for a single pool of role Prefill",
+        ),
+        (
+            deployment(ratio=auto(decode=0, bounds={"decode": {"min": 1, "max": 1}})),
+            "spec.ratio.decode must be within spec.ratio.bounds.decode",
+        ),
         (
             deployment(pools=[pool("Prefill"), pool("Prefill", name="long"), pool("Decode")]),
             "spec.pools[].replicas of the Prefill pools must add up to spec.ratio.prefill",
@@ -242,6 +266,13 @@ def test_a_template_is_kept_as_it_is(cluster: Cluster, namespace: str) -> None:
         "a pool without a part in the ratio",
         "a part of the ratio without a pool",
         "no pools",
+        "an automatic ratio without bounds",
+        "bounds of a fixed ratio",
+        "a ratio out of bounds",
+        "bounds that nothing is within",
+        "a role that may have nothing",
+        "bounds over two pools",
+        "bounds of a role that is not there",
         "two pools of a role that do not say how many each",
         "replicas that do not add up to the ratio",
         "a unit too large",
@@ -311,6 +342,7 @@ def test_an_invalid_deployment_is_refused_with_field_and_fix(
             ]
         ),
         deployment(inferencePool={"endpointPicker": "epp", "targetPort": 8000}),
+        deployment(ratio=auto(decode=2, bounds={"decode": {"min": 1, "max": 4}})),
     ],
     ids=[
         "aggregated alone",
@@ -323,6 +355,7 @@ def test_an_invalid_deployment_is_refused_with_field_and_fix(
         "two aggregated pools",
         "what a template may say",
         "an InferencePool",
+        "an automatic ratio",
     ],
 )
 def test_an_unusual_deployment_is_accepted(cluster: Cluster, namespace: str, raw: Object) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bayplan.api import names
-from bayplan.codec import plan_manifest
+from bayplan.codec import parts, plan_manifests
 from bayplan.plan import (
     Bind,
     Certificate,
@@ -30,6 +30,7 @@ from bayplan.plan import (
 from bayplan.policy import Order
 from bayplan.snapshot import GangKey, NodeName, Owner, PodKey
 from e2e.cluster import Cluster, add_gpu_nodes, eventually, remove_gpu_nodes
+from e2e.contract import watching
 from e2e.stack import Stack, install
 
 Object = dict[str, Any]
@@ -112,8 +113,8 @@ class User:
 
         return eventually(status, what=f"the reason is {want}")
 
-    def publish(self, *actions: Bind | Move | Evict | Hold) -> str:
-        """Write a plan as the planner would; return its name."""
+    def publish(self, *actions: Bind | Move | Evict | Hold, dies: bool = False) -> str:
+        """Write a plan as the planner would, or all but its last object; return its name."""
         made = Plan(
             certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL),
             binds=tuple(a for a in actions if isinstance(a, Bind)),
@@ -122,9 +123,10 @@ class User:
             holds=tuple(a for a in actions if isinstance(a, Hold)),
         )
         result = Result(plan=made, digest="by hand", engine="hand")
-        manifest = plan_manifest(result, sequence=next(_sequence))
-        self.cluster.kubectl_run("create", "-f", "-", input=json.dumps(manifest))
-        return str(manifest["metadata"]["name"])
+        manifests = plan_manifests(result, sequence=next(_sequence))
+        for manifest in manifests[:-1] if dies else manifests:
+            self.cluster.kubectl_run("create", "-f", "-", input=json.dumps(manifest))
+        return str(manifests[0]["metadata"]["name"])
 
     def await_phase(self, plan: str, phase: str) -> Object:
         """Wait for a plan's phase; return its status."""
@@ -321,6 +323,39 @@ def test_an_inference_deployment_gets_its_pods_gated_labelled_and_owned(user: Us
     )
 
 
+def test_a_plan_in_several_objects_is_carried_out_as_one(
+    user: User, nodes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing would happen, or only what one object says; or what a planner left half-written."""
+    monkeypatch.setattr(parts, "MAX_ACTIONS", 2)
+    user.apply(chat(replicas=2))
+    second = [name.replace("-0-", "-1-", 1) for name in UNIT_PODS]
+    pods = user.await_pods(UNIT_PODS + second)
+    unfinished = user.publish(*(bind(pods[name], nodes[1]) for name in UNIT_PODS), dies=True)
+
+    binds = [bind(pods[name], nodes[0]) for name in UNIT_PODS]
+    plan = user.publish(*binds, *(hold(pods[name]) for name in second))
+
+    released = user.await_pinned(*UNIT_PODS)
+    assert {pin(released[name]) for name in UNIT_PODS} == {nodes[0]}
+    for name in UNIT_PODS:
+        user.bind(released[name])
+    status = user.await_phase(plan, "Completed")
+    assert status["message"] == "every step is done"
+    told = [user.get("packingplan", f"{plan}-part-{n}")["status"] for n in (2, 3)]
+    assert [each["phase"] for each in told] == ["Completed", "Completed"]
+    reported = [step["pod"] for each in (status, *told) for step in each.get("steps", ())]
+    assert sorted(reported) == sorted(f"{user.namespace}/{name}" for name in UNIT_PODS)
+    user.await_phase(unfinished, "Superseded")
+
+    def all_are_told() -> bool:
+        found = user.pods()
+        told = [found[name]["metadata"]["annotations"] for name in second]
+        return all("has 8" in each.get(names.ANNOTATION_DECISION, "") for each in told)
+
+    eventually(all_are_told, what="held pods know why they wait")
+
+
 def test_a_plan_is_carried_out_and_the_unit_serves(user: User, nodes: tuple[str, ...]) -> None:
     """Gate, plan, pin, bind: the main path."""
     user.apply(chat())
@@ -473,6 +508,52 @@ def test_a_paused_rollout_leaves_what_serves(user: User, nodes: tuple[str, ...])
     user.await_pods([*UNIT_PODS, *(f"chat-1-{pod}" for pod in UNIT)])
 
 
+def test_a_new_ratio_reaches_a_unit_that_serves_all_the_while(
+    user: User, nodes: tuple[str, ...]
+) -> None:
+    """What is new waits beside it; labels and annotations follow when it serves."""
+    user.apply(chat())
+    user.await_pods(UNIT_PODS)
+    user.place(dict.fromkeys(UNIT_PODS, nodes[0]))
+    user.await_reason("UnitsReady")
+    before = {uid(pod) for pod in user.pods().values()}
+
+    user.apply(chat(ratio={"prefill": 1, "decode": 3}, minReplicas=1))
+
+    pods = user.await_pods([*UNIT_PODS, "chat-0-decode-2"])
+    assert size(pods["chat-0-decode-2"]) == "4"
+    status = user.await_reason("RatioChanging")
+    assert condition(status, "Ready")[0] == "True"
+    assert shapes(user) == {"decode=2,prefill=1"}
+    user.place({"chat-0-decode-2": nodes[1]})
+    user.await_reason("UnitsReady")
+    eventually(lambda: shapes(user) == {"decode=3,prefill=1"}, what="the unit says so")
+    assert before < {uid(pod) for pod in user.pods().values()}
+
+    user.apply(chat(minReplicas=1))
+    user.await_pods(UNIT_PODS)
+    user.await_reason("UnitsReady")
+
+    def told() -> bool:
+        pods = user.pods().values()
+        floors = {pod["metadata"]["labels"].get(names.LABEL_MIN_UNITS) for pod in pods}
+        return floors == {"1"} and {size(pod) for pod in pods} == {"3"}
+
+    eventually(told, what="labels tell what is so now")
+    assert shapes(user) == {"decode=2,prefill=1"}
+    assert {uid(pod) for pod in user.pods().values()} == before
+
+
+def size(pod: Object) -> str:
+    """Return how many pods of its unit are placed together, as a pod says."""
+    return str(pod["metadata"]["labels"][names.LABEL_GANG_MIN_COUNT])
+
+
+def shapes(user: User) -> set[str]:
+    """Return what the pods say that makes their unit whole."""
+    return {pod["metadata"]["annotations"][names.ANNOTATION_SHAPE] for pod in user.pods().values()}
+
+
 def test_a_unit_that_waits_gets_a_new_template_at_once(user: User) -> None:
     """Who asked for too much corrects the template, and that must be enough."""
     user.apply(chat(pools=[pool("Prefill", gpus=16), pool("Decode", gpus=2)]))
@@ -583,6 +664,83 @@ def test_a_pod_is_moved_and_its_replacement_gets_the_planned_place(
     eventually(lambda: "Moved" in user.reasons_told(name), what="the event Moved is there")
 
 
+def serving_on(user: User, node: str, **spec: Any) -> tuple[str, list[Evict]]:  # noqa: ANN401 - JSON
+    """Have chat serve on all of a node, and a pod of web wait; return its name, and chat's end."""
+    user.apply(chat(**spec), web())
+    user.await_reason("WaitingForPlan")
+    user.place(dict.fromkeys(UNIT_PODS, node))
+    user.await_reason("UnitsReady")
+    pods = user.pods()
+    gang = GangKey(namespace=user.namespace, name="chat-0")
+    victims = [replace(evict(pods[name]), gang=gang) for name in UNIT_PODS]
+    return next(name for name in pods if name.startswith("web")), victims
+
+
+def services(user: User) -> set[tuple[str, str]]:
+    """Return since when chat's pods are in service or out of it, and why."""
+    pods = user.pods(f"{names.LABEL_DEPLOYMENT}=chat").values()
+    said = [c for p in pods for c in p["status"].get("conditions", [])]
+    ours = [c for c in said if c["type"] == names.CONDITION_IN_SERVICE]
+    assert len(ours) == len(UNIT_PODS)
+    return {(c["reason"], c["lastTransitionTime"]) for c in ours}
+
+
+def test_a_unit_that_a_plan_evicts_is_drained_before(user: User, nodes: tuple[str, ...]) -> None:
+    """Its requests are not cut off, and the plan says what it waits for."""
+    newcomer, victims = serving_on(user, nodes[0], disruption={"drainTimeoutSeconds": 30})
+
+    with watching(user.cluster, namespace=user.namespace, name="chat") as watch:
+        plan = user.publish(bind(user.pods()[newcomer], nodes[0]), *victims)
+
+        def draining() -> bool:
+            steps = user.get("packingplan", plan).get("status", {}).get("steps", [])
+            return [s["state"] for s in steps if s["type"] == "Evict"] == ["Draining"] * 3
+
+        eventually(draining, what="the unit drains")
+        assert gates(user.pods()[newcomer]), "its room is given away before it is free"
+        user.bind(user.await_pinned(newcomer)[newcomer])
+        user.await_phase(plan, "Completed")
+
+    watch.assert_kept()
+    assert not watch.contract.cut
+    eventually(
+        lambda: {"Draining", "Evicted"} <= user.reasons_told(UNIT_PODS[0]), what="events tell it"
+    )
+
+
+def test_a_drain_outlives_the_operator_and_ends_with_its_plan(
+    user: User, operator: Stack, nodes: tuple[str, ...]
+) -> None:
+    """Since when and for whom stands in the cluster; a newer plan lets the unit stay."""
+    silent = {"metadata": {"annotations": {"prometheus.io/port": "9"}}}
+    pools = [
+        {**part, "template": {**part["template"], **silent}}
+        for part in (pool("Prefill", gpus=4), pool("Decode", gpus=2))
+    ]
+    newcomer, victims = serving_on(
+        user, nodes[0], pools=pools, disruption={"drainTimeoutSeconds": 600}
+    )
+    user.publish(bind(user.pods()[newcomer], nodes[0]), *victims)
+
+    def drained() -> set[tuple[str, str]]:
+        found = services(user)
+        assert {reason for reason, _ in found} == {"Yields"}
+        return found
+
+    before = eventually(drained, what="the unit is out of service")
+
+    operator.kill("operator")
+    operator.start("operator")
+    user.apply({**chat(), "metadata": {"name": "sign-of-life"}})
+    eventually(lambda: len(user.pods()) == 7, what="the operator works again")
+    assert services(user) == before
+
+    user.await_phase(user.publish(), "Completed")
+    user.await_reason("UnitsReady")
+    assert {reason for reason, _ in services(user)} == {"Serves"}
+    assert gates(user.pods()[newcomer])
+
+
 def running(pod: Object) -> bool:
     """Return whether a raw pod runs."""
     return bool(pod["status"].get("phase") == "Running")
@@ -616,6 +774,7 @@ def test_an_eviction_waits_for_the_disruption_budget(user: User, nodes: tuple[st
     def blocked() -> Object:
         newest = json.loads(user.kubectl("get", "pplan", "-o", "json"))["items"]
         plan: Object = max(newest, key=lambda p: p["spec"]["sequence"])
+        assert "status" in plan, "no pass has looked at it yet"
         assert "disruption budget" in plan["status"]["steps"][0]["message"]
         return plan
 
