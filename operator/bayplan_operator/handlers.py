@@ -12,6 +12,7 @@ from kubernetes import client
 from bayplan.api import names
 from bayplan_operator.connection import kopf_login
 from bayplan_operator.dispatcher import Dispatcher
+from bayplan_operator.forgetful import NoDiffBase, NoProgress
 from bayplan_operator.keys import DeploymentKey
 
 
@@ -57,8 +58,10 @@ def registry_for(dispatcher: Dispatcher, access: client.Configuration) -> kopf.O
 
 
 def settings() -> kopf.OperatorSettings:
-    """Return kopf's settings: watch the pods that are managed, post nothing."""
+    """Return kopf's settings: watch the pods that are managed, post and remember nothing."""
     chosen = kopf.OperatorSettings()
     chosen.watching.label_selectors["pods"] = f"{names.LABEL_MANAGED}=true"
     chosen.posting.enabled = False
+    chosen.persistence.diffbase_storage = NoDiffBase()
+    chosen.persistence.progress_storage = NoProgress()
     return chosen
