@@ -28,6 +28,9 @@ RESYNC_S: Final = 30.0
 #: Seconds for which events of one burst (a unit's pods, say) are gathered into one pass.
 _GATHER_S: Final = 0.05
 
+#: The same for pods that are merely bound or run: a plan has nothing to do for those.
+_GATHER_BOUND_S: Final = 1.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workers:
@@ -68,11 +71,11 @@ class Dispatcher:
         """Forget an InferenceDeployment."""
         self._deployments.discard(key)
 
-    def pod_changed(self, owner: DeploymentKey | None) -> None:
+    def pod_changed(self, owner: DeploymentKey | None, *, came_or_went: bool) -> None:
         """Look at what a managed pod belongs to: its deployment, and the plan at work."""
         if owner in self._deployments:
             self.deployment_changed(owner)
-        self._queue.add(PLANS, after_s=_GATHER_S)
+        self._queue.add(PLANS, after_s=_GATHER_S if came_or_went else _GATHER_BOUND_S)
 
     def plan_changed(self, raw: Raw) -> None:
         """Look at a plan, and at all that it may say something new about."""

@@ -38,7 +38,8 @@ def registry_for(dispatcher: Dispatcher, access: client.Configuration) -> kopf.O
         metadata = event["object"]["metadata"]
         name = (metadata.get("labels") or {}).get(names.LABEL_DEPLOYMENT)
         key = DeploymentKey(namespace=metadata["namespace"], name=name) if name else None
-        dispatcher.pod_changed(key)
+        came_or_went = event["type"] != "MODIFIED" or "deletionTimestamp" in metadata
+        dispatcher.pod_changed(key, came_or_went=came_or_went)
 
     @kopf.on.event("", "v1", "nodes", registry=registry)
     async def node_event(event: kopf.RawEvent, **_: Any) -> None:  # noqa: ANN401
