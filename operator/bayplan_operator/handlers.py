@@ -11,7 +11,7 @@ from kubernetes import client
 
 from bayplan.api import names
 from bayplan_operator.connection import kopf_login
-from bayplan_operator.dispatcher import Dispatcher
+from bayplan_operator.dispatcher import Asked, Dispatcher
 from bayplan_operator.forgetful import NoDiffBase, NoProgress
 from bayplan_operator.keys import DeploymentKey
 
@@ -26,12 +26,17 @@ def registry_for(dispatcher: Dispatcher, access: client.Configuration) -> kopf.O
 
     @kopf.on.event(names.GROUP, names.VERSION, "inferencedeployments", registry=registry)
     async def deployment_event(event: kopf.RawEvent, **_: Any) -> None:  # noqa: ANN401
-        metadata = event["object"]["metadata"]
+        metadata: dict[str, Any] = {**event["object"]["metadata"]}
         key = DeploymentKey(namespace=metadata["namespace"], name=metadata["name"])
         if event["type"] == "DELETED":
             dispatcher.deployment_deleted(key)
         else:
-            dispatcher.deployment_changed(key)
+            asked = Asked(
+                uid=metadata["uid"],
+                generation=metadata["generation"],
+                deleted="deletionTimestamp" in metadata,
+            )
+            dispatcher.deployment_changed(key, asked)
 
     @kopf.on.event("", "v1", "pods", registry=registry)
     async def pod_event(event: kopf.RawEvent, **_: Any) -> None:  # noqa: ANN401
