@@ -145,9 +145,9 @@ class Loop:
     def _await_operator(self) -> None:
         """Wait until the plan published last is taken up, or has been there for long enough."""
         patience = self._published_at + TAKE_UP_S
-        while not self._stop.is_set() and (left_s := patience - time.monotonic()) > 0:
+        while (left_s := patience - time.monotonic()) > 0:
             self._view.changed.clear()
-            if self._is_taken_up():
+            if self._stop.is_set() or self._is_taken_up():
                 return
             self._view.changed.wait(left_s)
 
