@@ -55,18 +55,25 @@ class Reservations:
         self._binds: dict[NodeName, list[Bind]] = defaultdict(list)
         self._moves: dict[NodeName, list[Move]] = defaultdict(list)
         self._victims: dict[NodeName, set[str]] = defaultdict(set)
+        self._sources: dict[str, NodeName] = {}
         self._asks: dict[str, Resources] = {}
         for bind in plan.binds if plan else ():
             self._binds[bind.node].append(bind)
         for move in plan.moves if plan else ():
             self._moves[move.target].append(move)
             self._victims[move.source].add(move.uid)
+            self._sources[move.uid] = move.source
         for evict in plan.evictions if plan else ():
             self._victims[evict.node].add(evict.uid)
+            self._sources[evict.uid] = evict.node
 
     def home(self, uid: str) -> NodeName | None:
         """Return the node that the plan gives to the pod with this uid, or None."""
         return self._homes.get(uid)
+
+    def source(self, uid: str) -> NodeName | None:
+        """Return the node on which the plan saw the pod with this uid, which it makes leave."""
+        return self._sources.get(uid)
 
     def victims(self, node: NodeName) -> AbstractSet[str]:
         """Return the uids of the pods that the plan makes leave the node."""
@@ -91,7 +98,7 @@ class Reservations:
         for bind in self._binds.get(node, ()):
             pod = cache.pod(bind.pod)
             waits = pod is not None and pod.uid == bind.uid and pod.node is None
-            if pod and waits and bind.uid != besides and cache.assumed_node(bind.uid) is None:
+            if pod and waits and bind.uid != besides and not cache.assumed_nodes(bind.uid):
                 held = held + pod.requests.on_device(bind.device)
         for move in self._moves.get(node, ()):
             victim = cache.pod(move.pod)
@@ -110,16 +117,14 @@ def answer(
     ranking: Ranking,
 ) -> Answer:
     """Return which of the `asked` nodes takes the pod now."""
-    home = pod.node or cache.seen_node(pod)
+    home = pod.node or cache.seen_node(pod) or reservations.source(pod.uid)
     if home is None and pod.offered:
         return Answer(node=None, refused=tuple((name, _NO_HOME) for name in asked))
     home = home or reservations.home(pod.uid)
     if home is not None:
         return _at_home(pod, home, asked, cache, reservations)
-    again = cache.assumed_node(pod.uid)
-    if again is not None and again in asked:  # or its reply was lost: the same answer holds
-        room = _room_beside(pod, again, cache, reservations)
-        if pod.requests.fits(room):
+    for again in cache.assumed_nodes(pod.uid):  # its reply was lost: the same answer holds
+        if again in asked and pod.requests.fits(_room_beside(pod, again, cache, reservations)):
             return Answer(node=again)
     rooms = ((n, _room_beside(pod, n, cache, reservations)) for n in ranking.ranked(pod, asked))
     able = ((name, room) for name, room in rooms if pod.requests.fits(room))
@@ -162,7 +167,8 @@ def _at_home(
 
     A pin counts for more than the newest plan: it may be of the plan before, and cannot change.
     An annotation does not: anybody may write one.
-    A pod that was seen on a node is there, whatever the caller has yet to learn.
+    A pod that was seen on a node is there, whatever the caller has yet to learn; so is one that
+    the plan makes leave it, whatever we have yet to learn.
     """
     if home not in asked:
         message = f"the plan has a place for it on {home}, which the scheduler does not offer"

@@ -1,19 +1,87 @@
-"""How much of a plan goes into one object.
+"""How much of a plan is published, and which actions are in one object.
 
-etcd takes 1.5 MB at most, so a PackingPlan lists a bounded number of actions. What is left out is
-the least urgent: reasons first, then binds of the lowest priority, whole gangs at a time. Pods
-whose bind is left out go on waiting and are in one of the next plans. Nobody is made to go for a
-bind that is left out: binds on nodes that lose a pod come first.
+etcd takes 1.5 MB at most, so a large plan is divided over several objects (`bayplan.codec.parts`).
+What all of them list is bounded as well. What is left out is the least urgent: reasons first, then
+binds of the lowest priority, whole gangs at a time. Pods whose bind is left out go on waiting and
+are in one of the next plans. Nobody is made to go for a bind that is left out: binds on nodes that
+lose a pod come first.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from bayplan.plan import Bind, Plan
+from bayplan.plan import Action, Bind, Evict, Plan, plan_of
 from bayplan.snapshot import GangKey, NodeName, PodKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one object takes.
+
+    Attributes:
+        actions: Most actions.
+        size: Most bytes; an action that is larger by itself is alone in its object.
+        size_of: The bytes of an action.
+    """
+
+    actions: int
+    size: int
+    size_of: Callable[[Action], int]
+
+
+def divided(plan: Plan, limits: Limits) -> tuple[Plan, ...]:
+    """Return the plan in parts that `limits` allow; one at least.
+
+    Each part can be carried out on what those before it leave: who is evicted comes first, then
+    who moves, then who is bound, the highest priority first, then who is held. A gang is in one
+    part, and so are all moves, for they may change places; unless they exceed any part.
+    """
+    stowage = _Stowage(limits=limits)
+    for group in _units(plan):
+        stowage.put(group)
+    return tuple(plan_of(plan.certificate, actions) for actions in stowage.parts)
+
+
+def _units(plan: Plan) -> Iterator[Sequence[Action]]:
+    """Yield what had better not be divided, in the order of `divided`."""
+    gangs: dict[GangKey | PodKey, list[Evict]] = defaultdict(list)
+    for evict in plan.evictions:
+        gangs[evict.gang or evict.pod].append(evict)
+    yield from gangs.values()
+    yield plan.moves
+    yield from _groups(plan.binds)
+    yield from ((hold,) for hold in plan.holds)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Stowage:
+    """Parts as they fill up, the last one being open."""
+
+    limits: Limits
+    parts: list[list[Action]] = field(default_factory=lambda: [[]])
+    _size: int = 0
+
+    def put(self, group: Sequence[Action]) -> None:
+        """Add a group to the open part, or to a new one where that keeps it whole."""
+        sizes = [self.limits.size_of(action) for action in group]
+        if not self._fit(sizes, self.parts[-1], self._size) and self._fit(sizes, (), 0):
+            self._open()
+        for action, size in zip(group, sizes, strict=True):
+            if self.parts[-1] and not self._fit([size], self.parts[-1], self._size):
+                self._open()
+            self.parts[-1].append(action)
+            self._size += size
+
+    def _fit(self, sizes: Sequence[int], beside: Sequence[Action], used: int) -> bool:
+        enough = len(beside) + len(sizes) <= self.limits.actions
+        return enough and used + sum(sizes) <= self.limits.size
+
+    def _open(self) -> None:
+        self.parts.append([])
+        self._size = 0
 
 
 def bounded(plan: Plan, most: int) -> Plan:

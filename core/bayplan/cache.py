@@ -7,8 +7,9 @@
 
 The webhook and the planner each feed one from their own watch. What the watch says always wins;
 an assumption only adds room taken, and only until its deadline, so that a lost reply cannot hold
-room for ever. It belongs to a uid: a pod made again under the same name is another one. Room is
-summed as events come in: `free` is O(1), and nodes with equal room share one value of it.
+room for ever. It belongs to a uid: a pod made again under the same name is another one. A pod that
+was told two nodes counts on both, for nobody knows which reply was heard. Room is summed as events
+come in: `free` is O(1), and nodes with equal room share one value of it.
 """
 
 from collections import Counter
@@ -45,7 +46,7 @@ class Cache:
         self._nodes: dict[NodeName, Node] = {}
         self._pods: dict[PodKey, Pod] = {}
         self._versions: dict[PodKey, int] = {}
-        self._assumed: dict[str, Assumption] = {}
+        self._assumed: dict[str, dict[NodeName, Assumption]] = {}  # the newest last
         self._deadlines: list[tuple[float, str]] = []  # a heap; some belong to nothing any more
         self._used: dict[NodeName, Resources] = {}
         self._free: dict[NodeName, Resources] = {}
@@ -123,30 +124,41 @@ class Cache:
         self._versions.pop(key, None)
 
     def assume(self, pod: Pod, node: NodeName, *, until: float) -> None:
-        """Count a pod on `node` until the watch shows it there, or until the instant `until`.
+        """Count a pod on `node` until the watch shows where it is, or until the instant `until`.
 
-        The pod need not have been seen: whoever asks may be ahead of our watch.
+        The pod need not have been seen: whoever asks may be ahead of our watch. It goes on counting
+        on a node that it was told before: a late repetition of an older call may be all that this
+        is, while the pod is bound there.
         """
-        self.forget(pod.uid)
         if self.seen_node(pod) is not None:
+            self.forget(pod.uid)
             return
-        self._assumed[pod.uid] = Assumption(pod=pod, node=node, until=until)
+        self._unassume(pod.uid, node)
+        assumption = Assumption(pod=pod, node=node, until=until)
+        self._assumed.setdefault(pod.uid, {})[node] = assumption
         heappush(self._deadlines, (until, pod.uid))
         self._take(node, pod.requests)
 
     def forget(self, uid: str) -> None:
-        """End an assumption; without one nothing happens."""
-        assumption = self._assumed.pop(uid, None)
-        if assumption is not None:
-            self._give_back(assumption.node, assumption.pod.requests)
+        """End what is assumed of a pod; without anything nothing happens."""
+        for node in [*self._assumed.get(uid, ())]:
+            self._unassume(uid, node)
 
     def expire(self, now: float) -> None:
         """End the assumptions whose deadline has passed."""
         while self._deadlines and self._deadlines[0][0] <= now:
             _, uid = heappop(self._deadlines)
-            assumption = self._assumed.get(uid)
-            if assumption is not None and assumption.until <= now:  # not assumed anew since
-                self.forget(uid)
+            for assumption in [*self._assumed.get(uid, {}).values()]:
+                if assumption.until <= now:  # not assumed anew since
+                    self._unassume(uid, assumption.node)
+
+    def _unassume(self, uid: str, node: NodeName) -> None:
+        assumption = self._assumed.get(uid, {}).pop(node, None)
+        if assumption is None:
+            return
+        if not self._assumed[uid]:
+            del self._assumed[uid]
+        self._give_back(node, assumption.pod.requests)
 
     def node(self, name: NodeName) -> Node | None:
         """Return a node, or None when it is not there."""
@@ -162,10 +174,9 @@ class Cache:
         same = pod is not None and pod.uid == uid and self._versions.get(key) == version != 0
         return pod if same else None
 
-    def assumed_node(self, uid: str) -> NodeName | None:
-        """Return where a pod is assumed to be, or None."""
-        assumption = self._assumed.get(uid)
-        return assumption.node if assumption else None
+    def assumed_nodes(self, uid: str) -> tuple[NodeName, ...]:
+        """Return where a pod is assumed to be, the node it was told last first."""
+        return tuple(reversed(self._assumed.get(uid, ())))
 
     def seen_node(self, pod: Pod) -> NodeName | None:
         """Return the node on which this very pod was last seen, or None."""
@@ -174,13 +185,13 @@ class Cache:
 
     def assumptions(self) -> tuple[Assumption, ...]:
         """Return what is assumed now."""
-        return tuple(self._assumed.values())
+        return tuple(each for told in self._assumed.values() for each in told.values())
 
     def held_by(self, pod: Pod, name: NodeName) -> Resources:
         """Return what this very pod takes of the node's room already, seen there or assumed."""
-        assumption = self._assumed.get(pod.uid)
-        if assumption is not None:
-            return assumption.pod.requests if assumption.node == name else _NOTHING
+        told = self._assumed.get(pod.uid)
+        if told is not None:
+            return told[name].pod.requests if name in told else _NOTHING
         seen = self._pods.get(pod.key)
         here = seen is not None and self.seen_node(pod) == name
         return seen.requests if seen is not None and here else _NOTHING
@@ -204,7 +215,7 @@ class Cache:
     def snapshot(self) -> Snapshot:
         """Return nodes and pods as one frozen value; assumed pods are on their node."""
         pods = dict(self._pods)
-        for assumption in self._assumed.values():
+        for assumption in self.assumptions():
             pod = assumption.pod
             pods[pod.key] = replace(pod, node=assumption.node, waiting=False, bound=False)
         return Snapshot.of(self._nodes.values(), pods.values())

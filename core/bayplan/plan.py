@@ -5,6 +5,7 @@ operator carries that out, the webhook and the command line answer from it.
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -128,6 +129,10 @@ class Hold:
     remedy: str = ""
 
 
+#: What happens to one pod.
+Action = Bind | Move | Evict | Hold
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """Why a pod without a plan is where it is.
@@ -201,6 +206,23 @@ class Plan:
     moves: tuple[Move, ...] = ()
     evictions: tuple[Evict, ...] = ()
     holds: tuple[Hold, ...] = ()
+
+
+def plan_of(certificate: Certificate, actions: Iterable[Action]) -> Plan:
+    """Return the plan that does all of the actions, given in any order."""
+    ordered = sorted(actions, key=lambda action: action.pod)
+    return Plan(
+        certificate=certificate,
+        binds=tuple(a for a in ordered if isinstance(a, Bind)),
+        moves=tuple(a for a in ordered if isinstance(a, Move)),
+        evictions=tuple(a for a in ordered if isinstance(a, Evict)),
+        holds=tuple(a for a in ordered if isinstance(a, Hold)),
+    )
+
+
+def actions_of(plan: Plan) -> tuple[Action, ...]:
+    """Return what a plan does, those first who make room."""
+    return (*plan.evictions, *plan.moves, *plan.binds, *plan.holds)
 
 
 def plan_digest(plan: Plan) -> str:

@@ -8,7 +8,7 @@ it was made from has changed.
 from collections import Counter
 
 from bayplan.codec import PublishedPlan
-from bayplan.codec.plans import listed
+from bayplan.codec.parts import listed
 from bayplan.plan import Plan
 from bayplan.snapshot import Snapshot
 

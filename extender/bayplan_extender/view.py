@@ -4,6 +4,7 @@ Reflectors feed it, one for each collection; the webhook answers from it, the pl
 All access goes through one lock, held for microseconds.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,16 +21,16 @@ from bayplan.codec import (
     DecodeError,
     PublishedPlan,
     budget_of,
+    decisions,
+    joined,
     node_of,
     pod_of,
     policy_of,
     published_plan_of,
     stand_in_of,
 )
-from bayplan.floors import protected
-from bayplan.gates import believed
 from bayplan.policy import Policy
-from bayplan.restraints import restrained
+from bayplan.preparation import prepared
 from bayplan.snapshot import Budget, BudgetKey, NodeName, Pod, PodKey, Snapshot
 from bayplan.triggers import is_at_work
 from bayplan_extender.reflector import Raw, Reflector
@@ -55,6 +56,7 @@ class View:
     Only who plans needs the budgets.
 
     Attributes:
+        plans: PackingPlan objects by name; a large plan is in several.
         lock: Hold it while reading `cache`, `plans` or `policy`.
         changed: Set after every change; whoever waits on it clears it.
         current: Until when we know of everything that happened, by kind (clock's seconds).
@@ -74,7 +76,8 @@ class View:
         self.listed: dict[str, float] = {}
         self._clock = clock
         self._reservations = _NONE
-        self._reserved_by: PublishedPlan | None = None
+        self._reserved_by: tuple[PublishedPlan, ...] = ()
+        self._promised: tuple[str, ...] = ()
         self._reserved_at = 0.0
         self._missing = {"nodes", "pods", "packingplans", "packingpolicies"}
         self._missing |= {"poddisruptionbudgets"} if budgets else set()
@@ -99,12 +102,15 @@ class View:
         return None if seen.once_left(now) is seen else self._prepared(seen, now)
 
     def _prepared(self, seen: Snapshot, now: float) -> Snapshot:
-        budgeted = replace(believed(seen), budgets=tuple(self.budgets.values()))
-        return protected(restrained(budgeted, now=now, cooldown_s=self.policy.cooldown_s))
+        return prepared(replace(seen, budgets=tuple(self.budgets.values())), self.policy, now=now)
 
     def newest_plan(self) -> PublishedPlan | None:
         """Return the plan with the highest sequence, or None."""
-        return max(self.plans.values(), key=lambda plan: plan.sequence, default=None)
+        pages = self._newest_pages()
+        return joined(pages) if pages else None
+
+    def _newest_pages(self) -> tuple[PublishedPlan, ...]:
+        return next(reversed(decisions(self.plans.values())), ())
 
     def reflectors(self, api: client.ApiClient) -> list[Reflector]:
         """Return the threads that keep this view up to date, not yet started."""
@@ -137,16 +143,21 @@ class View:
 
         While the watch lags behind, a pod that counts as lost may be on its node already.
         """
-        self.cache.expire(min(now, self.current.get("pods", now)))
+        self.cache.expire(min(now, self.current.get("pods", -math.inf)))
 
     def reserve(self) -> None:
-        """Hold the room that the newest plan promises while it is being carried out."""
-        newest = self.newest_plan()
-        if newest == self._reserved_by:
+        """Hold the room that the newest plan promises while it is being carried out.
+
+        What is known of the promises (`Reservations`) outlives news of how far the plan is.
+        """
+        pages = self._newest_pages()
+        if pages == self._reserved_by:
             return
-        at_work = newest is not None and is_at_work(newest)
-        self._reservations = Reservations(newest.plan) if newest and at_work else _NONE
-        self._reserved_by, self._reserved_at = newest, self._clock()
+        at_work = any(is_at_work(replace(page, phase=pages[0].phase)) for page in pages)
+        promised = tuple(page.uid for page in pages) if at_work else ()
+        if promised != self._promised:
+            self._reservations = Reservations(joined(pages).plan) if promised else _NONE
+        self._reserved_by, self._promised, self._reserved_at = pages, promised, self._clock()
 
     def reservations(self, now: float) -> Reservations:
         """Return the promises of the newest plan that hold at the instant `now`."""

@@ -1,24 +1,22 @@
 """Asking for a pod's eviction, which PodDisruptionBudgets may refuse."""
 
-from typing import Any, Final
+from typing import Any
 
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.snapshot import PodKey
 from bayplan_operator.kube import OVERTAKEN, Kube, message_of, pod_path
 
-#: A budget has nothing left (429), a pod has more than one budget (500), or an admission policy
-#: says no (the others).
-_REFUSED: Final = frozenset({400, 403, 422, 429, 500})
-
 
 def evict(kube: Kube, pod: PodKey, uid: str, *, rehearse: bool = False) -> str:
     """Evict the pod with this uid; return why that is refused, or "" when it goes or is gone.
 
-    To `rehearse` is to ask whether it would be refused, and leave it where it is.
+    A budget has nothing left (429), a pod has more than one budget (500), an admission policy says
+    no (403), the server is overloaded (503): each may be so for one pod and not for the next. To
+    `rehearse` is to ask whether it would be refused, and leave it where it is.
 
     Raises:
-        ApiException: The API server failed in another way.
+        ApiException: There was no answer.
     """
     options: dict[str, Any] = {"preconditions": {"uid": uid}}
     if rehearse:
@@ -34,7 +32,7 @@ def evict(kube: Kube, pod: PodKey, uid: str, *, rehearse: bool = False) -> str:
     except ApiException as error:
         if error.status in OVERTAKEN:
             return ""
-        if error.status in _REFUSED:
-            return message_of(error)
-        raise
+        if not error.status:
+            raise
+        return message_of(error)
     return ""

@@ -2,11 +2,13 @@
 
 `bayplan.steps` decides; nothing is remembered here but how long the plan has stood still and which
 evictions were refused, and losing that only costs time. Plans that a newer one has overtaken are
-marked so and left alone.
+marked so and left alone. A plan in several objects is carried out as one; each object tells of its
+own steps, and the first one, which is written last, of the plan.
 """
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,15 +21,16 @@ from bayplan import steps
 from bayplan.api import names
 from bayplan.codec import PublishedPlan
 from bayplan.codec.releases import release_patch
+from bayplan.plan import Plan
 from bayplan.snapshot import PodKey
 from bayplan.steps import EvictPod, Phase, Progress, ReleasePod, Report, State, Step
 from bayplan_operator.events import About, Events
 from bayplan_operator.evictions import evict
 from bayplan_operator.holds import Holds
-from bayplan_operator.kube import OVERTAKEN, REFUSALS, Kube, Raw, message_of, plan_path, pod_path
+from bayplan_operator.kube import OVERTAKEN, Kube, Raw, message_of, plan_path, pod_path
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.observation import Observation, observe
-from bayplan_operator.plans import Entry, Plans
+from bayplan_operator.plans import Decision, Entry, Plans
 from bayplan_operator.policies import read_policy
 
 _log = structlog.get_logger()
@@ -95,10 +98,10 @@ class Execution:
         told = self._holds.tell(newest.published)
         return pause_s if told else pause_s or _MIN_PAUSE_S
 
-    def _pass(self, entry: Entry) -> float:
+    def _pass(self, decision: Decision) -> float:
         """Do what can be done now for the plan at work; return when to look again, in seconds."""
         started_at = time.monotonic()
-        published = entry.published
+        published = decision.published
         # 1. See.
         seen = observe(self._kube, self._pool, steps.nodes_of(published.plan))
         # 2. Decide.
@@ -106,7 +109,7 @@ class Execution:
         # 3. Act.
         self._do(progress.todo, published.name, seen.raws)
         # 4. Say how far it is.
-        if self._report(entry, progress):
+        if self._report(decision, progress):
             self._count_ended(published, progress)
             _log.info(
                 "plan_advanced",
@@ -199,7 +202,11 @@ class Execution:
         return refused
 
     def _release(self, step: ReleasePod, plan: str, raws: Mapping[str, Raw]) -> str:
-        """Lift the gate and pin the pod in one patch; return why that is refused, or ""."""
+        """Lift the gate and pin the pod in one patch; return why that is refused, or "".
+
+        Raises:
+            ApiException: There was no answer, so the others fare no better.
+        """
         note = f"{plan} places it on {step.node}"
         annotations = {names.ANNOTATION_PLAN: plan, names.ANNOTATION_DECISION: note}
         if step.replaces:
@@ -212,26 +219,42 @@ class Execution:
         except ApiException as error:
             if error.status in OVERTAKEN:
                 return ""
-            if error.status in REFUSALS:
-                return message_of(error)
-            raise
+            if not error.status:
+                raise
+            return message_of(error)
         return ""
 
-    def _report(self, entry: Entry, progress: Progress) -> bool:
-        """Write the plan's status if it has changed; return whether it had."""
-        before = entry.status
+    def _report(self, decision: Decision, progress: Progress) -> bool:
+        """Write what has changed of the plan's status; return whether anything had.
+
+        The first object comes last: the plan ends with it, and goes on if we end before that.
+        """
+        written = [
+            self._write(part, self._status(part, decision, progress))
+            for part in reversed(decision.parts)
+        ]
+        return any(written)
+
+    def _status(self, part: Entry, decision: Decision, progress: Progress) -> dict[str, Any]:
+        """Return the status of one object."""
+        reports, message = progress.reports, progress.message
+        if len(decision.parts) > 1:
+            own = _steps_of(part.published.plan)
+            reports = tuple(r for r in progress.reports if (r.pod, r.type) in own)
+        if part.published.part > 1:
+            message = f"{decision.published.name} tells how far the plan is"
         status: dict[str, Any] = {
             "phase": progress.phase.value,
-            "message": progress.message[:_MAX_MESSAGE],
-            "done": progress.done,
-            "total": len(progress.reports),
-            "startedAt": before.get("startedAt") or self._instant(),
+            "message": message[:_MAX_MESSAGE],
+            "done": sum(report.state is State.DONE for report in reports),
+            "total": len(reports),
+            "startedAt": part.status.get("startedAt") or self._instant(),
         }
-        if progress.reports:
-            status["steps"] = [self._step(report) for report in progress.reports]
+        if reports:
+            status["steps"] = [self._step(report) for report in reports]
         if progress.phase is not Phase.EXECUTING:
             status["finishedAt"] = self._instant()
-        return self._write(entry, status)
+        return status
 
     def _step(self, report: Report) -> dict[str, str]:
         message = report.message
@@ -254,7 +277,7 @@ class Execution:
             "message": f"{name} took over",
             "finishedAt": self._instant(),
         }
-        if self._write(entry, status):
+        if self._write(entry, status) and entry.published.part == 1:
             self._metrics.plans.labels("Superseded").inc()
             _log.info("plan_superseded", plan=entry.published.name, by=name)
 
@@ -280,6 +303,15 @@ class Execution:
 
     def _instant(self) -> str:
         return self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _steps_of(plan: Plan) -> AbstractSet[tuple[PodKey, str]]:
+    """Return what identifies the reports on a part of a plan."""
+    return {
+        *((bind.pod, "Bind") for bind in plan.binds),
+        *((move.pod, "Move") for move in plan.moves),
+        *((evict.pod, "Evict") for evict in plan.evictions),
+    }
 
 
 def _in_batches(releases: Sequence[ReleasePod]) -> Iterator[Sequence[ReleasePod]]:

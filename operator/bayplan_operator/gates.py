@@ -6,7 +6,6 @@ lifted without a pin. It also replaces pods whose pin cannot be kept (`bayplan.g
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from collections.abc import Set as AbstractSet
 from concurrent.futures import Executor
 from datetime import datetime
 from typing import Final
@@ -16,6 +15,7 @@ from kubernetes.client.exceptions import ApiException
 
 from bayplan import gates
 from bayplan.api import names
+from bayplan.codec import mistake_in
 from bayplan.codec.releases import ungate_patch
 from bayplan.snapshot import Pod, PodKey
 from bayplan.steps import STALL_S
@@ -72,7 +72,7 @@ class Gates:
         self._watched_since = clock()
         self._renewal = ("", 0.0)
         self._hopeless_since: dict[tuple[str, float], float] = {}
-        self._unreadable: AbstractSet[str] = frozenset()
+        self._mistakes: Mapping[str, str] = {}
 
     def reconcile(self) -> float:
         """Do one pass; return the seconds after which another one is wanted."""
@@ -88,8 +88,8 @@ class Gates:
         list(self._pool.map(lambda pod: self._lift(pod, seen.raws[pod.uid]), overdue))
         # 3. Replace pods whose pins cannot be kept.
         self._replace_stranded(seen, at=at)
-        # 4. Tell on pods that nobody can plan, because they cannot be read.
-        self._tell_unreadable(seen)
+        # 4. Tell on pods that cannot be read, or not in full.
+        self._tell_mistakes(seen)
         return min(_MAX_LOOK_S, max(_MIN_LOOK_S, signs.timeout_s / 4))
 
     def _signs(self, at: float) -> gates.PlannerSigns:
@@ -116,13 +116,15 @@ class Gates:
         self._events.tell(About.pod(pod.key, pod.uid), "GatesLifted", "Lift", note, warning=True)
         _log.warning("gate_lifted", pod=str(pod.key), timeout_s=self.away_s)
 
-    def _tell_unreadable(self, seen: Observation) -> None:
-        for uid in seen.unreadable.keys() - self._unreadable:
-            metadata = seen.raws[uid]["metadata"]
-            key = PodKey(namespace=metadata["namespace"], name=metadata["name"])
-            note = f"cannot be planned, correct it: {seen.unreadable[uid]}"
-            self._events.tell(About.pod(key, uid), "Unreadable", "Hold", note, warning=True)
-        self._unreadable = seen.unreadable.keys()
+    def _tell_mistakes(self, seen: Observation) -> None:
+        found = {pod.uid: mistake_in(seen.raws[pod.uid]) for pod in seen.unbound()}
+        found |= {u: f"cannot be planned, correct it: {why}" for u, why in seen.unreadable.items()}
+        for uid, note in found.items():
+            if note and self._mistakes.get(uid) != note:
+                metadata = seen.raws[uid]["metadata"]
+                key = PodKey(namespace=metadata["namespace"], name=metadata["name"])
+                self._events.tell(About.pod(key, uid), "Unreadable", "Hold", note, warning=True)
+        self._mistakes = found
 
     def _replace_stranded(self, seen: Observation, *, at: float) -> None:
         pinned = {p.uid: p for p in seen.unbound() if _is_pinned_by_us(p, seen.raws)}

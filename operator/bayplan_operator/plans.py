@@ -2,17 +2,18 @@
 
 Execution asks for the plan to carry out, deployments ask what the newest plan says about their
 pods. A plan's spec never changes and its status is written by us alone, so memory is as good as a
-fresh read. Used from several threads.
+fresh read. A large plan is in several objects, and none while one of them is missing. Used from
+several threads.
 """
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import structlog
 
-from bayplan.codec import PublishedPlan, published_plan_of
+from bayplan.codec import PublishedPlan, decisions, joined, published_plan_of
 from bayplan.codec.plans import FINISHED
 from bayplan.plan import Hold
 from bayplan_operator.kube import PLANS, Kube, Raw
@@ -25,7 +26,7 @@ _MAX_MESSAGE: Final = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A plan and its status as last seen or written."""
+    """An object and its status as last seen or written."""
 
     published: PublishedPlan
     status: Mapping[str, Any]
@@ -36,17 +37,36 @@ class Entry:
         return not self.published.finished
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A whole plan, and its objects; the first one tells how far it is."""
+
+    published: PublishedPlan
+    parts: tuple[Entry, ...]
+
+    @property
+    def open(self) -> bool:
+        """Whether something may still happen to it."""
+        return self.parts[0].open
+
+    @property
+    def message(self) -> str:
+        """How far it is, in words."""
+        return str(self.parts[0].status.get("message", "is about to be carried out"))
+
+
 class Plans:
-    """All plans, by name."""
+    """All objects, by name."""
 
     def __init__(self, kube: Kube) -> None:
         self._kube = kube
         self._lock = threading.Lock()
         self._entries: dict[str, Entry] | None = None
         self._told: dict[str, str] = {}
+        self._joined: tuple[tuple[str, ...], PublishedPlan] | None = None
 
     def see(self, raw: Raw) -> bool:
-        """Take a plan that was added or changed; return whether it is new or in a new phase."""
+        """Take an object that was added or changed; return whether it is new or in a new phase."""
         name = raw["metadata"]["name"]
         phase = str((raw.get("status") or {}).get("phase", "Pending"))
         with self._lock:
@@ -57,7 +77,7 @@ class Plans:
             return is_news
 
     def forget(self, name: str) -> None:
-        """Take that a plan was deleted."""
+        """Take that an object was deleted."""
         with self._lock:
             self._told.pop(name, None)
             if self._entries is not None:
@@ -74,26 +94,25 @@ class Plans:
             if not published.finished:
                 self._told[name] = published.phase  # the watch brings us no news of it
 
-    def newest(self) -> Entry | None:
+    def newest(self) -> Decision | None:
         """Return the plan with the highest sequence."""
         with self._lock:
-            entries = self._all().values()
-            return max(entries, key=lambda e: e.published.sequence, default=None)
+            pages = self._decisions()
+            return self._decision(pages[-1]) if pages else None
 
     def overtaken(self) -> tuple[Entry, ...]:
-        """Return unfinished plans that are not the newest."""
+        """Return unfinished objects that are not of the newest plan."""
         with self._lock:
-            entries = tuple(self._all().values())
-        newest = max((entry.published.sequence for entry in entries), default=0)
+            entries, pages = tuple(self._all().values()), self._decisions()
+        newest = pages[-1][0].sequence if pages else 0
         return tuple(e for e in entries if e.open and e.published.sequence < newest)
 
     def bound_by_open(self) -> frozenset[str]:
         """Return the uids of pods that unfinished plans give a node."""
         with self._lock:
-            entries = tuple(self._all().values())
-        return frozenset(
-            bind.uid for entry in entries if entry.open for bind in entry.published.plan.binds
-        )
+            pages = self._decisions()
+        at_work = [page for each in pages if not each[0].finished for page in each]
+        return frozenset(bind.uid for page in at_work for bind in page.plan.binds)
 
     def holds_for(self, uids: Collection[str]) -> tuple[Hold, ...]:
         """Return what the newest plan says about pods that go on waiting."""
@@ -111,8 +130,20 @@ class Plans:
         concerned = any(bind.uid in uids for bind in plan.binds) or any(
             move.owner is not None and move.owner.uid == owner_uid for move in plan.moves
         )
-        message = newest.status.get("message", "is about to be carried out")
-        return f"{newest.published.name}: {message}"[:_MAX_MESSAGE] if concerned else ""
+        return f"{newest.published.name}: {newest.message}"[:_MAX_MESSAGE] if concerned else ""
+
+    def _decisions(self) -> tuple[tuple[PublishedPlan, ...], ...]:
+        """Return the objects of whole plans, the oldest plan first. Call with the lock."""
+        return decisions(entry.published for entry in self._all().values())
+
+    def _decision(self, pages: Iterable[PublishedPlan]) -> Decision:
+        """Return a whole plan; the newest is put together once. Call with the lock."""
+        parts = tuple(self._all()[page.name] for page in pages)
+        uids = tuple(part.published.uid for part in parts)
+        if self._joined is None or self._joined[0] != uids:
+            self._joined = (uids, joined([part.published for part in parts]))
+        published = replace(self._joined[1], phase=parts[0].published.phase)
+        return Decision(published=published, parts=parts)
 
     def _all(self) -> dict[str, Entry]:
         """Return the entries, read from the API server the first time. Call with the lock."""

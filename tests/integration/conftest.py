@@ -1,5 +1,27 @@
-"""Lend the integration tests a cluster."""
+"""Lend the integration tests a cluster, and our kinds on it."""
 
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from bayplan.api.crd import crds
+from e2e.cluster import Cluster, CommandFailed, eventually
 from e2e.cluster.pytest_plugin import cluster, namespace
 
-__all__ = ["cluster", "namespace"]
+__all__ = ["cluster", "namespace", "served"]
+
+
+@pytest.fixture(scope="module")
+def served(cluster: Cluster) -> Iterator[None]:
+    """Have the API server serve our kinds, and remove them in the end."""
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": crds()})
+    cluster.kubectl_run("apply", "-f", "-", input=text)
+    kinds = "infd,pplan,ppolicy"
+    eventually(
+        lambda: cluster.kubectl_run("get", kinds, "-A", "-o", "name") is not None,
+        what="our kinds are served",
+        retry_on=(CommandFailed,),
+    )
+    yield
+    cluster.kubectl_run("delete", "--wait", "-f", "-", input=text)

@@ -11,10 +11,9 @@ import pytest
 import yaml
 
 from bayplan.api import names
-from bayplan.api.crd import crds
 from bayplan.api.packing_plan import MAX_ACTIONS
 from charts.generate import ROOT
-from e2e.cluster import Cluster, CommandFailed, eventually
+from e2e.cluster import Cluster, CommandFailed
 
 Object = dict[str, Any]
 
@@ -22,20 +21,7 @@ EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.yaml"))
 CHAT: Object = list(yaml.safe_load_all((ROOT / "docs" / "examples" / "chat.yaml").read_text()))[1]
 TEMPLATE: Object = {"spec": {"containers": [{"name": "vllm", "image": "vllm"}]}}
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _served(cluster: Cluster) -> Iterator[None]:
-    """Have the API server serve our kinds, and remove them in the end."""
-    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": crds()})
-    cluster.kubectl_run("apply", "-f", "-", input=text)
-    kinds = "infd,pplan,ppolicy"
-    eventually(
-        lambda: cluster.kubectl_run("get", kinds, "-A", "-o", "name") is not None,
-        what="our kinds are served",
-        retry_on=(CommandFailed,),
-    )
-    yield
-    cluster.kubectl_run("delete", "--wait", "-f", "-", input=text)
+pytestmark = pytest.mark.usefixtures("served")
 
 
 def create(cluster: Cluster, raw: Object, namespace: str, *arguments: str) -> Object:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bayplan.api import names
-from bayplan.codec import plan_manifest
+from bayplan.codec import parts, plan_manifests
 from bayplan.plan import (
     Bind,
     Certificate,
@@ -112,8 +112,8 @@ class User:
 
         return eventually(status, what=f"the reason is {want}")
 
-    def publish(self, *actions: Bind | Move | Evict | Hold) -> str:
-        """Write a plan as the planner would; return its name."""
+    def publish(self, *actions: Bind | Move | Evict | Hold, dies: bool = False) -> str:
+        """Write a plan as the planner would, or all but its last object; return its name."""
         made = Plan(
             certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL),
             binds=tuple(a for a in actions if isinstance(a, Bind)),
@@ -122,9 +122,10 @@ class User:
             holds=tuple(a for a in actions if isinstance(a, Hold)),
         )
         result = Result(plan=made, digest="by hand", engine="hand")
-        manifest = plan_manifest(result, sequence=next(_sequence))
-        self.cluster.kubectl_run("create", "-f", "-", input=json.dumps(manifest))
-        return str(manifest["metadata"]["name"])
+        manifests = plan_manifests(result, sequence=next(_sequence))
+        for manifest in manifests[:-1] if dies else manifests:
+            self.cluster.kubectl_run("create", "-f", "-", input=json.dumps(manifest))
+        return str(manifests[0]["metadata"]["name"])
 
     def await_phase(self, plan: str, phase: str) -> Object:
         """Wait for a plan's phase; return its status."""
@@ -319,6 +320,39 @@ def test_an_inference_deployment_gets_its_pods_gated_labelled_and_owned(user: Us
     eventually(
         lambda: "PodsCreated" in user.reasons_told("chat"), what="the event PodsCreated is there"
     )
+
+
+def test_a_plan_in_several_objects_is_carried_out_as_one(
+    user: User, nodes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing would happen, or only what one object says; or what a planner left half-written."""
+    monkeypatch.setattr(parts, "MAX_ACTIONS", 2)
+    user.apply(chat(replicas=2))
+    second = [name.replace("-0-", "-1-", 1) for name in UNIT_PODS]
+    pods = user.await_pods(UNIT_PODS + second)
+    unfinished = user.publish(*(bind(pods[name], nodes[1]) for name in UNIT_PODS), dies=True)
+
+    binds = [bind(pods[name], nodes[0]) for name in UNIT_PODS]
+    plan = user.publish(*binds, *(hold(pods[name]) for name in second))
+
+    released = user.await_pinned(*UNIT_PODS)
+    assert {pin(released[name]) for name in UNIT_PODS} == {nodes[0]}
+    for name in UNIT_PODS:
+        user.bind(released[name])
+    status = user.await_phase(plan, "Completed")
+    assert status["message"] == "every step is done"
+    told = [user.get("packingplan", f"{plan}-part-{n}")["status"] for n in (2, 3)]
+    assert [each["phase"] for each in told] == ["Completed", "Completed"]
+    reported = [step["pod"] for each in (status, *told) for step in each.get("steps", ())]
+    assert sorted(reported) == sorted(f"{user.namespace}/{name}" for name in UNIT_PODS)
+    user.await_phase(unfinished, "Superseded")
+
+    def all_are_told() -> bool:
+        found = user.pods()
+        told = [found[name]["metadata"]["annotations"] for name in second]
+        return all("has 8" in each.get(names.ANNOTATION_DECISION, "") for each in told)
+
+    eventually(all_are_told, what="held pods know why they wait")
 
 
 def test_a_plan_is_carried_out_and_the_unit_serves(user: User, nodes: tuple[str, ...]) -> None:

@@ -35,7 +35,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.advisor = Advisor(self.cache)
         self.nodes: dict[str, Node] = {}
         self.pods: dict[str, Pod] = {}
-        self.assumed: dict[str, Assumed] = {}
+        self.assumed: dict[tuple[str, str], Assumed] = {}  # the newest last
         self.now = 0.0
 
     @rule(name=node_names, gpus=st.integers(1, 8))
@@ -56,30 +56,34 @@ class CacheMachine(RuleBasedStateMachine):
         self.pods[name] = pod(name, gpus=gpus, on=on)
         self.cache.set_pod(self.pods[name])
         if on is not None:
-            self.assumed.pop(name, None)
+            self._forget(name)
 
     @rule(name=pod_names)
     def pod_goes(self, name: str) -> None:
         """A pod is deleted, perhaps one never seen."""
         self.pods.pop(name, None)
-        self.assumed.pop(name, None)
+        self._forget(name)
         self.cache.remove_pod(pod(name).key, pod(name).uid)
 
     @rule(name=pod_names, on=node_names, for_s=st.integers(0, 3))
     def pod_is_assumed(self, name: str, on: str, for_s: int) -> None:
-        """The webhook told a node; a pod that was seen on one cannot be assumed."""
+        """The webhook told a node, perhaps another one than before.
+
+        A pod that was seen on a node cannot be assumed.
+        """
         known = self.pods.get(name)
         asked = known or pod(name, gpus=2)
         self.cache.assume(asked, NodeName(on), until=self.now + for_s)
         if known is None or known.node is None:
-            self.assumed[name] = Assumed(pod=asked, on=on, until=self.now + for_s)
+            self.assumed.pop((name, on), None)
+            self.assumed[name, on] = Assumed(pod=asked, on=on, until=self.now + for_s)
 
     @rule(seconds=st.integers(1, 2))
     def time_passes(self, seconds: int) -> None:
         """Assumptions run out."""
         self.now += seconds
         self.cache.expire(self.now)
-        self.assumed = {n: a for n, a in self.assumed.items() if a.until > self.now}
+        self.assumed = {key: a for key, a in self.assumed.items() if a.until > self.now}
 
     @rule()
     def relist(self) -> None:
@@ -101,7 +105,7 @@ class CacheMachine(RuleBasedStateMachine):
         """The planner would give the same room away again."""
         placed = {p.key.name: p.node for p in self.cache.snapshot().pods}
         expected = {name: p.node for name, p in self.pods.items()}
-        expected |= {name: NodeName(a.on) for name, a in self.assumed.items()}
+        expected |= {name: NodeName(a.on) for (name, _), a in self.assumed.items()}
         assert placed == expected
 
     @invariant()
@@ -111,6 +115,9 @@ class CacheMachine(RuleBasedStateMachine):
             fresh = Advisor(self._rebuilt())
             assert self.advisor.scores(asked, NODES) == fresh.scores(asked, NODES)
             assert list(self.advisor.ranked(asked, NODES)) == list(fresh.ranked(asked, NODES))
+
+    def _forget(self, name: str) -> None:
+        self.assumed = {key: a for key, a in self.assumed.items() if key[0] != name}
 
     def _rebuilt(self) -> Cache:
         """Return a cache that has seen nothing but lists, with what is assumed."""

@@ -249,8 +249,12 @@ class ExtenderMachine(RuleBasedStateMachine):
 
     @rule(behind=st.integers(0, 3))
     def pods_are_listed(self, behind: int) -> None:
-        """The whole collection is listed, perhaps by a server that is behind; the watch resumes."""
-        at = max(0, len(self.log) - behind)
+        """The whole collection is listed, and the watch resumes where the list was made.
+
+        More may have happened by the time it arrives. It is a consistent read (no resourceVersion
+        is asked for), so it never shows less than the watch has shown.
+        """
+        at = max(self.seen, len(self.log) - behind)
         listed = _state(self.log[:at])
         self.cache.replace_pods(
             [event.pod for event in listed], {e.pod.uid: e.version for e in listed}
@@ -335,8 +339,8 @@ class ExtenderMachine(RuleBasedStateMachine):
             return None
         assert reply.node in offered
         promised = self.view.reservations(self.now)
-        is_free = asked.node is None and self.cache.seen_node(asked) is None
-        if is_free and promised.home(asked.uid) is None:
+        place = self.cache.seen_node(asked) or promised.source(asked.uid)
+        if not (asked.node or place or promised.home(asked.uid)):
             left = self.cache.free(reply.node) - promised.on(reply.node, self.cache)
             assert left[GPU] >= 0, "took room that the plan has promised"
         assert self.verbs.place(asked, offered).node == reply.node

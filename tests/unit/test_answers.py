@@ -241,6 +241,35 @@ def test_a_promise_is_not_held_twice_once_its_pod_is_assumed_there() -> None:
     assert answer(pod("b", gpus=4), [N1], cache, reservations).node == N1
 
 
+def test_a_late_repetition_of_an_older_call_frees_no_room() -> None:
+    """Seen: the pod was bound on the first node by then, and that was told to another one."""
+    first, second = pod("a", gpus=8), pod("b", gpus=8)
+    cache = cache_of(node("n1"), node("n2"), first, second)
+    cache.assume(first, N1, until=30.0)
+
+    late = answer(first, [N2], cache, Reservations())
+    assert late.node == N2
+    cache.assume(first, N2, until=40.0)
+
+    assert answer(second, [N1, N2], cache, Reservations()).node is None
+    assert answer(first, [N1], cache, Reservations()).node == N1
+    cache.expire(30.0)
+    assert answer(second, [N1, N2], cache, Reservations()).node == N1
+
+
+def test_a_pod_that_the_plan_moves_is_where_the_plan_saw_it() -> None:
+    """Seen: a call from before its binding got the room that was promised to what replaces it."""
+    moved = pod("a", gpus=4, owner="team")
+    cache = cache_of(node("n1"), node("n2"), moved)  # the watch of pods is behind that of plans
+    move = Move(pod=moved.key, uid=moved.uid, source=N1, target=N2, owner=None, priority=0)
+    reservations = Reservations(Plan(certificate=CERTIFICATE, moves=(move,)))
+
+    refused = answer(moved, [N2], cache, reservations)
+
+    assert reasons(refused) == {"n2": Reason.PLANNED_ELSEWHERE}
+    assert answer(moved, [N1, N2], cache, reservations).node == N1
+
+
 def evicting(newcomer: Pod, *victims: Pod) -> Reservations:
     """Return what a plan reserves that makes room for `newcomer` on n1."""
     bind = Bind(pod=newcomer.key, uid=newcomer.uid, node=N1)

@@ -10,7 +10,7 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
-from bayplan.codec import plan_manifest, pod_of
+from bayplan.codec import parts, plan_manifests, pod_of
 from bayplan.plan import (
     Bind,
     Certificate,
@@ -61,8 +61,8 @@ class Scene:
             holds=tuple(a for a in actions if isinstance(a, Hold)),
         )
         result = Result(plan=plan, digest="d", engine="hand")
-        manifest = plan_manifest(result, sequence=sequence)
-        self.plans.see(self.kube.add(plan_path(f"plan-{sequence:05d}"), manifest))
+        for manifest in plan_manifests(result, sequence=sequence):
+            self.plans.see(self.kube.add(plan_path(manifest["metadata"]["name"]), manifest))
         return f"plan-{sequence:05d}"
 
     def look(self) -> float | None:
@@ -268,7 +268,11 @@ def test_a_status_that_has_not_changed_is_not_written(scene: Scene) -> None:
     assert scene.kube.writes == before
 
 
-@pytest.mark.parametrize("status", [429, 500], ids=["by its budget", "by having two budgets"])
+@pytest.mark.parametrize(
+    "status",
+    [429, 500, 503],
+    ids=["by its budget", "by having two budgets", "by a server that is overloaded"],
+)
 def test_a_refused_eviction_is_told_and_not_repeated_at_once(scene: Scene, status: int) -> None:
     """A PodDisruptionBudget is no reason to hammer the API server."""
     scene.add("a")
@@ -327,6 +331,24 @@ def test_a_release_for_a_pod_that_has_changed_is_tried_with_fresh_data(scene: Sc
     scene.look()
 
     assert not scene.pod("a")["spec"]["schedulingGates"]
+
+
+@pytest.mark.parametrize("status", [401, 422, 500, 503])
+def test_a_release_that_is_refused_keeps_nobody_else_waiting(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """An admission webhook that fails on one pod would stop the whole plan, without a word."""
+    monkeypatch.setattr(execution, "_BATCH", 1)
+    for name in ("a", "b"):
+        scene.add(name)
+    scene.kube.refusals[pod_path(key("a"))] = (status, "failed calling webhook")
+    plan = scene.publish(bind("a", "n1"), bind("b", "n1"))
+
+    scene.look()
+
+    assert not scene.pod("b")["spec"]["schedulingGates"]
+    steps = {step["pod"]: step["message"] for step in scene.status(plan)["steps"]}
+    assert steps["ns/a"].endswith("but that is refused: failed calling webhook")
 
 
 def test_older_plans_that_are_not_finished_are_superseded(scene: Scene) -> None:
@@ -600,6 +622,52 @@ def test_a_pod_pinned_to_a_lost_node_is_replaced_after_a_while(scene: Scene) -> 
     )
 
 
+@pytest.mark.parametrize("status", [401, 429, 503, 504])
+def test_a_pod_that_cannot_be_replaced_keeps_nobody_else_waiting(scene: Scene, status: int) -> None:
+    """One answer of an overloaded API server would end the pass for all other pods."""
+    for name in ("a", "b"):
+        scene.add(name)
+    scene.publish(bind("a", "n1"), bind("b", "n1"))
+    scene.look()
+    del scene.kube.objects[node_path("n1")]
+    scene.add("odd", gpus="many")
+    path = f"{pod_path(key('a'))}/eviction"
+    scene.kube.refusals[path] = (status, "not now")
+    now = [NOW]
+    gates = gates_of(scene, now)
+    gates.reconcile()
+
+    now[0] = NOW.replace(second=31)
+    gates.reconcile()
+
+    gone = ["deletionTimestamp" in scene.pod(name)["metadata"] for name in "ab"]
+    assert gone == [False, True]
+    assert any(note.startswith("Pod odd Unreadable") for note in scene.told.notes)
+
+    del scene.kube.refusals[path]
+    gates.reconcile()
+    assert "deletionTimestamp" in scene.pod("a")["metadata"]
+
+
+@pytest.mark.parametrize("text", ["dear", "0", "101"])
+def test_a_cost_of_a_move_that_cannot_be_read_is_told_once(scene: Scene, text: str) -> None:
+    """Its owner would wonder why nothing ever moves it."""
+    scene.add("a")
+    scene.add("b")
+    scene.pod("a")["metadata"]["annotations"] = {names.ANNOTATION_MOVE_COST: text}
+    scene.pod("b")["metadata"]["annotations"] = {names.ANNOTATION_MOVE_COST: "7"}
+    gates = gates_of(scene, [NOW])
+
+    gates.reconcile()
+    gates.reconcile()
+
+    (note,) = scene.told.notes
+    assert note == (
+        "Pod a Unreadable: no plan disturbs it while it runs, for bayplan.dev/move-cost is"
+        f" {text!r}: make it a whole number from 1 to 100"
+    )
+
+
 def test_a_pod_that_an_open_plan_places_keeps_its_gate(scene: Scene) -> None:
     """The plan would fail half-way, its victims gone for nothing."""
     scene.kube.add(POLICY, {"metadata": {"name": "default"}, "spec": {"gateTimeoutSeconds": 20}})
@@ -671,3 +739,127 @@ def test_the_newest_plan_is_never_overtaken(scene: Scene) -> None:
     scene.publish(bind("a", "n1"), sequence=2)
 
     assert [entry.published.name for entry in scene.plans.overtaken()] == ["plan-00001"]
+
+
+@pytest.fixture
+def small_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an object take two actions."""
+    monkeypatch.setattr(parts, "MAX_ACTIONS", 2)
+
+
+@pytest.mark.usefixtures("small_objects")
+def test_a_plan_in_several_objects_is_carried_out_as_one(scene: Scene) -> None:
+    """Pods of a later part would wait for the first, or take the room it makes for others."""
+    for name in ("a", "b", "c"):
+        scene.add(name)
+    scene.add("v", gpus=8, on="n1")
+    plan = scene.publish(evict("v", "n1"), bind("a", "n1"), bind("b", "n1"), bind("c", "n2"))
+
+    scene.look()
+
+    assert not scene.pod("c")["spec"]["schedulingGates"]
+    assert [scene.pod(name)["spec"]["schedulingGates"] != [] for name in "ab"] == [True, True]
+    first, second = scene.status(plan), scene.status(f"{plan}-part-2")
+    assert (first["message"], first["done"], first["total"]) == (
+        "0 of 4 steps done: ns/v is asked to leave n1",
+        0,
+        2,
+    )
+    assert [step["pod"] for step in first["steps"]] == ["ns/v", "ns/a"]
+    assert (second["phase"], second["message"], second["total"]) == (
+        "Executing",
+        "plan-00001 tells how far the plan is",
+        2,
+    )
+    assert [step["pod"] for step in second["steps"]] == ["ns/b", "ns/c"]
+
+
+@pytest.mark.usefixtures("small_objects")
+def test_a_part_whose_steps_stand_still_is_not_written(scene: Scene) -> None:
+    """Each write of a large object is a megabyte that everybody reads."""
+    for name in ("a", "b", "c"):
+        scene.add(name)
+    scene.add("v", gpus=8, on="n2")
+    plan = scene.publish(bind("a", "n1"), bind("b", "n1"), bind("c", "n2"), evict("v", "n2"))
+    scene.look()
+    scene.look()
+    scene.kube.writes.clear()
+    raw = scene.pod("b")
+    scene.kube.add(pod_path(key("b")), {**raw, "spec": {**raw["spec"], "nodeName": "n1"}})
+
+    scene.look()
+
+    written = [write for write in scene.kube.writes if "packingplans" in write]
+    assert written == [
+        f"apply as {names.MANAGER_STEPS} {plan_path(f'{plan}-part-2')}/status",
+        f"apply as {names.MANAGER_STEPS} {plan_path(plan)}/status",
+    ]
+
+
+@pytest.mark.usefixtures("small_objects")
+def test_an_operator_that_dies_between_two_objects_goes_on_with_the_plan(scene: Scene) -> None:
+    """The plan would stay at work for ever, with its room held."""
+    for name in ("a", "b", "c"):
+        scene.add(name, on="n1", gpus=1)
+    plan = scene.publish(bind("a", "n1"), bind("b", "n1"), bind("c", "n1"))
+    scene.kube.refusals[f"{plan_path(plan)}/status"] = (503, "unavailable")
+    with pytest.raises(ApiException):
+        scene.look()
+    assert scene.status(f"{plan}-part-2")["phase"] == "Completed"
+    assert scene.plans.newest().open  # type: ignore[union-attr]
+    scene.kube.refusals.clear()
+
+    with ThreadPoolExecutor(2) as pool:
+        plans = Plans(scene.kube)
+        Execution(scene.kube, plans, scene.told, Metrics(), pool=pool, now=lambda: NOW).reconcile()
+
+    assert scene.status(plan)["phase"] == "Completed"
+
+
+@pytest.mark.usefixtures("small_objects")
+def test_a_newer_plan_replaces_all_parts_of_the_older_and_only_when_it_is_whole(
+    scene: Scene,
+) -> None:
+    """Two plans would be carried out at once, or none while the newer one is being written."""
+    for name in ("a", "b", "c"):
+        scene.add(name, gpus=1)
+    older = scene.publish(bind("a", "n1"), bind("b", "n1"), bind("c", "n1"), sequence=1)
+    newer = scene.publish(bind("a", "n2"), bind("b", "n2"), bind("c", "n2"), sequence=2)
+    last = scene.kube.objects.pop(plan_path(f"{newer}-part-2"))
+    scene.plans.forget(f"{newer}-part-2")
+    assert scene.plans.newest().published.name == older  # type: ignore[union-attr]
+    assert scene.plans.overtaken() == ()
+
+    scene.plans.see(scene.kube.add(plan_path(f"{newer}-part-2"), last))
+    scene.look()
+
+    phases = [scene.status(name)["phase"] for name in (older, f"{older}-part-2", newer)]
+    assert phases == ["Superseded", "Superseded", "Executing"]
+    pinned = [pod_of(scene.pod(name)) for name in ("a", "b", "c")]
+    assert [each.node for each in pinned if each is not None] == ["n2", "n2", "n2"]
+
+
+@pytest.mark.usefixtures("small_objects")
+def test_every_held_pod_of_a_large_plan_is_told_why(scene: Scene) -> None:
+    """Nobody would learn why it waits beyond the first object."""
+    for name in "abcde":
+        scene.add(name, gpus=16)
+    scene.publish(*(hold(name) for name in "abcde"))
+
+    scene.look()
+    scene.look()
+
+    told = [scene.pod(name)["metadata"]["annotations"] for name in "abcde"]
+    assert all("needs 16 GPUs" in each[names.ANNOTATION_DECISION] for each in told)
+
+
+@pytest.mark.usefixtures("small_objects")
+def test_only_whole_plans_keep_gates_from_being_lifted(scene: Scene) -> None:
+    """After a planner died while it wrote a plan, its pods would wait for ever."""
+    plan = scene.publish(bind("a", "n1"), bind("b", "n1"), bind("c", "n1"))
+    assert scene.plans.bound_by_open() == {"uid-a", "uid-b", "uid-c"}
+
+    scene.plans.forget(f"{plan}-part-2")
+
+    assert scene.plans.bound_by_open() == frozenset()
+    assert scene.plans.newest() is None

@@ -6,10 +6,11 @@ import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
-from bayplan.codec import PublishedPlan
-from bayplan.plan import Certificate, Plan, Result, Verdict
+from bayplan.codec import PublishedPlan, parts
+from bayplan.plan import Bind, Certificate, Plan, Result, Verdict
 from bayplan.policy import Order
-from bayplan_extender.planner.publisher import HISTORY, Publisher
+from bayplan.snapshot import NodeName, PodKey
+from bayplan_extender.planner.publisher import HISTORY, HISTORY_OBJECTS, Publisher
 
 PLAN = Plan(certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL))
 RESULT = Result(plan=PLAN, digest="d", engine="greedy")
@@ -20,12 +21,15 @@ class Plans:
 
     def __init__(self, *names: str) -> None:
         self.names = list(names)
+        self.most = 1000
 
     def create_cluster_custom_object(self, *about: Any, **_: str) -> None:  # noqa: ANN401 - JSON
         """Keep a plan, unless its name is taken."""
         name = about[-1]["metadata"]["name"]
         if name in self.names:
             raise ApiException(status=409, reason="AlreadyExists")
+        if len(self.names) >= self.most:
+            raise ApiException(status=507, reason="etcd is full")
         self.names.append(name)
 
     def list_cluster_custom_object(self, *_: str) -> dict[str, Any]:
@@ -83,3 +87,58 @@ def test_a_few_plans_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     publisher(plans, monkeypatch).clear_away(seen)
 
     assert len(plans.names) == HISTORY
+
+
+def large() -> Result:
+    """Return a plan of three actions."""
+    binds = tuple(Bind(pod=PodKey("d", n), uid=n, node=NodeName("n1")) for n in "abc")
+    plan = Plan(certificate=PLAN.certificate, binds=binds)
+    return Result(plan=plan, digest="d", engine="greedy")
+
+
+def test_a_large_plan_is_written_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts that nobody reads would pile up while the planner tries again."""
+    monkeypatch.setattr(parts, "MAX_ACTIONS", 1)
+    plans = Plans("plan-00001")
+
+    assert publisher(plans, monkeypatch).publish(large(), [readable(1)]) == "plan-00002"
+    written = ["plan-00002", "plan-00002-part-2", "plan-00002-part-3"]
+    assert plans.names == ["plan-00001", *written]
+
+    plans.most = 6
+    with pytest.raises(ApiException):
+        publisher(plans, monkeypatch).publish(large(), [readable(1), readable(2)])
+    assert plans.names == ["plan-00001", *written]
+
+
+def test_a_part_that_is_left_of_an_older_plan_is_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of two plans would be read as one."""
+    monkeypatch.setattr(parts, "MAX_ACTIONS", 1)
+    plans = Plans("plan-00001", "plan-00002-part-3")
+
+    assert publisher(plans, monkeypatch).publish(large(), [readable(1)]) == "plan-00003"
+    assert plans.names[2:] == ["plan-00003", "plan-00003-part-2", "plan-00003-part-3"]
+
+
+def test_history_counts_plans_and_goes_with_all_their_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One large plan would push out all others, or leave parts of itself behind."""
+    few = [*part_of(1, 3), *(readable(n) for n in range(2, HISTORY + 2))]
+    many = [*part_of(1, 8), *part_of(2, HISTORY_OBJECTS - 8), *part_of(3, 8), *part_of(4, 1)]
+    huge = [readable(1), *part_of(2, HISTORY_OBJECTS + 1)]
+    for seen, gone in ((few, {1}), (many, {1, 2}), (huge, {1})):
+        plans = Plans(*(plan.name for plan in seen))
+
+        publisher(plans, monkeypatch).clear_away(seen)
+
+        assert plans.names == [plan.name for plan in seen if plan.sequence not in gone]
+
+
+def part_of(sequence: int, parts: int) -> list[PublishedPlan]:
+    """Return the objects of a large plan."""
+    names = [f"plan-{sequence:05d}-part-{n}" for n in range(1, parts + 1)]
+    return [
+        PublishedPlan(name=name, uid=name, sequence=sequence, plan=PLAN, part=n, parts=parts)
+        for n, name in enumerate(names, start=1)
+    ]

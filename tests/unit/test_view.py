@@ -6,7 +6,11 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from bayplan.snapshot import BudgetKey, NodeName
+from bayplan.answers import Reservations
+from bayplan.codec import parts, plan_manifests
+from bayplan.plan import Bind, Certificate, Hold, Move, Plan, Reason, Rejection, Result, Verdict
+from bayplan.policy import Order
+from bayplan.snapshot import BudgetKey, NodeName, Pod
 from bayplan_extender import view as views
 from bayplan_extender.view import View
 from tests.builders import node, pod
@@ -109,3 +113,95 @@ def test_a_pin_that_cannot_be_kept_closes_no_node(sinks: tuple[View, dict[str, A
     seen = view.snapshot(now=0)
 
     assert seen.free()[NodeName("n")] == node("n").allocatable
+
+
+def objects(*actions: Bind | Move | Hold, sequence: int = 1) -> list[dict[str, Any]]:
+    """Return the objects of a plan, two actions in each."""
+    plan = Plan(
+        certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL),
+        binds=tuple(a for a in actions if isinstance(a, Bind)),
+        moves=tuple(a for a in actions if isinstance(a, Move)),
+        holds=tuple(a for a in actions if isinstance(a, Hold)),
+    )
+    made = plan_manifests(Result(plan=plan, digest="d", engine="hand"), sequence=sequence)
+    for raw in made:
+        raw["metadata"]["uid"] = f"uid-{raw['metadata']['name']}"
+    return [*made]
+
+
+def bind(which: Pod, node_name: str) -> Bind:
+    """Return a bind."""
+    return Bind(pod=which.key, uid=which.uid, node=NodeName(node_name))
+
+
+def test_the_room_of_all_parts_of_a_plan_is_held(
+    sinks: tuple[View, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pods without a plan would take what later parts promise; or what a half-written one does."""
+    monkeypatch.setattr(parts, "MAX_ACTIONS", 2)
+    view, of = sinks
+    pods = [pod(name, gpus=2) for name in "abc"]
+    view.cache.replace_nodes([node("n1"), node("n2")])
+    view.cache.replace_pods(pods)
+    homes = dict(zip(pods, ("n1", "n1", "n2"), strict=True))
+    first, second = objects(*(bind(p, n) for p, n in homes.items()))
+
+    of["packingplans"].replace([first])
+    assert view.newest_plan() is None
+    assert not view.reservations(0.0).promises(NodeName("n1"))
+
+    of["packingplans"].change("ADDED", second)
+    held = view.reservations(0.0)
+    assert [held.home(each.uid) for each in pods] == ["n1", "n1", "n2"]
+    assert held.on(NodeName("n2"), view.cache).gpus == 2
+    newest = view.newest_plan()
+    assert newest is not None
+    assert len(newest.plan.binds) == 3
+
+    of["packingplans"].change("MODIFIED", {**first, "status": {"phase": "Completed"}})
+    assert not view.reservations(0.0).promises(NodeName("n1"))
+
+
+def test_a_part_that_only_holds_ends_no_promise(
+    sinks: tuple[View, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room would be given away because the last object has nothing to do."""
+    monkeypatch.setattr(parts, "MAX_ACTIONS", 2)
+    view, of = sinks
+    why = Rejection(reason=Reason.TOO_SMALL, message="needs more")
+    holds = [Hold(pod=pod(n).key, uid=f"uid-{n}", rejection=why) for n in "xyz"]
+
+    of["packingplans"].replace(objects(bind(pod("a"), "n1"), *holds))
+
+    assert view.reservations(0.0).home("uid-a") == "n1"
+
+
+def test_the_room_for_a_moved_pod_is_held_through_news_of_its_plan(
+    sinks: tuple[View, dict[str, Any]],
+) -> None:
+    """Each report of the operator would make the webhook forget what who left asked for."""
+    view, of = sinks
+    victim = pod("v", gpus=4, on="n1", owner="team")
+    move = Move(
+        pod=victim.key,
+        uid=victim.uid,
+        source=NodeName("n1"),
+        target=NodeName("n2"),
+        owner=victim.owner,
+        priority=0,
+    )
+    (raw,) = objects(move)
+    view.cache.replace_nodes([node("n1"), node("n2")])
+    view.cache.replace_pods([victim])
+    of["packingplans"].replace([raw])
+    assert held(view.reservations(0.0), view) == 4
+
+    view.cache.remove_pod(victim.key, victim.uid)
+    of["packingplans"].change("MODIFIED", {**raw, "status": {"phase": "Executing"}})
+
+    assert held(view.reservations(0.0), view) == 4
+
+
+def held(promised: Reservations, view: View) -> int:
+    """Return the GPUs that are held on n2."""
+    return promised.on(NodeName("n2"), view.cache).gpus

@@ -95,7 +95,7 @@ def test_a_planned_pod_is_assumed_on_the_node_it_was_told(client: TestClient, vi
     reply = client.post("/filter", json=arguments()).json()
 
     assert reply["NodeNames"] == ["n2"]
-    assert view.cache.assumed_node(waiting.uid) == "n2"
+    assert view.cache.assumed_nodes(waiting.uid) == ("n2",)
 
 
 def test_prioritize_answers_a_bare_list(client: TestClient) -> None:

@@ -14,7 +14,7 @@ from bayplan.api.names import VERSION
 from bayplan.api.resource import CustomResource, Scope, column
 from bayplan.api.schema import rule, rules
 
-#: Most actions in one plan; where they are large, `bayplan.codec.plans` lists fewer.
+#: Most actions in one object; a plan of more, or of large ones, is in several objects.
 MAX_ACTIONS = 2000
 
 #: Most characters of a sentence.
@@ -169,8 +169,8 @@ class Counts(BaseModel):
     evicted: int = Field(default=0, description="Running pods that lose their node.", ge=0)
     held: int = Field(
         default=0,
-        description="Waiting pods that go on waiting; `actions` names as many as there is room"
-        " for.",
+        description="Waiting pods that go on waiting. Of more pods than eight objects hold,"
+        " `actions` names a part.",
         ge=0,
     )
 
@@ -192,7 +192,7 @@ class Display(BaseModel):
 
 
 class PackingPlanSpec(BaseModel):
-    """The decision; it never changes."""
+    """The decision, or one part of a large one; it never changes."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -205,6 +205,15 @@ class PackingPlanSpec(BaseModel):
     )
 
     sequence: int = Field(description="Number of the plan; a higher one replaces it.", ge=0)
+    part: int = Field(
+        default=1,
+        description="Which part of the plan this is. Each can be carried out on what those before"
+        " it leave; all of them are carried out as one, once all are there.",
+        ge=1,
+    )
+    parts: int = Field(
+        default=1, description="How many objects of this sequence hold the plan.", ge=1
+    )
     order: Order = Field(
         description="The order of objectives that the verdict refers to: that of the PackingPolicy,"
         " or Defragment, which makes room for whole slots before it disturbs little."
@@ -218,7 +227,7 @@ class PackingPlanSpec(BaseModel):
         " `gap` says by how much a better one could beat it. Unchanged: nothing better found."
         " Infeasible: proved that nothing that waits can be placed."
     )
-    counts: Counts = Field(description="Actions by type.")
+    counts: Counts = Field(description="Actions of this object by type.")
     gap: float = Field(
         default=0,
         description="Distance to the bound of the first stage that is not proved, as a fraction;"
@@ -231,7 +240,8 @@ class PackingPlanSpec(BaseModel):
     )
     stages: list[Stage] | None = Field(
         default=None,
-        description="The objectives in order, each with what was reached and proved.",
+        description="The objectives in order, each with what was reached and proved; in the first"
+        " part of a plan.",
         max_length=256,
         json_schema_extra={_ATOMIC: "atomic"},
     )
@@ -259,7 +269,8 @@ class PackingPlanStatus(BaseModel):
 
     phase: Phase | None = Field(
         default=None,
-        description="Pending, Executing, Completed, Superseded (a newer plan took over) or Failed.",
+        description="Pending, Executing, Completed, Superseded (a newer plan took over) or Failed."
+        " That of the first part is the plan's.",
     )
     message: str | None = Field(
         default=None, description="Why it is in that phase, in a sentence.", max_length=MAX_MESSAGE

@@ -9,8 +9,9 @@ from bayplan.codec.budgets import budget_of
 from bayplan.codec.documents import snapshot_of
 from bayplan.codec.fields import DecodeError, Raw
 from bayplan.codec.nodes import node_of, trouble_of
+from bayplan.codec.parts import decisions, joined, plan_manifests
 from bayplan.codec.plans import PublishedPlan, StepStatus, plan_manifest, published_plan_of
-from bayplan.codec.pods import pod_of, stand_in_of
+from bayplan.codec.pods import mistake_in, pod_of, stand_in_of
 from bayplan.codec.policies import policy_of
 from bayplan.codec.recordings import Recording, recording_document, recording_of
 
@@ -21,8 +22,12 @@ __all__ = [
     "Recording",
     "StepStatus",
     "budget_of",
+    "decisions",
+    "joined",
+    "mistake_in",
     "node_of",
     "plan_manifest",
+    "plan_manifests",
     "pod_of",
     "policy_of",
     "published_plan_of",

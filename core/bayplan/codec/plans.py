@@ -1,19 +1,18 @@
-"""Plans to PackingPlan objects and back.
+"""One PackingPlan object: what is written, and what is read back.
 
-The planner writes `plan_manifest`; the operator, the webhook and the command line read the
-object through `published_plan_of`, so that they share one meaning of it.
+Who writes and reads plans sees whole ones, through `bayplan.codec.parts`; an object holds one, or
+a part of one.
 """
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any
 
 from bayplan.api import names
-from bayplan.api.packing_plan import MAX_ACTIONS, MAX_MESSAGE
-from bayplan.bounding import bounded
+from bayplan.api.packing_plan import MAX_MESSAGE
 from bayplan.codec.fields import Field, Raw, top
 from bayplan.plan import (
+    Action,
     Bind,
     Certificate,
     Evict,
@@ -25,15 +24,10 @@ from bayplan.plan import (
     Result,
     Stage,
     Verdict,
+    actions_of,
 )
 from bayplan.policy import Order
 from bayplan.snapshot import GangKey, NodeName, Owner, PodKey
-
-#: Most bytes of what a plan lists, with how far each step is; etcd takes 1.5 MiB for all of it.
-MAX_BYTES: Final = 1_200_000
-
-#: Bytes in which the operator says how far a step is, without the names of its pod.
-_REPORT_BYTES: Final = 300
 
 #: Phases in which nothing more happens to a plan.
 FINISHED = frozenset({"Completed", "Superseded", "Failed"})
@@ -58,24 +52,28 @@ class StepStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedPlan:
-    """A PackingPlan as it stands in the API server.
+    """A plan as it stands in the API server, or the part of one that an object holds.
 
     Attributes:
         name: The object's name.
         uid: Its identity, for events.
         sequence: Number of the pass; the highest is the newest.
-        plan: The decision.
+        plan: The decision, or the part of it.
+        part: Which part it is, from 1; the first one's phase is that of the plan.
+        parts: How many objects hold the plan.
         phase: Pending, Executing, Completed, Superseded or Failed.
         created_at: Seconds since the epoch.
         message: How far it is, in words.
         steps: How far each action is.
-        truncated: Whether more pods are held than the object lists.
+        truncated: Whether more pods are held than the objects list.
     """
 
     name: str
     uid: str
     sequence: int
     plan: Plan
+    part: int = 1
+    parts: int = 1
     phase: str = "Pending"
     created_at: int = 0
     message: str = ""
@@ -88,48 +86,48 @@ class PublishedPlan:
         return self.phase in FINISHED
 
 
-def plan_manifest(result: Result, *, sequence: int) -> dict[str, Any]:
-    """Return the PackingPlan object that publishes `result`."""
-    plan, seconds = listed(result.plan), dict(result.seconds).get("total", 0.0)
+def plan_manifest(
+    result: Result, *, sequence: int, part: int = 1, parts: int = 1, unlisted: int = 0
+) -> dict[str, Any]:
+    """Return the PackingPlan object of `result`, however large, or of one part of it.
+
+    `unlisted` is the number of pods that are held beside those of the plan. Only the first part
+    tells the stages.
+    """
+    plan, seconds = result.plan, dict(result.seconds).get("total", 0.0)
     certificate = plan.certificate
+    stages = certificate.stages if part == 1 else ()
     return {
         "apiVersion": names.API_VERSION,
         "kind": "PackingPlan",
-        "metadata": {"name": f"plan-{sequence:05d}"},
+        "metadata": {"name": _name(sequence, part)},
         "spec": {
             "sequence": sequence,
+            "part": part,
+            "parts": parts,
             "order": certificate.order.value,
             "inputDigest": result.digest,
             "engine": result.engine,
             "verdict": certificate.verdict.value,
-            "counts": _counts(plan, result.plan),
+            "counts": _counts(plan, unlisted),
             "gap": round(certificate.gap, 4),
             "solveSeconds": round(seconds, 3),
             "display": {"gap": f"{certificate.gap:.2%}", "solve": f"{seconds:.2f}s"},
-            "stages": [_stage_manifest(stage) for stage in certificate.stages],
-            "actions": _actions(plan),
+            "stages": [_stage_manifest(stage) for stage in stages],
+            "actions": [action_manifest(action) for action in actions_of(plan)],
         },
     }
 
 
-def listed(plan: Plan) -> Plan:
-    """Return what of a plan its object lists: `MAX_ACTIONS` and `MAX_BYTES` at most.
-
-    What would help is left out first, then actions as `bounded` chooses them.
-    """
-    kept = bounded(plan, MAX_ACTIONS)
-    if _bytes(kept) > MAX_BYTES:
-        kept = replace(kept, holds=tuple(replace(hold, remedy="") for hold in kept.holds))
-    while _bytes(kept) > MAX_BYTES:
-        kept = bounded(kept, len(_actions(kept)) * 9 // 10)
-    return kept
+def _name(sequence: int, part: int) -> str:
+    """Return the name of a plan, which is that of its first part, or of a further part."""
+    return f"plan-{sequence:05d}" + (f"-part-{part}" if part > 1 else "")
 
 
-def _bytes(plan: Plan) -> int:
-    """Return about how much room a plan takes in its object, once it is carried out."""
-    steps: tuple[Bind | Move | Evict, ...] = (*plan.binds, *plan.moves, *plan.evictions)
-    reports = sum(len(str(step.pod)) + _REPORT_BYTES for step in steps)
-    return len(json.dumps(_actions(plan), ensure_ascii=False).encode()) + reports
+def sequence_in(name: str) -> int:
+    """Return the number of the plan in the name of an object; 0 where it is none of ours."""
+    number = name.removeprefix("plan-").partition("-part-")[0]
+    return int(number) if number.isascii() and number.isdecimal() else 0
 
 
 def published_plan_of(raw: Raw) -> PublishedPlan:
@@ -157,6 +155,8 @@ def published_plan_of(raw: Raw) -> PublishedPlan:
             evictions=tuple(a for a in actions if isinstance(a, Evict)),
             holds=tuple(a for a in actions if isinstance(a, Hold)),
         ),
+        part=spec.get("part").integer(1),
+        parts=spec.get("parts").integer(1),
         phase=root.get("status", "phase").text("Pending"),
         created_at=root.get("metadata", "creationTimestamp").instant(),
         message=root.get("status", "message").text(""),
@@ -175,13 +175,12 @@ def _step_status(field: Field) -> StepStatus:
     )
 
 
-def _counts(listed: Plan, decided: Plan) -> dict[str, int]:
-    """Return the counts; a pod whose bind is not listed is held until the next plan."""
+def _counts(plan: Plan, unlisted: int) -> dict[str, int]:
     return {
-        "bound": len(listed.binds),
-        "moved": len(listed.moves),
-        "evicted": len(listed.evictions),
-        "held": len(decided.holds) + len(decided.binds) - len(listed.binds),
+        "bound": len(plan.binds),
+        "moved": len(plan.moves),
+        "evicted": len(plan.evictions),
+        "held": len(plan.holds) + unlisted,
     }
 
 
@@ -203,13 +202,17 @@ def _stage(field: Field) -> Stage:
     )
 
 
-def _actions(plan: Plan) -> list[dict[str, Any]]:
-    return [
-        *(_evict_manifest(evict) for evict in plan.evictions),
-        *(_move_manifest(move) for move in plan.moves),
-        *(_bind_manifest(bind) for bind in plan.binds),
-        *(_hold_manifest(hold) for hold in plan.holds),
-    ]
+def action_manifest(action: Action) -> dict[str, Any]:
+    """Return what the object says of one action."""
+    match action:
+        case Bind():
+            return _bind_manifest(action)
+        case Move():
+            return _move_manifest(action)
+        case Evict():
+            return _evict_manifest(action)
+        case Hold():
+            return _hold_manifest(action)
 
 
 def _pod(key: PodKey, uid: str) -> dict[str, str]:
@@ -276,8 +279,8 @@ def _clipped(text: str) -> str:
     return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 1]}…"
 
 
-def _action(field: Field) -> Bind | Move | Evict | Hold:
-    decoders: dict[str, Callable[[Field], Bind | Move | Evict | Hold]] = {
+def _action(field: Field) -> Action:
+    decoders: dict[str, Callable[[Field], Action]] = {
         "Bind": _bind,
         "Move": _move,
         "Evict": _evict,

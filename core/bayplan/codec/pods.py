@@ -96,6 +96,18 @@ def pod_of(raw: Raw) -> Pod | None:
     )
 
 
+def mistake_in(raw: Raw) -> str:
+    """Return what in a pod that can be read is not believed, and what follows; "" if all is."""
+    metadata = top(raw, "Pod").get("metadata")
+    if _move_cost(metadata) is not None:
+        return ""
+    told = metadata.get("annotations", names.ANNOTATION_MOVE_COST).text("")[:20]
+    return (
+        f"no plan disturbs it while it runs, for {names.ANNOTATION_MOVE_COST} is {told!r}:"
+        f" make it a whole number from 1 to {MAX_MOVE_COST}"
+    )
+
+
 def stand_in_of(raw: Raw) -> Pod | None:
     """Return what stands for a pod that cannot be read; None unless it is on a node.
 

@@ -10,7 +10,7 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
-from bayplan.codec import DecodeError, pod_of, published_plan_of
+from bayplan.codec import DecodeError, decisions, joined, pod_of, published_plan_of
 from bayplan.why.explain import explain
 from bayplan_extender.kube import connect
 
@@ -52,7 +52,8 @@ def _lines(api: client.ApiClient, namespace: str, name: str) -> tuple[str, ...]:
     if pod is None:
         return (f"Pod {namespace}/{name} has ended ({raw['status']['phase']}).",)
     listed: Any = custom.list_cluster_custom_object(names.GROUP, names.VERSION, "packingplans")
-    plans = [published_plan_of(plan) for plan in listed["items"]]
+    objects = [published_plan_of(plan) for plan in listed["items"]]
+    plans = [joined(pages) for pages in decisions(objects)]
     placed_by = raw["metadata"].get("annotations", {}).get(names.ANNOTATION_PLAN, "")
     return explain(pod, placed_by=placed_by, plans=plans)
 

@@ -19,11 +19,10 @@ from tabulate import tabulate
 
 from bayplan.codec import DecodeError, Recording, plan_manifest, policy_of, snapshot_of
 from bayplan.codec.documents import flat
-from bayplan.floors import protected
 from bayplan.plan import Bind, Hold, Plan, Result, plan_digest
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.restraints import restrained
+from bayplan.preparation import prepared
 from bayplan.snapshot import Snapshot
 from bayplan_extender.cli import recordings, whatif
 from bayplan_extender.cli.files import FileError, located, read
@@ -105,8 +104,7 @@ def _read(
         policy, now = _policy(documents, options.time_limit), time.time()
     except DecodeError as error:
         raise located(error, documents) from error
-    seen = restrained(read_in.once_left(now), now=now, cooldown_s=policy.cooldown_s)
-    return protected(seen), policy
+    return prepared(read_in.once_left(now), policy, now=now), policy
 
 
 def _recorded(recorded: Recording, options: argparse.Namespace) -> tuple[Snapshot, Policy]:

@@ -20,7 +20,7 @@ from bayplan.codec import DecodeError, plan_manifest, policy_of, snapshot_of
 from bayplan.codec.documents import flat
 from bayplan.codec.workloads import with_pods
 from bayplan.policy import Policy
-from bayplan.restraints import restrained
+from bayplan.preparation import prepared
 from bayplan.snapshot import Pod, Snapshot
 from bayplan.whatif import MAX_COPIES, Forecast, forecast
 from bayplan_extender.cli.files import FileError, located
@@ -72,7 +72,7 @@ def _world(
     except DecodeError as error:
         raise located(error, documents) from error
     now = time.time()
-    world = restrained(there.once_left(now), now=now, cooldown_s=policy.cooldown_s)
+    world = prepared(there.once_left(now), policy, now=now)
     newcomers = tuple(pod for pod in both.pods if pod.key not in there.by_key)
     if options.time_limit:
         policy = replace(policy, time_limit_s=options.time_limit)

@@ -157,7 +157,7 @@ class Loop:
             plan, newest = self._view.plans.get(self._published), self._view.newest_plan()
         if plan is None or newest is None:
             return False  # the watch has yet to show it
-        return plan.phase != "Pending" or newest.name != plan.name
+        return plan.phase != "Pending" or newest.sequence > plan.sequence
 
     def _pass(self) -> None:
         # 1. See: one frozen snapshot, the newest plan, the policy.

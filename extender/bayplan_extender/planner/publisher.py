@@ -1,6 +1,7 @@
-"""Writing plans: one new PackingPlan a pass, and old ones cleared away."""
+"""Writing plans: one new plan a pass, in as many objects as it takes, and old ones cleared away."""
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import structlog
@@ -8,13 +9,16 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
-from bayplan.codec import PublishedPlan, plan_manifest
+from bayplan.codec import PublishedPlan, plan_manifests
+from bayplan.codec.plans import sequence_in
 from bayplan.plan import Result
 
 _log = structlog.get_logger()
 
-#: How many plans are kept for those who ask what happened.
+#: How many plans are kept for those who ask what happened, and in how many objects: every program
+#: that starts reads them all. The newest is kept, however many it takes.
 HISTORY = 20
+HISTORY_OBJECTS = 40
 
 _CONFLICT = 409
 _NOT_FOUND = 404
@@ -27,10 +31,11 @@ class Publisher:
         self._custom = client.CustomObjectsApi(api)
 
     def publish(self, result: Result, plans: Iterable[PublishedPlan]) -> str:
-        """Create the next plan object and return its name.
+        """Create the objects of the next plan and return its name.
 
-        Plans that another version has written may not be among those that we can read. Where one
-        has the name already, ours comes after all that there are.
+        Where one of them is refused, those before it are deleted again. Plans that another version
+        has written may not be among those that we can read. Where one has the name already, ours
+        comes after all that there are.
 
         Raises:
             ApiException: The API server refused it.
@@ -44,35 +49,58 @@ class Publisher:
             return self._create(result, max(last, self._last_name()) + 1)
 
     def _create(self, result: Result, sequence: int) -> str:
-        manifest = plan_manifest(result, sequence=sequence)
-        self._custom.create_cluster_custom_object(
-            names.GROUP,
-            names.VERSION,
-            "packingplans",
-            manifest,
-            field_manager=names.MANAGER_PLANS,
-        )
-        return str(manifest["metadata"]["name"])
+        made: list[str] = []
+        for manifest in plan_manifests(result, sequence=sequence):
+            try:
+                self._custom.create_cluster_custom_object(
+                    names.GROUP,
+                    names.VERSION,
+                    "packingplans",
+                    manifest,
+                    field_manager=names.MANAGER_PLANS,
+                )
+            except ApiException:
+                self._withdraw(made)
+                raise
+            made.append(str(manifest["metadata"]["name"]))
+        return made[0]
+
+    def _withdraw(self, made: Sequence[str]) -> None:
+        """Delete what there is of a plan; without its other parts nobody reads it anyway."""
+        try:
+            for name in made:
+                self._delete(name)
+        except ApiException as error:
+            _log.warning("plan_not_withdrawn", objects=made, status=error.status)
 
     def _last_name(self) -> int:
         """Return the highest number in the name of a plan, readable or not; 0 without plans."""
         found: Any = self._custom.list_cluster_custom_object(
             names.GROUP, names.VERSION, "packingplans"
         )
-        numbers = (raw["metadata"]["name"].removeprefix("plan-") for raw in found["items"])
-        return max((int(n) for n in numbers if n.isascii() and n.isdecimal()), default=0)
+        return max((sequence_in(raw["metadata"]["name"]) for raw in found["items"]), default=0)
 
     def clear_away(self, plans: Iterable[PublishedPlan]) -> None:
-        """Delete the oldest plans beyond `HISTORY`.
+        """Delete the oldest plans, all objects of each, beyond `HISTORY` and `HISTORY_OBJECTS`.
 
         So many newer ones have overtaken them, whether anybody is there to say so or not: without
         an operator no plan ever counts as finished.
         """
-        for plan in sorted(plans, key=lambda p: p.sequence)[:-HISTORY]:
-            try:
-                self._custom.delete_cluster_custom_object(
-                    names.GROUP, names.VERSION, "packingplans", plan.name
-                )
-            except ApiException as error:
-                if error.status != _NOT_FOUND:
-                    raise
+        objects: dict[int, list[str]] = defaultdict(list)
+        for plan in plans:
+            objects[plan.sequence].append(plan.name)
+        kept = 0
+        for age, sequence in enumerate(sorted(objects, reverse=True)):
+            kept += len(objects[sequence])
+            if age and (age >= HISTORY or kept > HISTORY_OBJECTS):
+                for name in objects[sequence]:
+                    self._delete(name)
+
+    def _delete(self, name: str) -> None:
+        try:
+            self._custom.delete_cluster_custom_object(
+                names.GROUP, names.VERSION, "packingplans", name
+            )
+        except ApiException as error:
+            if error.status != _NOT_FOUND:
+                raise

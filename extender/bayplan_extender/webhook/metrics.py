@@ -48,7 +48,7 @@ class ViewCollector(Collector):
         with view.lock:
             rooms = list(view.cache.rooms().values())
             waiting = sum(pod.waiting for pod in view.cache.pods().values())
-            assumed = len(view.cache.assumptions())
+            assumed = len({each.pod.uid for each in view.cache.assumptions()})
             reservations = view.reservations(now)
             held = [reservations.on(node, view.cache) for node in reservations.nodes()]
             newest = view.newest_plan()

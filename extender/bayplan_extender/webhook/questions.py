@@ -7,7 +7,7 @@ same, with what only the webhook knows: how it chose a node for a pod without a 
 from fastapi import APIRouter, Depends, HTTPException
 from fastapi.responses import PlainTextResponse
 
-from bayplan.codec import PublishedPlan
+from bayplan.codec import PublishedPlan, decisions, joined
 from bayplan.snapshot import Pod, PodKey
 from bayplan.why.explain import chosen, explain
 from bayplan_extender.private import from_loopback
@@ -25,7 +25,8 @@ def router(view: View, verbs: Verbs) -> APIRouter:
     async def explained(namespace: str, name: str) -> str:
         key = PodKey(namespace=namespace, name=name)
         with view.lock:
-            pod, plans = view.cache.pod(key), tuple(view.plans.values())
+            pod, objects = view.cache.pod(key), tuple(view.plans.values())
+        plans = [joined(pages) for pages in decisions(objects)]
         if pod is None:
             raise HTTPException(_NOT_FOUND, f"pod {key} is not there, or has ended")
         placed_by = next((plan.name for plan in plans if _gave_a_home(plan, pod)), "")

@@ -1,0 +1,116 @@
+"""A plan of thousands of actions, on a real API server: written, watched, reported on."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from kubernetes import client, config
+
+from bayplan.codec.parts import MAX_PARTS
+from bayplan.plan import (
+    Bind,
+    Certificate,
+    Hold,
+    Plan,
+    Reason,
+    Rejection,
+    Result,
+    Stage,
+    Verdict,
+)
+from bayplan.policy import Order
+from bayplan.snapshot import GangKey, NodeName, PodKey
+from bayplan_extender.planner.publisher import Publisher
+from bayplan_extender.view import View
+from e2e.cluster import Cluster, eventually
+
+pytestmark = pytest.mark.usefixtures("served")
+
+
+@pytest.fixture
+def api(cluster: Cluster) -> client.ApiClient:
+    """Return a connection."""
+    settings = client.Configuration()
+    config.load_kube_config(str(cluster.kubeconfig), client_configuration=settings)
+    return client.ApiClient(settings)
+
+
+@pytest.fixture
+def view(api: client.ApiClient) -> Iterator[View]:
+    """Return a view that watches plans alone."""
+    seen = View()
+    watches = seen.reflectors(api)
+    (watch,) = [each for each in watches if each.name.endswith("packingplans")]
+    watch.start()
+    yield seen
+    watch.stop()
+
+
+def large() -> Plan:
+    """Return a plan of 4,000 binds of gangs and 3,000 holds, many with the longest names."""
+
+    def key(kind: str, i: int) -> PodKey:
+        return PodKey(namespace="team", name=f"{kind}{i:05d}{'x' * (240 if i % 2 else 1)}")
+
+    binds = [
+        Bind(
+            pod=key("b", i),
+            uid=f"{i:036d}",
+            node=NodeName("n" * 253),
+            gang=GangKey(namespace="team", name=f"g{i // 8}"),
+            priority=i % 3,
+        )
+        for i in range(4000)
+    ]
+    why = Rejection(reason=Reason.POD_AFFINITY, message="needs <company> & more: " + "x" * 200)
+    holds = [Hold(pod=key("h", i), uid=f"{i + 9999:036d}", rejection=why) for i in range(3000)]
+    stages = tuple(Stage(name=f"place {i}", value=i, bound=i) for i in range(256))
+    certificate = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL, stages=stages)
+    return Plan(
+        certificate=certificate,
+        binds=tuple(sorted(binds, key=lambda each: each.pod)),
+        holds=tuple(sorted(holds, key=lambda each: each.pod)),
+    )
+
+
+def test_a_large_plan_is_stored_watched_and_reported_on(
+    cluster: Cluster, api: client.ApiClient, view: View
+) -> None:
+    """The planner would be refused for ever, or the webhook hold room for a part of the plan."""
+    plan = large()
+
+    name = Publisher(api).publish(Result(plan=plan, digest="d", engine="hand"), ())
+
+    newest = eventually(view.newest_plan, what="the whole plan is seen")
+    assert newest is not None
+    assert (newest.name, newest.plan == plan) == (name, True)
+    assert view.reservations(0.0).home(plan.binds[-1].uid) == "n" * 253
+    rows = cluster.kubectl_run("get", "pplan", "--no-headers").splitlines()
+    assert 3 < len(rows) <= MAX_PARTS
+    assert sum(int(row.split()[2]) for row in rows) == 4000
+    assert sum(int(row.split()[5]) for row in rows) == 3000
+    for row in rows:
+        _report_on(cluster, row.split()[0])
+    cluster.kubectl_run("delete", "pplan", *(row.split()[0] for row in rows))
+    eventually(lambda: view.newest_plan() is None, what="the plan is forgotten")
+
+
+def _report_on(cluster: Cluster, name: str) -> None:
+    """Write how far each step is, as long as the operator's sentences get."""
+    raw = json.loads(cluster.kubectl_run("get", f"pplan/{name}", "-o", "json"))
+    steps = [
+        {
+            "pod": f"{action['pod']['namespace']}/{action['pod']['name']}",
+            "type": action["type"],
+            "state": "Started",
+            "message": f"is pinned to {action['node']}; the scheduler binds it next",
+        }
+        for action in raw["spec"]["actions"]
+        if action["type"] != "Hold"
+    ]
+    patch = json.dumps({"status": {"phase": "Executing", "steps": steps}})
+    cluster.kubectl_run(
+        *("patch", f"pplan/{name}", "--subresource=status", "--type=merge"),
+        *("--patch-file", "/dev/stdin"),
+        input=patch,
+    )
