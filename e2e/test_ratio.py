@@ -230,6 +230,7 @@ def test_lower_units_give_way_whole_and_come_back_and_nothing_is_left_behind(
         user.await_units(3)
 
     watch.assert_kept()
+    assert not watch.contract.cut, "who makes room finishes its requests before"
     user.kubectl("delete", "infd/chat", "--cascade=background")
     user.await_no_pod()
 

@@ -121,7 +121,11 @@ class FakeKube(Kube):
         return {}
 
     def _evict(self, path: str, body: Raw) -> Raw:
-        known = self._existing(path, body["deleteOptions"]["preconditions"]["uid"])
+        wanted = body["deleteOptions"]["preconditions"]
+        known = self._existing(path, wanted["uid"])
+        version = known["metadata"]["resourceVersion"]
+        if wanted.get("resourceVersion", version) != version:
+            raise error(409, "the object has been modified")
         metadata = known["metadata"] | {"deletionTimestamp": "2026-05-01T12:00:00Z"}
         return self._put(path, {**known, "metadata": metadata})
 

@@ -207,6 +207,11 @@ class Plan:
     evictions: tuple[Evict, ...] = ()
     holds: tuple[Hold, ...] = ()
 
+    @property
+    def victims(self) -> tuple[Move | Evict, ...]:
+        """The pods that give up their nodes."""
+        return (*self.moves, *self.evictions)
+
 
 def plan_of(certificate: Certificate, actions: Iterable[Action]) -> Plan:
     """Return the plan that does all of the actions, given in any order."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ import structlog
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
-from bayplan.codec import DecodeError
+from bayplan.codec import DecodeError, service
 from bayplan.codec.deployments import child_of, deployment_of
 from bayplan.inference import children, parts, readiness, rollout
 from bayplan.inference.children import Child, Deployment, Slot
@@ -43,6 +43,7 @@ from bayplan_operator.kube import (
 from bayplan_operator.network import Network
 from bayplan_operator.nodes import Nodes
 from bayplan_operator.plans import Plans
+from bayplan_operator.service import put
 
 _log = structlog.get_logger()
 
@@ -150,6 +151,7 @@ class Deployments:
             cordoned=self._nodes.among(nodes, Trouble.CORDONED),
             failing=self._nodes.among(nodes, Trouble.FAILING),
             away=self._nodes.among(nodes, Trouble.AWAY),
+            leaving=self._plans.leaving(),
         )
 
     def _carry_out(self, deployment: Deployment, changes: Changes) -> str:
@@ -158,8 +160,9 @@ class Deployments:
         Return why the API server refuses one, or "".
         """
         list(self._pool.map(lambda child: self._mark(deployment, child), changes.mark))
-        switched = [(child, True) for child in changes.serve]
-        switched += [(child, False) for child in changes.drain]
+        at = self._now()
+        switched = [(child, service.serves(at)) for child in changes.serve]
+        switched += [(child, service.drains(at)) for child in changes.drain]
         list(self._pool.map(lambda pair: self._switch(deployment, *pair), switched))
         for child in changes.abandon:
             self._kube.delete(_path_of(deployment, child), uid=child.uid, grace_s=0)
@@ -189,29 +192,14 @@ class Deployments:
             elif error.status not in OVERTAKEN:
                 raise
 
-    def _switch(self, deployment: Deployment, child: Child, in_service: bool) -> None:  # noqa: FBT001 - one of a pair
+    def _switch(self, deployment: Deployment, child: Child, condition: Raw) -> None:
         """Put a pod into service, or take it out: its readiness follows."""
-        body = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": child.name, "uid": child.uid},
-            "status": {"conditions": [self._in_service(in_service)]},
-        }
-        path = f"{_path_of(deployment, child)}/status"
+        pod = PodKey(namespace=deployment.namespace, name=child.name)
         try:
-            self._kube.apply(path, body, manager=names.MANAGER_SERVICE)
+            put(self._kube, pod, child.uid, condition)
         except ApiException as error:
             if error.status not in OVERTAKEN:
                 raise
-
-    def _in_service(self, in_service: bool) -> dict[str, str]:  # noqa: FBT001 - the condition's value
-        return {
-            "type": names.CONDITION_IN_SERVICE,
-            "status": str(in_service),
-            "reason": "Serves" if in_service else "Drains",
-            "message": "" if in_service else "it finishes its requests, and is to go then",
-            "lastTransitionTime": self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        }
 
     def _create(self, deployment: Deployment, slot: Slot) -> str:
         """Make one pod; return why it is refused, or "".

@@ -8,17 +8,22 @@ from bayplan.snapshot import PodKey
 from bayplan_operator.kube import OVERTAKEN, Kube, message_of, pod_path
 
 
-def evict(kube: Kube, pod: PodKey, uid: str, *, rehearse: bool = False) -> str:
-    """Evict the pod with this uid; return why that is refused, or "" when it goes or is gone.
+def evict(
+    kube: Kube, pod: PodKey, uid: str, *, version: str = "", rehearse: bool = False
+) -> str | None:
+    """Evict the pod with this uid; return why that is refused, or "" when it goes.
 
-    A budget has nothing left (429), a pod has more than one budget (500), an admission policy says
-    no (403), the server is overloaded (503): each may be so for one pod and not for the next. To
-    `rehearse` is to ask whether it would be refused, and leave it where it is.
+    None when it is gone, or of another resourceVersion than the one that is given. A budget has
+    nothing left (429), a pod has more than one budget (500), an admission policy says no (403), the
+    server is overloaded (503): each may be so for one pod and not for the next. To `rehearse` is to
+    ask whether it would be refused, and leave it where it is.
 
     Raises:
         ApiException: There was no answer.
     """
     options: dict[str, Any] = {"preconditions": {"uid": uid}}
+    if version:
+        options["preconditions"]["resourceVersion"] = version
     if rehearse:
         options["dryRun"] = ["All"]
     body = {
@@ -31,7 +36,7 @@ def evict(kube: Kube, pod: PodKey, uid: str, *, rehearse: bool = False) -> str:
         kube.create(f"{pod_path(pod)}/eviction", body)
     except ApiException as error:
         if error.status in OVERTAKEN:
-            return ""
+            return None
         if not error.status:
             raise
         return message_of(error)

@@ -19,19 +19,32 @@ from kubernetes.client.exceptions import ApiException
 
 from bayplan import steps
 from bayplan.api import names
-from bayplan.codec import PublishedPlan
+from bayplan.codec import PublishedPlan, service
 from bayplan.codec.releases import release_patch
+from bayplan.inference.drains import LOOK_S, Farewell
 from bayplan.plan import Plan
 from bayplan.snapshot import PodKey
-from bayplan.steps import EvictPod, Phase, Progress, ReleasePod, Report, State, Step
+from bayplan.steps import (
+    DrainPod,
+    EvictPod,
+    Phase,
+    Progress,
+    ReleasePod,
+    Report,
+    ServePod,
+    State,
+    Step,
+)
 from bayplan_operator.events import About, Events
 from bayplan_operator.evictions import evict
+from bayplan_operator.farewells import Farewells
 from bayplan_operator.holds import Holds
 from bayplan_operator.kube import OVERTAKEN, Kube, Raw, message_of, plan_path, pod_path
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.observation import Observation, observe
 from bayplan_operator.plans import Decision, Entry, Plans
 from bayplan_operator.policies import read_policy
+from bayplan_operator.service import put
 
 _log = structlog.get_logger()
 
@@ -50,6 +63,9 @@ _MAX_RETRY_S: Final = 30.0
 
 #: Pods that are released before the next look for a newer plan.
 _BATCH: Final = 32
+
+#: Steps in metrics and logs.
+_KINDS: Final = {DrainPod: "drain", ServePod: "serve", EvictPod: "evict", ReleasePod: "release"}
 
 #: Longest message in a status.
 _MAX_MESSAGE: Final = 1000
@@ -76,6 +92,7 @@ class Execution:
         *,
         pool: Executor,
         now: Callable[[], datetime],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._kube = kube
         self._plans = plans
@@ -83,7 +100,9 @@ class Execution:
         self._metrics = metrics
         self._pool = pool
         self._now = now
-        self._stillness = _Stillness()
+        self._clock = clock
+        self._farewells = Farewells(kube, now=now, clock=clock)
+        self._stillness = _Stillness(clock)
         self._refusals: dict[PodKey, Refusal] = {}
         self._holds = Holds(kube, events, metrics, pool=pool)
 
@@ -104,10 +123,13 @@ class Execution:
         published = decision.published
         # 1. See.
         seen = observe(self._kube, self._pool, steps.nodes_of(published.plan))
+        farewells = self._farewells.of(published.plan, seen.raws)
         # 2. Decide.
-        progress = self._decide(published, seen)
+        progress = self._decide(published, seen, farewells)
         # 3. Act.
-        self._do(progress.todo, published.name, seen.raws)
+        # A pod that drains is evicted as it was seen: if it serves again, it drains again first.
+        versions = {uid: seen.raws[uid]["metadata"].get("resourceVersion", "") for uid in farewells}
+        self._do(progress.todo, published.name, seen.raws, versions)
         # 4. Say how far it is.
         if self._report(decision, progress):
             self._count_ended(published, progress)
@@ -125,6 +147,8 @@ class Execution:
 
     def _pause_s(self, published: PublishedPlan, progress: Progress) -> float:
         """Return the seconds until the next look at what tells us nothing by events."""
+        if progress.draining and not progress.todo:
+            return LOOK_S
         binding = all(
             report.state is State.DONE or (report.type == "Bind" and report.state is State.STARTED)
             for report in progress.reports
@@ -139,22 +163,35 @@ class Execution:
         self._metrics.plans.labels(progress.phase.value).inc()
         self._metrics.plan_seconds.observe(max(0.0, self._now().timestamp() - published.created_at))
 
-    def _decide(self, published: PublishedPlan, seen: Observation) -> Progress:
+    def _decide(
+        self, published: PublishedPlan, seen: Observation, farewells: Mapping[str, Farewell]
+    ) -> Progress:
         policy = read_policy(self._kube)
+        if not self._stillness.knows(published.uid):
+            self._refusals.clear()  # another plan: worth another try
         idle_s = self._stillness.of(published.uid)
-        if not idle_s:
-            self._refusals.clear()  # another plan, or another state: worth another try
-        progress = steps.advance(published.plan, seen.snapshot, policy, idle_s=idle_s)
+        progress = steps.advance(
+            published.plan, seen.snapshot, policy, idle_s=idle_s, farewells=farewells
+        )
         self._stillness.note(published.uid, progress)
         return progress
 
-    def _do(self, todo: Sequence[Step], plan: str, raws: Mapping[str, Raw]) -> None:
+    def _do(
+        self,
+        todo: Sequence[Step],
+        plan: str,
+        raws: Mapping[str, Raw],
+        versions: Mapping[str, str],
+    ) -> None:
         """Do the steps; one that is refused waits before it is tried again."""
-        now = time.monotonic()
+        now = self._clock()
         due = [step for step in todo if self._is_due(step, now)]
-        victims = [step for step in todo if isinstance(step, EvictPod)]
-        if all(step in due for step in victims):
-            self._evict_all(victims, plan)
+        for step in due:
+            if isinstance(step, ServePod):
+                self._note(step, self._put(step, service.serves(self._now())))
+        victims = [step for step in todo if isinstance(step, EvictPod | DrainPod)]
+        if all(step in due for step in victims) and not self._is_overtaken(plan):
+            self._clear(victims, plan, versions)
         for releases in _in_batches([step for step in due if isinstance(step, ReleasePod)]):
             if self._is_overtaken(plan):
                 return  # what this plan gives away now, the newer one may give to others
@@ -166,8 +203,13 @@ class Execution:
         newest = self._plans.newest()
         return newest is not None and newest.published.name != plan
 
-    def _evict_all(self, victims: Sequence[EvictPod], plan: str) -> None:
-        """Make the victims go, or none of them: half of a node's room would help nobody."""
+    def _clear(
+        self, victims: Sequence[EvictPod | DrainPod], plan: str, versions: Mapping[str, str]
+    ) -> None:
+        """Make the victims go, or none of them: half of a node's room would help nobody.
+
+        Nor is anybody drained who could not be evicted then.
+        """
         asked = self._pool.map(
             lambda step: evict(self._kube, step.pod, step.uid, rehearse=True), victims
         )
@@ -176,30 +218,52 @@ class Execution:
             self._note(step, why)
         # One by one, so that each sees the budget that the one before has left.
         for step in () if refused else victims:
-            self._note(step, self._evict(step, plan))
+            if isinstance(step, DrainPod):
+                self._note(step, self._drain(step, plan))
+            else:
+                self._note(step, self._evict(step, plan, versions.get(step.uid, "")))
 
     def _is_due(self, step: Step, now: float) -> bool:
         refusal = self._refusals.get(step.pod)
         return refusal is None or refusal.again_at <= now
 
     def _note(self, step: Step, refused: str) -> None:
-        kind = "evict" if isinstance(step, EvictPod) else "release"
+        kind = _KINDS[type(step)]
         self._metrics.plan_steps.labels(kind, "refused" if refused else "done").inc()
         known = self._refusals.pop(step.pod, None)
         if refused:
             retry_s = min(_MAX_RETRY_S, 2 * known.retry_s) if known else _FIRST_RETRY_S
-            again_at = time.monotonic() + retry_s
+            again_at = self._clock() + retry_s
             self._refusals[step.pod] = Refusal(message=refused, retry_s=retry_s, again_at=again_at)
             _log.warning("step_refused", step=kind, pod=str(step.pod), error=refused)
 
-    def _evict(self, step: EvictPod, plan: str) -> str:
-        refused = evict(self._kube, step.pod, step.uid)
+    def _drain(self, step: DrainPod, plan: str) -> str:
+        note = f"{plan}: {step.because}"
+        refused = self._put(step, service.yields(note, self._now()))
         if not refused:
+            self._events.tell(About.pod(step.pod, step.uid), "Draining", "Drain", note)
+        return refused
+
+    def _put(self, step: DrainPod | ServePod, condition: Raw) -> str:
+        """Put a pod into service, or take it out; return why that is refused, or ""."""
+        try:
+            put(self._kube, step.pod, step.uid, condition)
+        except ApiException as error:
+            if error.status in OVERTAKEN:
+                return ""
+            if not error.status:
+                raise
+            return message_of(error)
+        return ""
+
+    def _evict(self, step: EvictPod, plan: str, version: str) -> str:
+        refused = evict(self._kube, step.pod, step.uid, version=version)
+        if refused == "":
             reason, action = ("Moved", "Move") if step.target else ("Evicted", "Evict")
             self._metrics.victims.labels(reason.lower()).inc()
             note = f"{plan}: {step.because}"
             self._events.tell(About.pod(step.pod, step.uid), reason, action, note)
-        return refused
+        return refused or ""
 
     def _release(self, step: ReleasePod, plan: str, raws: Mapping[str, Raw]) -> str:
         """Lift the gate and pin the pod in one patch; return why that is refused, or "".
@@ -328,19 +392,27 @@ def _in_batches(releases: Sequence[ReleasePod]) -> Iterator[Sequence[ReleasePod]
 
 
 class _Stillness:
-    """How long a plan's actions have been in the same states."""
+    """How long a plan's actions have been in the same states, and nobody has drained."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._plan = ""
         self._states: tuple[object, ...] = ()
-        self._since = 0.0
+        self._since: float | None = None
+
+    def knows(self, plan: str) -> bool:
+        """Return whether the plan was seen before."""
+        return plan == self._plan
 
     def of(self, plan: str) -> float:
-        """Return the seconds since a state last changed; 0 for a plan not seen before."""
-        return time.monotonic() - self._since if plan == self._plan else 0.0
+        """Return the seconds for which it has stood still; 0 for a plan not seen before."""
+        since = self._since if self.knows(plan) else None
+        return 0.0 if since is None else self._clock() - since
 
     def note(self, plan: str, progress: Progress) -> None:
         """Take the states as they are now."""
         states = tuple((report.pod, report.state) for report in progress.reports)
-        if (plan, states) != (self._plan, self._states):
-            self._plan, self._states, self._since = plan, states, time.monotonic()
+        if progress.draining:
+            self._plan, self._states, self._since = plan, states, None
+        elif (plan, states) != (self._plan, self._states) or self._since is None:
+            self._plan, self._states, self._since = plan, states, self._clock()

@@ -114,6 +114,13 @@ class Plans:
         at_work = [page for each in pages if not each[0].finished for page in each]
         return frozenset(bind.uid for page in at_work for bind in page.plan.binds)
 
+    def leaving(self) -> frozenset[str]:
+        """Return the uids of pods that the plan at work moves or evicts."""
+        newest = self.newest()
+        if newest is None or not newest.open:
+            return frozenset()
+        return frozenset(victim.uid for victim in newest.published.plan.victims)
+
     def holds_for(self, uids: Collection[str]) -> tuple[Hold, ...]:
         """Return what the newest plan says about pods that go on waiting."""
         newest = self.newest()

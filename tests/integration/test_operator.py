@@ -30,6 +30,7 @@ from bayplan.plan import (
 from bayplan.policy import Order
 from bayplan.snapshot import GangKey, NodeName, Owner, PodKey
 from e2e.cluster import Cluster, add_gpu_nodes, eventually, remove_gpu_nodes
+from e2e.contract import watching
 from e2e.stack import Stack, install
 
 Object = dict[str, Any]
@@ -613,6 +614,83 @@ def test_a_pod_is_moved_and_its_replacement_gets_the_planned_place(
     status = user.await_phase(plan, "Completed")
     assert [step["type"] for step in status["steps"]] == ["Move"]
     eventually(lambda: "Moved" in user.reasons_told(name), what="the event Moved is there")
+
+
+def serving_on(user: User, node: str, **spec: Any) -> tuple[str, list[Evict]]:  # noqa: ANN401 - JSON
+    """Have chat serve on all of a node, and a pod of web wait; return its name, and chat's end."""
+    user.apply(chat(**spec), web())
+    user.await_reason("WaitingForPlan")
+    user.place(dict.fromkeys(UNIT_PODS, node))
+    user.await_reason("UnitsReady")
+    pods = user.pods()
+    gang = GangKey(namespace=user.namespace, name="chat-0")
+    victims = [replace(evict(pods[name]), gang=gang) for name in UNIT_PODS]
+    return next(name for name in pods if name.startswith("web")), victims
+
+
+def services(user: User) -> set[tuple[str, str]]:
+    """Return since when chat's pods are in service or out of it, and why."""
+    pods = user.pods(f"{names.LABEL_DEPLOYMENT}=chat").values()
+    said = [c for p in pods for c in p["status"].get("conditions", [])]
+    ours = [c for c in said if c["type"] == names.CONDITION_IN_SERVICE]
+    assert len(ours) == len(UNIT_PODS)
+    return {(c["reason"], c["lastTransitionTime"]) for c in ours}
+
+
+def test_a_unit_that_a_plan_evicts_is_drained_before(user: User, nodes: tuple[str, ...]) -> None:
+    """Its requests are not cut off, and the plan says what it waits for."""
+    newcomer, victims = serving_on(user, nodes[0], disruption={"drainTimeoutSeconds": 30})
+
+    with watching(user.cluster, namespace=user.namespace, name="chat") as watch:
+        plan = user.publish(bind(user.pods()[newcomer], nodes[0]), *victims)
+
+        def draining() -> bool:
+            steps = user.get("packingplan", plan).get("status", {}).get("steps", [])
+            return [s["state"] for s in steps if s["type"] == "Evict"] == ["Draining"] * 3
+
+        eventually(draining, what="the unit drains")
+        assert gates(user.pods()[newcomer]), "its room is given away before it is free"
+        user.bind(user.await_pinned(newcomer)[newcomer])
+        user.await_phase(plan, "Completed")
+
+    watch.assert_kept()
+    assert not watch.contract.cut
+    eventually(
+        lambda: {"Draining", "Evicted"} <= user.reasons_told(UNIT_PODS[0]), what="events tell it"
+    )
+
+
+def test_a_drain_outlives_the_operator_and_ends_with_its_plan(
+    user: User, operator: Stack, nodes: tuple[str, ...]
+) -> None:
+    """Since when and for whom stands in the cluster; a newer plan lets the unit stay."""
+    silent = {"metadata": {"annotations": {"prometheus.io/port": "9"}}}
+    pools = [
+        {**part, "template": {**part["template"], **silent}}
+        for part in (pool("Prefill", gpus=4), pool("Decode", gpus=2))
+    ]
+    newcomer, victims = serving_on(
+        user, nodes[0], pools=pools, disruption={"drainTimeoutSeconds": 600}
+    )
+    user.publish(bind(user.pods()[newcomer], nodes[0]), *victims)
+
+    def drained() -> set[tuple[str, str]]:
+        found = services(user)
+        assert {reason for reason, _ in found} == {"Yields"}
+        return found
+
+    before = eventually(drained, what="the unit is out of service")
+
+    operator.kill("operator")
+    operator.start("operator")
+    user.apply({**chat(), "metadata": {"name": "sign-of-life"}})
+    eventually(lambda: len(user.pods()) == 7, what="the operator works again")
+    assert services(user) == before
+
+    user.await_phase(user.publish(), "Completed")
+    user.await_reason("UnitsReady")
+    assert {reason for reason, _ in services(user)} == {"Serves"}
+    assert gates(user.pods()[newcomer])
 
 
 def running(pod: Object) -> bool:

@@ -45,12 +45,13 @@ class World:
         self.room = room
         self.held: frozenset[str] = frozenset()
         self.failures: dict[str, int] = {}
+        self.leaving = frozenset(pod.uid for pod in pods if pod.yields)
         self.now = 10_000_000
         self._uids = count()
 
     def around(self) -> Around:
         """Return what is known around the pods."""
-        return Around(held=self.held, cordoned={CORDONED}, failing={FAILING})
+        return Around(held=self.held, cordoned={CORDONED}, failing={FAILING}, leaving=self.leaving)
 
     def units(self) -> tuple[Unit, ...]:
         """Return the units that exist."""
@@ -73,7 +74,9 @@ class World:
             known = self.pods[pod.name]
             self.pods[pod.name] = replace(known, in_service=False, drains_since=self.now)
         for pod in found.serve:
-            self.pods[pod.name] = replace(self.pods[pod.name], in_service=True, drains_since=0)
+            assert not (pod.yields and pod.uid in self.leaving), "a plan is at work on it"
+            known = self.pods[pod.name]
+            self.pods[pod.name] = replace(known, in_service=True, drains_since=0, yields=False)
         for pod in found.delete:
             self.delete(pod.name)
         for slot in found.create:
@@ -182,6 +185,8 @@ STATES = st.sampled_from(
         {"node": CORDONED, "ready": True, "in_service": True},
         {"node": FAILING, "ready": True, "in_service": True},
         {"node": NODE, "drains_since": 9_999_990},
+        {"node": NODE, "drains_since": 9_999_990, "yields": True},
+        {"node": NODE, "ready": True, "drains_since": 9_999_999, "yields": True},
         {"node": NODE, "ended": True},
         {"node": NODE, "terminating": True},
         None,
@@ -236,7 +241,8 @@ def worlds(draw: st.DrawFn) -> World:
 
 
 def settle(world: World) -> None:
-    """Let everybody work in turn until nothing changes."""
+    """Let everybody work in turn until nothing changes; plans at work end."""
+    world.leaving = frozenset()
     for _ in range(ROUNDS):
         before = (world.pods, world.held)
         world.pods = dict(world.pods)
@@ -272,7 +278,8 @@ OPERATIONS = st.one_of(
         lambda name: (name, 0)
     ),
     st.tuples(
-        st.sampled_from(["fail", "delete", "flap", "edit", "scale", "ratio"]), st.integers(0, 11)
+        st.sampled_from(["fail", "delete", "flap", "edit", "scale", "ratio", "yield"]),
+        st.integers(0, 11),
     ),
 )
 
@@ -311,6 +318,11 @@ def disturb(world: World, name: str, number: int) -> None:
         pod = list(world.pods.values())[number % len(world.pods)]
         if name == "delete":
             world.delete(pod.name)
+        elif name == "yield":
+            world.leaving ^= {pod.uid}
+            if pod.uid in world.leaving and pod.in_service and pod.ready:
+                out = replace(pod, in_service=False, drains_since=world.now, yields=True)
+                world.pods[pod.name] = out
         elif name == "flap":
             world.pods[pod.name] = replace(pod, ready=False)
         elif pod.node is not None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from bayplan.api import names
-from bayplan.codec import DecodeError
-from bayplan.codec.deployments import child_of, deployment_of
+from bayplan.codec import DecodeError, service
+from bayplan.codec.deployments import child_of, deployment_of, drain_s_of
 from bayplan.inference import children, readiness, rollout
 from bayplan.inference.children import Child, Deployment, Slot
 from bayplan.inference.parts import Around
@@ -433,6 +433,19 @@ def test_how_long_a_unit_may_finish_its_requests(disruption: dict[str, Any], wan
     assert deployment(disruption=disruption).drain_s == want
 
 
+@pytest.mark.parametrize(
+    ("spec", "want"),
+    [
+        pytest.param({"disruption": {"drainTimeoutSeconds": 600}}, 600, id="as said"),
+        pytest.param({"pools": "none"}, 120, id="although something else is wrong"),
+        pytest.param({"disruption": {"drainTimeoutSeconds": "long"}}, 120, id="that is wrong"),
+    ],
+)
+def test_how_long_a_drain_may_take_is_known_of_any_object(spec: dict[str, Any], want: int) -> None:
+    """A plan that makes a pod leave must not stand still over a spec that is refused."""
+    assert drain_s_of({"metadata": {"name": "chat"}, "spec": spec}) == want
+
+
 def test_a_drain_of_less_than_no_time_is_refused() -> None:
     """With the field and what it should be."""
     with pytest.raises(DecodeError, match=r"disruption\.drainTimeoutSeconds: should be 0 or more"):
@@ -531,6 +544,21 @@ BY_PLAN = {"annotations": {names.ANNOTATION_PLAN: "plan-1"}}
             },
             {"drains_since": 60},
             id="taken out of service",
+        ),
+        pytest.param(
+            {"status": {"conditions": [service.drains(datetime.fromtimestamp(60, UTC))]}},
+            {"drains_since": 60},
+            id="taken out of service to go with its unit",
+        ),
+        pytest.param(
+            {"status": {"conditions": [service.yields("why", datetime.fromtimestamp(60, UTC))]}},
+            {"drains_since": 60, "yields": True},
+            id="taken out of service for a plan",
+        ),
+        pytest.param(
+            {"status": {"conditions": [service.serves(datetime.fromtimestamp(60, UTC))]}},
+            {"in_service": True},
+            id="put back into service",
         ),
         pytest.param(
             {

@@ -665,6 +665,53 @@ def test_a_unit_that_is_wanted_again_is_put_back_into_service() -> None:
     assert not found.delete
 
 
+def yielding(index: int, *, since: int) -> list[Child]:
+    """Return a unit that was taken out of service some seconds ago, for a plan."""
+    return [replace(pod, yields=True) for pod in out(index, since=since)]
+
+
+def test_a_unit_that_yields_to_a_plan_at_work_is_left_to_it() -> None:
+    """Two who put it back and take it out in turn would never end."""
+    of, pods = replace(NEW, replicas=2, drain_s=60), yielding(1, since=30)
+
+    at_work = rollout.changes(
+        of, in_service(0) + pods, around=Around(leaving=uids(pods)), now=NOW_S
+    )
+    over = rollout.changes(of, in_service(0) + pods, now=NOW_S)
+
+    assert at_work == Changes()
+    assert uids(over.serve) == uids(pods), "nobody stays out of service for a plan that has ended"
+
+
+def test_a_unit_that_is_wanted_again_does_not_wait_for_a_plan_that_makes_it_leave_later() -> None:
+    """It was taken out of service for another reason, which is gone."""
+    of, pods = replace(NEW, replicas=2, drain_s=60), out(1, since=4)
+
+    found = rollout.changes(of, in_service(0) + pods, around=Around(leaving=uids(pods)), now=NOW_S)
+
+    assert uids(found.serve) == uids(pods)
+
+
+def test_a_pod_that_yields_on_broken_hardware_is_not_taken_for_one_that_failed() -> None:
+    """It is not ready because it finishes its requests, and its plan makes it leave anyway."""
+    of, pods = replace(NEW, replicas=1, drain_s=60), yielding(0, since=30)
+    pods[0] = replace(pods[0], broken=True)
+
+    found = rollout.changes(of, pods, around=Around(leaving=uids(pods)), now=NOW_S)
+
+    assert not found.delete
+
+
+def test_a_unit_that_yields_is_the_first_to_go() -> None:
+    """It serves nobody, and its time runs already."""
+    of, pods = replace(NEW, replicas=1, drain_s=60), yielding(0, since=30)
+
+    found = rollout.changes(of, pods + in_service(1), around=Around(leaving=uids(pods)), now=NOW_S)
+
+    assert going(found) == {0}
+    assert not found.drain
+
+
 SURGE = waiting(NEW, 3)
 
 NONE, ONE, TWO = (f"{n} of 3 units serve from the newest template" for n in range(3))
@@ -768,6 +815,20 @@ NONE, ONE, TWO = (f"{n} of 3 units serve from the newest template" for n in rang
                 "out of service until their requests are done, 60 s at most: unit 3",
             ),
             id="it drains",
+        ),
+        pytest.param(
+            replace(NEW, drain_s=60),
+            in_service(0, 1) + yielding(2, since=1),
+            {},
+            (
+                "True",
+                "Draining",
+                (
+                    "a plan makes chat-2-decode-0 and 1 more leave, out of service until their"
+                    " requests are done, 60 s at most"
+                ),
+            ),
+            id="a plan makes it leave",
         ),
     ],
 )

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayplan import steps
+from bayplan.inference.drains import Farewell
 from bayplan.plan import Bind, Certificate, Evict, Hold, Move, Plan, Reason, Rejection, Verdict
 from bayplan.policy import Order, Policy
 from bayplan.snapshot import (
@@ -22,7 +23,7 @@ from bayplan.snapshot import (
     Snapshot,
     Taint,
 )
-from bayplan.steps import EvictPod, Phase, Progress, ReleasePod, State, Step
+from bayplan.steps import DrainPod, EvictPod, Phase, Progress, ReleasePod, ServePod, State, Step
 from tests.builders import apart, node, pod, snapshot
 
 CERTIFICATE = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)
@@ -74,10 +75,20 @@ def plan(*actions: Bind | Move | Evict | Hold) -> Plan:
     )
 
 
-def advance(made: Plan, *things: Node | Pod, idle_s: float = 0, max_parallel: int = 10) -> Progress:
-    """Return the progress of a plan on the cluster of these nodes and pods."""
+def advance(
+    made: Plan,
+    *things: Node | Pod,
+    idle_s: float = 0,
+    max_parallel: int = 10,
+    farewells: Mapping[str, Farewell] | None = None,
+) -> Progress:
+    """Return the progress of a plan on the cluster of these nodes and pods.
+
+    `farewells` are by the names of pods.
+    """
     policy = Policy(max_parallel_moves=max_parallel)
-    return steps.advance(made, snapshot(*things), policy, idle_s=idle_s)
+    by_uid = {f"uid-{name}": farewell for name, farewell in (farewells or {}).items()}
+    return steps.advance(made, snapshot(*things), policy, idle_s=idle_s, farewells=by_uid)
 
 
 def told(progress: Progress) -> list[str]:
@@ -93,6 +104,8 @@ def done(progress: Progress) -> list[str]:
 def _line(step: Step) -> str:
     if isinstance(step, EvictPod):
         return f"evict {step.pod.name} from {step.node}"
+    if not isinstance(step, ReleasePod):
+        return f"{'drain' if isinstance(step, DrainPod) else 'serve'} {step.pod.name}"
     tail = f" for {step.replaces}" if step.replaces else ""
     return f"release {step.pod.name} to {step.node}{tail}"
 
@@ -812,15 +825,153 @@ def test_nodes_of_a_plan_are_those_it_touches() -> None:
     assert steps.nodes_of(made) == {"n1", "n2", "n3", "n4"}
 
 
+# Victims that serve finish their requests first.
+
+SERVES = Farewell()
+BUSY = Farewell(begun=True, yields=True, ends_by=1_780_000_000, left_s=200)
+IDLE = Farewell(begun=True, over=True, yields=True, ends_by=1_780_000_000)
+
+SCENE = (node("n1"), pod("a", gpus=8), pod("v", gpus=8, on="n1"))
+MADE = plan(bind("a", "n1"), evict("v", "n1"))
+
+
+def test_a_victim_that_serves_is_taken_out_of_service_and_not_evicted() -> None:
+    """Its requests would be cut off."""
+    found = advance(MADE, *SCENE, farewells={"v": SERVES})
+
+    assert done(found) == ["drain v"]
+    assert told(found) == [
+        "Evict v Waiting: is to finish its requests before it leaves",
+        "Bind a Waiting: waits for room on n1",
+    ]
+
+
+def test_a_victim_that_drains_is_left_alone_and_says_until_when() -> None:
+    """Somebody who looks at the plan wants to know how long that may take."""
+    found = advance(MADE, *SCENE, farewells={"v": BUSY})
+
+    assert done(found) == []
+    assert found.draining, "that is no standstill"
+    assert told(found)[0] == (
+        "Evict v Draining: finishes its requests before it leaves, until 20:26:40 UTC at most"
+        " (4 min more)"
+    )
+    assert found.phase is Phase.EXECUTING
+
+
+def test_a_victim_with_no_requests_left_is_evicted() -> None:
+    """The drain is over."""
+    found = advance(MADE, *SCENE, farewells={"v": IDLE})
+
+    assert done(found) == ["evict v from n1"]
+    assert told(found)[0] == "Evict v Waiting: is asked to leave n1"
+
+
+def test_a_victim_that_serves_still_does_not_count_as_draining() -> None:
+    """Where its budget keeps it, the plan would go on for ever."""
+    assert not advance(MADE, *SCENE, farewells={"v": SERVES}).draining
+
+
+def test_a_victim_that_serves_and_cannot_be_drained_does_not_keep_a_plan_for_ever() -> None:
+    """Its budget admits nobody: it stays in service, and the plan gives up."""
+    found = advance(MADE, *SCENE, farewells={"v": SERVES}, idle_s=steps.STALL_S)
+
+    assert (found.phase, done(found)) == (Phase.FAILED, [])
+
+
+def test_a_gang_drains_and_leaves_as_a_whole() -> None:
+    """Decode pods get requests from prefill pods until the last one is done."""
+    made = plan(bind("a", "n1"), *(evict(name, "n1", "g") for name in "uvw"))
+    gang = [pod(name, gpus=2, on="n1", gang="g") for name in "uvw"]
+    things: list[Node | Pod] = [node("n1"), pod("a", gpus=6), *gang]
+
+    begun = advance(made, *things, farewells={"u": SERVES, "v": IDLE, "w": Farewell(over=True)})
+    busy = advance(made, *things, farewells={"u": BUSY, "v": IDLE})
+    over = advance(made, *things, farewells={"u": IDLE, "v": IDLE})
+
+    assert done(begun) == ["drain u"]
+    assert {report.state for report in busy.reports if report.type == "Evict"} == {State.DRAINING}
+    assert done(busy) == []
+    assert done(over) == [f"evict {name} from n1" for name in "uvw"]
+
+
+def test_what_is_left_of_a_gang_finishes_its_requests_too() -> None:
+    """One of it has left by itself; nothing keeps the others, but their requests."""
+    made = plan(bind("a", "n1"), bind("lost", "n1"), *(evict(name, "n1", "g") for name in "uv"))
+    things = (node("n1"), pod("a", gpus=6), pod("v", gpus=4, on="n1", gang="g"))
+
+    found = advance(made, *things, farewells={"v": SERVES})
+    busy = advance(made, *things, farewells={"v": BUSY})
+
+    assert done(found) == ["drain v"]
+    assert (busy.phase, done(busy)) == (Phase.EXECUTING, [])
+
+
+def test_who_drains_counts_among_those_on_their_way() -> None:
+    """`maxParallelMoves` bounds how many pods serve nobody at a time."""
+    made = plan(*(move(name, "n1", "n2") for name in "uv"))
+    pods = [pod(name, gpus=4, on="n1") for name in "uv"]
+    things: list[Node | Pod] = [node("n1"), node("n2"), *pods]
+
+    first = advance(made, *things, max_parallel=1, farewells={"u": SERVES, "v": SERVES})
+    then = advance(made, *things, max_parallel=1, farewells={"u": BUSY, "v": SERVES})
+    over = advance(made, *things, max_parallel=1, farewells={"u": SERVES, "v": IDLE})
+
+    assert done(first) == ["drain u"]
+    assert done(then) == []
+    assert told(then)[1] == "Move v Waiting: waits for its turn: 1 pods are on their way"
+    assert done(over) == ["evict v from n1"], "whoever drained is not made to wait"
+
+
+def test_the_room_of_who_drains_is_given_to_nobody() -> None:
+    """It still runs there."""
+    found = advance(MADE, *SCENE, pod("b", gpus=8), farewells={"v": IDLE})
+
+    assert not any(isinstance(step, ReleasePod) for step in found.todo)
+
+
+def test_who_drains_in_vain_is_put_back_into_service() -> None:
+    """Its room is not needed any more."""
+    things = (node("n1"), pod("a", gpus=4), pod("v", gpus=4, on="n1"))
+
+    found = advance(MADE, *things, farewells={"v": BUSY})
+
+    assert done(found) == ["release a to n1", "serve v"]
+    assert told(found)[0] == f"Evict v Done: {steps.SPARED}"
+
+
+def test_who_drains_for_a_plan_that_fails_is_put_back_into_service() -> None:
+    """Nobody is disturbed in vain, and putting it back keeps no plan open."""
+    found = advance(MADE, node("n1"), pod("v", gpus=8, on="n1"), farewells={"v": BUSY})
+
+    assert done(found) == ["serve v"]
+    assert found.phase is Phase.FAILED
+
+
+def test_who_drains_because_its_unit_is_to_go_is_not_put_back_for_a_plan_that_fails() -> None:
+    """That is for the deployment to say."""
+    drains = replace(BUSY, yields=False)
+
+    found = advance(MADE, node("n1"), pod("v", gpus=8, on="n1"), farewells={"v": drains})
+
+    assert done(found) == []
+
+
 # A small cluster in which things happen in any order.
 
 
 @dataclass
 class World:
-    """A cluster that does what it is told, late, while strangers come and nodes go."""
+    """A cluster that does what it is told, late, while strangers come and nodes go.
+
+    `requests` are the rounds that a serving pod needs to finish its requests, by uid; `draining`
+    the rounds that those still need which are out of service.
+    """
 
     nodes: dict[str, Node]
     pods: dict[PodKey, Pod]
+    requests: dict[str, int] = field(default_factory=dict)
+    draining: dict[str, int] = field(default_factory=dict)
     clock: int = 0
     owed: list[Pod] = field(default_factory=list)
     evicted: list[str] = field(default_factory=list)
@@ -834,7 +985,13 @@ class World:
         found = self.pods.get(step.pod)
         if found is None or found.uid != step.uid:
             return
-        if isinstance(step, EvictPod):
+        if isinstance(step, DrainPod):
+            assert found.uid not in self.draining, "drained twice"
+            self.draining[found.uid] = self.requests[found.uid]
+        elif isinstance(step, ServePod):
+            del self.draining[found.uid]
+        elif isinstance(step, EvictPod):
+            assert self.farewell(found.uid).over, "evicted while it serves"
             self.evicted.append(found.uid)
             self.pods[step.pod] = replace(found, terminating=True)
         else:
@@ -842,6 +999,20 @@ class World:
             self.pods[step.pod] = replace(
                 found, node=step.node, waiting=False, bound=False, replaces=step.replaces
             )
+
+    def farewell(self, uid: str) -> Farewell:
+        """Return how far a pod is; nobody has to wait for one that never serves."""
+        if uid not in self.draining:
+            return Farewell(over=uid not in self.requests)
+        return Farewell(begun=True, over=not self.draining[uid], yields=True)
+
+    def farewells(self) -> Mapping[str, Farewell]:
+        """Return how far the pods are that may serve."""
+        return {uid: self.farewell(uid) for uid in self.requests}
+
+    def finish(self) -> None:
+        """Let a round of requests be done."""
+        self.draining = {uid: max(0, n - 1) for uid, n in self.draining.items()}
 
     def bind(self, key: PodKey) -> None:
         """Bind a pinned pod if its node has room, as kube-scheduler does."""
@@ -918,11 +1089,15 @@ def scenes(draw: st.DrawFn) -> tuple[World, Plan]:
             made = pod(f"w{i}", gpus=gpus, gang=gang, min_count=1, priority=9)
             pods[made.key] = made
             actions.append(bind(f"w{i}", home, gang))
-    return World(nodes=nodes, pods=pods), plan(*actions)
+    lengths = st.none() | st.integers(0, 6)
+    drawn = {p.uid: draw(lengths) for p in pods.values() if p.node}
+    requests = {uid: n for uid, n in drawn.items() if n is not None}
+    return World(nodes=nodes, pods=pods, requests=requests), plan(*actions)
 
 
 HAPPENINGS = st.lists(
-    st.sampled_from(["bind", "end", "repay", "intrude", "lose", "leave", "wait"]), max_size=12
+    st.sampled_from(["bind", "end", "repay", "intrude", "lose", "leave", "finish", "serve"]),
+    max_size=12,
 )
 
 
@@ -938,6 +1113,10 @@ def happen(world: World, what: str, draw: st.DataObject) -> None:
         (world.bind if what == "bind" else world.end)(chosen)
     elif what == "leave" and pods:
         del world.pods[draw.draw(st.sampled_from(pods)).key]  # deleted, or its work is done
+    elif what == "finish":
+        world.finish()
+    elif what == "serve":
+        world.draining = {}  # somebody put them back, or the operator has forgotten them
     elif what == "repay" and world.owed:
         world.repay()
     elif what == "intrude" and world.nodes:
@@ -963,10 +1142,17 @@ def overcommitted(world: World) -> Mapping[NodeName, Resources]:
 def rounds(world: World, made: Plan, trouble: st.DataObject | None) -> Iterator[Progress]:
     """Carry the plan out, letting things happen in between; settle down after some rounds."""
     idle_s, last = 0, None
-    for turn in range(60):
-        found = steps.advance(made, world.snapshot(), Policy(max_parallel_moves=2), idle_s=idle_s)
+    for turn in range(100):
+        found = steps.advance(
+            made,
+            world.snapshot(),
+            Policy(max_parallel_moves=2),
+            idle_s=idle_s,
+            farewells=world.farewells(),
+        )
         states = [(r.pod, r.state) for r in found.reports]
-        idle_s, last = (0, states) if states != last else (idle_s + 40, states)
+        still = states == last and not found.draining
+        idle_s, last = idle_s + 40 if still else 0, states
         yield found
         if found.phase is not Phase.EXECUTING:
             return
@@ -984,6 +1170,7 @@ def rounds(world: World, made: Plan, trouble: st.DataObject | None) -> Iterator[
 
 def settle(world: World) -> None:
     """Let everything that is on its way arrive."""
+    world.finish()
     for k in [k for k, p in world.pods.items() if p.terminating]:
         world.end(k)
     free = world.snapshot().free()
@@ -1012,6 +1199,8 @@ def test_undisturbed_a_plan_is_carried_out_as_it_is(scene: tuple[World, Plan]) -
     spared = {f"uid-{r.pod.name}" for r in found.reports if r.message == steps.SPARED}
     victims = {m.uid for m in made.moves} | {e.uid for e in made.evictions}
     assert sorted(world.evicted) == sorted(victims - spared)
+    _do_all(world, found)
+    assert not _out_of_service(world), "somebody stays out of service"
 
 
 @given(scene=scenes(), trouble=st.data())
@@ -1031,6 +1220,9 @@ def test_whatever_happens_a_plan_ends_and_harms_nobody_in_vain(
             evicted = {s.uid for s in found.todo if isinstance(s, EvictPod)}
             assert evicted <= _of_gangs_that_have_begun(world, made), told(found)
 
+    _do_all(world, found)
+    failed_here = {f"uid-{r.pod.name}" for r in found.reports if r.state is State.FAILED}
+    assert _out_of_service(world) <= failed_here, "somebody drained stays out of service"
     for gang in {e.gang for e in made.evictions if e.gang}:
         mine = [e for e in made.evictions if e.gang == gang]
         assert sum(_has_begun(world, e) for e in mine) in {0, len(mine)}, "half a gang is left"
@@ -1038,6 +1230,17 @@ def test_whatever_happens_a_plan_ends_and_harms_nobody_in_vain(
     assert (found.phase is Phase.FAILED) <= failed
     assert set(world.evicted) <= victims
     assert len(world.evicted) == len(set(world.evicted))
+
+
+def _do_all(world: World, found: Progress) -> None:
+    """Do the last steps of a plan."""
+    for step in found.todo:
+        world.do(step)
+
+
+def _out_of_service(world: World) -> set[str]:
+    """Return the uids of pods that run, and were taken out of service."""
+    return {p.uid for p in world.pods.values() if p.uid in world.draining and not p.terminating}
 
 
 def _has_begun(world: World, victim: Evict) -> bool:

@@ -170,11 +170,12 @@ class Disruption(BaseModel):
     )
     drain_timeout_seconds: int | None = Field(
         default=None,
-        description="Most seconds for which a unit that is to go (scaled down, or replaced) is kept"
-        " out of service, so that it gets no new requests while it finishes those it has. It goes"
-        " sooner when the engines say that they have none left: on the port of the annotation"
-        " prometheus.io/port; without it, after 5 seconds. Then its pods get their"
-        " terminationGracePeriodSeconds. Default 120; 0 to 86400; 0 deletes at once.",
+        description="Most seconds for which a unit that is to go (scaled down, or replaced), or a"
+        " pod that a plan moves or evicts, is kept out of service, so that it gets no new requests"
+        " while it finishes those it has. It goes sooner when the engines say that they have none"
+        " left: on the port of the annotation prometheus.io/port; without it, after 5 seconds. Then"
+        " its pods get their terminationGracePeriodSeconds. Default 120; 0 to 86400; 0 deletes at"
+        " once.",
         ge=0,
         le=86_400,
     )

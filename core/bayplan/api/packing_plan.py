@@ -63,6 +63,7 @@ class StepState(StrEnum):
     """How far a step is."""
 
     WAITING = "Waiting"
+    DRAINING = "Draining"
     STARTED = "Started"
     DONE = "Done"
     FAILED = "Failed"

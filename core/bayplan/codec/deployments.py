@@ -11,9 +11,10 @@ from typing import Final
 
 from bayplan.api import names
 from bayplan.api.inference_deployment import SERVICE_NAME, Sharing
-from bayplan.codec.fields import Field, Raw, top
+from bayplan.codec.fields import DecodeError, Field, Raw, top
 from bayplan.codec.pods import is_outdated, pinned_node
 from bayplan.codec.pools import pools_of, port_of
+from bayplan.codec.service import YIELDS
 from bayplan.inference.children import Child, Deployment, Gateway, Rollout
 from bayplan.snapshot import GangTopology, NodeName
 
@@ -98,6 +99,7 @@ def child_of(raw: Raw) -> Child:
         ),
         in_service=in_service.get("status").text("") == "True",
         drains_since=in_service.get("lastTransitionTime").instant() if taken_out else 0,
+        yields=taken_out and in_service.get("reason").text("") == YIELDS,
         metrics_url="" if worker else _metrics_url(metadata, status),
         broken=_is_broken(status),
         ended=status.get("phase").text("") in {"Succeeded", "Failed"} or started_anew,
@@ -134,6 +136,19 @@ def _cold_start(field: Field) -> int:
     if field.integer(0) < 0:
         raise field.error(f"should be 1 or more seconds, is {field.value}")
     return field.integer(0)
+
+
+def drain_s_of(raw: Raw) -> int:
+    """Return the seconds for which pods of an InferenceDeployment may finish their requests.
+
+    Nothing else of it is read, so that they are known while something else of it is wrong.
+    """
+    try:
+        return _drain(
+            top(raw, "InferenceDeployment").get("spec", "disruption", "drainTimeoutSeconds")
+        )
+    except DecodeError:
+        return DEFAULT_DRAIN_S
 
 
 def _drain(field: Field) -> int:

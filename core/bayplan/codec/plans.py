@@ -40,7 +40,7 @@ class StepStatus:
     Attributes:
         pod: Namespace and name as "ns/name".
         type: Bind, Move or Evict.
-        state: Waiting, Started, Done or Failed.
+        state: Waiting, Draining, Started, Done or Failed.
         message: The same in words.
     """
 

@@ -209,6 +209,7 @@ class Child:
         switched: Whether it is only ready while it is in service.
         in_service: Whether it was put into service.
         drains_since: When it was taken out of service, in seconds since the epoch; 0 if it was not.
+        yields: Whether that was done for a plan that makes it leave.
         metrics_url: Where its engine tells how much it has to do, or "".
         broken: Whether a device of it is reported unhealthy.
         ended: Whether it is Succeeded or Failed (evicted by its kubelet included), or a container
@@ -238,6 +239,7 @@ class Child:
     switched: bool = False
     in_service: bool = False
     drains_since: int = 0
+    yields: bool = False
     metrics_url: str = ""
     broken: bool = False
     ended: bool = False
@@ -246,6 +248,11 @@ class Child:
     ends_by: int = 0
     created_at: int = 0
     version: str = ""
+
+    @property
+    def serves(self) -> bool:
+        """Whether it takes requests, or finishes those that it has."""
+        return self.ready or bool(self.drains_since)
 
     @property
     def counts(self) -> bool:

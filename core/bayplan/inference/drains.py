@@ -6,10 +6,14 @@ The pods of a deployment have a readiness gate, the condition `bayplan.dev/in-se
 from the moment a pod has a node; it is set to False to take the pod out of every Service and
 gateway while its engine goes on. When that was is kept in the condition, so that nothing is
 forgotten when the operator is started anew; a unit that is wanted again is put back.
+
+Two decide on it. Units that are to go are taken out here; what a plan makes leave is taken out by
+who carries the plan out (`farewell`), and the condition says so: such a pod *yields*. As long as
+that plan is at work it is left alone here, and then put back.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,8 +57,8 @@ def drained(
     drain: list[Child] = []
     again_at = math.inf
     for unit in going:
-        serving = [pod for pod in unit.live if pod.switched and (pod.ready or pod.drains_since)]
-        until = _until(deployment, serving, loads)
+        serving = [pod for pod in unit.live if pod.switched and pod.serves]
+        until = _until(deployment.drain_s, serving, loads)
         if now >= until:
             delete += unit.live
             continue
@@ -67,20 +71,54 @@ def drained(
     )
 
 
-def to_serve(stay: Iterable[Unit]) -> tuple[Child, ...]:
-    """Return the pods of units that stay which are to be put into service, or back into it."""
+def to_serve(stay: Iterable[Unit], leaving: Collection[str]) -> tuple[Child, ...]:
+    """Return the pods of units that stay which are to be put into service, or back into it.
+
+    Not those that yield to a plan at work, which makes the pods with the uids `leaving` leave.
+    """
     pods = (pod for unit in stay for pod in unit.live if pod.switched and not pod.ended)
-    return tuple(pod for pod in pods if pod.node is not None and not pod.in_service)
+    out = (pod for pod in pods if pod.node is not None and not pod.in_service)
+    return tuple(pod for pod in out if not (pod.yields and pod.uid in leaving))
 
 
-def _until(
-    deployment: Deployment, serving: Sequence[Child], loads: Mapping[str, int | None]
-) -> float:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Farewell:
+    """How far a pod is that finishes its requests before a plan makes it leave.
+
+    Attributes:
+        begun: Whether it was taken out of service.
+        over: Whether nothing keeps it any more.
+        yields: Whether it was taken out for a plan, which puts it back if it may stay.
+        ends_by: When it is over at the latest, in seconds since the epoch; 0 before it has begun.
+        left_s: Seconds until then.
+    """
+
+    begun: bool = False
+    over: bool = False
+    yields: bool = False
+    ends_by: int = 0
+    left_s: float = 0
+
+
+def farewell(pod: Child, loads: Mapping[str, int | None], *, drain_s: int, now: float) -> Farewell:
+    """Return how far a pod is that may take `drain_s` seconds; one that does not serve is over."""
+    serving = [pod] if pod.switched and pod.serves else []
+    ends_by = pod.drains_since + _CUT_OFF_S + drain_s if pod.drains_since else 0
+    return Farewell(
+        begun=bool(pod.drains_since),
+        over=now >= _until(drain_s, serving, loads),
+        yields=pod.yields,
+        ends_by=ends_by,
+        left_s=max(0.0, ends_by - now),
+    )
+
+
+def _until(drain_s: int, serving: Sequence[Child], loads: Mapping[str, int | None]) -> float:
     """Return the instant until which pods are kept, as far as one knows now."""
-    if not serving or not deployment.drain_s:
+    if not serving or not drain_s:
         return -math.inf
     if not all(pod.drains_since for pod in serving):
         return math.inf
     since = max(pod.drains_since for pod in serving) + _CUT_OFF_S
     busy = any(loads.get(pod.uid, 0) != 0 for pod in serving)
-    return since + (deployment.drain_s if busy else min(NOTICE_S, deployment.drain_s))
+    return since + (drain_s if busy else min(NOTICE_S, drain_s))

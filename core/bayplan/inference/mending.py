@@ -74,7 +74,7 @@ class Mending:
             trapped = pod.pin is not None and self._is_trap(pod)
             return pod.unit_size != self._unit_size or trapped
         if self._around.breaks(pod) or slot.leader in self._replicas.breaking:
-            if pod.ready:
+            if pod.serves:
                 return pod.unit in self._spare
             return self._may_fail_again(pod, slot.leader)
         if pod.ready and self._now >= pod.created_at + HEALTHY_S:

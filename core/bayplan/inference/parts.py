@@ -33,6 +33,8 @@ class Around:
         cordoned: Nodes that are to be left once the pods there have a replacement.
         failing: Nodes whose GPUs are reported broken.
         away: Nodes of which nothing is heard.
+        leaving: uids of pods that the plan at work moves or evicts; who carries it out takes them
+            out of service when their turn has come.
         loads: Requests in the engine of a pod, by uid: running and waiting ones; None for an
             engine that does not answer. Pods that say nothing of their metrics are not in it.
     """
@@ -42,6 +44,7 @@ class Around:
     cordoned: Collection[NodeName] = ()
     failing: Collection[NodeName] = ()
     away: Collection[NodeName] = ()
+    leaving: Collection[str] = ()
     loads: Mapping[str, int | None] = field(default_factory=dict)
 
     def buries(self, pod: Child) -> bool:
@@ -128,13 +131,19 @@ class Unit:
 
     @property
     def ready(self) -> bool:
-        """Whether it can serve, and is not being taken out of service."""
-        return self.whole and not self.draining and all(pod.ready for pod in self.members)
+        """Whether it can serve, and no pod of it was taken out of service."""
+        in_service = not self.draining and not self.yielding
+        return self.whole and in_service and all(pod.ready for pod in self.members)
 
     @property
     def draining(self) -> bool:
-        """Whether a pod that is there to stay was taken out of service."""
-        return any(pod.drains_since for pod in self.pods if pod.counts)
+        """Whether it was taken out of service to go as a whole."""
+        return any(pod.drains_since and not pod.yields for pod in self.pods if pod.counts)
+
+    @property
+    def yielding(self) -> bool:
+        """Whether a pod of it was taken out of service because a plan makes it leave."""
+        return any(pod.drains_since and pod.yields for pod in self.pods if pod.counts)
 
     def load(self, loads: Mapping[str, int | None]) -> float:
         """Return how many requests it works on; infinite where an engine does not answer."""

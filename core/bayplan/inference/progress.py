@@ -28,7 +28,7 @@ def progressing(  # noqa: PLR0913 - all that bears on it
     """
     if is_rolling_out(tally, rolled_out):
         return _rollout(tally, made, news, now)
-    checks = (_relocating(tally, news), _draining(tally), _making(tally, made))
+    checks = (_relocating(tally, news), _draining(tally), _yielding(tally), _making(tally, made))
     found = next((finding for finding in checks if finding is not None), None)
     return found or _placing(tally, news, scheduled)
 
@@ -57,6 +57,18 @@ def _draining(tally: Tally) -> Finding | None:
     message = (
         f"out of service until their requests are done, {tally.deployment.drain_s} s at most: "
         f"{'unit' if len(numbers) == 1 else 'units'} {', '.join(numbers)}"
+    )
+    return Finding.of(_KIND, _TRUE, "Draining", message)
+
+
+def _yielding(tally: Tally) -> Finding | None:
+    pods = [p.name for u in tally.parts for p in u.live if p.yields and p.drains_since]
+    if not pods:
+        return None
+    more = f" and {len(pods) - 1} more" if len(pods) > 1 else ""
+    message = (
+        f"a plan makes {pods[0]}{more} leave, out of service until their requests are done,"
+        f" {tally.deployment.drain_s} s at most"
     )
     return Finding.of(_KIND, _TRUE, "Draining", message)
 

@@ -42,7 +42,7 @@ class Replicas:
         serving = {
             name
             for name, members in there.items()
-            if sum(pod.counts and pod.ready for pod in members) == sizes[name]
+            if sum(pod.counts and pod.serves for pod in members) == sizes[name]
         }
         return cls(
             torn={

@@ -126,7 +126,7 @@ def changes(
         delete=delete,
         abandon=tuple(pod for pod in own(deployment, pods) if _is_abandoned(pod, around, now)),
         drain=drained.drain,
-        serve=drains.to_serve(stay),
+        serve=drains.to_serve(stay, around.leaving),
         mark=_to_mark(deployment, pods, but={pod.name for pod in delete}),
         strangers=tuple(sorted(strangers & slots.keys())),
         failures=mending.failures,

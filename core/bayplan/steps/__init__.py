@@ -1,0 +1,55 @@
+"""Carrying out a plan, one safe step at a time.
+
+    victims:  Waiting ──drain──▶ Draining ──idle──▶ Waiting ──evict──▶ Started ──▶ gone
+                                                            ┌────────────────────────┘
+                                                            ▼ move: its owner makes a new pod
+    homes:    Waiting ──room is free, whole gang──▶ Started (gate lifted, pinned) ──▶ Done (bound)
+
+`advance` compares a plan with the cluster as it is now and says what to do next and how far each
+action is. It keeps no memory: everything it needs is in the plan and on the pods, so it can be
+asked again after any crash. The operator does the steps and asks again.
+
+Nobody is disturbed in vain: a victim is asked to leave only while every home that the plan
+promises is still there, counting the room that is to come. Once one is not, no further victim
+goes, what has begun is finished (a gang of which one has left goes whole), and the plan ends as
+failed.
+
+A victim that serves is taken out of service before it is evicted, and gets the time to finish its
+requests that its owner allows; that is no standstill. Until it is evicted it may be put back: when
+its room is not needed any more, or the plan cannot be completed. A gang drains as a whole, for
+whoever has no requests now may get some from the others.
+"""
+
+from bayplan.steps.advance import advance, nodes_of
+from bayplan.steps.books import LEAVING_STALL_S, STALL_S
+from bayplan.steps.homes import REPLACEMENT_GRACE_S
+from bayplan.steps.progress import (
+    SPARED,
+    DrainPod,
+    EvictPod,
+    Phase,
+    Progress,
+    ReleasePod,
+    Report,
+    ServePod,
+    State,
+    Step,
+)
+
+__all__ = [
+    "LEAVING_STALL_S",
+    "REPLACEMENT_GRACE_S",
+    "SPARED",
+    "STALL_S",
+    "DrainPod",
+    "EvictPod",
+    "Phase",
+    "Progress",
+    "ReleasePod",
+    "Report",
+    "ServePod",
+    "State",
+    "Step",
+    "advance",
+    "nodes_of",
+]

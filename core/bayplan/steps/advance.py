@@ -1,0 +1,53 @@
+"""One pass over a plan at work: what to do next, and how far each action is."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from bayplan.inference.drains import Farewell
+from bayplan.plan import Plan
+from bayplan.policy import Policy
+from bayplan.snapshot import NodeName, Snapshot
+from bayplan.steps.books import Books
+from bayplan.steps.homes import Homes
+from bayplan.steps.progress import Progress, State, Step, merged, phase_of
+from bayplan.steps.victims import Victims
+
+
+def nodes_of(plan: Plan) -> frozenset[NodeName]:
+    """Return the nodes on which a plan does something: what `advance` must see in full."""
+    return frozenset(
+        [bind.node for bind in plan.binds]
+        + [evict.node for evict in plan.evictions]
+        + [node for move in plan.moves for node in (move.source, move.target)]
+    )
+
+
+def advance(
+    plan: Plan,
+    snapshot: Snapshot,
+    policy: Policy,
+    *,
+    idle_s: float,
+    farewells: Mapping[str, Farewell] = MappingProxyType({}),
+) -> Progress:
+    """Return the next steps of `plan` on the cluster as it is now.
+
+    `snapshot` holds the nodes of `nodes_of(plan)` with every pod on them, and all pods without a
+    node that are managed. `idle_s` is the time since the state of an action last changed, or
+    a victim last drained: that takes as long as its owner allows.
+    `farewells` are the victims, by uid, that are taken out of service before they leave.
+    """
+    books = Books(plan, snapshot, farewells, idle_s)
+    # 1. Give homes to the waiting pods and replacements that have one free.
+    homes = Homes(books)
+    placed = homes.reports()
+    # 2. Make victims go, unless something failed: then nobody else is disturbed for this plan.
+    victims = Victims(books)
+    cleared = victims.reports(
+        policy.max_parallel_moves, stop=any(report.state is State.FAILED for report in placed)
+    )
+    # 3. Say how far it is.
+    todo: tuple[Step, ...] = (*homes.todo, *victims.todo)
+    reports = (*merged(cleared, placed),)
+    phase, message = phase_of(plan, reports, todo)
+    return Progress(phase=phase, message=message, todo=todo, reports=reports)

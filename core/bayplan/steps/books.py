@@ -1,0 +1,136 @@
+"""What one pass over a plan knows of the cluster: pods, nodes, and the room that is left."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from bayplan.inference.drains import Farewell
+from bayplan.plan import Bind, Evict, Move, Plan
+from bayplan.snapshot import NodeName, Pod, Resources, Snapshot
+
+#: Seconds without progress after which a plan gives up what waits: an eviction that a
+#: PodDisruptionBudget keeps refusing, a pinned pod that the scheduler does not bind.
+STALL_S: Final = 120
+
+#: The same while it waits for pods that are leaving: serving pods may drain for minutes.
+LEAVING_STALL_S: Final = 900
+
+#: Owners that give a pod made again the name of the one that is gone.
+_SAME_NAME: Final = frozenset({"InferenceDeployment", "StatefulSet"})
+
+
+class Books:
+    """One look at the cluster: rooms shrink as steps are chosen.
+
+    Two accounts are kept of each node. `free` is the room there is now: what is released must
+    fit in it. `due` adds what leaving pods will give back and subtracts every home that the plan
+    still owes: a home that does not fit in it will never be there.
+
+    Attributes:
+        plan: The plan that is carried out.
+        farewells: How far victims are that finish their requests first, by uid; others need not.
+        nodes: The nodes that it touches, by name.
+        pods: All pods that are seen, by key.
+        free: Room that nobody uses.
+        due: Room that will be there for homes that are still to come.
+        terminated: Room that pods which are being deleted will give back.
+        owed: Room for homes that wait.
+        idle_s: Seconds of standstill.
+        stalled: Whether that is longer than anything takes that the plan waits for.
+    """
+
+    def __init__(
+        self, plan: Plan, snapshot: Snapshot, farewells: Mapping[str, Farewell], idle_s: float
+    ) -> None:
+        self.plan = plan
+        self.farewells = farewells
+        self.nodes = {node.name: node for node in snapshot.nodes}
+        self.pods = {pod.key: pod for pod in snapshot.pods}
+        self.free = snapshot.free()
+        self.due = dict(self.free)
+        self.terminated = dict.fromkeys(self.free, Resources())
+        self.owed: dict[NodeName, Resources] = defaultdict(Resources)
+        self.idle_s = idle_s
+        self._count_leaving(snapshot.placed())
+        patience = LEAVING_STALL_S if self._is_awaited(snapshot.placed()) else STALL_S
+        self.stalled = idle_s >= patience
+
+    def remaining(self, victim: Move | Evict) -> Pod | None:
+        """Return the victim while it is still where the plan saw it."""
+        pod = self.pods.get(victim.pod)
+        there = pod is not None and pod.uid == victim.uid and pod.node == source_of(victim)
+        return pod if there else None
+
+    def taken(self) -> Mapping[str, Pod]:
+        """Return the pods that have taken a moved pod's place, by its uid."""
+        return {p.replaces: p for p in self.pods.values() if p.replaces and not p.terminating}
+
+    def newcomers_by_owner(self) -> Mapping[str, list[Pod]]:
+        """Return pods that may take a moved pod's place, by their owner's uid, oldest first.
+
+        A pod that the plan has decided on waited already when it was made, so it is none.
+        """
+        decided = {b.uid for b in self.plan.binds} | {h.uid for h in self.plan.holds}
+        pods = [p for p in self.pods.values() if p.waiting and p.uid not in decided]
+        by_owner: dict[str, list[Pod]] = defaultdict(list)
+        for pod in sorted(pods, key=lambda p: (p.created_at, p.key)):
+            if pod.owner and not pod.terminating:
+                by_owner[pod.owner.uid].append(pod)
+        return by_owner
+
+    def _count_leaving(self, placed: Iterable[Pod]) -> None:
+        """Add to `due` and `terminated` what pods will give back."""
+        victims = {victim.uid for victim in self.plan.victims if self.remaining(victim)}
+        leaving = [pod for pod in placed if pod.terminating or pod.uid in victims]
+        for pod in leaving:
+            if pod.node in self.due:
+                self.due[pod.node] = self.due[pod.node] + pod.requests
+            if pod.node in self.terminated and pod.terminating:
+                self.terminated[pod.node] = self.terminated[pod.node] + pod.requests
+
+    def _is_awaited(self, placed: Iterable[Pod]) -> bool:
+        """Return whether a pod is leaving whose room, or whose going, the plan waits for.
+
+        One that will not end, on a node where every home has room, is no matter of the plan.
+        """
+        victims = {victim.uid for victim in self.plan.victims}
+        asks: dict[NodeName, Resources] = defaultdict(Resources)
+        for action, pod in self._still_to_come():
+            asks[home_of(action)] = asks[home_of(action)] + pod.requests.on_device(action.device)
+        short = {name for name in asks if not asks[name].fits(self.free.get(name, Resources()))}
+        leaving = (pod for pod in placed if pod.terminating)
+        return any(pod.uid in victims or pod.node in short for pod in leaving)
+
+    def _still_to_come(self) -> Iterator[tuple[Bind | Move, Pod]]:
+        """Yield the homes that are not taken yet, each with the pod for whose size it is."""
+        for bind in self.plan.binds:
+            pod = self.pods.get(bind.pod)
+            if pod is not None and pod.uid == bind.uid and pod.node is None:
+                yield bind, pod
+        taken, newcomers = self.taken(), self.newcomers_by_owner()
+        for move in self.plan.moves:
+            if move.uid not in taken:
+                victim = self.remaining(move)
+                pod = victim or pop_replacement(move, newcomers)
+                if pod is not None:
+                    yield move, pod
+
+
+def pop_replacement(move: Move, newcomers: Mapping[str, list[Pod]]) -> Pod | None:
+    """Take the pod that its owner made in the place of a moved one off the list."""
+    candidates = newcomers.get(move.owner.uid, []) if move.owner else []
+    named = move.owner is not None and move.owner.kind in _SAME_NAME
+    found = next((pod for pod in candidates if not named or pod.key == move.pod), None)
+    if found is not None:
+        candidates.remove(found)
+    return found
+
+
+def source_of(victim: Move | Evict) -> NodeName:
+    """Return the node that a victim gives up."""
+    return victim.source if isinstance(victim, Move) else victim.node
+
+
+def home_of(action: Bind | Move) -> NodeName:
+    """Return the node that a pod, or its replacement, gets."""
+    return action.target if isinstance(action, Move) else action.node

@@ -1,0 +1,170 @@
+"""Placing: pods that wait, and replacements of moved ones, get their homes once those are free."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from bayplan import filters, units
+from bayplan.plan import Bind, Move
+from bayplan.snapshot import GangKey, NodeName, Pod, PodKey, Resources
+from bayplan.steps.books import Books, home_of, pop_replacement
+from bayplan.steps.progress import ReleasePod, Report, Standing, State, has_failed, report_of
+
+#: Seconds without progress in which a moved pod's owner should have made its replacement; after
+#: that the plan ends without it, and a replacement that still comes is planned anew.
+REPLACEMENT_GRACE_S: Final = 30
+
+
+class Homes:
+    """Says how far each home is, and releases who can go there; `todo` are those releases."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+        self.todo: list[ReleasePod] = []
+
+    def reports(self) -> list[Report]:
+        """Return how far each home is, those of binds first."""
+        return [*self._binds(), *self._replacements()]
+
+    def _binds(self) -> list[Report]:
+        """Return how far each bind is; whole gangs with room for all are put on the list."""
+        groups = [(group, [self._bind_state(b) for b in group]) for group in self._by_gang()]
+        reports: list[Report] = []
+        for group, states in groups:
+            told = states if has_failed(states) else self._release(group, states)
+            reports += [report_of(b, *s) for b, s in zip(group, told, strict=True)]
+        return reports
+
+    def _replacements(self) -> list[Report]:
+        """Return how far each move's replacement is; those with room are put on the list."""
+        newcomers = self._books.newcomers_by_owner()
+        taken = self._books.taken()
+        return [
+            report_of(move, *self._move_state(move, taken.get(move.uid), newcomers))
+            for move in self._books.plan.moves
+        ]
+
+    def _bind_state(self, bind: Bind) -> Standing:
+        pod = self._books.pods.get(bind.pod)
+        if pod is None or pod.uid != bind.uid or pod.terminating:
+            return State.FAILED, "is gone"
+        if pod.node == bind.node:
+            return self._arrival_state(pod, bind.node)
+        if pod.node is not None:
+            return self._elsewhere_state(pod)
+        if not pod.waiting:
+            return State.FAILED, f"no longer waits for {bind.node}: its gate was lifted"
+        return self._home_state(pod, bind)
+
+    def _elsewhere_state(self, pod: Pod) -> Standing:
+        """Return how far a pod is that the plan before this one released while this was made.
+
+        It has a home, so nothing has failed; the home that this plan had for it is not needed.
+        """
+        if pod.bound:
+            return State.DONE, f"runs on {pod.node} already"
+        if self._books.stalled:
+            return State.FAILED, f"is pinned to {pod.node}, but the scheduler does not bind it"
+        return State.STARTED, f"is pinned to {pod.node} already; the scheduler binds it next"
+
+    def _arrival_state(self, pod: Pod, name: NodeName) -> Standing:
+        """Return how far a pod is that is bound, or pinned and will be."""
+        if pod.bound:
+            return State.DONE, f"runs on {name}"
+        node = self._books.nodes.get(name)
+        if node is None:
+            return State.FAILED, f"is pinned to {name}: the node is gone"
+        if refusal := filters.static_rejection(pod, node):
+            return State.FAILED, f"is pinned to {name}: {refusal.message}"
+        short = pod.requests.shortfall(self._books.due[name] + pod.requests)
+        if short.items:
+            return State.FAILED, f"is pinned to {name}: others took its room ({_words(short)})"
+        if self._books.stalled:
+            return State.FAILED, f"is pinned to {name}, but the scheduler does not bind it"
+        return State.STARTED, f"is pinned to {name}; the scheduler binds it next"
+
+    def _home_state(self, pod: Pod, action: Bind | Move) -> Standing:
+        """Return whether its home can still become the pod's, and take it off what is due."""
+        name, asks = home_of(action), pod.requests.on_device(action.device)
+        node = self._books.nodes.get(name)
+        if node is None:
+            return State.FAILED, f"cannot go to {name}: the node is gone"
+        if refusal := filters.static_rejection(pod, node):
+            return State.FAILED, f"cannot go to {name}: {refusal.message}"
+        short = asks.shortfall(self._books.due[name])
+        if short.items:
+            return State.FAILED, f"cannot go to {name}: others took its room ({_words(short)})"
+        self._books.due[name] = self._books.due[name] - asks
+        if self._books.stalled:
+            return State.FAILED, f"did not get to {name} in time"
+        self._books.owed[name] = self._books.owed[name] + asks
+        return State.WAITING, f"waits for room on {name}"
+
+    def _release(self, group: Sequence[Bind], states: Sequence[Standing]) -> Sequence[Standing]:
+        """Return the states after releasing the group's waiting pods, if all have room now."""
+        waiting = [b for b, (s, _) in zip(group, states, strict=True) if s is State.WAITING]
+        room = dict(self._books.free)
+        for bind in waiting:
+            asks = self._books.pods[bind.pod].requests.on_device(bind.device)
+            if not asks.fits(room[bind.node]):
+                return states
+            room[bind.node] = room[bind.node] - asks
+        for bind in waiting:
+            asks = self._books.pods[bind.pod].requests.on_device(bind.device)
+            self._books.owed[bind.node] = self._books.owed[bind.node] - asks
+        self._books.free = room
+        self.todo += [
+            ReleasePod(pod=b.pod, uid=b.uid, node=b.node, device=b.device, gang=b.gang)
+            for b in waiting
+        ]
+        freed = (State.STARTED, "is released to its node")
+        return [freed if s[0] is State.WAITING else s for s in states]
+
+    def _move_state(
+        self, move: Move, taken: Pod | None, newcomers: Mapping[str, list[Pod]]
+    ) -> Standing:
+        """Return how far a move is, seen from its target."""
+        if taken is not None:
+            return self._arrival_state(taken, taken.node or move.target)
+        victim = self._books.remaining(move)
+        if victim is not None and not victim.terminating:
+            # The replacement will ask for what the victim asks for: is its home still there?
+            state, message = self._home_state(victim, move)
+            return state, message if state is State.FAILED else f"will move to {move.target}"
+        pod = pop_replacement(move, newcomers)
+        if pod is not None:
+            return self._replacement_state(move, pod)
+        if victim is not None:
+            return State.WAITING, f"is leaving {move.source} for {move.target}"
+        if self._books.idle_s >= REPLACEMENT_GRACE_S:
+            return State.DONE, "left, and nothing was made in its place"
+        return State.WAITING, f"waits for {move.owner or 'its owner'} to make a pod in its place"
+
+    def _replacement_state(self, move: Move, pod: Pod) -> Standing:
+        state, message = self._home_state(pod, move)
+        asks = pod.requests.on_device(move.device)
+        if state is State.WAITING and asks.fits(self._books.free[move.target]):
+            self._books.free[move.target] = self._books.free[move.target] - asks
+            self._books.owed[move.target] = self._books.owed[move.target] - asks
+            self.todo.append(
+                ReleasePod(
+                    pod=pod.key,
+                    uid=pod.uid,
+                    node=move.target,
+                    replaces=move.uid,
+                    device=move.device if asks.share_milli else None,
+                )
+            )
+            return State.STARTED, f"{pod.key.name} is released to {move.target} in its place"
+        return state, f"{pod.key.name} {message} in its place"
+
+    def _by_gang(self) -> Iterable[Sequence[Bind]]:
+        """Return the binds in groups that start together: a gang, or one pod alone."""
+        groups: dict[GangKey | PodKey, list[Bind]] = defaultdict(list)
+        for bind in self._books.plan.binds:
+            groups[bind.gang or bind.pod].append(bind)
+        return groups.values()
+
+
+def _words(short: Resources) -> str:
+    return ", ".join(f"{units.words(name, n)} short" for name, n in short.items)

@@ -1,0 +1,166 @@
+"""The values of this package: what may be done next of a plan, and how far it is."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from bayplan.plan import Bind, Evict, Move, Plan
+from bayplan.snapshot import GangKey, NodeName, PodKey
+
+#: What is reported of a victim that need not leave any more.
+SPARED: Final = "stays: its room is no longer needed"
+
+
+class State(StrEnum):
+    """How far an action is."""
+
+    WAITING = "Waiting"
+    DRAINING = "Draining"  #: a victim finishes its requests; it may still be put back
+    STARTED = "Started"
+    DONE = "Done"
+    FAILED = "Failed"
+
+
+class Phase(StrEnum):
+    """How far a plan is."""
+
+    EXECUTING = "Executing"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainPod:
+    """Take a running pod out of service, so that it has no requests when it is evicted.
+
+    `because` says for whom, as in `EvictPod`.
+    """
+
+    pod: PodKey
+    uid: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServePod:
+    """Put a pod back into service that was taken out for this plan, and may stay."""
+
+    pod: PodKey
+    uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvictPod:
+    """Ask for a running pod's eviction.
+
+    `because` is for its event; `target` is where its replacement goes, if it has another home.
+    """
+
+    pod: PodKey
+    uid: str
+    node: NodeName
+    because: str
+    target: NodeName | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleasePod:
+    """Lift a waiting pod's gate and pin it to `node`, in one patch.
+
+    `replaces` is the uid of the moved pod whose place it takes, or ""; `device` is the number of
+    the GPU that it shares, if it does; `gang` starts together.
+    """
+
+    pod: PodKey
+    uid: str
+    node: NodeName
+    replaces: str = ""
+    device: int | None = None
+    gang: GangKey | None = None
+
+
+Step = DrainPod | ServePod | EvictPod | ReleasePod
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """How far one action is, in words."""
+
+    pod: PodKey
+    type: str
+    state: State
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What to do next, and how far the plan is.
+
+    `todo` may be done in any order; doing a step twice does no harm.
+    """
+
+    phase: Phase
+    message: str
+    todo: tuple[Step, ...]
+    reports: tuple[Report, ...]
+
+    @property
+    def done(self) -> int:
+        """How many actions are done."""
+        return sum(report.state is State.DONE for report in self.reports)
+
+    @property
+    def draining(self) -> bool:
+        """Whether a victim finishes its requests, so that the plan does not stand still."""
+        return any(report.state is State.DRAINING for report in self.reports)
+
+
+#: A state and the same in words.
+Standing = tuple[State, str]
+
+
+def has_failed(states: Iterable[Standing]) -> bool:
+    """Return whether one of them has failed."""
+    return any(state is State.FAILED for state, _ in states)
+
+
+def report_of(action: Bind | Move | Evict, state: State, message: str) -> Report:
+    """Return what is said of an action."""
+    return Report(pod=action.pod, type=type(action).__name__, state=state, message=message)
+
+
+def merged(victims: Sequence[Report], homes: Sequence[Report]) -> Iterable[Report]:
+    """Return one report per action: a move's is its victim's until that has left.
+
+    A home that failed is told at once, or nobody would learn why the victims stay.
+    """
+    moving = [report for report in victims if report.type == "Move"]
+    leaving = {r.pod: r for r in moving if r.state is not State.DONE or r.message == SPARED}
+    yield from (report for report in victims if report.type == "Evict")
+    for report in homes:
+        failed = report.state is State.FAILED or report.type == "Bind"
+        yield report if failed else leaving.get(report.pod, report)
+
+
+def phase_of(plan: Plan, reports: Sequence[Report], todo: Sequence[Step]) -> tuple[Phase, str]:
+    """Return the phase of a plan, and in words why it is in it."""
+    failed = [r for r in reports if r.state is State.FAILED]
+    under_way = [r for r in reports if r.state in {State.DRAINING, State.STARTED}]
+    # A pod that is put back into service is no reason to go on: that is done once it has ended.
+    left = [step for step in todo if not isinstance(step, ServePod)]
+    done = sum(r.state is State.DONE for r in reports)
+    if failed and not left and not under_way:
+        first = failed[0]
+        return Phase.FAILED, f"stopped: {first.pod} {first.message}; a new plan follows"
+    if not reports:
+        return Phase.COMPLETED, f"nothing to do; {_held(len(plan.holds))}"
+    if done == len(reports):
+        return Phase.COMPLETED, "every step is done"
+    waiting = next(r for r in reports if r.state is not State.DONE)
+    told = f"{done} of {len(reports)} steps done: {waiting.pod} {waiting.message}"
+    return Phase.EXECUTING, told
+
+
+def _held(n: int) -> str:
+    return "1 pod is held" if n == 1 else f"{n} pods are held"

@@ -1,0 +1,241 @@
+"""Clearing: victims leave for the homes that a plan promises, and nobody else does.
+
+Those that serve finish their requests first, out of service.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from bayplan.inference.drains import Farewell
+from bayplan.plan import Evict, Move
+from bayplan.snapshot import Disruption, GangKey, NodeName, Pod, PodKey
+from bayplan.steps.books import Books, source_of
+from bayplan.steps.progress import (
+    SPARED,
+    DrainPod,
+    EvictPod,
+    Report,
+    ServePod,
+    Standing,
+    State,
+    has_failed,
+    report_of,
+)
+
+#: States of a victim that has been asked to leave.
+_BEGUN: Final = frozenset({State.STARTED, State.DONE})
+
+_MINUTE_S: Final = 60
+
+#: The farewell of a victim that need not finish anything.
+_NONE: Final = Farewell(over=True)
+
+#: Victims that leave together.
+Group = tuple[Move | Evict, ...]
+
+
+class Victims:
+    """Says how far each victim is, and who drains or is asked to leave next: the `todo`."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+        self.todo: list[DrainPod | ServePod | EvictPod] = []
+
+    def reports(self, max_parallel: int, *, stop: bool) -> list[Report]:
+        """Return how far each victim is; the next ones to go are put on the list.
+
+        Those who leave together do so at once, or none of them does. Once one has begun, no
+        failure and no limit keeps the others: half a gang is of no use to anybody.
+        """
+        spared = self._spared()
+        leaving = [group for group in self._groups() if group[0].uid not in spared]
+        found = [(group, [self._victim_state(v) for v in group]) for group in leaving]
+        stop = stop or any(has_failed(states) for _, states in found)
+        unfinished = any(_has_begun(s) and _has_waiting(s) for _, s in found)
+        on_their_way = sum(s is State.STARTED for _, states in found for s, _ in states)
+        on_their_way += sum(len(group) for group, s in found if self._drains(group, s))
+        reports = []
+        for group, states in found:
+            waiting = [v for v, s in zip(group, states, strict=True) if s[0] is State.WAITING]
+            begun, drains, stays = _has_begun(states), self._drains(group, states), ""
+            if stop and not begun:
+                stays = "stays: the plan can no longer be completed"
+                self._put_back(waiting)
+            elif not begun and unfinished:
+                # Evictions of a pass are refused together: the rest of a gang is asked for alone.
+                stays = "waits for its turn: a gang that has begun to leave goes first"
+            elif not (begun or drains) and 0 < on_their_way > max_parallel - len(waiting):
+                stays = f"waits for its turn: {on_their_way} pods are on their way"
+            else:
+                on_their_way += 0 if drains else len(waiting)
+            now = (State.WAITING, stays) if stays else self._let_go(waiting, group)
+            told = (now if now and s[0] is State.WAITING else s for s in states)
+            reports += [report_of(v, *t) for v, t in zip(group, told, strict=True)]
+        for group in spared.values():
+            self._put_back(group)
+        stays_for_good = (victim for group in spared.values() for victim in group)
+        return reports + [report_of(v, State.DONE, SPARED) for v in stays_for_good]
+
+    def _drains(self, group: Group, states: Iterable[Standing]) -> bool:
+        """Return whether nobody of a group has left, and somebody was taken out of service."""
+        return not _has_begun(states) and any(self._farewell(v).begun for v in group)
+
+    def _farewell(self, victim: Move | Evict) -> Farewell:
+        return self._books.farewells.get(victim.uid, _NONE)
+
+    def _let_go(self, waiting: Sequence[Move | Evict], group: Group) -> Standing | None:
+        """Ask those of a group to leave who have not begun to, or have them drain before.
+
+        Return how far they all are then; None where each has its own words.
+        """
+        farewells = [self._farewell(victim) for victim in waiting]
+        if all(farewell.over for farewell in farewells):
+            self._ask_to_leave(waiting, group)
+            return None
+        due = [v for v, f in zip(waiting, farewells, strict=True) if not (f.begun or f.over)]
+        self.todo += [DrainPod(pod=v.pod, uid=v.uid, because=self._because(v, group)) for v in due]
+        if due:
+            return State.WAITING, "is to finish its requests before it leaves"
+        last = max(farewells, key=lambda farewell: farewell.ends_by)
+        ends = datetime.fromtimestamp(last.ends_by, UTC).strftime("%H:%M:%S")
+        left = f"{math.ceil(last.left_s / _MINUTE_S)} min more"
+        told = f"finishes its requests before it leaves, until {ends} UTC at most ({left})"
+        return State.DRAINING, told
+
+    def _put_back(self, group: Iterable[Move | Evict]) -> None:
+        """Put those of a group back into service who were taken out for the plan."""
+        out = (v for v in group if self._farewell(v).begun and self._farewell(v).yields)
+        self.todo += [ServePod(pod=victim.pod, uid=victim.uid) for victim in out]
+
+    def _spared(self) -> Mapping[str, Group]:
+        """Return who need not leave, by the first one's uid: all homes on their nodes have room.
+
+        Other pods may have ended since the plan was made. A move that is spared needs no home
+        either, which may spare a victim there.
+        """
+        candidates = [group for group in self._groups() if self._may_be_spared(group)]
+        spared: dict[str, Group] = {}
+        while found := next((g for g in candidates if self._is_spare(g, spared)), None):
+            spared[found[0].uid] = found
+            for move in (victim for victim in found if isinstance(victim, Move)):
+                asks = self._books.pods[move.pod].requests.on_device(move.device)
+                self._books.owed[move.target] = self._books.owed[move.target] - asks
+        return spared
+
+    def _may_be_spared(self, group: Group) -> bool:
+        """Return whether none of them has begun to leave, and it is for the room of some."""
+        homes = {b.node for b in self._books.plan.binds} | {
+            m.target for m in self._books.plan.moves
+        }
+        waits = all(self._victim_state(victim)[0] is State.WAITING for victim in group)
+        return waits and any(source_of(victim) in homes for victim in group)
+
+    def _is_spare(self, group: Group, spared: Collection[str]) -> bool:
+        return group[0].uid not in spared and all(
+            source_of(victim) in self._books.free
+            and not self._is_kept_apart(victim)
+            and self._books.owed[source_of(victim)].fits(
+                self._books.free[source_of(victim)] + self._books.terminated[source_of(victim)]
+            )
+            for victim in group
+        )
+
+    def _is_kept_apart(self, victim: Move | Evict) -> bool:
+        """Return whether the victim may have to leave for another reason than room.
+
+        Then one of those who meet on its node asks something of other pods. Who leaves a node
+        that is no home may be in the way of anybody.
+        """
+        source = source_of(victim)
+        homes = [(b.pod, b.node) for b in self._books.plan.binds]
+        homes += [(m.pod, m.target) for m in self._books.plan.moves]
+        here = [key for key, name in homes if name == source] or [key for key, _ in homes]
+        met = (self._books.pods.get(key) for key in (victim.pod, *here))
+        return any(pod is not None and pod.constraints.peers is not None for pod in met)
+
+    def _groups(self) -> Sequence[Group]:
+        """Return the victims in groups that leave together: an evicted gang, or one pod alone."""
+        groups: dict[GangKey | PodKey, list[Move | Evict]] = defaultdict(list)
+        for victim in self._victims():
+            gang = victim.gang if isinstance(victim, Evict) else None
+            groups[gang or victim.pod].append(victim)
+        return [tuple(group) for group in groups.values()]
+
+    def _victims(self) -> Sequence[Move | Evict]:
+        """Return who must leave, the least harmful first.
+
+        Moves come before evictions, for they have another home; those whose home is free now
+        before those that would have to wait for it.
+        """
+        moves = sorted(self._books.plan.moves, key=lambda move: not self._has_free_target(move))
+        return (*moves, *self._books.plan.evictions)
+
+    def _has_free_target(self, move: Move) -> bool:
+        victim, free = self._books.pods.get(move.pod), self._books.free.get(move.target)
+        if victim is None or free is None:
+            return False
+        return victim.requests.on_device(move.device).fits(free)
+
+    def _victim_state(self, victim: Move | Evict) -> Standing:
+        pod = self._books.remaining(victim)
+        if pod is None:
+            return State.DONE, "has left its node"
+        if pod.terminating and self._books.stalled:
+            return State.FAILED, f"does not end on {source_of(victim)}: look at its finalizers"
+        if pod.terminating:
+            return State.STARTED, f"is leaving {source_of(victim)}"
+        if problem := _not_allowed(victim, pod):
+            return State.FAILED, problem
+        if self._books.stalled:
+            return State.FAILED, f"does not leave {source_of(victim)}"
+        return State.WAITING, f"is asked to leave {source_of(victim)}"
+
+    def _ask_to_leave(self, waiting: Iterable[Move | Evict], group: Group) -> None:
+        """Put evictions on the list."""
+        self.todo += [
+            EvictPod(
+                pod=victim.pod,
+                uid=victim.uid,
+                node=source_of(victim),
+                because=self._because(victim, group),
+                target=victim.target if isinstance(victim, Move) else None,
+            )
+            for victim in waiting
+        ]
+
+    def _because(self, victim: Move | Evict, group: Group) -> str:
+        """Return why a victim of a group leaves, in words."""
+        newcomers = self._newcomers_to({source_of(each) for each in group})
+        if isinstance(victim, Move):
+            planned = f"its replacement is planned on {victim.target}"
+            return f"it makes room for {newcomers}, and {planned}"
+        return f"it makes room for {newcomers}"
+
+    def _newcomers_to(self, names: Collection[NodeName]) -> str:
+        """Return who gets a home on one of the nodes, in words."""
+        pods = [bind.pod for bind in self._books.plan.binds if bind.node in names]
+        pods += [move.pod for move in self._books.plan.moves if move.target in names]
+        if not pods:
+            return "a better packing"
+        more = f" and {len(pods) - 1} more" if len(pods) > 1 else ""
+        return f"{pods[0]}{more}"
+
+
+def _has_begun(states: Iterable[Standing]) -> bool:
+    return any(state in _BEGUN for state, _ in states)
+
+
+def _has_waiting(states: Iterable[Standing]) -> bool:
+    return any(state is State.WAITING for state, _ in states)
+
+
+def _not_allowed(victim: Move | Evict, pod: Pod) -> str:
+    """Return why a victim may no longer be asked to leave, or ""."""
+    if pod.disruption is Disruption.FIXED:
+        return "may not be disturbed any more"
+    if isinstance(victim, Move) and pod.disruption is not Disruption.MOVABLE:
+        return "may not be moved any more"
+    return ""

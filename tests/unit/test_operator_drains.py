@@ -1,0 +1,231 @@
+"""A plan makes pods of an InferenceDeployment leave: they finish their requests before."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from bayplan.steps import STALL_S
+from bayplan_operator.kube import pod_path
+from tests.drain_scene import CHAT, PATH, PODS, Scene, key, service_of
+from tests.fake_kube import Raw
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    """Return the scene."""
+    with ThreadPoolExecutor(2) as pool:
+        yield Scene(pool, monkeypatch)
+
+
+def test_a_unit_that_a_plan_evicts_finishes_its_requests_before(scene: Scene) -> None:
+    """Nobody's request is cut off to make room, and the deployment does not put it back."""
+    plan = scene.make_room()
+    scene.loads = {"chat-0-decode-0": 3, "chat-0-prefill-0": 0}
+
+    scene.look()
+
+    assert scene.in_service() == ["Yields", "Yields"]
+    scene.look()
+    status = scene.kube.objects[plan]["status"]
+    assert (status["phase"], status["steps"][0]["state"]) == ("Executing", "Draining")
+    assert service_of(scene.kube.objects[pod_path(key(PODS[0]))])["message"] == (
+        "it finishes its requests, and leaves then: plan-00001: it makes room for ns/new"
+    )
+    assert "Pod chat-0-decode-0 Draining: plan-00001: it makes room for ns/new" in scene.told.notes
+    scene.look(seconds=30)
+    scene.look()
+    assert scene.in_service() == ["Yields", "Yields"]
+    assert "until 12:01:01 UTC at most (1 min more)" in str(scene.kube.objects[plan]["status"])
+
+    scene.loads["chat-0-decode-0"] = 0
+    scene.look(seconds=2)
+
+    assert scene.in_service() == ["Deleted", "Deleted"]
+    assert scene.kube.objects[pod_path(key("new"))]["spec"]["schedulingGates"]
+
+
+def test_it_takes_no_longer_than_its_deployment_allows(scene: Scene) -> None:
+    """A request that never ends keeps nobody else from running."""
+    scene.make_room()
+    scene.loads = dict.fromkeys(PODS, 1)
+    scene.look()
+    scene.look(seconds=60)
+    assert scene.in_service() == ["Yields", "Yields"]
+
+    scene.look(seconds=1)
+
+    assert scene.in_service() == ["Deleted", "Deleted"]
+
+
+def test_with_no_time_to_finish_they_go_at_once(scene: Scene) -> None:
+    """`drainTimeoutSeconds: 0` says so."""
+    scene.apply(drain_s=0)
+    scene.make_room()
+
+    scene.look()
+
+    assert scene.in_service() == ["Deleted", "Deleted"]
+
+
+def test_pods_of_a_deployment_that_is_gone_need_not_finish(scene: Scene) -> None:
+    """The garbage collector takes them anyway, and nobody says how long they may take."""
+    del scene.kube.objects[PATH]
+    scene.make_room()
+
+    scene.execution.reconcile()
+
+    assert scene.in_service() == ["Deleted", "Deleted"]
+
+
+def test_a_pod_of_somebody_else_that_looks_like_ours_is_not_asked(scene: Scene) -> None:
+    """Anybody may give a pod our labels and conditions; only an owner of ours says how long."""
+    for name in PODS:
+        pod = scene.kube.objects[pod_path(key(name))]
+        owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "chat", "uid": "u"}
+        pod["metadata"]["ownerReferences"] = [{**owner, "controller": True}]
+    scene.loads = dict.fromkeys(PODS, 1)
+    scene.make_room()
+
+    scene.execution.reconcile()
+
+    assert scene.in_service() == ["Deleted", "Deleted"]
+    assert not scene.asked
+
+
+def test_nobody_is_drained_who_could_not_be_evicted_then(
+    scene: Scene,
+) -> None:
+    """A PodDisruptionBudget would keep it, out of service and in vain; the plan gives up."""
+    path = f"{pod_path(key(PODS[1]))}/eviction"
+    scene.kube.refusals[path] = (429, "Cannot evict pod: disruption budget")
+    plan = scene.make_room()
+
+    scene.look()
+
+    assert scene.in_service() == ["Serves", "Serves"]
+    assert "that is refused: Cannot evict pod" in str(scene.kube.objects[plan]["status"])
+    scene.look(seconds=STALL_S)
+    assert scene.kube.objects[plan]["status"]["phase"] == "Failed"
+
+
+def test_a_restart_in_the_middle_forgets_nothing(scene: Scene) -> None:
+    """When it began to drain stands on the pod, and for whom in the plan."""
+    scene.make_room()
+    scene.loads = dict.fromkeys(PODS, 1)
+    scene.look()
+    scene.start()
+    scene.deployments.reconcile(CHAT)
+    assert scene.in_service() == ["Yields", "Yields"]
+
+    scene.look(seconds=61)
+
+    assert scene.in_service() == ["Deleted", "Deleted"]
+
+
+def test_who_drained_for_a_plan_that_another_overtakes_serves_again(scene: Scene) -> None:
+    """The newer plan lets it stay."""
+    scene.make_room(sequence=1)
+    scene.look()
+    assert scene.in_service() == ["Yields", "Yields"]
+
+    scene.publish(sequence=2)
+    scene.look()
+
+    assert scene.in_service() == ["Serves", "Serves"]
+
+
+def test_who_drains_for_a_newer_plan_as_well_goes_on_draining(scene: Scene) -> None:
+    """Putting it back in between would begin its time anew."""
+    scene.make_room(sequence=1)
+    scene.loads = dict.fromkeys(PODS, 1)
+    scene.look()
+
+    scene.make_room(sequence=2)
+    scene.look(seconds=30)
+    assert scene.in_service() == ["Yields", "Yields"]
+    scene.look(seconds=31)
+
+    assert scene.in_service() == ["Deleted", "Deleted"]
+
+
+def test_who_drained_for_a_plan_that_fails_serves_again(scene: Scene) -> None:
+    """Whom it made room for is gone."""
+    plan = scene.make_room()
+    scene.look()
+    del scene.kube.objects[pod_path(key("new"))]
+
+    scene.look()
+
+    assert scene.kube.objects[plan]["status"]["phase"] == "Failed"
+    assert scene.in_service() == ["Serves", "Serves"]
+
+
+def test_who_has_drained_and_is_kept_by_a_budget_serves_again_in_the_end(
+    scene: Scene,
+) -> None:
+    """The budget shrank meanwhile: the plan gives up, and nobody stays out of service."""
+    plan = scene.make_room()
+    scene.look()
+    path = f"{pod_path(key(PODS[1]))}/eviction"
+    scene.kube.refusals[path] = (429, "Cannot evict pod: disruption budget")
+    scene.look(seconds=10)
+    assert scene.in_service() == ["Yields", "Yields"]
+
+    scene.look(seconds=STALL_S)
+
+    assert scene.kube.objects[plan]["status"]["phase"] == "Failed"
+    assert scene.in_service() == ["Serves", "Serves"]
+
+
+def test_a_long_drain_is_no_standstill(scene: Scene) -> None:
+    """The plan would fail just when the room comes free, and the next one begin anew."""
+    scene.apply(drain_s=10 * STALL_S)
+    plan = scene.make_room()
+    scene.loads = dict.fromkeys(PODS, 1)
+    scene.look()
+    scene.look()
+    for _ in range(9):
+        scene.look(seconds=STALL_S)
+    scene.loads = {}
+
+    scene.look(seconds=STALL_S)
+
+    assert scene.kube.objects[plan]["status"]["phase"] == "Executing"
+    assert scene.in_service() == ["Deleted", "Deleted"]
+
+
+def test_who_serves_again_at_the_last_moment_is_not_evicted(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody put it back between our look and the eviction: it has requests by then."""
+    scene.make_room()
+    scene.look()
+    create = scene.kube.create
+
+    def put_back(path: str, body: Raw, *, manager: str = "") -> Raw:
+        if path.endswith("/eviction"):
+            scene.serve()  # any change will do: what was seen is out of date
+        return create(path, body, manager=manager)
+
+    monkeypatch.setattr(scene.kube, "create", put_back)
+    told = list(scene.told.notes)
+    scene.look(seconds=10)
+
+    assert "Deleted" not in scene.in_service()
+    assert scene.told.notes == told
+
+
+def test_a_unit_that_goes_anyway_is_not_put_back_when_its_plan_fails(scene: Scene) -> None:
+    """It drains for two reasons, of which one is left."""
+    plan = scene.make_room()
+    scene.loads = dict.fromkeys(PODS, 1)
+    scene.look()
+    scaled = scene.kube.objects[PATH]
+    scene.kube.add(PATH, {**scaled, "spec": {**scaled["spec"], "replicas": 0}})
+    scene.publish(sequence=2)
+
+    scene.look()
+
+    assert scene.kube.objects[plan]["status"]["phase"] == "Superseded"
+    assert scene.in_service() == ["Yields", "Yields"]
