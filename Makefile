@@ -10,6 +10,8 @@ UV_VERSION := 0.13.8
 UV = $(or $(shell command -v uv),$(CACHE)/uv-$(UV_VERSION)/bin/uv)
 BIN := .venv/bin
 READY := .venv/.ready
+# Tests of the core run beside those that wait for a cluster; a worker takes those by whole files.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
 
 .PHONY: help
 help: ## Say what there is
@@ -25,17 +27,17 @@ demo: $(READY) ## Show the main job on a real control plane (ARGS=--once: exit a
 .PHONY: test
 test: $(READY) ## Run all tests, those on a real control plane too (ARGS: for pytest)
 	@$(BIN)/python -m e2e.cluster build
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 .PHONY: e2e
 e2e: $(READY) ## Run the end-to-end tests alone
 	@$(BIN)/python -m e2e.cluster build
-	$(BIN)/python -m pytest e2e $(ARGS)
+	$(PYTEST) e2e $(ARGS)
 
 .PHONY: long
 long: $(READY) ## Look further: more examples of the properties, five minutes of chaos
 	@$(BIN)/python -m e2e.cluster build
-	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest tests/property $(ARGS)
+	HYPOTHESIS_PROFILE=thorough $(PYTEST) tests/property $(ARGS)
 	BAYPLAN_CHAOS_SECONDS=300 $(BIN)/python -m pytest e2e -k chaos $(ARGS)
 
 .PHONY: check

@@ -1,5 +1,6 @@
 """Somebody who does everything at once to an InferenceDeployment and its nodes, at random."""
 
+import json
 import random
 import time
 from typing import Final
@@ -30,6 +31,7 @@ class Chaos:
         blow = self.random.choice(
             (
                 *(self.scale, self.scale, self.edit, self.kill, self.kill, self.restart),
+                self.reshape,
                 *(self.cordon, self.uncordon, self.sicken, self.heal, self.surge, self.calm),
             )
         )
@@ -52,6 +54,13 @@ class Chaos:
         how = {"paused": paused, "maxSurge": self.random.randint(0, SURGE)}
         self.user.apply(self._version, replicas=replicas, priorityClassName="batch", rollout=how)
         return f"{self._version} {replicas} {how}"
+
+    def reshape(self) -> str:
+        """Ask for another ratio."""
+        ratio = {"prefill": 1, "decode": self.random.randint(1, 3)}
+        patch = json.dumps({"spec": {"ratio": ratio}})
+        self.user.kubectl("patch", "infd", self.user.name, "--type=merge", f"--patch={patch}")
+        return str(ratio)
 
     def kill(self) -> str:
         """Have a pod vanish."""

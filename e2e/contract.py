@@ -11,7 +11,7 @@ samples and knows no cluster.
 
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -43,9 +43,12 @@ class Contract:
     """What must hold in every sample, and what did not.
 
     Attributes:
-        serving: Units that must serve: every pod ready, all of one revision.
+        serving: Units that must serve: every replica ready that makes them whole, as their pods
+            say, and all of one revision.
         units: Units that may have pods which are not being deleted; None for any number.
         halves: Units that may have nodes for a part of their pods, beyond a moment.
+        band: The least and the most replicas of each pool that may run in one unit, beyond a
+            moment; nothing is asked of other pools.
         samples: How many samples were judged.
         fewest: The fewest units that served in any of them since `expect`.
         most: The most units that existed in any of them since `expect`.
@@ -56,6 +59,7 @@ class Contract:
     serving: int = 0
     units: int | None = None
     halves: int = 1
+    band: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     samples: int = 0
     fewest: int | None = None
     most: int = 0
@@ -63,10 +67,19 @@ class Contract:
     cut: set[str] = field(default_factory=set)
     _serving: set[str] = field(default_factory=set)
     _half_since: dict[str, float] = field(default_factory=dict)
+    _out_since: dict[str, float] = field(default_factory=dict)
 
-    def expect(self, *, serving: int, units: int | None = None, halves: int = 1) -> None:
+    def expect(
+        self,
+        *,
+        serving: int,
+        units: int | None = None,
+        halves: int = 1,
+        band: Mapping[str, tuple[int, int]] | None = None,
+    ) -> None:
         """Say what must hold from now on."""
-        self.serving, self.units, self.halves = serving, units, halves
+        self.serving, self.units, self.halves, self.band = serving, units, halves, band or {}
+        self._out_since = {}
         self.fewest, self.most = None, 0
 
     def judge(self, pods: Sequence[Raw], *, at_s: float) -> None:
@@ -80,6 +93,7 @@ class Contract:
             if len(revisions) > 1:
                 self._complain(at_s, f"unit {unit} has pods of {sorted(revisions)}")
         self._judge_halves(by_unit, at_s)
+        self._judge_ratios(by_unit, at_s)
         self._note_cut(pods)
         self._judge_numbers(by_unit, at_s)
 
@@ -102,6 +116,16 @@ class Contract:
         lasting = [unit for unit, since in self._half_since.items() if at_s - since > TRANSIT_S]
         if len(lasting) > self.halves:
             self._complain(at_s, f"units {sorted(lasting)} are half placed at a time")
+
+    def _judge_ratios(self, by_unit: Mapping[str, Sequence[Raw]], at_s: float) -> None:
+        out = {unit for unit, members in by_unit.items() if not _within(members, self.band)}
+        self._out_since = {unit: self._out_since.get(unit, at_s) for unit in out}
+        for unit, since in self._out_since.items():
+            if at_s - since > HALF_S:
+                self._complain(at_s, f"unit {unit} is out of its band for {at_s - since:.0f} s")
+        lasting = [unit for unit, since in self._out_since.items() if at_s - since > TRANSIT_S]
+        if len(lasting) > 1:
+            self._complain(at_s, f"units {sorted(lasting)} are out of their band at a time")
 
     def _note_cut(self, pods: Sequence[Raw]) -> None:
         """Note the pods that end although they were ready in the sample before."""
@@ -136,10 +160,17 @@ class Watch:
         self._stop.set()
         self._thread.join()
 
-    def expect(self, *, serving: int, units: int | None = None, halves: int = 1) -> None:
+    def expect(
+        self,
+        *,
+        serving: int,
+        units: int | None = None,
+        halves: int = 1,
+        band: Mapping[str, tuple[int, int]] | None = None,
+    ) -> None:
         """Say what must hold in every sample that is begun from now on."""
         with self._lock:
-            self.contract.expect(serving=serving, units=units, halves=halves)
+            self.contract.expect(serving=serving, units=units, halves=halves, band=band)
 
     def assert_kept(self) -> None:
         """Assert that samples were taken to the end and that nothing was wrong in any."""
@@ -180,19 +211,54 @@ def _label(pod: Raw, name: str) -> str:
     return str(pod["metadata"].get("labels", {}).get(name, ""))
 
 
+def _annotation(pod: Raw, name: str) -> str:
+    return str((pod["metadata"].get("annotations") or {}).get(name, ""))
+
+
 def _live(pods: Sequence[Raw]) -> list[Raw]:
     return [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
 
 
-def _size(pods: Sequence[Raw]) -> int:
-    """Return how many pods the unit is to have."""
-    return max(int(_label(pod, names.LABEL_GANG_MIN_COUNT) or 0) for pod in pods)
+def _covers(pods: Sequence[Raw], all_pods: Sequence[Raw]) -> bool:
+    """Return whether some of a unit's pods are what makes it whole, as one of its pods says.
+
+    They may differ for a moment: a unit that has come to another ratio says so pod by pod.
+    """
+    have = _replicas(pods)
+    return any(
+        all(have[pool] >= int(count) for pool, _, count in wanted)
+        for wanted in ([part.rpartition("=") for part in said] for said in _shapes(all_pods))
+    )
+
+
+def _shapes(pods: Sequence[Raw]) -> list[list[str]]:
+    said = {_annotation(pod, names.ANNOTATION_SHAPE) for pod in pods}
+    return [text.split(",") for text in sorted(said) if text]
+
+
+def _replicas(pods: Sequence[Raw]) -> Counter[str]:
+    """Return how many replicas are complete among the pods, by pool."""
+    of = Counter((_label(p, names.LABEL_POOL), _label(p, names.LABEL_REPLICA)) for p in pods)
+    sizes = {
+        (_label(p, names.LABEL_POOL), _label(p, names.LABEL_REPLICA)): int(
+            _label(p, names.LABEL_REPLICA_SIZE) or 1
+        )
+        for p in pods
+    }
+    return Counter(pool for (pool, index), n in of.items() if n >= sizes[pool, index])
+
+
+def _within(pods: Sequence[Raw], band: Mapping[str, tuple[int, int]]) -> bool:
+    """Return whether a unit of which anything runs has as many replicas as it may have."""
+    have = _replicas([pod for pod in _live(pods) if pod["spec"].get("nodeName")])
+    bounds = band.items() if have else ()
+    return all(least <= have[pool] <= most for pool, (least, most) in bounds)
 
 
 def _serves(pods: Sequence[Raw]) -> bool:
     ready = [pod for pod in _live(pods) if _is_ready(pod)]
     same = len({_label(pod, names.LABEL_REVISION) for pod in ready}) == 1
-    return same and len(ready) >= _size(pods)
+    return same and _covers(ready, pods)
 
 
 def _is_ready(pod: Raw) -> bool:
@@ -201,6 +267,7 @@ def _is_ready(pod: Raw) -> bool:
 
 
 def _is_half(pods: Sequence[Raw]) -> bool:
-    """Return whether some of the pods, but not all that the unit is to have, are on nodes."""
-    placed = sum(bool(pod["spec"].get("nodeName")) for pod in _live(pods))
-    return 0 < placed < _size(pods)
+    """Return whether pods are on nodes, but not all that make the unit whole."""
+    live = _live(pods)
+    placed = [pod for pod in live if pod["spec"].get("nodeName")]
+    return bool(placed) and not _covers(placed, live)

@@ -94,8 +94,10 @@ class User:
         """Return the nodes that its pods are on."""
         return {pod.node for pod in self.pods() if pod.node}
 
-    def await_units(self, replicas: int) -> dict[str, Any]:
+    def await_units(self, replicas: int, *, size: int = 3) -> dict[str, Any]:
         """Wait until exactly so many units serve, all from the newest template; return the status.
+
+        `size` is how many pods one has.
 
         Nothing of any other is left then, and nothing is going on.
         """
@@ -108,7 +110,7 @@ class User:
             assert status["units"] == want, status
             reasons = {c["type"]: c["reason"] for c in status["conditions"]}
             assert reasons["Progressing"] == "RolledOut", status
-            assert len(self.pods()) == 3 * replicas, self.pods()
+            assert len(self.pods()) == size * replicas, self.pods()
             return status
 
         return eventually(

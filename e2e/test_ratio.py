@@ -235,6 +235,98 @@ def test_lower_units_give_way_whole_and_come_back_and_nothing_is_left_behind(
     user.await_no_pod()
 
 
+def test_a_new_ratio_costs_no_unit_and_waits_for_room_in_words(
+    user: User, add_nodes: AddNodes
+) -> None:
+    """On a full cluster units go on as they are; with room they grow, and shrink, and serve."""
+    nodes = add_nodes(2)
+    user.apply("one")
+    user.await_units(2)
+    assert set(story.free_gpus(user.cluster, nodes).values()) == {0}
+    before = {pod.uid for pod in user.pods()}
+
+    with watching(user.cluster, namespace=user.namespace, name="chat") as watch:
+        watch.expect(serving=2, units=2, halves=0, band={"prefill": (1, 1), "decode": (2, 3)})
+        user.apply("one", ratio={"prefill": 1, "decode": 3})
+        eventually(
+            lambda: user.condition("Progressing").get("reason") == "RatioWaits",
+            what="the new ratio finds no room",
+            timeout_s=SETTLED_S,
+        )
+        assert (
+            "0 of 2 units run 1:3; unit 0 runs 1:2, unit 1 runs 1:2: no room"
+            in (user.condition("Progressing")["message"])
+        )
+        assert user.condition("RatioWithinBand")["reason"] == "RatioChanging"
+        assert user.condition("Ready")["status"] == "True"
+
+        add_nodes(1)
+        user.await_units(2, size=4)
+        assert before <= {pod.uid for pod in user.pods()}
+
+        watch.expect(serving=2, units=2, halves=0, band={"prefill": (1, 1), "decode": (1, 3)})
+        user.apply("one", ratio={"prefill": 1, "decode": 1})
+        user.await_units(2, size=2)
+        assert {pod.uid for pod in user.pods()} < before
+        assert user.condition("RatioWithinBand")["reason"] == "RatioKept"
+
+    watch.assert_kept()
+    assert not watch.contract.cut
+
+
+def test_one_role_gets_what_the_other_gives_up_on_a_full_cluster(
+    user: User, add_nodes: AddNodes
+) -> None:
+    """There is room for the new ratio only when the old one is given up, unit by unit."""
+    add_nodes(2)
+    user.apply("one", replicas=1, ratio={"prefill": 1, "decode": 6})
+    user.await_units(1, size=7)
+
+    with watching(user.cluster, namespace=user.namespace, name="chat") as watch:
+        watch.expect(serving=0, units=1, band={"prefill": (1, 2), "decode": (4, 6)})
+        user.apply("one", replicas=1, ratio={"prefill": 2, "decode": 4})
+        user.await_units(1, size=6)
+
+    watch.assert_kept()
+    assert not watch.contract.cut
+
+
+def test_an_automatic_ratio_takes_the_room_that_there_is_and_stays_in_its_band(
+    user: User, add_nodes: AddNodes
+) -> None:
+    """Every unit is placed with its least, and grows; what is lost is made again."""
+    add_nodes(2)
+    band = {"prefill": (1, 1), "decode": (1, 4)}
+    bounds = {"decode": {"min": 1, "max": 4}}
+    auto = {"mode": "Auto", "prefill": 1, "decode": 4, "bounds": bounds}
+
+    with watching(user.cluster, namespace=user.namespace, name="chat") as watch:
+        watch.expect(serving=0, units=2, halves=2, band=band)
+        user.apply("one", ratio=auto)
+        eventually(lambda: _running(user) == 6, what="the nodes are full", timeout_s=SETTLED_S)
+        eventually(
+            lambda: user.condition("Progressing").get("reason") == "RatioWaits",
+            what="there is no more room",
+            timeout_s=SETTLED_S,
+        )
+        assert user.units()["ready"] == 2
+        assert user.condition("RatioWithinBand")["reason"] == "RatioKept"
+
+        watch.expect(serving=1, units=2, band=band)
+        user.kubectl("delete", "pod", "chat-0-prefill-0", "--grace-period=0", "--force")
+        eventually(lambda: user.units()["ready"] == 1, what="a unit is lost", timeout_s=SETTLED_S)
+        eventually(lambda: user.units()["ready"] == 2, what="it is back", timeout_s=SETTLED_S)
+
+        watch.expect(serving=2, units=2, halves=0, band=band)
+        add_nodes(1)
+        user.await_units(2, size=5)
+
+        user.apply("one", ratio={**auto, "decode": 2})
+        user.await_units(2, size=3)
+
+    watch.assert_kept()
+
+
 def test_chaos_breaks_no_promise_and_all_ends_well(
     user: User, stack: Stack, add_nodes: AddNodes
 ) -> None:
@@ -275,6 +367,11 @@ def _await_updated(user: User, count: int) -> None:
         what=f"{count} units are of the newest template",
         timeout_s=SETTLED_S,
     )
+
+
+def _running(user: User) -> int:
+    """Return how many pods have a node."""
+    return sum(bool(pod.node) for pod in user.pods())
 
 
 def _changed(user: User, before: dict[str, str]) -> set[str]:

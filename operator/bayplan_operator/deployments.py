@@ -18,12 +18,13 @@ from kubernetes.client.exceptions import ApiException
 from bayplan.api import names
 from bayplan.codec import DecodeError, service
 from bayplan.codec.deployments import child_of, deployment_of
-from bayplan.inference import children, parts, readiness, rollout
+from bayplan.inference import children, parts, ratios, readiness, rollout
 from bayplan.inference.children import Child, Deployment, Slot
 from bayplan.inference.exposed import HINDRANCES
 from bayplan.inference.parts import Around, Trouble
 from bayplan.inference.rollout import Changes
 from bayplan.inference.tally import News, Tally
+from bayplan.inference.tellings import Telling
 from bayplan.plan import Reason
 from bayplan.snapshot import PodKey
 from bayplan_operator.engines import loads
@@ -55,7 +56,10 @@ _REFUSED_RETRY_S: Final = 15.0
 
 #: Reasons of the condition Progressing that are told as events, too.
 _ROLLOUT_REASONS: Final = frozenset(
-    {"RollingOut", "RolloutPaused", "RolloutStuck", "RolledOut", "Relocating", "Draining"}
+    {
+        *("RollingOut", "RolloutPaused", "RolloutStuck", "RolledOut", "Relocating", "Draining"),
+        *(ratios.CHANGING, ratios.WAITS),
+    }
 )
 
 _HOLD_REASONS: Final = frozenset(reason.value for reason in Reason)
@@ -155,11 +159,11 @@ class Deployments:
         )
 
     def _carry_out(self, deployment: Deployment, changes: Changes) -> str:
-        """Mark pods, put some in and out of service, delete and create some.
+        """Write on pods what has changed, put some in and out of service, delete and create some.
 
         Return why the API server refuses one, or "".
         """
-        list(self._pool.map(lambda child: self._mark(deployment, child), changes.mark))
+        list(self._pool.map(lambda telling: self._retell(deployment, telling), changes.tell))
         at = self._now()
         switched = [(child, service.serves(at)) for child in changes.serve]
         switched += [(child, service.drains(at)) for child in changes.drain]
@@ -179,16 +183,16 @@ class Deployments:
             self._tell_about(deployment, "PodsRefused", "Create", refusal, warning=True)
         return refusal
 
-    def _mark(self, deployment: Deployment, child: Child) -> None:
-        """Tell planners whether a pod is of an older revision."""
-        marked = "true" if child.revision != deployment.revision else None
-        annotations = {names.ANNOTATION_OUTDATED: marked}
-        body = {"metadata": {"uid": child.uid, "annotations": annotations}}
+    def _retell(self, deployment: Deployment, telling: Telling) -> None:
+        """Write on a pod what is now so of its unit."""
+        child = telling.pod
+        written = {"labels": dict(telling.labels), "annotations": dict(telling.annotations)}
+        body = {"metadata": {"uid": child.uid, **written}}
         try:
             self._kube.merge(_path_of(deployment, child), body, manager=names.MANAGER_PODS)
         except ApiException as error:
-            if error.status in REFUSALS:  # one pod; the rollout goes on without its mark
-                _log.warning("pod_not_marked", pod=child.name, error=message_of(error))
+            if error.status in REFUSALS:  # one pod; the rollout goes on without it
+                _log.warning("pod_not_told", pod=child.name, error=message_of(error))
             elif error.status not in OVERTAKEN:
                 raise
 

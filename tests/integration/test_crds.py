@@ -41,6 +41,11 @@ def deployment(**spec: Any) -> Object:  # noqa: ANN401 - any field of the spec
     return raw
 
 
+def auto(**ratio: Any) -> Object:  # noqa: ANN401 - JSON
+    """Return a ratio that may change between bounds."""
+    return {"mode": "Auto", **ratio}
+
+
 def pool(role: str, **fields: Any) -> Object:  # noqa: ANN401 - any field of a pool
     """Return a pool of this role."""
     return {"role": role, "template": TEMPLATE, **fields}
@@ -108,7 +113,8 @@ def test_the_example_is_accepted_and_completed(cluster: Cluster, namespace: str)
     made = create(cluster, deployment(replicas=None, ratio=None), namespace)
 
     pools = [pool | {"podsPerReplica": 1} for pool in CHAT["spec"]["pools"]]
-    completed = {"replicas": 1, "ratio": {"prefill": 1, "decode": 1}, "pools": pools}
+    ratio = {"mode": "Fixed", "prefill": 1, "decode": 1}
+    completed = {"replicas": 1, "ratio": ratio, "pools": pools}
     assert made["spec"] == CHAT["spec"] | completed
 
 
@@ -138,6 +144,38 @@ def test_a_template_is_kept_as_it_is(cluster: Cluster, namespace: str) -> None:
         (deployment(ratio={"prefill": 0}), "spec.ratio.prefill above 0 and a pool of role Prefill"),
         (deployment(pools=[pool("Prefill")]), "spec.ratio.decode above 0 and a pool of role"),
         (deployment(pools=[]), "spec.pools"),
+        (deployment(ratio={"mode": "Auto"}), "spec.ratio.mode Auto and spec.ratio.bounds go"),
+        (
+            deployment(ratio={"bounds": {"decode": {"min": 1, "max": 2}}}),
+            "spec.ratio.mode Auto and spec.ratio.bounds go together",
+        ),
+        (
+            deployment(ratio=auto(decode=1, bounds={"decode": {"min": 2, "max": 4}})),
+            "spec.ratio.decode must be within spec.ratio.bounds.decode",
+        ),
+        (
+            deployment(ratio=auto(bounds={"prefill": {"min": 2, "max": 1}})),
+            "spec.ratio.bounds: min must not be above max",
+        ),
+        (
+            deployment(ratio=auto(bounds={"prefill": {"min": 0, "max": 1}})),
+            "spec.ratio.bounds.prefill.min",
+        ),
+        (
+            deployment(
+                ratio=auto(prefill=2, bounds={"prefill": {"min": 2, "max": 4}}),
+                pools=[
+                    pool("Prefill", replicas=1),
+                    pool("Prefill", name="long", replicas=1),
+                    pool("Decode"),
+                ],
+            ),
+            "spec.ratio.bounds.prefill holds for a single pool of role Prefill",
+        ),
+        (
+            deployment(ratio=auto(decode=0, bounds={"decode": {"min": 1, "max": 1}})),
+            "spec.ratio.decode must be within spec.ratio.bounds.decode",
+        ),
         (
             deployment(pools=[pool("Prefill"), pool("Prefill", name="long"), pool("Decode")]),
             "spec.pools[].replicas of the Prefill pools must add up to spec.ratio.prefill",
@@ -228,6 +266,13 @@ def test_a_template_is_kept_as_it_is(cluster: Cluster, namespace: str) -> None:
         "a pool without a part in the ratio",
         "a part of the ratio without a pool",
         "no pools",
+        "an automatic ratio without bounds",
+        "bounds of a fixed ratio",
+        "a ratio out of bounds",
+        "bounds that nothing is within",
+        "a role that may have nothing",
+        "bounds over two pools",
+        "bounds of a role that is not there",
         "two pools of a role that do not say how many each",
         "replicas that do not add up to the ratio",
         "a unit too large",
@@ -297,6 +342,7 @@ def test_an_invalid_deployment_is_refused_with_field_and_fix(
             ]
         ),
         deployment(inferencePool={"endpointPicker": "epp", "targetPort": 8000}),
+        deployment(ratio=auto(decode=2, bounds={"decode": {"min": 1, "max": 4}})),
     ],
     ids=[
         "aggregated alone",
@@ -309,6 +355,7 @@ def test_an_invalid_deployment_is_refused_with_field_and_fix(
         "two aggregated pools",
         "what a template may say",
         "an InferencePool",
+        "an automatic ratio",
     ],
 )
 def test_an_unusual_deployment_is_accepted(cluster: Cluster, namespace: str, raw: Object) -> None:

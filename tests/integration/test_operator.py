@@ -506,6 +506,52 @@ def test_a_paused_rollout_leaves_what_serves(user: User, nodes: tuple[str, ...])
     user.await_pods([*UNIT_PODS, *(f"chat-1-{pod}" for pod in UNIT)])
 
 
+def test_a_new_ratio_reaches_a_unit_that_serves_all_the_while(
+    user: User, nodes: tuple[str, ...]
+) -> None:
+    """What is new waits beside it; labels and annotations follow when it serves."""
+    user.apply(chat())
+    user.await_pods(UNIT_PODS)
+    user.place(dict.fromkeys(UNIT_PODS, nodes[0]))
+    user.await_reason("UnitsReady")
+    before = {uid(pod) for pod in user.pods().values()}
+
+    user.apply(chat(ratio={"prefill": 1, "decode": 3}, minReplicas=1))
+
+    pods = user.await_pods([*UNIT_PODS, "chat-0-decode-2"])
+    assert size(pods["chat-0-decode-2"]) == "4"
+    status = user.await_reason("RatioChanging")
+    assert condition(status, "Ready")[0] == "True"
+    assert shapes(user) == {"decode=2,prefill=1"}
+    user.place({"chat-0-decode-2": nodes[1]})
+    user.await_reason("UnitsReady")
+    eventually(lambda: shapes(user) == {"decode=3,prefill=1"}, what="the unit says so")
+    assert before < {uid(pod) for pod in user.pods().values()}
+
+    user.apply(chat(minReplicas=1))
+    user.await_pods(UNIT_PODS)
+    user.await_reason("UnitsReady")
+
+    def told() -> bool:
+        pods = user.pods().values()
+        floors = {pod["metadata"]["labels"].get(names.LABEL_MIN_UNITS) for pod in pods}
+        return floors == {"1"} and {size(pod) for pod in pods} == {"3"}
+
+    eventually(told, what="labels tell what is so now")
+    assert shapes(user) == {"decode=2,prefill=1"}
+    assert {uid(pod) for pod in user.pods().values()} == before
+
+
+def size(pod: Object) -> str:
+    """Return how many pods of its unit are placed together, as a pod says."""
+    return str(pod["metadata"]["labels"][names.LABEL_GANG_MIN_COUNT])
+
+
+def shapes(user: User) -> set[str]:
+    """Return what the pods say that makes their unit whole."""
+    return {pod["metadata"]["annotations"][names.ANNOTATION_SHAPE] for pod in user.pods().values()}
+
+
 def test_a_unit_that_waits_gets_a_new_template_at_once(user: User) -> None:
     """Who asked for too much corrects the template, and that must be enough."""
     user.apply(chat(pools=[pool("Prefill", gpus=16), pool("Decode", gpus=2)]))
@@ -726,6 +772,7 @@ def test_an_eviction_waits_for_the_disruption_budget(user: User, nodes: tuple[st
     def blocked() -> Object:
         newest = json.loads(user.kubectl("get", "pplan", "-o", "json"))["items"]
         plan: Object = max(newest, key=lambda p: p["spec"]["sequence"])
+        assert "status" in plan, "no pass has looked at it yet"
         assert "disruption budget" in plan["status"]["steps"][0]["message"]
         return plan
 

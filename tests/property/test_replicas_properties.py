@@ -8,7 +8,7 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from bayplan.api.pools import Role
-from bayplan.inference.children import Child, Deployment, Pool, Rollout, unit_slots
+from bayplan.inference.children import Child, Deployment, Pool, Rollout, least_slots, unit_slots
 from bayplan.inference.parts import Unit
 from bayplan.inference.rollout import Changes
 from bayplan.snapshot import Resources
@@ -52,7 +52,7 @@ class Engines(World):
         for index in fresh:
             old = {pod.name for unit in before if unit.index == index for pod in unit.pods}
             made = {slot.name for slot in found.create if slot.unit == index}
-            for slot in unit_slots(self.deployment, index, self.deployment.revision):
+            for slot in least_slots(self.deployment, index, self.deployment.revision):
                 waits_for = {slot.leader} | {name for name in old if name.startswith(slot.leader)}
                 assert slot.name in made | old or waits_for & old
 
@@ -104,7 +104,9 @@ def test_from_any_state_every_engine_comes_to_serve(world: Engines) -> None:
 
 OPERATIONS = st.one_of(
     st.sampled_from(["operator", "operator", "planner", "kubelet"]).map(lambda name: (name, 0)),
-    st.tuples(st.sampled_from(["fail", "delete", "vanish", "edit", "scale"]), st.integers(0, 11)),
+    st.tuples(
+        st.sampled_from(["fail", "delete", "vanish", "edit", "scale", "ratio"]), st.integers(0, 11)
+    ),
 )
 
 
@@ -134,6 +136,10 @@ def disturb(world: Engines, name: str, number: int) -> None:
         world.deployment = replace(of, pools=(first, *of.pools[1:]))
     elif name == "scale":
         world.deployment = replace(of, replicas=number % 3, min_replicas=0)
+    elif name == "ratio":
+        bounds = (1, 3) if number % 2 else None
+        first = replace(of.pools[0], count=1 + number // 2 % 3, bounds=bounds)
+        world.deployment = replace(of, pools=(first, *of.pools[1:]))
     elif world.pods:
         pod = list(world.pods.values())[number % len(world.pods)]
         if name == "delete":

@@ -1,6 +1,7 @@
 """Rollouts, scaling and repair: from any state to the target, and the contract on the way."""
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -8,11 +9,22 @@ from typing import Any
 from hypothesis import given, note
 from hypothesis import strategies as st
 
+from bayplan.api import names
 from bayplan.api.pools import Role
 from bayplan.inference import rollout
-from bayplan.inference.children import Child, Deployment, Pool, Rollout, Slot, unit_slots
+from bayplan.inference.children import (
+    Child,
+    Deployment,
+    Pool,
+    Rollout,
+    Slot,
+    least_slots,
+    unit_slots,
+)
 from bayplan.inference.parts import Around, Unit, units_of
 from bayplan.inference.rollout import Changes
+from bayplan.inference.shapes import Shape
+from bayplan.inference.tellings import Telling
 from bayplan.snapshot import NodeName, Resources
 
 NODE, CORDONED, FAILING = NodeName("n1"), NodeName("cordoned"), NodeName("failing")
@@ -26,11 +38,29 @@ ROUNDS = 80
 ROUND_S = 700
 
 
-def chat(version: str, *, decode: int = 2, replicas: int = 1, **fields: Any) -> Deployment:  # noqa: ANN401 - fields
-    """Return a deployment whose templates are of a version."""
+def chat(
+    version: str,
+    *,
+    prefill: int = 1,
+    decode: int = 2,
+    bounds: tuple[int, int] | None = None,
+    replicas: int = 1,
+    **fields: Any,  # noqa: ANN401 - fields
+) -> Deployment:
+    """Return a deployment whose templates are of a version; `bounds` are those of both roles."""
     pools = tuple(
-        Pool(name=name, role=role, count=n, template={"spec": version}, requests=Resources())
-        for name, role, n in (("prefill", Role.PREFILL, 1), ("decode", Role.DECODE, decode))
+        Pool(
+            name=name,
+            role=role,
+            count=n,
+            bounds=bounds,
+            template={"spec": version},
+            requests=Resources(),
+        )
+        for name, role, n in (
+            ("prefill", Role.PREFILL, prefill),
+            ("decode", Role.DECODE, decode),
+        )
     )
     fields = {"replicas": replicas, "min_replicas": replicas, **fields}
     return Deployment(namespace="ns", name="chat", uid=OWNER, pools=pools, **fields)
@@ -68,8 +98,8 @@ class World:
         )
         note(f"delete {[p.name for p in found.delete]} create {[s.name for s in found.create]}")
         self._check(found)
-        for pod in found.mark:
-            self.pods[pod.name] = replace(pod, outdated=not pod.outdated)
+        for telling in found.tell:
+            self.tell(telling)
         for pod in found.drain:
             known = self.pods[pod.name]
             self.pods[pod.name] = replace(known, in_service=False, drains_since=self.now)
@@ -84,6 +114,19 @@ class World:
         self.failures = dict(found.failures)
         return found
 
+    def tell(self, telling: Telling) -> None:
+        """Write on a pod what the operator says of it."""
+        pod = telling.pod
+        if names.ANNOTATION_OUTDATED in telling.annotations:
+            pod = replace(pod, outdated=telling.annotations[names.ANNOTATION_OUTDATED] == "true")
+        if text := telling.annotations.get(names.ANNOTATION_SHAPE):
+            pod = replace(pod, shape=Shape.parse(text))
+        if text := telling.labels.get(names.LABEL_GANG_MIN_COUNT):
+            pod = replace(pod, unit_size=int(text))
+        if names.LABEL_MIN_UNITS in telling.labels:
+            pod = replace(pod, floor=int(telling.labels[names.LABEL_MIN_UNITS] or 0))
+        self.pods[pod.name] = pod
+
     def make(self, slot: Slot) -> Child:
         """Return the pod that the operator makes for a slot."""
         return Child(
@@ -93,7 +136,9 @@ class World:
             pool=slot.pool.name,
             unit=slot.unit,
             revision=slot.revision,
-            unit_size=self.deployment.unit_size,
+            unit_size=slot.unit_size,
+            shape=slot.shape,
+            floor=self.deployment.floor,
             replica=slot.index,
             worker=slot.worker,
             replica_size=slot.pool.size,
@@ -103,17 +148,29 @@ class World:
         )
 
     def planner(self) -> None:
-        """Place what fits, whole units only, what runs in part first; hold the rest."""
+        """Place what fits, and hold the rest.
+
+        As planners know gangs: who waits is placed together, unless enough of the gang run, and
+        how many that is they read from the pod that was made last.
+        """
         free = self.room - sum(pod.node == NODE for pod in self.pods.values())
         held: set[str] = set()
         for unit in sorted(self.units(), key=lambda u: (not u.started, u.index)):
             waiting = [pod for pod in unit.live if pod.node is None]
-            if unit.whole and len(waiting) <= free:
-                free -= len(waiting)
-                for pod in waiting:
-                    self.pods[pod.name] = replace(pod, node=NODE, gated=False)
-            else:
+            if not waiting:
+                continue
+            n_running = sum(pod.node is not None and pod.counts for pod in unit.live)
+            newest = max(waiting, key=lambda pod: (pod.created_at, pod.name))
+            short = newest.unit_size - n_running
+            if short > 0 and not short <= len(waiting) <= free:
                 held |= {pod.uid for pod in waiting}
+                continue
+            for pod in waiting:
+                if free > 0:
+                    free -= 1
+                    self.pods[pod.name] = replace(pod, node=NODE, gated=False)
+                else:
+                    held.add(pod.uid)
         self.held = frozenset(held)
 
     def kubelet(self) -> None:
@@ -147,24 +204,37 @@ class World:
             assert revisions.get(slot.unit, set()) <= {slot.revision}
         # What serves stays above the floor, or is not made less.
         serving = [unit for unit in before if unit.ready]
-        left = [u for u in serving if not any(m.name in away for m in u.members)]
+        left = [unit for unit in serving if serves_without(unit, away)]
         assert len(left) >= min(len(serving), max(0, n - how.max_unavailable))
-        # What serves from the newest template stays, also after that was undone.
+        # What serves from the newest template is not replaced, also after that was undone.
         newest = [unit for unit in serving if unit.newest and not unit.displaced]
-        assert sum(unit in left for unit in newest) >= min(len(newest), n)
-        # A unit that serves goes as a whole, unless the hardware under a part of it is broken,
-        # and is out of service before.
+        assert sum(not goes_whole(unit, away) for unit in newest) >= min(len(newest), n)
         for unit in serving:
-            gone = [pod for pod in unit.members if pod.name in away]
-            broken = [pod for pod in unit.members if pod.node == FAILING]
-            assert len(gone) in {0, len(unit.members)} or gone == broken
-            if self.deployment.drain_s and gone != broken:
-                assert not any(pod.name in deleted for pod in unit.members)
+            self._check_serving(unit, found, stays=unit in left)
         # No more units than allowed are made, and each of them whole.
         there = {u.index for u in before if any(p.name not in deleted for p in u.live)}
         fresh = {slot.unit for slot in found.create} - {u.index for u in before if u.live}
         assert not fresh or len(there | fresh) <= n + how.max_surge
         self.check_fresh(found, fresh, before)
+
+    def _check_serving(self, unit: Unit, found: Changes, *, stays: bool) -> None:
+        """Assert that a unit that serves goes as a whole, or loses only what it need not have."""
+        deleted = {pod.name for pod in found.delete}
+        sound = [pod for pod in unit.members if pod.node not in {None, FAILING}]
+        away = deleted | {pod.name for pod in found.drain}
+        if self.deployment.drain_s:
+            assert not any(pod.name in deleted and pod.ready for pod in sound)
+        gone = [pod for pod in sound if pod.name in away]
+        if not gone or goes_whole(unit, away):
+            return
+        for pool in {pod.pool for pod in gone}:
+            there = [pod for pod in unit.members if pod.node is not None and pod.pool == pool]
+            rest = sum(pod not in gone for pod in there)
+            assert rest >= self.deployment.wanted[pool]
+        # Only where the ratio that is asked for needs something else is it no longer whole.
+        broken = any(pod.node == FAILING for pod in unit.members)
+        runs = unit.covers(self.deployment.least, lambda pod: pod.node is not None)
+        assert stays or broken or (unit.newest and not runs)
 
     def check_fresh(self, found: Changes, fresh: set[int], before: tuple[Unit, ...]) -> None:
         """Assert that the units that are made are made whole."""
@@ -173,7 +243,18 @@ class World:
             made[slot.unit].add(slot.name)
         for index in fresh:
             known = {p.name for u in before if u.index == index for p in u.pods}
-            assert len(made[index] | known) >= self.deployment.unit_size
+            least = least_slots(self.deployment, index, self.deployment.revision)
+            assert {slot.name for slot in least} <= made[index] | known
+
+
+def serves_without(unit: Unit, away: Collection[str]) -> bool:
+    """Return whether a unit serves when some pods are gone."""
+    return unit.covers(unit.shape, lambda pod: pod.ready and pod.name not in away)
+
+
+def goes_whole(unit: Unit, away: Collection[str]) -> bool:
+    """Return whether every pod of a unit that is in service is gone."""
+    return all(pod.name in away or not pod.ready or pod.drains_since for pod in unit.members)
 
 
 STATES = st.sampled_from(
@@ -202,7 +283,9 @@ def deployments(draw: st.DrawFn, *, replicas: st.SearchStrategy[int]) -> Deploym
     how = Rollout(max_unavailable=unavailable, max_surge=surge)
     return chat(
         draw(st.sampled_from(VERSIONS)),
+        prefill=draw(st.integers(1, 2)),
         decode=draw(st.integers(1, 2)),
+        bounds=draw(st.sampled_from([None, None, (1, 2)])),
         replicas=draw(replicas),
         rollout=how,
         drain_s=draw(st.sampled_from([0, 60])),
@@ -215,7 +298,11 @@ def worlds(draw: st.DrawFn) -> World:
     deployment = draw(deployments(replicas=st.integers(0, 4)))
     pods = []
     for index in draw(st.lists(st.integers(0, 6), unique=True, max_size=6)):
-        of = chat(draw(st.sampled_from(VERSIONS)), decode=draw(st.integers(1, 2)))
+        of = chat(
+            draw(st.sampled_from(VERSIONS)),
+            prefill=draw(st.integers(1, 2)),
+            decode=draw(st.integers(1, 3)),
+        )
         usual = draw(STATES)
         for slot in unit_slots(of, index, of.revision):
             state = draw(STATES) if draw(st.integers(0, 4)) == 0 else usual
@@ -227,17 +314,23 @@ def worlds(draw: st.DrawFn) -> World:
                 "owner_uid": OWNER,
                 "pool": slot.pool.name,
                 "unit": index,
-                "unit_size": of.unit_size,
+                "unit_size": slot.unit_size,
+                "shape": slot.shape,
+                "replica": slot.index,
                 "revision": slot.revision,
                 "gated": "node" not in state,
                 "switched": True,
             }
             pods.append(Child(**made, **state))
-    # Room for what is asked for, and for one more where a unit cannot go before its successor.
+    # Room for what is asked for, and for one more beside what is there where a unit cannot go
+    # before its successor.
     displaced = any(pod.node in {CORDONED, FAILING} for pod in pods)
-    n_units = deployment.replicas + (displaced or deployment.rollout.max_unavailable == 0)
     used = sum(pod.node == NODE for pod in pods)
-    return World(deployment, pods, room=max(n_units * 3, used))
+    room = deployment.replicas * deployment.unit_size
+    if displaced or not deployment.rollout.max_unavailable:
+        largest = max((pod.unit_size for pod in pods), default=0)
+        room = (deployment.replicas + 1) * max(deployment.unit_size, largest)
+    return World(deployment, pods, room=max(room, used))
 
 
 def settle(world: World) -> None:
@@ -259,6 +352,10 @@ def assert_reached(world: World) -> None:
     units = world.units()
     assert len(units) == world.deployment.replicas
     assert all(unit.newest and unit.ready for unit in units)
+    for unit in units:
+        assert Shape.count(engine.pool for engine in unit.engines) == world.deployment.wanted
+        assert {pod.shape for pod in unit.members} == {world.deployment.least}
+        assert {pod.unit_size for pod in unit.members} == {world.deployment.unit_size}
     if world.deployment.rollout.max_surge:
         assert not any(unit.displaced for unit in units)
     found = world.operator()
@@ -295,7 +392,7 @@ def test_whatever_happens_in_between_the_contract_is_kept_and_the_target_reached
             getattr(world, name)()
         else:
             disturb(world, name, number)
-    world.room = max(world.room, 3 * (world.deployment.replicas + 1))
+    world.room = max(world.room, world.deployment.unit_size * (world.deployment.replicas + 1))
 
     settle(world)
 
@@ -312,7 +409,12 @@ def disturb(world: World, name: str, number: int) -> None:
     elif name == "scale":
         world.deployment = replace(of, replicas=number % 5, min_replicas=0)
     elif name == "ratio":
-        pools = (of.pools[0], replace(of.pools[1], count=1 + number % 2))
+        counts = (1 + number % 2, 1 + number // 2 % 2)
+        bounds = (1, 2) if number > 7 else None
+        pools = tuple(
+            replace(pool, count=count, bounds=bounds)
+            for pool, count in zip(of.pools, counts, strict=True)
+        )
         world.deployment = replace(of, pools=pools)
     elif world.pods:
         pod = list(world.pods.values())[number % len(world.pods)]
@@ -340,5 +442,66 @@ def test_a_paused_rollout_lets_what_serves_alone(world: World) -> None:
     found = world.operator()
 
     gone = {pod.name for pod in (*found.delete, *found.drain)}
-    n_kept = sum(not any(pod.name in gone for pod in unit.members) for unit in serving)
+    n_kept = sum(not goes_whole(unit, gone) for unit in serving)
     assert n_kept == min(len(serving), world.deployment.replicas)
+
+
+@given(worlds(), st.integers(0, 20), st.integers(1, 3), st.integers(1, 3))
+def test_whatever_room_there_is_no_unit_is_left_in_part(
+    world: World, room: int, prefill: int, decode: int
+) -> None:
+    """What runs is whole by the ratio that it came to, and within the bounds if there are any."""
+    world.room = max(room, sum(pod.node == NODE for pod in world.pods.values()))
+    settle(world)
+    ratio = {"prefill": prefill, "decode": decode}
+    world.deployment = replace(
+        world.deployment,
+        pools=tuple(
+            replace(pool, count=ratio[pool.name], bounds=(1, 3) if pool.bounds else None)
+            for pool in world.deployment.pools
+        ),
+    )
+
+    settle(world)
+
+    for unit in world.units():
+        have = Shape.count(engine.pool for engine in unit.engines if engine.begun)
+        assert unit.scheduled or not have
+        if world.deployment.pools[0].bounds and have:
+            assert all(1 <= have[pool] <= 3 for pool in ratio)
+
+
+@given(st.integers(1, 4), st.integers(1, 2), st.integers(1, 2), st.data())
+def test_more_of_a_role_without_room_changes_nothing_that_runs(
+    replicas: int, prefill: int, decode: int, data: st.DataObject
+) -> None:
+    """A ratio that finds no room must not cost what is there."""
+    of = chat("a", prefill=prefill, decode=decode, replicas=replicas)
+    world = World(of, [], room=replicas * of.unit_size)
+    settle(world)
+    before = {pod.uid for pod in world.pods.values() if pod.ready}
+    counts = (prefill + data.draw(st.integers(0, 2)), decode + data.draw(st.integers(1, 2)))
+    pools = tuple(replace(p, count=n) for p, n in zip(of.pools, counts, strict=True))
+    world.deployment = replace(of, pools=pools)
+
+    settle(world)
+
+    assert len(before) == replicas * of.unit_size
+    assert {pod.uid for pod in world.pods.values() if pod.ready} == before
+    assert all(unit.ready for unit in world.units())
+
+
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(0, 12))
+def test_units_with_bounds_take_the_room_that_there_is(
+    replicas: int, prefill: int, decode: int, room: int
+) -> None:
+    """As many units as find room for their least, and then as much of the ratio as fits."""
+    of = chat("a", prefill=prefill, decode=decode, bounds=(1, 3), replicas=replicas)
+    world = World(of, [], room=room)
+
+    settle(world)
+
+    running = sum(pod.node is not None for pod in world.pods.values())
+    whole = sum(unit.ready for unit in world.units())
+    assert whole == min(replicas, room // 2)
+    assert running == (min(room, replicas * of.unit_size) if whole == replicas else running)

@@ -18,6 +18,9 @@ from bayplan.inference.tally import News, Tally
 from bayplan.plan import Hold, Reason, Rejection
 from bayplan.snapshot import NodeName, PodKey
 
+#: What every pod of `chat` says of its unit.
+SHAPE = {names.ANNOTATION_SHAPE: "decode=2,prefill=1"}
+
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 
 
@@ -70,7 +73,7 @@ def test_what_a_template_says_of_its_cost_holds() -> None:
     template = {**pool.template, "metadata": {"annotations": annotations}}
     own = replace(slow, pools=(replace(pool, template=template),))
 
-    assert children.manifests(own)[0]["metadata"]["annotations"] == annotations
+    assert children.manifests(own)[0]["metadata"]["annotations"].items() >= annotations.items()
 
 
 def fill(slot: Slot, **state: Any) -> Child:  # noqa: ANN401 - fields of Child
@@ -83,7 +86,9 @@ def fill(slot: Slot, **state: Any) -> Child:  # noqa: ANN401 - fields of Child
             "pool": slot.pool.name,
             "unit": slot.unit,
             "revision": slot.revision,
-            "unit_size": 3,
+            "unit_size": slot.unit_size,
+            "shape": slot.shape,
+            "replica": slot.index,
             "gated": not state.get("node"),
             **state,
         }
@@ -141,6 +146,7 @@ def test_a_pod_is_its_template_plus_owner_labels_scheduler_gate_and_priority() -
                 "bayplan.dev/gang": "chat-0",
                 "bayplan.dev/gang-min-count": "3",
             },
+            "annotations": {"bayplan.dev/unit-shape": "decode=2,prefill=1"},
             "ownerReferences": [
                 {
                     "apiVersion": "bayplan.dev/v1alpha1",
@@ -174,7 +180,7 @@ def test_labels_of_the_template_stay_and_win_over_recommended_ones() -> None:
 
     metadata = children.manifests(of)[0]["metadata"]
 
-    assert metadata["annotations"] == {"note": "kept"}
+    assert metadata["annotations"]["note"] == "kept"
     assert metadata["labels"].items() >= labels.items()
 
 
@@ -253,8 +259,9 @@ OLD = "0123456789"
             {"revision": OLD, "node": "n1"}, "delete", id="no older pod beside newer ones"
         ),
         pytest.param({"revision": OLD}, "delete", id="an old pod that never ran is replaced"),
-        pytest.param({"unit_size": 4}, "delete", id="a waiting pod that expects a larger unit"),
-        pytest.param({"unit_size": 4, "node": "n1"}, "keep", id="a running one of a larger unit"),
+        pytest.param({"unit_size": 4}, "tell", id="a waiting pod that expects a larger unit"),
+        pytest.param({"unit_size": 4, "node": "n1"}, "tell", id="a running one of a larger unit"),
+        pytest.param({"floor": 7, "node": "n1"}, "tell", id="one of a time with minReplicas"),
         pytest.param({"owner_uid": "other"}, "stranger", id="a namesake's pod is not touched"),
         pytest.param({"owner_uid": ""}, "stranger", id="a pod without owner is not touched"),
     ],
@@ -267,9 +274,11 @@ def test_what_happens_to_a_pod(state: dict[str, Any], want: str) -> None:
 
     found = rollout.changes(of, seen, around=Around(lost={NodeName("lost")}))
 
+    assert bool(found.tell) is (want == "tell")
     assert (
-        replace(found, failures={})
+        replace(found, failures={}, tell=())
         == {
+            "tell": Changes(),
             "keep": Changes(),
             "abandon": Changes(abandon=(seen[0],)),
             "wait": Changes(),
@@ -384,6 +393,34 @@ def test_a_template_that_cannot_be_placed_is_refused(wrong: dict[str, Any], sent
             id="a negative ratio",
         ),
         pytest.param(
+            {"ratio": {"decode": 2, "mode": "Auto"}},
+            "spec.ratio.mode: Auto and spec.ratio.bounds go together: say the bounds of prefill or"
+            " decode, or set it to Fixed and remove the bounds",
+            id="an automatic ratio without bounds",
+        ),
+        pytest.param(
+            {"ratio": {"decode": 2, "bounds": {"decode": {"min": 1, "max": 2}}}},
+            "spec.ratio.mode: Auto and spec.ratio.bounds go together: say the bounds of prefill or"
+            " decode, or set it to Fixed and remove the bounds",
+            id="bounds of a fixed ratio",
+        ),
+        pytest.param(
+            {"ratio": {"decode": 5, "mode": "Auto", "bounds": {"decode": {"min": 1, "max": 2}}}},
+            "spec.ratio.bounds.decode: spec.ratio.decode is 5, not 1 to 2: change it, or the"
+            " bounds",
+            id="a ratio out of bounds",
+        ),
+        pytest.param(
+            {"ratio": {"decode": 2, "mode": "Auto", "bounds": {"decode": {"min": 3, "max": 2}}}},
+            "spec.ratio.bounds.decode: min 3 is above max 2: lower min or raise max",
+            id="bounds that nothing is within",
+        ),
+        pytest.param(
+            {"ratio": {"decode": 2, "mode": "Auto", "bounds": {"decode": {"max": 2}}}},
+            "spec.ratio.bounds.decode.min: should be an integer, is missing",
+            id="bounds without a least",
+        ),
+        pytest.param(
             {"rollout": {"maxUnavailable": 0, "maxSurge": 0}},
             (
                 "spec.rollout: maxUnavailable and maxSurge are both 0, so that no unit could ever"
@@ -478,7 +515,9 @@ def made_pod(**state: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
     """Return the first pod of `chat` as the API server shows it."""
     of = deployment()
     raw = children.manifest(of, children.slots(of)[0])
-    raw["metadata"] |= {"uid": "u-chat-0-prefill-0", **state.get("metadata", {})}
+    said = state.get("metadata", {})
+    annotations = raw["metadata"]["annotations"] | said.get("annotations", {})
+    raw["metadata"] |= {"uid": "u-chat-0-prefill-0", **said, "annotations": annotations}
     raw["spec"] |= state.get("spec", {})
     return raw | {"status": state.get("status", {})}
 
@@ -598,7 +637,7 @@ BY_PLAN = {"annotations": {names.ANNOTATION_PLAN: "plan-1"}}
         ),
         pytest.param(
             {"metadata": {"labels": {names.LABEL_UNIT: "first"}}},
-            {"unit": -1, "unit_size": 0, "pool": "", "revision": ""},
+            {"unit": -1, "unit_size": 0, "pool": "", "revision": "", "replica": 0},
             id="labels that somebody took away",
         ),
     ],
@@ -1054,14 +1093,15 @@ def test_pods_say_how_near_they_are_to_be() -> None:
 
     assert all(
         pod["metadata"]["annotations"]
-        == {
+        == SHAPE
+        | {
             names.ANNOTATION_TOPOLOGY_REQUIRED: "zone",
             names.ANNOTATION_TOPOLOGY_PREFERRED: "rack,region",
         }
         for pod in made
     )
     plain = deployment()
-    assert "annotations" not in children.manifests(plain)[0]["metadata"]
+    assert children.manifests(plain)[0]["metadata"]["annotations"] == SHAPE
     assert placed.revision != plain.revision
 
 

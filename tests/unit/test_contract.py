@@ -1,5 +1,6 @@
 """The watcher of the end-to-end tests: what it complains of, and what it lets pass."""
 
+from itertools import count
 from typing import Any
 
 import pytest
@@ -10,15 +11,25 @@ from e2e.contract import HALF_S, TRANSIT_S, Contract
 Raw = dict[str, Any]
 
 
+_numbers = count()
+
+
 def pod(unit: int, **state: Any) -> Raw:  # noqa: ANN401 - see below
     """Return one of the two pods of a unit: on a node and ready unless something else is said."""
-    state = {"revision": "a", "node": "n1", "ready": True, "ending": False, **state}
+    usual = {"revision": "a", "node": "n1", "ready": True, "ending": False, "shape": "decode=2"}
+    state = {**usual, **state}
     labels = {
         names.LABEL_UNIT: str(unit),
         names.LABEL_REVISION: state["revision"],
-        names.LABEL_GANG_MIN_COUNT: "2",
+        names.LABEL_POOL: "decode",
+        names.LABEL_REPLICA: str(next(_numbers)),
     }
-    metadata = {"labels": labels, **({"deletionTimestamp": "now"} if state["ending"] else {})}
+    annotations = {names.ANNOTATION_SHAPE: state["shape"]}
+    metadata = {
+        "labels": labels,
+        "annotations": annotations,
+        **({"deletionTimestamp": "now"} if state["ending"] else {}),
+    }
     conditions = [{"type": "Ready", "status": str(state["ready"])}]
     spec = {"nodeName": state["node"]} if state["node"] else {}
     return {"metadata": metadata, "spec": spec, "status": {"conditions": conditions}}
@@ -40,6 +51,12 @@ def pod(unit: int, **state: Any) -> Raw:  # noqa: ANN401 - see below
             id="two revisions in one unit, though one of them ends",
         ),
         pytest.param([pod(0)], "only units [] serve; 1 must", id="half a unit"),
+        pytest.param([pod(0, shape="decode=1")], "", id="a unit of another ratio"),
+        pytest.param(
+            [pod(0), pod(0), pod(0, node="", ready=False, shape="decode=3")],
+            "",
+            id="a unit that grows",
+        ),
         pytest.param(
             [pod(0), pod(0, ready=False)], "only units [] serve; 1 must", id="a unit that starts"
         ),
@@ -107,3 +124,18 @@ def test_a_pod_that_is_deleted_in_service_is_noted(ready: bool, cut: set[str]) -
     contract.judge([after], at_s=0.1)
 
     assert contract.cut == cut
+
+
+def test_a_unit_out_of_its_band_is_a_matter_of_time() -> None:
+    """A watcher that takes any ratio for the one asked for proves nothing."""
+    contract = Contract()
+    contract.expect(serving=1, band={"decode": (2, 3)})
+    four = [pod(0) for _ in range(4)]
+
+    contract.judge(four[:3], at_s=0.0)
+    contract.judge(four, at_s=1.0)
+    contract.judge(four, at_s=HALF_S)
+    assert not contract.broken
+
+    contract.judge(four, at_s=HALF_S + 2)
+    assert contract.broken == ["32.00: unit 0 is out of its band for 31 s"]

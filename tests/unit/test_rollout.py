@@ -53,7 +53,9 @@ def unit(of: Deployment, index: int, **state: Any) -> list[Child]:  # noqa: ANN4
                 "pool": slot.pool.name,
                 "unit": index,
                 "revision": slot.revision,
-                "unit_size": 2,
+                "unit_size": slot.unit_size,
+                "shape": slot.shape,
+                "replica": slot.index,
                 "gated": state["node"] is None,
                 **state,
             }
@@ -310,11 +312,15 @@ def test_pods_of_an_older_template_are_marked_so_that_no_plan_moves_them(
 
     found = rollout.changes(of, seen, now=NOW_S)
 
-    assert {pod.unit for pod in found.mark} == {0, 1}
-    marked = [replace(pod, outdated=pod in found.mark) for pod in seen]
-    assert not rollout.changes(of, marked, now=NOW_S).mark
+    assert {telling.pod.unit for telling in found.tell} == {0, 1}
+    marked = [replace(pod, outdated=pod.unit in {0, 1}) for pod in seen]
+    assert not rollout.changes(of, marked, now=NOW_S).tell
     undone = rollout.changes(chat("old"), marked, now=NOW_S)
-    assert {(pod.unit, pod.outdated) for pod in undone.mark} == {(0, True), (1, True), (2, False)}
+    assert {(each.pod.unit, *each.annotations.values()) for each in undone.tell} == {
+        (0, None),
+        (1, None),
+        (2, "true"),
+    }
 
 
 def test_a_unit_that_was_moved_whole_is_made_again_under_its_names() -> None:
@@ -511,7 +517,7 @@ def test_a_unit_of_an_earlier_ratio_runs_on_while_its_new_pods_find_no_room(
     pools = (NEW.pools[0], replace(NEW.pools[1], count=3))
     of = replace(NEW, replicas=1, pools=pools)
     before = {pod.name for pod in unit(NEW, 0)}
-    more = [replace(p, unit_size=4) for p in waiting(of, 0) if p.name not in before]
+    more = [pod for pod in waiting(of, 0) if pod.name not in before]
     seen = [*unit(NEW, 0, ready=ready), *more]
 
     found = rollout.changes(of, seen, around=Around(held=uids(more)), now=NOW_S + 900)

@@ -89,6 +89,8 @@ def _optional(schema: dict[str, Any]) -> dict[str, Any]:
     for choice in schema.get("anyOf", ()):
         if choice.get("type") != "null":
             kept = {**choice, **kept}
+    if isinstance(kept.get("default"), dict):
+        kept["default"] = {k: value for k, value in kept["default"].items() if value is not None}
     if kept.get("default", ...) is None:
         del kept["default"]
     return kept

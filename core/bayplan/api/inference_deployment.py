@@ -21,6 +21,7 @@ from bayplan.api.pools import (
     Pool,
     Role,
 )
+from bayplan.api.ratio import Ratio
 from bayplan.api.resource import CustomResource, Scope, column
 from bayplan.api.schema import list_map, rule, rules
 
@@ -44,32 +45,6 @@ def _sum(role: str, ratio: str) -> str:
     """Return the CEL expression of the replicas of one role in a unit."""
     replicas = f"has(p.replicas) ? p.replicas : self.ratio.{ratio}"
     return f"self.pools.filter(p, p.role == '{role}').map(p, {replicas}).sum()"
-
-
-class Ratio(BaseModel):
-    """The whole numbers of one unit."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            rule(
-                "self.prefill + self.decode > 0",
-                message="spec.ratio must not be 0:0: set prefill or decode to at least 1",
-            )
-        )
-    )
-
-    prefill: int = Field(
-        default=1,
-        description="Prefill replicas in one unit. Default 1; 0 to 256.",
-        ge=0,
-        le=256,
-    )
-    decode: int = Field(
-        default=1,
-        description="Decode replicas in one unit. Default 1; 0 to 256.",
-        ge=0,
-        le=256,
-    )
 
 
 class Rollout(BaseModel):
@@ -214,7 +189,8 @@ class InferenceDeploymentSpec(BaseModel):
             ),
             rule(
                 "!self.pools.exists(p, p.role == 'Aggregated')"
-                " || (self.ratio.prefill == 1 && self.ratio.decode == 1)",
+                " || (self.ratio.prefill == 1 && self.ratio.decode == 1 &&"
+                " self.ratio.mode == 'Fixed')",
                 message="spec.ratio holds for Prefill and Decode pools: remove it, Aggregated pools"
                 " say in replicas how many a unit has",
                 field=".ratio",
@@ -236,6 +212,16 @@ class InferenceDeploymentSpec(BaseModel):
                     message=f"spec.pools[].replicas of the {role} pools must add up to"
                     f" spec.ratio.{name}: say it in each of them, or correct the ratio",
                     field=".pools",
+                )
+                for name, role in (("prefill", Role.PREFILL), ("decode", Role.DECODE))
+            ),
+            *(
+                rule(
+                    f"!has(self.ratio.bounds) || !has(self.ratio.bounds.{name}) ||"
+                    f" self.pools.filter(p, p.role == '{role}').size() == 1",
+                    message=f"spec.ratio.bounds.{name} holds for a single pool of role {role}:"
+                    " remove it, or all of these pools but one",
+                    field=f".ratio.bounds.{name}",
                 )
                 for name, role in (("prefill", Role.PREFILL), ("decode", Role.DECODE))
             ),
@@ -267,7 +253,10 @@ class InferenceDeploymentSpec(BaseModel):
     ratio: Ratio = Field(
         default=Ratio(),
         description="Prefill and decode replicas of one unit. Default 1:1. A change makes the pods"
-        " that a unit now lacks and removes those it has too many of; the others go on running.",
+        " that a unit now lacks, and drains and removes those it has too many of; the others go on"
+        " running, and a unit counts as whole by its old numbers until its new pods serve. Where"
+        " they find no room it stays as it is. Where pods have to go before others can come, no"
+        " more units than rollout.maxUnavailable are out of service for that.",
     )
     priority_class_name: str | None = Field(
         default=None,
@@ -308,8 +297,12 @@ class Units(BaseModel):
     """Units by how far they are."""
 
     desired: int = Field(default=0, description="Units asked for.", ge=0)
-    scheduled: int = Field(default=0, description="Units whose every pod has a node.", ge=0)
-    ready: int = Field(default=0, description="Units whose every pod is ready to serve.", ge=0)
+    scheduled: int = Field(
+        default=0, description="Units with a node for every pod that makes them whole.", ge=0
+    )
+    ready: int = Field(
+        default=0, description="Units of which every pod that makes them whole is ready.", ge=0
+    )
     updated: int = Field(
         default=0, description="Units made from the newest template, waiting ones included.", ge=0
     )

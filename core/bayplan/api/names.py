@@ -70,6 +70,10 @@ ANNOTATION_MOVE_COST: Final = f"{GROUP}/move-cost"
 #: again, and a unit that lacks one is of no use, so that a plan moves none of them.
 ANNOTATION_OUTDATED: Final = f"{GROUP}/outdated"
 
+#: On the pods of a deployment: replicas of each pool that make the unit whole as it is now, such as
+#: "decode=2,prefill=1". It lags behind the spec until a unit has come to a new ratio.
+ANNOTATION_SHAPE: Final = f"{GROUP}/unit-shape"
+
 #: The part of one GPU that a pod asks for, e.g. "0.5"; KAI Scheduler and Run:ai know it, too.
 ANNOTATION_GPU_SHARE: Final = "gpu-fraction"
 

@@ -16,6 +16,7 @@ from bayplan.codec.pods import is_outdated, pinned_node
 from bayplan.codec.pools import pools_of, port_of
 from bayplan.codec.service import YIELDS
 from bayplan.inference.children import Child, Deployment, Gateway, Rollout
+from bayplan.inference.shapes import Shape
 from bayplan.snapshot import GangTopology, NodeName
 
 #: Longest name of an InferenceDeployment: it becomes part of names and labels.
@@ -85,6 +86,8 @@ def child_of(raw: Raw) -> Child:
         unit=_number(pod_labels, names.LABEL_UNIT, -1),
         revision=pod_labels.get(names.LABEL_REVISION, ""),
         unit_size=_number(pod_labels, names.LABEL_GANG_MIN_COUNT, 0),
+        shape=Shape.parse(metadata.get("annotations").labels().get(names.ANNOTATION_SHAPE, "")),
+        floor=_number(pod_labels, names.LABEL_MIN_UNITS, 0),
         replica=_number(pod_labels, names.LABEL_REPLICA, 0),
         worker=worker,
         replica_size=replica_size,

@@ -12,6 +12,7 @@ from typing import Any, Final
 from bayplan.api import names
 from bayplan.api.pod_template import OUR_ANNOTATIONS, OUR_LABELS
 from bayplan.api.pools import MAX_HOST_NAMES, MAX_SERVICE_NAMES, MAX_UNIT, Role
+from bayplan.api.ratio import RatioMode
 from bayplan.codec.fields import Field
 from bayplan.codec.pods import requests
 from bayplan.inference import accelerators, members
@@ -39,6 +40,8 @@ def pools_of(spec: Field, *, deployment: str) -> tuple[Pool, ...]:
     listed = tuple(spec.get("pools").items())
     counts = _role_counts(spec.get("ratio"))
     pools = tuple(_pool(field, counts) for field in listed)
+    bounds = _role_bounds(spec.get("ratio"), counts, pools)
+    pools = tuple(replace(pool, bounds=bounds.get(pool.role)) for pool in pools)
     for field, pool in zip(listed, pools, strict=True):
         _check_name(field.get("name"), pool, pools, deployment)
     for role, n in counts.items():
@@ -65,6 +68,37 @@ def _role_counts(ratio: Field) -> dict[Role, int]:
         if not 0 <= n <= _MAX_COUNT:
             raise ratio.get(role.lower()).error(f"should be 0 to {_MAX_COUNT}, is {n}")
     return counts
+
+
+def _role_bounds(
+    ratio: Field, counts: Mapping[Role, int], pools: Sequence[Pool]
+) -> dict[Role, tuple[int, int]]:
+    """Return the least and the most replicas of a role that a unit may have, in mode Auto."""
+    mode, field = ratio.get("mode"), ratio.get("bounds")
+    auto = mode.value is not None and mode.choice(RatioMode) is RatioMode.AUTO
+    said = {role: field.get(role.lower()) for role in counts}
+    said = {role: each for role, each in said.items() if each.value is not None}
+    if auto != bool(said):
+        raise mode.error(
+            "Auto and spec.ratio.bounds go together: say the bounds of prefill or decode, or set"
+            " it to Fixed and remove the bounds"
+        )
+    return {role: _bounds(each, role, counts[role], pools) for role, each in said.items()}
+
+
+def _bounds(field: Field, role: Role, count: int, pools: Sequence[Pool]) -> tuple[int, int]:
+    least, most = (_within(field.get(name), None, _MAX_COUNT) for name in ("min", "max"))
+    if least > most:
+        raise field.error(f"min {least} is above max {most}: lower min or raise max")
+    if not least <= count <= most:
+        raise field.error(
+            f"spec.ratio.{role.lower()} is {count}, not {least} to {most}: change it, or the bounds"
+        )
+    if sum(pool.role is role for pool in pools) != 1:
+        raise field.error(
+            f"holds for a single pool of role {role}: remove it, or all of these pools but one"
+        )
+    return least, most
 
 
 def _pool(field: Field, counts: Mapping[Role, int]) -> Pool:
@@ -97,7 +131,7 @@ def _with_workers(pool: Pool, field: Field) -> Pool:
     return replace(pool, worker_template=template, worker_requests=asked)
 
 
-def _within(field: Field, default: int, most: int) -> int:
+def _within(field: Field, default: int | None, most: int) -> int:
     number = field.integer(default)
     if not 1 <= number <= most:
         raise field.error(f"should be 1 to {most}, is {number}")

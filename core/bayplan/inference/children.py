@@ -10,7 +10,7 @@ and to delete, and the offline command makes manifests here as the operator woul
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -18,6 +18,7 @@ from typing import Any, Final
 from bayplan.api import names
 from bayplan.api.pools import Role
 from bayplan.inference import accelerators, members
+from bayplan.inference.shapes import NO_SHAPE, Shape
 from bayplan.snapshot import MAX_MOVE_COST, GangTopology, NodeName, Resources
 
 #: What gateways of llm-d call the roles.
@@ -50,7 +51,8 @@ class Pool:
     Attributes:
         name: Part of its pods' names and labels.
         role: What they do.
-        count: How many there are in one unit.
+        count: How many there are to be in one unit.
+        bounds: The least and the most of them that a unit may have, where that is not `count`.
         template: PodTemplateSpec as the user wrote it; never changed.
         requests: What one pod uses on its node, read from the template.
         size: How many pods make one replica: a leader and workers.
@@ -65,6 +67,7 @@ class Pool:
     count: int
     template: Mapping[str, Any]
     requests: Resources
+    bounds: tuple[int, int] | None = None
     size: int = 1
     worker_template: Mapping[str, Any] | None = None
     worker_requests: Resources | None = None
@@ -162,8 +165,18 @@ class Deployment:
 
     @property
     def unit_size(self) -> int:
-        """How many pods make one unit."""
+        """How many pods one unit has in the end."""
         return sum(pool.pods for pool in self.pools)
+
+    @cached_property
+    def wanted(self) -> Shape:
+        """What every unit is to have in the end."""
+        return Shape.of({pool.name: pool.count for pool in self.pools})
+
+    @cached_property
+    def least(self) -> Shape:
+        """What makes a unit whole: all that is wanted, or the lower bounds where there are any."""
+        return Shape.of({pool.name: (pool.bounds or (pool.count,))[0] for pool in self.pools})
 
     @property
     def peers_service(self) -> str:
@@ -197,7 +210,9 @@ class Child:
         pool: Its pool by label, or "".
         unit: Its unit by label, or -1.
         revision: The revision of its unit by label, or "".
-        unit_size: How many pods its unit was to have when it was made, by label, or 0.
+        unit_size: How many pods of its unit planners are told to place together, or 0.
+        shape: What it says that makes its unit whole; empty if it says nothing.
+        floor: How many units it says that its deployment needs, or 0.
         replica: Which replica of its pool in its unit it belongs to, by label.
         worker: Which pod of its replica it is, by label; 0 for the leader.
         replica_size: How many pods its replica was to have when it was made, by label.
@@ -228,6 +243,8 @@ class Child:
     unit: int = -1
     revision: str = ""
     unit_size: int = 0
+    shape: Shape = NO_SHAPE
+    floor: int = 0
     replica: int = 0
     worker: int = 0
     replica_size: int = 1
@@ -275,6 +292,8 @@ class Slot:
         index: The number of its replica, in its pool and unit.
         pool: Its pool.
         revision: The revision it is made from.
+        unit_size: How many pods of its unit are placed together, those that run included.
+        shape: What makes its unit whole.
         worker: Which pod of its replica it is; 0 for the leader.
     """
 
@@ -283,6 +302,8 @@ class Slot:
     index: int
     pool: Pool
     revision: str
+    unit_size: int
+    shape: Shape
     worker: int = 0
 
     @property
@@ -292,17 +313,47 @@ class Slot:
 
 
 def slots(deployment: Deployment) -> tuple[Slot, ...]:
-    """Return the pods that should exist where nothing does yet, unit by unit."""
+    """Return the pods that are made where nothing exists yet, unit by unit."""
     made_from = deployment.revision
     return tuple(
         slot
         for unit in range(deployment.replicas)
-        for slot in unit_slots(deployment, unit, made_from)
+        for slot in least_slots(deployment, unit, made_from)
     )
 
 
 def unit_slots(deployment: Deployment, unit: int, made_from: str) -> tuple[Slot, ...]:
-    """Return the pods of one unit, made from the newest revision, in the order of the pools."""
+    """Return the pods of one unit as it is to be in the end, in the order of the pools."""
+    return _shaped(deployment, unit, made_from, deployment.wanted)
+
+
+def least_slots(deployment: Deployment, unit: int, made_from: str) -> tuple[Slot, ...]:
+    """Return the pods with which one unit begins, in the order of the pools."""
+    return _shaped(deployment, unit, made_from, deployment.least)
+
+
+def _shaped(deployment: Deployment, unit: int, made_from: str, shape: Shape) -> tuple[Slot, ...]:
+    every = {(pool.name, n) for pool in deployment.pools for n in range(shape[pool.name])}
+    together = sum(pool.size * shape[pool.name] for pool in deployment.pools)
+    return slots_of(
+        deployment, unit, made_from, replicas=every, together=together, shape=deployment.least
+    )
+
+
+def slots_of(  # noqa: PLR0913 - what its pods say, each by name
+    deployment: Deployment,
+    unit: int,
+    made_from: str,
+    *,
+    replicas: Collection[tuple[str, int]],
+    together: int,
+    shape: Shape,
+) -> tuple[Slot, ...]:
+    """Return the pods of some replicas of one unit, each given by its pool and number.
+
+    They are made from the newest revision; `together` pods of the unit run in the end, and `shape`
+    is what makes it whole.
+    """
     return tuple(
         Slot(
             name=members.name_of(f"{deployment.name}-{unit}-{pool.name}-{index}", worker),
@@ -310,10 +361,12 @@ def unit_slots(deployment: Deployment, unit: int, made_from: str) -> tuple[Slot,
             index=index,
             pool=pool,
             revision=made_from,
+            unit_size=together,
+            shape=shape,
             worker=worker,
         )
         for pool in deployment.pools
-        for index in range(pool.count)
+        for index in sorted(number for name, number in replicas if name == pool.name)
         for worker in range(pool.size)
     )
 
@@ -328,9 +381,8 @@ def manifest(deployment: Deployment, slot: Slot) -> dict[str, Any]:
         "labels": labels(deployment, slot, meta.get("labels") or {}),
     }
     annotations = _annotations(deployment) | (meta.get("annotations") or {})
-    annotations |= _topology(deployment.topology)
-    if annotations:
-        metadata["annotations"] = annotations
+    annotations |= _topology(deployment.topology) | {names.ANNOTATION_SHAPE: str(slot.shape)}
+    metadata["annotations"] = annotations
     if deployment.uid:
         metadata["ownerReferences"] = [owner_reference(deployment)]
     spec = {
@@ -397,7 +449,7 @@ def labels(deployment: Deployment, slot: Slot, template: Mapping[str, str]) -> d
         names.LABEL_WORKER: str(slot.worker),
         names.LABEL_REVISION: slot.revision,
         names.LABEL_GANG: f"{deployment.name}-{slot.unit}",
-        names.LABEL_GANG_MIN_COUNT: str(deployment.unit_size),
+        names.LABEL_GANG_MIN_COUNT: str(slot.unit_size),
     }
     if slot.pool.size > 1:
         ours[names.LABEL_REPLICA_SIZE] = str(slot.pool.size)

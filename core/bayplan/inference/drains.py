@@ -47,20 +47,25 @@ class Drains:
 
 
 def drained(
-    deployment: Deployment, going: Iterable[Unit], loads: Mapping[str, int | None], *, now: float
+    deployment: Deployment,
+    going: Iterable[Sequence[Child]],
+    loads: Mapping[str, int | None],
+    *,
+    now: float,
 ) -> Drains:
-    """Return which pods of the units that are `going` to delete, and which to let finish first.
+    """Return which pods of those that are `going` to delete, and which to let finish first.
 
-    A unit ends as a whole: its decode pods need its prefill pods until the last request is done.
+    Those of one unit end together: its decode pods need its prefill pods until the last request is
+    done.
     """
     delete: list[Child] = []
     drain: list[Child] = []
     again_at = math.inf
-    for unit in going:
-        serving = [pod for pod in unit.live if pod.switched and pod.serves]
+    for pods in going:
+        serving = [pod for pod in pods if pod.switched and pod.serves]
         until = _until(deployment.drain_s, serving, loads)
         if now >= until:
-            delete += unit.live
+            delete += pods
             continue
         drain += [pod for pod in serving if not pod.drains_since]
         again_at = min(again_at, until, now + LOOK_S)
@@ -71,14 +76,18 @@ def drained(
     )
 
 
-def to_serve(stay: Iterable[Unit], leaving: Collection[str]) -> tuple[Child, ...]:
+def to_serve(
+    stay: Iterable[Unit], *, but: Collection[str], leaving: Collection[str]
+) -> tuple[Child, ...]:
     """Return the pods of units that stay which are to be put into service, or back into it.
 
-    Not those that yield to a plan at work, which makes the pods with the uids `leaving` leave.
+    `but` are uids of those that are to go. Those that yield to a plan at work, which makes the pods
+    with the uids `leaving` leave, are left alone.
     """
     pods = (pod for unit in stay for pod in unit.live if pod.switched and not pod.ended)
     out = (pod for pod in pods if pod.node is not None and not pod.in_service)
-    return tuple(pod for pod in out if not (pod.yields and pod.uid in leaving))
+    kept = (pod for pod in out if pod.uid not in but)
+    return tuple(pod for pod in kept if not (pod.yields and pod.uid in leaving))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

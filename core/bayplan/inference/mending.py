@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from bayplan.inference.children import Child, Deployment, Slot
+from bayplan.inference.children import Child, Slot
 from bayplan.inference.parts import Around
 from bayplan.inference.replicas import Replicas
 
@@ -39,7 +39,6 @@ class Mending:
 
     def __init__(  # noqa: PLR0913 - what bears on it, each by name
         self,
-        deployment: Deployment,
         slots: Mapping[str, Slot],
         *,
         failures: Mapping[str, int],
@@ -52,7 +51,6 @@ class Mending:
         self._before = dict(self.failures)
         self.back_off: list[Child] = []
         self.retry_at: float | None = None
-        self._unit_size = deployment.unit_size
         self._slots = slots
         self._around = around
         self._replicas = replicas
@@ -71,8 +69,7 @@ class Mending:
             return self._may_fail_again(pod, slot.leader)
         if pod.node is None:
             # It does not run yet, so replacing it disturbs nobody.
-            trapped = pod.pin is not None and self._is_trap(pod)
-            return pod.unit_size != self._unit_size or trapped
+            return pod.pin is not None and self._is_trap(pod)
         if self._around.breaks(pod) or slot.leader in self._replicas.breaking:
             if pod.serves:
                 return pod.unit in self._spare

@@ -6,11 +6,13 @@ know besides the pods.
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 
-from bayplan.inference.children import Child, Deployment, Slot, unit_slots
+from bayplan.inference.children import Child, Deployment
+from bayplan.inference.shapes import NO_SHAPE, Shape
 from bayplan.snapshot import NodeName
 
 
@@ -64,7 +66,45 @@ class Around:
 UNKNOWN = Around()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """A replica of which there is any pod that is not being deleted.
+
+    Attributes:
+        pool: Its pool.
+        index: Its number, in its pool and unit.
+        pods: Its pods, those that have ended included.
+    """
+
+    pool: str
+    index: int
+    pods: tuple[Child, ...]
+
+    @cached_property
+    def begun(self) -> bool:
+        """Whether a pod of it has a node, or is on its way to one."""
+        return any(pod.node is not None or pod.pin is not None for pod in self.pods)
+
+    @property
+    def draining(self) -> bool:
+        """Whether it is being taken out of service."""
+        return any(pod.drains_since for pod in self.pods)
+
+    @cached_property
+    def placed(self) -> bool:
+        """Whether it is there to stay, and every pod of it has a node."""
+        return self.has(lambda pod: pod.node is not None)
+
+    def has(self, state: Callable[[Child], bool]) -> bool:
+        """Return whether it is there to stay as a whole, with every pod in a state."""
+        if len(self.pods) == 1:
+            (pod,) = self.pods
+            return pod.replica_size == 1 and pod.counts and state(pod)
+        fit = sum(pod.counts and state(pod) for pod in self.pods)
+        return fit >= max(pod.replica_size for pod in self.pods)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Unit:
     """A unit of which there is any pod.
 
@@ -74,7 +114,8 @@ class Unit:
         made_from: The newest revision.
         newest: Whether it is of that.
         displaced: Whether a pod of it is to leave its node.
-        slots: The pods that it should have.
+        shape: What makes it whole. Of the newest revision that is the least of the spec, or what
+            its pods say as long as it has not come to that; of an older one what they say.
     """
 
     index: int
@@ -82,9 +123,11 @@ class Unit:
     made_from: str
     newest: bool
     displaced: bool
-    slots: tuple[Slot, ...] = field(repr=False)
+    shape: Shape
 
-    @property
+    # Asked for again and again in one pass, over all pods.
+
+    @cached_property
     def live(self) -> tuple[Child, ...]:
         """Its pods that are not being deleted."""
         return tuple(pod for pod in self.pods if not pod.terminating)
@@ -94,27 +137,33 @@ class Unit:
         """Whether it has no pod of an older revision, not even one that is ending."""
         return all(pod.revision == self.made_from for pod in self.pods)
 
-    @property
+    @cached_property
     def members(self) -> tuple[Child, ...]:
         """Its pods that are there to stay and of its revision."""
-        if not self.newest:
-            return tuple(pod for pod in self.pods if pod.counts)
-        wanted = {slot.name: slot.revision for slot in self.slots}
-        return tuple(p for p in self.pods if p.counts and wanted.get(p.name) == p.revision)
+        return tuple(pod for engine in self.engines for pod in engine.pods if pod.counts)
 
-    @property
+    @cached_property
+    def engines(self) -> tuple[Engine, ...]:
+        """Its replicas, by pool and number; of the newest revision only, if it is of that."""
+        found: dict[tuple[str, int], list[Child]] = defaultdict(list)
+        for pod in self.live:
+            if not self.newest or pod.revision == self.made_from:
+                found[pod.pool, pod.replica].append(pod)
+        return tuple(
+            Engine(pool=pool, index=index, pods=tuple(pods))
+            for (pool, index), pods in sorted(found.items())
+        )
+
+    def covers(self, shape: Shape, state: Callable[[Child], bool] = lambda _: True) -> bool:
+        """Return whether it has all replicas of a shape, with every pod of them in a state."""
+        return shape.covered_by(engine.pool for engine in self.engines if engine.has(state))
+
+    @cached_property
     def whole(self) -> bool:
-        """Whether every pod that it needs is there to stay.
+        """Whether every pod that it needs is there to stay."""
+        return len({pod.revision for pod in self.members}) == 1 and self.covers(self.shape)
 
-        What an older unit needs is what its pods were told when they were made; the least of it,
-        for a unit that was made smaller since.
-        """
-        if self.newest:
-            return len(self.members) == len(self.slots)
-        same = len({pod.revision for pod in self.members}) == 1
-        return same and len(self.members) >= min(pod.unit_size for pod in self.members)
-
-    @property
+    @cached_property
     def started(self) -> bool:
         """Whether any pod that is not being deleted has a node."""
         return any(pod.node is not None for pod in self.live)
@@ -124,26 +173,22 @@ class Unit:
         """Whether it is an older one that has lost a pod, or never ran."""
         return not self.newest and not (self.whole and self.started)
 
-    @property
+    @cached_property
     def scheduled(self) -> bool:
         """Whether every pod that it needs has a node."""
-        return self.whole and all(pod.node is not None for pod in self.members)
+        placed = (engine.pool for engine in self.engines if engine.placed)
+        return self.whole and self.shape.covered_by(placed)
 
-    @property
+    @cached_property
     def ready(self) -> bool:
-        """Whether it can serve, and no pod of it was taken out of service."""
-        in_service = not self.draining and not self.yielding
-        return self.whole and in_service and all(pod.ready for pod in self.members)
+        """Whether it can serve, without what is being taken out of service."""
+        return self.whole and self.covers(self.shape, _serves)
 
-    @property
+    @cached_property
     def draining(self) -> bool:
-        """Whether it was taken out of service to go as a whole."""
-        return any(pod.drains_since and not pod.yields for pod in self.pods if pod.counts)
-
-    @property
-    def yielding(self) -> bool:
-        """Whether a pod of it was taken out of service because a plan makes it leave."""
-        return any(pod.drains_since and pod.yields for pod in self.pods if pod.counts)
+        """Whether it was taken out of service to go: what is left of it is no whole unit."""
+        drains = any(pod.drains_since and not pod.yields for pod in self.pods if pod.counts)
+        return drains and not self.covers(self.shape, _stays)
 
     def load(self, loads: Mapping[str, int | None]) -> float:
         """Return how many requests it works on; infinite where an engine does not answer."""
@@ -151,7 +196,9 @@ class Unit:
         return sum(math.inf if n is None else n for n in known)
 
     def lacks_room(self, held: Collection[str]) -> bool:
-        """Return whether a pod waits that the plan, or the default algorithm, found no node for."""
+        """Return whether the plan, or the default algorithm, found no node for a pod it needs."""
+        if self.scheduled:
+            return False
         waiting = (pod for pod in self.members if pod.node is None)
         return any(p.uid in held or (not p.gated and p.pin is None) for p in waiting)
 
@@ -187,11 +234,36 @@ def _unit(
     deployment: Deployment, index: int, pods: Sequence[Child], made_from: str, around: Around
 ) -> Unit:
     live = [pod for pod in pods if not pod.terminating]
-    return Unit(
+    unit = Unit(
         index=index,
         pods=tuple(pods),
         made_from=made_from,
         newest=any(pod.revision == made_from for pod in live or pods),
         displaced=any(around.displaces(pod) for pod in live),
-        slots=unit_slots(deployment, index, made_from),
+        shape=deployment.least,
     )
+    said = [pod.shape for engine in unit.engines for pod in engine.pods if pod.shape]
+    if not unit.newest:
+        return replace(unit, shape=min(said, default=NO_SHAPE))
+    return replace(unit, shape=_shape(unit, min(said, default=unit.shape)))
+
+
+def _shape(unit: Unit, said: Shape) -> Shape:
+    """Return what makes a unit of the newest revision whole, given what its pods say.
+
+    The least of the spec holds as soon as it asks for no more than before, nothing is running yet
+    that would have to wait for more, or what is more serves.
+    """
+    least = unit.shape
+    begun = any(engine.begun for engine in unit.engines)
+    if least.within(said) or not begun or unit.covers(least, _serves):
+        return least
+    return said
+
+
+def _serves(pod: Child) -> bool:
+    return pod.ready and not pod.drains_since
+
+
+def _stays(pod: Child) -> bool:
+    return not pod.drains_since or pod.yields

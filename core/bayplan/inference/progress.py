@@ -1,14 +1,12 @@
 """The condition Progressing: whether waiting helps, what a rollout is at, and what it waits for."""
 
-from collections import Counter
-from collections.abc import Sequence
 from typing import Final
 
 from bayplan.api.conditions import ConditionStatus
+from bayplan.inference import ratios
 from bayplan.inference.parts import Unit, is_rolling
 from bayplan.inference.rollout import Changes
-from bayplan.inference.tally import Finding, News, Tally, count_of
-from bayplan.plan import Hold
+from bayplan.inference.tally import Finding, News, Tally, count_of, held_because
 
 _TRUE: Final = ConditionStatus.TRUE
 _FALSE: Final = ConditionStatus.FALSE
@@ -28,7 +26,13 @@ def progressing(  # noqa: PLR0913 - all that bears on it
     """
     if is_rolling_out(tally, rolled_out):
         return _rollout(tally, made, news, now)
-    checks = (_relocating(tally, news), _draining(tally), _yielding(tally), _making(tally, made))
+    checks = (
+        _relocating(tally, news),
+        _draining(tally),
+        _yielding(tally),
+        ratios.changing(tally, news),
+        _making(tally, made),
+    )
     found = next((finding for finding in checks if finding is not None), None)
     return found or _placing(tally, news, scheduled)
 
@@ -104,18 +108,6 @@ def is_rolled_out(tally: Tally) -> bool:
     """Return whether every unit that is asked for serves from the newest template."""
     serving = sum(unit.newest and unit.ready for unit in tally.parts)
     return serving >= tally.deployment.replicas and not is_rolling(tally.parts)
-
-
-def held_because(holds: Sequence[Hold]) -> tuple[str, str]:
-    """Return the commonest reason among holds, in the words of its first pod."""
-    counts = Counter(hold.rejection.reason for hold in holds)
-    reason, n = counts.most_common(1)[0]
-    first = min((h for h in holds if h.rejection.reason is reason), key=lambda h: h.pod)
-    message = f"{first.pod.name}: {first.rejection.message}"
-    if first.remedy:
-        message = f"{message}; {first.remedy}"
-    others = f" ({count_of(n - 1, 'more pod')} for the same reason)" if n > 1 else ""
-    return reason.value, f"{message}{others}"
 
 
 def _rollout(tally: Tally, made: Changes, news: News, now: float) -> Finding:

@@ -5,7 +5,6 @@ status before, of which only the times of transitions and the last decisions are
 operator applies the result when it differs.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -19,11 +18,12 @@ from bayplan.api.inference_deployment import (
     PoolStatus,
 )
 from bayplan.api.pools import Role
+from bayplan.inference import ratios
 from bayplan.inference.children import Deployment, Pool
 from bayplan.inference.mending import back_off_s
-from bayplan.inference.progress import held_because, is_rolled_out, progressing
+from bayplan.inference.progress import is_rolled_out, progressing
 from bayplan.inference.rollout import Changes
-from bayplan.inference.tally import Finding, News, Tally, count_of
+from bayplan.inference.tally import Finding, News, Tally, count_of, held_because
 
 _TRUE: Final = ConditionStatus.TRUE
 _FALSE: Final = ConditionStatus.FALSE
@@ -39,7 +39,12 @@ _FLEETING: Final = frozenset(
 )
 
 #: What a reader of the REASON column wants to know although every unit serves.
-_TOLD_WHILE_READY: Final = frozenset({"RollingOut", "RolloutPaused", "RolloutStuck", "Relocating"})
+_TOLD_WHILE_READY: Final = frozenset(
+    {
+        *("RollingOut", "RolloutPaused", "RolloutStuck", "Relocating"),
+        *(ratios.CHANGING, ratios.WAITS),
+    }
+)
 
 
 def status(
@@ -101,7 +106,7 @@ def findings_of(
     return [
         _ready(tally),
         scheduled,
-        _ratio_within_band(tally),
+        ratios.within_band(tally),
         progressing(tally, made, news, scheduled, rolled_out=rolled_out, now=now),
         _degraded(made, news),
         *([news.exposed] if news.exposed else ()),
@@ -187,31 +192,6 @@ def _held(_: Tally, news: News) -> Finding | None:
         return None
     reason, message = held_because(news.holds)
     return Finding.of("Scheduled", _FALSE, reason, message)
-
-
-def _ratio_within_band(tally: Tally) -> Finding:
-    kind = "RatioWithinBand"
-    wants = _wanted(tally.deployment)
-    if Role.AGGREGATED in wants:
-        return Finding.of(kind, _TRUE, "NoRatio", "Aggregated replicas have no ratio to keep")
-    prefill, decode = tally.bound(Role.PREFILL), tally.bound(Role.DECODE)
-    asked = f"{wants.get(Role.PREFILL, 0)}:{wants.get(Role.DECODE, 0)}"
-    if not prefill + decode:
-        return Finding.of(
-            kind, _UNKNOWN, "NothingScheduled", f"no replica runs; the ratio asked is {asked}"
-        )
-    message = f"{prefill} prefill and {decode} decode replicas run; the ratio asked is {asked}"
-    if prefill * wants.get(Role.DECODE, 0) == decode * wants.get(Role.PREFILL, 0):
-        return Finding.of(kind, _TRUE, "RatioKept", message)
-    return Finding.of(kind, _FALSE, "RatioOff", message)
-
-
-def _wanted(deployment: Deployment) -> dict[Role, int]:
-    """Return how many replicas of each role a unit has, over all pools of the role."""
-    counts = Counter[Role]()
-    for pool in deployment.pools:
-        counts[pool.role] += pool.count
-    return dict(counts)
 
 
 def _degraded(made: Changes, news: News) -> Finding:

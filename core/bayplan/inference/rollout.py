@@ -5,8 +5,8 @@
     older unit, ready                   ──▶ goes when the floor allows it
     newest unit on a node to be left    ──▶ goes when a replacement serves
     newest unit, a pod is missing       ──▶ the pod is made; after failures with back-off
-    newest unit, a pod finds no room    ──▶ the unit gives back what it has, to wait as a whole;
-                                            a whole one of an earlier ratio runs on
+    newest unit, a pod finds no room    ──▶ the unit gives back what it has, to wait as a whole
+    newest unit, not as the ratio asks  ──▶ it is brought there step by step (`aims`), and runs on
     more units than asked for           ──▶ whole units go: those that do not serve first, then
                                             those with the fewest requests
 
@@ -23,16 +23,18 @@ changes were made, with every pod ready, yields none.
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import Final
 
 from bayplan.inference import drains
-from bayplan.inference.children import Child, Deployment, Slot, unit_slots
+from bayplan.inference.aims import Aim, Growth, aim
+from bayplan.inference.children import Child, Deployment, Slot, least_slots
 from bayplan.inference.mending import Mending
 from bayplan.inference.parts import UNKNOWN, Around, Unit, own, units_of
 from bayplan.inference.replicas import Replicas
+from bayplan.inference.tellings import Telling, tellings
 
 #: Seconds after which a unit of which a pod finds no room gives back the rest of its room.
 HALF_S: Final = 15
@@ -49,9 +51,9 @@ class Changes:
         create: Missing pods, by unit; none while another pod has the name.
         delete: Pods to delete, whole units first.
         abandon: Pods on nodes that are gone, where nobody would confirm that they have ended.
-        drain: Pods to take out of service, because their unit is to go.
+        drain: Pods to take out of service, because they are to go.
         serve: Pods to put into service.
-        mark: Pods that are of an older revision and not marked so, or marked and of the newest.
+        tell: What to write on pods that say something of their unit that is no longer so.
         strangers: Names that pods of another owner keep from us.
         failures: How many times in a row the pod of a name has failed.
         back_off: Pods that have failed and are kept until they may be made anew.
@@ -64,7 +66,7 @@ class Changes:
     abandon: tuple[Child, ...] = ()
     drain: tuple[Child, ...] = ()
     serve: tuple[Child, ...] = ()
-    mark: tuple[Child, ...] = ()
+    tell: tuple[Telling, ...] = ()
     strangers: tuple[str, ...] = ()
     failures: Mapping[str, int] = field(default_factory=dict)
     back_off: tuple[Child, ...] = ()
@@ -88,33 +90,42 @@ def changes(
     # 1. Whole units: which go, which stay, which are made.
     units = units_of(deployment, pods, around)
     lost_causes = [unit for unit in units if unit.live and unit.useless]
-    halves = _halves(units, around, now)
+    halves = _halves(deployment, units, around, now)
     lost = [*lost_causes, *halves]
     going = [*halves, *_going(deployment, units, lost, around)]
     gone = {unit.index for unit in (*lost_causes, *going)}
     stay = [unit for unit in units if unit.live and unit.index not in gone]
-    drained = drains.drained(deployment, going, around.loads, now=now)
+    drained = drains.drained(deployment, [u.live for u in going], around.loads, now=now)
     deleted = {pod.unit for pod in drained.delete}
     there = [*stay, *(unit for unit in going if unit.index not in deleted)]
     # 2. Within units of the newest revision: which pods must go, which are missing.
     target = [unit for unit in stay if unit.newest]
-    slots = _slots(deployment, [*(u.index for u in target), *_fresh(deployment, units, there)])
+    spare = _spare(deployment, stay, around)
+    fresh = _fresh(deployment, units, there)
+    growth = Growth.NOTHING if fresh else _growth(target, around)
+    aims = _aims(deployment, stay, around, growth=growth, also_missing=len(spare))
+    slots = _slots(deployment, aims.values(), fresh)
+    shrunk = drains.drained(
+        deployment, [each.surplus for each in aims.values()], around.loads, now=now
+    )
+    surplus = {pod.uid for each in aims.values() for pod in each.surplus}
     replicas = Replicas.of(slots, (pod for unit in units for pod in unit.pods), around)
     mending = Mending(
-        deployment,
         slots,
         failures=failures or {},
         around=around,
         replicas=replicas,
-        spare=_spare(deployment, stay, around),
+        spare=spare,
         now=now,
     )
-    replaced = [pod for unit in target for pod in unit.live if mending.must_go(pod)]
+    staying = [pod for unit in target for pod in unit.live if pod.uid not in surplus]
+    replaced = [pod for pod in staying if mending.must_go(pod)]
     names = {child.name for child in pods}
     mixed = {unit.index for unit in units if not unit.pure}
     stray = [child for child in own(deployment, pods) if child.unit < 0 and not child.terminating]
     at_once = [pod for unit in lost_causes for pod in unit.live]
-    delete = (*stray, *at_once, *drained.delete, *replaced)
+    delete = (*stray, *at_once, *drained.delete, *shrunk.delete, *replaced)
+    gives_back_at = _gives_back_at(deployment, stay, around, now)
     return Changes(
         create=tuple(
             slot
@@ -125,47 +136,75 @@ def changes(
         ),
         delete=delete,
         abandon=tuple(pod for pod in own(deployment, pods) if _is_abandoned(pod, around, now)),
-        drain=drained.drain,
-        serve=drains.to_serve(stay, around.leaving),
-        mark=_to_mark(deployment, pods, but={pod.name for pod in delete}),
+        drain=(*drained.drain, *shrunk.drain),
+        serve=drains.to_serve(stay, but=surplus, leaving=around.leaving),
+        tell=tellings(deployment, pods, aims, but={pod.name for pod in delete}),
         strangers=tuple(sorted(strangers & slots.keys())),
         failures=mending.failures,
         back_off=tuple(mending.back_off),
-        retry_at=_first(mending.retry_at, drained.again_at, _gives_back_at(stay, around, now)),
+        retry_at=_first(mending.retry_at, drained.again_at, shrunk.again_at, gives_back_at),
     )
 
 
-def _halves(units: Sequence[Unit], around: Around, now: float) -> list[Unit]:
+def _growth(target: Sequence[Unit], around: Around) -> Growth:
+    """Return what whole units may ask for.
+
+    One that runs in part, or that no plan has judged, needs the room itself. One that waits in vain
+    as a whole keeps nobody from what the spec asks for at least.
+    """
+    lacking = [unit for unit in target if not unit.scheduled]
+    if any(unit.started or not unit.lacks_room(around.held) for unit in lacking):
+        return Growth.NOTHING
+    return Growth.LEAST if lacking else Growth.ALL
+
+
+def _aims(
+    deployment: Deployment,
+    stay: Sequence[Unit],
+    around: Around,
+    *,
+    growth: Growth,
+    also_missing: int,
+) -> dict[int, Aim]:
+    """Return what the units of the newest revision are to have next, by unit.
+
+    As many as may be missing give up replicas before they get others, `also_missing` apart.
+    """
+    found = {u.index: aim(deployment, u, around, growth=growth) for u in stay if u.newest}
+    serving = sum(unit.ready for unit in stay)
+    most = serving - max(0, deployment.replicas - deployment.rollout.max_unavailable)
+    swap = [unit for unit in stay if unit.ready and unit.newest and found[unit.index].may_swap]
+    for unit in swap[: max(0, most - also_missing)]:
+        found[unit.index] = aim(deployment, unit, around, growth=growth, swaps=True)
+    return found
+
+
+def _halves(
+    deployment: Deployment, units: Sequence[Unit], around: Around, now: float
+) -> list[Unit]:
     """Return the units that give back the half of their room that they keep in vain.
 
     One at a time, so that its room may help others.
     """
-    halves = [unit for unit in units if _keeps_half(unit, around) and now >= _half_until(unit)]
+    until = {unit.index: _half_until(deployment, unit, around) for unit in units}
+    halves = [unit for unit in units if math.inf > until[unit.index] <= now]
     draining = [unit for unit in halves if unit.draining]
     busy = any(unit.useless or not unit.live for unit in units)
     return draining or ([] if busy else halves[-1:])
 
 
-def _keeps_half(unit: Unit, around: Around) -> bool:
-    """Return whether some pods have nodes, and the plan has none for others.
+def _half_until(deployment: Deployment, unit: Unit, around: Around) -> float:
+    """Return until when a unit keeps its room: for ever, unless the plan has none for its rest.
 
     A pod without a gate is on its way: kube-scheduler binds one after the other.
     """
-    held = any(pod.gated and pod.uid in around.held for pod in unit.members)
-    return unit.newest and unit.started and held and not _was_whole(unit)
-
-
-def _was_whole(unit: Unit) -> bool:
-    """Return whether what runs is a whole unit of the ratio that it was made for.
-
-    It serves, and goes on while the pods that a new ratio adds to it wait for room.
-    """
-    running = [pod for pod in unit.members if pod.node is not None]
-    return bool(running) and len(running) >= min(pod.unit_size for pod in running)
-
-
-def _half_until(unit: Unit) -> float:
-    return HALF_S + max(pod.created_at for pod in unit.members if pod.gated)
+    if not unit.newest or not unit.started or unit.scheduled:
+        return math.inf
+    needed = {slot.name for slot in aim(deployment, unit, around, growth=Growth.NOTHING).slots}
+    waiting = [pod for pod in unit.members if pod.gated and pod.name in needed]
+    if not any(pod.uid in around.held for pod in waiting):
+        return math.inf
+    return HALF_S + max(pod.created_at for pod in waiting)
 
 
 def _going(
@@ -304,26 +343,12 @@ def _ever_ran(unit: Unit) -> bool:
     return any(pod.node is not None for pod in unit.pods)
 
 
-def _slots(deployment: Deployment, indices: Iterable[int]) -> dict[str, Slot]:
-    """Return the pods of units of the newest revision, by name."""
+def _slots(deployment: Deployment, aims: Iterable[Aim], fresh: Iterable[int]) -> dict[str, Slot]:
+    """Return the pods that are to be, of units of the newest revision, by name."""
     made_from = deployment.revision
-    return {
-        slot.name: slot
-        for index in sorted(set(indices))
-        for slot in unit_slots(deployment, index, made_from)
-    }
-
-
-def _to_mark(
-    deployment: Deployment, pods: Iterable[Child], *, but: Collection[str]
-) -> tuple[Child, ...]:
-    """Return the pods that stay of which planners do not know whether they can be made again.
-
-    A unit of an older revision that loses a pod is lost, so none of its pods is to be moved.
-    """
-    made_from = deployment.revision
-    there = (pod for pod in own(deployment, pods) if pod.counts and pod.name not in but)
-    return tuple(pod for pod in there if pod.outdated != (pod.revision != made_from))
+    slots = [slot for each in aims for slot in each.slots]
+    slots += [slot for index in fresh for slot in least_slots(deployment, index, made_from)]
+    return {slot.name: slot for slot in sorted(slots, key=lambda slot: slot.unit)}
 
 
 def _is_abandoned(pod: Child, around: Around, now: float) -> bool:
@@ -332,10 +357,12 @@ def _is_abandoned(pod: Child, around: Around, now: float) -> bool:
     return around.buries(pod) or (overdue and pod.node in around.away)
 
 
-def _gives_back_at(stay: Iterable[Unit], around: Around, now: float) -> float | None:
+def _gives_back_at(
+    deployment: Deployment, stay: Iterable[Unit], around: Around, now: float
+) -> float | None:
     """Return when the first unit that keeps half of its room is to give it back."""
-    halves = (_half_until(unit) for unit in stay if _keeps_half(unit, around))
-    return min((at for at in halves if at > now), default=None)
+    halves = (_half_until(deployment, unit, around) for unit in stay)
+    return min((at for at in halves if now < at < math.inf), default=None)
 
 
 def _first(*instants: float | None) -> float | None:

@@ -5,7 +5,7 @@ them from a `Tally` of the units and the `News` around them.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bayplan.api.conditions import ConditionStatus
@@ -136,3 +136,15 @@ class Tally:
 def count_of(n: int, noun: str) -> str:
     """Return a number with its noun: "1 unit", "2 units"."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def held_because(holds: Sequence[Hold]) -> tuple[str, str]:
+    """Return the commonest reason among holds, in the words of its first pod."""
+    counts = Counter(hold.rejection.reason for hold in holds)
+    reason, n = counts.most_common(1)[0]
+    first = min((h for h in holds if h.rejection.reason is reason), key=lambda h: h.pod)
+    message = f"{first.pod.name}: {first.rejection.message}"
+    if first.remedy:
+        message = f"{message}; {first.remedy}"
+    others = f" ({count_of(n - 1, 'more pod')} for the same reason)" if n > 1 else ""
+    return reason.value, f"{message}{others}"
