@@ -8,6 +8,7 @@ rounding never over-commits a node.
 
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 
 #: Factors of the Kubernetes quantity suffixes (binary, then decimal).
@@ -58,6 +59,10 @@ _ROUND_FROM: Final = 100
 MAX_AMOUNT: Final = 2**53
 
 
+#: Quantities whose meaning is remembered: a fleet has few, and they are read again and again.
+_KNOWN: Final = 4096
+
+
 class Rounding(Enum):
     """Which way an amount between two integers goes.
 
@@ -68,6 +73,7 @@ class Rounding(Enum):
     DOWN = ROUND_FLOOR
 
 
+@lru_cache(maxsize=_KNOWN)
 def amount(resource: str, quantity: str | float, rounding: Rounding) -> int:
     """Return `quantity` of `resource` as an integer in the resource's unit.
 

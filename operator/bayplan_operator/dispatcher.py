@@ -28,6 +28,20 @@ RESYNC_S: Final = 30.0
 #: Seconds for which events of one burst (a unit's pods, say) are gathered into one pass.
 _GATHER_S: Final = 0.05
 
+#: The same for pods that neither came nor went, and that are bound, say, or get ready: a unit's
+#: pods do so one after the other, and a plan has nothing to do for them.
+_GATHER_UNIT_S: Final = 0.2
+_GATHER_PLAN_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is asked of an InferenceDeployment: one and the same for as long as this stays equal."""
+
+    uid: str
+    generation: int
+    deleted: bool
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workers:
@@ -48,7 +62,7 @@ class Dispatcher:
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
         self._queue: WorkQueue[Key] = WorkQueue(self._work)
-        self._deployments: set[DeploymentKey] = set()
+        self._deployments: dict[DeploymentKey, Asked] = {}
         self._away_s = 0.0
 
     async def run(self) -> None:
@@ -59,20 +73,24 @@ class Dispatcher:
             group.create_task(self._queue.run())
             group.create_task(self._resync())
 
-    def deployment_changed(self, key: DeploymentKey) -> None:
-        """Look at an InferenceDeployment that was made or changed, or whose pod was."""
-        self._deployments.add(key)
-        self._queue.add(key, after_s=_GATHER_S)
+    def deployment_changed(self, key: DeploymentKey, asked: Asked) -> None:
+        """Look at an InferenceDeployment that was made, or of which something else is asked now.
+
+        That its status changed is what we did ourselves, most of the time.
+        """
+        if self._deployments.get(key) != asked:
+            self._deployments[key] = asked
+            self._queue.add(key, after_s=_GATHER_S)
 
     def deployment_deleted(self, key: DeploymentKey) -> None:
         """Forget an InferenceDeployment."""
-        self._deployments.discard(key)
+        self._deployments.pop(key, None)
 
-    def pod_changed(self, owner: DeploymentKey | None) -> None:
+    def pod_changed(self, owner: DeploymentKey | None, *, came_or_went: bool) -> None:
         """Look at what a managed pod belongs to: its deployment, and the plan at work."""
         if owner in self._deployments:
-            self.deployment_changed(owner)
-        self._queue.add(PLANS, after_s=_GATHER_S)
+            self._queue.add(owner, after_s=_GATHER_S if came_or_went else _GATHER_UNIT_S)
+        self._queue.add(PLANS, after_s=_GATHER_S if came_or_went else _GATHER_PLAN_S)
 
     def plan_changed(self, raw: Raw) -> None:
         """Look at a plan, and at all that it may say something new about."""

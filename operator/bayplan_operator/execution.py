@@ -48,8 +48,14 @@ from bayplan_operator.service import put
 
 _log = structlog.get_logger()
 
-#: Seconds between two passes over a plan at work when no event asks for one earlier.
-_PAUSE_S: Final = 0.2
+#: Bounds of the seconds between two passes over a plan at work when no event asks for one
+#: earlier, and the part of its standstill that lies between: a pass over many nodes is dear.
+_MIN_PAUSE_S: Final = 0.2
+_MAX_PAUSE_S: Final = 2.0
+_PAUSE_PART: Final = 0.1
+
+#: The least while the scheduler alone has something to do.
+_BINDING_PAUSE_S: Final = 1.0
 
 #: Seconds before a refused step is tried again; doubled with each refusal up to the most.
 _FIRST_RETRY_S: Final = 1.0
@@ -102,17 +108,17 @@ class Execution:
 
     def reconcile(self) -> float | None:
         """Do one pass; return the seconds after which another one is wanted, or None."""
-        for entry in self._plans.overtaken():
-            self._supersede(entry)
         newest = self._plans.newest()
         if newest is None:
             return None
-        pause_s = self._pass(newest) if newest.open else _PAUSE_S
+        pause_s = self._pass(newest) if newest.open else None
+        for entry in self._plans.overtaken():
+            self._supersede(entry)
         told = self._holds.tell(newest.published)
-        return pause_s if newest.open or not told else None
+        return pause_s if told else pause_s or _MIN_PAUSE_S
 
     def _pass(self, decision: Decision) -> float:
-        """Do what can be done now for the plan at work; return the seconds until the next look."""
+        """Do what can be done now for the plan at work; return when to look again, in seconds."""
         started_at = time.monotonic()
         published = decision.published
         # 1. See.
@@ -137,7 +143,19 @@ class Execution:
                 message=progress.message,
                 duration_s=round(time.monotonic() - started_at, 3),
             )
-        return LOOK_S if progress.draining and not progress.todo else _PAUSE_S
+        return self._pause_s(published, progress)
+
+    def _pause_s(self, published: PublishedPlan, progress: Progress) -> float:
+        """Return the seconds until the next look at what tells us nothing by events."""
+        if progress.draining and not progress.todo:
+            return LOOK_S
+        binding = all(
+            report.state is State.DONE or (report.type == "Bind" and report.state is State.STARTED)
+            for report in progress.reports
+        )
+        least = _BINDING_PAUSE_S if binding else _MIN_PAUSE_S
+        part = _PAUSE_PART * self._stillness.of(published.uid)
+        return min(_MAX_PAUSE_S, max(least, part))
 
     def _count_ended(self, published: PublishedPlan, progress: Progress) -> None:
         if progress.phase is Phase.EXECUTING:
@@ -268,7 +286,6 @@ class Execution:
             if not error.status:
                 raise
             return message_of(error)
-        self._events.tell(About.pod(step.pod, step.uid), "Placed", "Place", note)
         return ""
 
     def _report(self, decision: Decision, progress: Progress) -> bool:

@@ -11,7 +11,8 @@ from kubernetes import client
 
 from bayplan.api import names
 from bayplan_operator.connection import kopf_login
-from bayplan_operator.dispatcher import Dispatcher
+from bayplan_operator.dispatcher import Asked, Dispatcher
+from bayplan_operator.forgetful import NoDiffBase, NoProgress
 from bayplan_operator.keys import DeploymentKey
 
 
@@ -25,19 +26,25 @@ def registry_for(dispatcher: Dispatcher, access: client.Configuration) -> kopf.O
 
     @kopf.on.event(names.GROUP, names.VERSION, "inferencedeployments", registry=registry)
     async def deployment_event(event: kopf.RawEvent, **_: Any) -> None:  # noqa: ANN401
-        metadata = event["object"]["metadata"]
+        metadata: dict[str, Any] = {**event["object"]["metadata"]}
         key = DeploymentKey(namespace=metadata["namespace"], name=metadata["name"])
         if event["type"] == "DELETED":
             dispatcher.deployment_deleted(key)
         else:
-            dispatcher.deployment_changed(key)
+            asked = Asked(
+                uid=metadata["uid"],
+                generation=metadata["generation"],
+                deleted="deletionTimestamp" in metadata,
+            )
+            dispatcher.deployment_changed(key, asked)
 
     @kopf.on.event("", "v1", "pods", registry=registry)
     async def pod_event(event: kopf.RawEvent, **_: Any) -> None:  # noqa: ANN401
         metadata = event["object"]["metadata"]
         name = (metadata.get("labels") or {}).get(names.LABEL_DEPLOYMENT)
         key = DeploymentKey(namespace=metadata["namespace"], name=name) if name else None
-        dispatcher.pod_changed(key)
+        came_or_went = event["type"] != "MODIFIED" or "deletionTimestamp" in metadata
+        dispatcher.pod_changed(key, came_or_went=came_or_went)
 
     @kopf.on.event("", "v1", "nodes", registry=registry)
     async def node_event(event: kopf.RawEvent, **_: Any) -> None:  # noqa: ANN401
@@ -57,8 +64,10 @@ def registry_for(dispatcher: Dispatcher, access: client.Configuration) -> kopf.O
 
 
 def settings() -> kopf.OperatorSettings:
-    """Return kopf's settings: watch the pods that are managed, post nothing."""
+    """Return kopf's settings: watch the pods that are managed, post and remember nothing."""
     chosen = kopf.OperatorSettings()
     chosen.watching.label_selectors["pods"] = f"{names.LABEL_MANAGED}=true"
     chosen.posting.enabled = False
+    chosen.persistence.diffbase_storage = NoDiffBase()
+    chosen.persistence.progress_storage = NoProgress()
     return chosen

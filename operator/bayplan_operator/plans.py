@@ -87,9 +87,12 @@ class Plans:
         """Take the status that was just written."""
         with self._lock:
             entry = self._all().get(name)
-            if entry is not None:
-                published = replace(entry.published, phase=status["phase"])
-                self._all()[name] = Entry(published=published, status=status)
+            if entry is None:
+                return
+            published = replace(entry.published, phase=status["phase"])
+            self._all()[name] = Entry(published=published, status=status)
+            if not published.finished:
+                self._told[name] = published.phase  # the watch brings us no news of it
 
     def newest(self) -> Decision | None:
         """Return the plan with the highest sequence."""

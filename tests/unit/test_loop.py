@@ -1,7 +1,8 @@
 """The planner's loop: what makes it plan, and what it publishes."""
 
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -216,3 +217,84 @@ def test_who_finds_no_room_now_is_promised_that_of_those_who_leave(scene: Scene)
 
     assert [bind.node for bind in result.plan.binds] == ["n1"]
     assert not result.plan.moves
+
+
+class Untouched(Kept):
+    """Keeps plans that nobody has begun to carry out."""
+
+    def __init__(self, view: View) -> None:
+        super().__init__(view)
+        self.published = threading.Semaphore(0)
+        self.phases_before: list[str] = []
+
+    def publish(self, result: Result, plans: Iterable[PublishedPlan]) -> str:
+        """Keep a plan as pending, and how far the one before it was."""
+        newest = self._view.newest_plan()
+        self.phases_before.append(newest.phase if newest is not None else "")
+        name = super().publish(result, plans)
+        self._view.plans[name] = replace(self._view.plans[name], phase="Pending")
+        self.published.release()
+        return name
+
+
+@pytest.fixture
+def running(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Scene, Untouched]]:
+    """Yield a planner at work whose plans nobody begins."""
+    monkeypatch.setattr(loops, "SETTLE_S", 0.0)
+    for kind in scene.view.missing:
+        scene.view.done(kind)
+    publisher = Untouched(scene.view)
+    scene.loop = Loop(scene.view, publisher, scene.recorder, CollectorRegistry())
+    thread = threading.Thread(target=scene.loop.run)
+    thread.start()
+    yield scene, publisher
+    scene.loop.stop()
+    thread.join(10.0)
+    assert not thread.is_alive()
+
+
+def test_no_plan_overtakes_one_that_is_not_taken_up(
+    running: tuple[Scene, Untouched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a burst each plan would stop the operator before it had carried out the last one."""
+    scene, publisher = running
+    asked, is_taken_up = threading.Event(), scene.loop._is_taken_up  # noqa: SLF001 - to know when
+
+    def asking() -> bool:
+        found = is_taken_up()
+        asked.set()
+        return found
+
+    monkeypatch.setattr(loops, "TAKE_UP_S", 3600.0)
+    monkeypatch.setattr(scene.loop, "_is_taken_up", asking)
+    _arrive(scene, "a")
+    assert publisher.published.acquire(timeout=10.0)
+
+    _arrive(scene, "b")
+    assert asked.wait(10.0)
+    with scene.view.lock:
+        scene.view.plans["plan-1"] = replace(scene.view.plans["plan-1"], phase="Executing")
+    scene.view.changed.set()
+
+    assert publisher.published.acquire(timeout=10.0)
+    assert publisher.phases_before == ["", "Executing"]
+
+
+def test_an_operator_that_is_away_does_not_keep_plans_from_being_made(
+    running: tuple[Scene, Untouched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would be told why pods wait until it is back."""
+    scene, publisher = running
+    monkeypatch.setattr(loops, "TAKE_UP_S", 0.0)
+
+    for name in ("a", "b"):
+        _arrive(scene, name)
+        assert publisher.published.acquire(timeout=10.0)
+
+    assert publisher.phases_before == ["", "Pending"]
+
+
+def _arrive(scene: Scene, name: str) -> None:
+    with scene.view.lock:
+        scene.view.cache.set_pod(pod(name, gpus=2))
+    scene.view.changed.set()

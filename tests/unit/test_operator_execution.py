@@ -156,7 +156,38 @@ def test_a_release_is_one_patch_with_gate_pin_and_annotations(scene: Scene) -> N
     }
     patches = [write for write in scene.kube.writes if write.startswith("patch")]
     assert patches == [f"patch as {names.MANAGER_PODS} {pod_path(key('a'))}"]
-    assert scene.told.notes == ["Pod a Placed: plan-00001 places it on n1"]
+    assert scene.told.notes == []  # the annotation says it, and the scheduler's own event
+
+
+def test_the_echo_of_our_own_report_is_no_news(scene: Scene) -> None:
+    """Each report would be answered with another look at every node of the plan."""
+    scene.add("a")
+    name = scene.publish(bind("a", "n1"))
+    scene.look()
+    assert scene.status(name)["phase"] == "Executing"
+    assert not scene.plans.see(scene.kube.objects[plan_path(name)])
+
+    scene.pod("a")["spec"]["nodeName"] = "n1"
+    scene.look()
+
+    assert scene.status(name)["phase"] == "Completed"
+    assert scene.plans.see(scene.kube.objects[plan_path(name)])  # deployments say it, too
+
+
+def test_a_plan_that_only_waits_for_the_scheduler_is_looked_at_seldom(scene: Scene) -> None:
+    """A look reads every node; room that others leave free is seen in no other way."""
+    scene.add("a")
+    scene.publish(bind("a", "n1"))
+    binding_s = scene.look()
+    scene.add("v", gpus=8, on="n2")
+    scene.add("b")
+    scene.publish(bind("b", "n2"), evict("v", "n2"), sequence=2)
+
+    evicting_s = scene.look()
+
+    assert binding_s is not None
+    assert evicting_s is not None
+    assert evicting_s < binding_s
 
 
 def test_a_release_says_which_gpu_a_share_gets(scene: Scene) -> None:

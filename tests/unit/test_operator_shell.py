@@ -2,7 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import Any, cast
 
+import kopf
 import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
@@ -67,6 +69,22 @@ def test_only_managed_pods_are_watched_and_nothing_is_posted() -> None:
 
     assert list(chosen.watching.label_selectors.values()) == [f"{names.LABEL_MANAGED}=true"]
     assert not chosen.posting.enabled
+
+
+def test_kopf_remembers_nothing_of_objects_and_writes_nothing_to_them() -> None:
+    """It would copy every object several times, and annotate those of users."""
+    persistence, body, patch = settings().persistence, kopf.Body({"spec": {"a": 1}}), kopf.Patch()
+    progress, record = persistence.progress_storage, cast(kopf.ProgressRecord, {"retries": 1})
+    essence = persistence.diffbase_storage.build(body=body)
+
+    persistence.diffbase_storage.store(body=body, patch=patch, essence=essence)
+    progress.store(key=cast(Any, "handler"), record=record, body=body, patch=patch)
+    progress.touch(body=body, patch=patch, value="now")
+
+    assert essence == progress.clear(essence=essence) == {}
+    assert persistence.diffbase_storage.fetch(body=body) is None
+    assert progress.fetch(key=cast(Any, "handler"), body=body) is None
+    assert not patch
 
 
 @pytest.mark.parametrize(

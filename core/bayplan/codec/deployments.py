@@ -212,7 +212,7 @@ def _was_restarted(status: Field) -> bool:
 def _condition(status: Field, kind: str) -> Field:
     """Return a condition, or an empty field."""
     found = (c for c in status.get("conditions").items() if c.get("type").text("") == kind)
-    return next(found, Field(None, where=status.where, path=status.path))
+    return next(found, Field(None, where=status.where, above=status))
 
 
 def _metrics_url(metadata: Field, status: Field) -> str:

@@ -7,11 +7,15 @@ becomes a `DecodeError` that names object, field and fix.
 from collections.abc import Container, Iterator, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, TypeVar
+from functools import lru_cache
+from typing import Any, Final, TypeGuard, TypeVar
 
 from bayplan import units
 
 Choice = TypeVar("Choice", bound=StrEnum)
+
+#: Timestamps whose meaning is remembered: the same ones are read with each change of an object.
+_KNOWN: Final = 4096
 
 #: A Kubernetes object as the API server prints it.
 Raw = Mapping[str, Any]
@@ -34,14 +38,38 @@ class DecodeError(ValueError):
 
 
 class Field:
-    """A value inside a Kubernetes object, which knows where it stands."""
+    """A value inside a Kubernetes object, which knows where it stands.
 
-    __slots__ = ("path", "value", "where")
+    Its path is put into words only when somebody asks: there are dozens of fields in a pod, whose
+    every change is read, and hardly ever a complaint.
+    """
 
-    def __init__(self, value: object, *, where: str, path: str = "") -> None:
+    __slots__ = ("_above", "_steps", "value", "where")
+
+    def __init__(
+        self,
+        value: object,
+        *,
+        where: str,
+        above: "Field | None" = None,
+        steps: tuple[str | int, ...] = (),
+    ) -> None:
+        """Take a value that is found by `steps` (keys and indices) from the field `above`."""
         self.value = value
         self.where = where
-        self.path = path
+        self._above = above
+        self._steps = steps
+
+    @property
+    def path(self) -> str:
+        """Where the value stands in its object, e.g. `spec.containers[0].image`."""
+        path = self._above.path if self._above is not None else ""
+        for step in self._steps:
+            if isinstance(step, int):
+                path = f"{path}[{step}]"
+            else:
+                path = f"{path}.{step}" if path else step
+        return path
 
     def error(self, problem: str) -> DecodeError:
         """Return the complaint about this field."""
@@ -49,13 +77,13 @@ class Field:
 
     def get(self, *keys: str) -> "Field":
         """Return the field below, down the path `keys`; an absent one holds None."""
-        value, path = self.value, self.path
-        for key in keys:
-            if value is not None and not isinstance(value, Mapping):
-                raise DecodeError(self.where, path, f"should be an object, is {_kind(value)}")
+        value = self.value
+        for depth, key in enumerate(keys):
+            if value is not None and not _is_object(value):
+                found = Field(value, where=self.where, above=self, steps=keys[:depth])
+                raise found.error(f"should be an object, is {_kind(value)}")
             value = value.get(key) if value else None
-            path = f"{path}.{key}" if path else key
-        return Field(value, where=self.where, path=path)
+        return Field(value, where=self.where, above=self, steps=keys)
 
     def items(self) -> Iterator["Field"]:
         """Return the fields of a list; an absent list is empty."""
@@ -64,7 +92,7 @@ class Field:
         if not isinstance(self.value, list):
             raise self.error(f"should be a list, is {_kind(self.value)}")
         for index, value in enumerate(self.value):
-            yield Field(value, where=self.where, path=f"{self.path}[{index}]")
+            yield Field(value, where=self.where, above=self, steps=(index,))
 
     def text(self, default: str | None = None) -> str:
         """Return a string; without a default the field is required."""
@@ -113,7 +141,7 @@ class Field:
         """Return a mapping of strings."""
         if self.value is None:
             return {}
-        if not isinstance(self.value, Mapping):
+        if not _is_object(self.value):
             raise self.error(f"should be an object, is {_kind(self.value)}")
         return {key: self.get(key).text() for key in self.value}
 
@@ -124,7 +152,7 @@ class Field:
         """
         if self.value is None:
             return {}
-        if not isinstance(self.value, Mapping):
+        if not _is_object(self.value):
             raise self.error(f"should be an object, is {_kind(self.value)}")
         return {
             name: self.get(name).quantity(name, rounding)
@@ -149,7 +177,7 @@ class Field:
         if not text:
             return 0
         try:
-            return int(datetime.fromisoformat(text).timestamp())
+            return _seconds(text)
         except ValueError as error:
             raise self.error(f"{text!r} is not a time such as 2026-01-31T12:00:00Z") from error
 
@@ -168,6 +196,17 @@ def top(raw: object, kind: str) -> Field:
     root = Field(raw, where=f"{kind} {name or '(no name)'}")
     root.get("metadata", "name").text()
     return root
+
+
+def _is_object(value: object) -> TypeGuard[Mapping[str, Any]]:
+    """Return whether the value is a mapping; what JSON makes of objects is known at a glance."""
+    return type(value) is dict or isinstance(value, Mapping)
+
+
+@lru_cache(maxsize=_KNOWN)
+def _seconds(text: str) -> int:
+    """Return the seconds since the epoch that a timestamp says."""
+    return int(datetime.fromisoformat(text).timestamp())
 
 
 def _kind(value: object) -> str:

@@ -95,10 +95,20 @@ class Advisor:
     def _losses(self, pod: Pod, asked: Sequence[NodeName]) -> tuple[Sequence[NodeName], Floats]:
         """Return which of the nodes are known, and the loss on each; infinite without room."""
         scorer = self._following()
-        rows = self._rows
-        known = asked if all(map(rows.__contains__, asked)) else [n for n in asked if n in rows]
-        at: Ints = np.fromiter(map(rows.__getitem__, known), dtype=np.int64, count=len(known))
+        try:
+            known, at = asked, self._rows_of(asked)
+        except KeyError:  # seldom: the scheduler has seen a node before us
+            known = [name for name in asked if name in self._rows]
+            at = self._rows_of(known)
         return known, scorer.score(_kind(pod.requests)).loss[at]
+
+    def _rows_of(self, names: Sequence[NodeName]) -> Ints:
+        """Return the nodes' rows.
+
+        Raises:
+            KeyError: One is not known.
+        """
+        return np.fromiter(map(self._rows.__getitem__, names), dtype=np.int64, count=len(names))
 
     def _following(self) -> Scorer:
         """Return the scorer as of the cache's present state."""

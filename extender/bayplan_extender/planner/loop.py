@@ -1,5 +1,9 @@
 """The planner's loop: wait for a change, let it settle, plan if one is due, publish.
 
+No plan follows another before the operator has taken that one up, that is, released all pods that
+have room now: each would plan the same pods anew and stop the operator half way. Pods that come
+meanwhile are the next batch. An operator that is away or slow is not waited for long.
+
 A plan that is being carried out is left alone while it covers every waiting pod
 (`bayplan.triggers`). With nobody waiting, and a window for defragmentation open, it looks for
 slots to win. A pass whose input has become useless is broken off. Whatever fails is logged and
@@ -33,10 +37,13 @@ from bayplan_extender.view import View
 _log = structlog.get_logger()
 
 #: Seconds without a change after which pods that arrive together count as all there.
-SETTLE_S = 0.15
+SETTLE_S = 0.1
 
 #: Seconds after which a plan is made even while changes keep coming.
-PATIENCE_S = 1.0
+PATIENCE_S = 0.3
+
+#: Seconds for which the operator may be doing what a plan has for it now, before the next is made.
+TAKE_UP_S = 5.0
 
 #: Seconds from a plan's creation in which its failure is not answered with another one.
 RETRY_FAILED_S = 3.0
@@ -85,6 +92,8 @@ class Loop:
         self._stop = threading.Event()
         self._last_digest = ""
         self._last_window = ("", -math.inf)
+        self._published = ""
+        self._published_at = -math.inf
 
     def stop(self) -> None:
         """End the loop after the pass it is in."""
@@ -118,15 +127,37 @@ class Loop:
 
     def _changes(self) -> Iterator[None]:
         """Yield once for every batch of changes that has settled."""
+        settle_s = SETTLE_S
         while not self._stop.is_set():
             self._view.changed.wait(RESYNC_S)
             patience = time.monotonic() + PATIENCE_S
             while self._view.changed.is_set() and time.monotonic() < patience:
                 self._view.changed.clear()
-                self._stop.wait(SETTLE_S)
+                self._stop.wait(settle_s)
+            self._await_operator()
             self._view.changed.clear()
             if self._view.synced and not self._stop.is_set():
+                started_at = time.monotonic()
                 yield
+                # A look at a large cluster is not to be repeated all the time.
+                settle_s = min(PATIENCE_S, max(SETTLE_S, time.monotonic() - started_at))
+
+    def _await_operator(self) -> None:
+        """Wait until the plan published last is taken up, or has been there for long enough."""
+        patience = self._published_at + TAKE_UP_S
+        while (left_s := patience - time.monotonic()) > 0:
+            self._view.changed.clear()
+            if self._stop.is_set() or self._is_taken_up():
+                return
+            self._view.changed.wait(left_s)
+
+    def _is_taken_up(self) -> bool:
+        """Return whether the plan published last is begun, ended or overtaken, for all we see."""
+        with self._view.lock:
+            plan, newest = self._view.plans.get(self._published), self._view.newest_plan()
+        if plan is None or newest is None:
+            return False  # the watch has yet to show it
+        return plan.phase != "Pending" or newest.sequence > plan.sequence
 
     def _pass(self) -> None:
         # 1. See: one frozen snapshot, the newest plan, the policy.
@@ -226,6 +257,7 @@ class Loop:
         with self._view.lock:
             plans = tuple(self._view.plans.values())
         name = self._publisher.publish(result, plans)
+        self._published, self._published_at = name, time.monotonic()
         self._publisher.clear_away(plans)
         return name
 

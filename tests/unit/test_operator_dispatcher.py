@@ -1,0 +1,107 @@
+"""The dispatcher: which events ask for a look, and how soon."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+import pytest
+
+from bayplan_operator.dispatcher import Asked, Dispatcher, Workers
+from bayplan_operator.keys import PLANS, DeploymentKey, Key
+
+CHAT = DeploymentKey(namespace="ns", name="chat")
+
+
+class Noted:
+    """A queue that does nothing with the keys it is given."""
+
+    def __init__(self) -> None:
+        self.added: list[Key] = []
+        self.within_s: dict[Key, float] = {}
+
+    def add(self, key: Key, *, after_s: float = 0.0) -> None:
+        """Take a key."""
+        self.added.append(key)
+        self.within_s[key] = after_s
+
+
+@pytest.fixture
+def noted() -> Noted:
+    """Return a queue that only notes."""
+    return Noted()
+
+
+@pytest.fixture
+def dispatcher(noted: Noted) -> Dispatcher:
+    """Return a dispatcher whose workers are never called."""
+    nobody = cast(Any, None)
+    with ThreadPoolExecutor(1) as threads:
+        workers = Workers(
+            deployments=nobody,
+            execution=nobody,
+            gates=nobody,
+            nodes=nobody,
+            plans=nobody,
+            metrics=nobody,
+            threads=threads,
+        )
+    made = Dispatcher(workers)
+    made._queue = cast(Any, noted)  # noqa: SLF001 - where the events end
+    return made
+
+
+def asked(*, uid: str = "uid", generation: int = 1, deleted: bool = False) -> Asked:
+    """Return what is asked of a deployment."""
+    return Asked(uid=uid, generation=generation, deleted=deleted)
+
+
+def test_the_echo_of_a_status_asks_for_no_look(dispatcher: Dispatcher, noted: Noted) -> None:
+    """Each write of ours would cost three reads to find that nothing has changed."""
+    dispatcher.deployment_changed(CHAT, asked())
+    dispatcher.deployment_changed(CHAT, asked())
+
+    assert noted.added == [CHAT]
+
+
+@pytest.mark.parametrize("now", [asked(generation=2), asked(uid="2"), asked(deleted=True)])
+def test_what_is_asked_now_is_looked_at(dispatcher: Dispatcher, noted: Noted, now: Asked) -> None:
+    """A new spec, or another deployment of the same name, would wait for the regular look."""
+    dispatcher.deployment_changed(CHAT, asked())
+
+    dispatcher.deployment_changed(CHAT, now)
+
+    assert noted.added == [CHAT, CHAT]
+
+
+def test_a_deployment_made_again_is_looked_at(dispatcher: Dispatcher, noted: Noted) -> None:
+    """It may look as the one before did."""
+    dispatcher.deployment_changed(CHAT, asked())
+    dispatcher.deployment_deleted(CHAT)
+
+    dispatcher.deployment_changed(CHAT, asked())
+
+    assert noted.added == [CHAT, CHAT]
+
+
+def test_a_pod_asks_for_a_look_at_its_owner_and_the_plan(
+    dispatcher: Dispatcher, noted: Noted
+) -> None:
+    """One that came or went changes what is to be done; one that is bound only what is told."""
+    dispatcher.deployment_changed(CHAT, asked())
+    dispatcher.pod_changed(CHAT, came_or_went=False)
+    later = dict(noted.within_s)
+
+    dispatcher.pod_changed(CHAT, came_or_went=True)
+
+    assert noted.added == [CHAT, CHAT, PLANS, CHAT, PLANS]
+    assert noted.within_s[CHAT] < later[CHAT]
+    assert noted.within_s[PLANS] < later[PLANS]
+
+
+def test_a_pod_of_nobody_we_know_asks_for_a_look_at_the_plan_alone(
+    dispatcher: Dispatcher, noted: Noted
+) -> None:
+    """Anybody can put the label on a pod."""
+    dispatcher.pod_changed(CHAT, came_or_went=True)
+    dispatcher.pod_changed(None, came_or_went=True)
+
+    assert noted.added == [PLANS, PLANS]
