@@ -157,6 +157,31 @@ def test_tight_move_budgets_are_kept_with_a_proof() -> None:
     assert all(stage.proved for stage in result.plan.certificate.stages)
 
 
+def test_slots_that_are_hard_to_win_cost_no_pod_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever fits is placed with the least disruption, proved, whatever becomes of the slots."""
+    instance = build(fleet(nodes=60, demand=1.1, seed=0, variant="mixed"), divided=True)
+    policy = Policy(max_moves=10_000)
+    order = keepfill.stages(instance, policy.order)
+    budget = keepfill.Budget(clock=lambda: 0.0, deadline_at=30.0, effort=30.0, seed=0)
+    best = keepfill.solve(instance, policy, budget)
+
+    def value(goal: goals.Goal, of: keepfill.Found) -> int:
+        return goal.value(instance, of.assignment)
+
+    monkeypatch.setattr("bayplan.solver.keepfill._Believer._rounded", lambda *_: None)
+    monkeypatch.setattr("bayplan.solver.keepfill._Climber.run", lambda _: None)
+
+    found = keepfill.solve(instance, policy, budget)
+
+    assert best is not None
+    assert found is not None
+    missed = [g for g, bound in zip(order, found.bounds, strict=True) if value(g, found) != bound]
+    assert missed
+    assert all(isinstance(goal, goals.FreeSlots) for goal in missed)
+    assert value(missed[0], best) <= found.bounds[order.index(missed[0])]
+    assert goals.better(instance, order, best.assignment, found.assignment)
+
+
 def test_without_time_there_is_still_a_plan() -> None:
     """A large fleet would get no answer on a slow machine."""
     of = fleet(nodes=40, demand=1.1, seed=7)

@@ -7,7 +7,7 @@ present placement; only the least disruption and the free slots do. `ProtectFirs
 least disruption after each tier, so there everyone is seen where they run from the start.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -33,9 +33,11 @@ from bayplan.solver.instance import Counts, Instance
 from bayplan.solver.program import Limits, Relaxed
 from bayplan.solver.views import View
 
-#: By how much the whole part of a vertex is undercut and the deterministic effort spent, try by
-#: try: most searches end in hundredths, the rest are better off elsewhere than longer.
-_TRIES: Final = ((0, 0.2), (1, 0.4), (2, 0.8), (0, 2.0), (4, 4.0))
+#: By how much the whole part of a vertex is undercut, and the deterministic effort spent.
+_Try = tuple[int, float]
+
+#: Most searches end in hundredths, the rest are better off elsewhere than longer.
+_TRIES: Final[Sequence[_Try]] = ((0, 0.2), (1, 0.4), (2, 0.8), (0, 2.0), (4, 4.0))
 
 #: Share of what is left of the time that one search may use.
 _SHARE: Final = 0.5
@@ -177,11 +179,12 @@ def _loses_none(instance: Instance, assignment: Assignment) -> bool:
 
 
 def _search(instance: Instance, policy: Policy, budget: Budget, *, loyal: bool) -> Found | None:
-    """Return what the first of three ways finds; with `loyal`, no pod of a gang is lost."""
+    """Return the best of what three ways find; with `loyal`, no pod of a gang is lost."""
 
     def believer() -> _Believer:
         return _Believer(instance=instance, policy=policy, budget=budget, loyal=loyal)
 
+    order = stages(instance, policy.order)
     found = None
     if policy.order is Order.PLACE_FIRST:
         # Nothing among the tiers' stages asks for the present placement.
@@ -191,9 +194,19 @@ def _search(instance: Instance, policy: Policy, budget: Budget, *, loyal: bool) 
     elif found is None and not _placement_is_free(instance, policy):
         # Where everyone runs matters from the first stage on.
         found = believer().by_states()
-    if found is None:
-        found = _Climber(instance=instance, policy=policy, budget=budget, loyal=loyal).run()
-    return found
+    if found is not None and _proved(instance, order, found):
+        return found
+    climbed = _Climber(instance=instance, policy=policy, budget=budget, loyal=loyal).run()
+    if found is None or climbed is None:
+        return found or climbed
+    better = goals.better(instance, order, found.assignment, climbed.assignment)
+    return found if better else climbed
+
+
+def _proved(instance: Instance, order: Sequence[Goal], found: Found) -> bool:
+    """Return whether a placement reaches every bound."""
+    values = tuple(goal.value(instance, found.assignment) for goal in order)
+    return values == found.bounds
 
 
 def _placement_is_free(instance: Instance, policy: Policy) -> bool:
@@ -339,22 +352,50 @@ class _Believer(_Stages):
         return None if found is None else self._rounded(fleet, found)
 
     def _placed(self, fleet: Fleet, found: Branched | None) -> Found | None:
-        """Return a placement that reaches every bound; `found` is the last vertex before slots."""
-        if found is not None and self.slots:
-            dear = dear_nodes(fleet, found)
-            fleets.add_slots(fleet)
-            fleet.program.shut(np.setdiff1d(dear, fleet.reserved))
-            self.measure("keep", fleet)
-            found = self._leave_free(fleet)
-        return None if found is None else self._rounded(fleet, found)
+        """Return a placement that reaches every bound, or all but those of free slots.
 
-    def _rounded(self, fleet: Fleet, found: Branched) -> Found | None:
+        `found` is the last vertex before slots. What comes before them is not risked for them: a
+        point near that vertex is looked for as soon as one near the last is hard to find.
+        """
+        if found is None or not self.slots:
+            return None if found is None else self._rounded(fleet, found)
+        dear = dear_nodes(fleet, found)
+        fleets.add_slots(fleet)
+        fleet.program.shut(np.setdiff1d(dear, fleet.reserved))
+        self.measure("keep", fleet)
+        rows, _ = fleet.program.shape
+        last = self._leave_free(fleet)
+        best = None if last is None else self._rounded(fleet, last, _TRIES[:1])
+        if best is not None:
+            return best
+        safe = nearby(fleet, found, self.budget, rows=rows)
+        best = None if last is None else self._rounded(fleet, last, _TRIES[1:])
+        if best is not None or safe is None:
+            return best
+        placement = unfold.assignment(fleet, safe)
+        self._take_back(placement)
+        return self.found(placement, safe[fleet.a])
+
+    def _rounded(
+        self, fleet: Fleet, found: Branched, tries: Sequence[_Try] = _TRIES
+    ) -> Found | None:
         """Return a placement near the last vertex that reaches every bound."""
-        point = nearby(fleet, found, self.budget)
+        point = nearby(fleet, found, self.budget, tries)
         if point is None:
             return None
         placement = unfold.assignment(fleet, point)
         return self.found(placement, point[fleet.a]) if self._reached(placement) else None
+
+    def _take_back(self, placement: Assignment) -> None:
+        """Forget the bounds after the first that is missed: they stand on its being reached."""
+        sound = 0
+        for goal, bound in zip(self.order, self.bounds, strict=False):
+            sound += 1
+            if goal.value(self.instance, placement) != bound:
+                break
+        del self.bounds[sound:], self.ends_at[sound:]
+        for goal in self.order[sound:]:
+            self.note(goal, goal.limit(self.instance))
 
     def _leave_free(self, fleet: Fleet) -> Branched | None:
         """Return the vertex that leaves the most slots free, largest first.
@@ -515,11 +556,22 @@ def dear_nodes(fleet: Fleet, found: Branched) -> Counts:
     return np.flatnonzero(found.root.dear(found.bound) & at_zero & ~fleet.wide)
 
 
-def nearby(fleet: Fleet, found: Branched, budget: Budget) -> Counts | None:
-    """Return an integer point near the vertex, looking a little wider each time."""
-    for slack, effort in _TRIES:
+def nearby(
+    fleet: Fleet,
+    found: Branched,
+    budget: Budget,
+    tries: Sequence[_Try] = _TRIES,
+    rows: int | None = None,
+) -> Counts | None:
+    """Return an integer point near a vertex, looking a little wider each time.
+
+    Columns that were added since it was found stay at 0, and only so many `rows` are met.
+    """
+    for slack, effort in tries:
         limits = replace(budget.limits(), effort=min(effort, budget.effort))
-        point = fleet.program.near(found.vertex, fleet.wide, limits, bound=found.bound, slack=slack)
+        point = fleet.program.near(
+            found.vertex, fleet.wide, limits, bound=found.bound, slack=slack, rows=rows
+        )
         if point is not None:
             return point
     return None

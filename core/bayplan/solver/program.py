@@ -6,7 +6,7 @@ vertex, which is enough when the bound can be met, or searches the whole program
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -22,6 +22,9 @@ from ortools.sat.python import cp_model
 from bayplan.solver.instance import Counts, Mask
 
 Reals = NDArray[np.float64]
+
+#: Columns, their weights, and the least and the most of the sum.
+_Row = tuple[Counts, Counts, float, float]
 
 #: What a column of GLOP's vertices may be off by.
 TOLERANCE: Final = 1e-5
@@ -92,6 +95,15 @@ class Relaxed:
         whole = math.floor(self.value + slack) if self.maximise else math.ceil(self.value - slack)
         return whole + self.constant
 
+    def widened(self, columns: int) -> "Relaxed":
+        """Return the same vertex in a program of so many columns: those that came later are 0."""
+        more = columns - len(self.point)
+        return replace(
+            self,
+            point=np.concatenate([self.point, np.zeros(more)]),
+            prices=np.concatenate([self.prices, np.full(more, np.inf)]),
+        )
+
     def dear(self, bound: int) -> Mask:
         """[column] whether one more of it would cost more than `bound` leaves to give."""
         spare = abs(bound - self.constant - self.value) + _MARGIN
@@ -141,7 +153,7 @@ class Program:
     upper: Counts = field(default_factory=lambda: NONE)
     _helper: ModelBuilderHelper = field(default_factory=ModelBuilderHelper)
     _variables: list[Variable] = field(default_factory=list)
-    _rows: list[tuple[Counts, Counts, float, float]] = field(default_factory=list)
+    _rows: list[_Row] = field(default_factory=list)
 
     def add_columns(self, upper: Counts, lower: Counts | None = None) -> Counts:
         """Add a column per entry of `upper`; return their indices."""
@@ -218,29 +230,40 @@ class Program:
             prices=-prices if maximise else prices,
         )
 
-    def near(
-        self, vertex: Relaxed, wide: Mask, limits: Limits, *, bound: int, slack: int = 0
+    def near(  # noqa: PLR0913 - where to look, and how far
+        self,
+        vertex: Relaxed,
+        wide: Mask,
+        limits: Limits,
+        *,
+        bound: int,
+        slack: int = 0,
+        rows: int | None = None,
     ) -> Counts | None:
         """Return an integer point that keeps the whole part of the vertex.
 
         Args:
-            vertex: Where to look.
+            vertex: Where to look; columns that were added since it was found stay at 0.
             wide: [column] columns that may take any value.
             limits: How long to look.
             bound: The value that the point must reach.
             slack: By how much the whole part may be undercut.
+            rows: How many of the rows, in their order, the point must meet; None for all.
         """
+        vertex = vertex.widened(len(self.lower))
         whole = np.floor(vertex.point + TOLERANCE).astype(np.int64)
         base = np.where(wide, self.lower, np.maximum(self.lower, whole - slack))
         cheap = wide | ~vertex.dear(bound) | (vertex.point > TOLERANCE)
         room = np.where(cheap, self.upper - base, 0)
-        return self._filled(base, self._tightened(base, room), limits)
+        return self._filled(base, self._tightened(base, room), limits, self._rows[:rows])
 
-    def _filled(self, base: Counts, room: Counts, limits: Limits) -> Counts | None:
-        """Return a point from `base` to `base + room` that meets every row."""
+    def _filled(
+        self, base: Counts, room: Counts, limits: Limits, rows: Sequence[_Row]
+    ) -> Counts | None:
+        """Return a point from `base` to `base + room` that meets these rows."""
         model = cp_model.CpModel()
         active = {int(j): model.new_int_var(0, int(room[j]), "") for j in np.flatnonzero(room > 0)}
-        for columns, weights, lower, upper in self._rows:
+        for columns, weights, lower, upper in rows:
             done = int(base[columns] @ weights)
             used = room[columns] > 0
             if not used.any():
