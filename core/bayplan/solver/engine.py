@@ -12,12 +12,13 @@ from typing import Final
 
 from bayplan.plan import Stage
 from bayplan.policy import Order, Policy
+from bayplan.slots import SIZES
 from bayplan.solver import ejection, exchange, goals, greedy, keepfill, repair
 from bayplan.solver.assignment import Assignment, present
 from bayplan.solver.bound import Relaxation
 from bayplan.solver.cpsat import Model
 from bayplan.solver.drain import drain
-from bayplan.solver.goals import Goal, Keep, Place
+from bayplan.solver.goals import FreeSlots, Goal, Keep, Place
 from bayplan.solver.instance import Instance
 from bayplan.solver.keepfill import Known
 
@@ -43,6 +44,11 @@ _MAX_SEARCHED: Final = 2_000_000
 
 #: Share of what is left of the time that one stage may use.
 _STAGE_SHARE: Final = 0.5
+
+#: Instance, in pairs, beyond which a search changes little in the time there is, and the share of
+#: it that keep and fill then gets.
+_HARDLY_SEARCHED: Final = 1_000_000
+_COUNTING_SHARE: Final = 0.85
 
 #: Deterministic effort per second of the limit: low enough to end before the wall clock does.
 _EFFORT_PER_SECOND: Final = 0.5
@@ -91,9 +97,10 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
     """
     if not instance.wait_totals.sum() and policy.order is not Order.DEFRAGMENT:
         return _idle(instance, policy)
+    share = _COUNTING_SHARE if instance.variables > _HARDLY_SEARCHED else _STAGE_SHARE
     budget = keepfill.Budget(
         clock=clock,
-        deadline_at=clock() + (deadline_at - clock()) * _STAGE_SHARE,
+        deadline_at=clock() + (deadline_at - clock()) * share,
         effort=policy.time_limit_s * _EFFORT_PER_SECOND,
         seed=seed,
     )
@@ -104,15 +111,11 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
     if counted is not None and (known or counted.known) and counted.assignment.placed.any():
         # Greedy gives up nobody, so it hardly finds more; what is left is asked of whole gangs.
         return counted
-    progress("greedy")
-    incumbent = greedy.fill(instance, policy.order)
-    if policy.order is Order.DEFRAGMENT:
-        incumbent = drain(instance, policy, incumbent)
-    if counted is not None:
-        order = goals.in_order(instance, policy.order)
-        found = goals.values(instance, order, counted.assignment)
-        if found >= goals.values(instance, order, incumbent):
-            incumbent = counted.assignment
+    if counted is not None and _leaves_only_slots(policy.order, counted.stages):
+        incumbent = counted.assignment
+    else:
+        progress("greedy")
+        incumbent = _greedy(instance, policy, counted)
     simple = _joined(counted, _counted(instance, policy, incumbent))
     if is_worth_telling_gangs_apart(instance, simple.stages):
         # The search is left to the instance that does.
@@ -131,6 +134,17 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
         progress=progress,
     )
     return _joined(counted, search.run())
+
+
+def _greedy(instance: Instance, policy: Policy, counted: Solution | None) -> Assignment:
+    """Return the greedy placement, or what was counted if that is as good."""
+    incumbent = greedy.fill(instance, policy.order)
+    if policy.order is Order.DEFRAGMENT:
+        incumbent = drain(instance, policy, incumbent)
+    order = goals.in_order(instance, policy.order)
+    if counted is None or goals.better(instance, order, incumbent, counted.assignment):
+        return incumbent
+    return counted.assignment
 
 
 def is_worth_telling_gangs_apart(divided: Instance, stages: tuple[Stage, ...]) -> bool:
@@ -152,6 +166,13 @@ def _settled(instance: Instance, stages: tuple[Stage, ...]) -> bool:
     names = {Keep(each.keep_tier).name for each in instance.classes}
     names |= {Place(each.place).name for each in instance.classes if each.place is not None}
     return all(stage.proved for stage in stages if stage.name in names)
+
+
+def _leaves_only_slots(order: Order, stages: tuple[Stage, ...]) -> bool:
+    """Return whether all that comes before the free slots is proved: greedy is no better then."""
+    slots = {FreeSlots(size).name for size in SIZES}
+    sound = all(stage.proved or stage.name in slots for stage in stages)
+    return sound and order is not Order.DEFRAGMENT
 
 
 def _by_states(

@@ -141,15 +141,19 @@ class _Fill:
         fits = self.instance.arrivals[index] & np.all(self.free[:, uses] >= asks[uses], axis=1)
         return np.asarray(fits if within is None else fits & within, dtype=np.bool_)
 
-    def _tightest_first(self, index: int, fits: Mask) -> list[int]:
-        """Return the nodes `fits`, first those where the least is left over."""
-        asks = self.instance.requests[index]
-        waste = np.where(fits, (self.free - asks) @ self.scale, np.inf)
-        order = np.argsort(waste, kind="stable")
+    def _tightest_first(self, index: int, fits: Mask, most: int = _ANY) -> list[int]:
+        """Return `most` of the nodes `fits` or more, first those where the least is left over."""
+        rows = np.flatnonzero(fits)
+        waste = (self.free[rows] - self.instance.requests[index]) @ self.scale
         if self.choosy and self.instance.wishes is not None:
-            wishes = np.where(fits, self.instance.wishes[index], -1)
-            order = np.lexsort((waste, -wishes))
-        found: list[int] = order[: int(fits.sum())].tolist()
+            order = np.lexsort((waste, -self.instance.wishes[index, rows]))
+        else:
+            if most < len(rows):
+                # Few are asked for: the others need not be sorted.
+                near = waste <= np.partition(waste, most - 1)[most - 1]
+                rows, waste = rows[near], waste[near]
+            order = np.argsort(waste, kind="stable")
+        found: list[int] = rows[order].tolist()
         return found
 
     def _place(self, index: int, count: int, fits: Mask) -> int:
@@ -157,7 +161,7 @@ class _Fill:
         uses = asks > 0
         left = count
         # A node that was the tightest stays it until it is full, so it is filled at once.
-        for n in self._tightest_first(index, fits):
+        for n in self._tightest_first(index, fits, most=max(1, count)):
             if not left:
                 break
             copies = min(left, int((self.free[n, uses] // asks[uses]).min(initial=left)))

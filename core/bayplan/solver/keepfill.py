@@ -194,7 +194,7 @@ def _search(instance: Instance, policy: Policy, budget: Budget, *, loyal: bool) 
     elif found is None and not _placement_is_free(instance, policy):
         # Where everyone runs matters from the first stage on.
         found = believer().by_states()
-    if found is not None and _proved(instance, order, found):
+    if found is not None and (budget.spent or _proved(instance, order, found)):
         return found
     climbed = _Climber(instance=instance, policy=policy, budget=budget, loyal=loyal).run()
     if found is None or climbed is None:
@@ -355,7 +355,8 @@ class _Believer(_Stages):
         """Return a placement that reaches every bound, or all but those of free slots.
 
         `found` is the last vertex before slots. What comes before them is not risked for them: a
-        point near that vertex is looked for as soon as one near the last is hard to find.
+        point near that vertex is looked for when one near the last is hard to find, and before
+        that where half of the time is gone.
         """
         if found is None or not self.slots:
             return None if found is None else self._rounded(fleet, found)
@@ -364,17 +365,24 @@ class _Believer(_Stages):
         fleet.program.shut(np.setdiff1d(dear, fleet.reserved))
         self.measure("keep", fleet)
         rows, _ = fleet.program.shape
+        safe = nearby(fleet, found, self.budget, rows=rows) if self._is_late else None
         last = self._leave_free(fleet)
         best = None if last is None else self._rounded(fleet, last, _TRIES[:1])
         if best is not None:
             return best
-        safe = nearby(fleet, found, self.budget, rows=rows)
+        if safe is None:
+            safe = nearby(fleet, found, self.budget, rows=rows)
         best = None if last is None else self._rounded(fleet, last, _TRIES[1:])
         if best is not None or safe is None:
             return best
         placement = unfold.assignment(fleet, safe)
         self._take_back(placement)
         return self.found(placement, safe[fleet.a])
+
+    @property
+    def _is_late(self) -> bool:
+        """Whether half of the time is gone."""
+        return self.budget.seconds < self.budget.clock() - self.started_at
 
     def _rounded(
         self, fleet: Fleet, found: Branched, tries: Sequence[_Try] = _TRIES
