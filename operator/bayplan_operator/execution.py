@@ -129,7 +129,7 @@ class Execution:
         # 3. Act.
         # A pod that drains is evicted as it was seen: if it serves again, it drains again first.
         versions = {uid: seen.raws[uid]["metadata"].get("resourceVersion", "") for uid in farewells}
-        self._do(progress.todo, published.name, seen.raws, versions)
+        again = self._do(progress.todo, published.name, seen.raws, versions)
         # 4. Say how far it is.
         if self._report(decision, progress):
             self._count_ended(published, progress)
@@ -143,7 +143,7 @@ class Execution:
                 message=progress.message,
                 duration_s=round(time.monotonic() - started_at, 3),
             )
-        return self._pause_s(published, progress)
+        return _MIN_PAUSE_S if again else self._pause_s(published, progress)
 
     def _pause_s(self, published: PublishedPlan, progress: Progress) -> float:
         """Return the seconds until the next look at what tells us nothing by events."""
@@ -182,8 +182,11 @@ class Execution:
         plan: str,
         raws: Mapping[str, Raw],
         versions: Mapping[str, str],
-    ) -> None:
-        """Do the steps; one that is refused waits before it is tried again."""
+    ) -> bool:
+        """Do the steps; return whether a pod had changed, so that its step is to be tried at once.
+
+        One that is refused waits before it is tried again.
+        """
         now = self._clock()
         due = [step for step in todo if self._is_due(step, now)]
         for step in due:
@@ -192,12 +195,15 @@ class Execution:
         victims = [step for step in todo if isinstance(step, EvictPod | DrainPod)]
         if all(step in due for step in victims) and not self._is_overtaken(plan):
             self._clear(victims, plan, versions)
+        again = False
         for releases in _in_batches([step for step in due if isinstance(step, ReleasePod)]):
             if self._is_overtaken(plan):
-                return  # what this plan gives away now, the newer one may give to others
+                break  # what this plan gives away now, the newer one may give to others
             refused = self._pool.map(lambda step: self._release(step, plan, raws), releases)
             for step, message in zip(releases, refused, strict=True):
-                self._note(step, message)
+                again = again or message is None
+                self._note(step, message or "")
+        return again
 
     def _is_overtaken(self, plan: str) -> bool:
         newest = self._plans.newest()
@@ -265,8 +271,10 @@ class Execution:
             self._events.tell(About.pod(step.pod, step.uid), reason, action, note)
         return refused or ""
 
-    def _release(self, step: ReleasePod, plan: str, raws: Mapping[str, Raw]) -> str:
+    def _release(self, step: ReleasePod, plan: str, raws: Mapping[str, Raw]) -> str | None:
         """Lift the gate and pin the pod in one patch; return why that is refused, or "".
+
+        None when it is gone, or has changed since it was read.
 
         Raises:
             ApiException: There was no answer, so the others fare no better.
@@ -282,7 +290,7 @@ class Execution:
             self._kube.patch(pod_path(step.pod), operations, manager=names.MANAGER_PODS)
         except ApiException as error:
             if error.status in OVERTAKEN:
-                return ""
+                return None
             if not error.status:
                 raise
             return message_of(error)

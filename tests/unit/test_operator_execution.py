@@ -140,6 +140,26 @@ def hold(name: str) -> Hold:
     return Hold(pod=key(name), uid=f"uid-{name}", rejection=rejection, remedy="add a larger node")
 
 
+def test_a_pod_that_changed_before_its_release_is_looked_at_again_at_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would wait for as long as one that the scheduler is about to bind."""
+    scene.add("w")
+    scene.publish(bind("w", "n1"))
+
+    def patch(*_: object, **__: object) -> Raw:
+        raise ApiException(status=409)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scene.kube, "patch", patch)
+        soon_s = scene.look()
+    later_s = scene.look()
+
+    assert soon_s is not None
+    assert later_s is not None
+    assert soon_s < later_s
+
+
 def test_a_release_is_one_patch_with_gate_pin_and_annotations(scene: Scene) -> None:
     """Two patches would leave a moment in which the pod may go anywhere."""
     scene.add("a")

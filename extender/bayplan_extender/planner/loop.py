@@ -37,7 +37,7 @@ from bayplan_extender.view import View
 _log = structlog.get_logger()
 
 #: Seconds without a change after which pods that arrive together count as all there.
-SETTLE_S = 0.1
+SETTLE_S = 0.05
 
 #: Seconds after which a plan is made even while changes keep coming.
 PATIENCE_S = 0.3
