@@ -18,10 +18,10 @@ from benchmarks.openb.policies import Start, scorer
 from benchmarks.openb.trace import Trace
 
 #: Part of the GPUs that is in use when moves begin.
-_BEGIN: Final = 0.8
+_BEGIN: Final = 0.75
 
-#: Least growth of the sum of squared gaps that is worth a move: a gap of a fifth of a GPU closed.
-_LEAST: Final = (WHOLE_MILLI // 5) ** 2
+#: Least growth of the sum of squared gaps that is worth a move: a gap of 0.15 GPU closed.
+_LEAST: Final = (15 * WHOLE_MILLI // 100) ** 2
 
 #: A move is looked for after every so many arrivals.
 _EVERY: Final = 10
