@@ -124,6 +124,11 @@ class Scene:
         new = Bind(pod=key("new"), uid="uid-new", node=NodeName("n1"))
         return self.publish(new, *victims, sequence=sequence)
 
+    def make_room_twice(self) -> str:
+        """Write a plan that evicts two pods which have nothing to do with each other."""
+        victims = (Evict(pod=key(n), uid=f"uid-{n}", node=NodeName("n1"), priority=0) for n in PODS)
+        return self.publish(Bind(pod=key("new"), uid="uid-new", node=NodeName("n1")), *victims)
+
     def look(self, seconds: float = 0) -> None:
         """Let some time pass, and everybody look at everything."""
         self.clock += timedelta(seconds=seconds)

@@ -202,7 +202,9 @@ class Deployments:
         try:
             put(self._kube, pod, child.uid, condition)
         except ApiException as error:
-            if error.status not in OVERTAKEN:
+            if error.status in REFUSALS:  # one pod; the others are put in and out all the same
+                _log.warning("pod_not_switched", pod=child.name, error=message_of(error))
+            elif error.status not in OVERTAKEN:
                 raise
 
     def _create(self, deployment: Deployment, slot: Slot) -> str:

@@ -99,8 +99,10 @@ class Dispatcher:
             self._look_at_deployments()
 
     def plan_deleted(self, name: str) -> None:
-        """Forget a plan."""
+        """Forget a plan; what was taken out of service for it may be wanted again."""
         self._workers.plans.forget(name)
+        self._queue.add(PLANS)
+        self._look_at_deployments()
 
     def node_changed(self, raw: Raw) -> None:
         """Look at all deployments if a node is in trouble, or in none any more."""

@@ -147,7 +147,7 @@ class Execution:
 
     def _pause_s(self, published: PublishedPlan, progress: Progress) -> float:
         """Return the seconds until the next look at what tells us nothing by events."""
-        if progress.draining and not progress.todo:
+        if progress.draining and all(step.pod in self._refusals for step in progress.todo):
             return LOOK_S
         binding = all(
             report.state is State.DONE or (report.type == "Bind" and report.state is State.STARTED)
@@ -173,7 +173,9 @@ class Execution:
         progress = steps.advance(
             published.plan, seen.snapshot, policy, idle_s=idle_s, farewells=farewells
         )
-        self._stillness.note(published.uid, progress)
+        # One that has drained and may not leave is not out of service until all have drained.
+        stuck = any(isinstance(s, EvictPod) and s.pod in self._refusals for s in progress.todo)
+        self._stillness.note(published.uid, progress, drains=progress.draining and not stuck)
         return progress
 
     def _do(
@@ -192,9 +194,11 @@ class Execution:
         for step in due:
             if isinstance(step, ServePod):
                 self._note(step, self._put(step, service.serves(self._now())))
-        victims = [step for step in todo if isinstance(step, EvictPod | DrainPod)]
-        if all(step in due for step in victims) and not self._is_overtaken(plan):
-            self._clear(victims, plan, versions)
+        # Who has drained need not wait for those that may not drain yet.
+        for kind in (EvictPod, DrainPod):
+            victims = [step for step in todo if isinstance(step, kind)]
+            if all(step in due for step in victims) and not self._is_overtaken(plan):
+                self._clear(victims, plan, versions)
         again = False
         for releases in _in_batches([step for step in due if isinstance(step, ReleasePod)]):
             if self._is_overtaken(plan):
@@ -417,10 +421,10 @@ class _Stillness:
         since = self._since if self.knows(plan) else None
         return 0.0 if since is None else self._clock() - since
 
-    def note(self, plan: str, progress: Progress) -> None:
+    def note(self, plan: str, progress: Progress, *, drains: bool) -> None:
         """Take the states as they are now."""
         states = tuple((report.pod, report.state) for report in progress.reports)
-        if progress.draining:
+        if drains:
             self._plan, self._states, self._since = plan, states, None
         elif (plan, states) != (self._plan, self._states) or self._since is None:
             self._plan, self._states, self._since = plan, states, self._clock()

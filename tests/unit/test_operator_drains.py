@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from bayplan.api import names
 from bayplan.steps import STALL_S
 from bayplan_operator.kube import pod_path
 from tests.drain_scene import CHAT, PATH, PODS, Scene, key, service_of
@@ -176,6 +177,45 @@ def test_who_has_drained_and_is_kept_by_a_budget_serves_again_in_the_end(
 
     assert scene.kube.objects[plan]["status"]["phase"] == "Failed"
     assert scene.in_service() == ["Serves", "Serves"]
+
+
+def test_who_has_drained_and_is_kept_does_not_wait_for_who_still_drains(scene: Scene) -> None:
+    """It would be out of service for hours, and never leave."""
+    scene.apply(drain_s=100 * STALL_S)
+    plan = scene.make_room_twice()
+    scene.loads = {PODS[0]: 1, PODS[1]: 0}
+    scene.look()
+    scene.look()
+    path = f"{pod_path(key(PODS[1]))}/eviction"
+    scene.kube.refusals[path] = (429, "Cannot evict pod: disruption budget")
+    scene.look(seconds=10)
+    assert scene.in_service() == ["Yields", "Yields"]
+
+    for _ in range(3):
+        scene.look(seconds=STALL_S)
+
+    assert scene.kube.objects[plan]["status"]["phase"] == "Failed"
+    assert scene.in_service() == ["Serves", "Serves"]
+
+
+def test_who_may_not_be_disturbed_any_more_serves_again_although_others_leave(
+    scene: Scene,
+) -> None:
+    """The plan waits for those who are ending, and would keep it out of service meanwhile."""
+    scene.apply(drain_s=10 * STALL_S)
+    scene.make_room_twice()
+    scene.loads = {PODS[0]: 0, PODS[1]: 1}
+    scene.look()
+    scene.look()
+    scene.look(seconds=10)
+    assert scene.in_service() == ["Deleted", "Yields"]
+
+    scene.kube.objects[pod_path(key(PODS[1]))]["metadata"]["annotations"] = {
+        names.ANNOTATION_MOVE_COST: "never mind"
+    }
+    scene.look(seconds=10)
+
+    assert scene.in_service() == ["Deleted", "Serves"]
 
 
 def test_a_long_drain_is_no_standstill(scene: Scene) -> None:

@@ -80,6 +80,14 @@ def look(
     return rollout.changes(CHAT, seen(changed), failures=failures, now=now)
 
 
+def test_who_is_to_be_deleted_is_not_put_into_service_first() -> None:
+    """That would change it, and who has changed is not deleted in that pass."""
+    found = look({"chat-0-d-0": FAILED, "chat-0-d-0-1": {"switched": True, "ready": False}})
+
+    assert names(found.delete) == FIRST
+    assert not set(names(found.serve)) & set(FIRST)
+
+
 @pytest.mark.parametrize(
     ("changed", "deleted", "created"),
     [

@@ -137,7 +137,9 @@ def changes(
         delete=delete,
         abandon=tuple(pod for pod in own(deployment, pods) if _is_abandoned(pod, around, now)),
         drain=(*drained.drain, *shrunk.drain),
-        serve=drains.to_serve(stay, but=surplus, leaving=around.leaving),
+        serve=drains.to_serve(
+            stay, but=surplus | {pod.uid for pod in delete}, leaving=around.leaving
+        ),
         tell=tellings(deployment, pods, aims, but={pod.name for pod in delete}),
         strangers=tuple(sorted(strangers & slots.keys())),
         failures=mending.failures,

@@ -63,7 +63,7 @@ class Victims:
             begun, drains, stays = _has_begun(states), self._drains(group, states), ""
             if stop and not begun:
                 stays = "stays: the plan can no longer be completed"
-                self._put_back(waiting)
+                self._put_back(group)
             elif not begun and unfinished:
                 # Evictions of a pass are refused together: the rest of a gang is asked for alone.
                 stays = "waits for its turn: a gang that has begun to leave goes first"
