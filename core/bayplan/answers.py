@@ -98,7 +98,7 @@ class Reservations:
         for bind in self._binds.get(node, ()):
             pod = cache.pod(bind.pod)
             waits = pod is not None and pod.uid == bind.uid and pod.node is None
-            if pod and waits and bind.uid != besides and not cache.assumed_nodes(bind.uid):
+            if pod and waits and bind.uid != besides and node not in cache.assumed_nodes(bind.uid):
                 held = held + pod.requests.on_device(bind.device)
         for move in self._moves.get(node, ()):
             victim = cache.pod(move.pod)

@@ -241,6 +241,17 @@ def test_a_promise_is_not_held_twice_once_its_pod_is_assumed_there() -> None:
     assert answer(pod("b", gpus=4), [N1], cache, reservations).node == N1
 
 
+def test_a_promise_is_held_while_its_pod_is_assumed_elsewhere() -> None:
+    """An older plan had told it another node; the newer one's room would go to others."""
+    waiting = pod("a", gpus=4)
+    cache = cache_of(node("n1"), node("n2"), waiting)
+    reservations = planned(waiting, N1)
+
+    cache.assume(waiting, N2, until=30.0)
+
+    assert answer(pod("b", gpus=8), [N1], cache, reservations).node is None
+
+
 def test_a_late_repetition_of_an_older_call_frees_no_room() -> None:
     """Seen: the pod was bound on the first node by then, and that was told to another one."""
     first, second = pod("a", gpus=8), pod("b", gpus=8)

@@ -97,6 +97,17 @@ def test_what_waits_is_planned_once(scene: Scene) -> None:
     assert scene.look() == []
 
 
+def test_a_plan_that_somebody_deletes_is_made_again(scene: Scene) -> None:
+    """Those it decided on would wait until something else happens in the cluster."""
+    scene.view.cache.set_pod(pod("a", gpus=16))
+    assert len(scene.look()) == 1
+    assert scene.look() == []
+
+    scene.view.plans.clear()
+
+    assert len(scene.look()) == 1
+
+
 def test_another_policy_is_another_question(scene: Scene) -> None:
     """Somebody who allows moves would wait for the next change of the cluster."""
     for name in ("n1", "n2"):

@@ -22,6 +22,7 @@ class Plans:
     def __init__(self, *names: str) -> None:
         self.names = list(names)
         self.most = 1000
+        self.lost = ""
 
     def create_cluster_custom_object(self, *about: Any, **_: str) -> None:  # noqa: ANN401 - JSON
         """Keep a plan, unless its name is taken."""
@@ -31,6 +32,8 @@ class Plans:
         if len(self.names) >= self.most:
             raise ApiException(status=507, reason="etcd is full")
         self.names.append(name)
+        if name == self.lost:
+            raise ApiException(status=504, reason="Timeout")
 
     def list_cluster_custom_object(self, *_: str) -> dict[str, Any]:
         """Return all of them."""
@@ -38,6 +41,8 @@ class Plans:
 
     def delete_cluster_custom_object(self, *about: str) -> None:
         """Remove one."""
+        if about[-1] not in self.names:
+            raise ApiException(status=404, reason="NotFound")
         self.names.remove(about[-1])
 
 
@@ -109,6 +114,20 @@ def test_a_large_plan_is_written_whole_or_not_at_all(monkeypatch: pytest.MonkeyP
     with pytest.raises(ApiException):
         publisher(plans, monkeypatch).publish(large(), [readable(1), readable(2)])
     assert plans.names == ["plan-00001", *written]
+
+
+def test_a_part_is_withdrawn_although_nobody_said_that_it_was_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would make a whole of the parts that are written next."""
+    monkeypatch.setattr(parts, "MAX_ACTIONS", 1)
+    plans = Plans("plan-00001")
+    plans.lost = "plan-00002-part-3"
+
+    with pytest.raises(ApiException):
+        publisher(plans, monkeypatch).publish(large(), [readable(1)])
+
+    assert plans.names == ["plan-00001"]
 
 
 def test_a_part_that_is_left_of_an_older_plan_is_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,7 @@ class Loop:
         self._relevance = Relevance(view)
         self._stop = threading.Event()
         self._last_digest = ""
+        self._last_sequence = 0
         self._last_window = ("", -math.inf)
         self._published = ""
         self._published_at = -math.inf
@@ -186,6 +187,10 @@ class Loop:
         snapshot = seen.snapshot
         if not snapshot.waiting():
             return None
+        sequence = seen.newest.sequence if seen.newest is not None else 0
+        if sequence < self._last_sequence:
+            self._last_digest = ""  # somebody deleted the plan that decided on those who wait
+        self._last_sequence = sequence
         digest = seen.digest
         if not is_due(snapshot, seen.newest, digest=digest, last_digest=self._last_digest):
             return None

@@ -51,6 +51,7 @@ class Publisher:
     def _create(self, result: Result, sequence: int) -> str:
         made: list[str] = []
         for manifest in plan_manifests(result, sequence=sequence):
+            name = str(manifest["metadata"]["name"])
             try:
                 self._custom.create_cluster_custom_object(
                     names.GROUP,
@@ -59,10 +60,11 @@ class Publisher:
                     manifest,
                     field_manager=names.MANAGER_PLANS,
                 )
-            except ApiException:
-                self._withdraw(made)
+            except ApiException as error:
+                # It may be there although the answer says otherwise, unless somebody else's is.
+                self._withdraw(made if error.status == _CONFLICT else [*made, name])
                 raise
-            made.append(str(manifest["metadata"]["name"]))
+            made.append(name)
         return made[0]
 
     def _withdraw(self, made: Sequence[str]) -> None:
