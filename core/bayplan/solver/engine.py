@@ -97,7 +97,8 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
     """
     if not instance.wait_totals.sum() and policy.order is not Order.DEFRAGMENT:
         return _idle(instance, policy)
-    share = _COUNTING_SHARE if instance.variables > _HARDLY_SEARCHED else _STAGE_SHARE
+    hardly = instance.variables > _HARDLY_SEARCHED
+    share = _COUNTING_SHARE if hardly else _STAGE_SHARE
     budget = keepfill.Budget(
         clock=clock,
         deadline_at=clock() + (deadline_at - clock()) * share,
@@ -111,7 +112,7 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
     if counted is not None and (known or counted.known) and counted.assignment.placed.any():
         # Greedy gives up nobody, so it hardly finds more; what is left is asked of whole gangs.
         return counted
-    if counted is not None and _leaves_only_slots(policy.order, counted.stages):
+    if counted is not None and hardly and _leaves_only_slots(policy.order, counted.stages):
         incumbent = counted.assignment
     else:
         progress("greedy")
@@ -169,7 +170,10 @@ def _settled(instance: Instance, stages: tuple[Stage, ...]) -> bool:
 
 
 def _leaves_only_slots(order: Order, stages: tuple[Stage, ...]) -> bool:
-    """Return whether all that comes before the free slots is proved: greedy is no better then."""
+    """Return whether all that comes before the free slots is proved.
+
+    Greedy may at most leave more of these then, which is not worth the time on a large fleet.
+    """
     slots = {FreeSlots(size).name for size in SIZES}
     sound = all(stage.proved or stage.name in slots for stage in stages)
     return sound and order is not Order.DEFRAGMENT

@@ -199,8 +199,15 @@ def _search(instance: Instance, policy: Policy, budget: Budget, *, loyal: bool) 
     climbed = _Climber(instance=instance, policy=policy, budget=budget, loyal=loyal).run()
     if found is None or climbed is None:
         return found or climbed
-    better = goals.better(instance, order, found.assignment, climbed.assignment)
-    return found if better else climbed
+    if goals.better(instance, order, found.assignment, climbed.assignment):
+        return found
+    if goals.better(instance, order, climbed.assignment, found.assignment):
+        return climbed
+    tighter = (
+        min(pair) if goal.maximise else max(pair)
+        for goal, *pair in zip(order, found.bounds, climbed.bounds, strict=True)
+    )
+    return replace(climbed, bounds=tuple(tighter))
 
 
 def _proved(instance: Instance, order: Sequence[Goal], found: Found) -> bool:
@@ -365,13 +372,18 @@ class _Believer(_Stages):
         fleet.program.shut(np.setdiff1d(dear, fleet.reserved))
         self.measure("keep", fleet)
         rows, _ = fleet.program.shape
+        whole = fleet.program.lower[fleet.whole], fleet.program.upper[fleet.whole]
         safe = nearby(fleet, found, self.budget, rows=rows) if self._is_late else None
         last = self._leave_free(fleet)
         best = None if last is None else self._rounded(fleet, last, _TRIES[:1])
         if best is not None:
             return best
         if safe is None:
+            # Gangs were told what wins slots; this point does not have to.
+            told = fleet.program.lower[fleet.whole], fleet.program.upper[fleet.whole]
+            fleet.program.limit(fleet.whole, *whole)
             safe = nearby(fleet, found, self.budget, rows=rows)
+            fleet.program.limit(fleet.whole, *told)
         best = None if last is None else self._rounded(fleet, last, _TRIES[1:])
         if best is not None or safe is None:
             return best
