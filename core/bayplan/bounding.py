@@ -7,14 +7,13 @@ are in one of the next plans. Nobody is made to go for a bind that is left out: 
 lose a pod come first.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from bayplan.plan import Action, Bind, Evict, Plan, plan_of
-from bayplan.snapshot import GangKey, NodeName, PodKey
+from bayplan.plan import Action, Bind, Plan, by_pod, plan_of, together
+from bayplan.snapshot import NodeName, PodKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,15 +41,12 @@ def divided(plan: Plan, limits: Limits) -> tuple[Plan, ...]:
     stowage = _Stowage(limits=limits)
     for group in _units(plan):
         stowage.put(group)
-    return tuple(plan_of(plan.certificate, actions) for actions in stowage.parts)
+    return tuple(plan_of(plan.certificate, by_pod(actions)) for actions in stowage.parts)
 
 
 def _units(plan: Plan) -> Iterator[Sequence[Action]]:
     """Yield what had better not be divided, in the order of `divided`."""
-    gangs: dict[GangKey | PodKey, list[Evict]] = defaultdict(list)
-    for evict in plan.evictions:
-        gangs[evict.gang or evict.pod].append(evict)
-    yield from gangs.values()
+    yield from together(plan.evictions)
     yield plan.moves
     yield from _groups(plan.binds)
     yield from ((hold,) for hold in plan.holds)
@@ -129,7 +125,4 @@ def _kept(groups: Iterable[list[Bind]], most: int) -> AbstractSet[PodKey]:
 
 def _groups(binds: Iterable[Bind]) -> list[list[Bind]]:
     """Return gangs and single pods, the highest priority first."""
-    groups: dict[GangKey | PodKey, list[Bind]] = defaultdict(list)
-    for bind in binds:
-        groups[bind.gang or bind.pod].append(bind)
-    return sorted(groups.values(), key=lambda group: -max(bind.priority for bind in group))
+    return sorted(together(binds), key=lambda group: -max(bind.priority for bind in group))

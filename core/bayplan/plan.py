@@ -5,10 +5,11 @@ operator carries that out, the webhook and the command line answer from it.
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeVar
 
 from bayplan.policy import Order
 from bayplan.snapshot import GangKey, NodeName, Owner, PodKey, Resources
@@ -132,6 +133,8 @@ class Hold:
 #: What happens to one pod.
 Action = Bind | Move | Evict | Hold
 
+_Act = TypeVar("_Act", bound=Bind | Move | Evict)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
@@ -214,15 +217,32 @@ class Plan:
 
 
 def plan_of(certificate: Certificate, actions: Iterable[Action]) -> Plan:
-    """Return the plan that does all of the actions, given in any order."""
-    ordered = sorted(actions, key=lambda action: action.pod)
+    """Return the plan that does all of the actions, those of a kind in the order given."""
+    listed = tuple(actions)
     return Plan(
         certificate=certificate,
-        binds=tuple(a for a in ordered if isinstance(a, Bind)),
-        moves=tuple(a for a in ordered if isinstance(a, Move)),
-        evictions=tuple(a for a in ordered if isinstance(a, Evict)),
-        holds=tuple(a for a in ordered if isinstance(a, Hold)),
+        binds=tuple(a for a in listed if isinstance(a, Bind)),
+        moves=tuple(a for a in listed if isinstance(a, Move)),
+        evictions=tuple(a for a in listed if isinstance(a, Evict)),
+        holds=tuple(a for a in listed if isinstance(a, Hold)),
     )
+
+
+def by_pod(actions: Iterable[Action]) -> list[Action]:
+    """Return the actions in the order of a plan that is whole."""
+    return sorted(actions, key=lambda action: action.pod)
+
+
+def together(actions: Iterable[_Act]) -> list[list[_Act]]:
+    """Return binds, moves and evictions in groups that come or go together.
+
+    That is a gang, or one pod alone; pods are moved one by one.
+    """
+    groups: dict[GangKey | PodKey, list[_Act]] = defaultdict(list)
+    for action in actions:
+        gang = None if isinstance(action, Move) else action.gang
+        groups[gang or action.pod].append(action)
+    return list(groups.values())
 
 
 def actions_of(plan: Plan) -> tuple[Action, ...]:

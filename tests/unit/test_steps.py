@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 
 from bayplan import steps
 from bayplan.inference.drains import Farewell
-from bayplan.plan import Bind, Certificate, Evict, Hold, Move, Plan, Reason, Rejection, Verdict
+from bayplan.plan import (
+    Bind,
+    Certificate,
+    Evict,
+    Hold,
+    Move,
+    Plan,
+    Reason,
+    Rejection,
+    Verdict,
+    plan_of,
+)
 from bayplan.policy import Order, Policy
 from bayplan.snapshot import (
     Disruption,
@@ -66,13 +77,7 @@ def hold(name: str) -> Hold:
 
 def plan(*actions: Bind | Move | Evict | Hold) -> Plan:
     """Return the plan of these actions."""
-    return Plan(
-        certificate=CERTIFICATE,
-        binds=tuple(a for a in actions if isinstance(a, Bind)),
-        moves=tuple(a for a in actions if isinstance(a, Move)),
-        evictions=tuple(a for a in actions if isinstance(a, Evict)),
-        holds=tuple(a for a in actions if isinstance(a, Hold)),
-    )
+    return plan_of(CERTIFICATE, actions)
 
 
 def advance(

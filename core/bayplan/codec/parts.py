@@ -14,7 +14,7 @@ from typing import Any, Final
 from bayplan.api.packing_plan import MAX_ACTIONS
 from bayplan.bounding import Limits, bounded, divided
 from bayplan.codec.plans import PublishedPlan, action_manifest, plan_manifest
-from bayplan.plan import Action, Hold, Plan, Result, actions_of, plan_of
+from bayplan.plan import Action, Hold, Plan, Result, actions_of, by_pod, plan_of
 
 #: Most bytes of what an object lists, with how far each step is; etcd takes 1.5 MiB for all of it.
 MAX_BYTES: Final = 1_200_000
@@ -68,7 +68,7 @@ def joined(pages: Sequence[PublishedPlan]) -> PublishedPlan:
     first = pages[0]
     if len(pages) == 1:
         return first
-    actions = (action for page in pages for action in actions_of(page.plan))
+    actions = by_pod(action for page in pages for action in actions_of(page.plan))
     return replace(
         first,
         plan=plan_of(first.plan.certificate, actions),

@@ -25,6 +25,7 @@ from bayplan.plan import (
     Stage,
     Verdict,
     actions_of,
+    plan_of,
 )
 from bayplan.policy import Order
 from bayplan.snapshot import GangKey, NodeName, Owner, PodKey
@@ -148,13 +149,7 @@ def published_plan_of(raw: Raw) -> PublishedPlan:
         name=root.get("metadata", "name").text(),
         uid=root.get("metadata", "uid").text(""),
         sequence=spec.get("sequence").integer(),
-        plan=Plan(
-            certificate=certificate,
-            binds=tuple(a for a in actions if isinstance(a, Bind)),
-            moves=tuple(a for a in actions if isinstance(a, Move)),
-            evictions=tuple(a for a in actions if isinstance(a, Evict)),
-            holds=tuple(a for a in actions if isinstance(a, Hold)),
-        ),
+        plan=plan_of(certificate, actions),
         part=spec.get("part").integer(1),
         parts=spec.get("parts").integer(1),
         phase=root.get("status", "phase").text("Pending"),

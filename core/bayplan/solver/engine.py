@@ -12,7 +12,6 @@ from typing import Final
 
 from bayplan.plan import Stage
 from bayplan.policy import Order, Policy
-from bayplan.slots import SIZES
 from bayplan.solver import ejection, exchange, goals, greedy, keepfill, repair
 from bayplan.solver.assignment import Assignment, present
 from bayplan.solver.bound import Relaxation
@@ -112,7 +111,7 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
     if counted is not None and (known or counted.known) and counted.assignment.placed.any():
         # Greedy gives up nobody, so it hardly finds more; what is left is asked of whole gangs.
         return counted
-    if counted is not None and hardly and _leaves_only_slots(policy.order, counted.stages):
+    if counted is not None and hardly and _leaves_only_slots(instance, policy, counted.stages):
         incumbent = counted.assignment
     else:
         progress("greedy")
@@ -169,14 +168,14 @@ def _settled(instance: Instance, stages: tuple[Stage, ...]) -> bool:
     return all(stage.proved for stage in stages if stage.name in names)
 
 
-def _leaves_only_slots(order: Order, stages: tuple[Stage, ...]) -> bool:
+def _leaves_only_slots(instance: Instance, policy: Policy, stages: tuple[Stage, ...]) -> bool:
     """Return whether all that comes before the free slots is proved.
 
     Greedy may at most leave more of these then, which is not worth the time on a large fleet.
     """
-    slots = {FreeSlots(size).name for size in SIZES}
-    sound = all(stage.proved or stage.name in slots for stage in stages)
-    return sound and order is not Order.DEFRAGMENT
+    told = zip(goals.in_order(instance, policy.order), stages, strict=True)
+    sound = all(stage.proved or isinstance(goal, FreeSlots) for goal, stage in told)
+    return sound and policy.order is not Order.DEFRAGMENT
 
 
 def _by_states(

@@ -194,7 +194,9 @@ def _search(instance: Instance, policy: Policy, budget: Budget, *, loyal: bool) 
     elif found is None and not _placement_is_free(instance, policy):
         # Where everyone runs matters from the first stage on.
         found = believer().by_states()
-    if found is not None and (budget.spent or _proved(instance, order, found)):
+    if found is not None and (
+        budget.spent or _reaches(instance, order, found.assignment, found.bounds)
+    ):
         return found
     climbed = _Climber(instance=instance, policy=policy, budget=budget, loyal=loyal).run()
     if found is None or climbed is None:
@@ -210,10 +212,11 @@ def _search(instance: Instance, policy: Policy, budget: Budget, *, loyal: bool) 
     return replace(climbed, bounds=tuple(tighter))
 
 
-def _proved(instance: Instance, order: Sequence[Goal], found: Found) -> bool:
+def _reaches(
+    instance: Instance, order: Sequence[Goal], assignment: Assignment, bounds: Sequence[int]
+) -> bool:
     """Return whether a placement reaches every bound."""
-    values = tuple(goal.value(instance, found.assignment) for goal in order)
-    return values == found.bounds
+    return tuple(goal.value(instance, assignment) for goal in order) == tuple(bounds)
 
 
 def _placement_is_free(instance: Instance, policy: Policy) -> bool:
@@ -365,8 +368,10 @@ class _Believer(_Stages):
         point near that vertex is looked for when one near the last is hard to find, and before
         that where half of the time is gone.
         """
-        if found is None or not self.slots:
-            return None if found is None else self._rounded(fleet, found)
+        if found is None:
+            return None
+        if not self.slots:
+            return self._rounded(fleet, found)
         dear = dear_nodes(fleet, found)
         fleets.add_slots(fleet)
         fleet.program.shut(np.setdiff1d(dear, fleet.reserved))
@@ -404,7 +409,8 @@ class _Believer(_Stages):
         if point is None:
             return None
         placement = unfold.assignment(fleet, point)
-        return self.found(placement, point[fleet.a]) if self._reached(placement) else None
+        reached = _reaches(self.instance, self.order, placement, self.bounds)
+        return self.found(placement, point[fleet.a]) if reached else None
 
     def _take_back(self, placement: Assignment) -> None:
         """Forget the bounds after the first that is missed: they stand on its being reached."""
@@ -468,10 +474,6 @@ class _Believer(_Stages):
             maximise=goal.maximise,
             seconds=lambda: self.budget.seconds,
         )
-
-    def _reached(self, placement: Assignment) -> bool:
-        values = tuple(goal.value(self.instance, placement) for goal in self.order)
-        return values == tuple(self.bounds)
 
 
 @dataclass(slots=True, kw_only=True)

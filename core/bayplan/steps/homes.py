@@ -1,12 +1,11 @@
 """Placing: pods that wait, and replacements of moved ones, get their homes once those are free."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from bayplan import filters, units
-from bayplan.plan import Bind, Move
-from bayplan.snapshot import GangKey, NodeName, Pod, PodKey, Resources
+from bayplan.plan import Bind, Move, together
+from bayplan.snapshot import NodeName, Pod, Resources
 from bayplan.steps.books import Books, home_of, pop_replacement
 from bayplan.steps.progress import ReleasePod, Report, Standing, State, has_failed, report_of
 
@@ -28,7 +27,8 @@ class Homes:
 
     def _binds(self) -> list[Report]:
         """Return how far each bind is; whole gangs with room for all are put on the list."""
-        groups = [(group, [self._bind_state(b) for b in group]) for group in self._by_gang()]
+        gangs = together(self._books.plan.binds)
+        groups = [(group, [self._bind_state(b) for b in group]) for group in gangs]
         reports: list[Report] = []
         for group, states in groups:
             told = states if has_failed(states) else self._release(group, states)
@@ -157,13 +157,6 @@ class Homes:
             )
             return State.STARTED, f"{pod.key.name} is released to {move.target} in its place"
         return state, f"{pod.key.name} {message} in its place"
-
-    def _by_gang(self) -> Iterable[Sequence[Bind]]:
-        """Return the binds in groups that start together: a gang, or one pod alone."""
-        groups: dict[GangKey | PodKey, list[Bind]] = defaultdict(list)
-        for bind in self._books.plan.binds:
-            groups[bind.gang or bind.pod].append(bind)
-        return groups.values()
 
 
 def _words(short: Resources) -> str:

@@ -4,14 +4,13 @@ Those that serve finish their requests first, out of service.
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from bayplan.inference.drains import Farewell
-from bayplan.plan import Evict, Move
-from bayplan.snapshot import Disruption, GangKey, NodeName, Pod, PodKey
+from bayplan.plan import Evict, Move, together
+from bayplan.snapshot import Disruption, NodeName, Pod
 from bayplan.steps.books import Books, source_of
 from bayplan.steps.progress import (
     SPARED,
@@ -158,11 +157,7 @@ class Victims:
 
     def _groups(self) -> Sequence[Group]:
         """Return the victims in groups that leave together: an evicted gang, or one pod alone."""
-        groups: dict[GangKey | PodKey, list[Move | Evict]] = defaultdict(list)
-        for victim in self._victims():
-            gang = victim.gang if isinstance(victim, Evict) else None
-            groups[gang or victim.pod].append(victim)
-        return [tuple(group) for group in groups.values()]
+        return [tuple(group) for group in together(self._victims())]
 
     def _victims(self) -> Sequence[Move | Evict]:
         """Return who must leave, the least harmful first.
