@@ -109,6 +109,10 @@ class View:
         pages = self._newest_pages()
         return joined(pages) if pages else None
 
+    def newest_page(self) -> PublishedPlan | None:
+        """Return the first object of that plan, which tells its age and phase, without the rest."""
+        return next(iter(self._newest_pages()), None)
+
     def _newest_pages(self) -> tuple[PublishedPlan, ...]:
         return next(reversed(decisions(self.plans.values())), ())
 

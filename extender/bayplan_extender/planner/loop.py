@@ -155,7 +155,7 @@ class Loop:
     def _is_taken_up(self) -> bool:
         """Return whether the plan published last is begun, ended or overtaken, for all we see."""
         with self._view.lock:
-            plan, newest = self._view.plans.get(self._published), self._view.newest_plan()
+            plan, newest = self._view.plans.get(self._published), self._view.newest_page()
         if plan is None or newest is None:
             return False  # the watch has yet to show it
         return plan.phase != "Pending" or newest.sequence > plan.sequence

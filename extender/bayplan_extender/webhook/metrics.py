@@ -51,7 +51,7 @@ class ViewCollector(Collector):
             assumed = len({each.pod.uid for each in view.cache.assumptions()})
             reservations = view.reservations(now)
             held = [reservations.on(node, view.cache) for node in reservations.nodes()]
-            newest = view.newest_plan()
+            newest = view.newest_page()
             current, listed = dict(view.current), dict(view.listed)
         yield _gauge("bayplan_extender_waiting_pods", "Pods that wait behind our gate.", waiting)
         yield _gauge("bayplan_extender_assumed_pods", "Pods assumed on a node.", assumed)
