@@ -114,20 +114,15 @@ class Scene:
         self.plans.see(self.kube.add(path, manifest))
         return path
 
-    def make_room(self, sequence: int = 1) -> str:
-        """Write the plan that evicts the unit for the pod that waits."""
-        gang = GangKey(namespace="ns", name="chat-0")
+    def make_room(self, sequence: int = 1, *, together: bool = True) -> str:
+        """Write the plan that evicts the unit for the pod that waits, as a gang or pod by pod."""
+        gang = GangKey(namespace="ns", name="chat-0") if together else None
         victims = (
             Evict(pod=key(n), uid=f"uid-{n}", node=NodeName("n1"), priority=0, gang=gang)
             for n in PODS
         )
         new = Bind(pod=key("new"), uid="uid-new", node=NodeName("n1"))
         return self.publish(new, *victims, sequence=sequence)
-
-    def make_room_twice(self) -> str:
-        """Write a plan that evicts two pods which have nothing to do with each other."""
-        victims = (Evict(pod=key(n), uid=f"uid-{n}", node=NodeName("n1"), priority=0) for n in PODS)
-        return self.publish(Bind(pod=key("new"), uid="uid-new", node=NodeName("n1")), *victims)
 
     def look(self, seconds: float = 0) -> None:
         """Let some time pass, and everybody look at everything."""

@@ -191,21 +191,14 @@ class Deployments:
         try:
             self._kube.merge(_path_of(deployment, child), body, manager=names.MANAGER_PODS)
         except ApiException as error:
-            if error.status in REFUSALS:  # one pod; the rollout goes on without it
-                _log.warning("pod_not_told", pod=child.name, error=message_of(error))
-            elif error.status not in OVERTAKEN:
-                raise
+            _pass_over(child, error, event="pod_not_told")
 
     def _switch(self, deployment: Deployment, child: Child, condition: Raw) -> None:
         """Put a pod into service, or take it out: its readiness follows."""
-        pod = PodKey(namespace=deployment.namespace, name=child.name)
         try:
-            put(self._kube, pod, child.uid, condition)
+            put(self._kube, _key_of(deployment, child), child.uid, condition)
         except ApiException as error:
-            if error.status in REFUSALS:  # one pod; the others are put in and out all the same
-                _log.warning("pod_not_switched", pod=child.name, error=message_of(error))
-            elif error.status not in OVERTAKEN:
-                raise
+            _pass_over(child, error, event="pod_not_switched")
 
     def _create(self, deployment: Deployment, slot: Slot) -> str:
         """Make one pod; return why it is refused, or "".
@@ -305,8 +298,20 @@ class Deployments:
         self._events.tell(about, reason, action, note, warning=warning, once=minute)
 
 
+def _pass_over(child: Child, error: ApiException, *, event: str) -> None:
+    """Go on with the other pods where only this one is refused, or was overtaken."""
+    if error.status in REFUSALS:
+        _log.warning(event, pod=child.name, error=message_of(error))
+    elif error.status not in OVERTAKEN:
+        raise error
+
+
+def _key_of(deployment: Deployment, child: Child) -> PodKey:
+    return PodKey(namespace=deployment.namespace, name=child.name)
+
+
 def _path_of(deployment: Deployment, child: Child) -> str:
-    return pod_path(PodKey(namespace=deployment.namespace, name=child.name))
+    return pod_path(_key_of(deployment, child))
 
 
 def _condition(status: dict[str, Any], kind: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.snapshot import PodKey
-from bayplan_operator.kube import OVERTAKEN, Kube, message_of, pod_path
+from bayplan_operator.kube import Kube, pod_path, refusal_of
 
 
 def evict(
@@ -35,9 +35,5 @@ def evict(
     try:
         kube.create(f"{pod_path(pod)}/eviction", body)
     except ApiException as error:
-        if error.status in OVERTAKEN:
-            return None
-        if not error.status:
-            raise
-        return message_of(error)
+        return refusal_of(error)
     return ""

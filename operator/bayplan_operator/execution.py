@@ -39,7 +39,7 @@ from bayplan_operator.events import About, Events
 from bayplan_operator.evictions import evict
 from bayplan_operator.farewells import Farewells
 from bayplan_operator.holds import Holds
-from bayplan_operator.kube import OVERTAKEN, Kube, Raw, message_of, plan_path, pod_path
+from bayplan_operator.kube import OVERTAKEN, Kube, Raw, plan_path, pod_path, refusal_of
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.observation import Observation, observe
 from bayplan_operator.plans import Decision, Entry, Plans
@@ -259,11 +259,7 @@ class Execution:
         try:
             put(self._kube, step.pod, step.uid, condition)
         except ApiException as error:
-            if error.status in OVERTAKEN:
-                return ""
-            if not error.status:
-                raise
-            return message_of(error)
+            return refusal_of(error) or ""
         return ""
 
     def _evict(self, step: EvictPod, plan: str, version: str) -> str:
@@ -293,11 +289,7 @@ class Execution:
         try:
             self._kube.patch(pod_path(step.pod), operations, manager=names.MANAGER_PODS)
         except ApiException as error:
-            if error.status in OVERTAKEN:
-                return None
-            if not error.status:
-                raise
-            return message_of(error)
+            return refusal_of(error)
         return ""
 
     def _report(self, decision: Decision, progress: Progress) -> bool:

@@ -189,6 +189,19 @@ class Kube:
         return answer
 
 
+def refusal_of(error: ApiException) -> str | None:
+    """Return why the API server refuses to change one object; None if that was overtaken.
+
+    Raises:
+        ApiException: There was no answer, so that others fare no better.
+    """
+    if error.status in OVERTAKEN:
+        return None
+    if not error.status:
+        raise error
+    return message_of(error)
+
+
 def message_of(error: ApiException) -> str:
     """Return what the API server says about an error, in one line."""
     try:

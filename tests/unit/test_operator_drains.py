@@ -182,7 +182,7 @@ def test_who_has_drained_and_is_kept_by_a_budget_serves_again_in_the_end(
 def test_who_has_drained_and_is_kept_does_not_wait_for_who_still_drains(scene: Scene) -> None:
     """It would be out of service for hours, and never leave."""
     scene.apply(drain_s=100 * STALL_S)
-    plan = scene.make_room_twice()
+    plan = scene.make_room(together=False)
     scene.loads = {PODS[0]: 1, PODS[1]: 0}
     scene.look()
     scene.look()
@@ -203,7 +203,7 @@ def test_who_may_not_be_disturbed_any_more_serves_again_although_others_leave(
 ) -> None:
     """The plan waits for those who are ending, and would keep it out of service meanwhile."""
     scene.apply(drain_s=10 * STALL_S)
-    scene.make_room_twice()
+    scene.make_room(together=False)
     scene.loads = {PODS[0]: 0, PODS[1]: 1}
     scene.look()
     scene.look()
