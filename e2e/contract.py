@@ -110,22 +110,26 @@ class Contract:
     def _judge_halves(self, by_unit: Mapping[str, Sequence[Raw]], at_s: float) -> None:
         half = {unit for unit, members in by_unit.items() if _is_half(members)}
         self._half_since = {unit: self._half_since.get(unit, at_s) for unit in half}
-        for unit, since in self._half_since.items():
-            if at_s - since > HALF_S:
-                self._complain(at_s, f"unit {unit} is half placed for {at_s - since:.0f} s")
-        lasting = [unit for unit, since in self._half_since.items() if at_s - since > TRANSIT_S]
-        if len(lasting) > self.halves:
-            self._complain(at_s, f"units {sorted(lasting)} are half placed at a time")
+        words = ("is half placed", "are half placed")
+        self._judge_lasting(self._half_since, words, most=self.halves, at_s=at_s)
 
     def _judge_ratios(self, by_unit: Mapping[str, Sequence[Raw]], at_s: float) -> None:
         out = {unit for unit, members in by_unit.items() if not _within(members, self.band)}
         self._out_since = {unit: self._out_since.get(unit, at_s) for unit in out}
-        for unit, since in self._out_since.items():
+        words = ("is out of its band", "are out of their band")
+        self._judge_lasting(self._out_since, words, most=1, at_s=at_s)
+
+    def _judge_lasting(
+        self, begun: Mapping[str, float], words: tuple[str, str], *, most: int, at_s: float
+    ) -> None:
+        """Complain of a unit that is so for too long, and of more than `most` beyond a moment."""
+        one, several = words
+        for unit, since in begun.items():
             if at_s - since > HALF_S:
-                self._complain(at_s, f"unit {unit} is out of its band for {at_s - since:.0f} s")
-        lasting = [unit for unit, since in self._out_since.items() if at_s - since > TRANSIT_S]
-        if len(lasting) > 1:
-            self._complain(at_s, f"units {sorted(lasting)} are out of their band at a time")
+                self._complain(at_s, f"unit {unit} {one} for {at_s - since:.0f} s")
+        lasting = sorted(unit for unit, since in begun.items() if at_s - since > TRANSIT_S)
+        if len(lasting) > most:
+            self._complain(at_s, f"units {lasting} {several} at a time")
 
     def _note_cut(self, pods: Sequence[Raw]) -> None:
         """Note the pods that end although they were ready in the sample before."""
