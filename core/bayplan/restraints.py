@@ -23,7 +23,7 @@ def restrained(snapshot: Snapshot, *, now: float, cooldown_s: float) -> Snapshot
         now: Seconds since the epoch.
         cooldown_s: Seconds from its start in which a moved pod stays.
     """
-    covering = _Covering(snapshot.budgets)
+    covering = Covering(snapshot.budgets)
     namespaces = {budget.key.namespace for budget in snapshot.budgets}
     changed = {
         pod.key: _restrained(pod, covering, now=now, cooldown_s=cooldown_s)
@@ -42,7 +42,7 @@ def covers(budget: Budget, pod: Pod) -> bool:
     return budget.key.namespace == pod.key.namespace and filters.selects(budget.labels, pod.labels)
 
 
-class _Covering:
+class Covering:
     """Finds the budgets of a pod; pods with equal labels are looked at once."""
 
     def __init__(self, budgets: Sequence[Budget]) -> None:
@@ -62,7 +62,7 @@ class _Covering:
         return self._known[look]
 
 
-def _restrained(pod: Pod, covering: _Covering, *, now: float, cooldown_s: float) -> Pod:
+def _restrained(pod: Pod, covering: Covering, *, now: float, cooldown_s: float) -> Pod:
     if pod.replaces and (not pod.started_at or now < pod.started_at + cooldown_s):
         return _fixed(pod, f"was moved less than {cooldown_s:g} seconds ago")
     budgets = covering.of(pod) if pod.health is not Health.PENDING else ()

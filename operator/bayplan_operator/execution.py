@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from bayplan.codec import PublishedPlan, service
 from bayplan.codec.releases import release_patch
 from bayplan.inference.drains import LOOK_S, Farewell
 from bayplan.plan import Plan
-from bayplan.snapshot import PodKey
+from bayplan.snapshot import PodKey, Snapshot
 from bayplan.steps import (
     DrainPod,
     EvictPod,
@@ -35,13 +35,14 @@ from bayplan.steps import (
     State,
     Step,
 )
+from bayplan_operator.budgets import budgets_over
 from bayplan_operator.events import About, Events
 from bayplan_operator.evictions import evict
 from bayplan_operator.farewells import Farewells
 from bayplan_operator.holds import Holds
 from bayplan_operator.kube import OVERTAKEN, Kube, Raw, plan_path, pod_path, refusal_of
 from bayplan_operator.metrics import Metrics
-from bayplan_operator.observation import Observation, observe
+from bayplan_operator.observation import observe
 from bayplan_operator.plans import Decision, Entry, Plans
 from bayplan_operator.policies import read_policy
 from bayplan_operator.service import put
@@ -122,10 +123,11 @@ class Execution:
         started_at = time.monotonic()
         published = decision.published
         # 1. See.
+        budgets = budgets_over(self._kube, published.plan)
         seen = observe(self._kube, self._pool, steps.nodes_of(published.plan))
         farewells = self._farewells.of(published.plan, seen.raws)
         # 2. Decide.
-        progress = self._decide(published, seen, farewells)
+        progress = self._decide(published, replace(seen.snapshot, budgets=budgets), farewells)
         # 3. Act.
         # A pod that drains is evicted as it was seen: if it serves again, it drains again first.
         versions = {uid: seen.raws[uid]["metadata"].get("resourceVersion", "") for uid in farewells}
@@ -164,15 +166,13 @@ class Execution:
         self._metrics.plan_seconds.observe(max(0.0, self._now().timestamp() - published.created_at))
 
     def _decide(
-        self, published: PublishedPlan, seen: Observation, farewells: Mapping[str, Farewell]
+        self, published: PublishedPlan, seen: Snapshot, farewells: Mapping[str, Farewell]
     ) -> Progress:
         policy = read_policy(self._kube)
         if not self._stillness.knows(published.uid):
             self._refusals.clear()  # another plan: worth another try
         idle_s = self._stillness.of(published.uid)
-        progress = steps.advance(
-            published.plan, seen.snapshot, policy, idle_s=idle_s, farewells=farewells
-        )
+        progress = steps.advance(published.plan, seen, policy, idle_s=idle_s, farewells=farewells)
         # One that has drained and may not leave is not out of service until all have drained.
         stuck = any(isinstance(s, EvictPod) and s.pod in self._refusals for s in progress.todo)
         self._stillness.note(published.uid, progress, drains=progress.draining and not stuck)

@@ -120,6 +120,36 @@ def test_whoever_would_be_let_go_alone_may_be_planned_to(seen: Snapshot) -> None
             assert (after.disruption is not Disruption.FIXED) is free
 
 
+@given(seen=clusters())
+def test_whoever_drains_for_a_plan_may_be_in_the_next_one(seen: Snapshot) -> None:
+    """With steady arrivals its move would be given up and begun again for ever."""
+    made = plan(prepared(seen), POLICY, clock=lambda: 0.0).plan
+    out = {victim.pod for victim in made.victims}
+    pods = [_unready(each) if each.key in out else each for each in seen.pods]
+    budgets = [_counted_again(each, seen, pods) for each in seen.budgets]
+
+    after = prepared(Snapshot.of(seen.nodes, pods, budgets))
+
+    for each in (after.by_key[key] for key in out):
+        # Where none need be healthy, the API server keeps the last one that is not ready.
+        needless = any(covers(b, each) and not (b.desired or b.always) for b in budgets)
+        assert needless or each.disruption is not Disruption.FIXED
+
+
+def _unready(of: Pod) -> Pod:
+    return of if of.health is Health.PENDING else replace(of, health=Health.UNREADY)
+
+
+def _counted_again(budget: Budget, before: Snapshot, pods: Iterable[Pod]) -> Budget:
+    """Return the budget once its controller has seen who is not ready any more."""
+    gone = sum(
+        covers(budget, was) and was.health is not of.health
+        for was, of in zip(before.pods, pods, strict=True)
+    )
+    healthy = budget.healthy - gone
+    return replace(budget, healthy=healthy, allowed=max(0, healthy - budget.desired))
+
+
 @given(seen=clusters(), chosen=st.sets(st.integers(0, _PODS - 1)))
 def test_the_validator_judges_as_the_api_server(seen: Snapshot, chosen: set[int]) -> None:
     """A plan would be thrown away, or carried out half."""

@@ -110,6 +110,48 @@ def test_nobody_is_drained_who_could_not_be_evicted_then(
     assert scene.kube.objects[plan]["status"]["phase"] == "Failed"
 
 
+def budget(*, allowed: int, healthy: int = 2, desired: int = 1) -> Raw:
+    """Return a PodDisruptionBudget over all pods of the namespace."""
+    return {
+        "metadata": {"namespace": "ns", "name": "chat"},
+        "spec": {"selector": {}},
+        "status": {
+            "disruptionsAllowed": allowed,
+            "currentHealthy": healthy,
+            "desiredHealthy": desired,
+        },
+    }
+
+
+def test_two_victims_of_a_budget_that_admits_one_stay_in_service(scene: Scene) -> None:
+    """Each alone would be admitted; together they would leave one out of service in vain."""
+    path = "/apis/policy/v1/namespaces/ns/poddisruptionbudgets/chat"
+    scene.kube.add(path, budget(allowed=1))
+    plan = scene.make_room(together=False)
+
+    scene.look()
+
+    assert scene.in_service() == ["Serves", "Serves"]
+    assert (
+        "waits for PodDisruptionBudget ns/chat, which admits 1 eviction now; the plan needs 2"
+        in (scene.kube.objects[plan]["status"]["message"])
+    )
+    scene.kube.add(path, budget(allowed=2, healthy=3))
+    scene.look()
+    assert scene.in_service() == ["Yields", "Yields"]
+
+
+def test_a_budget_that_cannot_be_read_leaves_it_to_the_api_server(scene: Scene) -> None:
+    """Somebody's broken object would stop every plan."""
+    broken = budget(allowed=1) | {"status": {"disruptionsAllowed": "one"}}
+    scene.kube.add("/apis/policy/v1/namespaces/ns/poddisruptionbudgets/chat", broken)
+    scene.make_room()
+
+    scene.look()
+
+    assert scene.in_service() == ["Yields", "Yields"]
+
+
 def test_a_restart_in_the_middle_forgets_nothing(scene: Scene) -> None:
     """When it began to drain stands on the pod, and for whom in the plan."""
     scene.make_room()

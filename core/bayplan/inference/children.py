@@ -221,6 +221,7 @@ class Child:
         unplanned: Whether it has a node that no plan gave it.
         gated: Whether it waits behind a scheduling gate.
         ready: Whether it can serve.
+        unready_since: Since when it cannot, in seconds since the epoch; 0 if nobody says so.
         switched: Whether it is only ready while it is in service.
         in_service: Whether it was put into service.
         drains_since: When it was taken out of service, in seconds since the epoch; 0 if it was not.
@@ -253,6 +254,7 @@ class Child:
     unplanned: bool = False
     gated: bool = False
     ready: bool = False
+    unready_since: int = 0
     switched: bool = False
     in_service: bool = False
     drains_since: int = 0

@@ -30,6 +30,10 @@ LOOK_S: Final = 2
 #: says: instants of Kubernetes are cut off to whole seconds.
 _CUT_OFF_S: Final = 1
 
+#: Seconds after which a PodDisruptionBudget surely tells that a pod is not ready: its controller
+#: has counted again. Mostly that takes less than one.
+_COUNT_S: Final = 10
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drains:
@@ -98,6 +102,7 @@ class Farewell:
         begun: Whether it was taken out of service.
         over: Whether nothing keeps it any more.
         yields: Whether it was taken out for a plan, which puts it back if it may stay.
+        counted: Whether it is not ready, and its PodDisruptionBudget has had the time to notice.
         ends_by: When it is over at the latest, in seconds since the epoch; 0 before it has begun.
         left_s: Seconds until then.
     """
@@ -105,6 +110,7 @@ class Farewell:
     begun: bool = False
     over: bool = False
     yields: bool = False
+    counted: bool = False
     ends_by: int = 0
     left_s: float = 0
 
@@ -117,6 +123,7 @@ def farewell(pod: Child, loads: Mapping[str, int | None], *, drain_s: int, now: 
         begun=bool(pod.drains_since),
         over=now >= _until(drain_s, serving, loads),
         yields=pod.yields,
+        counted=not pod.ready and now >= max(pod.drains_since, pod.unready_since) + _COUNT_S,
         ends_by=ends_by,
         left_s=max(0.0, ends_by - now),
     )

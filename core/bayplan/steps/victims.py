@@ -11,6 +11,7 @@ from typing import Final
 from bayplan.inference.drains import Farewell
 from bayplan.plan import Evict, Move, together
 from bayplan.snapshot import Disruption, NodeName, Pod
+from bayplan.steps.allowances import Allowances
 from bayplan.steps.books import Books, source_of
 from bayplan.steps.progress import (
     SPARED,
@@ -29,8 +30,11 @@ _BEGUN: Final = frozenset({State.STARTED, State.DONE})
 
 _MINUTE_S: Final = 60
 
-#: The farewell of a victim that need not finish anything.
-_NONE: Final = Farewell(over=True)
+#: Why a victim that serves is not drained.
+_UNDRAINED: Final = (
+    "it is not drained first, for PodDisruptionBudget {} would keep it once it is not ready: set"
+    " unhealthyPodEvictionPolicy: AlwaysAllow there"
+)
 
 #: Victims that leave together.
 Group = tuple[Move | Evict, ...]
@@ -41,6 +45,7 @@ class Victims:
 
     def __init__(self, books: Books) -> None:
         self._books = books
+        self._allowances = Allowances(books, ())
         self.todo: list[DrainPod | ServePod | EvictPod] = []
 
     def reports(self, max_parallel: int, *, stop: bool) -> list[Report]:
@@ -56,9 +61,13 @@ class Victims:
         unfinished = any(_has_begun(s) and _has_waiting(s) for _, s in found)
         on_their_way = sum(s is State.STARTED for _, states in found for s, _ in states)
         on_their_way += sum(len(group) for group, s in found if self._drains(group, s))
+        self._allowances = Allowances(
+            self._books, (v for group, states in found for v in _waiting(group, states))
+        )
+        shortage = self._allowances.shortage()
         reports = []
         for group, states in found:
-            waiting = [v for v, s in zip(group, states, strict=True) if s[0] is State.WAITING]
+            waiting = _waiting(group, states)
             begun, drains, stays = _has_begun(states), self._drains(group, states), ""
             if stop and not begun:
                 stays = "stays: the plan can no longer be completed"
@@ -66,6 +75,8 @@ class Victims:
             elif not begun and unfinished:
                 # Evictions of a pass are refused together: the rest of a gang is asked for alone.
                 stays = "waits for its turn: a gang that has begun to leave goes first"
+            elif shortage and not begun and not all(self._farewell(v).begun for v in waiting):
+                stays = shortage
             elif not (begun or drains) and 0 < on_their_way > max_parallel - len(waiting):
                 stays = f"waits for its turn: {on_their_way} pods are on their way"
             else:
@@ -83,7 +94,7 @@ class Victims:
         return not _has_begun(states) and any(self._farewell(v).begun for v in group)
 
     def _farewell(self, victim: Move | Evict) -> Farewell:
-        return self._books.farewells.get(victim.uid, _NONE)
+        return self._books.farewell(victim)
 
     def _let_go(self, waiting: Sequence[Move | Evict], group: Group) -> Standing | None:
         """Ask those of a group to leave who have not begun to, or have them drain before.
@@ -91,10 +102,14 @@ class Victims:
         Return how far they all are then; None where each has its own words.
         """
         farewells = [self._farewell(victim) for victim in waiting]
-        if all(farewell.over for farewell in farewells):
+        due = [
+            victim
+            for victim, farewell in zip(waiting, farewells, strict=True)
+            if not (farewell.begun or farewell.over or self._allowances.keeps_drained(victim))
+        ]
+        if not due and all(farewell.over or not farewell.begun for farewell in farewells):
             self._ask_to_leave(waiting, group)
             return None
-        due = [v for v, f in zip(waiting, farewells, strict=True) if not (f.begun or f.over)]
         self.todo += [DrainPod(pod=v.pod, uid=v.uid, because=self._because(v, group)) for v in due]
         if due:
             return State.WAITING, "is to finish its requests before it leaves"
@@ -203,11 +218,13 @@ class Victims:
 
     def _because(self, victim: Move | Evict, group: Group) -> str:
         """Return why a victim of a group leaves, in words."""
-        newcomers = self._newcomers_to({source_of(each) for each in group})
+        because = f"it makes room for {self._newcomers_to({source_of(each) for each in group})}"
         if isinstance(victim, Move):
-            planned = f"its replacement is planned on {victim.target}"
-            return f"it makes room for {newcomers}, and {planned}"
-        return f"it makes room for {newcomers}"
+            because = f"{because}, and its replacement is planned on {victim.target}"
+        if self._farewell(victim).begun or self._farewell(victim).over:
+            return because
+        keeper = self._allowances.keeps_drained(victim)
+        return f"{because}; {_UNDRAINED.format(keeper)}" if keeper else because
 
     def _newcomers_to(self, names: Collection[NodeName]) -> str:
         """Return who gets a home on one of the nodes, in words."""
@@ -217,6 +234,11 @@ class Victims:
             return "a better packing"
         more = f" and {len(pods) - 1} more" if len(pods) > 1 else ""
         return f"{pods[0]}{more}"
+
+
+def _waiting(group: Group, states: Iterable[Standing]) -> list[Move | Evict]:
+    """Return those of a group who have not begun to leave, and may."""
+    return [v for v, s in zip(group, states, strict=True) if s[0] is State.WAITING]
 
 
 def _has_begun(states: Iterable[Standing]) -> bool:
