@@ -20,6 +20,7 @@ from bayplan.codec import DecodeError, service
 from bayplan.codec.deployments import child_of, deployment_of
 from bayplan.inference import children, parts, ratios, readiness, rollout
 from bayplan.inference.children import Child, Deployment, Slot
+from bayplan.inference.drains import to_serve_whatever_is_asked
 from bayplan.inference.exposed import HINDRANCES
 from bayplan.inference.parts import Around, Trouble
 from bayplan.inference.rollout import Changes
@@ -99,8 +100,9 @@ class Deployments:
             deployment = deployment_of(raw)
         except DecodeError as error:
             self._write_invalid(raw, error)
+            self._serve_anyway(key, raw["metadata"]["uid"])
             return None
-        seen, before = self._children(deployment), raw.get("status") or {}
+        seen, before = self._children(key), raw.get("status") or {}
         news = self._news(deployment, seen)
         around = self._around(seen, news)
         # 2. Decide; if somebody is to go, ask who has the least to do, and decide again.
@@ -138,12 +140,16 @@ class Deployments:
             return _REFUSED_RETRY_S
         return changes.retry_at - now if changes.retry_at is not None else None
 
-    def _children(self, deployment: Deployment) -> list[Child]:
-        labels = f"{names.LABEL_DEPLOYMENT}={deployment.name}"
-        return [
-            child_of(raw)
-            for raw in self._kube.items(pods_path(deployment.namespace), labels=labels)
-        ]
+    def _children(self, key: DeploymentKey) -> list[Child]:
+        labels = f"{names.LABEL_DEPLOYMENT}={key.name}"
+        return [child_of(raw) for raw in self._kube.items(pods_path(key.namespace), labels=labels)]
+
+    def _serve_anyway(self, key: DeploymentKey, uid: str) -> None:
+        """Put pods into service that a plan which has ended took out: the spec says nothing of it."""
+        own = (child for child in self._children(key) if child.owner_uid == uid)
+        serves = service.serves(self._now())
+        for child in to_serve_whatever_is_asked(own, self._plans.leaving()):
+            self._switch(key.namespace, child, serves)
 
     def _around(self, seen: Sequence[Child], news: News) -> Around:
         here = (child.node or child.pin for child in seen)
@@ -167,7 +173,8 @@ class Deployments:
         at = self._now()
         switched = [(child, service.serves(at)) for child in changes.serve]
         switched += [(child, service.drains(at)) for child in changes.drain]
-        list(self._pool.map(lambda pair: self._switch(deployment, *pair), switched))
+        namespace = deployment.namespace
+        list(self._pool.map(lambda pair: self._switch(namespace, *pair), switched))
         for child in changes.abandon:
             self._kube.delete(_path_of(deployment, child), uid=child.uid, grace_s=0)
         for child in changes.delete:
@@ -193,10 +200,11 @@ class Deployments:
         except ApiException as error:
             _pass_over(child, error, event="pod_not_told")
 
-    def _switch(self, deployment: Deployment, child: Child, condition: Raw) -> None:
+    def _switch(self, namespace: str, child: Child, condition: Raw) -> None:
         """Put a pod into service, or take it out: its readiness follows."""
+        pod = PodKey(namespace=namespace, name=child.name)
         try:
-            put(self._kube, _key_of(deployment, child), child.uid, condition)
+            put(self._kube, pod, child.uid, condition)
         except ApiException as error:
             _pass_over(child, error, event="pod_not_switched")
 
@@ -306,12 +314,8 @@ def _pass_over(child: Child, error: ApiException, *, event: str) -> None:
         raise error
 
 
-def _key_of(deployment: Deployment, child: Child) -> PodKey:
-    return PodKey(namespace=deployment.namespace, name=child.name)
-
-
 def _path_of(deployment: Deployment, child: Child) -> str:
-    return pod_path(_key_of(deployment, child))
+    return pod_path(PodKey(namespace=deployment.namespace, name=child.name))
 
 
 def _condition(status: dict[str, Any], kind: str) -> dict[str, Any]:

@@ -298,6 +298,68 @@ def test_who_serves_again_at_the_last_moment_is_not_evicted(
     assert scene.told.notes == told
 
 
+def break_spec(scene: Scene) -> None:
+    """Ask for a role that there is not."""
+    known = scene.kube.objects[PATH]
+    pools = [{**pool, "role": "Cook"} for pool in known["spec"]["pools"]]
+    scene.kube.add(PATH, {**known, "spec": {**known["spec"], "pools": pools}})
+
+
+def test_who_drained_for_a_plan_that_has_ended_serves_again_though_its_spec_is_wrong(
+    scene: Scene,
+) -> None:
+    """A typing error would keep a unit out of service until somebody corrects it."""
+    scene.make_room(sequence=1)
+    scene.look()
+    break_spec(scene)
+
+    scene.look()
+
+    assert scene.in_service() == ["Yields", "Yields"], "the plan is at work"
+    scene.publish(sequence=2)
+    scene.look()
+    assert scene.kube.objects[PATH]["status"]["reason"] == "InvalidSpec"
+    assert scene.in_service() == ["Serves", "Serves"]
+
+
+def test_who_comes_to_run_while_its_spec_is_wrong_is_put_into_service(scene: Scene) -> None:
+    """Its place was planned before, and it would never be ready."""
+    path = pod_path(key(PODS[0]))
+    scene.kube.objects[path]["status"] = {}
+    break_spec(scene)
+
+    scene.look()
+
+    assert scene.in_service() == ["Serves", "Serves"]
+
+
+def test_a_unit_that_drains_to_go_is_left_alone_while_its_spec_is_wrong(scene: Scene) -> None:
+    """Nobody knows whether it is wanted."""
+    scene.loads = dict.fromkeys(PODS, 1)
+    scaled = scene.kube.objects[PATH]
+    scene.kube.add(PATH, {**scaled, "spec": {**scaled["spec"], "replicas": 0}})
+    scene.look()
+    break_spec(scene)
+
+    scene.look()
+
+    assert scene.in_service() == ["Drains", "Drains"]
+
+
+def test_pods_of_somebody_else_are_not_put_into_service(scene: Scene) -> None:
+    """The same labels are on pods of a deployment that was deleted."""
+    scene.make_room(sequence=1)
+    scene.look()
+    break_spec(scene)
+    scene.kube.objects[PATH]["metadata"]["uid"] = "another"
+    scene.publish(sequence=2)
+
+    scene.execution.reconcile()
+    scene.deployments.reconcile(CHAT)
+
+    assert "Yields" in scene.in_service()
+
+
 def test_a_unit_that_goes_anyway_is_not_put_back_when_its_plan_fails(scene: Scene) -> None:
     """It drains for two reasons, of which one is left."""
     plan = scene.make_room()

@@ -94,6 +94,19 @@ def to_serve(
     return tuple(pod for pod in kept if not (pod.yields and pod.uid in leaving))
 
 
+def to_serve_whatever_is_asked(
+    pods: Iterable[Child], leaving: Collection[str]
+) -> tuple[Child, ...]:
+    """Return the pods to put into service while nobody can read what their deployment asks.
+
+    Those that a plan took out which does not make them leave any more, as `leaving` says, and those
+    that have come to run meanwhile. What its unit took out may be wanted or not, and stays out.
+    """
+    live = (pod for pod in pods if pod.switched and pod.counts and pod.node is not None)
+    out = (pod for pod in live if not pod.in_service and (pod.yields or not pod.drains_since))
+    return tuple(pod for pod in out if not (pod.yields and pod.uid in leaving))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Farewell:
     """How far a pod is that finishes its requests before a plan makes it leave.
