@@ -72,12 +72,15 @@ class FakeKube(Kube):
             return self._put(owner, {**self.objects[owner], "status": status})
         return self._put(path, body)
 
-    def merge(self, path: str, body: Raw, *, manager: str) -> Raw:
-        """Merge annotations into an object; None removes one."""
-        self._write(f"merge as {manager}", path)
+    def merge(self, path: str, body: Raw, *, manager: str, rehearse: bool = False) -> Raw:
+        """Merge labels and annotations into an object; None removes one."""
+        self._write("rehearse" if rehearse else f"merge as {manager}", path)
         known = copy.deepcopy(self._existing(path, body["metadata"].get("uid")))
-        annotations = known["metadata"].get("annotations", {}) | body["metadata"]["annotations"]
-        known["metadata"]["annotations"] = {k: v for k, v in annotations.items() if v is not None}
+        if rehearse:
+            return known
+        for kind in ("labels", "annotations"):
+            said = known["metadata"].get(kind, {}) | body["metadata"].get(kind, {})
+            known["metadata"][kind] = {k: v for k, v in said.items() if v is not None}
         return self._put(path, known)
 
     def patch(self, path: str, operations: Sequence[Raw], *, manager: str) -> Raw:

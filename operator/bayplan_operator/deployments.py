@@ -114,11 +114,15 @@ class Deployments:
         if changes.drain or any(child.drains_since for child in seen):
             around = replace(around, loads=loads(parts.own(deployment, seen)))
             changes = decide(around=around)
+        untold = self._untold(deployment, changes)
+        if untold:
+            around = replace(around, untold=untold.keys())
+            changes = decide(around=around)
         # 3. Act.
         spec_is_new = before.get("observedGeneration") != deployment.generation
         news = replace(
             news,
-            refusal=self._carry_out(deployment, changes),
+            refusal=self._carry_out(deployment, changes) or next(iter(untold.values()), ""),
             exposed=self._network.reconcile(deployment, seen, spec_is_new=spec_is_new),
         )
         # 4. Say how it is.
@@ -145,7 +149,7 @@ class Deployments:
         return [child_of(raw) for raw in self._kube.items(pods_path(key.namespace), labels=labels)]
 
     def _serve_anyway(self, key: DeploymentKey, uid: str) -> None:
-        """Put pods into service that a plan which has ended took out: the spec says nothing of it."""
+        """Put pods into service that a plan which has ended took out, whatever the spec says."""
         own = (child for child in self._children(key) if child.owner_uid == uid)
         serves = service.serves(self._now())
         for child in to_serve_whatever_is_asked(own, self._plans.leaving()):
@@ -163,6 +167,20 @@ class Deployments:
             away=self._nodes.among(nodes, Trouble.AWAY),
             leaving=self._plans.leaving(),
         )
+
+    def _untold(self, deployment: Deployment, changes: Changes) -> dict[str, str]:
+        """Return why pods cannot be told what is to make their unit whole, by uid.
+
+        Asked of units that give something up for it, before they do.
+        """
+        told = [telling for telling in changes.tell if telling.pod.unit in changes.swaps]
+        refusals = self._pool.map(lambda t: self._retell(deployment, t, rehearse=True), told)
+        found = {
+            t.pod.uid: _why_untold(t, why) for t, why in zip(told, refusals, strict=True) if why
+        }
+        for why in found.values():
+            self._tell_about(deployment, "PodsRefused", "Annotate", why, warning=True)
+        return found
 
     def _carry_out(self, deployment: Deployment, changes: Changes) -> str:
         """Write on pods what has changed, put some in and out of service, delete and create some.
@@ -190,15 +208,17 @@ class Deployments:
             self._tell_about(deployment, "PodsRefused", "Create", refusal, warning=True)
         return refusal
 
-    def _retell(self, deployment: Deployment, telling: Telling) -> None:
-        """Write on a pod what is now so of its unit."""
+    def _retell(self, deployment: Deployment, telling: Telling, *, rehearse: bool = False) -> str:
+        """Write on a pod what is now so of its unit; return why that is refused, or ""."""
         child = telling.pod
         written = {"labels": dict(telling.labels), "annotations": dict(telling.annotations)}
         body = {"metadata": {"uid": child.uid, **written}}
         try:
-            self._kube.merge(_path_of(deployment, child), body, manager=names.MANAGER_PODS)
+            path = _path_of(deployment, child)
+            self._kube.merge(path, body, manager=names.MANAGER_PODS, rehearse=rehearse)
         except ApiException as error:
-            _pass_over(child, error, event="pod_not_told")
+            return _pass_over(child, error, event="pod_not_told")
+        return ""
 
     def _switch(self, namespace: str, child: Child, condition: Raw) -> None:
         """Put a pod into service, or take it out: its readiness follows."""
@@ -306,12 +326,25 @@ class Deployments:
         self._events.tell(about, reason, action, note, warning=warning, once=minute)
 
 
-def _pass_over(child: Child, error: ApiException, *, event: str) -> None:
-    """Go on with the other pods where only this one is refused, or was overtaken."""
-    if error.status in REFUSALS:
-        _log.warning(event, pod=child.name, error=message_of(error))
-    elif error.status not in OVERTAKEN:
+def _pass_over(child: Child, error: ApiException, *, event: str) -> str:
+    """Go on with the other pods where only this one is refused, or was overtaken.
+
+    Return why it is refused, or "".
+    """
+    if error.status in OVERTAKEN:
+        return ""
+    if error.status not in REFUSALS:
         raise error
+    _log.warning(event, pod=child.name, error=message_of(error))
+    return message_of(error)
+
+
+def _why_untold(telling: Telling, refusal: str) -> str:
+    return (
+        f"the API server refuses to let annotations of pod {telling.pod.name} be changed:"
+        f" {refusal}; allow it, or delete the pod. Until then unit {telling.pod.unit} keeps its"
+        " former ratio"
+    )
 
 
 def _path_of(deployment: Deployment, child: Child) -> str:

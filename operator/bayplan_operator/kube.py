@@ -130,9 +130,12 @@ class Kube:
         query = {"fieldManager": manager, "force": str(force).lower()}
         return self._send("PATCH", path, query=query, body=body, content_type=_APPLY)
 
-    def merge(self, path: str, body: Raw, *, manager: str) -> Raw:
-        """Patch an object by JSON merge patch; a uid in it must be the object's."""
-        query = {"fieldManager": manager}
+    def merge(self, path: str, body: Raw, *, manager: str, rehearse: bool = False) -> Raw:
+        """Patch an object by JSON merge patch; a uid in it must be the object's.
+
+        To `rehearse` is to ask whether that would be refused, and leave the object as it is.
+        """
+        query = {"fieldManager": manager} | ({"dryRun": "All"} if rehearse else {})
         return self._send("PATCH", path, query=query, body=body, content_type=_MERGE)
 
     def patch(self, path: str, operations: Sequence[Raw], *, manager: str) -> Raw:

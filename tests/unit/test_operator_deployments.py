@@ -490,6 +490,73 @@ INFERENCE_POOL = "/apis/inference.networking.k8s.io/v1/namespaces/ns/inferencepo
 GATEWAY = {"endpointPicker": "epp", "targetPort": 8000}
 
 
+def asked(prefill: int, decode: int) -> Raw:
+    """Return the spec of one unit of prefill pods with 4 GPUs and decode pods with 2."""
+    pools = []
+    for role, gpus in (("Prefill", 4), ("Decode", 2)):
+        container = {"name": "c", "resources": {"limits": {"nvidia.com/gpu": gpus}}}
+        pools.append({"role": role, "template": {"spec": {"containers": [container]}}})
+    return {"replicas": 1, "ratio": {"prefill": prefill, "decode": decode}, "pools": pools}
+
+
+def full_for_a_new_ratio(scene: Scene) -> None:
+    """Have a unit of 1:4 serve that is to be 2:2, for which the plan finds no room beside it."""
+    scene.apply(**asked(1, 4))
+    new = "chat-0-prefill-1"
+    rejection = Rejection(reason=Reason.NO_NODES, message="there are no nodes")
+    hold = Hold(pod=PodKey(namespace="ns", name=new), uid=f"uid-{new}", rejection=rejection)
+    certificate = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)
+    made = Result(plan=Plan(certificate=certificate, holds=(hold,)), digest="d", engine="hand")
+    scene.kube.add(plan_path("plan-00001"), plan_manifest(made, sequence=1))
+    scene.look()
+    run(scene)
+    scene.look()
+    run(scene)
+    scene.apply(**asked(2, 2))
+    scene.look()
+
+
+def test_a_unit_of_which_a_pod_cannot_be_told_its_new_shape_serves_on(scene: Scene) -> None:
+    """It would give up replicas and take them back again, for ever, out of service each time."""
+    full_for_a_new_ratio(scene)
+    stubborn = pod_path(PodKey(namespace="ns", name="chat-0-decode-1"))
+    scene.kube.refusals[stubborn] = (403, "admission webhook denied: annotations are frozen")
+    for _ in range(4):
+        scene.clock += timedelta(seconds=10)
+        scene.look()
+
+    services = [service for service in _services(scene) if service != "Serves"]
+    assert services == ["None"], "only the pod without a node is not in service"
+    degraded = next(c for c in scene.status()["conditions"] if c["type"] == "Degraded")
+    assert degraded["reason"] == "PodsRefused"
+    assert degraded["message"] == (
+        "the API server refuses to let annotations of pod chat-0-decode-1 be changed: admission"
+        " webhook denied: annotations are frozen; allow it, or delete the pod. Until then unit 0"
+        " keeps its former ratio"
+    )
+    before = list(scene.kube.writes)
+    scene.clock += timedelta(seconds=10)
+    scene.look()
+    done = scene.kube.writes[len(before) :]
+    assert {write.partition(" ")[0] for write in done} <= {"rehearse"}
+
+    scene.kube.refusals.clear()
+    scene.clock += timedelta(seconds=10)
+    scene.look()
+    assert _services(scene).count("Drains") == 2
+    assert scene.status()["reason"] != "PodsRefused"
+
+
+def _services(scene: Scene) -> list[str]:
+    """Return why each pod is in service or out of it."""
+    found = []
+    for name in scene.pods():
+        said = scene.pod(name).get("status", {}).get("conditions", ())
+        ours = [c["reason"] for c in said if c["type"] == names.CONDITION_IN_SERVICE]
+        found += ours or ["None"]
+    return found
+
+
 def exposed_of(scene: Scene) -> tuple[str, str]:
     """Return status and reason of the condition Exposed."""
     found = next(c for c in scene.status()["conditions"] if c["type"] == "Exposed")
