@@ -93,13 +93,17 @@ class FakeKube(Kube):
             raise error(409, "the object has been modified")
         return self._put(path, patched)
 
-    def delete(self, path: str, *, uid: str, version: str = "", grace_s: int | None = None) -> None:
+    def delete(self, path: str, *, uid: str, version: str = "", grace_s: int | None = None) -> bool:
         """Remove an object if it is still that one, and as it was if that is asked for."""
         _ = grace_s
         self._write("delete", path)
-        metadata = self.objects[path]["metadata"] if path in self.objects else {}
-        if metadata.get("uid") == uid and version in {"", metadata.get("resourceVersion")}:
-            del self.objects[path]
+        if path not in self.objects:
+            return True
+        metadata = self.objects[path]["metadata"]
+        if metadata["uid"] != uid or version not in {"", metadata["resourceVersion"]}:
+            return False
+        del self.objects[path]
+        return True
 
     def add(self, path: str, raw: Raw) -> Raw:
         """Put an object there, as somebody else would."""

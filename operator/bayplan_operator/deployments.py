@@ -45,6 +45,7 @@ from bayplan_operator.kube import (
 from bayplan_operator.network import Network
 from bayplan_operator.nodes import Nodes
 from bayplan_operator.plans import Plans
+from bayplan_operator.removals import delete_as_seen
 from bayplan_operator.service import put
 
 _log = structlog.get_logger()
@@ -196,9 +197,9 @@ class Deployments:
         for child in changes.abandon:
             self._kube.delete(_path_of(deployment, child), uid=child.uid, grace_s=0)
         for child in changes.delete:
-            # As it was seen: one that has become ready since may serve, and is drained first. The
-            # event that says so brings the next pass.
-            self._kube.delete(_path_of(deployment, child), uid=child.uid, version=child.version)
+            # One that has become ready since may serve, and is drained first. The event that says
+            # so brings the next pass.
+            delete_as_seen(self._kube, _key_of(deployment, child), child)
         refusals = list(self._pool.map(lambda s: self._create(deployment, s), changes.create))
         refusal = next((text for text in refusals if text), "")
         made = sum(not text for text in refusals)
@@ -347,8 +348,12 @@ def _why_untold(telling: Telling, refusal: str) -> str:
     )
 
 
+def _key_of(deployment: Deployment, child: Child) -> PodKey:
+    return PodKey(namespace=deployment.namespace, name=child.name)
+
+
 def _path_of(deployment: Deployment, child: Child) -> str:
-    return pod_path(PodKey(namespace=deployment.namespace, name=child.name))
+    return pod_path(_key_of(deployment, child))
 
 
 def _condition(status: dict[str, Any], kind: str) -> dict[str, Any]:

@@ -45,6 +45,7 @@ from bayplan_operator.metrics import Metrics
 from bayplan_operator.observation import observe
 from bayplan_operator.plans import Decision, Entry, Plans
 from bayplan_operator.policies import read_policy
+from bayplan_operator.removals import evict_as_seen
 from bayplan_operator.service import put
 
 _log = structlog.get_logger()
@@ -130,8 +131,8 @@ class Execution:
         progress = self._decide(published, replace(seen.snapshot, budgets=budgets), farewells)
         # 3. Act.
         # A pod that drains is evicted as it was seen: if it serves again, it drains again first.
-        versions = {uid: seen.raws[uid]["metadata"].get("resourceVersion", "") for uid in farewells}
-        again = self._do(progress.todo, published.name, seen.raws, versions)
+        drained = {uid: seen.raws[uid] for uid in farewells}
+        again = self._do(progress.todo, published.name, seen.raws, drained)
         # 4. Say how far it is.
         if self._report(decision, progress):
             self._count_ended(published, progress)
@@ -183,7 +184,7 @@ class Execution:
         todo: Sequence[Step],
         plan: str,
         raws: Mapping[str, Raw],
-        versions: Mapping[str, str],
+        drained: Mapping[str, Raw],
     ) -> bool:
         """Do the steps; return whether a pod had changed, so that its step is to be tried at once.
 
@@ -198,7 +199,7 @@ class Execution:
         for kind in (EvictPod, DrainPod):
             victims = [step for step in todo if isinstance(step, kind)]
             if all(step in due for step in victims) and not self._is_overtaken(plan):
-                self._clear(victims, plan, versions)
+                self._clear(victims, plan, drained)
         again = False
         for releases in _in_batches([step for step in due if isinstance(step, ReleasePod)]):
             if self._is_overtaken(plan):
@@ -214,7 +215,7 @@ class Execution:
         return newest is not None and newest.published.name != plan
 
     def _clear(
-        self, victims: Sequence[EvictPod | DrainPod], plan: str, versions: Mapping[str, str]
+        self, victims: Sequence[EvictPod | DrainPod], plan: str, drained: Mapping[str, Raw]
     ) -> None:
         """Make the victims go, or none of them: half of a node's room would help nobody.
 
@@ -231,7 +232,7 @@ class Execution:
             if isinstance(step, DrainPod):
                 self._note(step, self._drain(step, plan))
             else:
-                self._note(step, self._evict(step, plan, versions.get(step.uid, "")))
+                self._note(step, self._evict(step, plan, drained.get(step.uid)))
 
     def _is_due(self, step: Step, now: float) -> bool:
         refusal = self._refusals.get(step.pod)
@@ -262,8 +263,11 @@ class Execution:
             return refusal_of(error) or ""
         return ""
 
-    def _evict(self, step: EvictPod, plan: str, version: str) -> str:
-        refused = evict(self._kube, step.pod, step.uid, version=version)
+    def _evict(self, step: EvictPod, plan: str, drained: Raw | None) -> str:
+        if drained is None:
+            refused = evict(self._kube, step.pod, step.uid)
+        else:
+            refused = evict_as_seen(self._kube, step.pod, drained)
         if refused == "":
             reason, action = ("Moved", "Move") if step.target else ("Evicted", "Evict")
             self._metrics.victims.labels(reason.lower()).inc()

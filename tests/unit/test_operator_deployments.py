@@ -234,6 +234,27 @@ def test_who_comes_to_serve_in_the_last_moment_is_drained(
     assert drains["status"] == "False"
 
 
+def test_a_kubelet_that_writes_meanwhile_keeps_no_pod(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was decided upon is so, and another pass would only repeat it."""
+    scene.look()
+    run(scene, starting=True)
+    scene.look()
+    scene.apply(replicas=1)
+
+    def items(path: str, **selectors: str) -> list[Raw]:
+        monkeypatch.undo()
+        found = scene.kube.items(path, **selectors)
+        run(scene, starting=True)
+        return found
+
+    monkeypatch.setattr(scene.kube, "items", items)
+    scene.look()
+
+    assert scene.pods() == ["chat-0-aggregated-0"]
+
+
 def test_events_tell_what_has_changed(scene: Scene) -> None:
     """Each once, when it happens."""
     scene.kube.add(node_path("n1"), {"metadata": {"name": "n1"}})

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 
@@ -277,25 +278,57 @@ def test_a_long_drain_is_no_standstill(scene: Scene) -> None:
     assert scene.in_service() == ["Deleted", "Deleted"]
 
 
-def test_who_serves_again_at_the_last_moment_is_not_evicted(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+def change(raw: Raw, what: str) -> None:
+    """Let somebody write to a pod."""
+    (in_service, ready) = (c for c in raw["status"]["conditions"])
+    if what == "put back":
+        in_service |= {"status": "True", "reason": "Serves"}
+    elif what == "put back and taken out":
+        in_service["lastTransitionTime"] = "2026-05-01T12:00:07Z"
+    elif what == "ready":
+        ready["status"] = "True"
+    elif what == "not to be disturbed":
+        raw["metadata"].setdefault("annotations", {})[names.ANNOTATION_MOVE_COST] = "never"
+    else:
+        raw["status"]["podIP"] = "10.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("what", "goes"),
+    [
+        ("put back", False),
+        ("put back and taken out", False),
+        ("ready", False),
+        ("not to be disturbed", False),
+        ("its kubelet wrote", True),
+    ],
+)
+def test_who_has_drained_leaves_unless_that_is_so_no_more(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, what: str, *, goes: bool
 ) -> None:
-    """Somebody put it back between our look and the eviction: it has requests by then."""
+    """Who has requests again is not cut off; a kubelet's word keeps nobody."""
     scene.make_room()
     scene.look()
     create = scene.kube.create
+    written: set[str] = set()
 
-    def put_back(path: str, body: Raw, *, manager: str = "") -> Raw:
-        if path.endswith("/eviction"):
-            scene.serve()  # any change will do: what was seen is out of date
+    def write_before(path: str, body: Raw, *, manager: str = "") -> Raw:
+        pod = path.removesuffix("/eviction")
+        if path != pod and "dryRun" not in body["deleteOptions"] and pod not in written:
+            written.add(pod)
+            raw = scene.kube.get(pod) or {}
+            change(raw, what)
+            scene.kube.add(pod, raw)
         return create(path, body, manager=manager)
 
-    monkeypatch.setattr(scene.kube, "create", put_back)
+    monkeypatch.setattr(scene.kube, "create", write_before)
     told = list(scene.told.notes)
-    scene.look(seconds=10)
+    scene.clock += timedelta(seconds=10)
+    scene.execution.reconcile()
 
-    assert "Deleted" not in scene.in_service()
-    assert scene.told.notes == told
+    assert len(written) == len(PODS)
+    assert scene.in_service().count("Deleted") == (len(PODS) if goes else 0)
+    assert (scene.told.notes == told) is not goes
 
 
 def break_spec(scene: Scene) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -272,6 +272,11 @@ class Child:
     def serves(self) -> bool:
         """Whether it takes requests, or finishes those that it has."""
         return self.ready or bool(self.drains_since)
+
+    def is_still(self, seen: "Child") -> bool:
+        """Return whether all that was `seen` of the pod is so, but that it may be ready no more."""
+        now = replace(self, version=seen.version, unready_since=seen.unready_since)
+        return seen in (now, replace(now, ready=True))
 
     @property
     def counts(self) -> bool:
