@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -45,6 +45,7 @@ from bayplan_operator.metrics import Metrics
 from bayplan_operator.observation import observe
 from bayplan_operator.plans import Decision, Entry, Plans
 from bayplan_operator.policies import read_policy
+from bayplan_operator.refusals import Refusals
 from bayplan_operator.removals import evict_as_seen
 from bayplan_operator.service import put
 
@@ -59,10 +60,6 @@ _PAUSE_PART: Final = 0.1
 #: The least while the scheduler alone has something to do.
 _BINDING_PAUSE_S: Final = 1.0
 
-#: Seconds before a refused step is tried again; doubled with each refusal up to the most.
-_FIRST_RETRY_S: Final = 1.0
-_MAX_RETRY_S: Final = 30.0
-
 #: Pods that are released before the next look for a newer plan.
 _BATCH: Final = 32
 
@@ -71,15 +68,6 @@ _KINDS: Final = {DrainPod: "drain", ServePod: "serve", EvictPod: "evict", Releas
 
 #: Longest message in a status.
 _MAX_MESSAGE: Final = 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """A step that the API server would not do: why, and when it is tried again."""
-
-    message: str
-    retry_s: float
-    again_at: float
 
 
 class Execution:
@@ -102,10 +90,9 @@ class Execution:
         self._metrics = metrics
         self._pool = pool
         self._now = now
-        self._clock = clock
         self._farewells = Farewells(kube, now=now, clock=clock)
         self._stillness = _Stillness(clock)
-        self._refusals: dict[PodKey, Refusal] = {}
+        self._refusals: Refusals[PodKey] = Refusals(clock)
         self._holds = Holds(kube, events, metrics, pool=pool)
 
     def reconcile(self) -> float | None:
@@ -190,8 +177,7 @@ class Execution:
 
         One that is refused waits before it is tried again.
         """
-        now = self._clock()
-        due = [step for step in todo if self._is_due(step, now)]
+        due = [step for step in todo if self._refusals.is_due(step.pod)]
         for step in due:
             if isinstance(step, ServePod):
                 self._note(step, self._put(step, service.serves(self._now())))
@@ -234,18 +220,11 @@ class Execution:
             else:
                 self._note(step, self._evict(step, plan, drained.get(step.uid)))
 
-    def _is_due(self, step: Step, now: float) -> bool:
-        refusal = self._refusals.get(step.pod)
-        return refusal is None or refusal.again_at <= now
-
     def _note(self, step: Step, refused: str) -> None:
         kind = _KINDS[type(step)]
         self._metrics.plan_steps.labels(kind, "refused" if refused else "done").inc()
-        known = self._refusals.pop(step.pod, None)
+        self._refusals.note(step.pod, refused)
         if refused:
-            retry_s = min(_MAX_RETRY_S, 2 * known.retry_s) if known else _FIRST_RETRY_S
-            again_at = self._clock() + retry_s
-            self._refusals[step.pod] = Refusal(message=refused, retry_s=retry_s, again_at=again_at)
             _log.warning("step_refused", step=kind, pod=str(step.pod), error=refused)
 
     def _drain(self, step: DrainPod, plan: str) -> str:
@@ -330,7 +309,7 @@ class Execution:
 
     def _step(self, report: Report) -> dict[str, str]:
         message = report.message
-        refusal = self._refusals.get(report.pod)
+        refusal = self._refusals.of(report.pod)
         if refusal is not None and report.state is not State.DONE:
             message = f"{message}, but that is refused: {refusal.message}"
         return {

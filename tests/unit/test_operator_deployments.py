@@ -8,6 +8,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
 from bayplan.codec import plan_manifest
@@ -52,8 +53,13 @@ class Scene:
             self.told,
             pool=pool,
             now=lambda: self.clock,
+            clock=self.seconds,
         )
         self.apply()
+
+    def seconds(self) -> float:
+        """Return the seconds on the clock."""
+        return self.clock.timestamp()
 
     def apply(self, **spec: Any) -> None:  # noqa: ANN401 - JSON
         """Apply `chat`: units of one 2-GPU pod."""
@@ -165,6 +171,97 @@ def test_a_quota_is_told_and_tried_again(scene: Scene) -> None:
         f"the API server refuses chat-1-aggregated-0: {full}; correct the template of pool"
         " aggregated, or what forbids it"
     )
+
+
+DOWN = "Internal error occurred: failed calling webhook: connection refused"
+
+
+def aggregated(unit: int) -> str:
+    """Return the path of a unit's pod."""
+    return pod_path(PodKey(namespace="ns", name=f"chat-{unit}-aggregated-0"))
+
+
+def test_a_pod_that_the_server_fails_to_make_holds_up_no_other_and_is_tried_less_and_less(
+    scene: Scene,
+) -> None:
+    """A webhook that is down for one pod would end every pass, and the status would say nothing."""
+    scene.apply(replicas=3)
+    scene.kube.refusals[aggregated(1)] = (500, DOWN)
+
+    waits = []
+    for _ in range(6):
+        wait_s = scene.look()
+        assert wait_s is not None
+        waits.append(wait_s)
+        tries = sum(aggregated(1) in write for write in scene.kube.writes)
+        scene.look()
+        assert tries == sum(aggregated(1) in write for write in scene.kube.writes)
+        scene.clock += timedelta(seconds=wait_s)
+
+    assert waits == [1, 2, 4, 8, 16, 30]
+    assert scene.pods() == ["chat-0-aggregated-0", "chat-2-aggregated-0"]
+    degraded = next(c for c in scene.status()["conditions"] if c["type"] == "Degraded")
+    assert degraded["message"] == (
+        f"the API server fails to make pod chat-1-aggregated-0: {DOWN}; it is tried again"
+    )
+    scene.kube.refusals.clear()
+    assert scene.look() is None
+    assert len(scene.pods()) == 3
+    assert scene.status()["reason"] != "PodsRefused"
+
+
+def test_a_failure_that_is_over_soon_is_not_told(scene: Scene) -> None:
+    """The condition would come and go with every hiccup of the API server."""
+    scene.kube.refusals[aggregated(1)] = (503, "apiserver is shutting down")
+
+    scene.look()
+
+    assert scene.status()["reason"] != "PodsRefused"
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_pod_that_the_server_fails_to_change_holds_up_no_other(scene: Scene, status: int) -> None:
+    """Put into service, told, and deleted: each is for itself."""
+    scene.look()
+    run(scene)
+    scene.kube.refusals[f"{aggregated(0)}/status"] = (status, DOWN)
+
+    scene.look()
+
+    run(scene)
+    assert scene.status()["observedGeneration"] == 1
+    assert scene.pod("chat-1-aggregated-0")["status"]["conditions"][0]["status"] == "True"
+    scene.kube.refusals = {aggregated(0): (status, DOWN)}
+    scene.apply(replicas=0, disruption={"drainTimeoutSeconds": 0})
+    assert scene.look() == 1
+    assert scene.pods() == ["chat-0-aggregated-0"]
+    scene.kube.refusals.clear()
+    scene.clock += timedelta(seconds=1)
+    scene.look()
+    assert scene.pods() == []
+
+
+def test_without_any_answer_the_pass_ends(scene: Scene) -> None:
+    """Every further call would wait for its time-out, and hold up the other deployments."""
+    scene.kube.refusals[aggregated(0)] = (0, "connection refused")
+
+    with pytest.raises(ApiException):
+        scene.look()
+
+
+def test_what_failed_and_is_wanted_no_more_is_forgotten(scene: Scene) -> None:
+    """The condition would speak of it for ever."""
+    scene.kube.refusals[aggregated(1)] = (500, DOWN)
+    for _ in range(5):
+        scene.clock += timedelta(seconds=30)
+        scene.look()
+    assert scene.status()["reason"] == "PodsRefused"
+
+    scene.apply(replicas=1)
+    scene.look()
+    assert scene.look() is None
+
+    assert scene.status()["reason"] != "PodsRefused"
 
 
 def test_an_unreadable_spec_leaves_the_pods_alone(scene: Scene) -> None:
@@ -645,9 +742,10 @@ def test_somebody_elses_service_is_not_touched(scene: Scene) -> None:
     assert len(scene.pods()) == 2
 
 
-def test_a_service_that_is_refused_holds_nothing_up(scene: Scene) -> None:
+@pytest.mark.parametrize("status", [403, 500])
+def test_a_service_that_is_refused_holds_nothing_up(scene: Scene, status: int) -> None:
     """A quota on Services must not keep pods from being made."""
-    scene.kube.refusals[SERVICE] = (403, "exceeded quota: services")
+    scene.kube.refusals[SERVICE] = (status, "exceeded quota: services")
     scene.apply(pools=SERVED)
 
     scene.look()
