@@ -82,9 +82,8 @@ def _refusal(budget: Budget, pod: Pod) -> str:
     refusal = f"has PodDisruptionBudget {budget.key}, which admits no eviction now"
     if pod.health is Health.READY:
         return refusal
-    return (
-        f"{refusal}, nor of pods that are not ready (unhealthyPodEvictionPolicy: AlwaysAllow would)"
-    )
+    would = "spec.unhealthyPodEvictionPolicy: AlwaysAllow would"
+    return f"{refusal}, not even of a pod that is not ready ({would})"
 
 
 def _fixed(pod: Pod, why: str) -> Pod:

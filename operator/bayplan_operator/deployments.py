@@ -341,9 +341,9 @@ def _why_untold(telling: Telling, refusal: str | None) -> str:
     if not refusal:
         return ""
     return (
-        f"the API server refuses to let annotations of pod {telling.pod.name} be changed:"
-        f" {refusal}; allow it, or delete the pod. Until then unit {telling.pod.unit} keeps its"
-        " former ratio"
+        f"the API server refuses changes of the annotations of pod {telling.pod.name}: {refusal};"
+        " let the operator change them, or delete the pod. Until then unit"
+        f" {telling.pod.unit} keeps its former ratio"
     )
 
 

@@ -143,8 +143,8 @@ def test_a_unit_gives_nothing_up_while_one_of_its_pods_cannot_be_told(
         status = user.await_reason("PodsRefused")
 
         message = condition(status, "Degraded")[2]
-        assert f"annotations of pod {stubborn} be changed" in message
-        assert "annotations are frozen; allow it, or delete the pod" in message
+        assert f"changes of the annotations of pod {stubborn}: " in message
+        assert "annotations are frozen; let the operator change them, or delete the pod" in message
         serving = {name: pod for name, pod in user.pods().items() if name in UNIT_PODS}
         assert {_since(pod) for pod in serving.values()} == before
         assert len(shapes(user)) == 1

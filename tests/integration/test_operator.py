@@ -774,7 +774,7 @@ def test_an_eviction_waits_for_the_disruption_budget(user: User, nodes: tuple[st
         newest = json.loads(user.kubectl("get", "pplan", "-o", "json"))["items"]
         plan: Object = max(newest, key=lambda p: p["spec"]["sequence"])
         assert "status" in plan, "no pass has looked at it yet"
-        assert "waits for PodDisruptionBudget" in plan["status"]["steps"][0]["message"]
+        assert "waits: PodDisruptionBudget" in plan["status"]["steps"][0]["message"]
         return plan
 
     plan = eventually(blocked, what="the plan names the budget")
@@ -813,7 +813,7 @@ def test_pods_of_one_budget_drain_only_together_and_leave_though_it_admits_nobod
     plan = user.publish(bind(user.pods()[newcomer], nodes[0]), *alone)
 
     def told() -> bool:
-        return "admits 1 eviction now; the plan needs 2" in str(user.get("packingplan", plan))
+        return "admits 1 eviction now, and the plan needs 2" in str(user.get("packingplan", plan))
 
     eventually(told, what="the plan waits for the budget")
     assert {reason for reason, _ in services(user)} == {"Serves"}

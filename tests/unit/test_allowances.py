@@ -22,14 +22,21 @@ TWO = replace(ONE, allowed=2, healthy=4)
 NONE = replace(ONE, allowed=0, healthy=2)
 
 COUNTED = replace(BUSY, counted=True)
-WAITS = "waits for PodDisruptionBudget default/x, which admits 1 eviction now; the plan needs 2"
+SHORT = "PodDisruptionBudget default/x admits 1 eviction now, and the plan needs 2"
 
 
-def look(*pods: Pod, of: Budget, u: Farewell, v: Farewell, max_parallel: int = 10) -> Progress:
+def look(
+    *pods: Pod,
+    of: Budget,
+    u: Farewell,
+    v: Farewell,
+    max_parallel: int = 10,
+    idle_s: float = 0,
+) -> Progress:
     """Return how far the plan is; `u` and `v` are how far these are with their requests."""
     seen = Snapshot.of([node("n1")], [pod("a", gpus=8), *pods], [of])
     policy = Policy(max_parallel_moves=max_parallel)
-    return steps.advance(MADE, seen, policy, idle_s=0, farewells={"uid-u": u, "uid-v": v})
+    return steps.advance(MADE, seen, policy, idle_s=idle_s, farewells={"uid-u": u, "uid-v": v})
 
 
 def unready(of: Pod) -> Pod:
@@ -46,7 +53,15 @@ def test_a_budget_that_admits_one_lets_nobody_go_where_two_must(
     found = look(U, V, of=ONE, u=farewell, v=farewell, max_parallel=max_parallel)
 
     assert done(found) == []
-    assert told(found)[:2] == [f"Evict u Waiting: {WAITS}", f"Evict v Waiting: {WAITS}"]
+    assert told(found)[:2] == [f"Evict {name} Waiting: waits: {SHORT}" for name in "uv"]
+
+
+def test_a_plan_that_a_budget_kept_from_going_on_names_it_in_the_end() -> None:
+    """Somebody asks why the plan has failed, and what to change."""
+    found = look(U, V, of=ONE, u=SERVES, v=SERVES, idle_s=steps.STALL_S)
+
+    assert found.phase is steps.Phase.FAILED
+    assert found.message == f"stopped: default/u does not leave n1: {SHORT}; a new plan follows"
 
 
 def test_a_budget_that_admits_both_lets_both_drain() -> None:
@@ -106,7 +121,8 @@ def test_whoever_could_not_be_evicted_once_out_of_service_goes_undrained_and_say
     (step,) = [step for step in found.todo if isinstance(step, EvictPod)]
     assert step.because == (
         "it makes room for default/a; it is not drained first, for PodDisruptionBudget default/x"
-        " would keep it once it is not ready: set unhealthyPodEvictionPolicy: AlwaysAllow there"
+        " would keep it once it is not ready: to have it drained, set"
+        " spec.unhealthyPodEvictionPolicy to AlwaysAllow there"
     )
 
 

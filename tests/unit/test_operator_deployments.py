@@ -648,9 +648,9 @@ def test_a_unit_of_which_a_pod_cannot_be_told_its_new_shape_serves_on(scene: Sce
     degraded = next(c for c in scene.status()["conditions"] if c["type"] == "Degraded")
     assert degraded["reason"] == "PodsRefused"
     assert degraded["message"] == (
-        "the API server refuses to let annotations of pod chat-0-decode-1 be changed: admission"
-        " webhook denied: annotations are frozen; allow it, or delete the pod. Until then unit 0"
-        " keeps its former ratio"
+        "the API server refuses changes of the annotations of pod chat-0-decode-1: admission"
+        " webhook denied: annotations are frozen; let the operator change them, or delete the pod."
+        " Until then unit 0 keeps its former ratio"
     )
     before = list(scene.kube.writes)
     scene.clock += timedelta(seconds=10)

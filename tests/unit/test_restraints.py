@@ -83,8 +83,8 @@ def test_why_an_unready_pod_must_stay_names_what_would_let_it_go() -> None:
     of = budget("x", allowed=0, healthy=1, desired=2, app="x")
 
     assert seen(replace(RUNNING, health=Health.UNREADY), of).fixed_by == (
-        "has PodDisruptionBudget default/x, which admits no eviction now, nor of pods that are not"
-        " ready (unhealthyPodEvictionPolicy: AlwaysAllow would)"
+        "has PodDisruptionBudget default/x, which admits no eviction now, not even of a pod that is"
+        " not ready (spec.unhealthyPodEvictionPolicy: AlwaysAllow would)"
     )
 
 

@@ -18,14 +18,14 @@ from bayplan.steps.books import Books
 
 
 class Allowances:
-    """Counts what is asked of each budget for `waiting`: victims that have not begun to leave."""
+    """Counts what is asked of each budget for the victims that have not begun to leave."""
 
-    def __init__(self, books: Books, waiting: Iterable[Move | Evict]) -> None:
+    def __init__(self, books: Books, victims: Iterable[Move | Evict]) -> None:
         self._books = books
         self._covering = Covering(books.budgets)
         self._asked: Counter[BudgetKey] = Counter()
         self._fresh: Counter[BudgetKey] = Counter()
-        for victim in waiting if books.budgets else ():
+        for victim in victims if books.budgets else ():
             self._count(victim)
 
     def shortage(self) -> str:
@@ -35,8 +35,8 @@ class Allowances:
         if found is None:
             return ""
         return (
-            f"waits for PodDisruptionBudget {found.key}, which admits {_evictions(found.allowed)}"
-            f" now; the plan needs {self._asked[found.key]}"
+            f"PodDisruptionBudget {found.key} admits {_evictions(found.allowed)} now, and the plan"
+            f" needs {self._asked[found.key]}"
         )
 
     def keeps_drained(self, victim: Move | Evict) -> BudgetKey | None:
@@ -55,7 +55,7 @@ class Allowances:
 
     def _count(self, victim: Move | Evict) -> None:
         budget, pod = self._budget_of(victim), self._books.remaining(victim)
-        if budget is None or pod is None:
+        if budget is None or pod is None or pod.terminating:
             return
         farewell = self._books.farewell(victim)
         costs = budget.costs(pod.health)

@@ -32,8 +32,8 @@ _MINUTE_S: Final = 60
 
 #: Why a victim that serves is not drained.
 _UNDRAINED: Final = (
-    "it is not drained first, for PodDisruptionBudget {} would keep it once it is not ready: set"
-    " unhealthyPodEvictionPolicy: AlwaysAllow there"
+    "it is not drained first, for PodDisruptionBudget {} would keep it once it is not ready: to"
+    " have it drained, set spec.unhealthyPodEvictionPolicy to AlwaysAllow there"
 )
 
 #: Victims that leave together.
@@ -46,6 +46,7 @@ class Victims:
     def __init__(self, books: Books) -> None:
         self._books = books
         self._allowances = Allowances(books, ())
+        self._shortage = ""
         self.todo: list[DrainPod | ServePod | EvictPod] = []
 
     def reports(self, max_parallel: int, *, stop: bool) -> list[Report]:
@@ -56,18 +57,16 @@ class Victims:
         """
         spared = self._spared()
         leaving = [group for group in self._groups() if group[0].uid not in spared]
+        self._allowances = Allowances(self._books, (v for group in leaving for v in group))
+        self._shortage = self._allowances.shortage()
         found = [(group, [self._victim_state(v) for v in group]) for group in leaving]
         stop = stop or any(has_failed(states) for _, states in found)
         unfinished = any(_has_begun(s) and _has_waiting(s) for _, s in found)
         on_their_way = sum(s is State.STARTED for _, states in found for s, _ in states)
         on_their_way += sum(len(group) for group, s in found if self._drains(group, s))
-        self._allowances = Allowances(
-            self._books, (v for group, states in found for v in _waiting(group, states))
-        )
-        shortage = self._allowances.shortage()
         reports = []
         for group, states in found:
-            waiting = _waiting(group, states)
+            waiting = [v for v, s in zip(group, states, strict=True) if s[0] is State.WAITING]
             begun, drains, stays = _has_begun(states), self._drains(group, states), ""
             if stop and not begun:
                 stays = "stays: the plan can no longer be completed"
@@ -75,8 +74,8 @@ class Victims:
             elif not begun and unfinished:
                 # Evictions of a pass are refused together: the rest of a gang is asked for alone.
                 stays = "waits for its turn: a gang that has begun to leave goes first"
-            elif shortage and not begun and not all(self._farewell(v).begun for v in waiting):
-                stays = shortage
+            elif self._shortage and not begun and not all(map(self._has_drained, waiting)):
+                stays = f"waits: {self._shortage}"
             elif not (begun or drains) and 0 < on_their_way > max_parallel - len(waiting):
                 stays = f"waits for its turn: {on_their_way} pods are on their way"
             else:
@@ -92,6 +91,10 @@ class Victims:
     def _drains(self, group: Group, states: Iterable[Standing]) -> bool:
         """Return whether nobody of a group has left, and somebody was taken out of service."""
         return not _has_begun(states) and any(self._farewell(v).begun for v in group)
+
+    def _has_drained(self, victim: Move | Evict) -> bool:
+        """Return whether a victim was taken out of service, be it still busy."""
+        return self._farewell(victim).begun
 
     def _farewell(self, victim: Move | Evict) -> Farewell:
         return self._books.farewell(victim)
@@ -200,7 +203,8 @@ class Victims:
         if problem := _not_allowed(victim, pod):
             return State.FAILED, problem
         if self._books.stalled:
-            return State.FAILED, f"does not leave {source_of(victim)}"
+            why = f": {self._shortage}" if self._shortage else ""
+            return State.FAILED, f"does not leave {source_of(victim)}{why}"
         return State.WAITING, f"is asked to leave {source_of(victim)}"
 
     def _ask_to_leave(self, waiting: Iterable[Move | Evict], group: Group) -> None:
@@ -234,11 +238,6 @@ class Victims:
             return "a better packing"
         more = f" and {len(pods) - 1} more" if len(pods) > 1 else ""
         return f"{pods[0]}{more}"
-
-
-def _waiting(group: Group, states: Iterable[Standing]) -> list[Move | Evict]:
-    """Return those of a group who have not begun to leave, and may."""
-    return [v for v, s in zip(group, states, strict=True) if s[0] is State.WAITING]
 
 
 def _has_begun(states: Iterable[Standing]) -> bool:
