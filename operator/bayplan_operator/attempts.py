@@ -30,10 +30,14 @@ class Attempts:
         self._failures: Refusals[str] = Refusals(clock)
         self._tried: set[str] = set()
 
-    def begin(self) -> None:
-        """Begin a pass; what the one before did not try any more is forgotten."""
+    def end(self) -> bool:
+        """End a pass; return whether something has failed that it tried, or would have.
+
+        Else there is nothing to be remembered.
+        """
         self._failures.keep(self._tried)
         self._tried = set()
+        return self.wait_s() is not None
 
     def make(self, what: str, do: Callable[[], object]) -> str | None:
         """Try to `do` something to a pod, `what` in words; return why it is refused.
@@ -59,8 +63,9 @@ class Attempts:
         return self._failures.wait_s()
 
     def lasting(self) -> str:
-        """Return in words what has failed for some time, or ""."""
-        lasting = (each for each in self._failures.all() if each.retry_s >= _LASTING_S)
+        """Return in words what has failed for some time and is tried in this pass, or ""."""
+        failures = (self._failures.of(what) for what in sorted(self._tried))
+        lasting = (each for each in failures if each is not None and each.retry_s >= _LASTING_S)
         return next((each.message for each in lasting), "")
 
     def _judge(self, what: str, error: ApiException) -> str | None:

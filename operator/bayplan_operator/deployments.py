@@ -91,14 +91,19 @@ class Deployments:
 
     def reconcile(self, key: DeploymentKey) -> float | None:
         """Do one pass; return the seconds after which another one is wanted, or None."""
+        attempts = self._attempts.pop(key, None) or Attempts(self._clock)
+        try:
+            return self._pass(key, attempts)
+        finally:
+            if attempts.end():
+                self._attempts[key] = attempts
+
+    def _pass(self, key: DeploymentKey, attempts: Attempts) -> float | None:
         started_at = time.monotonic()
         # 1. See.
         raw = self._kube.get(deployment_path(key.namespace, key.name))
         if raw is None or raw["metadata"].get("deletionTimestamp"):
-            self._attempts.pop(key, None)
             return None  # the garbage collector takes the pods
-        attempts = self._attempts.setdefault(key, Attempts(self._clock))
-        attempts.begin()
         try:
             deployment = deployment_of(raw)
         except DecodeError as error:

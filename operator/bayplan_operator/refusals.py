@@ -1,6 +1,6 @@
 """What the API server would not do, and when each is tried again: with growing pauses."""
 
-from collections.abc import Callable, Container, Hashable, Iterable
+from collections.abc import Callable, Container, Hashable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -36,10 +36,6 @@ class Refusals(Generic[K]):
     def of(self, key: K) -> Refusal | None:
         """Return the last refusal, if it was one."""
         return self._known.get(key)
-
-    def all(self) -> Iterable[Refusal]:
-        """Return all of them, in the order of the first refusal."""
-        return tuple(self._known.values())
 
     def is_due(self, key: K) -> bool:
         """Return whether something may be asked for now."""

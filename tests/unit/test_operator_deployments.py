@@ -259,9 +259,9 @@ def test_what_failed_and_is_wanted_no_more_is_forgotten(scene: Scene) -> None:
 
     scene.apply(replicas=1)
     scene.look()
-    assert scene.look() is None
 
     assert scene.status()["reason"] != "PodsRefused"
+    assert scene.look() is None
 
 
 def test_an_unreadable_spec_leaves_the_pods_alone(scene: Scene) -> None:
