@@ -21,7 +21,7 @@ from bayplan.snapshot import (
     Taint,
     Toleration,
 )
-from bayplan.solver import engine, keepfill
+from bayplan.solver import engine, keepfill, program
 from bayplan.solver.counting import build
 from bayplan.solver.states import numbered
 from bayplan.validate import validate
@@ -157,17 +157,20 @@ def policies() -> st.SearchStrategy[Policy]:
     )
 
 
-def made(snapshot: Snapshot, policy: Policy) -> Result:
-    """Return the plan of keep and fill."""
-    with mock.patch.object(engine, "MIN_VARIABLES", 0):
+def made(snapshot: Snapshot, policy: Policy, *, sifted: bool = False) -> Result:
+    """Return the plan of keep and fill, with `sifted` as if its programs were large."""
+    with (
+        mock.patch.object(engine, "MIN_VARIABLES", 0),
+        mock.patch.object(program, "_MANY", 0 if sifted else 10**9),
+    ):
         return plan(snapshot, policy, clock=frozen)
 
 
 @settings(max_examples=max(settings().max_examples, 300))
-@given(snapshot=fleets(nodes=3, pods=6), policy=policies())
-def test_stages_equal_brute_force(snapshot: Snapshot, policy: Policy) -> None:
+@given(snapshot=fleets(nodes=3, pods=6), policy=policies(), sifted=st.booleans())
+def test_stages_equal_brute_force(snapshot: Snapshot, policy: Policy, *, sifted: bool) -> None:
     """`Optimal` would not mean optimal."""
-    result = made(snapshot, policy)
+    result = made(snapshot, policy, sifted=sifted)
     stages = result.plan.certificate.stages
     names = tuple(stage.name for stage in stages)
     values = tuple(stage.value for stage in stages)
