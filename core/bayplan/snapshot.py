@@ -86,7 +86,10 @@ class Resources:
         return cls(tuple(sorted((name, n) for name, n in amounts.items() if n)))
 
     def __getitem__(self, name: str) -> int:
-        return next((n for key, n in self.items if key == name), 0)
+        for key, n in self.items:
+            if key == name:
+                return n
+        return 0
 
     def __iter__(self) -> Iterator[str]:
         return (name for name, _ in self.items)
