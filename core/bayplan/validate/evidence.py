@@ -6,12 +6,13 @@ Everything is counted anew from the snapshot and the plan.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final, TypeVar
 
 from bayplan.between import Placement
 from bayplan.plan import Bind, Evict, Hold, Move, Plan
 from bayplan.policy import Policy
-from bayplan.snapshot import GangKey, Guests, Node, NodeName, Pod, PodKey, PodKind, Snapshot
+from bayplan.snapshot import GangKey, Node, NodeName, Pod, PodKey, PodKind, Snapshot
 
 #: A gang of fewer pods is no gang.
 _SMALLEST_GANG: Final = 2
@@ -102,7 +103,8 @@ _Action = TypeVar("_Action", Bind, Move, Evict, Hold)
 
 def _with_pods(actions: Iterable[_Action], pods: Mapping[PodKey, Pod]) -> list[tuple[_Action, Pod]]:
     """Return the actions with their pods; those of pods that are not there are left out."""
-    found = ((action, pods.get(action.pod)) for action in actions)
+    listed = tuple(actions)
+    found = zip(listed, map(pods.get, map(attrgetter("pod"), listed)), strict=True)
     return [(action, pod) for action, pod in found if pod is not None]
 
 
@@ -124,13 +126,10 @@ def _used(
     snapshot: Snapshot, goes: Mapping[PodKey, NodeName | None]
 ) -> Mapping[NodeName, Mapping[str, int]]:
     """Return what is in use on each node; nodes with equal guests share one sum."""
-    sums: dict[Guests, Mapping[str, int]] = {}
-    used: dict[NodeName, Mapping[str, int]] = {}
-    for name, guests in snapshot.guests_after(goes).items():
-        if guests not in sums:
-            sums[guests] = _sum(guests)
-        used[name] = sums[guests]
-    return used
+    after = snapshot.guests_after(goes)
+    states = {id(guests): guests for guests in after.values()}
+    sums = {state: _sum(guests) for state, guests in states.items()}
+    return {name: sums[id(guests)] for name, guests in after.items()}
 
 
 def _sum(kinds: Iterable[PodKind]) -> dict[str, int]:

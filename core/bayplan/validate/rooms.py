@@ -35,16 +35,17 @@ def room(about: Evidence) -> Iterator[Violation]:
 
     A node that was over-full before and gets nothing is not the plan's fault.
     """
-    over: dict[tuple[int, int], list[tuple[str, int]]] = {}
-    shared = _shared_ports(about)
-    for node in map(about.nodes.get, about.comers):
-        if node is None:
-            continue
-        room, used = node.allocatable, about.used[node.name]
-        state = (id(room), id(used))
-        if state not in over:
-            over[state] = _excess(room, used)
-        for resource, n in over[state]:
+    takers = [about.nodes[name] for name in about.comers if name in about.nodes]
+    # Nodes are judged once for all of one size with the same in use.
+    states = {(id(node.allocatable), id(about.used[node.name])): node for node in takers}
+    over = {
+        state: excess
+        for state, node in states.items()
+        if (excess := _excess(node.allocatable, about.used[node.name]))
+    }
+    shared = _shared_ports(about) if over else set()
+    for node in takers if over else ():
+        for resource, n in over.get((id(node.allocatable), id(about.used[node.name])), ()):
             if (node.name, resource) not in shared:
                 yield wrong(
                     Code.OVER_COMMITTED,
