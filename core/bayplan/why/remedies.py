@@ -199,8 +199,12 @@ class Search:
         """Return the node on which the fewest have to go for the pod, and who they are."""
         best: tuple[tuple[object, ...], tuple[Room, Node, list[_Party]]] | None = None
         most = _NEVER - 1
+        shorts: dict[int, Resources] = {}
         for room in usable(pod, rooms):
-            short = pod.requests.shortfall(room.free)
+            # Many rooms have the same to give.
+            if id(room.free) not in shorts:
+                shorts[id(room.free)] = pod.requests.shortfall(room.free)
+            short = shorts[id(room.free)]
             in_parts = shares.concerned(short.items, room.free.items)
             for node, leavers in self._different(pod, room, gone):
                 if in_parts:
