@@ -6,6 +6,7 @@ the room of its node, so that the engines only see what they decide. `counting` 
 from a snapshot.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -62,9 +63,9 @@ class PodClass:
     constraints: Constraints
     keep_tier: int
     place: PlaceGroup | None
-    running: tuple[Pod, ...]
+    running: Sequence[Pod]
     rows: Counts = field(repr=False, compare=False)
-    waiting: tuple[Pod, ...]
+    waiting: Sequence[Pod]
     movable: bool
     move_cost: int
     budget: BudgetKey | None
