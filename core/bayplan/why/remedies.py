@@ -207,6 +207,10 @@ class Search:
             short = shorts[id(room.free)]
             in_parts = shares.concerned(short.items, room.free.items)
             for node, leavers in self._different(pod, room, gone):
+                # Whoever goes, it is no less harm than the first of the parties.
+                least = leavers.parties[0].harm if short.items and leavers.parties else (0, 0)
+                if best is not None and best[0] <= (*least, node.name):
+                    continue
                 if in_parts:
                     chosen = _sharing(leavers.parties, pod.requests, room.free, most)
                 else:
