@@ -554,7 +554,7 @@ class Snapshot:
         """
         asked = self._last_asked
         if asked is None or asked[0] != goes:
-            asked = goes, self._guests_after(goes)
+            asked = dict(goes), self._guests_after(goes)
             object.__setattr__(self, "_last_asked", asked)
         return asked[1]
 
