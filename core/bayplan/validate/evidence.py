@@ -32,6 +32,7 @@ class Evidence:
         bound, moved, evicted, held: What is decided on pods that are there, with the pod.
         arrivals: Pods that get a node, with the node.
         comers: The same by node.
+        coming: The kinds of these pods.
         gone: Keys of the pods that lose their node.
         goes: Where the plan sends pods; None for those that lose their node.
         gangs: Gangs of two pods and more.
@@ -52,6 +53,7 @@ class Evidence:
     held: Sequence[tuple[Hold, Pod]] = field(repr=False)
     arrivals: Sequence[tuple[Pod, NodeName]] = field(repr=False)
     comers: Mapping[NodeName, Sequence[Pod]] = field(repr=False)
+    coming: frozenset[PodKind] = field(repr=False)
     gone: frozenset[PodKey] = field(repr=False)
     goes: Mapping[PodKey, NodeName | None] = field(repr=False)
     gangs: frozenset[GangKey] = field(repr=False)
@@ -85,6 +87,7 @@ def gather(snapshot: Snapshot, policy: Policy, plan: Plan) -> Evidence:
         held=_with_pods(plan.holds, pods),
         arrivals=arrivals,
         comers=_comers(arrivals),
+        coming=frozenset(pod.kind for pod, _ in arrivals),
         gone=frozenset(evict.pod for evict in plan.evictions),
         goes=goes,
         gangs=frozenset(
@@ -183,8 +186,3 @@ def _shared(
         else:
             found[node].loads[device] += milli
     return found
-
-
-def coming(about: Evidence) -> set[PodKind]:
-    """Return the kinds of the pods that get a node."""
-    return {pod.kind for pod, _ in about.arrivals}

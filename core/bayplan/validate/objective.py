@@ -8,7 +8,7 @@ from operator import attrgetter
 from bayplan import between, filters, units
 from bayplan.plan import EVICTION_COST
 from bayplan.snapshot import Disruption, PodKind
-from bayplan.validate.evidence import Evidence, coming
+from bayplan.validate.evidence import Evidence
 from bayplan.validate.findings import Code, Violation, wrong
 from bayplan.validate.gangs import newcomers
 
@@ -39,10 +39,10 @@ def _counted(about: Evidence) -> Counter[str]:
         suffix = " without preemption" if each.gentle else ""
         counted[f"place {each.tier}{suffix}"] += n
     counted.update(_disruption(about))
-    choosy = {kind for kind in coming(about) if kind.constraints.prefers}
+    choosy = {kind for kind in about.coming if kind.constraints.prefers}
     counted["preference"] = sum(
         filters.preference(pod.constraints.prefers, about.nodes[name])
-        for pod, name in about.arrivals
+        for pod, name in (about.arrivals if choosy else ())
         if pod.kind in choosy and name in about.nodes
     )
     if about.placement is not None:

@@ -7,13 +7,13 @@ from itertools import chain
 from bayplan import filters, units
 from bayplan.plan import Bind, Move
 from bayplan.snapshot import NodeName, Pod, PodKind, Resources
-from bayplan.validate.evidence import Evidence, coming
+from bayplan.validate.evidence import Evidence
 from bayplan.validate.findings import Code, Violation, wrong
 
 
 def accepted(about: Evidence) -> Iterator[Violation]:
     """Check that every node accepts what arrives there, room aside."""
-    looks = filters.Looks.of({kind.constraints for kind in coming(about)})
+    looks = filters.Looks.of({kind.constraints for kind in about.coming})
     accepted: dict[tuple[object, ...], set[PodKind]] = defaultdict(set)
     for name, pods in about.comers.items():
         node = about.nodes.get(name)
@@ -55,7 +55,7 @@ def room(about: Evidence) -> Iterator[Violation]:
 
 def devices(about: Evidence) -> Iterator[Violation]:
     """Check that each share that arrives has a GPU with room for it, and whole GPUs are whole."""
-    sharing = {kind for kind in coming(about) if kind.requests.share_milli}
+    sharing = {kind for kind in about.coming if kind.requests.share_milli}
     homes: Iterable[tuple[Bind | Move, Pod]] = chain(about.bound, about.moved)
     for action, pod in homes:
         if action.device is None and pod.kind not in sharing:
