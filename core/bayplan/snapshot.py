@@ -539,6 +539,7 @@ class Snapshot:
             map(attrgetter("uid"), self.pods),
             map(numbers.__getitem__, map(attrgetter("kind"), self.pods)),
             [node or "" for node in map(attrgetter("node"), self.pods)],
+            ["w" if pod.waiting else "b" if pod.bound else "p" for pod in self.pods],
             # Hardly any pod is more than that.
             map(_belonging, self.in_gangs),
             map(_leaving, self.leaving),
@@ -547,8 +548,6 @@ class Snapshot:
         ):
             digest.update("\n".join(part).encode())
             digest.update(b"\n\n")
-        for flag in ("waiting", "bound"):
-            digest.update(bytes(map(attrgetter(flag), self.pods)))
         return digest.hexdigest()
 
     @cached_property
