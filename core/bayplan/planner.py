@@ -6,13 +6,13 @@ returned. The caller brings the clock.
 """
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from bayplan import windows
-from bayplan.plan import Bind, Certificate, Plan, Result, Stage, Verdict
+from bayplan.plan import Certificate, Plan, Result, Stage, Verdict
 from bayplan.policy import Policy, defragmenting, undisturbing
 from bayplan.snapshot import Snapshot
 from bayplan.solver import engine, extract, goals, portfolio
@@ -190,7 +190,7 @@ def _compose(snapshot: Snapshot, policy: Policy, instance: Instance, solution: S
         binds=done.binds,
         moves=done.moves,
         evictions=done.evictions,
-        outcomes=_outcomes(instance, snapshot, solution.stages, done.binds),
+        outcomes=_outcomes(instance, snapshot, solution),
     )
     verdict = _verdict(
         solution.stages,
@@ -225,20 +225,20 @@ def _proved_through(stages: tuple[Stage, ...], name: str) -> bool:
 
 
 def _outcomes(
-    instance: Instance, snapshot: Snapshot, stages: tuple[Stage, ...], binds: Sequence[Bind]
+    instance: Instance, snapshot: Snapshot, solution: Solution
 ) -> dict[str, holds.Outcome]:
     """Return by pod uid what is known about pods that could not be placed."""
-    placed = {bind.uid for bind in binds}
     proved = {
-        group: _proved_through(stages, goals.Place(group).name)
+        group: _proved_through(solution.stages, goals.Place(group).name)
         for group in {each.place for each in instance.classes if each.place is not None}
     }
     known: dict[str, holds.Outcome] = {}
-    for each in instance.classes:
+    for i, each in enumerate(instance.classes):
         outcome = holds.Outcome(proved=each.place is not None and proved[each.place])
-        known |= {pod.uid: outcome for pod in each.waiting if pod.uid not in placed}
+        left = extract.left_out(instance, solution.assignment, i)
+        known |= {pod.uid: outcome for pod in left}
     lacking = {gang.key: (gang.existing, gang.min_count) for gang in instance.incomplete}
-    for pod in snapshot.in_gangs:
+    for pod in snapshot.in_gangs if lacking else ():
         if pod.waiting and pod.gang in lacking:
             known[pod.uid] = holds.Outcome(proved=True, incomplete=lacking[pod.gang])
     return known

@@ -86,7 +86,10 @@ class Resources:
         return cls(tuple(sorted((name, n) for name, n in amounts.items() if n)))
 
     def __getitem__(self, name: str) -> int:
-        return next((n for key, n in self.items if key == name), 0)
+        for key, n in self.items:
+            if key == name:
+                return n
+        return 0
 
     def __iter__(self) -> Iterator[str]:
         return (name for name, _ in self.items)
@@ -489,6 +492,9 @@ def newest_member(pods: Sequence[Pod]) -> Pod:
 #: The kinds of the pods on one node, in no order that means anything.
 Guests = tuple[PodKind, ...]
 
+#: Where a plan sends pods, None for those that lose their node; and the guests that are there then.
+_Answer = tuple[Mapping[PodKey, NodeName | None], Mapping[NodeName, Guests]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
@@ -500,6 +506,7 @@ class Snapshot:
     nodes: tuple[Node, ...]
     pods: tuple[Pod, ...]
     budgets: tuple[Budget, ...] = ()
+    _last_asked: _Answer | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nodes", tuple(sorted(self.nodes, key=attrgetter("name"))))
@@ -531,7 +538,7 @@ class Snapshot:
             map(kinds.__getitem__, numbers),
             map(attrgetter("uid"), self.pods),
             map(numbers.__getitem__, map(attrgetter("kind"), self.pods)),
-            [pod.node or "" for pod in self.pods],
+            [node or "" for node in map(attrgetter("node"), self.pods)],
             ["w" if pod.waiting else "b" if pod.bound else "p" for pod in self.pods],
             # Hardly any pod is more than that.
             map(_belonging, self.in_gangs),
@@ -570,35 +577,31 @@ class Snapshot:
     @cached_property
     def guests(self) -> Mapping[NodeName, Guests]:
         """The kinds of the pods on each node; nodes with equal guests share one tuple."""
-        known: dict[Guests, Guests] = {}
-        kind = attrgetter("kind")
-        return {name: _shared(map(kind, pods), known) for name, pods in self.here.items()}
+        return self.guests_after({})
 
     def guests_after(self, goes: Mapping[PodKey, NodeName | None]) -> Mapping[NodeName, Guests]:
-        """Return the guests once some pods have another node, or none, as in `guests`."""
-        after, by_key = dict(self.guests), self.by_key
-        known = {guests: guests for guests in after.values()}
-        # What a pod makes of a node by coming or going is the same for all nodes in one state.
-        come: dict[tuple[int, PodKind], Guests] = {}
-        gone: dict[tuple[int, PodKind], Guests] = {}
-        for key, target in goes.items():
-            pod = by_key.get(key)
+        """Return the guests once some pods have another node, or none, as in `guests`.
+
+        The last answer is kept: a plan is explained and then judged by it.
+        """
+        asked = self._last_asked
+        if asked is None or asked[0] != goes:
+            asked = dict(goes), self._guests_after(goes)
+            object.__setattr__(self, "_last_asked", asked)
+        return asked[1]
+
+    def _guests_after(self, goes: Mapping[PodKey, NodeName | None]) -> Mapping[NodeName, Guests]:
+        kind = attrgetter("kind")
+        there = {name: list(map(kind, pods)) for name, pods in self.here.items()}
+        for pod, target in zip(map(self.by_key.get, goes), goes.values(), strict=True):
             if pod is None:
                 continue
-            kind, source = pod.kind, pod.node
-            if source is not None and source in after:
-                guests = after[source]
-                step = (id(guests), kind)
-                if step not in gone:
-                    gone[step] = _shared(_without(guests, kind), known)
-                after[source] = gone[step]
-            if target is not None and target in after:
-                guests = after[target]
-                step = (id(guests), kind)
-                if step not in come:
-                    come[step] = _shared((*guests, kind), known)
-                after[target] = come[step]
-        return after
+            if pod.node in there:
+                there[pod.node].remove(pod.kind)
+            if target in there:
+                there[target].append(pod.kind)
+        known: dict[Guests, Guests] = {}
+        return {name: _shared(kinds, known) for name, kinds in there.items()}
 
     @cached_property
     def by_key(self) -> Mapping[PodKey, Pod]:
@@ -633,13 +636,6 @@ class Snapshot:
         """Return each node's room that no pod uses; may be negative on an over-full node."""
         rooms: dict[tuple[object, ...], Resources] = {}
         return {node.name: _room(node, self.guests[node.name], rooms) for node in self.nodes}
-
-
-def _without(guests: Guests, kind: PodKind) -> list[PodKind]:
-    """Return the guests without one of the kind."""
-    left = list(guests)
-    left.remove(kind)
-    return left
 
 
 def _shared(kinds: Iterable[PodKind], known: dict[Guests, Guests]) -> Guests:

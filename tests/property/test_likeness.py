@@ -143,6 +143,9 @@ def test_guests_after_a_plan_are_those_of_the_cluster_that_it_leaves(data: st.Da
         return {name: Counter(kinds) for name, kinds in guests.items()}
 
     assert counted(before.guests_after(goes)) == counted(left.guests)
+    assert counted(before.guests_after(dict(goes))) == counted(left.guests), "asked again"
+    still = Snapshot.of(before.nodes, pods)
+    assert counted(before.guests_after({})) == counted(still.guests), "asked for another plan"
     assert len({id(kinds) for kinds in left.guests.values()}) == len({*left.guests.values()})
 
 

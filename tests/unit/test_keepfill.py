@@ -182,6 +182,21 @@ def test_slots_that_are_hard_to_win_cost_no_pod_its_place(monkeypatch: pytest.Mo
     assert goals.better(instance, order, best.assignment, found.assignment)
 
 
+def test_slots_are_not_looked_for_where_no_gpu_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest program of a pass would be solved for slots that cannot be there."""
+    instance = build(fleet(nodes=60, demand=4, seed=0), divided=True)
+    policy = Policy(max_moves=10_000, max_evictions=10_000)
+    budget = rounding.Budget(clock=lambda: 0.0, deadline_at=30.0, effort=30.0, seed=0)
+    monkeypatch.delattr("bayplan.solver.fleet.add_slots")
+
+    found = keepfill.solve(instance, policy, budget)
+
+    assert found is not None
+    order = keepfill.stages(instance, policy.order)
+    assert [goal.value(instance, found.assignment) for goal in order] == [*found.bounds]
+    assert found.bounds[-4:] == (0, 0, 0, 0)
+
+
 def test_without_time_there_is_still_a_plan() -> None:
     """A large fleet would get no answer on a slow machine."""
     of = fleet(nodes=40, demand=1.1, seed=7)

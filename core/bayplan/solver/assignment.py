@@ -5,15 +5,16 @@ one is depends on the goals in `goals`.
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from bayplan.solver.instance import Counts, Instance
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """How many pods of each class end up where.
+    """How many pods of each class end up where; arrays are read-only.
 
     Attributes:
         final: [class, node] pods after the plan.
@@ -25,12 +26,12 @@ class Assignment:
     survivors: Counts
     units: Counts
 
-    @property
+    @cached_property
     def totals(self) -> Counts:
         """Pods after the plan, by class."""
         return np.asarray(self.final.sum(axis=1), dtype=np.int64)
 
-    @property
+    @cached_property
     def placed(self) -> Counts:
         """Waiting pods that get a node, by class."""
         return np.asarray(self.totals - self.survivors, dtype=np.int64)

@@ -170,6 +170,8 @@ def _arrivals(classes: Sequence[PodClass], nodes: Sequence[Node]) -> Mask:
 def _taken(requests: Counts, room: Counts, capacity: Counts, implied: Mask) -> Mask:
     """Return [class, node] whether the node is over what it implies of something the class uses."""
     over = (capacity > room) & implied
+    if not over.any():
+        return np.zeros((len(requests), len(room)), dtype=np.bool_)
     return np.asarray((requests > 0).astype(np.int64) @ over.T.astype(np.int64) > 0, dtype=np.bool_)
 
 

@@ -5,7 +5,7 @@ youngest running pods give up their node first, the oldest waiting pods and gang
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
@@ -35,6 +35,7 @@ def actions(instance: Instance, assignment: Assignment) -> Actions:
     moves: list[Move] = []
     evictions: list[Evict] = []
     stay = kept(instance, assignment)
+    names = [node.name for node in instance.nodes]
     formed = {
         k: gangs.form(instance, assignment, k)
         for k, kind in enumerate(instance.kinds)
@@ -44,9 +45,9 @@ def actions(instance: Instance, assignment: Assignment) -> Actions:
         leavers = _leavers(each, instance.running[i] - stay[i])
         moving = leavers[: int(assignment.survivors[i] - stay[i].sum())]
         evictions += [_evict(pod) for pod in leavers[len(moving) :]]
-        places = _places(instance, assignment.final[i] - stay[i])
+        places = _places(names, assignment.final[i] - stay[i])
         if each.kind in formed:
-            places = (instance.nodes[n].name for gang in formed[each.kind] for n in gang[i])
+            places = (names[n] for gang in formed[each.kind] for n in gang[i])
         moves += [_move(pod, next(places)) for pod in moving]
         chosen = _chosen(instance, assignment, i)
         binds += [_bind(pod, node) for pod, node in zip(chosen, places, strict=True)]
@@ -106,20 +107,29 @@ def _leavers(each: PodClass, gone: Counts) -> list[Pod]:
     return leavers[::-1]
 
 
-def _places(instance: Instance, arrivals: Counts) -> Iterator[NodeName]:
-    """Yield the node of each arriving pod, by node name."""
-    for n in np.flatnonzero(arrivals).tolist():
-        yield from [instance.nodes[n].name] * int(arrivals[n])
+def _places(names: Sequence[NodeName], arrivals: Counts) -> Iterator[NodeName]:
+    """Return the node of each arriving pod, by node name."""
+    nodes = np.flatnonzero(arrivals)
+    return map(names.__getitem__, np.repeat(nodes, arrivals[nodes]).tolist())
 
 
-def _chosen(instance: Instance, assignment: Assignment, index: int) -> list[Pod]:
+def _chosen(instance: Instance, assignment: Assignment, index: int) -> Sequence[Pod]:
     """Return the waiting pods of a class that are placed: the oldest, or those of whole gangs."""
     each = instance.classes[index]
     if each.kind is None:
-        return list(each.waiting[: int(assignment.placed[index])])
+        return each.waiting[: int(assignment.placed[index])]
     mine = {pod.key for pod in each.waiting}
     gangs = instance.kinds[each.kind].gangs[: int(assignment.units[each.kind])]
     return [pod for gang in gangs for pod in oldest_first(gang) if pod.key in mine]
+
+
+def left_out(instance: Instance, assignment: Assignment, index: int) -> Sequence[Pod]:
+    """Return the waiting pods of a class that are not placed."""
+    each = instance.classes[index]
+    if each.kind is None:
+        return each.waiting[int(assignment.placed[index]) :]
+    placed = {pod.key for pod in _chosen(instance, assignment, index)}
+    return [pod for pod in each.waiting if pod.key not in placed]
 
 
 def _bind(pod: Pod, node: NodeName) -> Bind:

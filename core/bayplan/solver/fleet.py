@@ -175,6 +175,14 @@ class Fleet:
                 return Terms(columns=columns, weights=gpus // goal.size)
         raise TypeError(f"no terms for {goal!r}")
 
+    def idle(self) -> Terms:
+        """Return the GPUs that nobody uses: no fewer than are free, for closed nodes count too."""
+        gpus = goals.gpu_columns(self.instance)
+        used = -self.instance.requests[:, gpus].sum(axis=1)
+        there = int(self.instance.capacity[:, gpus].sum())
+        running = Terms(columns=self.s, weights=used, constant=there)
+        return Terms.joined([running, Terms(columns=self.p, weights=used)])
+
     def _suffering(self, mask: Mask) -> Terms:
         """Return what running pods of the classes in `mask` suffer.
 

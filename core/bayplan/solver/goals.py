@@ -136,15 +136,14 @@ class FreeSlots:
 
     def value(self, instance: Instance, assignment: Assignment) -> int:
         """Return the number of slots that stay free."""
-        return self._slots(instance, instance.left(assignment.final))
+        return self._slots(instance, instance.left_of(gpu_columns(instance), assignment.final))
 
     def limit(self, instance: Instance) -> int:
         """Return the slots of a cluster in which only what is fixed runs."""
-        return self._slots(instance, instance.room)
+        return self._slots(instance, instance.room[:, gpu_columns(instance)])
 
     def _slots(self, instance: Instance, free: Counts) -> int:
-        rows, columns = instance.open_nodes, gpu_columns(instance)
-        return int((np.maximum(free[np.ix_(rows, columns)], 0) // self.size).sum())
+        return int((np.maximum(free[instance.open_nodes], 0) // self.size).sum())
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ the room of its node, so that the engines only see what they decide. `counting` 
 from a snapshot.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -62,9 +63,9 @@ class PodClass:
     constraints: Constraints
     keep_tier: int
     place: PlaceGroup | None
-    running: tuple[Pod, ...]
+    running: Sequence[Pod]
     rows: Counts = field(repr=False, compare=False)
-    waiting: tuple[Pod, ...]
+    waiting: Sequence[Pod]
     movable: bool
     move_cost: int
     budget: BudgetKey | None
@@ -236,9 +237,14 @@ class Instance:
 
     def left(self, final: Counts) -> Counts:
         """Return [node, resource] room beside [class, node] pods; GPUs with shares are taken."""
-        left = self.room - final.T @ self.requests
+        return self.left_of(np.arange(len(self.resources)), final)
+
+    def left_of(self, columns: Counts, final: Counts) -> Counts:
+        """Return the same of some resources."""
+        left = self.room[:, columns] - final.T @ self.requests[:, columns]
         if self.devices is not None:
-            left[:, self.devices.column] -= self.devices.all_held(final)
+            held = self.devices.all_held(final)
+            left[:, columns == self.devices.column] -= held[:, None]
         return np.asarray(left, dtype=np.int64)
 
     def spare(self, final: Counts) -> tuple[Counts, Counts]:

@@ -284,6 +284,7 @@ class _Believer(_Stages):
         tiers = self.build("tier", views.floating(self.instance, loyal=self.loyal), budgeted=False)
         if tiers is None or not all(self._believe(tiers, goal) for goal in self.tiers):
             return None
+        leaves_none_free = self._leaves_none_free(tiers)
         view = views.settled(self.instance, self.kept(), loyal=self.loyal)
         fleet = self.build("keep", view, budgeted=True)
         if fleet is None:
@@ -292,7 +293,12 @@ class _Believer(_Stages):
             require(fleet, goal, bound)
         fleet.program.limit(fleet.whole, *tiers.gangs)
         fleet.settle(self.kept())
-        return self._placed(fleet, self._believe(fleet, self.order[len(self.tiers)]))
+        found = self._believe(fleet, self.order[len(self.tiers)])
+        if found is None or not leaves_none_free:
+            return self._placed(fleet, found)
+        for each in self.slots:
+            self.note(each, 0)
+        return self._rounded(fleet, found)
 
     def by_states(self) -> Found | None:
         """Return the same from one program, in which every move counts in every stage."""
@@ -327,6 +333,11 @@ class _Believer(_Stages):
             if isinstance(goal, LeastDisruption):
                 fleet.program.shut(dear_nodes(fleet, found))
         return None if found is None else self._rounded(fleet, found)
+
+    def _leaves_none_free(self, tiers: Fleet) -> bool:
+        """Return whether every GPU is in use once all tiers are kept and placed."""
+        most = tiers.program.relax(tiers.idle(), maximise=True, seconds=self.budget.seconds)
+        return isinstance(most, Relaxed) and most.bound <= 0
 
     def _placed(self, fleet: Fleet, found: Branched | None) -> Found | None:
         """Return a placement that reaches every bound, or all but those of free slots.

@@ -56,9 +56,9 @@ def node_types(instance: Instance) -> NodeTypes:
     """Return the types of the nodes, numbered by their first node."""
     is_open = np.zeros((1, len(instance.nodes)), dtype=np.bool_)
     is_open[0, instance.open_nodes] = True
-    columns = np.concatenate([is_open, instance.arrivals]).T
-    of_node, first = numbered(np.packbits(columns, axis=1).astype(np.int64))
-    return NodeTypes(of_node=of_node, welcome=columns[first, 1:], open=columns[first, 0])
+    rows = np.concatenate([is_open, instance.arrivals])
+    of_node, first = numbered(np.packbits(rows, axis=0).T.astype(np.int64))
+    return NodeTypes(of_node=of_node, welcome=rows[1:, first].T, open=rows[0, first])
 
 
 def count_states(
@@ -72,7 +72,8 @@ def count_states(
         anchored: [node, identity] pods that stay or leave.
         requests: [identity, resource] what one uses.
     """
-    of_node, first = numbered(np.column_stack([types, room, anchored]))
+    # Columns that lie together in memory are gone through several times as fast.
+    of_node, first = numbered(np.vstack([types, room.T, anchored.T]).T)
     parts = _parts(anchored[first])
     if parts is None:
         return None

@@ -58,7 +58,7 @@ def _plain(instance: Instance, tied: Counts, *, loyal: bool) -> View:
     index = [i for (i,) in members]
     return View(
         members=members,
-        anchored=np.ascontiguousarray(tied[index].T),
+        anchored=tied[index].T,
         requests=instance.requests[index],
         room=instance.room,
         settled=(),
@@ -118,9 +118,7 @@ def _merged(
     anchored = [instance.running[index].sum(axis=0) for index in members]
     return View(
         members=tuple(tuple(index) for index in members),
-        anchored=np.array(anchored, dtype=np.int64)
-        .reshape(len(members), len(instance.nodes))
-        .T.copy(),
+        anchored=np.array(anchored, dtype=np.int64).reshape(len(members), len(instance.nodes)).T,
         requests=instance.requests[[index[0] for index in members]],
         room=instance.room - instance.running[still].T @ instance.requests[still],
         settled=tuple(still),

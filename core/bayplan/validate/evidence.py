@@ -6,12 +6,13 @@ Everything is counted anew from the snapshot and the plan.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final, TypeVar
 
 from bayplan.between import Placement
 from bayplan.plan import Bind, Evict, Hold, Move, Plan
 from bayplan.policy import Policy
-from bayplan.snapshot import GangKey, Guests, Node, NodeName, Pod, PodKey, PodKind, Snapshot
+from bayplan.snapshot import GangKey, Node, NodeName, Pod, PodKey, PodKind, Snapshot
 
 #: A gang of fewer pods is no gang.
 _SMALLEST_GANG: Final = 2
@@ -31,6 +32,7 @@ class Evidence:
         bound, moved, evicted, held: What is decided on pods that are there, with the pod.
         arrivals: Pods that get a node, with the node.
         comers: The same by node.
+        coming: The kinds of these pods.
         gone: Keys of the pods that lose their node.
         goes: Where the plan sends pods; None for those that lose their node.
         gangs: Gangs of two pods and more.
@@ -51,6 +53,7 @@ class Evidence:
     held: Sequence[tuple[Hold, Pod]] = field(repr=False)
     arrivals: Sequence[tuple[Pod, NodeName]] = field(repr=False)
     comers: Mapping[NodeName, Sequence[Pod]] = field(repr=False)
+    coming: frozenset[PodKind] = field(repr=False)
     gone: frozenset[PodKey] = field(repr=False)
     goes: Mapping[PodKey, NodeName | None] = field(repr=False)
     gangs: frozenset[GangKey] = field(repr=False)
@@ -84,6 +87,7 @@ def gather(snapshot: Snapshot, policy: Policy, plan: Plan) -> Evidence:
         held=_with_pods(plan.holds, pods),
         arrivals=arrivals,
         comers=_comers(arrivals),
+        coming=frozenset(pod.kind for pod, _ in arrivals),
         gone=frozenset(evict.pod for evict in plan.evictions),
         goes=goes,
         gangs=frozenset(
@@ -102,7 +106,8 @@ _Action = TypeVar("_Action", Bind, Move, Evict, Hold)
 
 def _with_pods(actions: Iterable[_Action], pods: Mapping[PodKey, Pod]) -> list[tuple[_Action, Pod]]:
     """Return the actions with their pods; those of pods that are not there are left out."""
-    found = ((action, pods.get(action.pod)) for action in actions)
+    listed = tuple(actions)
+    found = zip(listed, map(pods.get, map(attrgetter("pod"), listed)), strict=True)
     return [(action, pod) for action, pod in found if pod is not None]
 
 
@@ -124,13 +129,10 @@ def _used(
     snapshot: Snapshot, goes: Mapping[PodKey, NodeName | None]
 ) -> Mapping[NodeName, Mapping[str, int]]:
     """Return what is in use on each node; nodes with equal guests share one sum."""
-    sums: dict[Guests, Mapping[str, int]] = {}
-    used: dict[NodeName, Mapping[str, int]] = {}
-    for name, guests in snapshot.guests_after(goes).items():
-        if guests not in sums:
-            sums[guests] = _sum(guests)
-        used[name] = sums[guests]
-    return used
+    after = snapshot.guests_after(goes)
+    states = {id(guests): guests for guests in after.values()}
+    sums = {state: _sum(guests) for state, guests in states.items()}
+    return {name: sums[id(guests)] for name, guests in after.items()}
 
 
 def _sum(kinds: Iterable[PodKind]) -> dict[str, int]:
@@ -184,8 +186,3 @@ def _shared(
         else:
             found[node].loads[device] += milli
     return found
-
-
-def coming(about: Evidence) -> set[PodKind]:
-    """Return the kinds of the pods that get a node."""
-    return {pod.kind for pod, _ in about.arrivals}

@@ -1,12 +1,14 @@
 """Checks that the certificate says what the actions reach, stage by stage."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
+from operator import attrgetter
 
 from bayplan import between, filters, units
 from bayplan.plan import EVICTION_COST
-from bayplan.snapshot import Disruption, Node, PodKind
-from bayplan.validate.evidence import Evidence, coming
+from bayplan.snapshot import Disruption, PodKind
+from bayplan.validate.evidence import Evidence
 from bayplan.validate.findings import Code, Violation, wrong
 from bayplan.validate.gangs import newcomers
 
@@ -37,10 +39,10 @@ def _counted(about: Evidence) -> Counter[str]:
         suffix = " without preemption" if each.gentle else ""
         counted[f"place {each.tier}{suffix}"] += n
     counted.update(_disruption(about))
-    choosy = {kind for kind in coming(about) if kind.constraints.prefers}
+    choosy = {kind for kind in about.coming if kind.constraints.prefers}
     counted["preference"] = sum(
         filters.preference(pod.constraints.prefers, about.nodes[name])
-        for pod, name in about.arrivals
+        for pod, name in (about.arrivals if choosy else ())
         if pod.kind in choosy and name in about.nodes
     )
     if about.placement is not None:
@@ -64,10 +66,11 @@ def _disruption(about: Evidence) -> Counter[str]:
 
 def _survivors(about: Evidence) -> Counter[PodKind]:
     """Return how many pods that the plan might have disturbed go on running, by kind."""
-    survivors: Counter[PodKind] = Counter()
-    for guests, nodes in Counter(about.snapshot.guests.values()).items():
-        for kind in guests:
-            survivors[kind] += nodes if kind.disruption is not Disruption.FIXED else 0
+    here = chain.from_iterable(about.snapshot.here.values())
+    running = Counter(map(attrgetter("kind"), here))
+    survivors = Counter(
+        {kind: n for kind, n in running.items() if kind.disruption is not Disruption.FIXED}
+    )
     for pod in (
         *about.snapshot.leaving,
         *(about.pods[key] for key in about.gone if key in about.pods),
@@ -78,23 +81,25 @@ def _survivors(about: Evidence) -> Counter[PodKind]:
 
 
 def _free_slots(about: Evidence) -> Counter[str]:
-    """Return the whole free slots on nodes that take pods, by size."""
-    used, shared = about.used, {name: each.gpus for name, each in about.shared.items()}
-    alike: dict[tuple[int, int, int], int] = defaultdict(int)
-    example: dict[tuple[int, int, int], Node] = {}
-    for node in about.snapshot.nodes:
-        if node.ready and node.schedulable:
-            name = node.name
-            state = (id(node.allocatable), id(used[name]), shared.get(name, 0))
-            alike[state] += 1
-            example[state] = node
+    """Return the whole free slots on nodes that take pods, by size; nodes alike are looked at once.
+
+    They are alike if the same is there and the same is used.
+    """
+    used, shared = about.used, about.shared
+    takers = [node for node in about.snapshot.nodes if node.ready and node.schedulable]
+    gpus_in_parts = [shared[node.name].gpus if node.name in shared else 0 for node in takers]
+    states = [
+        (id(node.allocatable), id(used[node.name]), parts)
+        for node, parts in zip(takers, gpus_in_parts, strict=True)
+    ]
+    example = dict(zip(states, takers, strict=True))
     slots: Counter[str] = Counter()
-    for state, count in alike.items():
-        node = example[state]
+    for state, count in Counter(states).items():
+        node, parts = example[state], state[-1]
         for resource, n in node.allocatable.items:
             if units.is_gpu(resource):
                 taken = used[node.name].get(resource, 0)
-                taken += state[2] if resource == units.SHARED_GPU else 0
+                taken += parts if resource == units.SHARED_GPU else 0
                 free = max(0, n - taken)
                 for size in (8, 4, 2, 1):
                     slots[f"free {size}-GPU slots"] += free // size * count

@@ -7,13 +7,13 @@ from itertools import chain
 from bayplan import filters, units
 from bayplan.plan import Bind, Move
 from bayplan.snapshot import NodeName, Pod, PodKind, Resources
-from bayplan.validate.evidence import Evidence, coming
+from bayplan.validate.evidence import Evidence
 from bayplan.validate.findings import Code, Violation, wrong
 
 
 def accepted(about: Evidence) -> Iterator[Violation]:
     """Check that every node accepts what arrives there, room aside."""
-    looks = filters.Looks.of({kind.constraints for kind in coming(about)})
+    looks = filters.Looks.of({kind.constraints for kind in about.coming})
     accepted: dict[tuple[object, ...], set[PodKind]] = defaultdict(set)
     for name, pods in about.comers.items():
         node = about.nodes.get(name)
@@ -35,16 +35,17 @@ def room(about: Evidence) -> Iterator[Violation]:
 
     A node that was over-full before and gets nothing is not the plan's fault.
     """
-    over: dict[tuple[int, int], list[tuple[str, int]]] = {}
-    shared = _shared_ports(about)
-    for node in map(about.nodes.get, about.comers):
-        if node is None:
-            continue
-        room, used = node.allocatable, about.used[node.name]
-        state = (id(room), id(used))
-        if state not in over:
-            over[state] = _excess(room, used)
-        for resource, n in over[state]:
+    takers = [about.nodes[name] for name in about.comers if name in about.nodes]
+    # Nodes are judged once for all of one size with the same in use.
+    states = {(id(node.allocatable), id(about.used[node.name])): node for node in takers}
+    over = {
+        state: excess
+        for state, node in states.items()
+        if (excess := _excess(node.allocatable, about.used[node.name]))
+    }
+    shared = _shared_ports(about) if over else set()
+    for node in takers if over else ():
+        for resource, n in over.get((id(node.allocatable), id(about.used[node.name])), ()):
             if (node.name, resource) not in shared:
                 yield wrong(
                     Code.OVER_COMMITTED,
@@ -54,7 +55,7 @@ def room(about: Evidence) -> Iterator[Violation]:
 
 def devices(about: Evidence) -> Iterator[Violation]:
     """Check that each share that arrives has a GPU with room for it, and whole GPUs are whole."""
-    sharing = {kind for kind in coming(about) if kind.requests.share_milli}
+    sharing = {kind for kind in about.coming if kind.requests.share_milli}
     homes: Iterable[tuple[Bind | Move, Pod]] = chain(about.bound, about.moved)
     for action, pod in homes:
         if action.device is None and pod.kind not in sharing:

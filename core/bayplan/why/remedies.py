@@ -11,7 +11,7 @@ Every search is one look at each kind of node; pods that are alike share it.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, groupby
 from typing import Final
@@ -102,15 +102,30 @@ class _Party:
     Attributes:
         pods: All of them, on whatever node.
         gain: What becomes free on the node in question.
+        harm: How many pods go, and the highest of their priorities.
     """
 
     pods: tuple[Pod, ...]
     gain: Resources
+    harm: tuple[int, int]
 
     @property
     def rank(self) -> tuple[object, ...]:
         """What orders parties: few pods, low priorities, then names."""
-        return (len(self.pods), max(pod.priority for pod in self.pods), self.pods[0].key)
+        return (*self.harm, self.pods[0].key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Leavers:
+    """Who could leave a node.
+
+    Attributes:
+        parties: The pods, least harm first.
+        likeness: Equal where the same would become free for the same harm.
+    """
+
+    parties: tuple[_Party, ...]
+    likeness: int
 
 
 class Search:
@@ -184,33 +199,41 @@ class Search:
         """Return the node on which the fewest have to go for the pod, and who they are."""
         best: tuple[tuple[object, ...], tuple[Room, Node, list[_Party]]] | None = None
         most = _NEVER - 1
+        shorts: dict[int, Resources] = {}
         for room in usable(pod, rooms):
-            short = pod.requests.shortfall(room.free)
-            for node, parties in self._different(pod, room, gone):
-                if shares.concerned(short.items, room.free.items):
-                    chosen = _sharing(parties, pod.requests, room.free, most)
+            # Many rooms have the same to give.
+            if id(room.free) not in shorts:
+                shorts[id(room.free)] = pod.requests.shortfall(room.free)
+            short = shorts[id(room.free)]
+            in_parts = shares.concerned(short.items, room.free.items)
+            for node, leavers in self._different(pod, room, gone):
+                # Whoever goes, it is no less harm than the first of the parties.
+                least = leavers.parties[0].harm if short.items and leavers.parties else (0, 0)
+                if best is not None and best[0] <= (*least, node.name):
+                    continue
+                if in_parts:
+                    chosen = _sharing(leavers.parties, pod.requests, room.free, most)
                 else:
-                    chosen = _fewest(parties, short, most)
+                    chosen = _fewest(leavers.parties, short, most)
                 if chosen is None:
                     continue
-                rank = (*_harm(chosen), node.name)
+                rank = (*_harm_of(chosen), node.name)
                 if best is None or rank < best[0]:
-                    best, most = (rank, (room, node, chosen)), _harm(chosen)[0]
-            if best is not None and _harm(best[1][2]) <= (1, self._cluster.lowest):
+                    best, most = (rank, (room, node, chosen)), _harm_of(chosen)[0]
+            if best is not None and _harm_of(best[1][2]) <= (1, self._cluster.lowest):
                 break
         return best[1] if best else None
 
     def _different(
         self, pod: Pod, room: Room, gone: Mapping[PodKey, Pod]
-    ) -> Iterator[tuple[Node, list[_Party]]]:
+    ) -> Iterator[tuple[Node, _Leavers]]:
         """Yield the nodes of a room that differ in who could leave, and who that is."""
-        seen: set[tuple[object, ...]] = set()
+        seen: set[int] = set()
         for node in room.nodes:
-            parties = self._cluster.parties(node.name, pod, gone)
-            same = tuple((party.rank[:2], party.gain.items) for party in parties)
-            if same not in seen:
-                seen.add(same)
-                yield node, parties
+            leavers = self._cluster.leavers(node.name, pod, gone)
+            if leavers.likeness not in seen:
+                seen.add(leavers.likeness)
+                yield node, leavers
 
     def _adding(self, pods: Sequence[Pod], rooms: Iterable[Room]) -> Addition | None:
         """Return which existing type of node would take the pods, and how many of it."""
@@ -246,7 +269,8 @@ class _Cluster:
         self._leave = {kind for kind in census.kinds() if census.lets_go(kind)}
         self._here = snapshot.here
         self._gangs: dict[GangKey, list[Pod]] = defaultdict(list)
-        self._parties: dict[NodeName, list[_Party]] = {}
+        self._leavers: dict[NodeName, _Leavers] = {}
+        self._likes: dict[tuple[object, ...], int] = {}
         self.lowest = min((kind.priority for kind in self._leave), default=0)
         for pod in snapshot.in_gangs:
             if pod.gang is None or pod.gang_min_count <= 1:
@@ -258,19 +282,26 @@ class _Cluster:
         """Return the gang of the pod if some of it runs."""
         return pod.gang if pod.gang in self._gangs else None
 
-    def parties(self, node: NodeName, pod: Pod, gone: Mapping[PodKey, Pod]) -> list[_Party]:
-        """Return who could leave the node for the pod, but for who is `gone`; least harm first."""
-        if node not in self._parties:
-            self._parties[node] = sorted(self._on(node), key=lambda party: party.rank)
-        own = self.running_gang(pod)
+    def leavers(self, node: NodeName, pod: Pod, gone: Mapping[PodKey, Pod]) -> _Leavers:
+        """Return who could leave the node for the pod, but for who is `gone`."""
+        if node not in self._leavers:
+            parties = sorted(self._on(node), key=lambda party: party.rank)
+            self._leavers[node] = self._leaving(parties)
+        known, own = self._leavers[node], self.running_gang(pod)
         if own is None and not gone:
-            return self._parties[node]
-        return [
+            return known
+        return self._leaving(
             party
-            for party in self._parties[node]
+            for party in known.parties
             if (own is None or party.pods[0].gang != own)
             and not any(each.key in gone for each in party.pods)
-        ]
+        )
+
+    def _leaving(self, parties: Iterable[_Party]) -> _Leavers:
+        listed = tuple(parties)
+        alike = tuple((party.harm, party.gain.items) for party in listed)
+        likeness = self._likes.setdefault(alike, len(self._likes))
+        return _Leavers(parties=listed, likeness=likeness)
 
     def daemons(self, node: NodeName) -> Resources:
         """Return what the pods use that come with every node of the kind."""
@@ -286,11 +317,10 @@ class _Cluster:
             gang = self._gangs.get(pod.gang) if pod.gang else None
             together[pod.gang if gang and pod.gang else pod.key] = tuple(gang or (pod,))
         for pods in together.values():
-            if all(self._may_go(pod) for pod in pods):
-                gain = Resources()
-                for pod in pods:
-                    gain += pod.requests if pod.node == node else Resources()
-                yield _Party(pods=pods, gain=gain)
+            if all(map(self._may_go, pods)):
+                here = [pod.requests for pod in pods if pod.node == node]
+                gain = here[0] if len(here) == 1 else sum(here, Resources())
+                yield _Party(pods=pods, gain=gain, harm=_harm(pods))
 
     def _may_go(self, pod: Pod) -> bool:
         decided = pod.key in self._goes or pod.terminating or pod.node is None
@@ -330,9 +360,15 @@ def _changed(rooms: Iterable[Room], room: Room, node: Node, free: Resources) -> 
     )
 
 
-def _harm(chosen: Iterable[_Party]) -> tuple[int, int]:
-    pods = [pod for party in chosen for pod in party.pods]
-    return (len(pods), max((pod.priority for pod in pods), default=0))
+def _harm(pods: Collection[Pod]) -> tuple[int, int]:
+    """Return how many pods go, and the highest of their priorities."""
+    return (len(pods), max([pod.priority for pod in pods], default=0))
+
+
+def _harm_of(chosen: Collection[_Party]) -> tuple[int, int]:
+    """Return the same for all of some parties."""
+    harms = [party.harm for party in chosen]
+    return (sum(count for count, _ in harms), max([tier for _, tier in harms], default=0))
 
 
 def _fewest(parties: Sequence[_Party], short: Resources, most: int) -> list[_Party] | None:
@@ -341,14 +377,19 @@ def _fewest(parties: Sequence[_Party], short: Resources, most: int) -> list[_Par
     Small sets are tried in full; beyond them the largest gain for each pod goes first.
     """
     least = max((_least(parties, name, n) for name, n in short.items), default=0)
-    best = _greedily(parties, short) if least <= most else None
-    for size in range(least, _EXACT + 1):
-        if best is None or size > _harm(best)[0]:
+    if least > most:
+        return None
+    best: list[_Party] | None = None
+    for size in range(least, min(most, _EXACT) + 1):
+        if best is not None and size > _harm_of(best)[0]:
             break
         for chosen in combinations(parties[:_AMONG], size):
-            if _harm(chosen) < _harm(best) and _covers(chosen, short):
+            if _covers(chosen, short) and (best is None or _harm_of(chosen) < _harm_of(best)):
                 best = list(chosen)
-    return best if best is not None and _harm(best)[0] <= most else None
+    if best is None or len(parties) > _AMONG or _harm_of(best)[0] > _EXACT + 1:
+        many = _greedily(parties, short)
+        best = many if best is None or _harm_of(many) < _harm_of(best) else best
+    return best if _harm_of(best)[0] <= most else None
 
 
 def _sharing(
@@ -362,11 +403,11 @@ def _sharing(
             freed = free
             for party in chosen:
                 freed += party.gain
-            if (best is None or _harm(chosen) < _harm(best)) and asks.fits(freed):
+            if (best is None or _harm_of(chosen) < _harm_of(best)) and asks.fits(freed):
                 best = list(chosen)
         if best is not None:
             break
-    return best if best is not None and _harm(best)[0] <= most else None
+    return best if best is not None and _harm_of(best)[0] <= most else None
 
 
 def _is_about_gpus(resource: str) -> bool:
@@ -403,11 +444,8 @@ def _worth(party: _Party, short: Resources) -> float:
     return sum(shares) / len(party.pods)
 
 
-def _covers(parties: Iterable[_Party], short: Resources) -> bool:
-    freed = Resources()
-    for party in parties:
-        freed += party.gain
-    return short.fits(freed)
+def _covers(parties: Sequence[_Party], short: Resources) -> bool:
+    return all(sum(party.gain[name] for party in parties) >= n for name, n in short.items)
 
 
 def _uncordoning(pods: Sequence[Pod], rooms: Iterable[Room]) -> NodeName | None:
