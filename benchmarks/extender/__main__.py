@@ -187,7 +187,9 @@ class _Bench:
         self._cluster.kubectl_run("delete", "packingplans", "--all")
 
     def _running(self) -> dict[str, Process]:
-        return {name: process for name, process in self._stack.processes.items() if process.alive}
+        """Return all programs whose CPU counts: ours, and those of the control plane."""
+        programs = {**self._stack.processes, **self._cluster.components}
+        return {name: process for name, process in programs.items() if process.alive}
 
     def _start(self, *programs: str) -> None:
         for program in programs:
