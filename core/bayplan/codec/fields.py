@@ -79,10 +79,11 @@ class Field:
         """Return the field below, down the path `keys`; an absent one holds None."""
         value = self.value
         for depth, key in enumerate(keys):
-            if value is not None and not _is_object(value):
+            if type(value) is dict or isinstance(value, Mapping):  # the first is JSON's, and quick
+                value = value.get(key)
+            elif value is not None:
                 found = Field(value, where=self.where, above=self, steps=keys[:depth])
                 raise found.error(f"should be an object, is {_kind(value)}")
-            value = value.get(key) if value else None
         return Field(value, where=self.where, above=self, steps=keys)
 
     def items(self) -> Iterator["Field"]:
@@ -143,6 +144,8 @@ class Field:
             return {}
         if not _is_object(self.value):
             raise self.error(f"should be an object, is {_kind(self.value)}")
+        if {str}.issuperset(map(type, self.value.values())):
+            return dict(self.value)
         return {key: self.get(key).text() for key in self.value}
 
     def amounts(self, rounding: units.Rounding, *, besides: Container[str] = ()) -> dict[str, int]:
