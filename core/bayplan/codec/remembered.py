@@ -1,13 +1,13 @@
 """What was read from equal parts of objects, read once.
 
-Every change of a pod comes with all of the pod, and the pods of a fleet are made from few templates:
-what they ask for and where they may go has nearly always been read before. A part is known by its
-bytes, which take a hundredth of the time that reading it takes.
+Every change of a pod comes with all of the pod, and the pods of a fleet are made from few
+templates: what they ask for and where they may go has nearly always been read before. A part is
+known by its bytes, which take a hundredth of the time that reading it takes.
 """
 
 import marshal
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 Value = TypeVar("Value")
 
@@ -24,7 +24,7 @@ class Remembered(Generic[Value]):
     def __init__(self) -> None:
         self._known: dict[bytes, Value] = {}
 
-    def read(self, parts: tuple[object, ...], read: Callable[[], Value]) -> Value:
+    def read(self, parts: tuple[Any, ...], read: Callable[[], Value]) -> Value:
         """Return what `read` returns, which must depend on nothing but `parts`.
 
         What it raises is not remembered.
