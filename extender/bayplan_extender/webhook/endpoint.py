@@ -39,24 +39,31 @@ class Endpoint:
         *,
         blocking: bool = False,
     ) -> None:
+        self.blocking = blocking
         self._act = act
         self._fail = fail
         self._latency = latency
-        self._blocking = blocking
+
+    def answer(self, body: bytes) -> bytes:
+        """Return the reply to a whole body."""
+        with self._latency.time():
+            return _encode(self._act(body)).encode()
+
+    def refuse(self) -> bytes:
+        """Return the reply to a body of which we do not want to read more."""
+        return _encode(self._fail(f"the request is larger than {MAX_BODY} bytes")).encode()
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         """Read the request, answer it with status 200."""
         body, is_whole = await _read(receive)
         if body is None:
             return
-        with self._latency.time():
-            if not is_whole:
-                reply = self._fail(f"the request is larger than {MAX_BODY} bytes")
-            elif self._blocking:
-                reply = await run_in_threadpool(self._act, body)
-            else:
-                reply = self._act(body)
-            payload = _encode(reply).encode()
+        if not is_whole:
+            payload = self.refuse()
+        elif self.blocking:
+            payload = await run_in_threadpool(self.answer, body)
+        else:
+            payload = self.answer(body)
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(payload)).encode()),
