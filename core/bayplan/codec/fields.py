@@ -79,12 +79,22 @@ class Field:
         """Return the field below, down the path `keys`; an absent one holds None."""
         value = self.value
         for depth, key in enumerate(keys):
+            if value is None:
+                break
             if type(value) is dict or isinstance(value, Mapping):  # the first is JSON's, and quick
                 value = value.get(key)
-            elif value is not None:
+            else:
                 found = Field(value, where=self.where, above=self, steps=keys[:depth])
                 raise found.error(f"should be an object, is {_kind(value)}")
         return Field(value, where=self.where, above=self, steps=keys)
+
+    def parts(self, *keys: str) -> tuple[Any, ...]:
+        """Return the raw values below; an absent one is None."""
+        if self.value is None:
+            return (None,) * len(keys)
+        if not _is_object(self.value):
+            raise self.error(f"should be an object, is {_kind(self.value)}")
+        return tuple(map(self.value.get, keys))
 
     def items(self) -> Iterator["Field"]:
         """Return the fields of a list; an absent list is empty."""

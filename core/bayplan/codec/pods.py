@@ -208,8 +208,7 @@ def requests(spec: Field) -> Resources:
     containers (sidecars) count as containers; overhead on top (as kube-scheduler computes it).
     A host port counts on every address of the node, also where the pod asks for one address.
     """
-    parts = tuple(spec.get(part).value for part in _ASKING)
-    return _REQUESTS.read(parts, lambda: _requests_of(spec))
+    return _REQUESTS.read(spec.parts(*_ASKING), lambda: _requests_of(spec))
 
 
 def _requests_of(spec: Field) -> Resources:
@@ -292,7 +291,7 @@ def _placing(
 ) -> tuple[str, Constraints]:
     """Return the node that the pod is pinned to, or "", and what it asks of a node beside that."""
     planned = bool(metadata.get("annotations", names.ANNOTATION_PLAN).text(""))
-    rules = tuple(spec.get(part).value for part in _PLACING)
+    rules = spec.parts(*_PLACING)
     # Only rules between pods look at the pod's own labels, which may be different for each.
     peers = (dict(labels), namespace) if any(rules[:2]) else ()
     return _PLACINGS.read(
