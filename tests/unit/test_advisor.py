@@ -1,5 +1,6 @@
 """The order of nodes for a pod without a plan."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,8 @@ from bayplan.cache import Cache
 from bayplan.online import advisor as advisors
 from bayplan.online.advisor import MAX_SCORE, Advisor, forecast
 from bayplan.online.kinds import Kind
-from bayplan.online.scorer import Scorer
+from bayplan.online.scorer import NodeRoom, Scorer
+from bayplan.online.value import Worth
 from bayplan.snapshot import Constraints, Node, NodeName, NodeTerm, Pod, Requirement
 from tests.builders import node, pod
 
@@ -128,7 +130,12 @@ def test_a_node_of_another_make_joins() -> None:
 def test_rooms_that_nodes_had_once_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """A webhook that runs for months would remember every room that any node ever had."""
     made = list[Scorer]()
-    monkeypatch.setattr(advisors, "Scorer", lambda *args: made.append(Scorer(*args)) or made[-1])
+
+    def remembered(nodes: Sequence[NodeRoom], worth: Worth, models: Sequence[str]) -> Scorer:
+        made.append(Scorer(nodes, worth, models))
+        return made[-1]
+
+    monkeypatch.setattr(advisors, "Scorer", remembered)
     cache = cache_of(node("n1"))
     advisor = Advisor(cache)
     for cpu_milli in range(2000):
