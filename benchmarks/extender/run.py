@@ -6,6 +6,7 @@ count. `measure_path` has the scheduler wait for the pods and counts from the fi
 last binding; `measure_single` has pods come one a second.
 """
 
+import itertools
 import json
 import os
 import re
@@ -31,6 +32,10 @@ SCHEDULER: Final = "bench"
 
 #: GPUs of the pods that fill one 8-GPU node.
 SIZES: Final = (4, 2, 1, 1)
+
+#: Each run's pods have names of their own: a busy kwok goes on removing those of the run before by
+#: their names, after they have gone.
+_SERIES: Final = itertools.count()
 
 _BATCH: Final = 250
 _TIMEOUT_S: Final = 600.0
@@ -60,12 +65,14 @@ def make_pods(cluster: Cluster, pods: Sequence[Mapping[str, Any]]) -> None:
 
 def free_pods(count: int, scheduler: str = SCHEDULER) -> list[dict[str, Any]]:
     """Return pods that may go to any node."""
-    return [_pod(i, "", scheduler) for i in range(count)]
+    series = next(_SERIES)
+    return [_pod(_name(series, i), i, "", scheduler) for i in range(count)]
 
 
 def pinned_pods(count: int, nodes: Sequence[str]) -> list[dict[str, Any]]:
     """Return pods that are pinned to nodes, and fill node after node."""
-    return [_pod(i, nodes[i // len(SIZES)], SCHEDULER) for i in range(count)]
+    series, per_node = next(_SERIES), len(SIZES)
+    return [_pod(_name(series, i), i, nodes[i // per_node], SCHEDULER) for i in range(count)]
 
 
 def remove_pods(cluster: Cluster) -> None:
@@ -133,12 +140,11 @@ def measure_single(cluster: Cluster, count: int, *, name: str, url: str) -> Sequ
 def _ready_scheduler(cluster: Cluster, group: ProcessGroup, name: str, url: str) -> Process:
     """Start a scheduler and wait until it has bound a pod."""
     scheduler = _scheduler(cluster, group, name, url)
-    probe = _pod(0, "", name)
-    probe["metadata"]["name"] = "probe"
-    make_pods(cluster, [probe])
-    path = ("get", "pod", "probe", "-n", NAMESPACE, "-o", "jsonpath={.spec.nodeName}")
+    probe = f"probe-{next(_SERIES)}"
+    make_pods(cluster, [_pod(probe, 0, "", name)])
+    path = ("get", "pod", probe, "-n", NAMESPACE, "-o", "jsonpath={.spec.nodeName}")
     eventually(lambda: cluster.kubectl_run(*path), what="a first pod is bound", timeout_s=60.0)
-    cluster.kubectl_run("delete", "pod", "probe", "-n", NAMESPACE, "--grace-period=0", "--force")
+    cluster.kubectl_run("delete", "pod", probe, "-n", NAMESPACE, "--grace-period=0", "--force")
     return scheduler
 
 
@@ -147,7 +153,11 @@ def _scheduler(cluster: Cluster, group: ProcessGroup, name: str, url: str) -> Pr
     return group.start("bench-scheduler", [binaries.path("kube-scheduler"), *arguments])
 
 
-def _pod(number: int, node: str, scheduler: str) -> dict[str, Any]:
+def _name(series: int, number: int) -> str:
+    return f"pod-{series:03d}{number:05d}"
+
+
+def _pod(name: str, number: int, node: str, scheduler: str) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "schedulerName": scheduler,
         "containers": [
@@ -164,7 +174,7 @@ def _pod(number: int, node: str, scheduler: str) -> dict[str, Any]:
         spec["affinity"] = {
             "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}
         }
-    metadata = {"name": f"pod-{number:05d}", "namespace": NAMESPACE}
+    metadata = {"name": name, "namespace": NAMESPACE}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
@@ -271,14 +281,14 @@ def _cpu_s(pid: int) -> float:
 def plan_document(cluster: Cluster, nodes: Sequence[str], count: int) -> dict[str, Any]:
     """Return a PackingPlan that gives the pods the homes that they are pinned to."""
     listed = json.loads(cluster.kubectl_run("get", "pods", "-n", NAMESPACE, "-o", "json"))["items"]
-    uids = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in listed}
+    pods = sorted((pod["metadata"]["name"], pod["metadata"]["uid"]) for pod in listed)
     actions = [
         {
             "type": "Bind",
-            "pod": {"namespace": NAMESPACE, "name": f"pod-{i:05d}", "uid": uids[f"pod-{i:05d}"]},
+            "pod": {"namespace": NAMESPACE, "name": name, "uid": uid},
             "node": nodes[i // len(SIZES)],
         }
-        for i in range(count)
+        for i, (name, uid) in enumerate(pods)
     ]
     return {
         "apiVersion": names.API_VERSION,

@@ -104,15 +104,18 @@ class Cache:
                 return
         elif seen is not None and seen.uid != pod.uid:
             self.forget(seen.uid)
+        counted = _room_of(seen)
         if pod.node is not None:
-            self.forget(pod.uid)
-        self._drop(seen)
+            counted += self._dismiss(pod.uid)
         self._pods[pod.key] = pod
         self._versions[pod.key] = version
-        if pod.replaces:
-            self._replaced[pod.replaces] += 1
-        if pod.node is not None:
-            self._take(pod.node, pod.requests)
+        self._count_replaced(seen, -1)
+        self._count_replaced(pod, 1)
+        if counted != _room_of(pod):  # nearly always the same: most news of a pod is of its status
+            for node, requests in counted:
+                self._give_back(node, requests)
+            for node, requests in _room_of(pod):
+                self._take(node, requests)
 
     def remove_pod(self, key: PodKey, uid: str = "") -> None:
         """Drop a pod and what was assumed of it; with a uid, only the pod with that uid."""
@@ -120,8 +123,11 @@ class Cache:
         self.forget(uid or (seen.uid if seen else ""))
         if seen is None or uid not in {"", seen.uid}:
             return
-        self._drop(self._pods.pop(key))
+        del self._pods[key]
         self._versions.pop(key, None)
+        self._count_replaced(seen, -1)
+        for node, requests in _room_of(seen):
+            self._give_back(node, requests)
 
     def assume(self, pod: Pod, node: NodeName, *, until: float) -> None:
         """Count a pod on `node` until the watch shows where it is, or until the instant `until`.
@@ -141,8 +147,8 @@ class Cache:
 
     def forget(self, uid: str) -> None:
         """End what is assumed of a pod; without anything nothing happens."""
-        for node in [*self._assumed.get(uid, ())]:
-            self._unassume(uid, node)
+        for node, requests in self._dismiss(uid):
+            self._give_back(node, requests)
 
     def expire(self, now: float) -> None:
         """End the assumptions whose deadline has passed."""
@@ -220,16 +226,18 @@ class Cache:
             pods[pod.key] = replace(pod, node=assumption.node, waiting=False, bound=False)
         return Snapshot.of(self._nodes.values(), pods.values())
 
-    def _drop(self, pod: Pod | None) -> None:
-        """Take what was counted for a pod off the sums."""
-        if pod is None:
+    def _dismiss(self, uid: str) -> list[tuple[NodeName, Resources]]:
+        """End what is assumed of a pod; return the room that it still counts as taken."""
+        told = self._assumed.pop(uid, {})
+        return [(node, assumption.pod.requests) for node, assumption in told.items()]
+
+    def _count_replaced(self, pod: Pod | None, more: int) -> None:
+        """Count a pod that took the place of a moved one, or do so no more."""
+        if pod is None or not pod.replaces:
             return
-        if pod.replaces:
-            self._replaced[pod.replaces] -= 1
-            if not self._replaced[pod.replaces]:
-                del self._replaced[pod.replaces]
-        if pod.node is not None:
-            self._give_back(pod.node, pod.requests)
+        self._replaced[pod.replaces] += more
+        if not self._replaced[pod.replaces]:
+            del self._replaced[pod.replaces]
 
     def _take(self, name: NodeName, requests: Resources) -> None:
         self._used[name] = self._used.get(name, _NOTHING) + requests
@@ -253,3 +261,8 @@ class Cache:
         if len(self._rooms) >= _SHARED_ROOMS:
             self._rooms.clear()
         self._free[name] = self._rooms.setdefault(free, free)
+
+
+def _room_of(pod: Pod | None) -> list[tuple[NodeName, Resources]]:
+    """Return the room that a pod takes as the watch shows it."""
+    return [] if pod is None or pod.node is None else [(pod.node, pod.requests)]

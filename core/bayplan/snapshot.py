@@ -348,11 +348,20 @@ class Node:
     taints: tuple[Taint, ...] = ()
     schedulable: bool = True
     ready: bool = True
+    _words: str = field(default="", init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # One object for equal sizes, so that a fleet's nodes are told apart by identity.
         size = _SIZES.setdefault(self.allocatable, self.allocatable)
         object.__setattr__(self, "allocatable", size)
+
+    @property
+    def words(self) -> str:
+        """The node in words, the same for equal nodes: put together once, for every pass asks."""
+        if not self._words:
+            told = (self.allocatable.items, self.labels, self.taints, self.schedulable, self.ready)
+            object.__setattr__(self, "_words", f"{self.name} {told!r}")
+        return self._words
 
 
 #: The sizes that some node has.
@@ -533,7 +542,7 @@ class Snapshot:
         labelled = self.pods if any(kind.constraints.peers for kind in kinds) else ()
         digest = hashlib.sha256()
         for part in (
-            _nodes_in_words(self.nodes),
+            map(attrgetter("words"), self.nodes),
             map(repr, self.budgets),
             map(kinds.__getitem__, numbers),
             map(attrgetter("uid"), self.pods),
@@ -654,16 +663,6 @@ def _room(node: Node, guests: Guests, rooms: dict[tuple[object, ...], Resources]
                 left[name] = left.get(name, 0) - n
         rooms[state] = Resources.of(left)
     return rooms[state]
-
-
-def _nodes_in_words(nodes: Sequence[Node]) -> Iterator[str]:
-    """Yield each node; what many have in common is put into words once."""
-    known: dict[tuple[object, ...], str] = {}
-    for node in nodes:
-        items = (id(node.allocatable), node.labels, node.taints, node.schedulable, node.ready)
-        if items not in known:
-            known[items] = repr((node.allocatable.items, *items[1:]))
-        yield f"{node.name} {known[items]}"
 
 
 def _belonging(pod: Pod) -> str:

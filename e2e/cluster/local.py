@@ -32,6 +32,7 @@ _STAGES = Path(__file__).with_name("kwok-stages.yaml")
 _SERVICE_IP = "10.0.0.1"
 _READY_TIMEOUT_S = 60.0
 _REQUEST_TIMEOUT_S = 5.0
+_HEARTBEAT_S = 10  # as kubelets do
 _USERS = {
     "admin": "system:masters",
     "system:kube-controller-manager": "",
@@ -49,6 +50,7 @@ class _Site:
     tokens: dict[str, str]
     etcd_url: str
     api_url: str
+    heartbeat_s: int
 
     def kubeconfig(self, user: str) -> Path:
         """The kubeconfig file of one of `_USERS`."""
@@ -63,8 +65,15 @@ def unavailable() -> str | None:
 
 
 @contextmanager
-def open_local(*, progress: Progress = to_stderr) -> Iterator[Cluster]:
+def open_local(
+    *, progress: Progress = to_stderr, heartbeat_s: int = _HEARTBEAT_S
+) -> Iterator[Cluster]:
     """Start a local control plane and stop it on leaving.
+
+    Args:
+        progress: Is told what is being done.
+        heartbeat_s: Seconds between two signs of life of a fake node; each is a write, and
+            thousands of nodes every ten seconds leave a small machine no time for anything else.
 
     Raises:
         BuildFailed: A program is missing and could not be built.
@@ -78,7 +87,13 @@ def open_local(*, progress: Progress = to_stderr) -> Iterator[Cluster]:
         ports = [lease_port(), lease_port()]
         for port in ports:
             stack.callback(port.release)
-        site = _prepare(run_dir, programs, etcd_port=ports[0].number, api_port=ports[1].number)
+        site = _prepare(
+            run_dir,
+            programs,
+            etcd_port=ports[0].number,
+            api_port=ports[1].number,
+            heartbeat_s=heartbeat_s,
+        )
         cluster = Cluster(
             flavor="local",
             kubeconfig=site.kubeconfig("admin"),
@@ -90,7 +105,9 @@ def open_local(*, progress: Progress = to_stderr) -> Iterator[Cluster]:
         yield replace(cluster, components={each.name: each for each in group.processes})
 
 
-def _prepare(run_dir: Path, programs: dict[str, Path], *, etcd_port: int, api_port: int) -> _Site:
+def _prepare(
+    run_dir: Path, programs: dict[str, Path], *, etcd_port: int, api_port: int, heartbeat_s: int
+) -> _Site:
     site = _Site(
         run_dir=run_dir,
         programs=programs,
@@ -98,6 +115,7 @@ def _prepare(run_dir: Path, programs: dict[str, Path], *, etcd_port: int, api_po
         tokens={user: secrets.token_hex(16) for user in _USERS},
         etcd_url=f"http://127.0.0.1:{etcd_port}",
         api_url=f"https://127.0.0.1:{api_port}",
+        heartbeat_s=heartbeat_s,
     )
     lines = [f'{site.tokens[user]},{user},{user},"{group}"\n' for user, group in _USERS.items()]
     (run_dir / "tokens.csv").write_text("".join(lines))
@@ -228,6 +246,7 @@ def _controller_manager(site: _Site) -> list[str | Path]:
         "--use-service-account-credentials",
         "--kube-api-qps=2000",
         "--kube-api-burst=4000",
+        f"--node-monitor-grace-period={5 * site.heartbeat_s}s",  # the default for kubelets' 10 s
     ]
 
 
@@ -247,6 +266,6 @@ def _kwok(site: _Site) -> list[str | Path]:
         "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
         "--cidr=10.128.0.1/9",
         "--node-ip=127.0.0.1",
-        "--node-lease-duration-seconds=40",
+        f"--node-lease-duration-seconds={4 * site.heartbeat_s}",
         "--v=WARN",
     ]

@@ -1,10 +1,16 @@
 """The order of nodes for a pod without a plan."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
+
 from bayplan.cache import Cache
+from bayplan.online import advisor as advisors
 from bayplan.online.advisor import MAX_SCORE, Advisor, forecast
 from bayplan.online.kinds import Kind
+from bayplan.online.scorer import NodeRoom, Scorer
+from bayplan.online.value import Worth
 from bayplan.snapshot import Constraints, Node, NodeName, NodeTerm, Pod, Requirement
 from tests.builders import node, pod
 
@@ -106,3 +112,35 @@ def test_a_forecast_is_bounded() -> None:
 
     assert len(kinds) < 64
     assert Kind(gpus=8) in kinds
+
+
+def test_a_node_of_another_make_joins() -> None:
+    """A model, or more GPUs on one node, that nobody had when the first question came."""
+    cache = cache_of(node("n1", labels={PRODUCT: "L4"}, gpus=4))
+    advisor = Advisor(cache)
+    assert list(advisor.ranked(pod("a"), [N1])) == [N1]
+
+    cache.set_node(node("n2", labels={PRODUCT: "H100"}, gpus=4))
+    cache.set_node(node("n3", labels={PRODUCT: "L4"}, gpus=16))
+
+    asked = [N1, N2, N3]
+    assert list(advisor.ranked(pod("a"), asked)) == list(Advisor(cache).ranked(pod("a"), asked))
+
+
+def test_rooms_that_nodes_had_once_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A webhook that runs for months would remember every room that any node ever had."""
+    made = list[Scorer]()
+
+    def remembered(nodes: Sequence[NodeRoom], worth: Worth, models: Sequence[str]) -> Scorer:
+        made.append(Scorer(nodes, worth, models))
+        return made[-1]
+
+    monkeypatch.setattr(advisors, "Scorer", remembered)
+    cache = cache_of(node("n1"))
+    advisor = Advisor(cache)
+    for cpu_milli in range(2000):
+        cache.set_pod(pod("b", cpu_milli=cpu_milli, on="n1"))
+        assert list(advisor.ranked(pod("a"), [N1])) == [N1]
+
+    assert max(len(each.names) for each in made) < 300
+    assert len(made) < 20

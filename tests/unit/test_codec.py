@@ -624,3 +624,42 @@ def test_the_trouble_of_a_node(changes: dict[str, Any], want: Trouble) -> None:
 
     assert trouble_of(raw) is want
     assert (UNHEALTHY in node_of(raw).taints) is (want is Trouble.FAILING)
+
+
+def test_a_part_that_only_compares_equal_is_read_anew() -> None:
+    """True is 1 to Python: a mistake would pass where its correct twin was read before."""
+    assert pod_of(raw_pod(hostNetwork=True)) is not None
+
+    with pytest.raises(DecodeError, match=r"hostNetwork: should be true or false"):
+        pod_of(raw_pod(hostNetwork=1))
+
+
+def test_a_complaint_names_the_pod_that_it_is_about() -> None:
+    """A part that cannot be read would be blamed on whoever had it first."""
+    for name in ("one", "other"):
+        bad = raw_pod(tolerations=[{"key": 3}])
+        bad["metadata"]["name"] = name
+
+        with pytest.raises(DecodeError, match=f"{name}: spec.tolerations"):
+            pod_of(bad)
+
+
+def test_rules_between_pods_are_read_with_each_pods_own_labels() -> None:
+    """Replicas whose labels differ would all be kept from the pods that the first one names."""
+    spread = {
+        "topologyKey": "zone",
+        "whenUnsatisfiable": "DoNotSchedule",
+        "maxSkew": 1,
+        "labelSelector": {},
+        "matchLabelKeys": ["rev"],
+    }
+    found = list[object]()
+    for revision in ("a", "b"):
+        raw = raw_pod(topologySpreadConstraints=[spread])
+        raw["metadata"]["labels"] = {"rev": revision}
+        read = pod_of(raw)
+        assert read is not None
+        assert read.constraints.peers is not None
+        found.append(read.constraints.peers.spreads[0].pods.labels)
+
+    assert found == [(Requirement(key="rev", operator="In", values=(each,)),) for each in "ab"]

@@ -11,6 +11,7 @@ import uvicorn
 from structlog.testing import capture_logs
 
 from bayplan_extender.view import View
+from bayplan_extender.webhook import protocol
 from bayplan_extender.webhook.app import create_app
 from bayplan_extender.webhook.tls import Files, server_context
 from e2e.cluster import eventually
@@ -40,11 +41,13 @@ def connect(server: Path) -> Iterator[Connect]:
         certificate=server / "tls.crt", key=server / "tls.key", client_ca=server / "ca.crt"
     )
     context = server_context(files)
+    app = create_app(View())
     config = uvicorn.Config(
-        create_app(View()),
+        app,
         host="127.0.0.1",
         port=0,
         log_level="critical",
+        http=protocol.serving(app.state.endpoints),
         ssl_context_factory=lambda _config, _default: context,
     )
     running = uvicorn.Server(config)
@@ -58,14 +61,20 @@ def connect(server: Path) -> Iterator[Connect]:
 
 
 def serial(port: int, folder: Path | None, *, trusted: Path) -> str:
-    """Ask /healthz with the client certificate in `folder`; return the server's serial number."""
+    """Ask with the client certificate in `folder`, as schedulers and probes do.
+
+    Return the serial number of the server's certificate.
+    """
     client = ssl.create_default_context(cafile=str(trusted))
     if folder is not None:
         client.load_cert_chain(folder / "tls.crt", folder / "tls.key")
     with create_connection(("127.0.0.1", port), timeout=10) as plain:  # noqa: SIM117 - in order
         with client.wrap_socket(plain, server_hostname="127.0.0.1") as secure:
-            secure.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            shown, reply = secure.getpeercert(), secure.recv(100)
+            secure.sendall(b"POST /filter HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+            shown, reply = secure.getpeercert(), secure.recv(4096)
+            if reply:
+                secure.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                assert secure.recv(100).startswith(b"HTTP/1.1 200")
     if not reply:  # with TLS 1.3 a client learns that it was refused only when it reads
         raise ConnectionError("the server has closed the connection")
     assert reply.startswith(b"HTTP/1.1 200")

@@ -79,11 +79,22 @@ class Field:
         """Return the field below, down the path `keys`; an absent one holds None."""
         value = self.value
         for depth, key in enumerate(keys):
-            if value is not None and not _is_object(value):
+            if value is None:
+                break
+            if type(value) is dict or isinstance(value, Mapping):  # the first is JSON's, and quick
+                value = value.get(key)
+            else:
                 found = Field(value, where=self.where, above=self, steps=keys[:depth])
                 raise found.error(f"should be an object, is {_kind(value)}")
-            value = value.get(key) if value else None
         return Field(value, where=self.where, above=self, steps=keys)
+
+    def parts(self, *keys: str) -> tuple[Any, ...]:
+        """Return the raw values below; an absent one is None."""
+        if self.value is None:
+            return (None,) * len(keys)
+        if not _is_object(self.value):
+            raise self.error(f"should be an object, is {_kind(self.value)}")
+        return tuple(map(self.value.get, keys))
 
     def items(self) -> Iterator["Field"]:
         """Return the fields of a list; an absent list is empty."""
@@ -143,6 +154,8 @@ class Field:
             return {}
         if not _is_object(self.value):
             raise self.error(f"should be an object, is {_kind(self.value)}")
+        if {str}.issuperset(map(type, self.value.values())):
+            return dict(self.value)
         return {key: self.get(key).text() for key in self.value}
 
     def amounts(self, rounding: units.Rounding, *, besides: Container[str] = ()) -> dict[str, int]:

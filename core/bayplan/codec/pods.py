@@ -13,6 +13,7 @@ from bayplan import units
 from bayplan.api import names
 from bayplan.codec.fields import Field, Raw, top
 from bayplan.codec.peers import gang_topology_of, peers_of
+from bayplan.codec.remembered import Remembered
 from bayplan.codec.selectors import node_term
 from bayplan.snapshot import (
     MAX_MOVE_COST,
@@ -51,6 +52,14 @@ _ALL: Final = 2**20
 #: The node field by which a pod is pinned to one node.
 PIN_FIELD = "metadata.name"
 
+#: The parts of a pod's spec that say what it uses on its node, and what was read from them.
+_ASKING: Final = ("initContainers", "containers", "overhead", "hostNetwork")
+_REQUESTS: Final = Remembered[Resources]()
+
+#: The parts that say where it may go, those with rules between pods first.
+_PLACING: Final = ("affinity", "topologySpreadConstraints", "nodeSelector", "tolerations")
+_PLACINGS: Final = Remembered[tuple[str, Constraints]]()
+
 
 def pod_of(raw: Raw) -> Pod | None:
     """Return the pod, or None when it has ended and uses no room any more.
@@ -66,7 +75,8 @@ def pod_of(raw: Raw) -> Pod | None:
         namespace=metadata.get("namespace").text("default"), name=metadata.get("name").text()
     )
     labels = metadata.get("labels").labels()
-    bound, pin = spec.get("nodeName").text(""), pinned_node(spec)
+    bound = spec.get("nodeName").text("")
+    pin, constraints = _placing(metadata, spec, labels, key.namespace)
     gates = {gate.get("name").text() for gate in spec.get("schedulingGates").items()}
     home = None if bound or gates else _home(root)
     node = bound or ("" if gates else pin or home or _nominated(root))
@@ -76,7 +86,7 @@ def pod_of(raw: Raw) -> Pod | None:
         uid=metadata.get("uid").text(str(key)),
         requests=_requests(metadata, spec, placed=bool(node)),
         priority=spec.get("priority").integer(0),
-        constraints=_constraints(metadata, spec, labels, key.namespace),
+        constraints=constraints,
         node=NodeName(node) if node else None,
         waiting=not node and (gates == {names.GATE} or home is not None),
         disruption=Disruption.FIXED if node and not bound else _disruption(metadata, spec),
@@ -215,6 +225,10 @@ def requests(spec: Field) -> Resources:
     containers (sidecars) count as containers; overhead on top (as kube-scheduler computes it).
     A host port counts on every address of the node, also where the pod asks for one address.
     """
+    return _REQUESTS.read(spec.parts(*_ASKING), lambda: _requests_of(spec))
+
+
+def _requests_of(spec: Field) -> Resources:
     running = Resources.of({"pods": 1})
     peak = Resources()
     for container in spec.get("initContainers").items():
@@ -289,8 +303,22 @@ def _largest(one: Resources, other: Resources) -> Resources:
     return Resources.of({name: max(one[name], other[name]) for name in {*one, *other}})
 
 
-def _constraints(
+def _placing(
     metadata: Field, spec: Field, labels: Mapping[str, str], namespace: str
+) -> tuple[str, Constraints]:
+    """Return the node that the pod is pinned to, or "", and what it asks of a node beside that."""
+    planned = bool(metadata.get("annotations", names.ANNOTATION_PLAN).text(""))
+    rules = spec.parts(*_PLACING)
+    # Only rules between pods look at the pod's own labels, which may be different for each.
+    peers = (dict(labels), namespace) if any(rules[:2]) else ()
+    return _PLACINGS.read(
+        (planned, peers, rules),
+        lambda: (pinned_node(spec), _constraints(spec, labels, namespace, planned=planned)),
+    )
+
+
+def _constraints(
+    spec: Field, labels: Mapping[str, str], namespace: str, *, planned: bool
 ) -> Constraints:
     """Return what the pod asks of a node, without the pin by which we placed it.
 
@@ -298,7 +326,7 @@ def _constraints(
     that its own constraints allow.
     """
     terms = _terms(spec)
-    if metadata.get("annotations", names.ANNOTATION_PLAN).text(""):
+    if planned:
         terms = [term for term in map(_without_pin, terms) if term.labels or term.fields]
     return Constraints(
         node_selector=tuple(sorted(spec.get("nodeSelector").labels().items())),

@@ -1,13 +1,15 @@
 """Where a pod without a plan does the least harm, by what a cache shows.
 
-The webhook asks. A `Scorer` follows the cache: an answer works out anew only nodes whose room has
-changed since the last one, and costs O(nodes asked about) besides. What comes out is an order of
-nodes and nothing more: whether the pod fits is for who asks to check, on exact room.
+The webhook asks. Nodes with equal room are alike to a pod, and a fleet has few such states, which
+its nodes go through again and again: a `Scorer` knows the states, and only a new one is worked out.
+Which node is in which state follows the cache, so that an answer costs O(nodes asked about). What
+comes out is an order of nodes and nothing more: whether the pod fits is for who asks to check, on
+exact room.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -30,6 +32,9 @@ _MOST_GPUS: Final = 64
 
 #: Nodes that are found one by one, before all are sorted.
 _FEW: Final = 4
+
+#: States that no node is in any more and that are remembered, beside as many as there are nodes.
+_MOST_UNUSED: Final = 256
 
 #: Labels that say which model the GPUs of a node are.
 _MODEL_LABELS: Final = ("nvidia.com/gpu.product", "amd.com/gpu.product-name")
@@ -58,9 +63,9 @@ class Advisor:
         self._changed = cache.follow()
         self._expected = expected
         self._scorer: Scorer | None = None
+        self._states: dict[_State, Row] = {}
         self._rows: dict[NodeName, Row] = {}
-        self._frames: list[tuple[str, int]] = []
-        self._rooms: list[Resources] = []
+        self._frames: dict[NodeName, tuple[Node, _Frame]] = {}
 
     def expect(self, expected: Mapping[Kind, int]) -> None:
         """Keep room for other kinds from now on."""
@@ -103,7 +108,7 @@ class Advisor:
         return known, scorer.score(_kind(pod.requests)).loss[at]
 
     def _rows_of(self, names: Sequence[NodeName]) -> Ints:
-        """Return the nodes' rows.
+        """Return the rows of the states that the nodes are in.
 
         Raises:
             KeyError: One is not known.
@@ -111,35 +116,72 @@ class Advisor:
         return np.fromiter(map(self._rows.__getitem__, names), dtype=np.int64, count=len(names))
 
     def _following(self) -> Scorer:
-        """Return the scorer as of the cache's present state."""
-        scorer, rooms = self._scorer, self._cache.rooms()
-        while scorer is not None and self._changed:
-            name = self._changed.pop()
-            row, node = self._rows.get(name), self._cache.node(name)
-            if row is None or node is None or self._frames[row] != _frame(node):
-                scorer = None
-            elif self._rooms[row] != rooms[name]:  # the same when a pod comes where it was assumed
-                self._rooms[row] = rooms[name]
-                scorer.renew(row, _room(node, rooms[name]))
-        if scorer is None:
-            scorer = self._scorer = self._begin()
-        return scorer
-
-    def _begin(self) -> Scorer:
-        """Return a new scorer of all nodes, in O(nodes x kinds)."""
-        self._changed.clear()
+        """Return the scorer of the states that nodes are in by now."""
+        if len(self._states) > 2 * len(self._rows) + _MOST_UNUSED:
+            self._states, self._scorer = {}, None
+            self._changed.update(self._cache.rooms())
+        if len(self._changed) > len(self._rows):
+            self._rows = _side_by_side(self._rows, self._changed)
         rooms = self._cache.rooms()
-        nodes = sorted((node for name in rooms if (node := self._cache.node(name))), key=_name)
-        self._rows = {node.name: Row(row) for row, node in enumerate(nodes)}
-        self._frames = [_frame(node) for node in nodes]
-        self._rooms = [rooms[node.name] for node in nodes]
-        models = sorted({model for model, _ in self._frames})
-        worth = Copies.of_catalogue(catalogue(self._expected), models)
-        return Scorer([_room(node, rooms[node.name]) for node in nodes], worth, models)
+        while self._changed:
+            name = self._changed.pop()
+            node = self._cache.node(name)
+            if node is None:
+                self._rows.pop(name, None)
+                self._frames.pop(name, None)
+            else:
+                self._rows[name] = self._row_of(_state(self._frame(node), rooms[name]))
+        if self._scorer is None:
+            models = sorted({state.model for state in self._states})
+            worth = Copies.of_catalogue(catalogue(self._expected), models)
+            nodes = [_room(state, row) for state, row in self._states.items()]
+            self._scorer = Scorer(nodes, worth, models)
+        return self._scorer
+
+    def _row_of(self, state: "_State") -> Row:
+        """Return the row of a state; that of a new one, if nodes of its make are known already."""
+        row = self._states.get(state)
+        if row is None:
+            row = self._states[state] = Row(len(self._states))
+            if self._scorer is not None and self._scorer.takes(room := _room(state, row)):
+                self._scorer.add(room)
+            else:
+                self._scorer = None
+        return row
+
+    def _frame(self, node: Node) -> "_Frame":
+        """Return what of a node stays as it is while pods come and go."""
+        seen = self._frames.get(node.name)
+        if seen is None or seen[0] is not node:
+            seen = self._frames[node.name] = (node, _frame(node))
+        return seen[1]
 
 
-def _name(node: Node) -> NodeName:
-    return node.name
+class _Frame(NamedTuple):
+    """GPU model, and number of GPUs."""
+
+    model: str
+    gpus: int
+
+
+class _State(NamedTuple):
+    """What of a node makes a difference to a pod."""
+
+    model: str
+    gpus: int
+    idle: int
+    cpu_milli: int
+    memory_mib: int
+
+
+def _side_by_side(rows: Mapping[NodeName, Row], more: Iterable[NodeName]) -> dict[NodeName, Row]:
+    """Return the rows with more names, all of them as copies made one after the other.
+
+    An answer looks up hundreds of names, and waits for memory most of that time. Names that came
+    with their nodes lie far apart in it, these next to each other.
+    """
+    names = sorted({*rows, *more})
+    return {NodeName("".join((name[:1], name[1:]))): rows.get(name, Row(0)) for name in names}
 
 
 def _kind(requests: Resources, models: tuple[str, ...] = ()) -> Kind:
@@ -165,20 +207,23 @@ def _models_of(term: NodeTerm) -> tuple[str, ...]:
     return next(named, ())
 
 
-def _frame(node: Node) -> tuple[str, int]:
-    """Return what of a node stays as it is while pods come and go: model and number of GPUs."""
+def _frame(node: Node) -> _Frame:
     labels = dict(node.labels)
     model = next((labels[label] for label in _MODEL_LABELS if label in labels), "")
-    return model, min(node.allocatable.gpus, _MOST_GPUS)
+    return _Frame(model, min(node.allocatable.gpus, _MOST_GPUS))
 
 
-def _room(node: Node, free: Resources) -> NodeRoom:
-    model, gpus = _frame(node)
-    idle = max(0, min(gpus, free.gpus))
+def _state(frame: _Frame, free: Resources) -> _State:
+    idle = max(0, min(frame.gpus, free.gpus))
+    return _State(*frame, idle, free["cpu"], free["memory"])
+
+
+def _room(state: _State, row: Row) -> NodeRoom:
+    """Return a node in this state; the scorer wants nodes by ascending name."""
     return NodeRoom(
-        name=node.name,
-        cpu_milli=free["cpu"],
-        memory_mib=free["memory"],
-        devices=(WHOLE_MILLI,) * idle + (0,) * (gpus - idle),
-        model=model,
+        name=f"{row:09d}",
+        cpu_milli=state.cpu_milli,
+        memory_mib=state.memory_mib,
+        devices=(WHOLE_MILLI,) * state.idle + (0,) * (state.gpus - state.idle),
+        model=state.model,
     )

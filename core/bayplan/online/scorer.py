@@ -131,10 +131,14 @@ class Scorer:
             size = len(self.names)
             known = _Known(np.full(size, np.inf), np.full(size, -1, dtype=np.int64))
             self._known[kind] = known
-        stale = np.flatnonzero(self._changed > known.version)
-        if len(stale):
-            known.loss[stale], known.device[stale] = self._costs(kind, stale)
-        known.version = self._version
+        if known.version < self._version:
+            more = len(self.names) - len(known.loss)  # rows that were added since
+            known.loss = np.pad(known.loss, (0, more), constant_values=np.inf)
+            known.device = np.pad(known.device, (0, more), constant_values=-1)
+            stale = np.flatnonzero(self._changed > known.version)
+            if len(stale):
+                known.loss[stale], known.device[stale] = self._costs(kind, stale)
+            known.version = self._version
         return Scores(loss=known.loss, device=known.device)
 
     def choose(self, kind: Kind) -> Spot | None:
@@ -160,11 +164,27 @@ class Scorer:
         """Let a pod of `kind` go that was put there."""
         self._change(kind, spot, +1)
 
-    def renew(self, row: Row, room: NodeRoom) -> None:
-        """Take what is free on a node as it is now; GPUs and model are those it began with."""
-        self._devices[row, : len(room.devices)] = room.devices
-        self._cpu[row], self._memory[row] = room.cpu_milli, room.memory_mib
+    def takes(self, node: NodeRoom) -> bool:
+        """Return whether a node is of a known model and has no more devices than the widest."""
+        return node.model in self._models and len(node.devices) <= self._devices.shape[1]
+
+    def add(self, node: NodeRoom) -> Row:
+        """Take in one more node, which it `takes`, and whose name comes after all others."""
+        devices = np.zeros((1, self._devices.shape[1]), dtype=np.int64)
+        devices[0, : len(node.devices)] = node.devices
+        self.names = (*self.names, node.name)
+        self._cpu = np.append(self._cpu, node.cpu_milli)
+        self._memory = np.append(self._memory, node.memory_mib)
+        self._model = np.append(self._model, self._models.index(node.model))
+        self._devices = np.concatenate([self._devices, devices])
+        self._tally = np.concatenate([self._tally, self._worth.table[devices].sum(axis=1)])
+        self._whole = np.append(self._whole, 0)
+        self._first = np.concatenate([self._first, _first_of_level(devices)])
+        self._value = np.append(self._value, 0.0)
+        self._changed = np.append(self._changed, 0)
+        row = Row(len(self.names) - 1)
         self._weigh(row)
+        return row
 
     def _change(self, kind: Kind, spot: Spot, sign: int) -> None:
         row, devices = spot.row, list(spot.devices)

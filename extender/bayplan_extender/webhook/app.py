@@ -25,7 +25,7 @@ def create_app(
     """Return the application that answers from `view`, which `watches` keep up to date.
 
     Without `verbs` it makes its own, which do not bind. Metrics go into `registry`, or one of its
-    own.
+    own. `app.state.endpoints` are the verbs by path.
     """
     verbs, registry = verbs or Verbs(view, clock=clock), registry or CollectorRegistry()
     registry.register(metrics.ViewCollector(view, clock))
@@ -44,5 +44,6 @@ def create_app(
         endpoints[f"/{name}"] = Endpoint(
             answer, fail, latency.labels(name), blocking=name == "bind"
         )
+    app.state.endpoints = endpoints
     app.add_middleware(Shortcut, endpoints=endpoints)
     return app

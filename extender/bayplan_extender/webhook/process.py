@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from bayplan_extender import health, logs
 from bayplan_extender.kube import connect
 from bayplan_extender.view import View
-from bayplan_extender.webhook import questions
+from bayplan_extender.webhook import protocol, questions
 from bayplan_extender.webhook.app import create_app
 from bayplan_extender.webhook.binding import ApiBinder
 from bayplan_extender.webhook.tls import Files, server_context
@@ -45,10 +45,13 @@ def main(arguments: Sequence[str]) -> int:
     if context is not None:
         routers = [health.router(view, registry, watches), questions.router(view, verbs)]
         health.serve(routers, host=options.host, port=options.health_port)
+    app = create_app(view, watches=watches, verbs=verbs, registry=registry)
     uvicorn.run(
-        create_app(view, watches=watches, verbs=verbs, registry=registry),
+        app,
         host=options.host,
         port=options.port,
+        http=protocol.serving(app.state.endpoints),
+        timeout_keep_alive=int(protocol.IDLE_S),
         log_level="warning",
         ssl_context_factory=(lambda _config, _default: context) if context else None,
     )

@@ -5,10 +5,11 @@ counts as an answer, so a problem travels in `Error`, or in an empty answer wher
 such field. Each verb reads no more of its arguments than it needs.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
+
+import orjson
 
 from bayplan.answers import Answer
 from bayplan.codec import DecodeError, Raw, pod_of
@@ -177,8 +178,8 @@ def bind_result(error: str) -> Reply:
 
 def _object(body: bytes, kind: str) -> dict[str, Any]:
     try:
-        raw = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        raw = orjson.loads(body)
+    except ValueError as error:
         raise DecodeError(kind, "", f"is not JSON: {error}") from error
     if not isinstance(raw, dict):
         raise DecodeError(kind, "", "should be an object")

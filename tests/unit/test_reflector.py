@@ -1,0 +1,155 @@
+"""A sink is kept equal to a collection, whatever becomes of the watch."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+from urllib3.exceptions import ProtocolError
+
+from bayplan_extender import reflector
+from bayplan_extender.reflector import Raw, Reflector
+
+
+class Response:
+    """What the client library returns: a whole body, or pieces that end with an error perhaps."""
+
+    def __init__(self, *pieces: bytes, status: int = 200, error: Exception | None = None) -> None:
+        self.status = status
+        self.reason = "because"
+        self.data = b"".join(pieces)
+        self.is_closed = False
+        self._pieces = pieces
+        self._error = error
+
+    def stream(self, **_: object) -> Iterator[bytes]:
+        """Yield the pieces."""
+        yield from self._pieces
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        """Note that it was closed."""
+        self.is_closed = True
+
+    def release_conn(self) -> None:
+        """Do nothing: there is no connection."""
+
+
+class Server:
+    """Gives the responses one after the other, then stops who asks; remembers what was asked."""
+
+    def __init__(self, *responses: Response) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.seen: list[str] = []
+        self._responses = responses
+        self._reflector = Reflector("things", self._answer, self)
+
+    def run(self) -> Sequence[str]:
+        """Return what the sink was told."""
+        self._reflector.run()
+        assert all(each.is_closed for each in self._responses if not each.data.startswith(b'{"it'))
+        return self.seen
+
+    def _answer(self, **arguments: Any) -> Response:  # noqa: ANN401 - the library's arguments
+        self.asked.append(arguments)
+        if len(self.asked) == len(self._responses):
+            self._reflector.stop()
+        return self._responses[len(self.asked) - 1]
+
+    def replace(self, objects: Sequence[Raw]) -> None:
+        """Take a list."""
+        self.seen.append("list " + " ".join(each["metadata"]["name"] for each in objects))
+
+    def change(self, event: str, raw: Raw) -> None:
+        """Take an event."""
+        self.seen.append(f"{event} {raw['metadata']['name']}")
+
+    def is_current(self, at: float) -> None:
+        """Know that time passes."""
+
+
+@pytest.fixture(autouse=True)
+def _without_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reflector, "_RETRY_S", 0.0)
+
+
+def listed(*names: str, version: int = 1) -> Response:
+    """Return a whole collection."""
+    items = [{"metadata": {"name": name}} for name in names]
+    body = {"items": items, "metadata": {"resourceVersion": str(version)}}
+    return Response(json.dumps(body).encode())
+
+
+def line(event: str, name: str, version: int) -> bytes:
+    """Return an event as it comes over the wire."""
+    metadata = {"name": name, "resourceVersion": str(version)}
+    return json.dumps({"type": event, "object": {"metadata": metadata}}).encode() + b"\n"
+
+
+def error(code: int) -> bytes:
+    """Return what a watch ends with."""
+    return json.dumps({"type": "ERROR", "object": {"code": code, "message": "no"}}).encode() + b"\n"
+
+
+def test_events_follow_the_list_and_the_watch_goes_on_where_it_ended() -> None:
+    """Changes between two watches would be lost, or bookmarks taken for objects."""
+    server = Server(
+        listed("a"),
+        Response(line("ADDED", "b", 2), line("MODIFIED", "a", 3), line("BOOKMARK", "", 9)),
+        Response(line("DELETED", "b", 10)),
+    )
+
+    assert server.run() == ["list a", "ADDED b", "MODIFIED a", "DELETED b"]
+    assert [each.get("resource_version") for each in server.asked] == [None, "1", "9"]
+
+
+@pytest.mark.parametrize("size", [1, 7, 60, 61, 62, 10_000])
+def test_events_may_be_cut_anywhere(size: int) -> None:
+    """The network knows nothing of lines."""
+    sent = b"\n".join([line("ADDED", "b", 2), line("ADDED", "c", 3), line("DELETED", "b", 4)])
+    pieces = [sent[at : at + size] for at in range(0, len(sent), size)]
+
+    seen = Server(listed(), Response(*pieces), Response()).run()
+
+    assert seen == ["list ", "ADDED b", "ADDED c", "DELETED b"]
+
+
+def test_half_an_event_is_none() -> None:
+    """A server that is stopped in the middle would stop the watch for ever."""
+    server = Server(
+        listed(), Response(line("ADDED", "b", 2), line("ADDED", "c", 3)[:-9]), Response()
+    )
+
+    assert server.run() == ["list ", "ADDED b"]
+    assert server.asked[-1]["resource_version"] == "2"
+
+
+def test_after_a_gap_everything_is_listed_anew_without_a_word() -> None:
+    """It is what happens to every watch that was away for some minutes."""
+    server = Server(
+        listed("a"), Response(error(410)), listed("b", version=5), Response(line("ADDED", "c", 6))
+    )
+
+    with capture_logs() as events:
+        assert server.run() == ["list a", "list b", "ADDED c"]
+    assert events == []
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param(Response(error(500)), id="an error in the watch"),
+        pytest.param(Response(status=403), id="a refused watch"),
+        pytest.param(Response(error=ProtocolError("gone")), id="a broken connection"),
+        pytest.param(Response(b"rubbish\n"), id="rubbish"),
+    ],
+)
+def test_after_an_error_everything_is_listed_anew(bad: Response) -> None:
+    """The thread would end, and the program answer from an old picture."""
+    server = Server(listed("a"), bad, listed("b"), Response())
+
+    with capture_logs() as events:
+        assert server.run() == ["list a", "list b"]
+    assert [event["event"] for event in events] == ["watch_failed"]
