@@ -48,20 +48,22 @@ class FakeKube(Kube):
         """Yield copies of the objects below a path."""
         yield from self.items(path)
 
-    def create(self, path: str, body: Raw, *, manager: str = "") -> Raw:
+    def create(self, path: str, body: Raw, *, manager: str = "") -> None:
         """Keep an object, or evict a pod."""
         if path.endswith("/eviction"):
             if "dryRun" in body["deleteOptions"]:
-                return self._rehearse(path)
+                self._rehearse(path)
+                return
             self._write("create", path)
-            return self._evict(path.removesuffix("/eviction"), body)
+            self._evict(path.removesuffix("/eviction"), body)
+            return
         path = f"{path}/{body['metadata']['name']}"
         self._write(f"create as {manager}", path)
         if path in self.objects:
             raise error(409, "it exists already")
-        return self._put(path, body)
+        self._put(path, body)
 
-    def apply(self, path: str, body: Raw, *, manager: str, force: bool = True) -> Raw:
+    def apply(self, path: str, body: Raw, *, manager: str, force: bool = True) -> None:
         """Keep an object, or replace the status of one."""
         _ = force
         self._write(f"apply as {manager}", path)
@@ -69,18 +71,19 @@ class FakeKube(Kube):
             owner = path.removesuffix("/status")
             known = self._existing(owner, body["metadata"].get("uid"))
             status = _merged(known, body["status"]) if "/pods/" in owner else body["status"]
-            return self._put(owner, {**self.objects[owner], "status": status})
-        return self._put(path, body)
+            self._put(owner, {**self.objects[owner], "status": status})
+            return
+        self._put(path, body)
 
-    def merge(self, path: str, body: Raw, *, manager: str) -> Raw:
+    def merge(self, path: str, body: Raw, *, manager: str) -> None:
         """Merge annotations into an object; None removes one."""
         self._write(f"merge as {manager}", path)
         known = copy.deepcopy(self._existing(path, body["metadata"].get("uid")))
         annotations = known["metadata"].get("annotations", {}) | body["metadata"]["annotations"]
         known["metadata"]["annotations"] = {k: v for k, v in annotations.items() if v is not None}
-        return self._put(path, known)
+        self._put(path, known)
 
-    def patch(self, path: str, operations: Sequence[Raw], *, manager: str) -> Raw:
+    def patch(self, path: str, operations: Sequence[Raw], *, manager: str) -> None:
         """Apply a JSON patch of replacing and adding."""
         self._write(f"patch as {manager}", path)
         patched = apply_patch(self._existing(path), operations)
@@ -88,7 +91,7 @@ class FakeKube(Kube):
             "resourceVersion"
         ):
             raise error(409, "the object has been modified")
-        return self._put(path, patched)
+        self._put(path, patched)
 
     def delete(self, path: str, *, uid: str, version: str = "", grace_s: int | None = None) -> None:
         """Remove an object if it is still that one, and as it was if that is asked for."""
@@ -115,19 +118,18 @@ class FakeKube(Kube):
             raise error(409, "uid mismatch")
         return self.objects[path]
 
-    def _rehearse(self, path: str) -> Raw:
+    def _rehearse(self, path: str) -> None:
         """Refuse what would be refused, and change nothing."""
         self._write("rehearse", path)
-        return {}
 
-    def _evict(self, path: str, body: Raw) -> Raw:
+    def _evict(self, path: str, body: Raw) -> None:
         wanted = body["deleteOptions"]["preconditions"]
         known = self._existing(path, wanted["uid"])
         version = known["metadata"]["resourceVersion"]
         if wanted.get("resourceVersion", version) != version:
             raise error(409, "the object has been modified")
         metadata = known["metadata"] | {"deletionTimestamp": "2026-05-01T12:00:00Z"}
-        return self._put(path, {**known, "metadata": metadata})
+        self._put(path, {**known, "metadata": metadata})
 
     def _put(self, path: str, raw: Raw) -> Raw:
         with self._lock:

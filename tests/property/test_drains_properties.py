@@ -33,10 +33,10 @@ class World(Scene):
         self.loads = dict.fromkeys(PODS, 1)
         evict, delete = self.kube.create, self.kube.delete
 
-        def create(path: str, body: Raw, *, manager: str = "") -> Raw:
+        def create(path: str, body: Raw, *, manager: str = "") -> None:
             if path.endswith("/eviction") and "dryRun" not in body["deleteOptions"]:
                 self.check(path.removesuffix("/eviction"))
-            return evict(path, body, manager=manager)
+            evict(path, body, manager=manager)
 
         def checked(path: str, **how: Any) -> None:  # noqa: ANN401 - as in FakeKube
             self.check(path)

@@ -467,9 +467,9 @@ def test_a_plan_that_is_overtaken_while_it_is_carried_out_gives_nothing_more_awa
     scene.publish(bind("a", "n1"), bind("b", "n2"), sequence=1)
     patch = scene.kube.patch
 
-    def overtake(path: str, operations: Sequence[Raw], *, manager: str) -> Raw:
+    def overtake(path: str, operations: Sequence[Raw], *, manager: str) -> None:
         scene.publish(bind("b", "n1"), sequence=2)
-        return patch(path, operations, manager=manager)
+        patch(path, operations, manager=manager)
 
     monkeypatch.setattr(scene.kube, "patch", overtake)
     scene.look()
