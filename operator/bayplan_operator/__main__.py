@@ -67,6 +67,7 @@ def _workers(access: client.Configuration, metrics: Metrics, *, namespace: str) 
     nodes = Nodes(kube)
     gates = Gates(kube, plans, events, metrics, namespace=namespace, pool=pool, now=_now)
     return Workers(
+        kube=kube,
         deployments=Deployments(kube, plans, gates, nodes, events, pool=pool, now=_now),
         execution=Execution(kube, plans, events, metrics, pool=pool, now=_now),
         gates=gates,

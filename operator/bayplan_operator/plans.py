@@ -114,6 +114,15 @@ class Plans:
         at_work = [page for each in pages if not each[0].finished for page in each]
         return frozenset(bind.uid for page in at_work for bind in page.plan.binds)
 
+    def awaits_replacements(self) -> bool:
+        """Return whether an unfinished plan moves pods, whose owners make others in their place.
+
+        Never asks the API server.
+        """
+        with self._lock:
+            known = tuple((self._entries or {}).values())
+        return any(entry.open and entry.published.plan.moves for entry in known)
+
     def leaving(self) -> frozenset[str]:
         """Return the uids of pods that the plan at work moves or evicts."""
         newest = self.newest()

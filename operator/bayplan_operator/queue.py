@@ -56,9 +56,11 @@ class WorkQueue(Generic[K]):
     def add(self, key: K, *, after_s: float = 0.0) -> None:
         """Have `key` looked at in `after_s` seconds, or earlier if that was said before."""
         at = asyncio.get_running_loop().time() + after_s
-        soonest = self._rests_until.get(key, 0.0)
-        self._due[key] = max(soonest, min(at, self._due.get(key, at)))
-        self._changed.set()
+        known = self._due.get(key)
+        due = max(self._rests_until.get(key, 0.0), at if known is None else min(at, known))
+        if due != known:
+            self._due[key] = due
+            self._changed.set()
 
     async def run(self) -> None:
         """Work until cancelled."""
