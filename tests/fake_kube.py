@@ -48,20 +48,18 @@ class FakeKube(Kube):
         """Yield copies of the objects below a path."""
         yield from self.items(path)
 
-    def create(self, path: str, body: Raw, *, manager: str = "") -> None:
+    def create(self, path: str, body: Raw, *, manager: str = "") -> Raw:
         """Keep an object, or evict a pod."""
         if path.endswith("/eviction"):
             if "dryRun" in body["deleteOptions"]:
-                self._rehearse(path)
-                return
+                return self._rehearse(path)
             self._write("create", path)
-            self._evict(path.removesuffix("/eviction"), body)
-            return
+            return self._evict(path.removesuffix("/eviction"), body)
         path = f"{path}/{body['metadata']['name']}"
         self._write(f"create as {manager}", path)
         if path in self.objects:
             raise error(409, "it exists already")
-        self._put(path, body)
+        return self._put(path, body)
 
     def apply(self, path: str, body: Raw, *, manager: str, force: bool = True) -> None:
         """Keep an object, or replace the status of one."""
@@ -118,18 +116,19 @@ class FakeKube(Kube):
             raise error(409, "uid mismatch")
         return self.objects[path]
 
-    def _rehearse(self, path: str) -> None:
+    def _rehearse(self, path: str) -> Raw:
         """Refuse what would be refused, and change nothing."""
         self._write("rehearse", path)
+        return {}
 
-    def _evict(self, path: str, body: Raw) -> None:
+    def _evict(self, path: str, body: Raw) -> Raw:
         wanted = body["deleteOptions"]["preconditions"]
         known = self._existing(path, wanted["uid"])
         version = known["metadata"]["resourceVersion"]
         if wanted.get("resourceVersion", version) != version:
             raise error(409, "the object has been modified")
         metadata = known["metadata"] | {"deletionTimestamp": "2026-05-01T12:00:00Z"}
-        self._put(path, {**known, "metadata": metadata})
+        return self._put(path, {**known, "metadata": metadata})
 
     def _put(self, path: str, raw: Raw) -> Raw:
         with self._lock:

@@ -4,8 +4,8 @@ Objects stay dicts for the codec to read. Every call waits for its answer and ra
 `kubernetes.client.exceptions.ApiException` (typed by status) when that is not a success.
 
 Requests go straight to the connections of the library's client: what it does around one, for typed
-bodies of all kinds, costs as much again as the request. Writes ask for the metadata of what they
-have written alone, for nobody reads the rest.
+bodies of all kinds, costs as much again as the request. Changes ask for the metadata of what they
+have changed alone, for nobody reads the rest.
 """
 
 import json
@@ -108,7 +108,7 @@ class Kube:
     def get(self, path: str) -> Raw | None:
         """Return an object, or None when there is none."""
         try:
-            return _read(self._send("GET", path))
+            return self._send("GET", path)
         except ApiException as error:
             if error.status == 404:  # noqa: PLR2004 - HTTP's "not found"
                 return None
@@ -118,14 +118,14 @@ class Kube:
         """Return the objects of a collection that match the selectors."""
         query = {"labelSelector": labels, "fieldSelector": fields}
         answer = self._send("GET", path, query={k: v for k, v in query.items() if v})
-        found: list[Raw] = _read(answer)["items"]
+        found: list[Raw] = answer["items"]
         return found
 
     def pages(self, path: str) -> Iterator[Raw]:
         """Yield the objects of a collection, which may be too large to be held at once."""
         query = {"limit": str(_PAGE)}
         while True:
-            answer = _read(self._send("GET", path, query=query))
+            answer = self._send("GET", path, query=query)
             yield from answer["items"]
             rest = answer["metadata"].get("continue")
             if not rest:
@@ -154,9 +154,10 @@ class Kube:
         finally:
             answer.close()
 
-    def create(self, path: str, body: Raw, *, manager: str = names.MANAGER_PODS) -> None:
+    def create(self, path: str, body: Raw, *, manager: str = names.MANAGER_PODS) -> Raw:
         """Create an object, or a subresource such as an eviction."""
-        self._send("POST", path, query={"fieldManager": manager}, body=body, content_type=_JSON)
+        query = {"fieldManager": manager}
+        return self._send("POST", path, query=query, body=body, content_type=_JSON)
 
     def apply(self, path: str, body: Raw, *, manager: str, force: bool = True) -> None:
         """Apply our fields of an object by server-side apply; make the object if need be.
@@ -207,12 +208,13 @@ class Kube:
         body: object = None,
         content_type: str = "",
         accept: str = _JSON,
-    ) -> bytes:
+    ) -> Raw:
         """Return what is answered to a request."""
-        answer = self._open(
+        response = self._open(
             method, path, query=query, body=body, content_type=content_type, accept=accept
         )
-        return bytes(answer.data)
+        answer: Raw = json.loads(response.data)
+        return answer
 
     def _open(  # noqa: PLR0913 - the parts of a request
         self,
@@ -244,11 +246,6 @@ class Kube:
             told = answer.data.decode(errors="replace")
             raise ApiException.from_response(http_resp=answer, body=told, data=None)
         return answer
-
-
-def _read(data: bytes) -> Raw:
-    answer: Raw = json.loads(data)
-    return answer
 
 
 def refusal_of(error: ApiException) -> str | None:

@@ -33,10 +33,10 @@ class World(Scene):
         self.loads = dict.fromkeys(PODS, 1)
         evict, delete = self.kube.create, self.kube.delete
 
-        def create(path: str, body: Raw, *, manager: str = "") -> None:
+        def create(path: str, body: Raw, *, manager: str = "") -> Raw:
             if path.endswith("/eviction") and "dryRun" not in body["deleteOptions"]:
                 self.check(path.removesuffix("/eviction"))
-            evict(path, body, manager=manager)
+            return evict(path, body, manager=manager)
 
         def checked(path: str, **how: Any) -> None:  # noqa: ANN401 - as in FakeKube
             self.check(path)

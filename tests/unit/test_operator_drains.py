@@ -243,10 +243,10 @@ def test_who_serves_again_at_the_last_moment_is_not_evicted(
     scene.look()
     create = scene.kube.create
 
-    def put_back(path: str, body: Raw, *, manager: str = "") -> None:
+    def put_back(path: str, body: Raw, *, manager: str = "") -> Raw:
         if path.endswith("/eviction"):
             scene.serve()  # any change will do: what was seen is out of date
-        create(path, body, manager=manager)
+        return create(path, body, manager=manager)
 
     monkeypatch.setattr(scene.kube, "create", put_back)
     told = list(scene.told.notes)
