@@ -37,7 +37,7 @@ from bayplan_extender.view import View
 _log = structlog.get_logger()
 
 #: Seconds without a change after which pods that arrive together count as all there.
-SETTLE_S = 0.05
+SETTLE_S = 0.03
 
 #: Seconds after which a plan is made even while changes keep coming.
 PATIENCE_S = 0.3
@@ -127,21 +127,26 @@ class Loop:
                 self._view.changed.set()
 
     def _changes(self) -> Iterator[None]:
-        """Yield once for every batch of changes that has settled."""
-        settle_s = SETTLE_S
+        """Yield once for every batch of changes that has settled.
+
+        After a look it rests for as long as that took: one at a large cluster is not to be
+        repeated all the time, but who comes to a quiet one is not to wait for that.
+        """
+        rests_until = -math.inf
         while not self._stop.is_set():
             self._view.changed.wait(RESYNC_S)
             patience = time.monotonic() + PATIENCE_S
             while self._view.changed.is_set() and time.monotonic() < patience:
                 self._view.changed.clear()
-                self._stop.wait(settle_s)
+                self._stop.wait(SETTLE_S)
+            self._stop.wait(max(0.0, rests_until - time.monotonic()))
             self._await_operator()
             self._view.changed.clear()
             if self._view.synced and not self._stop.is_set():
                 started_at = time.monotonic()
                 yield
-                # A look at a large cluster is not to be repeated all the time.
-                settle_s = min(PATIENCE_S, max(SETTLE_S, time.monotonic() - started_at))
+                ended_at = time.monotonic()
+                rests_until = ended_at + min(PATIENCE_S, ended_at - started_at)
 
     def _await_operator(self) -> None:
         """Wait until the plan published last is taken up, or has been there for long enough."""
@@ -191,8 +196,9 @@ class Loop:
         if sequence < self._last_sequence:
             self._last_digest = ""  # somebody deleted the plan that decided on those who wait
         self._last_sequence = sequence
-        digest = seen.digest
-        if not is_due(snapshot, seen.newest, digest=digest, last_digest=self._last_digest):
+        if not is_due(
+            snapshot, seen.newest, digest=lambda: seen.digest, last_digest=self._last_digest
+        ):
             return None
         result = self._place_at_once(seen)
         if result is None:
@@ -200,7 +206,7 @@ class Loop:
             result = planner.plan(snapshot, seen.policy, clock=clock)
             clock.check()
             self._recorder.keep(snapshot, seen.policy, result)
-        self._last_digest = digest
+        self._last_digest = seen.digest
         return result
 
     def _place_at_once(self, seen: _Seen) -> Result | None:
