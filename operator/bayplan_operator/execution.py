@@ -23,6 +23,7 @@ from bayplan.codec import PublishedPlan, service
 from bayplan.codec.releases import release_patch
 from bayplan.inference.drains import LOOK_S, Farewell
 from bayplan.plan import Plan
+from bayplan.policy import Policy
 from bayplan.snapshot import PodKey
 from bayplan.steps import (
     DrainPod,
@@ -122,10 +123,11 @@ class Execution:
         started_at = time.monotonic()
         published = decision.published
         # 1. See.
+        asked = self._pool.submit(read_policy, self._kube)  # meanwhile
         seen = observe(self._kube, self._pool, steps.nodes_of(published.plan))
         farewells = self._farewells.of(published.plan, seen.raws)
         # 2. Decide.
-        progress = self._decide(published, seen, farewells)
+        progress = self._decide(published, seen, asked.result(), farewells)
         # 3. Act.
         # A pod that drains is evicted as it was seen: if it serves again, it drains again first.
         versions = {uid: seen.raws[uid]["metadata"].get("resourceVersion", "") for uid in farewells}
@@ -164,9 +166,12 @@ class Execution:
         self._metrics.plan_seconds.observe(max(0.0, self._now().timestamp() - published.created_at))
 
     def _decide(
-        self, published: PublishedPlan, seen: Observation, farewells: Mapping[str, Farewell]
+        self,
+        published: PublishedPlan,
+        seen: Observation,
+        policy: Policy,
+        farewells: Mapping[str, Farewell],
     ) -> Progress:
-        policy = read_policy(self._kube)
         if not self._stillness.knows(published.uid):
             self._refusals.clear()  # another plan: worth another try
         idle_s = self._stillness.of(published.uid)

@@ -4,18 +4,23 @@ The codec's modules walk objects with a `Field`; what is missing, of the wrong t
 becomes a `DecodeError` that names object, field and fix.
 """
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from datetime import datetime
 from enum import StrEnum
-from functools import lru_cache
-from typing import Any, Final, TypeGuard, TypeVar
+from functools import lru_cache, wraps
+from typing import Any, Final, ParamSpec, TypeGuard, TypeVar
 
 from bayplan import units
 
 Choice = TypeVar("Choice", bound=StrEnum)
+Read = TypeVar("Read")
+From = ParamSpec("From")
 
 #: Timestamps whose meaning is remembered: the same ones are read with each change of an object.
 _KNOWN: Final = 4096
+
+#: Parts of objects whose meaning is remembered, for each function that reads them.
+_KNOWN_PARTS: Final = 1024
 
 #: A Kubernetes object as the API server prints it.
 Raw = Mapping[str, Any]
@@ -180,6 +185,38 @@ class Field:
             return _seconds(text)
         except ValueError as error:
             raise self.error(f"{text!r} is not a time such as 2026-01-31T12:00:00Z") from error
+
+
+def by_content(
+    parts: Callable[From, object],
+) -> Callable[[Callable[From, Read]], Callable[From, Read]]:
+    """Have a function remember what it has read in `parts`, which is all that it looks at.
+
+    Most changes of an object leave most of it alone, and what one template makes is alike.
+    Complaints are not remembered, for each names its object; nor is what has no parts to tell it by
+    (`AttributeError`, `TypeError`).
+    """
+
+    def decorate(read: Callable[From, Read]) -> Callable[From, Read]:
+        known: dict[str, tuple[Read]] = {}
+
+        @wraps(read)
+        def remembering(*args: From.args, **kwargs: From.kwargs) -> Read:
+            try:
+                content = repr(parts(*args, **kwargs))
+            except (AttributeError, TypeError):
+                return read(*args, **kwargs)
+            found = known.get(content)
+            if found is None:
+                found = (read(*args, **kwargs),)
+                if len(known) >= _KNOWN_PARTS:
+                    known.clear()
+                known[content] = found
+            return found[0]
+
+        return remembering
+
+    return decorate
 
 
 def top(raw: object, kind: str) -> Field:

@@ -7,11 +7,11 @@ to it: all read from the pod alone, so that every program sees the same.
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from bayplan import units
 from bayplan.api import names
-from bayplan.codec.fields import Field, Raw, top
+from bayplan.codec.fields import Field, Raw, by_content, top
 from bayplan.codec.peers import gang_topology_of, peers_of
 from bayplan.codec.selectors import node_term
 from bayplan.snapshot import (
@@ -75,7 +75,7 @@ def pod_of(raw: Raw) -> Pod | None:
         uid=metadata.get("uid").text(str(key)),
         requests=_requests(metadata, spec, placed=bool(node)),
         priority=spec.get("priority").integer(0),
-        constraints=_constraints(metadata, spec, labels, key.namespace),
+        constraints=_constraints(spec, labels, key.namespace, _is_planned(metadata)),
         node=NodeName(node) if node else None,
         waiting=not node and (gates == {names.GATE} or home is not None),
         disruption=Disruption.FIXED if node and not bound else _disruption(metadata, spec),
@@ -191,6 +191,20 @@ def _device(metadata: Field) -> int | None:
     return int(text) if known else None
 
 
+def _sizes(spec: Field) -> object:
+    """Return all that tells what a pod asks for."""
+    raw: Any = spec.value
+    containers = [raw.get("initContainers"), raw.get("containers")]
+    asks = [
+        [(each.get("resources"), each.get("ports"), each.get("restartPolicy")) for each in some]
+        if isinstance(some, list)
+        else some
+        for some in containers
+    ]
+    return raw.get("overhead"), raw.get("hostNetwork"), asks
+
+
+@by_content(_sizes)
 def requests(spec: Field) -> Resources:
     """Return what a pod uses on its node, `pods: 1` and its host ports included.
 
@@ -233,6 +247,12 @@ def _host_ports(spec: Field) -> Resources:
     return Resources.of(taken)
 
 
+def _affinity(spec: Field) -> object:
+    raw: Any = spec.value
+    return raw.get("affinity")
+
+
+@by_content(_affinity)
 def pinned_node(spec: Field) -> str:
     """Return the one node that every required affinity term pins the pod to, or ""."""
     pins = {_pin(term) for term in _terms(spec)}
@@ -272,8 +292,23 @@ def _largest(one: Resources, other: Resources) -> Resources:
     return Resources.of({name: max(one[name], other[name]) for name in {*one, *other}})
 
 
+def _is_planned(metadata: Field) -> bool:
+    return bool(metadata.get("annotations", names.ANNOTATION_PLAN).text(""))
+
+
+def _rules(spec: Field, labels: Mapping[str, str], namespace: str, planned: bool) -> object:  # noqa: FBT001 - as the function that it is for
+    """Return all that tells what a pod asks of a node."""
+    raw: Any = spec.value
+    asked = ("nodeSelector", "affinity", "tolerations", "topologySpreadConstraints")
+    return [raw.get(name) for name in asked], labels, namespace, planned
+
+
+@by_content(_rules)
 def _constraints(
-    metadata: Field, spec: Field, labels: Mapping[str, str], namespace: str
+    spec: Field,
+    labels: Mapping[str, str],
+    namespace: str,
+    planned: bool,  # noqa: FBT001 - private, one caller
 ) -> Constraints:
     """Return what the pod asks of a node, without the pin by which we placed it.
 
@@ -281,7 +316,7 @@ def _constraints(
     that its own constraints allow.
     """
     terms = _terms(spec)
-    if metadata.get("annotations", names.ANNOTATION_PLAN).text(""):
+    if planned:
         terms = [term for term in map(_without_pin, terms) if term.labels or term.fields]
     return Constraints(
         node_selector=tuple(sorted(spec.get("nodeSelector").labels().items())),
