@@ -105,7 +105,7 @@ class Dispatcher:
     def plan_changed(self, raw: Raw) -> None:
         """Look at a plan, and at all that it may say something new about."""
         if self._workers.plans.see(raw):
-            self._queue.add(PLANS)
+            self._queue.add(PLANS, rests=False)  # the planner waits for it to be taken up
             self._look_at_deployments()
 
     def plan_deleted(self, name: str) -> None:

@@ -17,10 +17,13 @@ class Noted:
 
     def __init__(self) -> None:
         self.added: list[Key] = []
+        self.rested: list[Key] = []
         self.within_s: dict[Key, float] = {}
 
-    def add(self, key: Key, *, after_s: float = 0.0) -> None:
+    def add(self, key: Key, *, after_s: float = 0.0, rests: bool = True) -> None:
         """Take a key."""
+        if not rests:
+            self.rested.append(key)
         self.added.append(key)
         self.within_s[key] = after_s
 
@@ -34,6 +37,10 @@ class Moving:
     def awaits_replacements(self) -> bool:
         """Return what it was told."""
         return self.moves
+
+    def see(self, raw: dict[str, Any]) -> bool:
+        """Return that the object is news."""
+        return bool(raw)
 
 
 @pytest.fixture
@@ -137,3 +144,13 @@ def test_a_new_pod_is_urgent_for_the_plan_only_if_it_moves_pods(
     dispatcher.pod_changed(None, Change.CAME)
 
     assert noted.within_s[PLANS] < in_vain_s
+
+
+def test_a_new_plan_is_taken_up_without_rest(dispatcher: Dispatcher, noted: Noted) -> None:
+    """The operator would stand still for as long as it took to carry out the plan before."""
+    dispatcher.pod_changed(None, Change.WENT)
+    assert noted.rested == []
+
+    dispatcher.plan_changed({"metadata": {"name": "plan-00002"}})
+
+    assert noted.rested == [PLANS]
