@@ -63,7 +63,7 @@ _FIRST_RETRY_S: Final = 1.0
 _MAX_RETRY_S: Final = 30.0
 
 #: Pods that are released before the next look for a newer plan.
-_BATCH: Final = 32
+_BATCH: Final = 64
 
 #: Steps in metrics and logs.
 _KINDS: Final = {DrainPod: "drain", ServePod: "serve", EvictPod: "evict", ReleasePod: "release"}
