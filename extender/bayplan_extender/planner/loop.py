@@ -2,7 +2,8 @@
 
 No plan follows another before the operator has taken that one up, that is, released all pods that
 have room now: each would plan the same pods anew and stop the operator half way. Pods that come
-meanwhile are the next batch. An operator that is away or slow is not waited for long.
+meanwhile are the next batch. An operator that is away or slow is not waited for long. Nor does the
+next plan follow at once: each has its price whatever its size, so batches grow with the load.
 
 A plan that is being carried out is left alone while it covers every waiting pod
 (`bayplan.triggers`). With nobody waiting, and a window for defragmentation open, it looks for
@@ -44,6 +45,9 @@ PATIENCE_S = 0.3
 
 #: Seconds for which the operator may be doing what a plan has for it now, before the next is made.
 TAKE_UP_S = 5.0
+
+#: The most seconds of rest after a plan is taken up; else it is as long as that took.
+REST_S = 1.0
 
 #: Seconds from a plan's creation in which its failure is not answered with another one.
 RETRY_FAILED_S = 3.0
@@ -95,6 +99,7 @@ class Loop:
         self._last_window = ("", -math.inf)
         self._published = ""
         self._published_at = -math.inf
+        self._rests_until = -math.inf
 
     def stop(self) -> None:
         """End the loop after the pass it is in."""
@@ -132,28 +137,35 @@ class Loop:
         After a look it rests for as long as that took: one at a large cluster is not to be
         repeated all the time, but who comes to a quiet one is not to wait for that.
         """
-        rests_until = -math.inf
         while not self._stop.is_set():
             self._view.changed.wait(RESYNC_S)
             patience = time.monotonic() + PATIENCE_S
             while self._view.changed.is_set() and time.monotonic() < patience:
                 self._view.changed.clear()
                 self._stop.wait(SETTLE_S)
-            self._stop.wait(max(0.0, rests_until - time.monotonic()))
             self._await_operator()
+            self._stop.wait(max(0.0, self._rests_until - time.monotonic()))
             self._view.changed.clear()
             if self._view.synced and not self._stop.is_set():
                 started_at = time.monotonic()
                 yield
-                ended_at = time.monotonic()
-                rests_until = ended_at + min(PATIENCE_S, ended_at - started_at)
+                self._rest(started_at, most_s=PATIENCE_S)
+
+    def _rest(self, began_at: float, *, most_s: float) -> None:
+        """Have the next look wait for as long as what began then has taken by now."""
+        now = time.monotonic()
+        self._rests_until = max(self._rests_until, now + min(most_s, now - began_at))
 
     def _await_operator(self) -> None:
         """Wait until the plan published last is taken up, or has been there for long enough."""
         patience = self._published_at + TAKE_UP_S
         while (left_s := patience - time.monotonic()) > 0:
             self._view.changed.clear()
-            if self._stop.is_set() or self._is_taken_up():
+            if self._stop.is_set():
+                return
+            if self._is_taken_up():
+                self._rest(self._published_at, most_s=REST_S)
+                self._published_at = -math.inf
                 return
             self._view.changed.wait(left_s)
 
