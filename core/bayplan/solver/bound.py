@@ -12,20 +12,19 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-from ortools.linear_solver.python.model_builder_helper import (
-    ModelBuilderHelper,
-    ModelSolverHelper,
-    SolveStatus,
-)
 
 from bayplan.policy import Policy
 from bayplan.solver.goals import Keep, Place
-from bayplan.solver.instance import Instance
+from bayplan.solver.instance import Counts, Instance
+from bayplan.solver.linear import Corner, Entries, Failure, Linear, Reals, minimum
 
 #: Largest relaxation that is tried, in columns.
 MAX_COLUMNS: Final = 300_000
 
 Term = tuple[int, float]
+
+#: Columns, their weights, and the least and the most of the sum.
+_Row = tuple[Counts, Reals, float, float]
 
 
 @dataclass(slots=True)
@@ -34,9 +33,11 @@ class Relaxation:
 
     instance: Instance
     policy: Policy
-    _model: ModelBuilderHelper = field(default_factory=ModelBuilderHelper)
+    _columns: list[tuple[float, float]] = field(default_factory=list)
+    _rows: list[_Row] = field(default_factory=list)
     _totals: dict[int, list[int]] = field(default_factory=dict)
     _survivors: dict[int, int] = field(default_factory=dict)
+    _last: Corner | None = None
     too_large: bool = False
 
     def __post_init__(self) -> None:
@@ -58,7 +59,7 @@ class Relaxation:
     @property
     def columns(self) -> int:
         """Number of columns of the relaxation."""
-        return int(self._model.num_variables())
+        return len(self._columns)
 
     def require(self, goal: Keep | Place, value: int) -> None:
         """Make later bounds conditional on `goal` reaching `value`."""
@@ -70,19 +71,34 @@ class Relaxation:
         limit = goal.limit(self.instance)
         if self.too_large or seconds <= 0:
             return limit
-        self._model.clear_objective()
-        self._model.set_maximize(True)
-        terms = list(self._terms(goal))
-        for column, weight in terms:
-            self._model.set_var_objective_coefficient(column, weight)
-        solver = ModelSolverHelper("glop")
-        solver.set_time_limit_in_seconds(seconds)
-        solver.solve(self._model)
-        if not solver.has_solution() or solver.status() != SolveStatus.OPTIMAL:
+        corner = self._most(self._terms(goal), seconds)
+        if isinstance(corner, Failure):
             return limit
-        value = solver.objective_value()
+        self._last, value = corner, -corner.value
         # GLOP works to about 1e-6 of the size of the numbers; a bound must never be too low.
         return min(limit, math.floor(value + 1e-5 * (1 + abs(value))))
+
+    def _most(self, terms: Iterable[Term], seconds: float) -> Corner | Failure:
+        """Return where the sum is largest; it is a cost below zero there."""
+        rows, columns = range(len(self._rows)), len(self._columns)
+        wanted, worth = _arrays(terms)
+        lower, upper = np.array(self._columns, dtype=np.float64).reshape(-1, 2).T
+        program = Linear(
+            costs=-np.bincount(wanted, worth, minlength=columns).astype(np.float64),
+            lower=lower,
+            upper=upper,
+            least=np.array([least for _, _, least, _ in self._rows], dtype=np.float64),
+            most=np.array([most for _, _, _, most in self._rows], dtype=np.float64),
+            entries=Entries.summed(
+                np.repeat(np.array(rows), [len(some) for some, _, _, _ in self._rows]),
+                np.concatenate([some for some, _, _, _ in self._rows]),
+                np.concatenate([weights for _, weights, _, _ in self._rows]),
+            ),
+        )
+        if self._last is None:
+            return minimum(program, seconds=seconds)
+        begin = self._last.basis.grown(columns, len(self._rows))
+        return minimum(program, seconds=seconds, begin=begin)
 
     def _add_nodes(self, rows: tuple[int, ...], upper: "np.ndarray") -> None:
         """Add how many pods of each class a group of nodes holds, and the room it has for them."""
@@ -133,19 +149,22 @@ class Relaxation:
                 yield self._survivors[int(i)], 1.0
 
     def _column(self, lower: float, upper: float) -> int:
-        column = int(self._model.add_var())
-        self._model.set_var_lower_bound(column, lower)
-        self._model.set_var_upper_bound(column, upper)
-        return column
+        self._columns.append((lower, upper))
+        return len(self._columns) - 1
 
     def _row(
         self, terms: Iterable[Term], *, lower: float = -math.inf, upper: float = math.inf
     ) -> None:
-        row = self._model.add_linear_constraint()
-        self._model.set_constraint_lower_bound(row, lower)
-        self._model.set_constraint_upper_bound(row, upper)
-        for column, weight in terms:
-            self._model.safe_add_term_to_constraint(row, column, weight)
+        """Add a row, in units of its largest weight: GLOP's tolerances are absolute."""
+        columns, weights = _arrays(terms)
+        scale = max(1.0, weights.max(initial=0))
+        self._rows.append((columns, weights / scale, lower / scale, upper / scale))
+
+
+def _arrays(terms: Iterable[Term]) -> tuple[Counts, Reals]:
+    """Return columns and their weights."""
+    columns, weights = np.array(list(terms), dtype=np.float64).reshape(-1, 2).T
+    return columns.astype(np.int64), weights
 
 
 def _node_groups(instance: Instance) -> list[tuple[int, ...]]:

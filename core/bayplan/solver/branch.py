@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-from ortools.linear_solver.python.model_builder_helper import SolveStatus
 
 from bayplan.solver.instance import Counts
+from bayplan.solver.linear import Failure
 from bayplan.solver.program import TOLERANCE, Program, Relaxed, Terms
 
 #: Most linear programs of one search; beyond it the bound is what is proved by then.
@@ -76,14 +76,14 @@ def relax_whole(
             if isinstance(child, _Branch):
                 heapq.heappush(queue, (child.rank(), made, child))
                 made += 1
-            elif child != SolveStatus.INFEASIBLE:
+            elif child != Failure.INFEASIBLE:
                 return None
     return None
 
 
 def _solved(
     program: Program, goal: Terms, columns: Counts, *, maximise: bool, seconds: float
-) -> _Branch | SolveStatus:
+) -> _Branch | Failure:
     vertex = program.relax(goal, maximise=maximise, seconds=seconds)
     if not isinstance(vertex, Relaxed):
         return vertex

@@ -24,6 +24,7 @@ from bayplan.policy import Policy
 from bayplan.solver import goals
 from bayplan.solver.goals import FreeSlots, Goal, Keep, LeastDisruption, Place
 from bayplan.solver.instance import Counts, Instance, Mask
+from bayplan.solver.linear import At
 from bayplan.solver.patterns import Patterns, enumerate_patterns
 from bayplan.solver.program import NONE, Program, Terms
 from bayplan.solver.states import NodeTypes, States, count_states, node_types, numbered
@@ -294,13 +295,11 @@ def _patterns(
 
 
 def _add_keeps(fleet: Fleet) -> None:
-    """Add how many nodes of each class keep what; every node keeps something, if only nothing."""
-    states, program = fleet.states, fleet.program
-    fleet.y = program.add_columns(states.sizes[states.owner])
-    ends = np.searchsorted(states.owner, np.arange(len(states.sizes) + 1))
-    for c, size in enumerate(states.sizes.tolist()):
-        mine = fleet.y[ends[c] : ends[c + 1]]
-        program.add_row(Terms.over(mine), lower=size, upper=size)
+    """Add how many nodes of each class keep what; every node keeps something, if only nothing.
+
+    The last keep of a class is all that runs, as it does now.
+    """
+    fleet.y = fleet.program.add_choices(fleet.states.sizes, fleet.states.owner)
 
 
 def _add_supply(fleet: Fleet) -> None:
@@ -378,7 +377,7 @@ def _hand_out(fleet: Fleet) -> None:
 def _add_pods(fleet: Fleet) -> None:
     """Add who survives, moves and is placed, and that all who arrive come from there."""
     instance, program, view = fleet.instance, fleet.program, fleet.view
-    fleet.s = program.add_columns(view.most, view.fewest)
+    fleet.s = program.add_columns(view.most, view.fewest, begin=At.UPPER)
     fleet.p = program.add_columns(instance.wait_totals)
     movable = [instance.classes[members[0]].movable for members in view.members]
     running = [int(instance.run_totals[list(members)].sum()) for members in view.members]

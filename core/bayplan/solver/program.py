@@ -1,7 +1,8 @@
 """An integer program as rows and columns: its linear bound, a rounding near it, and the exact way.
 
-It knows nothing of pods and nodes. GLOP gives the bound; CP-SAT finds an integer point near GLOP's
-vertex, which is enough when the bound can be met, or searches the whole program when it cannot.
+It knows nothing of pods and nodes. GLOP gives the bound, and goes on from its last vertex when rows
+were added or the goal is another; CP-SAT finds an integer point near such a vertex, which is enough
+when the bound can be met, or searches the whole program when it cannot.
 """
 
 import math
@@ -10,18 +11,11 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
-from ortools.linear_solver.python.model_builder_helper import (
-    ModelBuilderHelper,
-    ModelSolverHelper,
-    SolveStatus,
-    Variable,
-)
 from ortools.sat.python import cp_model
 
 from bayplan.solver.instance import Counts, Mask
-
-Reals = NDArray[np.float64]
+from bayplan.solver.linear import At, Basis, Corner, Entries, Failure, Linear, Reals, minimum
+from bayplan.solver.sifting import fits, sifted
 
 #: Columns, their weights, and the least and the most of the sum.
 _Row = tuple[Counts, Counts, float, float]
@@ -29,8 +23,8 @@ _Row = tuple[Counts, Counts, float, float]
 #: What a column of GLOP's vertices may be off by.
 TOLERANCE: Final = 1e-5
 
-#: All weights are small whole numbers; scaling blurs them, and takes half as long again.
-_UNSCALED: Final = "use_scaling:false"
+#: Fewer choices than this are solved before a beginning is worth its while.
+_MANY: Final = 4000
 
 #: What GLOP's optimum may be off by, in parts of it; its own tolerances are 1e-8.
 _RELATIVE: Final = 1e-6
@@ -151,84 +145,130 @@ class Program:
 
     lower: Counts = field(default_factory=lambda: NONE)
     upper: Counts = field(default_factory=lambda: NONE)
-    _helper: ModelBuilderHelper = field(default_factory=ModelBuilderHelper)
-    _variables: list[Variable] = field(default_factory=list)
     _rows: list[_Row] = field(default_factory=list)
+    _groups: Counts = field(default_factory=lambda: NONE)
+    _dealt: Counts = field(default_factory=lambda: NONE)
+    _begin: Counts = field(default_factory=lambda: NONE)
+    _entries: Entries | None = None
+    _last: Corner | None = None
 
-    def add_columns(self, upper: Counts, lower: Counts | None = None) -> Counts:
-        """Add a column per entry of `upper`; return their indices."""
+    def add_columns(
+        self, upper: Counts, lower: Counts | None = None, *, begin: At = At.LOWER
+    ) -> Counts:
+        """Add a column per entry of `upper`; return their indices.
+
+        GLOP begins with all of them at one of their bounds, if it begins where this program says.
+        """
+        first, added = len(self.lower), len(upper)
         least = np.zeros_like(upper) if lower is None else lower
-        first = len(self.lower)
         self.lower = np.concatenate([self.lower, least])
         self.upper = np.concatenate([self.upper, upper])
-        added = np.arange(first, first + len(upper), dtype=np.int64)
-        if len(upper):
-            continuous = np.zeros(len(upper), dtype=np.bool_)
-            self._helper.add_var_array_with_bounds(  # its stub takes numpy's types for Python's
-                least.astype(np.float64),  # type: ignore[arg-type]
-                upper.astype(np.float64),  # type: ignore[arg-type]
-                continuous,  # type: ignore[arg-type]
-                "",
-            )
-            self._variables += [Variable(self._helper, i) for i in added.tolist()]
+        self._groups = np.concatenate([self._groups, np.full(added, -1, dtype=np.int64)])
+        self._begin = np.concatenate([self._begin, np.full(added, begin, dtype=np.int64)])
+        return np.arange(first, first + added, dtype=np.int64)
+
+    def add_choices(self, sizes: Counts, owner: Counts) -> Counts:
+        """Add groups of columns, of each of which as many as its size are taken.
+
+        GLOP may begin with the last column of each group taken alone.
+
+        Args:
+            sizes: [group] how many are taken.
+            owner: [column] the group it belongs to; ascending.
+
+        Returns:
+            The indices of the columns.
+        """
+        added = self.add_columns(sizes[owner])
+        self._groups[added] = len(self._dealt) + owner
+        ends = np.searchsorted(owner, np.arange(len(sizes) + 1))
+        rows = [
+            self.add_row(Terms.over(added[ends[g] : ends[g + 1]]), lower=size, upper=size)
+            for g, size in enumerate(sizes.tolist())
+        ]
+        self._dealt = np.concatenate([self._dealt, np.array(rows, dtype=np.int64)])
+        self._begin[added[ends[1:] - 1]] = At.BASIC
         return added
 
     def add_row(self, terms: Terms, *, lower: float = -math.inf, upper: float = math.inf) -> int:
         """Add a row; return its index."""
-        row = int(self._helper.add_linear_constraint())
-        self._helper.set_constraint_lower_bound(row, lower - terms.constant)
-        self._helper.set_constraint_upper_bound(row, upper - terms.constant)
-        variables = [self._variables[i] for i in terms.columns.tolist()]
-        weights = terms.weights.astype(np.float64).tolist()
-        self._helper.add_terms_to_constraint(row, variables, weights)
         low, high = lower - terms.constant, upper - terms.constant
         self._rows.append((terms.columns, terms.weights, low, high))
-        return row
+        self._entries = None
+        return len(self._rows) - 1
 
     def extend_row(self, row: int, terms: Terms) -> None:
         """Add further columns to a row."""
-        variables = [self._variables[i] for i in terms.columns.tolist()]
-        weights = terms.weights.astype(np.float64).tolist()
-        self._helper.add_terms_to_constraint(row, variables, weights)
         columns, before, lower, upper = self._rows[row]
         joined = np.concatenate([columns, terms.columns])
         self._rows[row] = (joined, np.concatenate([before, terms.weights]), lower, upper)
+        self._entries = None
 
     def shut(self, columns: Counts) -> None:
         """Fix columns at zero."""
         self.upper[columns] = 0
-        for i in columns.tolist():
-            self._helper.set_var_upper_bound(i, 0.0)
 
     def limit(self, columns: Counts, lower: Counts, upper: Counts) -> None:
         """Set the bounds of columns."""
         self.lower[columns], self.upper[columns] = lower, upper
-        for i, low, high in zip(columns.tolist(), lower.tolist(), upper.tolist(), strict=True):
-            self._helper.set_var_lower_bound(i, float(low))
-            self._helper.set_var_upper_bound(i, float(high))
 
-    def relax(self, goal: Terms, *, maximise: bool, seconds: float) -> Relaxed | SolveStatus:
+    def relax(self, goal: Terms, *, maximise: bool, seconds: float) -> Relaxed | Failure:
         """Return the optimum of the relaxation, or why there is none."""
-        self._helper.clear_objective()
-        self._helper.set_maximize(maximise)
-        weights = np.bincount(goal.columns, goal.weights, minlength=len(self.lower))
-        for i in np.flatnonzero(weights).tolist():
-            self._helper.set_var_objective_coefficient(i, float(weights[i]))
-        solver = ModelSolverHelper("glop")
-        solver.set_solver_specific_parameters(_UNSCALED)
-        solver.set_time_limit_in_seconds(max(0.01, seconds))
-        solver.solve(self._helper)
-        status = solver.status()
-        if status != SolveStatus.OPTIMAL:
-            return status
-        prices = np.array(solver.reduced_costs(), dtype=np.float64)
+        program = self._linear(goal, -1 if maximise else 1)
+        corner = self._optimum(program, seconds)
+        if isinstance(corner, Failure):
+            return corner
+        self._last = corner
         return Relaxed(
-            value=solver.objective_value(),
+            value=-corner.value if maximise else corner.value,
             constant=goal.constant,
             maximise=maximise,
-            point=np.array(solver.variable_values(), dtype=np.float64),
-            prices=-prices if maximise else prices,
+            point=corner.point,
+            prices=program.costs - program.entries.prices(corner.duals, len(self.lower)),
         )
+
+    def _linear(self, goal: Terms, sign: int) -> Linear:
+        """Return the relaxation, in which `sign` times the goal is a cost."""
+        if self._entries is None:
+            sizes = [len(columns) for columns, _, _, _ in self._rows]
+            self._entries = Entries.summed(
+                np.repeat(np.arange(len(sizes)), sizes),
+                np.concatenate([NONE, *(columns for columns, _, _, _ in self._rows)]),
+                np.concatenate([NONE, *(weights for _, weights, _, _ in self._rows)]),
+            )
+        costs = np.bincount(goal.columns, goal.weights, minlength=len(self.lower))
+        return Linear(
+            costs=sign * costs.astype(np.float64),
+            lower=self.lower.astype(np.float64),
+            upper=self.upper.astype(np.float64),
+            least=np.array([least for _, _, least, _ in self._rows], dtype=np.float64),
+            most=np.array([most for _, _, _, most in self._rows], dtype=np.float64),
+            entries=self._entries,
+        )
+
+    def _optimum(self, program: Linear, seconds: float) -> Corner | Failure:
+        """Return the optimum, from what is known of it if that helps."""
+        if self._last is None and np.count_nonzero(self._groups >= 0) < _MANY:
+            return minimum(program, seconds=seconds)
+        begin, at = self._known()
+        if fits(program, begin, at):
+            corner = sifted(program, self._groups, begin=begin, at=at, seconds=seconds)
+        else:
+            corner = minimum(program, seconds=seconds, begin=begin)
+        if corner is Failure.UNKNOWN:
+            return minimum(program, seconds=seconds)
+        return corner
+
+    def _known(self) -> tuple[Basis, Reals]:
+        """Return the last optimum, or where the program says to begin, as a corner and a point."""
+        rows, columns = self.shape
+        if self._last is not None:
+            new = self.lower[len(self._last.point) :].astype(np.float64)
+            return self._last.basis.grown(columns, rows), np.concatenate([self._last.point, new])
+        at_rows = np.full(rows, At.BASIC, dtype=np.int64)
+        at_rows[self._dealt] = At.FIXED
+        at = np.where(self._begin == At.LOWER, self.lower, self.upper).astype(np.float64)
+        return Basis(columns=self._begin, rows=at_rows), at
 
     def near(  # noqa: PLR0913 - where to look, and how far
         self,

@@ -1,0 +1,124 @@
+"""Large linear programs by the few of their columns that matter.
+
+Most columns are choices: so many nodes are dealt out to the columns of a group, and hardly a group
+needs more than two of its dozens. GLOP sees the columns that are taken now and, after each optimum,
+those that its prices call a bargain, until there are none. What is short in the rows at the
+beginning is paid dearly. So it may begin with a corner that means something and only lacks what
+is asked for, as that in which everyone stays; GLOP's own way to a first point within the rows
+gives up what it then takes thousands of pivots to take back.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from bayplan.solver.instance import Counts, Mask
+from bayplan.solver.linear import At, Basis, Corner, Entries, Failure, Linear, Reals, minimum
+
+#: New columns of a group after each optimum: more make pivots slower, fewer make more rounds.
+_BARGAINS: Final = 2
+
+#: What a missing unit of a row costs, in costs of the dearest column.
+_PENALTY: Final = 1000.0
+
+#: What a price may be below zero, and a column or a sum beyond its bounds.
+_TOLERANCE: Final = 1e-7
+
+
+def sifted(
+    program: Linear, groups: Counts, *, begin: Basis, at: Reals, seconds: float
+) -> Corner | Failure:
+    """Return the optimum of a linear program with many columns in groups.
+
+    Args:
+        program: The program.
+        groups: [column] the group of which it is a choice, nothing being the least; -1 for others.
+        begin: A corner; sums of rows may be beyond their bounds there, if the row is basic.
+        at: [column] the same corner as a point, within the bounds of columns.
+        seconds: Wall-clock seconds it may take.
+
+    Returns:
+        The optimum, or why there is none. `Failure.UNKNOWN` may also mean that a row stays short.
+    """
+    program, begin, short = _elastic(program, begin, at)
+    groups = np.concatenate([groups, np.full(len(short), -1, dtype=np.int64)])
+    active = (groups < 0) | (begin.columns == At.BASIC) | (begin.columns == At.UPPER)
+    while seconds > 0:
+        some = program.only(active)
+        corner = minimum(some, seconds=seconds, begin=replace(begin, columns=begin.columns[active]))
+        if isinstance(corner, Failure):
+            return corner
+        seconds -= corner.seconds
+        corner = _spread(corner, active)
+        begin = corner.basis
+        prices = program.costs - program.entries.prices(corner.duals, len(active))
+        cheap = ~active & (prices < -_TOLERANCE) & (program.upper > program.lower)
+        if not cheap.any():
+            return _met(corner, short)
+        active[_best(np.flatnonzero(cheap), prices, groups)] = True
+    return Failure.LATE
+
+
+def fits(program: Linear, begin: Basis, at: Reals) -> bool:
+    """Return whether a corner is within the bounds of columns, and what is not basic at one."""
+    within = (at >= program.lower - _TOLERANCE) & (at <= program.upper + _TOLERANCE)
+    bound = np.where(begin.columns == At.UPPER, program.upper, program.lower)
+    free = begin.columns == At.BASIC
+    return bool((within & (free | (np.abs(at - bound) <= _TOLERANCE))).all())
+
+
+def _elastic(program: Linear, begin: Basis, at: Reals) -> tuple[Linear, Basis, Counts]:
+    """Return both with a dear column for each row that is not met, and these rows."""
+    sums = program.entries.sums(at, len(program.least))
+    short = sums < program.least - _TOLERANCE
+    rows = np.flatnonzero(short | (sums > program.most + _TOLERANCE))
+    columns = len(program.costs) + np.arange(len(rows), dtype=np.int64)
+    off = np.maximum(program.least[rows] - sums[rows], sums[rows] - program.most[rows])
+    entries = Entries.summed(
+        np.concatenate([program.entries.rows, rows]),
+        np.concatenate([program.entries.columns, columns]),
+        np.concatenate([program.entries.weights, np.where(short[rows], 1.0, -1.0)]),
+    )
+    penalty = _PENALTY * max(1.0, np.abs(program.costs).max(initial=0))
+    elastic = replace(
+        program,
+        costs=np.concatenate([program.costs, np.full(len(rows), penalty)]),
+        lower=np.concatenate([program.lower, np.zeros(len(rows))]),
+        upper=np.concatenate([program.upper, off + 1]),
+        entries=entries,
+    )
+    at_rows = begin.rows.copy()
+    at_rows[rows] = np.where(short[rows], At.LOWER, At.UPPER)
+    basic = np.full(len(rows), At.BASIC, dtype=np.int64)
+    basis = Basis(columns=np.concatenate([begin.columns, basic]), rows=at_rows)
+    return elastic, basis, rows
+
+
+def _best(cheap: Counts, prices: Reals, groups: Counts) -> Counts:
+    """Return the lowest prices of each group."""
+    of = groups[cheap]
+    order = np.lexsort((cheap, prices[cheap], of))
+    first = np.flatnonzero(np.diff(of[order], prepend=-1))
+    rank = np.arange(len(order)) - np.repeat(first, np.diff(first, append=len(order)))
+    return cheap[order[rank < _BARGAINS]]
+
+
+def _spread(corner: Corner, active: Mask) -> Corner:
+    """Return a corner of some columns among all of them; the others are at zero."""
+    point = np.zeros(len(active))
+    point[active] = corner.point
+    columns = np.full(len(active), At.LOWER, dtype=np.int64)
+    columns[active] = corner.basis.columns
+    return replace(corner, point=point, basis=replace(corner.basis, columns=columns))
+
+
+def _met(corner: Corner, short: Counts) -> Corner | Failure:
+    """Return the corner without the columns that were added for these rows."""
+    count = len(corner.point) - len(short)
+    if (corner.point[count:] > _TOLERANCE).any():
+        return Failure.UNKNOWN
+    rows = corner.basis.rows.copy()
+    rows[short[corner.basis.columns[count:] == At.BASIC]] = At.BASIC
+    basis = Basis(columns=corner.basis.columns[:count], rows=rows)
+    return replace(corner, point=corner.point[:count], basis=basis)
