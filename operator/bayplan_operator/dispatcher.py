@@ -32,7 +32,7 @@ _GATHER_S: Final = 0.05
 #: The same for pods that neither came nor went, and that are bound, say, or get ready: a unit's
 #: pods do so one after the other, and a plan has nothing to do for them.
 _GATHER_UNIT_S: Final = 0.2
-_GATHER_PLAN_S: Final = 1.0
+_GATHER_PLAN_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

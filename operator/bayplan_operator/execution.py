@@ -56,7 +56,7 @@ _MAX_PAUSE_S: Final = 2.0
 _PAUSE_PART: Final = 0.1
 
 #: The least while the scheduler alone has something to do.
-_BINDING_PAUSE_S: Final = 1.0
+_BINDING_PAUSE_S: Final = 2.0
 
 #: Seconds before a refused step is tried again; doubled with each refusal up to the most.
 _FIRST_RETRY_S: Final = 1.0
@@ -364,6 +364,7 @@ class Execution:
             "metadata": {"name": name, "uid": entry.published.uid},
             "status": status,
         }
+        self._plans.writes(name, status)
         try:
             self._kube.apply(f"{plan_path(name)}/status", body, manager=names.MANAGER_STEPS)
         except ApiException as error:
