@@ -164,6 +164,21 @@ def test_a_clock_that_runs_behind_does_not_keep_failed_plans(scene: Scene) -> No
     assert len(scene.look()) == 1
 
 
+def test_the_failure_of_a_plan_holds_up_only_those_it_had_homes_for(scene: Scene) -> None:
+    """One pod that somebody deletes would keep all who come after it waiting for seconds."""
+    scene.view.cache.set_pod(pod("a", gpus=2))
+    scene.look()
+    failed = replace(scene.view.plans["plan-1"], phase="Failed", created_at=int(time.time()))
+    scene.view.plans["plan-1"] = failed
+    assert scene.look() == []
+
+    scene.view.cache.remove_pod(pod("a").key)
+    scene.view.cache.set_pod(pod("b", gpus=2))
+
+    (result,) = scene.look()
+    assert [bind.pod.name for bind in result.plan.binds] == ["b"]
+
+
 def test_figures_tell_queue_room_and_plans(scene: Scene) -> None:
     """A dashboard would show nothing, or yesterday's numbers."""
     scene.view.cache.set_pod(replace(pod("a", gpus=8), created_at=1))

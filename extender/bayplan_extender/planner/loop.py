@@ -181,7 +181,7 @@ class Loop:
         # 1. See: one frozen snapshot, the newest plan, the policy.
         seen = self._read()
         self._metrics.see(seen.snapshot, seen.newest)
-        if self._has_just_failed(seen.newest):
+        if self._has_just_failed(seen):
             return
         # 2. Plan, if something is due.
         with limited(_MOST_LIMITS * seen.policy.time_limit_s + _MOST_BESIDES_S):
@@ -261,13 +261,18 @@ class Loop:
         self._recorder.keep(seen.snapshot, allowed, result)
         return result
 
-    def _has_just_failed(self, newest: PublishedPlan | None) -> bool:
+    def _has_just_failed(self, seen: _Seen) -> bool:
         """Return whether the newest plan failed a moment ago; then come back a moment later.
 
         What made it fail may need that moment to show in the watch, and plans that fail one
-        after the other must not follow each other in a hot loop.
+        after the other must not follow each other in a hot loop. If it disturbed nobody, and none
+        waits for whom it had a home, its failure is no matter of those who wait.
         """
+        newest = seen.newest
         if newest is None or newest.phase != "Failed":
+            return False
+        homes = {bind.uid for bind in newest.plan.binds}
+        if not newest.plan.victims and not any(p.uid in homes for p in seen.snapshot.waiting()):
             return False
         # The API server's clock may be far ahead of ours; then the plan seems to be of the future.
         if abs(time.time() - newest.created_at) >= RETRY_FAILED_S:
