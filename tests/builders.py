@@ -9,6 +9,7 @@ from bayplan.snapshot import (
     Disruption,
     GangKey,
     GangTopology,
+    Health,
     Node,
     NodeName,
     Owner,
@@ -73,6 +74,7 @@ def pod(  # noqa: PLR0913 - each argument is one thing a test may be about
     ports: tuple[int, ...] = (),
     share: int = 0,
     device: int | None = None,
+    health: Health = Health.READY,
 ) -> Pod:
     """Return a pod that waits for a plan, or runs on the node `on` and may be moved.
 
@@ -99,6 +101,7 @@ def pod(  # noqa: PLR0913 - each argument is one thing a test may be about
         gang_topology=topology,
         labels=tuple(sorted((labels or {}).items())),
         move_cost=move_cost,
+        health=health,
         owner=Owner(kind="ReplicaSet", namespace=namespace, name=owner or name, uid=owner or name),
     )
 
@@ -125,11 +128,23 @@ def spread(key: str, max_skew: int = 1, **labels: str) -> Constraints:
     return Constraints(peers=Peers(spreads=(rule,)))
 
 
-def budget(name: str, *, allowed: int, namespace: str = "default", **labels: str) -> Budget:
+def budget(  # noqa: PLR0913 - each argument is one thing a test may be about
+    name: str,
+    *,
+    allowed: int,
+    namespace: str = "default",
+    healthy: int = 0,
+    desired: int = 0,
+    always: bool = False,
+    **labels: str,
+) -> Budget:
     """Return a PodDisruptionBudget that covers the pods with these labels."""
     return Budget(
         key=BudgetKey(namespace=namespace, name=name),
         allowed=allowed,
+        healthy=healthy,
+        desired=desired,
+        always=always,
         labels=tuple(
             Requirement(key=key, operator="In", values=(value,))
             for key, value in sorted(labels.items())

@@ -73,12 +73,15 @@ class FakeKube(Kube):
             return
         self._put(path, body)
 
-    def merge(self, path: str, body: Raw, *, manager: str) -> None:
-        """Merge annotations into an object; None removes one."""
-        self._write(f"merge as {manager}", path)
+    def merge(self, path: str, body: Raw, *, manager: str, rehearse: bool = False) -> None:
+        """Merge labels and annotations into an object; None removes one."""
+        self._write("rehearse" if rehearse else f"merge as {manager}", path)
         known = copy.deepcopy(self._existing(path, body["metadata"].get("uid")))
-        annotations = known["metadata"].get("annotations", {}) | body["metadata"]["annotations"]
-        known["metadata"]["annotations"] = {k: v for k, v in annotations.items() if v is not None}
+        if rehearse:
+            return
+        for kind in ("labels", "annotations"):
+            said = known["metadata"].get(kind, {}) | body["metadata"].get(kind, {})
+            known["metadata"][kind] = {k: v for k, v in said.items() if v is not None}
         self._put(path, known)
 
     def patch(self, path: str, operations: Sequence[Raw], *, manager: str) -> None:
@@ -91,13 +94,17 @@ class FakeKube(Kube):
             raise error(409, "the object has been modified")
         self._put(path, patched)
 
-    def delete(self, path: str, *, uid: str, version: str = "", grace_s: int | None = None) -> None:
+    def delete(self, path: str, *, uid: str, version: str = "", grace_s: int | None = None) -> bool:
         """Remove an object if it is still that one, and as it was if that is asked for."""
         _ = grace_s
         self._write("delete", path)
-        metadata = self.objects[path]["metadata"] if path in self.objects else {}
-        if metadata.get("uid") == uid and version in {"", metadata.get("resourceVersion")}:
-            del self.objects[path]
+        if path not in self.objects:
+            return True
+        metadata = self.objects[path]["metadata"]
+        if metadata["uid"] != uid or version not in {"", metadata["resourceVersion"]}:
+            return False
+        del self.objects[path]
+        return True
 
     def add(self, path: str, raw: Raw) -> Raw:
         """Put an object there, as somebody else would."""

@@ -2,7 +2,9 @@
 
 PodDisruptionBudgets and the cooldown after a move do not depend on the plan, so they are written on
 the pods of a snapshot before anything is decided: who must stay is `FIXED`, with the reason in
-words, and whoever shares what a budget still admits says which. Callers bring the time.
+words, and whoever shares what a budget still admits says which. Pods that are not ready share
+nothing where the API server lets them go beside the budget: one that was taken out of service for a
+plan can be in the next plan, too. Callers bring the time.
 """
 
 from collections import defaultdict
@@ -10,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bayplan import filters
-from bayplan.snapshot import Budget, Disruption, Pod, Snapshot
+from bayplan.snapshot import Budget, Disruption, Health, Pod, Snapshot
 
 
 def restrained(snapshot: Snapshot, *, now: float, cooldown_s: float) -> Snapshot:
@@ -21,7 +23,7 @@ def restrained(snapshot: Snapshot, *, now: float, cooldown_s: float) -> Snapshot
         now: Seconds since the epoch.
         cooldown_s: Seconds from its start in which a moved pod stays.
     """
-    covering = _Covering(snapshot.budgets)
+    covering = Covering(snapshot.budgets)
     namespaces = {budget.key.namespace for budget in snapshot.budgets}
     changed = {
         pod.key: _restrained(pod, covering, now=now, cooldown_s=cooldown_s)
@@ -40,7 +42,7 @@ def covers(budget: Budget, pod: Pod) -> bool:
     return budget.key.namespace == pod.key.namespace and filters.selects(budget.labels, pod.labels)
 
 
-class _Covering:
+class Covering:
     """Finds the budgets of a pod; pods with equal labels are looked at once."""
 
     def __init__(self, budgets: Sequence[Budget]) -> None:
@@ -60,22 +62,28 @@ class _Covering:
         return self._known[look]
 
 
-def _restrained(pod: Pod, covering: _Covering, *, now: float, cooldown_s: float) -> Pod:
+def _restrained(pod: Pod, covering: Covering, *, now: float, cooldown_s: float) -> Pod:
     if pod.replaces and (not pod.started_at or now < pod.started_at + cooldown_s):
         return _fixed(pod, f"was moved less than {cooldown_s:g} seconds ago")
-    budgets = covering.of(pod)
+    budgets = covering.of(pod) if pod.health is not Health.PENDING else ()
     if len(budgets) > 1:
         both = " and ".join(str(budget.key) for budget in budgets)
         return _fixed(
             pod, f"has more than one PodDisruptionBudget ({both}), so nobody can evict it"
         )
-    if not budgets:
+    if not budgets or not budgets[0].costs(pod.health):
         return pod
     if budgets[0].allowed <= 0:
-        return _fixed(
-            pod, f"has PodDisruptionBudget {budgets[0].key}, which admits no eviction now"
-        )
+        return _fixed(pod, _refusal(budgets[0], pod))
     return replace(pod, budget=budgets[0].key)
+
+
+def _refusal(budget: Budget, pod: Pod) -> str:
+    refusal = f"has PodDisruptionBudget {budget.key}, which admits no eviction now"
+    if pod.health is Health.READY:
+        return refusal
+    would = "spec.unhealthyPodEvictionPolicy: AlwaysAllow would"
+    return f"{refusal}, not even of a pod that is not ready ({would})"
 
 
 def _fixed(pod: Pod, why: str) -> Pod:

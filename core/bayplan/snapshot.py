@@ -269,11 +269,34 @@ class Budget:
         key: Namespace and name; it covers pods of its namespace.
         allowed: How many evictions it admits now.
         labels: What must hold of a pod's labels; nothing means that it covers every pod.
+        healthy: How many of its pods are ready, as its controller has counted them.
+        desired: How many of them must be.
+        always: Whether pods that are not ready may always be evicted
+            (`unhealthyPodEvictionPolicy: AlwaysAllow`).
     """
 
     key: BudgetKey
     allowed: int
     labels: tuple[Requirement, ...] = ()
+    # What they mean for a pod is in its kind, so they are no part of a snapshot's fingerprint.
+    healthy: int = field(default=0, repr=False)
+    desired: int = field(default=0, repr=False)
+    always: bool = field(default=False, repr=False)
+
+    @property
+    def frees_unready(self) -> bool:
+        """Whether a pod that is not ready may be evicted, and nothing is taken off `allowed`.
+
+        As the API server's eviction subresource has it: where none need be healthy, an unready pod
+        is counted like a ready one.
+        """
+        return self.always or self.healthy >= self.desired > 0
+
+    def costs(self, health: "Health") -> bool:
+        """Return whether the eviction of a pod of that health takes one off `allowed`."""
+        if health is Health.UNREADY:
+            return not self.frees_unready
+        return health is Health.READY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,6 +362,14 @@ class Disruption(StrEnum):
     FIXED = "Fixed"  #: nothing: DaemonSet, static, bare, on its way, or the cluster's own
     EVICTABLE = "Evictable"  #: evict it; no plan knows where its replacement goes
     MOVABLE = "Movable"  #: evict it; its replacement comes back through us and is planned
+
+
+class Health(StrEnum):
+    """How a pod with a node does, as far as PodDisruptionBudgets look at it."""
+
+    READY = "Ready"  #: its condition Ready is True, or nobody has said anything of it
+    UNREADY = "Unready"  #: it is not: it costs nobody a healthy pod
+    PENDING = "Pending"  #: its containers have not begun: the API server asks no budget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
@@ -415,6 +446,7 @@ class Pod:
         fixed_by: What keeps a plan from disturbing it for now, in words; "" if nothing does that
             is not its own manifest.
         offered: Whether its gate was lifted without a pin, for node autoscalers to see it.
+        health: How it does on its node; its kind says what that means for its budget.
         kind: What makes it like others.
     """
 
@@ -442,6 +474,7 @@ class Pod:
     budget: BudgetKey | None = None
     fixed_by: str = ""
     offered: bool = False
+    health: Health = Health.READY
     kind: PodKind = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ from bayplan.codec import DecodeError, service
 from bayplan.codec.deployments import child_of, deployment_of
 from bayplan.inference import children, parts, ratios, readiness, rollout
 from bayplan.inference.children import Child, Deployment, Slot
+from bayplan.inference.drains import to_serve_whatever_is_asked
 from bayplan.inference.exposed import HINDRANCES
 from bayplan.inference.parts import Around, Trouble
 from bayplan.inference.rollout import Changes
@@ -27,29 +28,26 @@ from bayplan.inference.tally import News, Tally
 from bayplan.inference.tellings import Telling
 from bayplan.plan import Reason
 from bayplan.snapshot import PodKey
+from bayplan_operator.attempts import Attempts
 from bayplan_operator.engines import loads
 from bayplan_operator.events import About, Events
 from bayplan_operator.gates import Gates
 from bayplan_operator.keys import DeploymentKey
 from bayplan_operator.kube import (
     OVERTAKEN,
-    REFUSALS,
     Kube,
     Raw,
     deployment_path,
-    message_of,
     pod_path,
     pods_path,
 )
 from bayplan_operator.network import Network
 from bayplan_operator.nodes import Nodes
 from bayplan_operator.plans import Plans
+from bayplan_operator.removals import delete_as_seen
 from bayplan_operator.service import put
 
 _log = structlog.get_logger()
-
-#: There is a pod of that name already.
-_EXISTS: Final = 409
 
 #: Seconds after which refused pods are tried again (a quota may have been raised).
 _REFUSED_RETRY_S: Final = 15.0
@@ -78,6 +76,7 @@ class Deployments:
         *,
         pool: Executor,
         now: Callable[[], datetime],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._kube = kube
         self._network = Network(kube)
@@ -87,9 +86,19 @@ class Deployments:
         self._events = events
         self._pool = pool
         self._now = now
+        self._clock = clock
+        self._attempts: dict[DeploymentKey, Attempts] = {}
 
     def reconcile(self, key: DeploymentKey) -> float | None:
         """Do one pass; return the seconds after which another one is wanted, or None."""
+        attempts = self._attempts.pop(key, None) or Attempts(self._clock)
+        try:
+            return self._pass(key, attempts)
+        finally:
+            if attempts.end():
+                self._attempts[key] = attempts
+
+    def _pass(self, key: DeploymentKey, attempts: Attempts) -> float | None:
         started_at = time.monotonic()
         # 1. See.
         raw = self._kube.get(deployment_path(key.namespace, key.name))
@@ -99,8 +108,9 @@ class Deployments:
             deployment = deployment_of(raw)
         except DecodeError as error:
             self._write_invalid(raw, error)
-            return None
-        seen, before = self._children(deployment), raw.get("status") or {}
+            self._serve_anyway(key, raw["metadata"]["uid"], attempts)
+            return attempts.wait_s()
+        seen, before = self._children(key), raw.get("status") or {}
         news = self._news(deployment, seen)
         around = self._around(seen, news)
         # 2. Decide; if somebody is to go, ask who has the least to do, and decide again.
@@ -112,11 +122,16 @@ class Deployments:
         if changes.drain or any(child.drains_since for child in seen):
             around = replace(around, loads=loads(parts.own(deployment, seen)))
             changes = decide(around=around)
+        untold = self._untold(deployment, changes, attempts)
+        if untold:
+            around = replace(around, untold=untold.keys())
+            changes = decide(around=around)
         # 3. Act.
         spec_is_new = before.get("observedGeneration") != deployment.generation
+        refusals = [self._carry_out(deployment, changes, attempts), *untold.values()]
         news = replace(
             news,
-            refusal=self._carry_out(deployment, changes),
+            refusal=next((text for text in (*refusals, attempts.lasting()) if text), ""),
             exposed=self._network.reconcile(deployment, seen, spec_is_new=spec_is_new),
         )
         # 4. Say how it is.
@@ -134,16 +149,23 @@ class Deployments:
                 reason=status["reason"],
                 duration_s=round(time.monotonic() - started_at, 3),
             )
-        if news.refusal:
-            return _REFUSED_RETRY_S
-        return changes.retry_at - now if changes.retry_at is not None else None
-
-    def _children(self, deployment: Deployment) -> list[Child]:
-        labels = f"{names.LABEL_DEPLOYMENT}={deployment.name}"
-        return [
-            child_of(raw)
-            for raw in self._kube.items(pods_path(deployment.namespace), labels=labels)
+        waits = [
+            changes.retry_at - now if changes.retry_at is not None else None,
+            _REFUSED_RETRY_S if any(refusals) else None,
+            attempts.wait_s(),
         ]
+        return min((wait_s for wait_s in waits if wait_s is not None), default=None)
+
+    def _children(self, key: DeploymentKey) -> list[Child]:
+        labels = f"{names.LABEL_DEPLOYMENT}={key.name}"
+        return [child_of(raw) for raw in self._kube.items(pods_path(key.namespace), labels=labels)]
+
+    def _serve_anyway(self, key: DeploymentKey, uid: str, attempts: Attempts) -> None:
+        """Put pods into service that a plan which has ended took out, whatever the spec says."""
+        own = (child for child in self._children(key) if child.owner_uid == uid)
+        serves = service.serves(self._now())
+        for child in to_serve_whatever_is_asked(own, self._plans.leaving()):
+            self._switch(attempts, key.namespace, child, serves)
 
     def _around(self, seen: Sequence[Child], news: News) -> Around:
         here = (child.node or child.pin for child in seen)
@@ -158,67 +180,89 @@ class Deployments:
             leaving=self._plans.leaving(),
         )
 
-    def _carry_out(self, deployment: Deployment, changes: Changes) -> str:
+    def _untold(
+        self, deployment: Deployment, changes: Changes, attempts: Attempts
+    ) -> dict[str, str]:
+        """Return why pods cannot be told what is to make their unit whole, by uid.
+
+        Asked of units that give something up for it, before they do. Where that cannot be asked
+        now, there is no reason to give yet.
+        """
+        told = [telling for telling in changes.tell if telling.pod.unit in changes.swaps]
+        ask = partial(self._retell, deployment, attempts, rehearse=True)
+        answers = zip(told, self._pool.map(ask, told), strict=True)
+        found = {t.pod.uid: _why_untold(t, why) for t, why in answers if why != ""}
+        for why in filter(None, found.values()):
+            self._tell_about(deployment, "PodsRefused", "Annotate", why, warning=True)
+        return found
+
+    def _carry_out(self, deployment: Deployment, changes: Changes, attempts: Attempts) -> str:
         """Write on pods what has changed, put some in and out of service, delete and create some.
 
         Return why the API server refuses one, or "".
         """
-        list(self._pool.map(lambda telling: self._retell(deployment, telling), changes.tell))
-        at = self._now()
+        namespace, at = deployment.namespace, self._now()
+        list(self._pool.map(partial(self._retell, deployment, attempts), changes.tell))
         switched = [(child, service.serves(at)) for child in changes.serve]
         switched += [(child, service.drains(at)) for child in changes.drain]
-        list(self._pool.map(lambda pair: self._switch(deployment, *pair), switched))
+        list(self._pool.map(lambda pair: self._switch(attempts, namespace, *pair), switched))
         for child in changes.abandon:
-            self._kube.delete(_path_of(deployment, child), uid=child.uid, grace_s=0)
+            bury = partial(self._kube.delete, _path_of(deployment, child), uid=child.uid, grace_s=0)
+            attempts.make(f"delete pod {child.name}, whose node is gone", bury)
         for child in changes.delete:
-            # As it was seen: one that has become ready since may serve, and is drained first. The
-            # event that says so brings the next pass.
-            self._kube.delete(_path_of(deployment, child), uid=child.uid, version=child.version)
-        refusals = list(self._pool.map(lambda s: self._create(deployment, s), changes.create))
-        refusal = next((text for text in refusals if text), "")
-        made = sum(not text for text in refusals)
-        if made:
+            # One that has become ready since may serve, and is drained first. The event that says
+            # so brings the next pass.
+            delete = partial(delete_as_seen, self._kube, _key_of(deployment, child), child)
+            attempts.make(f"delete pod {child.name}", delete)
+        created = [*self._pool.map(partial(self._create, deployment, attempts), changes.create)]
+        if made := created.count(""):
             self._tell_about(deployment, "PodsCreated", "Create", f"made {made} pods, gated")
+        refusal = next(filter(None, created), "")
         if refusal:
             self._tell_about(deployment, "PodsRefused", "Create", refusal, warning=True)
         return refusal
 
-    def _retell(self, deployment: Deployment, telling: Telling) -> None:
-        """Write on a pod what is now so of its unit."""
+    def _retell(
+        self,
+        deployment: Deployment,
+        attempts: Attempts,
+        telling: Telling,
+        *,
+        rehearse: bool = False,
+    ) -> str | None:
+        """Write on a pod what is now so of its unit; return as `Attempts.make`."""
         child = telling.pod
         written = {"labels": dict(telling.labels), "annotations": dict(telling.annotations)}
-        body = {"metadata": {"uid": child.uid, **written}}
-        try:
-            self._kube.merge(_path_of(deployment, child), body, manager=names.MANAGER_PODS)
-        except ApiException as error:
-            _pass_over(child, error, event="pod_not_told")
+        merge = partial(
+            self._kube.merge,
+            _path_of(deployment, child),
+            {"metadata": {"uid": child.uid, **written}},
+            manager=names.MANAGER_PODS,
+            rehearse=rehearse,
+        )
+        return attempts.make(f"change labels and annotations of pod {child.name}", merge)
 
-    def _switch(self, deployment: Deployment, child: Child, condition: Raw) -> None:
+    def _switch(self, attempts: Attempts, namespace: str, child: Child, condition: Raw) -> None:
         """Put a pod into service, or take it out: its readiness follows."""
-        try:
-            put(self._kube, _key_of(deployment, child), child.uid, condition)
-        except ApiException as error:
-            _pass_over(child, error, event="pod_not_switched")
+        pod = PodKey(namespace=namespace, name=child.name)
+        what = f"write condition {names.CONDITION_IN_SERVICE} of pod {child.name}"
+        attempts.make(what, partial(put, self._kube, pod, child.uid, condition))
 
-    def _create(self, deployment: Deployment, slot: Slot) -> str:
-        """Make one pod; return why it is refused, or "".
+    def _create(self, deployment: Deployment, attempts: Attempts, slot: Slot) -> str | None:
+        """Make one pod; return why it is refused, as `Attempts.make`.
 
         By a plain create: unlike an apply it can never take over somebody else's pod of that
-        name, and it costs the API server less (420 against 300 pods/s, measured).
+        name, and it costs the API server less (420 against 300 pods/s, measured). If there is one
+        (409), the next pass sees whose it is.
         """
         body = children.manifest(deployment, slot)
-        try:
-            self._kube.create(pods_path(deployment.namespace), body, manager=names.MANAGER_PODS)
-        except ApiException as error:
-            if error.status == _EXISTS:
-                return ""  # the next pass sees whose it is
-            if error.status not in REFUSALS:
-                raise
-            return (
-                f"the API server refuses {slot.name}: {message_of(error)}; correct the template"
-                f" of pool {slot.pool.name}, or what forbids it"
-            )
-        return ""
+        path = pods_path(deployment.namespace)
+        create = partial(self._kube.create, path, body, manager=names.MANAGER_PODS)
+        refused = attempts.make(f"make pod {slot.name}", create)
+        return refused and (
+            f"the API server refuses {slot.name}: {refused}; correct the template of pool"
+            f" {slot.pool.name}, or what forbids it"
+        )
 
     def _news(self, deployment: Deployment, seen: Sequence[Child]) -> News:
         unbound = {child.uid for child in seen if child.node is None}
@@ -298,12 +342,14 @@ class Deployments:
         self._events.tell(about, reason, action, note, warning=warning, once=minute)
 
 
-def _pass_over(child: Child, error: ApiException, *, event: str) -> None:
-    """Go on with the other pods where only this one is refused, or was overtaken."""
-    if error.status in REFUSALS:
-        _log.warning(event, pod=child.name, error=message_of(error))
-    elif error.status not in OVERTAKEN:
-        raise error
+def _why_untold(telling: Telling, refusal: str | None) -> str:
+    if not refusal:
+        return ""
+    return (
+        f"the API server refuses changes of the annotations of pod {telling.pod.name}: {refusal};"
+        " let the operator change them, or delete the pod. Until then unit"
+        f" {telling.pod.unit} keeps its former ratio"
+    )
 
 
 def _key_of(deployment: Deployment, child: Child) -> PodKey:

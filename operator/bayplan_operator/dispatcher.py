@@ -8,6 +8,7 @@ kopf brings the events (`handlers`), but for those of pods (`podwatch`); everyth
 """
 
 import asyncio
+from collections import defaultdict
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final
@@ -64,7 +65,8 @@ class Dispatcher:
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
         self._queue: WorkQueue[Key] = WorkQueue(self._work)
-        self._deployments: dict[DeploymentKey, Asked] = {}
+        # By uid too: kopf tells of each object in order, and of two under one name in any order.
+        self._deployments: dict[DeploymentKey, dict[str, Asked]] = defaultdict(dict)
         self._away_s = 0.0
 
     async def run(self) -> None:
@@ -81,13 +83,17 @@ class Dispatcher:
 
         That its status changed is what we did ourselves, most of the time.
         """
-        if self._deployments.get(key) != asked:
-            self._deployments[key] = asked
+        known = self._deployments[key]
+        if known.get(asked.uid) != asked:
+            known[asked.uid] = asked
             self._queue.add(key, after_s=_GATHER_S)
 
-    def deployment_deleted(self, key: DeploymentKey) -> None:
-        """Forget an InferenceDeployment."""
-        self._deployments.pop(key, None)
+    def deployment_deleted(self, key: DeploymentKey, uid: str) -> None:
+        """Forget the InferenceDeployment with this uid; another one may have its name by now."""
+        known = self._deployments[key]
+        known.pop(uid, None)
+        if not known:
+            del self._deployments[key]
 
     def pod_changed(self, owner: DeploymentKey | None, change: Change) -> None:
         """Look at what a managed pod belongs to: its deployment, and the plan at work.

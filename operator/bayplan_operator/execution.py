@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from bayplan.codec.releases import release_patch
 from bayplan.inference.drains import LOOK_S, Farewell
 from bayplan.plan import Plan
 from bayplan.policy import Policy
-from bayplan.snapshot import PodKey
+from bayplan.snapshot import PodKey, Snapshot
 from bayplan.steps import (
     DrainPod,
     EvictPod,
@@ -36,15 +36,18 @@ from bayplan.steps import (
     State,
     Step,
 )
+from bayplan_operator.budgets import budgets_over
 from bayplan_operator.events import About, Events
 from bayplan_operator.evictions import evict
 from bayplan_operator.farewells import Farewells
 from bayplan_operator.holds import Holds
 from bayplan_operator.kube import OVERTAKEN, Kube, Raw, plan_path, pod_path, refusal_of
 from bayplan_operator.metrics import Metrics
-from bayplan_operator.observation import Observation, observe
+from bayplan_operator.observation import observe
 from bayplan_operator.plans import Decision, Entry, Plans
 from bayplan_operator.policies import read_policy
+from bayplan_operator.refusals import Refusals
+from bayplan_operator.removals import evict_as_seen
 from bayplan_operator.service import put
 
 _log = structlog.get_logger()
@@ -58,10 +61,6 @@ _PAUSE_PART: Final = 0.1
 #: The least while the scheduler alone has something to do.
 _BINDING_PAUSE_S: Final = 2.0
 
-#: Seconds before a refused step is tried again; doubled with each refusal up to the most.
-_FIRST_RETRY_S: Final = 1.0
-_MAX_RETRY_S: Final = 30.0
-
 #: Pods that are released before the next look for a newer plan.
 _BATCH: Final = 64
 
@@ -70,15 +69,6 @@ _KINDS: Final = {DrainPod: "drain", ServePod: "serve", EvictPod: "evict", Releas
 
 #: Longest message in a status.
 _MAX_MESSAGE: Final = 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """A step that the API server would not do: why, and when it is tried again."""
-
-    message: str
-    retry_s: float
-    again_at: float
 
 
 class Execution:
@@ -101,10 +91,9 @@ class Execution:
         self._metrics = metrics
         self._pool = pool
         self._now = now
-        self._clock = clock
         self._farewells = Farewells(kube, now=now, clock=clock)
         self._stillness = _Stillness(clock)
-        self._refusals: dict[PodKey, Refusal] = {}
+        self._refusals: Refusals[PodKey] = Refusals(clock)
         self._holds = Holds(kube, events, metrics, pool=pool)
 
     def reconcile(self) -> float | None:
@@ -124,14 +113,16 @@ class Execution:
         published = decision.published
         # 1. See.
         asked = self._pool.submit(read_policy, self._kube)  # meanwhile
+        budgets = budgets_over(self._kube, published.plan)
         seen = observe(self._kube, self._pool, steps.nodes_of(published.plan))
         farewells = self._farewells.of(published.plan, seen.raws)
         # 2. Decide.
-        progress = self._decide(published, seen, asked.result(), farewells)
+        snapshot = replace(seen.snapshot, budgets=budgets)
+        progress = self._decide(published, snapshot, asked.result(), farewells)
         # 3. Act.
         # A pod that drains is evicted as it was seen: if it serves again, it drains again first.
-        versions = {uid: seen.raws[uid]["metadata"].get("resourceVersion", "") for uid in farewells}
-        again = self._do(progress.todo, published.name, seen.raws, versions)
+        drained = {uid: seen.raws[uid] for uid in farewells}
+        again = self._do(progress.todo, published.name, seen.raws, drained)
         # 4. Say how far it is.
         if self._report(decision, progress):
             self._count_ended(published, progress)
@@ -168,16 +159,14 @@ class Execution:
     def _decide(
         self,
         published: PublishedPlan,
-        seen: Observation,
+        seen: Snapshot,
         policy: Policy,
         farewells: Mapping[str, Farewell],
     ) -> Progress:
         if not self._stillness.knows(published.uid):
             self._refusals.clear()  # another plan: worth another try
         idle_s = self._stillness.of(published.uid)
-        progress = steps.advance(
-            published.plan, seen.snapshot, policy, idle_s=idle_s, farewells=farewells
-        )
+        progress = steps.advance(published.plan, seen, policy, idle_s=idle_s, farewells=farewells)
         # One that has drained and may not leave is not out of service until all have drained.
         stuck = any(isinstance(s, EvictPod) and s.pod in self._refusals for s in progress.todo)
         self._stillness.note(published.uid, progress, drains=progress.draining and not stuck)
@@ -188,14 +177,13 @@ class Execution:
         todo: Sequence[Step],
         plan: str,
         raws: Mapping[str, Raw],
-        versions: Mapping[str, str],
+        drained: Mapping[str, Raw],
     ) -> bool:
         """Do the steps; return whether a pod had changed, so that its step is to be tried at once.
 
         One that is refused waits before it is tried again.
         """
-        now = self._clock()
-        due = [step for step in todo if self._is_due(step, now)]
+        due = [step for step in todo if self._refusals.is_due(step.pod)]
         for step in due:
             if isinstance(step, ServePod):
                 self._note(step, self._put(step, service.serves(self._now())))
@@ -203,7 +191,7 @@ class Execution:
         for kind in (EvictPod, DrainPod):
             victims = [step for step in todo if isinstance(step, kind)]
             if all(step in due for step in victims) and not self._is_overtaken(plan):
-                self._clear(victims, plan, versions)
+                self._clear(victims, plan, drained)
         again = False
         for releases in _in_batches([step for step in due if isinstance(step, ReleasePod)]):
             if self._is_overtaken(plan):
@@ -219,7 +207,7 @@ class Execution:
         return newest is not None and newest.published.name != plan
 
     def _clear(
-        self, victims: Sequence[EvictPod | DrainPod], plan: str, versions: Mapping[str, str]
+        self, victims: Sequence[EvictPod | DrainPod], plan: str, drained: Mapping[str, Raw]
     ) -> None:
         """Make the victims go, or none of them: half of a node's room would help nobody.
 
@@ -236,20 +224,13 @@ class Execution:
             if isinstance(step, DrainPod):
                 self._note(step, self._drain(step, plan))
             else:
-                self._note(step, self._evict(step, plan, versions.get(step.uid, "")))
-
-    def _is_due(self, step: Step, now: float) -> bool:
-        refusal = self._refusals.get(step.pod)
-        return refusal is None or refusal.again_at <= now
+                self._note(step, self._evict(step, plan, drained.get(step.uid)))
 
     def _note(self, step: Step, refused: str) -> None:
         kind = _KINDS[type(step)]
         self._metrics.plan_steps.labels(kind, "refused" if refused else "done").inc()
-        known = self._refusals.pop(step.pod, None)
+        self._refusals.note(step.pod, refused)
         if refused:
-            retry_s = min(_MAX_RETRY_S, 2 * known.retry_s) if known else _FIRST_RETRY_S
-            again_at = self._clock() + retry_s
-            self._refusals[step.pod] = Refusal(message=refused, retry_s=retry_s, again_at=again_at)
             _log.warning("step_refused", step=kind, pod=str(step.pod), error=refused)
 
     def _drain(self, step: DrainPod, plan: str) -> str:
@@ -267,8 +248,11 @@ class Execution:
             return refusal_of(error) or ""
         return ""
 
-    def _evict(self, step: EvictPod, plan: str, version: str) -> str:
-        refused = evict(self._kube, step.pod, step.uid, version=version)
+    def _evict(self, step: EvictPod, plan: str, drained: Raw | None) -> str:
+        if drained is None:
+            refused = evict(self._kube, step.pod, step.uid)
+        else:
+            refused = evict_as_seen(self._kube, step.pod, drained)
         if refused == "":
             reason, action = ("Moved", "Move") if step.target else ("Evicted", "Evict")
             self._metrics.victims.labels(reason.lower()).inc()
@@ -331,7 +315,7 @@ class Execution:
 
     def _step(self, report: Report) -> dict[str, str]:
         message = report.message
-        refusal = self._refusals.get(report.pod)
+        refusal = self._refusals.of(report.pod)
         if refusal is not None and report.state is not State.DONE:
             message = f"{message}, but that is refused: {refusal.message}"
         return {

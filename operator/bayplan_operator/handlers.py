@@ -30,7 +30,7 @@ def registry_for(dispatcher: Dispatcher, access: client.Configuration) -> kopf.O
         metadata: dict[str, Any] = {**event["object"]["metadata"]}
         key = DeploymentKey(namespace=metadata["namespace"], name=metadata["name"])
         if event["type"] == "DELETED":
-            dispatcher.deployment_deleted(key)
+            dispatcher.deployment_deleted(key, metadata["uid"])
         else:
             asked = Asked(
                 uid=metadata["uid"],

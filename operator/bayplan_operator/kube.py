@@ -39,6 +39,9 @@ _APPLY: Final = "application/apply-patch+yaml"
 _MERGE: Final = "application/merge-patch+json"
 _JSON_PATCH: Final = "application/json-patch+json"
 
+#: HTTP's "not found".
+_GONE: Final = 404
+
 #: HTTP answers that mean "gone, or another one or changed by now": the next pass sees what is.
 OVERTAKEN: Final = frozenset({404, 409})
 
@@ -110,7 +113,7 @@ class Kube:
         try:
             return self._send("GET", path)
         except ApiException as error:
-            if error.status == 404:  # noqa: PLR2004 - HTTP's "not found"
+            if error.status == _GONE:
                 return None
             raise
 
@@ -167,19 +170,23 @@ class Kube:
         query = {"fieldManager": manager, "force": str(force).lower()}
         self._change(path, query, body, content_type=_APPLY)
 
-    def merge(self, path: str, body: Raw, *, manager: str) -> None:
-        """Patch an object by JSON merge patch; a uid in it must be the object's."""
-        self._change(path, {"fieldManager": manager}, body, content_type=_MERGE)
+    def merge(self, path: str, body: Raw, *, manager: str, rehearse: bool = False) -> None:
+        """Patch an object by JSON merge patch; a uid in it must be the object's.
+
+        To `rehearse` is to ask whether that would be refused, and leave the object as it is.
+        """
+        query = {"fieldManager": manager} | ({"dryRun": "All"} if rehearse else {})
+        self._change(path, query, body, content_type=_MERGE)
 
     def patch(self, path: str, operations: Sequence[Raw], *, manager: str) -> None:
         """Patch an object by JSON patch."""
         self._change(path, {"fieldManager": manager}, list(operations), content_type=_JSON_PATCH)
 
-    def delete(self, path: str, *, uid: str, version: str = "", grace_s: int | None = None) -> None:
-        """Delete the object with this uid; nothing happens when it is gone or another one.
+    def delete(self, path: str, *, uid: str, version: str = "", grace_s: int | None = None) -> bool:
+        """Delete the object with this uid; return whether it is gone, or going.
 
-        Nor does anything happen when it is of another resourceVersion than the one that is given.
-        With a grace of 0 s nobody is waited for, not even the pod's node.
+        Nothing happens when it is another one, or of another resourceVersion than the one that is
+        given. With a grace of 0 s nobody is waited for, not even the pod's node.
         """
         body: Raw = {"preconditions": {"uid": uid}}
         if version:
@@ -191,6 +198,8 @@ class Kube:
         except ApiException as error:
             if error.status not in OVERTAKEN:
                 raise
+            return bool(error.status == _GONE)
+        return True
 
     def _change(
         self, path: str, query: Mapping[str, str], body: object, *, content_type: str

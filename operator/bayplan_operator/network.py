@@ -16,8 +16,6 @@ from bayplan.inference.exposed import exposed
 from bayplan.inference.network import INFERENCE_POOL, SERVICE
 from bayplan.inference.tally import Finding
 from bayplan_operator.kube import (
-    OVERTAKEN,
-    REFUSALS,
     Kube,
     Raw,
     inference_pools_path,
@@ -43,9 +41,8 @@ class Network:
         An InferencePool that is not asked for any more is looked for when the spec is new.
         """
         made = network.changes(deployment, seen, self._there(deployment, spec_is_new=spec_is_new))
-        for raw in made.delete:
-            self._kube.delete(_path(raw), uid=raw["metadata"]["uid"])
-        refusals = [self._apply(raw) for raw in made.apply]
+        refusals = [self._delete(raw) for raw in made.delete]
+        refusals += [self._apply(raw) for raw in made.apply]
         return exposed(
             deployment,
             made,
@@ -70,6 +67,14 @@ class Network:
         others = (self._kube.get(path) for path in paths)
         return [*found, *(raw for raw in others if raw is not None)]
 
+    def _delete(self, raw: Mapping[str, Any]) -> str | None:
+        """Remove one object; return why it is refused, or ""."""
+        try:
+            self._kube.delete(_path(raw), uid=raw["metadata"]["uid"])
+        except ApiException as error:
+            return _refusal(raw, error)
+        return ""
+
     def _apply(self, raw: dict[str, Any]) -> str | None:
         """Make or correct one object; return why it is refused, or "", or None: no such kind."""
         try:
@@ -79,11 +84,19 @@ class Network:
         except ApiException as error:
             if error.status == _UNKNOWN and raw["kind"] == INFERENCE_POOL:
                 return None
-            if error.status not in REFUSALS | OVERTAKEN:
-                raise
-            name = f"{raw['kind']} {raw['metadata']['name']}"
-            return f"the API server refuses {name}: {message_of(error)}"
+            return _refusal(raw, error)
         return ""
+
+
+def _refusal(raw: Mapping[str, Any], error: ApiException) -> str:
+    """Return why one object is refused; whoever fails for it may serve the next one.
+
+    Raises:
+        ApiException: There was no answer, so the others fare no better.
+    """
+    if not error.status:
+        raise error
+    return f"the API server refuses {raw['kind']} {raw['metadata']['name']}: {message_of(error)}"
 
 
 def _path(raw: Mapping[str, Any]) -> str:

@@ -774,7 +774,7 @@ def test_an_eviction_waits_for_the_disruption_budget(user: User, nodes: tuple[st
         newest = json.loads(user.kubectl("get", "pplan", "-o", "json"))["items"]
         plan: Object = max(newest, key=lambda p: p["spec"]["sequence"])
         assert "status" in plan, "no pass has looked at it yet"
-        assert "disruption budget" in plan["status"]["steps"][0]["message"]
+        assert "waits: PodDisruptionBudget" in plan["status"]["steps"][0]["message"]
         return plan
 
     plan = eventually(blocked, what="the plan names the budget")
@@ -786,6 +786,43 @@ def test_an_eviction_waits_for_the_disruption_budget(user: User, nodes: tuple[st
     user.await_phase(plan["metadata"]["name"], "Completed")
     assert name not in user.pods()
     eventually(lambda: "Evicted" in user.reasons_told(name), what="the event Evicted is there")
+
+
+def test_pods_of_one_budget_drain_only_together_and_leave_though_it_admits_nobody_then(
+    user: User, nodes: tuple[str, ...]
+) -> None:
+    """One of two would be out of service in vain; once out, they cost it no healthy pod."""
+    newcomer, victims = serving_on(user, nodes[0], disruption={"drainTimeoutSeconds": 10})
+    alone = [replace(victim, gang=None) for victim in victims[:2]]
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "chat"},
+        "spec": {
+            "minAvailable": 2,
+            "selector": {"matchLabels": {names.LABEL_DEPLOYMENT: "chat"}},
+        },
+    }
+    user.apply(budget)
+
+    def admits(n: int) -> bool:
+        status = user.get("pdb", "chat").get("status", {})
+        return bool(status.get("expectedPods") and status.get("disruptionsAllowed") == n)
+
+    eventually(lambda: admits(1), what="the budget admits one")
+    plan = user.publish(bind(user.pods()[newcomer], nodes[0]), *alone)
+
+    def told() -> bool:
+        return "admits 1 eviction now, and the plan needs 2" in str(user.get("packingplan", plan))
+
+    eventually(told, what="the plan waits for the budget")
+    assert {reason for reason, _ in services(user)} == {"Serves"}
+
+    user.kubectl("patch", "pdb", "chat", "--type=merge", "-p", '{"spec": {"minAvailable": 1}}')
+    eventually(lambda: admits(0), what="both drain, and the budget admits nobody else")
+    overtaking = user.publish(bind(user.pods()[newcomer], nodes[0]), *alone)
+    user.bind(user.await_pinned(newcomer)[newcomer])
+    user.await_phase(overtaking, "Completed")
 
 
 def test_a_newer_plan_takes_over(user: User, nodes: tuple[str, ...]) -> None:

@@ -38,9 +38,9 @@ class World(Scene):
                 self.check(path.removesuffix("/eviction"))
             return evict(path, body, manager=manager)
 
-        def checked(path: str, **how: Any) -> None:  # noqa: ANN401 - as in FakeKube
+        def checked(path: str, **how: Any) -> bool:  # noqa: ANN401 - as in FakeKube
             self.check(path)
-            delete(path, **how)
+            return delete(path, **how)
 
         patch.setattr(self.kube, "create", create)
         patch.setattr(self.kube, "delete", checked)

@@ -13,6 +13,7 @@ from bayplan.snapshot import (
     Disruption,
     GangKey,
     Guests,
+    Health,
     Node,
     NodeName,
     NodeTerm,
@@ -23,7 +24,7 @@ from bayplan.snapshot import (
     Taint,
     Toleration,
 )
-from tests.builders import node, pod
+from tests.builders import budget, node, pod, snapshot
 
 words = st.sampled_from(["a", "b", "c"])
 labels = st.dictionaries(words, words, max_size=3)
@@ -143,3 +144,21 @@ def test_guests_after_a_plan_are_those_of_the_cluster_that_it_leaves(data: st.Da
 
     assert counted(before.guests_after(goes)) == counted(left.guests)
     assert len({id(kinds) for kinds in left.guests.values()}) == len({*left.guests.values()})
+
+
+def test_the_digest_is_that_of_earlier_versions() -> None:
+    """Recordings of passes from before budgets told of unready pods could not be made again."""
+    running = [pod(f"r{i}", on="n0", gpus=2, labels={"app": "x"}) for i in range(3)]
+    waiting = [pod("w", gpus=4), pod("v", gpus=4)]
+    limits = budget("x", allowed=1, app="x")
+    seen = snapshot(node("n0"), node("n1", gpus=4), *running, *waiting, limits)
+
+    assert seen.digest == "bf499a617d8c1a1570a4e84ce116900337c03ad99ae22d2b01c8b484d13303d7"
+
+
+def test_the_digest_tells_whether_an_unready_pod_may_go() -> None:
+    """The pass in which it could go would be left out, as if nothing had changed."""
+    one = pod("a", on="n0", labels={"app": "x"}, health=Health.UNREADY)
+    of = [budget("x", allowed=0, healthy=n, desired=2, app="x") for n in (1, 2)]
+
+    assert len({snapshot(node("n0"), one, each).digest for each in of}) == len(of)

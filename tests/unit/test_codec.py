@@ -272,6 +272,47 @@ def test_a_budget_is_read() -> None:
     )
 
 
+def test_what_a_budget_makes_of_unready_pods_is_read() -> None:
+    """A pod that is out of service for a move could not be moved any more."""
+    status = {"disruptionsAllowed": 0, "currentHealthy": 2, "desiredHealthy": 2}
+    raw = raw_budget(unhealthyPodEvictionPolicy="AlwaysAllow")
+
+    always, by_default = budget_of(raw | {"status": status}), budget_of(raw_budget())
+
+    assert always is not None
+    assert (always.healthy, always.desired, always.always) == (2, 2, True)
+    assert by_default is not None
+    assert not by_default.always
+
+
+@pytest.mark.parametrize(
+    ("status", "health"),
+    [
+        ({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}, "Ready"),
+        ({"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}, "Unready"),
+        ({"phase": "Running", "conditions": [{"type": "Ready", "status": "Unknown"}]}, "Unready"),
+        ({"phase": "Running", "conditions": [{"type": "Initialized"}]}, "Unready"),
+        ({"phase": "Running"}, "Unready"),
+        ({"phase": "Pending", "conditions": [{"type": "Ready", "status": "True"}]}, "Pending"),
+        ({}, "Ready"),
+    ],
+    ids=[
+        *("ready", "not ready", "nobody knows", "other conditions", "no conditions"),
+        *("has not begun", "a manifest"),
+    ],
+)
+def test_how_a_running_pod_does_is_read(status: dict[str, object], health: str) -> None:
+    """A budget would count it otherwise than the API server does."""
+    running = raw_pod(nodeName="n1", schedulingGates=[]) | {"status": status}
+
+    assert decoded(running).health == health
+
+
+def test_how_a_pod_without_a_node_does_is_nothing_to_anybody() -> None:
+    """Every waiting pod would be longer in recordings, and change when nothing has."""
+    assert decoded(raw_pod()).health == "Ready"
+
+
 def test_an_empty_selector_covers_all_and_none_covers_nobody() -> None:
     """The two differ by one line of YAML and mean the opposite."""
     everyone = budget_of(raw_budget(selector={}))

@@ -7,7 +7,7 @@ import pytest
 
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
-from bayplan.solver import engine, goals, keepfill
+from bayplan.solver import engine, goals, keepfill, rounding
 from bayplan.solver.branch import relax_whole
 from bayplan.solver.counting import build
 from bayplan.solver.instance import Counts
@@ -162,13 +162,13 @@ def test_slots_that_are_hard_to_win_cost_no_pod_its_place(monkeypatch: pytest.Mo
     instance = build(fleet(nodes=60, demand=1.1, seed=0, variant="mixed"), divided=True)
     policy = Policy(max_moves=10_000)
     order = keepfill.stages(instance, policy.order)
-    budget = keepfill.Budget(clock=lambda: 0.0, deadline_at=30.0, effort=30.0, seed=0)
+    budget = rounding.Budget(clock=lambda: 0.0, deadline_at=30.0, effort=30.0, seed=0)
     best = keepfill.solve(instance, policy, budget)
 
     def value(goal: goals.Goal, of: keepfill.Found) -> int:
         return goal.value(instance, of.assignment)
 
-    monkeypatch.setattr("bayplan.solver.keepfill._Believer._rounded", lambda *_: None)
+    monkeypatch.setattr("bayplan.solver.keepfill._Believer._reaching", lambda *_: None)
     monkeypatch.setattr("bayplan.solver.keepfill._Climber.run", lambda _: None)
 
     found = keepfill.solve(instance, policy, budget)
@@ -206,7 +206,7 @@ def test_a_fill_that_costs_one_node_a_move_is_free_for_another() -> None:
             pod("w3", priority=10),
         )
     )
-    budget = keepfill.Budget(clock=lambda: 0.0, deadline_at=10.0, effort=10.0, seed=0)
+    budget = rounding.Budget(clock=lambda: 0.0, deadline_at=10.0, effort=10.0, seed=0)
 
     found = keepfill.solve(instance, Policy(), budget)
 
@@ -239,3 +239,19 @@ def test_small_instances_go_to_the_direct_model() -> None:
 
     assert result.engine != "keep-and-fill"
     assert dict(result.sizes)["variables"] < engine.MIN_VARIABLES
+
+
+def test_a_vertex_without_a_whole_point_beside_it_is_pushed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Minutes would go into a search beside it, while another vertex as good is next to one."""
+    instance = build(fleet(nodes=60, demand=1.1, seed=0, variant="mixed"), divided=True)
+    monkeypatch.setattr(keepfill, "beside", lambda *_, **__: None)
+    monkeypatch.setattr("bayplan.solver.keepfill._Climber.run", lambda _: None)
+    budget = rounding.Budget(clock=lambda: 0.0, deadline_at=30.0, effort=30.0, seed=0)
+
+    found = keepfill.solve(instance, Policy(max_moves=10_000), budget)
+
+    assert found is not None
+    order = keepfill.stages(instance, Order.PLACE_FIRST)
+    assert [goal.value(instance, found.assignment) for goal in order] == list(found.bounds)

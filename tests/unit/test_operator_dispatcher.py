@@ -101,11 +101,36 @@ def test_what_is_asked_now_is_looked_at(dispatcher: Dispatcher, noted: Noted, no
 def test_a_deployment_made_again_is_looked_at(dispatcher: Dispatcher, noted: Noted) -> None:
     """It may look as the one before did."""
     dispatcher.deployment_changed(CHAT, asked())
-    dispatcher.deployment_deleted(CHAT)
+    dispatcher.deployment_deleted(CHAT, "uid")
 
     dispatcher.deployment_changed(CHAT, asked())
 
     assert noted.added == [CHAT, CHAT]
+
+
+def test_late_news_of_a_namesake_forgets_nobody(dispatcher: Dispatcher, noted: Noted) -> None:
+    """Deleted and made again at once, it would be looked at only every half minute."""
+    dispatcher.deployment_changed(CHAT, asked(uid="new"))
+    dispatcher.deployment_changed(CHAT, asked(uid="old", deleted=True))
+    dispatcher.deployment_deleted(CHAT, "old")
+    noted.added.clear()
+
+    dispatcher.deployment_changed(CHAT, asked(uid="new"))
+    dispatcher.pod_changed(CHAT, Change.CAME)
+
+    assert noted.added == [CHAT, PLANS], "what it asked was known, and whose the pod is"
+
+
+def test_who_is_gone_is_forgotten(dispatcher: Dispatcher, noted: Noted) -> None:
+    """Every deployment that ever was would be looked at for ever."""
+    dispatcher.deployment_changed(CHAT, asked())
+    dispatcher.deployment_deleted(CHAT, "uid")
+    dispatcher.deployment_deleted(CHAT, "never seen")
+    noted.added.clear()
+
+    dispatcher.pod_changed(CHAT, Change.CAME)
+
+    assert noted.added == [PLANS]
 
 
 def test_a_pod_asks_for_a_look_at_its_owner_and_the_plan(

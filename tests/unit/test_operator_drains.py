@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 
@@ -108,6 +109,46 @@ def test_nobody_is_drained_who_could_not_be_evicted_then(
     assert "that is refused: Cannot evict pod" in str(scene.kube.objects[plan]["status"])
     scene.look(seconds=STALL_S)
     assert scene.kube.objects[plan]["status"]["phase"] == "Failed"
+
+
+def budget(*, allowed: int, healthy: int = 2, desired: int = 1) -> Raw:
+    """Return a PodDisruptionBudget over all pods of the namespace."""
+    return {
+        "metadata": {"namespace": "ns", "name": "chat"},
+        "spec": {"selector": {}},
+        "status": {
+            "disruptionsAllowed": allowed,
+            "currentHealthy": healthy,
+            "desiredHealthy": desired,
+        },
+    }
+
+
+def test_two_victims_of_a_budget_that_admits_one_stay_in_service(scene: Scene) -> None:
+    """Each alone would be admitted; together they would leave one out of service in vain."""
+    path = "/apis/policy/v1/namespaces/ns/poddisruptionbudgets/chat"
+    scene.kube.add(path, budget(allowed=1))
+    plan = scene.make_room(together=False)
+
+    scene.look()
+
+    assert scene.in_service() == ["Serves", "Serves"]
+    told = "PodDisruptionBudget ns/chat admits 1 eviction now, and the plan needs 2"
+    assert told in scene.kube.objects[plan]["status"]["message"]
+    scene.kube.add(path, budget(allowed=2, healthy=3))
+    scene.look()
+    assert scene.in_service() == ["Yields", "Yields"]
+
+
+def test_a_budget_that_cannot_be_read_leaves_it_to_the_api_server(scene: Scene) -> None:
+    """Somebody's broken object would stop every plan."""
+    broken = budget(allowed=1) | {"status": {"disruptionsAllowed": "one"}}
+    scene.kube.add("/apis/policy/v1/namespaces/ns/poddisruptionbudgets/chat", broken)
+    scene.make_room()
+
+    scene.look()
+
+    assert scene.in_service() == ["Yields", "Yields"]
 
 
 def test_a_restart_in_the_middle_forgets_nothing(scene: Scene) -> None:
@@ -235,25 +276,119 @@ def test_a_long_drain_is_no_standstill(scene: Scene) -> None:
     assert scene.in_service() == ["Deleted", "Deleted"]
 
 
-def test_who_serves_again_at_the_last_moment_is_not_evicted(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+def change(raw: Raw, what: str) -> None:
+    """Let somebody write to a pod."""
+    (in_service, ready) = (c for c in raw["status"]["conditions"])
+    if what == "put back":
+        in_service |= {"status": "True", "reason": "Serves"}
+    elif what == "put back and taken out":
+        in_service["lastTransitionTime"] = "2026-05-01T12:00:07Z"
+    elif what == "ready":
+        ready["status"] = "True"
+    elif what == "not to be disturbed":
+        raw["metadata"].setdefault("annotations", {})[names.ANNOTATION_MOVE_COST] = "never"
+    else:
+        raw["status"]["podIP"] = "10.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("what", "goes"),
+    [
+        ("put back", False),
+        ("put back and taken out", False),
+        ("ready", False),
+        ("not to be disturbed", False),
+        ("its kubelet wrote", True),
+    ],
+)
+def test_who_has_drained_leaves_unless_that_is_so_no_more(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, what: str, *, goes: bool
 ) -> None:
-    """Somebody put it back between our look and the eviction: it has requests by then."""
+    """Who has requests again is not cut off; a kubelet's word keeps nobody."""
     scene.make_room()
     scene.look()
     create = scene.kube.create
+    written: set[str] = set()
 
-    def put_back(path: str, body: Raw, *, manager: str = "") -> Raw:
-        if path.endswith("/eviction"):
-            scene.serve()  # any change will do: what was seen is out of date
+    def write_before(path: str, body: Raw, *, manager: str = "") -> Raw:
+        pod = path.removesuffix("/eviction")
+        if path != pod and "dryRun" not in body["deleteOptions"] and pod not in written:
+            written.add(pod)
+            raw = scene.kube.get(pod) or {}
+            change(raw, what)
+            scene.kube.add(pod, raw)
         return create(path, body, manager=manager)
 
-    monkeypatch.setattr(scene.kube, "create", put_back)
+    monkeypatch.setattr(scene.kube, "create", write_before)
     told = list(scene.told.notes)
-    scene.look(seconds=10)
+    scene.clock += timedelta(seconds=10)
+    scene.execution.reconcile()
 
-    assert "Deleted" not in scene.in_service()
-    assert scene.told.notes == told
+    assert len(written) == len(PODS)
+    assert scene.in_service().count("Deleted") == (len(PODS) if goes else 0)
+    assert (scene.told.notes == told) is not goes
+
+
+def break_spec(scene: Scene) -> None:
+    """Ask for a role that there is not."""
+    known = scene.kube.objects[PATH]
+    pools = [{**pool, "role": "Cook"} for pool in known["spec"]["pools"]]
+    scene.kube.add(PATH, {**known, "spec": {**known["spec"], "pools": pools}})
+
+
+def test_who_drained_for_a_plan_that_has_ended_serves_again_though_its_spec_is_wrong(
+    scene: Scene,
+) -> None:
+    """A typing error would keep a unit out of service until somebody corrects it."""
+    scene.make_room(sequence=1)
+    scene.look()
+    break_spec(scene)
+
+    scene.look()
+
+    assert scene.in_service() == ["Yields", "Yields"], "the plan is at work"
+    scene.publish(sequence=2)
+    scene.look()
+    assert scene.kube.objects[PATH]["status"]["reason"] == "InvalidSpec"
+    assert scene.in_service() == ["Serves", "Serves"]
+
+
+def test_who_comes_to_run_while_its_spec_is_wrong_is_put_into_service(scene: Scene) -> None:
+    """Its place was planned before, and it would never be ready."""
+    path = pod_path(key(PODS[0]))
+    scene.kube.objects[path]["status"] = {}
+    break_spec(scene)
+
+    scene.look()
+
+    assert scene.in_service() == ["Serves", "Serves"]
+
+
+def test_a_unit_that_drains_to_go_is_left_alone_while_its_spec_is_wrong(scene: Scene) -> None:
+    """Nobody knows whether it is wanted."""
+    scene.loads = dict.fromkeys(PODS, 1)
+    scaled = scene.kube.objects[PATH]
+    scene.kube.add(PATH, {**scaled, "spec": {**scaled["spec"], "replicas": 0}})
+    scene.look()
+    break_spec(scene)
+
+    scene.look()
+
+    assert scene.in_service() == ["Drains", "Drains"]
+
+
+def test_pods_of_somebody_else_are_not_put_into_service(scene: Scene) -> None:
+    """The same labels are on pods of a deployment that was deleted."""
+    scene.make_room(sequence=1)
+    scene.look()
+    break_spec(scene)
+    scene.kube.objects[PATH]["metadata"]["uid"] = "another"
+    scene.publish(sequence=2)
+
+    scene.execution.reconcile()
+    scene.deployments.reconcile(CHAT)
+
+    assert "Yields" in scene.in_service()
 
 
 def test_a_unit_that_goes_anyway_is_not_put_back_when_its_plan_fails(scene: Scene) -> None:

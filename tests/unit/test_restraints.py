@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bayplan.restraints import covers, restrained
-from bayplan.snapshot import Budget, BudgetKey, Disruption, Pod, Requirement, Snapshot
+from bayplan.snapshot import Budget, BudgetKey, Disruption, Health, Pod, Requirement, Snapshot
 from tests.builders import budget, node, pod
 
 NOW = 1_000_000.0
@@ -45,6 +45,47 @@ def test_who_cannot_be_evicted_stays(budgets: list[Budget], why: str) -> None:
 
     assert stays.disruption is Disruption.FIXED
     assert why in stays.fixed_by
+
+
+@pytest.mark.parametrize(
+    ("of", "health", "free"),
+    [
+        (budget("x", allowed=0, healthy=2, desired=2, app="x"), Health.UNREADY, True),
+        (budget("x", allowed=0, healthy=2, desired=2, app="x"), Health.READY, False),
+        (budget("x", allowed=0, healthy=1, desired=2, app="x"), Health.UNREADY, False),
+        (budget("x", allowed=0, healthy=1, desired=2, always=True, app="x"), Health.UNREADY, True),
+        (budget("x", allowed=0, healthy=1, desired=2, always=True, app="x"), Health.READY, False),
+        (budget("x", allowed=0, healthy=0, desired=0, app="x"), Health.UNREADY, False),
+        (budget("x", allowed=0, healthy=1, desired=2, app="x"), Health.PENDING, True),
+    ],
+    ids=[
+        *("enough are healthy", "it is one of them", "too few are healthy", "AlwaysAllow"),
+        *("AlwaysAllow is not for ready ones", "none need be healthy", "has not begun"),
+    ],
+)
+def test_who_costs_no_healthy_pod_may_go(of: Budget, health: Health, *, free: bool) -> None:
+    """A pod out of service for a move would be kept by its budget, and its move given up."""
+    found = seen(replace(RUNNING, health=health), of)
+
+    assert (found.disruption is Disruption.MOVABLE) is free
+    assert found.budget is None
+
+
+def test_an_unready_pod_where_none_need_be_healthy_counts_like_a_ready_one() -> None:
+    """The API server takes it off what the budget admits."""
+    of = budget("x", allowed=1, healthy=1, desired=0, app="x")
+
+    assert seen(replace(RUNNING, health=Health.UNREADY), of).budget == of.key
+
+
+def test_why_an_unready_pod_must_stay_names_what_would_let_it_go() -> None:
+    """Who reads it would look for a pod to save, and there is none."""
+    of = budget("x", allowed=0, healthy=1, desired=2, app="x")
+
+    assert seen(replace(RUNNING, health=Health.UNREADY), of).fixed_by == (
+        "has PodDisruptionBudget default/x, which admits no eviction now, not even of a pod that is"
+        " not ready (spec.unhealthyPodEvictionPolicy: AlwaysAllow would)"
+    )
 
 
 @pytest.mark.parametrize(

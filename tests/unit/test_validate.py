@@ -17,12 +17,15 @@ from bayplan.plan import (
     Verdict,
 )
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import Budget, Disruption, NodeName, Pod, Resources, Snapshot
+from bayplan.snapshot import Budget, Disruption, Health, NodeName, Pod, Resources, Snapshot
 from bayplan.validate import Code, validate
 from tests.builders import GPU, budget, node, pod, snapshot
 
 POLICY = Policy()
 N0, N1 = NodeName("n0"), NodeName("n1")
+
+#: A budget that needs two healthy pods.
+NONE_LEFT = budget("x", allowed=0, desired=2, app="x")
 
 
 def bind(of: Pod, to: NodeName) -> Bind:
@@ -238,6 +241,33 @@ def test_disruption_budgets(budgets: list[Budget], codes: list[Code]) -> None:
     of = Snapshot.of(NODES, [low, HIGH], budgets)
 
     found = validate(of, POLICY, planned(move(low, N1), bind(HIGH, N0)))
+
+    assert [violation.code for violation in found] == codes
+
+
+@pytest.mark.parametrize(
+    ("health", "of", "codes"),
+    [
+        (Health.UNREADY, replace(NONE_LEFT, healthy=2), []),
+        (Health.UNREADY, replace(NONE_LEFT, healthy=1), [Code.OVER_BUDGET]),
+        (Health.UNREADY, replace(NONE_LEFT, healthy=1, always=True), []),
+        (Health.UNREADY, replace(NONE_LEFT, desired=0), [Code.OVER_BUDGET]),
+        (Health.READY, replace(NONE_LEFT, healthy=1, always=True), [Code.OVER_BUDGET]),
+        (Health.PENDING, replace(NONE_LEFT, healthy=1), []),
+    ],
+    ids=[
+        *("enough are healthy", "too few are healthy", "AlwaysAllow", "none need be healthy"),
+        *("ready", "has not begun"),
+    ],
+)
+def test_pods_that_are_not_ready_cost_what_the_api_server_takes(
+    health: Health, of: Budget, codes: list[Code]
+) -> None:
+    """A plan would be refused that can be carried out, or one made that cannot."""
+    low = replace(LOW, labels=(("app", "x"),), health=health)
+    cluster = Snapshot.of(NODES, [low, HIGH], [of])
+
+    found = validate(cluster, POLICY, planned(move(low, N1), bind(HIGH, N0)))
 
     assert [violation.code for violation in found] == codes
 

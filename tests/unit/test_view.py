@@ -7,8 +7,10 @@ import pytest
 from kubernetes import client
 
 from bayplan.answers import Reservations
+from bayplan.api import names
 from bayplan.codec import parts, plan_manifests
 from bayplan.plan import Bind, Certificate, Hold, Move, Plan, Reason, Rejection, Result, Verdict
+from bayplan.planner import plan
 from bayplan.policy import Order
 from bayplan.snapshot import BudgetKey, NodeName, Pod
 from bayplan_extender import view as views
@@ -69,6 +71,57 @@ def test_a_snapshot_to_plan_on_knows_who_must_stay(sinks: tuple[View, dict[str, 
     (seen,) = view.snapshot(now=0).pods
 
     assert "default/web" in seen.fixed_by
+
+
+def counted(*, healthy: int) -> dict[str, Any]:
+    """Return a budget that needs one healthy pod, as its controller has counted."""
+    status = {
+        "disruptionsAllowed": healthy - 1,
+        "currentHealthy": healthy,
+        "desiredHealthy": 1,
+        "expectedPods": 2,
+    }
+    return raw(0) | {"status": status}
+
+
+def running(name: str, on: str, *, ready: bool) -> dict[str, Any]:
+    """Return a serving pod of ours with 4 GPUs, or one that was taken out of service."""
+    owner = {"kind": "InferenceDeployment", "name": "chat", "uid": "u-chat", "controller": True}
+    limits = {"nvidia.com/gpu": 4}
+    return {
+        "metadata": {"name": name, "namespace": "default", "uid": name, "ownerReferences": [owner]},
+        "spec": {
+            "schedulerName": names.SCHEDULER,
+            "nodeName": on,
+            "containers": [{"name": "c", "resources": {"limits": limits}}],
+        },
+        "status": {
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": str(ready)}],
+        },
+    }
+
+
+def test_a_pod_that_drains_for_a_plan_is_moved_by_the_next_one_too(
+    sinks: tuple[View, dict[str, Any]],
+) -> None:
+    """Whenever somebody came, it would be put back into service, and drained again later."""
+    view, of = sinks
+    for name in ("n1", "n2"):
+        view.cache.set_node(node(name))
+    of["pods"].change("ADDED", running("a", "n1", ready=True))
+    of["pods"].change("ADDED", running("b", "n2", ready=True))
+    of["poddisruptionbudgets"].replace([counted(healthy=2)])
+    view.cache.set_pod(pod("whole", gpus=8))
+    (first,) = plan(view.snapshot(now=0), view.policy, clock=lambda: 0.0).plan.moves
+
+    drains = running(first.pod.name, first.source, ready=False)
+    of["pods"].change("MODIFIED", drains)
+    of["poddisruptionbudgets"].change("MODIFIED", counted(healthy=1))
+    view.cache.set_pod(pod("newcomer", gpus=16))
+    (again,) = plan(view.snapshot(now=0), view.policy, clock=lambda: 0.0).plan.moves
+
+    assert again == first
 
 
 def test_the_webhook_watches_no_budgets(monkeypatch: pytest.MonkeyPatch) -> None:

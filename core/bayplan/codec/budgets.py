@@ -1,15 +1,20 @@
 """PodDisruptionBudget objects to `Budget` values."""
 
+from typing import Final
+
 from bayplan.codec.fields import Raw, top
 from bayplan.codec.selectors import label_selector
 from bayplan.snapshot import Budget, BudgetKey
+
+#: The policy under which pods that are not ready are no matter of the budget.
+_ALWAYS: Final = "AlwaysAllow"
 
 
 def budget_of(raw: Raw) -> Budget | None:
     """Return the budget; None for one without a selector, which covers no pod.
 
-    Until its controller has looked at it as it is now, it admits no eviction, as the API server
-    has it.
+    Until its controller has looked at it as it is now, it admits no eviction of a ready pod, as the
+    API server has it.
 
     Raises:
         DecodeError: A field cannot be read.
@@ -29,4 +34,7 @@ def budget_of(raw: Raw) -> Budget | None:
         ),
         allowed=allowed.integer(0) if is_current else 0,
         labels=tuple(sorted(label_selector(spec.get("selector")))),
+        healthy=status.get("currentHealthy").integer(0),
+        desired=status.get("desiredHealthy").integer(0),
+        always=spec.get("unhealthyPodEvictionPolicy").text("") == _ALWAYS,
     )

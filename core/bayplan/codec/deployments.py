@@ -78,6 +78,8 @@ def child_of(raw: Raw) -> Child:
     pin = pinned_node(spec) if planned else ""  # a pin of the template's own is not ours
     in_service = _condition(status, names.CONDITION_IN_SERVICE)
     taken_out = in_service.get("status").text("") == "False"
+    readiness = _condition(status, "Ready")
+    ready = readiness.get("status").text("") == "True"
     return Child(
         name=metadata.get("name").text(),
         uid=metadata.get("uid").text(""),
@@ -95,7 +97,8 @@ def child_of(raw: Raw) -> Child:
         pin=NodeName(pin) if pin else None,
         unplanned=bool(node) and not planned,
         gated=any(True for _ in spec.get("schedulingGates").items()),
-        ready=_condition(status, "Ready").get("status").text("") == "True",
+        ready=ready,
+        unready_since=0 if ready else readiness.get("lastTransitionTime").instant(),
         switched=any(
             gate.get("conditionType").text("") == names.CONDITION_IN_SERVICE
             for gate in spec.get("readinessGates").items()

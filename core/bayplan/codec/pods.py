@@ -20,6 +20,7 @@ from bayplan.snapshot import (
     Constraints,
     Disruption,
     GangKey,
+    Health,
     NodeName,
     NodeTerm,
     Owner,
@@ -93,7 +94,23 @@ def pod_of(raw: Raw) -> Pod | None:
         started_at=root.get("status", "startTime").instant(),
         move_cost=_move_cost(metadata) or 1,
         offered=home is not None,
+        health=_health(root.get("status")) if bound else Health.READY,
     )
+
+
+def _health(status: Field) -> Health:
+    """Return what PodDisruptionBudgets make of a pod on a node, as the API server has it.
+
+    A manifest that no API server has seen counts as ready, with which nobody is disturbed too much.
+    """
+    phase = status.get("phase").text("")
+    if phase == "Pending":
+        return Health.PENDING
+    for condition in status.get("conditions").items():
+        if condition.get("type").value == "Ready":
+            ready = condition.get("status").value == "True"
+            return Health.READY if ready else Health.UNREADY
+    return Health.UNREADY if phase else Health.READY
 
 
 def mistake_in(raw: Raw) -> str:

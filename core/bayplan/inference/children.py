@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -221,6 +221,7 @@ class Child:
         unplanned: Whether it has a node that no plan gave it.
         gated: Whether it waits behind a scheduling gate.
         ready: Whether it can serve.
+        unready_since: Since when it cannot, in seconds since the epoch; 0 if nobody says so.
         switched: Whether it is only ready while it is in service.
         in_service: Whether it was put into service.
         drains_since: When it was taken out of service, in seconds since the epoch; 0 if it was not.
@@ -253,6 +254,7 @@ class Child:
     unplanned: bool = False
     gated: bool = False
     ready: bool = False
+    unready_since: int = 0
     switched: bool = False
     in_service: bool = False
     drains_since: int = 0
@@ -270,6 +272,11 @@ class Child:
     def serves(self) -> bool:
         """Whether it takes requests, or finishes those that it has."""
         return self.ready or bool(self.drains_since)
+
+    def is_still(self, seen: "Child") -> bool:
+        """Return whether all that was `seen` of the pod is so, but that it may be ready no more."""
+        now = replace(self, version=seen.version, unready_since=seen.unready_since)
+        return seen in (now, replace(now, ready=True))
 
     @property
     def counts(self) -> bool:

@@ -30,6 +30,10 @@ LOOK_S: Final = 2
 #: says: instants of Kubernetes are cut off to whole seconds.
 _CUT_OFF_S: Final = 1
 
+#: Seconds after which a PodDisruptionBudget surely tells that a pod is not ready: its controller
+#: has counted again. Mostly that takes less than one.
+_COUNT_S: Final = 10
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drains:
@@ -90,6 +94,19 @@ def to_serve(
     return tuple(pod for pod in kept if not (pod.yields and pod.uid in leaving))
 
 
+def to_serve_whatever_is_asked(
+    pods: Iterable[Child], leaving: Collection[str]
+) -> tuple[Child, ...]:
+    """Return the pods to put into service while nobody can read what their deployment asks.
+
+    Those that a plan took out which does not make them leave any more, as `leaving` says, and those
+    that have come to run meanwhile. What its unit took out may be wanted or not, and stays out.
+    """
+    live = (pod for pod in pods if pod.switched and pod.counts and pod.node is not None)
+    out = (pod for pod in live if not pod.in_service and (pod.yields or not pod.drains_since))
+    return tuple(pod for pod in out if not (pod.yields and pod.uid in leaving))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Farewell:
     """How far a pod is that finishes its requests before a plan makes it leave.
@@ -98,6 +115,7 @@ class Farewell:
         begun: Whether it was taken out of service.
         over: Whether nothing keeps it any more.
         yields: Whether it was taken out for a plan, which puts it back if it may stay.
+        counted: Whether it is not ready, and its PodDisruptionBudget has had the time to notice.
         ends_by: When it is over at the latest, in seconds since the epoch; 0 before it has begun.
         left_s: Seconds until then.
     """
@@ -105,6 +123,7 @@ class Farewell:
     begun: bool = False
     over: bool = False
     yields: bool = False
+    counted: bool = False
     ends_by: int = 0
     left_s: float = 0
 
@@ -117,6 +136,7 @@ def farewell(pod: Child, loads: Mapping[str, int | None], *, drain_s: int, now: 
         begun=bool(pod.drains_since),
         over=now >= _until(drain_s, serving, loads),
         yields=pod.yields,
+        counted=not pod.ready and now >= max(pod.drains_since, pod.unready_since) + _COUNT_S,
         ends_by=ends_by,
         left_s=max(0.0, ends_by - now),
     )

@@ -54,6 +54,8 @@ class Changes:
         drain: Pods to take out of service, because they are to go.
         serve: Pods to put into service.
         tell: What to write on pods that say something of their unit that is no longer so.
+        swaps: Units that give up what they need before they get other things instead. If one of
+            their pods goes on saying what it says now, they take it all back in the next pass.
         strangers: Names that pods of another owner keep from us.
         failures: How many times in a row the pod of a name has failed.
         back_off: Pods that have failed and are kept until they may be made anew.
@@ -67,6 +69,7 @@ class Changes:
     drain: tuple[Child, ...] = ()
     serve: tuple[Child, ...] = ()
     tell: tuple[Telling, ...] = ()
+    swaps: frozenset[int] = frozenset()
     strangers: tuple[str, ...] = ()
     failures: Mapping[str, int] = field(default_factory=dict)
     back_off: tuple[Child, ...] = ()
@@ -103,7 +106,9 @@ def changes(
     spare = _spare(deployment, stay, around)
     fresh = _fresh(deployment, units, there)
     growth = Growth.NOTHING if fresh else _growth(target, around)
-    aims = _aims(deployment, stay, around, growth=growth, also_missing=len(spare))
+    aims = _aims(deployment, stay, around, growth=growth)
+    swaps = _swaps(deployment, stay, aims, around, also_missing=len(spare))
+    aims |= {u.index: aim(deployment, u, around, growth=growth, swaps=True) for u in swaps}
     slots = _slots(deployment, aims.values(), fresh)
     shrunk = drains.drained(
         deployment, [each.surplus for each in aims.values()], around.loads, now=now
@@ -141,6 +146,7 @@ def changes(
             stay, but=surplus | {pod.uid for pod in delete}, leaving=around.leaving
         ),
         tell=tellings(deployment, pods, aims, but={pod.name for pod in delete}),
+        swaps=frozenset(unit.index for unit in swaps),
         strangers=tuple(sorted(strangers & slots.keys())),
         failures=mending.failures,
         back_off=tuple(mending.back_off),
@@ -161,24 +167,31 @@ def _growth(target: Sequence[Unit], around: Around) -> Growth:
 
 
 def _aims(
+    deployment: Deployment, stay: Sequence[Unit], around: Around, *, growth: Growth
+) -> dict[int, Aim]:
+    """Return what the units of the newest revision are to have next, by unit."""
+    newest = (unit for unit in stay if unit.newest)
+    return {unit.index: aim(deployment, unit, around, growth=growth) for unit in newest}
+
+
+def _swaps(
     deployment: Deployment,
     stay: Sequence[Unit],
+    aims: Mapping[int, Aim],
     around: Around,
     *,
-    growth: Growth,
     also_missing: int,
-) -> dict[int, Aim]:
-    """Return what the units of the newest revision are to have next, by unit.
+) -> list[Unit]:
+    """Return the units that give up replicas before they get others.
 
-    As many as may be missing give up replicas before they get others, `also_missing` apart.
+    As many as may be missing, `also_missing` apart; and none that could not say on each of its pods
+    what makes it whole from then on.
     """
-    found = {u.index: aim(deployment, u, around, growth=growth) for u in stay if u.newest}
     serving = sum(unit.ready for unit in stay)
     most = serving - max(0, deployment.replicas - deployment.rollout.max_unavailable)
-    swap = [unit for unit in stay if unit.ready and unit.newest and found[unit.index].may_swap]
-    for unit in swap[: max(0, most - also_missing)]:
-        found[unit.index] = aim(deployment, unit, around, growth=growth, swaps=True)
-    return found
+    found = [unit for unit in stay if unit.ready and unit.newest and aims[unit.index].may_swap]
+    may = [unit for unit in found if not any(pod.uid in around.untold for pod in unit.live)]
+    return may[: max(0, most - also_missing)]
 
 
 def _halves(

@@ -12,7 +12,7 @@ from typing import Final
 
 from bayplan.plan import Stage
 from bayplan.policy import Order, Policy
-from bayplan.solver import ejection, exchange, goals, greedy, keepfill, repair
+from bayplan.solver import ejection, exchange, goals, greedy, keepfill, repair, rounding
 from bayplan.solver.assignment import Assignment, present
 from bayplan.solver.bound import Relaxation
 from bayplan.solver.cpsat import Model
@@ -98,7 +98,7 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
         return _idle(instance, policy)
     hardly = instance.variables > _HARDLY_SEARCHED
     share = _COUNTING_SHARE if hardly else _STAGE_SHARE
-    budget = keepfill.Budget(
+    budget = rounding.Budget(
         clock=clock,
         deadline_at=clock() + (deadline_at - clock()) * share,
         effort=policy.time_limit_s * _EFFORT_PER_SECOND,
@@ -179,7 +179,7 @@ def _leaves_only_slots(instance: Instance, policy: Policy, stages: tuple[Stage, 
 
 
 def _by_states(
-    instance: Instance, policy: Policy, budget: keepfill.Budget, known: Known | None
+    instance: Instance, policy: Policy, budget: rounding.Budget, known: Known | None
 ) -> Solution | None:
     """Return what keep and fill finds; None where it is not asked or cannot tell."""
     vectors = len({asks.tobytes() for asks in instance.requests})

@@ -7,9 +7,8 @@ present placement; only the least disruption and the free slots do. `ProtectFirs
 least disruption after each tier, so there everyone is seen where they run from the start.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 import numpy as np
 
@@ -30,17 +29,9 @@ from bayplan.solver.goals import (
     Together,
 )
 from bayplan.solver.instance import Counts, Instance
-from bayplan.solver.program import Limits, Relaxed
+from bayplan.solver.program import Relaxed
+from bayplan.solver.rounding import Budget, beside, dear_nodes, pushed
 from bayplan.solver.views import View
-
-#: By how much the whole part of a vertex is undercut, and the deterministic effort spent.
-_Try = tuple[int, float]
-
-#: Most searches end in hundredths, the rest are better off elsewhere than longer.
-_TRIES: Final[Sequence[_Try]] = ((0, 0.2), (1, 0.4), (2, 0.8), (0, 2.0), (4, 4.0))
-
-#: Share of what is left of the time that one search may use.
-_SHARE: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,30 +77,6 @@ class Found:
     sizes: tuple[tuple[str, int], ...]
     alive: Counts
     known: Known | None = None
-
-
-@dataclass(slots=True, kw_only=True)
-class Budget:
-    """What is left of wall-clock time and deterministic effort."""
-
-    clock: Callable[[], float]
-    deadline_at: float
-    effort: float
-    seed: int
-
-    @property
-    def seconds(self) -> float:
-        """Wall-clock seconds left."""
-        return self.deadline_at - self.clock()
-
-    @property
-    def spent(self) -> bool:
-        """Whether nothing is left."""
-        return self.seconds <= 0 or self.effort <= 0
-
-    def limits(self) -> Limits:
-        """Return the limits of one search."""
-        return Limits(seconds=self.seconds * _SHARE, effort=self.effort * _SHARE, seed=self.seed)
 
 
 def supports(instance: Instance) -> bool:
@@ -378,18 +345,18 @@ class _Believer(_Stages):
         self.measure("keep", fleet)
         rows, _ = fleet.program.shape
         whole = fleet.program.lower[fleet.whole], fleet.program.upper[fleet.whole]
-        safe = nearby(fleet, found, self.budget, rows=rows) if self._is_late else None
+        safe = beside(fleet, found, self.budget, rows=rows) if self._is_late else None
         last = self._leave_free(fleet)
-        best = None if last is None else self._rounded(fleet, last, _TRIES[:1])
+        best = None if last is None else self._reaching(fleet, beside(fleet, last, self.budget))
         if best is not None:
             return best
         if safe is None:
             # Gangs were told what wins slots; this point does not have to.
             told = fleet.program.lower[fleet.whole], fleet.program.upper[fleet.whole]
             fleet.program.limit(fleet.whole, *whole)
-            safe = nearby(fleet, found, self.budget, rows=rows)
+            safe = beside(fleet, found, self.budget, rows=rows)
             fleet.program.limit(fleet.whole, *told)
-        best = None if last is None else self._rounded(fleet, last, _TRIES[1:])
+        best = None if last is None else self._reaching(fleet, pushed(fleet, last, self.budget))
         if best is not None or safe is None:
             return best
         placement = unfold.assignment(fleet, safe)
@@ -401,11 +368,15 @@ class _Believer(_Stages):
         """Whether half of the time is gone."""
         return self.budget.seconds < self.budget.clock() - self.started_at
 
-    def _rounded(
-        self, fleet: Fleet, found: Branched, tries: Sequence[_Try] = _TRIES
-    ) -> Found | None:
+    def _rounded(self, fleet: Fleet, found: Branched) -> Found | None:
         """Return a placement near the last vertex that reaches every bound."""
-        point = nearby(fleet, found, self.budget, tries)
+        point = beside(fleet, found, self.budget)
+        if point is None:
+            point = pushed(fleet, found, self.budget)
+        return self._reaching(fleet, point)
+
+    def _reaching(self, fleet: Fleet, point: Counts | None) -> Found | None:
+        """Return the placement of a point, if it reaches every bound."""
         if point is None:
             return None
         placement = unfold.assignment(fleet, point)
@@ -570,30 +541,3 @@ def require(fleet: Fleet, goal: Goal, value: int) -> None:
         fleet.program.add_row(fleet.terms(goal), lower=value)
     else:
         fleet.program.add_row(fleet.terms(goal), upper=value)
-
-
-def dear_nodes(fleet: Fleet, found: Branched) -> Counts:
-    """Return the columns of which one node alone would cost more than the bound allows."""
-    at_zero = (found.root.point <= 0) & (fleet.program.lower == 0)
-    return np.flatnonzero(found.root.dear(found.bound) & at_zero & ~fleet.wide)
-
-
-def nearby(
-    fleet: Fleet,
-    found: Branched,
-    budget: Budget,
-    tries: Sequence[_Try] = _TRIES,
-    rows: int | None = None,
-) -> Counts | None:
-    """Return an integer point near a vertex, looking a little wider each time.
-
-    Columns that were added since it was found stay at 0, and only so many `rows` are met.
-    """
-    for slack, effort in tries:
-        limits = replace(budget.limits(), effort=min(effort, budget.effort))
-        point = fleet.program.near(
-            found.vertex, fleet.wide, limits, bound=found.bound, slack=slack, rows=rows
-        )
-        if point is not None:
-            return point
-    return None

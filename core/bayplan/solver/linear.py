@@ -201,7 +201,7 @@ def minimum(program: Linear, *, seconds: float, begin: Basis | None = None) -> C
         return Failure.INFEASIBLE
     if reason == result_pb2.TERMINATION_REASON_OPTIMAL:
         return _corner(result)
-    late = result.termination.limit == result_pb2.LIMIT_TIME
+    late = reason == result_pb2.TERMINATION_REASON_NO_SOLUTION_FOUND
     return Failure.LATE if late else Failure.UNKNOWN
 
 

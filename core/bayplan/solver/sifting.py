@@ -25,6 +25,9 @@ _PENALTY: Final = 1000.0
 #: What a price may be below zero, and a column or a sum beyond its bounds.
 _TOLERANCE: Final = 1e-7
 
+#: What has to be missing in all, so that no tolerance can be the reason.
+_SURELY: Final = 1e-4
+
 
 def sifted(
     program: Linear, groups: Counts, *, begin: Basis, at: Reals, seconds: float
@@ -39,23 +42,48 @@ def sifted(
         seconds: Wall-clock seconds it may take.
 
     Returns:
-        The optimum, or why there is none. `Failure.UNKNOWN` may also mean that a row stays short.
+        The optimum, or why there is none; `Failure.UNKNOWN` if a row stays short that need not be.
     """
-    program, begin, short = _elastic(program, begin, at)
+    elastic, begin, short = _elastic(program, begin, at)
     groups = np.concatenate([groups, np.full(len(short), -1, dtype=np.int64)])
+    corner = _by_price(elastic, groups, begin=begin, seconds=seconds)
+    if isinstance(corner, Failure):
+        return corner
+    if not _missing(corner, short):
+        return _met(corner, short)
+    # The penalty was not enough, or nothing is: look for the least that has to be missing.
+    only_short = np.repeat([0.0, 1.0], [len(program.costs), len(short)])
+    least = _by_price(
+        replace(elastic, costs=only_short),
+        groups,
+        begin=corner.basis,
+        seconds=seconds - corner.seconds,
+    )
+    if isinstance(least, Failure):
+        return least
+    return Failure.INFEASIBLE if least.value > _SURELY else Failure.UNKNOWN
+
+
+def _by_price(program: Linear, groups: Counts, *, begin: Basis, seconds: float) -> Corner | Failure:
+    """Return the optimum from a corner within all rows, adding columns until none is a bargain."""
     active = (groups < 0) | (begin.columns == At.BASIC) | (begin.columns == At.UPPER)
-    while seconds > 0:
+    taken = 0.0
+    while taken < seconds:
         some = program.only(active)
-        corner = minimum(some, seconds=seconds, begin=replace(begin, columns=begin.columns[active]))
+        corner = minimum(
+            some,
+            seconds=seconds - taken,
+            begin=replace(begin, columns=begin.columns[active]),
+        )
         if isinstance(corner, Failure):
             return corner
-        seconds -= corner.seconds
-        corner = _spread(corner, active)
+        taken += corner.seconds
+        corner = replace(_spread(corner, active), seconds=taken)
         begin = corner.basis
         prices = program.costs - program.entries.prices(corner.duals, len(active))
         cheap = ~active & (prices < -_TOLERANCE) & (program.upper > program.lower)
         if not cheap.any():
-            return _met(corner, short)
+            return corner
         active[_best(np.flatnonzero(cheap), prices, groups)] = True
     return Failure.LATE
 
@@ -113,11 +141,14 @@ def _spread(corner: Corner, active: Mask) -> Corner:
     return replace(corner, point=point, basis=replace(corner.basis, columns=columns))
 
 
-def _met(corner: Corner, short: Counts) -> Corner | Failure:
+def _missing(corner: Corner, short: Counts) -> bool:
+    """Return whether one of the last columns, which were added for these rows, is used."""
+    return bool((corner.point[len(corner.point) - len(short) :] > _TOLERANCE).any())
+
+
+def _met(corner: Corner, short: Counts) -> Corner:
     """Return the corner without the columns that were added for these rows."""
     count = len(corner.point) - len(short)
-    if (corner.point[count:] > _TOLERANCE).any():
-        return Failure.UNKNOWN
     rows = corner.basis.rows.copy()
     rows[short[corner.basis.columns[count:] == At.BASIC]] = At.BASIC
     basis = Basis(columns=corner.basis.columns[:count], rows=rows)

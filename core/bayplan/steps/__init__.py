@@ -10,9 +10,9 @@ action is. It keeps no memory: everything it needs is in the plan and on the pod
 asked again after any crash. The operator does the steps and asks again.
 
 Nobody is disturbed in vain: a victim is asked to leave only while every home that the plan
-promises is still there, counting the room that is to come. Once one is not, no further victim
-goes, what has begun is finished (a gang of which one has left goes whole), and the plan ends as
-failed.
+promises is still there, counting the room that is to come, and while each PodDisruptionBudget
+admits all of the victims that it covers. Once a home is not there, no further victim goes, what has
+begun is finished (a gang of which one has left goes whole), and the plan ends as failed.
 
 A victim that serves is taken out of service before it is evicted, and gets the time to finish its
 requests that its owner allows; that is no standstill. Until it is evicted it may be put back: when

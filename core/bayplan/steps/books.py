@@ -15,6 +15,9 @@ STALL_S: Final = 120
 #: The same while it waits for pods that are leaving: serving pods may drain for minutes.
 LEAVING_STALL_S: Final = 900
 
+#: The farewell of a victim that need not finish anything.
+NO_FAREWELL: Final = Farewell(over=True, counted=True)
+
 #: Owners that give a pod made again the name of the one that is gone.
 _SAME_NAME: Final = frozenset({"InferenceDeployment", "StatefulSet"})
 
@@ -35,6 +38,7 @@ class Books:
         due: Room that will be there for homes that are still to come.
         terminated: Room that pods which are being deleted will give back.
         owed: Room for homes that wait.
+        budgets: The PodDisruptionBudgets over its victims.
         idle_s: Seconds of standstill.
         stalled: Whether that is longer than anything takes that the plan waits for.
     """
@@ -50,6 +54,7 @@ class Books:
         self.due = dict(self.free)
         self.terminated = dict.fromkeys(self.free, Resources())
         self.owed: dict[NodeName, Resources] = defaultdict(Resources)
+        self.budgets = snapshot.budgets
         self.idle_s = idle_s
         self._count_leaving(snapshot.placed())
         patience = LEAVING_STALL_S if self._is_awaited(snapshot.placed()) else STALL_S
@@ -60,6 +65,10 @@ class Books:
         pod = self.pods.get(victim.pod)
         there = pod is not None and pod.uid == victim.uid and pod.node == source_of(victim)
         return pod if there else None
+
+    def farewell(self, victim: Move | Evict) -> Farewell:
+        """Return how far a victim is with its requests; most have none to finish."""
+        return self.farewells.get(victim.uid, NO_FAREWELL)
 
     def taken(self) -> Mapping[str, Pod]:
         """Return the pods that have taken a moved pod's place, by its uid."""

@@ -11,6 +11,7 @@ from typing import Final
 from bayplan.inference.drains import Farewell
 from bayplan.plan import Evict, Move, together
 from bayplan.snapshot import Disruption, NodeName, Pod
+from bayplan.steps.allowances import Allowances
 from bayplan.steps.books import Books, source_of
 from bayplan.steps.progress import (
     SPARED,
@@ -29,8 +30,11 @@ _BEGUN: Final = frozenset({State.STARTED, State.DONE})
 
 _MINUTE_S: Final = 60
 
-#: The farewell of a victim that need not finish anything.
-_NONE: Final = Farewell(over=True)
+#: Why a victim that serves is not drained.
+_UNDRAINED: Final = (
+    "it is not drained first, for PodDisruptionBudget {} would keep it once it is not ready: to"
+    " have it drained, set spec.unhealthyPodEvictionPolicy to AlwaysAllow there"
+)
 
 #: Victims that leave together.
 Group = tuple[Move | Evict, ...]
@@ -41,6 +45,8 @@ class Victims:
 
     def __init__(self, books: Books) -> None:
         self._books = books
+        self._allowances = Allowances(books, ())
+        self._shortage = ""
         self.todo: list[DrainPod | ServePod | EvictPod] = []
 
     def reports(self, max_parallel: int, *, stop: bool) -> list[Report]:
@@ -51,6 +57,8 @@ class Victims:
         """
         spared = self._spared()
         leaving = [group for group in self._groups() if group[0].uid not in spared]
+        self._allowances = Allowances(self._books, (v for group in leaving for v in group))
+        self._shortage = self._allowances.shortage()
         found = [(group, [self._victim_state(v) for v in group]) for group in leaving]
         stop = stop or any(has_failed(states) for _, states in found)
         unfinished = any(_has_begun(s) and _has_waiting(s) for _, s in found)
@@ -66,6 +74,8 @@ class Victims:
             elif not begun and unfinished:
                 # Evictions of a pass are refused together: the rest of a gang is asked for alone.
                 stays = "waits for its turn: a gang that has begun to leave goes first"
+            elif self._shortage and not begun and not all(map(self._has_drained, waiting)):
+                stays = f"waits: {self._shortage}"
             elif not (begun or drains) and 0 < on_their_way > max_parallel - len(waiting):
                 stays = f"waits for its turn: {on_their_way} pods are on their way"
             else:
@@ -82,8 +92,12 @@ class Victims:
         """Return whether nobody of a group has left, and somebody was taken out of service."""
         return not _has_begun(states) and any(self._farewell(v).begun for v in group)
 
+    def _has_drained(self, victim: Move | Evict) -> bool:
+        """Return whether a victim was taken out of service, be it still busy."""
+        return self._farewell(victim).begun
+
     def _farewell(self, victim: Move | Evict) -> Farewell:
-        return self._books.farewells.get(victim.uid, _NONE)
+        return self._books.farewell(victim)
 
     def _let_go(self, waiting: Sequence[Move | Evict], group: Group) -> Standing | None:
         """Ask those of a group to leave who have not begun to, or have them drain before.
@@ -91,10 +105,14 @@ class Victims:
         Return how far they all are then; None where each has its own words.
         """
         farewells = [self._farewell(victim) for victim in waiting]
-        if all(farewell.over for farewell in farewells):
+        due = [
+            victim
+            for victim, farewell in zip(waiting, farewells, strict=True)
+            if not (farewell.begun or farewell.over or self._allowances.keeps_drained(victim))
+        ]
+        if not due and all(farewell.over or not farewell.begun for farewell in farewells):
             self._ask_to_leave(waiting, group)
             return None
-        due = [v for v, f in zip(waiting, farewells, strict=True) if not (f.begun or f.over)]
         self.todo += [DrainPod(pod=v.pod, uid=v.uid, because=self._because(v, group)) for v in due]
         if due:
             return State.WAITING, "is to finish its requests before it leaves"
@@ -185,7 +203,8 @@ class Victims:
         if problem := _not_allowed(victim, pod):
             return State.FAILED, problem
         if self._books.stalled:
-            return State.FAILED, f"does not leave {source_of(victim)}"
+            why = f": {self._shortage}" if self._shortage else ""
+            return State.FAILED, f"does not leave {source_of(victim)}{why}"
         return State.WAITING, f"is asked to leave {source_of(victim)}"
 
     def _ask_to_leave(self, waiting: Iterable[Move | Evict], group: Group) -> None:
@@ -203,11 +222,13 @@ class Victims:
 
     def _because(self, victim: Move | Evict, group: Group) -> str:
         """Return why a victim of a group leaves, in words."""
-        newcomers = self._newcomers_to({source_of(each) for each in group})
+        because = f"it makes room for {self._newcomers_to({source_of(each) for each in group})}"
         if isinstance(victim, Move):
-            planned = f"its replacement is planned on {victim.target}"
-            return f"it makes room for {newcomers}, and {planned}"
-        return f"it makes room for {newcomers}"
+            because = f"{because}, and its replacement is planned on {victim.target}"
+        if self._farewell(victim).begun or self._farewell(victim).over:
+            return because
+        keeper = self._allowances.keeps_drained(victim)
+        return f"{because}; {_UNDRAINED.format(keeper)}" if keeper else because
 
     def _newcomers_to(self, names: Collection[NodeName]) -> str:
         """Return who gets a home on one of the nodes, in words."""

@@ -6,7 +6,7 @@ from itertools import chain
 
 from bayplan import filters
 from bayplan.plan import Bind, Evict, Hold, Move, Plan
-from bayplan.snapshot import Budget, BudgetKey, Disruption, Pod
+from bayplan.snapshot import Budget, BudgetKey, Disruption, Health, Pod
 from bayplan.validate.evidence import Evidence
 from bayplan.validate.findings import Code, Violation, wrong
 
@@ -85,14 +85,19 @@ def budgets(about: Evidence) -> Iterator[Violation]:
 def disruption_budgets(about: Evidence) -> Iterator[Violation]:
     """Check that no PodDisruptionBudget is asked for more than it admits.
 
-    Who belongs to one is read from labels again; nobody can evict a pod that belongs to two.
+    Who belongs to one is read from labels again; nobody can evict a pod that belongs to two. Pods
+    that have not begun to run belong to none, and those that are not ready take nothing from one
+    that has as many healthy pods as it needs, or that lets them go always.
     """
     leaving = [move.pod for move in about.plan.moves]
     leaving += [evict.pod for evict in about.plan.evictions]
     used: Counter[BudgetKey] = Counter()
     for pod in (about.pods[key] for key in leaving if key in about.pods):
-        own = [budget.key for budget in about.snapshot.budgets if _is_covered(pod, budget)]
-        used.update(own)
+        if pod.health is Health.PENDING:
+            continue
+        covering = [budget for budget in about.snapshot.budgets if _is_covered(pod, budget)]
+        own = [budget.key for budget in covering]
+        used.update(budget.key for budget in covering if not _is_unguarded(pod, budget))
         if len(own) > 1:
             yield wrong(
                 Code.NOT_DISRUPTABLE, f"{pod.key} has PodDisruptionBudgets {own[0]} and {own[1]}"
@@ -104,6 +109,12 @@ def disruption_budgets(about: Evidence) -> Iterator[Violation]:
                 f"{used[budget.key]} pods of PodDisruptionBudget {budget.key} lose their node; "
                 f"it admits {budget.allowed}",
             )
+
+
+def _is_unguarded(pod: Pod, budget: Budget) -> bool:
+    """Return whether the pod is not ready, and the budget leaves such pods alone."""
+    enough = budget.desired > 0 and budget.healthy >= budget.desired
+    return pod.health is Health.UNREADY and (budget.always or enough)
 
 
 def _is_covered(pod: Pod, budget: Budget) -> bool:

@@ -1,0 +1,74 @@
+"""What PodDisruptionBudgets admit of the victims that a plan still has, counted together.
+
+The API server judges one eviction at a time, and a drain not at all. Two pods of a budget that
+admits one could both be taken out of service, and one of them in vain. So nobody is taken out, and
+nobody asked to leave, before each budget admits all of the plan's victims that it covers.
+
+What a budget admits lags behind: who drains is off it only once it is not ready, and the budget's
+controller has seen that. Until then, and while it is put back, it counts here.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from bayplan.plan import Evict, Move
+from bayplan.restraints import Covering
+from bayplan.snapshot import Budget, BudgetKey, Health
+from bayplan.steps.books import Books
+
+
+class Allowances:
+    """Counts what is asked of each budget for the victims that have not begun to leave."""
+
+    def __init__(self, books: Books, victims: Iterable[Move | Evict]) -> None:
+        self._books = books
+        self._covering = Covering(books.budgets)
+        self._asked: Counter[BudgetKey] = Counter()
+        self._fresh: Counter[BudgetKey] = Counter()
+        for victim in victims if books.budgets else ():
+            self._count(victim)
+
+    def shortage(self) -> str:
+        """Return in words which budget does not admit all those who are to leave, or ""."""
+        short = (budget for budget in self._books.budgets if self._is_short(budget))
+        found = next(short, None)
+        if found is None:
+            return ""
+        return (
+            f"PodDisruptionBudget {found.key} admits {_evictions(found.allowed)} now, and the plan"
+            f" needs {self._asked[found.key]}"
+        )
+
+    def keeps_drained(self, victim: Move | Evict) -> BudgetKey | None:
+        """Return the budget that would not let a victim go once it is out of service.
+
+        Where no pod need be healthy, one that is not ready takes an eviction off the budget like
+        any other. When all of its pods are out of service it has none left, and keeps them.
+        """
+        budget = self._budget_of(victim)
+        if budget is None or budget.always or budget.desired > 0:
+            return None
+        return budget.key if self._asked[budget.key] >= budget.allowed else None
+
+    def _is_short(self, budget: Budget) -> bool:
+        return self._fresh[budget.key] > 0 and self._asked[budget.key] > budget.allowed
+
+    def _count(self, victim: Move | Evict) -> None:
+        budget, pod = self._budget_of(victim), self._books.remaining(victim)
+        if budget is None or pod is None or pod.terminating:
+            return
+        farewell = self._books.farewell(victim)
+        costs = budget.costs(pod.health)
+        is_owed = pod.health is Health.UNREADY and not farewell.counted
+        self._asked[budget.key] += costs or is_owed
+        self._fresh[budget.key] += costs and not farewell.begun
+
+    def _budget_of(self, victim: Move | Evict) -> Budget | None:
+        """Return the budget of a victim; nobody evicts one with two, as the rehearsal finds."""
+        pod = self._books.remaining(victim)
+        covering = self._covering.of(pod) if pod is not None else ()
+        return covering[0] if len(covering) == 1 else None
+
+
+def _evictions(n: int) -> str:
+    return f"{n or 'no'} {'evictions' if n > 1 else 'eviction'}"

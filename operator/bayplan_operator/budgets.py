@@ -1,0 +1,40 @@
+"""The PodDisruptionBudgets over the pods that a plan makes leave, read afresh before each look.
+
+They are read before the pods: who has become unready in between is known to be so, and not yet
+counted in its budget, which is the safe way round.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import structlog
+
+from bayplan.codec import DecodeError, budget_of
+from bayplan.plan import Plan
+from bayplan.snapshot import Budget
+from bayplan_operator.kube import Kube
+
+_log = structlog.get_logger()
+
+_API: Final = "/apis/policy/v1"
+
+
+def budgets_over(kube: Kube, plan: Plan) -> tuple[Budget, ...]:
+    """Return the budgets in the namespaces of a plan's victims."""
+    namespaces = {victim.pod.namespace for victim in plan.victims}
+    if not namespaces:
+        return ()
+    inside = f"/namespaces/{min(namespaces)}" if len(namespaces) == 1 else ""
+    return tuple(_read(kube, f"{_API}{inside}/poddisruptionbudgets"))
+
+
+def _read(kube: Kube, path: str) -> Iterator[Budget]:
+    """Yield the budgets that can be read; of one that cannot, evictions tell what it admits."""
+    for raw in kube.items(path):
+        try:
+            budget = budget_of(raw)
+        except DecodeError as error:
+            _log.warning("budget_unreadable", error=str(error))
+            continue
+        if budget is not None:
+            yield budget

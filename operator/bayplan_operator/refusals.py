@@ -1,0 +1,66 @@
+"""What the API server would not do, and when each is tried again: with growing pauses."""
+
+from collections.abc import Callable, Container, Hashable
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+#: Seconds before something refused is tried again; doubled with each refusal up to the most.
+_FIRST_RETRY_S: Final = 1.0
+_MAX_RETRY_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Something that the API server would not do: why, and when it is tried again."""
+
+    message: str
+    retry_s: float
+    again_at: float
+
+
+class Refusals(Generic[K]):
+    """Refusals by what was asked for; each is forgotten when it is done after all.
+
+    `clock` gives seconds that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._known: dict[K, Refusal] = {}
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._known
+
+    def of(self, key: K) -> Refusal | None:
+        """Return the last refusal, if it was one."""
+        return self._known.get(key)
+
+    def is_due(self, key: K) -> bool:
+        """Return whether something may be asked for now."""
+        known = self._known.get(key)
+        return known is None or known.again_at <= self._clock()
+
+    def note(self, key: K, refused: str) -> None:
+        """Take why something was refused; "" if it was done."""
+        known = self._known.get(key)
+        if not refused:
+            self._known.pop(key, None)
+            return
+        retry_s = min(_MAX_RETRY_S, 2 * known.retry_s) if known else _FIRST_RETRY_S
+        again_at = self._clock() + retry_s
+        self._known[key] = Refusal(message=refused, retry_s=retry_s, again_at=again_at)
+
+    def wait_s(self) -> float | None:
+        """Return the seconds until the first of them may be asked for again; None without any."""
+        first = min((known.again_at for known in self._known.values()), default=None)
+        return None if first is None else max(0.0, first - self._clock())
+
+    def keep(self, wanted: Container[K]) -> None:
+        """Forget what nobody wants any more."""
+        self._known = {key: known for key, known in self._known.items() if key in wanted}
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._known.clear()
