@@ -61,7 +61,7 @@ class FakeKube(Kube):
             raise error(409, "it exists already")
         return self._put(path, body)
 
-    def apply(self, path: str, body: Raw, *, manager: str, force: bool = True) -> Raw:
+    def apply(self, path: str, body: Raw, *, manager: str, force: bool = True) -> None:
         """Keep an object, or replace the status of one."""
         _ = force
         self._write(f"apply as {manager}", path)
@@ -69,21 +69,22 @@ class FakeKube(Kube):
             owner = path.removesuffix("/status")
             known = self._existing(owner, body["metadata"].get("uid"))
             status = _merged(known, body["status"]) if "/pods/" in owner else body["status"]
-            return self._put(owner, {**self.objects[owner], "status": status})
-        return self._put(path, body)
+            self._put(owner, {**self.objects[owner], "status": status})
+            return
+        self._put(path, body)
 
-    def merge(self, path: str, body: Raw, *, manager: str, rehearse: bool = False) -> Raw:
+    def merge(self, path: str, body: Raw, *, manager: str, rehearse: bool = False) -> None:
         """Merge labels and annotations into an object; None removes one."""
         self._write("rehearse" if rehearse else f"merge as {manager}", path)
         known = copy.deepcopy(self._existing(path, body["metadata"].get("uid")))
         if rehearse:
-            return known
+            return
         for kind in ("labels", "annotations"):
             said = known["metadata"].get(kind, {}) | body["metadata"].get(kind, {})
             known["metadata"][kind] = {k: v for k, v in said.items() if v is not None}
-        return self._put(path, known)
+        self._put(path, known)
 
-    def patch(self, path: str, operations: Sequence[Raw], *, manager: str) -> Raw:
+    def patch(self, path: str, operations: Sequence[Raw], *, manager: str) -> None:
         """Apply a JSON patch of replacing and adding."""
         self._write(f"patch as {manager}", path)
         patched = apply_patch(self._existing(path), operations)
@@ -91,7 +92,7 @@ class FakeKube(Kube):
             "resourceVersion"
         ):
             raise error(409, "the object has been modified")
-        return self._put(path, patched)
+        self._put(path, patched)
 
     def delete(self, path: str, *, uid: str, version: str = "", grace_s: int | None = None) -> bool:
         """Remove an object if it is still that one, and as it was if that is asked for."""

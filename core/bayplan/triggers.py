@@ -6,6 +6,7 @@ it was made from has changed.
 """
 
 from collections import Counter
+from collections.abc import Callable
 
 from bayplan.codec import PublishedPlan
 from bayplan.codec.parts import listed
@@ -14,11 +15,16 @@ from bayplan.snapshot import Snapshot
 
 
 def is_due(
-    snapshot: Snapshot, newest: PublishedPlan | None, *, digest: str, last_digest: str
+    snapshot: Snapshot,
+    newest: PublishedPlan | None,
+    *,
+    digest: Callable[[], str],
+    last_digest: str,
 ) -> bool:
     """Return whether the planner should make a plan now.
 
-    `digest` identifies the snapshot and the policy, `last_digest` those of the last pass.
+    `digest` identifies the snapshot and the policy, `last_digest` those of the last pass. It is
+    asked for only where it decides, for it looks at every node.
     """
     if not snapshot.waiting():
         return False
@@ -26,7 +32,7 @@ def is_due(
         return bool(uncovered(snapshot, newest))
     if newest is not None and newest.phase == "Failed":
         return True
-    return digest != last_digest
+    return digest() != last_digest
 
 
 def is_defragmentation_due(

@@ -29,8 +29,10 @@ from bayplan_operator.plans import Plans
 
 _log = structlog.get_logger()
 
-#: Threads that look at keys; the rest of the connections is for their parallel calls.
+#: Threads that look at keys, and those that watch pods and write events; the other connections are
+#: for parallel calls.
 _THREADS = 8
+_BESIDES = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,13 +62,14 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _workers(access: client.Configuration, metrics: Metrics, *, namespace: str) -> Workers:
     kube = Kube(client.ApiClient(access))
-    pool = ThreadPoolExecutor(POOL_SIZE - _THREADS, thread_name_prefix="calls")
+    pool = ThreadPoolExecutor(POOL_SIZE - _THREADS - _BESIDES, thread_name_prefix="calls")
     instance = os.environ.get("POD_NAME") or socket.gethostname()
     events = Events(kube, instance=instance, now=_now)
     plans = Plans(kube)
     nodes = Nodes(kube)
     gates = Gates(kube, plans, events, metrics, namespace=namespace, pool=pool, now=_now)
     return Workers(
+        kube=kube,
         deployments=Deployments(kube, plans, gates, nodes, events, pool=pool, now=_now),
         execution=Execution(kube, plans, events, metrics, pool=pool, now=_now),
         gates=gates,

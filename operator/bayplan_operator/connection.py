@@ -7,7 +7,7 @@ import kopf
 from kubernetes import client, config
 
 #: Connections kept open; as many as threads that may talk at a time.
-POOL_SIZE = 32
+POOL_SIZE = 34
 
 
 def configuration() -> client.Configuration:

@@ -1,10 +1,10 @@
 """The heart of the operator: what is dirty, who looks at it, and the regular look at everything.
 
     watch events ──handlers──▶ queue of keys ──▶ threads: Deployments | Execution | Gates
-                                     ▲
+                  podwatch           ▲
                      resync, every half minute
 
-kopf brings the events (`handlers`); everything else is ours.
+kopf brings the events (`handlers`), but for those of pods (`podwatch`); everything else is ours.
 """
 
 import asyncio
@@ -17,10 +17,11 @@ from bayplan_operator.deployments import Deployments
 from bayplan_operator.execution import Execution
 from bayplan_operator.gates import Gates
 from bayplan_operator.keys import GATES, PLANS, DeploymentKey, Key
-from bayplan_operator.kube import Raw
+from bayplan_operator.kube import Kube, Raw
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.nodes import Nodes
 from bayplan_operator.plans import Plans
+from bayplan_operator.podwatch import Change, watch_pods
 from bayplan_operator.queue import WorkQueue
 
 #: Seconds after which everything is looked at again, event or not.
@@ -32,7 +33,7 @@ _GATHER_S: Final = 0.05
 #: The same for pods that neither came nor went, and that are bound, say, or get ready: a unit's
 #: pods do so one after the other, and a plan has nothing to do for them.
 _GATHER_UNIT_S: Final = 0.2
-_GATHER_PLAN_S: Final = 1.0
+_GATHER_PLAN_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,7 @@ class Asked:
 class Workers:
     """Who looks at which kind of key, and the threads they run on."""
 
+    kube: Kube
     deployments: Deployments
     execution: Execution
     gates: Gates
@@ -74,6 +76,7 @@ class Dispatcher:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run())
             group.create_task(self._resync())
+            group.create_task(watch_pods(self._workers.kube, self.pod_changed))
 
     def deployment_changed(self, key: DeploymentKey, asked: Asked) -> None:
         """Look at an InferenceDeployment that was made, or of which something else is asked now.
@@ -92,16 +95,23 @@ class Dispatcher:
         if not known:
             del self._deployments[key]
 
-    def pod_changed(self, owner: DeploymentKey | None, *, came_or_went: bool) -> None:
-        """Look at what a managed pod belongs to: its deployment, and the plan at work."""
+    def pod_changed(self, owner: DeploymentKey | None, change: Change) -> None:
+        """Look at what a managed pod belongs to: its deployment, and the plan at work.
+
+        New pods of a burst are the next plan's, unless this one waits for some in the place of
+        those that it moves.
+        """
         if owner in self._deployments:
-            self._queue.add(owner, after_s=_GATHER_S if came_or_went else _GATHER_UNIT_S)
-        self._queue.add(PLANS, after_s=_GATHER_S if came_or_went else _GATHER_PLAN_S)
+            self._queue.add(owner, after_s=_GATHER_UNIT_S if change is Change.OTHER else _GATHER_S)
+        matters = change is Change.WENT or (
+            change is Change.CAME and self._workers.plans.awaits_replacements()
+        )
+        self._queue.add(PLANS, after_s=_GATHER_S if matters else _GATHER_PLAN_S)
 
     def plan_changed(self, raw: Raw) -> None:
         """Look at a plan, and at all that it may say something new about."""
         if self._workers.plans.see(raw):
-            self._queue.add(PLANS)
+            self._queue.add(PLANS, rests=False)  # the planner waits for it to be taken up
             self._look_at_deployments()
 
     def plan_deleted(self, name: str) -> None:

@@ -23,6 +23,7 @@ from bayplan.codec import PublishedPlan, service
 from bayplan.codec.releases import release_patch
 from bayplan.inference.drains import LOOK_S, Farewell
 from bayplan.plan import Plan
+from bayplan.policy import Policy
 from bayplan.snapshot import PodKey, Snapshot
 from bayplan.steps import (
     DrainPod,
@@ -58,10 +59,10 @@ _MAX_PAUSE_S: Final = 2.0
 _PAUSE_PART: Final = 0.1
 
 #: The least while the scheduler alone has something to do.
-_BINDING_PAUSE_S: Final = 1.0
+_BINDING_PAUSE_S: Final = 2.0
 
 #: Pods that are released before the next look for a newer plan.
-_BATCH: Final = 32
+_BATCH: Final = 64
 
 #: Steps in metrics and logs.
 _KINDS: Final = {DrainPod: "drain", ServePod: "serve", EvictPod: "evict", ReleasePod: "release"}
@@ -111,11 +112,13 @@ class Execution:
         started_at = time.monotonic()
         published = decision.published
         # 1. See.
+        asked = self._pool.submit(read_policy, self._kube)  # meanwhile
         budgets = budgets_over(self._kube, published.plan)
         seen = observe(self._kube, self._pool, steps.nodes_of(published.plan))
         farewells = self._farewells.of(published.plan, seen.raws)
         # 2. Decide.
-        progress = self._decide(published, replace(seen.snapshot, budgets=budgets), farewells)
+        snapshot = replace(seen.snapshot, budgets=budgets)
+        progress = self._decide(published, snapshot, asked.result(), farewells)
         # 3. Act.
         # A pod that drains is evicted as it was seen: if it serves again, it drains again first.
         drained = {uid: seen.raws[uid] for uid in farewells}
@@ -154,9 +157,12 @@ class Execution:
         self._metrics.plan_seconds.observe(max(0.0, self._now().timestamp() - published.created_at))
 
     def _decide(
-        self, published: PublishedPlan, seen: Snapshot, farewells: Mapping[str, Farewell]
+        self,
+        published: PublishedPlan,
+        seen: Snapshot,
+        policy: Policy,
+        farewells: Mapping[str, Farewell],
     ) -> Progress:
-        policy = read_policy(self._kube)
         if not self._stillness.knows(published.uid):
             self._refusals.clear()  # another plan: worth another try
         idle_s = self._stillness.of(published.uid)
@@ -342,6 +348,7 @@ class Execution:
             "metadata": {"name": name, "uid": entry.published.uid},
             "status": status,
         }
+        self._plans.writes(name, status)
         try:
             self._kube.apply(f"{plan_path(name)}/status", body, manager=names.MANAGER_STEPS)
         except ApiException as error:

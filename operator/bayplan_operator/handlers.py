@@ -1,7 +1,8 @@
 """kopf's part: which resources are watched, and which key each event makes dirty.
 
 Only `on.event` handlers: they neither change the watched objects nor remember anything about
-them, so an event that is lost or merged costs nothing (the next pass compares everything).
+them, so an event that is lost or merged costs nothing (the next pass compares everything). Pods,
+of which events come by the thousand, are watched beside kopf (`podwatch`).
 """
 
 from typing import Any
@@ -38,14 +39,6 @@ def registry_for(dispatcher: Dispatcher, access: client.Configuration) -> kopf.O
             )
             dispatcher.deployment_changed(key, asked)
 
-    @kopf.on.event("", "v1", "pods", registry=registry)
-    async def pod_event(event: kopf.RawEvent, **_: Any) -> None:  # noqa: ANN401
-        metadata = event["object"]["metadata"]
-        name = (metadata.get("labels") or {}).get(names.LABEL_DEPLOYMENT)
-        key = DeploymentKey(namespace=metadata["namespace"], name=name) if name else None
-        came_or_went = event["type"] != "MODIFIED" or "deletionTimestamp" in metadata
-        dispatcher.pod_changed(key, came_or_went=came_or_went)
-
     @kopf.on.event("", "v1", "nodes", registry=registry)
     async def node_event(event: kopf.RawEvent, **_: Any) -> None:  # noqa: ANN401
         if event["type"] == "DELETED":
@@ -64,9 +57,8 @@ def registry_for(dispatcher: Dispatcher, access: client.Configuration) -> kopf.O
 
 
 def settings() -> kopf.OperatorSettings:
-    """Return kopf's settings: watch the pods that are managed, post and remember nothing."""
+    """Return kopf's settings: post and remember nothing."""
     chosen = kopf.OperatorSettings()
-    chosen.watching.label_selectors["pods"] = f"{names.LABEL_MANAGED}=true"
     chosen.posting.enabled = False
     chosen.persistence.diffbase_storage = NoDiffBase()
     chosen.persistence.progress_storage = NoProgress()

@@ -2,12 +2,18 @@
 
 Objects stay dicts for the codec to read. Every call waits for its answer and raises
 `kubernetes.client.exceptions.ApiException` (typed by status) when that is not a success.
+
+Requests go straight to the connections of the library's client: what it does around one, for typed
+bodies of all kinds, costs as much again as the request. Changes ask for the metadata of what they
+have changed alone, for nobody reads the rest.
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import urlencode, urlsplit
 
+import urllib3
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
@@ -18,11 +24,17 @@ from bayplan.snapshot import PodKey
 Raw = dict[str, Any]
 
 #: Seconds to connect and to wait for an answer: no call may hold a worker for ever.
-_TIMEOUT_S: Final = (5.0, 30.0)
+_TIMEOUT: Final = urllib3.Timeout(connect=5.0, read=30.0)
+
+#: Seconds after which the server ends a watch, and without a byte before it counts as dead.
+_WATCH_S: Final = 240
+_WATCH_TIMEOUT: Final = urllib3.Timeout(connect=5.0, read=_WATCH_S + 30.0)
 
 #: Objects on one page of a large collection.
 _PAGE: Final = 250
 
+_JSON: Final = "application/json"
+_METADATA: Final = f"{_JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _APPLY: Final = "application/apply-patch+yaml"
 _MERGE: Final = "application/merge-patch+json"
 _JSON_PATCH: Final = "application/json-patch+json"
@@ -92,6 +104,9 @@ class Kube:
 
     def __init__(self, api: client.ApiClient) -> None:
         self._api = api
+        host = api.configuration.host
+        self._pool = api.rest_client.pool_manager.connection_from_url(host)
+        self._root = urlsplit(host).path.rstrip("/")
 
     def get(self, path: str) -> Raw | None:
         """Return an object, or None when there is none."""
@@ -120,33 +135,52 @@ class Kube:
                 return
             query["continue"] = rest
 
+    def watch(self, path: str, *, labels: str, version: str = "") -> Iterator[Raw]:
+        """Yield what happens to the objects with these labels, until the server ends the watch.
+
+        It goes on from a resourceVersion, or begins with an event for each object there is.
+        """
+        query = {
+            "watch": "1",
+            "labelSelector": labels,
+            "resourceVersion": version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(_WATCH_S),
+        }
+        query = {key: value for key, value in query.items() if value}
+        answer = self._open("GET", path, query=query, timeout=_WATCH_TIMEOUT)
+        try:
+            rest = b""
+            for chunk in answer.stream(decode_content=True):
+                *lines, rest = (rest + chunk).split(b"\n")
+                yield from map(json.loads, lines)
+        finally:
+            answer.close()
+
     def create(self, path: str, body: Raw, *, manager: str = names.MANAGER_PODS) -> Raw:
         """Create an object, or a subresource such as an eviction."""
         query = {"fieldManager": manager}
-        return self._send("POST", path, query=query, body=body, content_type="application/json")
+        return self._send("POST", path, query=query, body=body, content_type=_JSON)
 
-    def apply(self, path: str, body: Raw, *, manager: str, force: bool = True) -> Raw:
+    def apply(self, path: str, body: Raw, *, manager: str, force: bool = True) -> None:
         """Apply our fields of an object by server-side apply; make the object if need be.
 
         Without `force` a field that somebody else has set otherwise is a conflict (409).
         """
         query = {"fieldManager": manager, "force": str(force).lower()}
-        return self._send("PATCH", path, query=query, body=body, content_type=_APPLY)
+        self._change(path, query, body, content_type=_APPLY)
 
-    def merge(self, path: str, body: Raw, *, manager: str, rehearse: bool = False) -> Raw:
+    def merge(self, path: str, body: Raw, *, manager: str, rehearse: bool = False) -> None:
         """Patch an object by JSON merge patch; a uid in it must be the object's.
 
         To `rehearse` is to ask whether that would be refused, and leave the object as it is.
         """
         query = {"fieldManager": manager} | ({"dryRun": "All"} if rehearse else {})
-        return self._send("PATCH", path, query=query, body=body, content_type=_MERGE)
+        self._change(path, query, body, content_type=_MERGE)
 
-    def patch(self, path: str, operations: Sequence[Raw], *, manager: str) -> Raw:
+    def patch(self, path: str, operations: Sequence[Raw], *, manager: str) -> None:
         """Patch an object by JSON patch."""
-        query = {"fieldManager": manager}
-        return self._send(
-            "PATCH", path, query=query, body=list(operations), content_type=_JSON_PATCH
-        )
+        self._change(path, {"fieldManager": manager}, list(operations), content_type=_JSON_PATCH)
 
     def delete(self, path: str, *, uid: str, version: str = "", grace_s: int | None = None) -> bool:
         """Delete the object with this uid; return whether it is gone, or going.
@@ -160,14 +194,21 @@ class Kube:
         if grace_s is not None:
             body["gracePeriodSeconds"] = grace_s
         try:
-            self._send("DELETE", path, body=body, content_type="application/json")
+            self._send("DELETE", path, body=body, content_type=_JSON)
         except ApiException as error:
             if error.status not in OVERTAKEN:
                 raise
             return bool(error.status == _GONE)
         return True
 
-    def _send(
+    def _change(
+        self, path: str, query: Mapping[str, str], body: object, *, content_type: str
+    ) -> None:
+        self._send(
+            "PATCH", path, query=query, body=body, content_type=content_type, accept=_METADATA
+        )
+
+    def _send(  # noqa: PLR0913 - the parts of a request
         self,
         method: str,
         path: str,
@@ -175,25 +216,44 @@ class Kube:
         query: Mapping[str, str] | None = None,
         body: object = None,
         content_type: str = "",
+        accept: str = _JSON,
     ) -> Raw:
-        headers = {"Accept": "application/json"}
+        """Return what is answered to a request."""
+        response = self._open(
+            method, path, query=query, body=body, content_type=content_type, accept=accept
+        )
+        answer: Raw = json.loads(response.data)
+        return answer
+
+    def _open(  # noqa: PLR0913 - the parts of a request
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+        content_type: str = "",
+        accept: str = _JSON,
+        timeout: urllib3.Timeout = _TIMEOUT,
+    ) -> urllib3.BaseHTTPResponse:
+        """Return the answer to a request, to be read."""
+        headers = {**self._api.default_headers, "Accept": accept}
+        token = self._api.configuration.get_api_key_with_prefix("BearerToken")
+        if token:
+            headers["Authorization"] = token
         if content_type:
             headers["Content-Type"] = content_type
-        request = self._api.param_serialize(
+        answer = self._pool.urlopen(
             method,
-            path,
-            query_params=list((query or {}).items()),
-            header_params=headers,
-            body=body,
-            auth_settings=["BearerToken"],
+            f"{self._root}{path}?{urlencode(query)}" if query else f"{self._root}{path}",
+            body=None if body is None else json.dumps(body),
+            headers=headers,
+            timeout=timeout,
+            preload_content=False,
         )
-        response = self._api.call_api(*request, _request_timeout=_TIMEOUT_S)
-        data = response.read()
-        if not 200 <= response.status <= 299:  # noqa: PLR2004 - HTTP's successes
-            raise ApiException.from_response(
-                http_resp=response, body=data.decode(errors="replace"), data=None
-            )
-        answer: Raw = json.loads(data)
+        if not 200 <= answer.status <= 299:  # noqa: PLR2004 - HTTP's successes
+            told = answer.data.decode(errors="replace")
+            raise ApiException.from_response(http_resp=answer, body=told, data=None)
         return answer
 
 

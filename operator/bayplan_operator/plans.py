@@ -83,6 +83,15 @@ class Plans:
             if self._entries is not None:
                 self._entries.pop(name, None)
 
+    def writes(self, name: str, status: Mapping[str, Any]) -> None:
+        """Take the status that is about to be written: while it is at work, that is no news.
+
+        The watch may tell of it before the answer to the write is there.
+        """
+        if status["phase"] not in FINISHED:
+            with self._lock:
+                self._told[name] = status["phase"]
+
     def wrote(self, name: str, status: Mapping[str, Any]) -> None:
         """Take the status that was just written."""
         with self._lock:
@@ -91,8 +100,6 @@ class Plans:
                 return
             published = replace(entry.published, phase=status["phase"])
             self._all()[name] = Entry(published=published, status=status)
-            if not published.finished:
-                self._told[name] = published.phase  # the watch brings us no news of it
 
     def newest(self) -> Decision | None:
         """Return the plan with the highest sequence."""
@@ -113,6 +120,15 @@ class Plans:
             pages = self._decisions()
         at_work = [page for each in pages if not each[0].finished for page in each]
         return frozenset(bind.uid for page in at_work for bind in page.plan.binds)
+
+    def awaits_replacements(self) -> bool:
+        """Return whether an unfinished plan moves pods, whose owners make others in their place.
+
+        Never asks the API server.
+        """
+        with self._lock:
+            known = tuple((self._entries or {}).values())
+        return any(entry.open and entry.published.plan.moves for entry in known)
 
     def leaving(self) -> frozenset[str]:
         """Return the uids of pods that the plan at work moves or evicts."""

@@ -2,7 +2,8 @@
 
 Handlers add keys as events come in; workers take the one that has been due longest. A key that is
 added while it is being worked on is due again afterwards, so no change is ever missed; after a
-pass it rests for as long as the pass took, so that a burst of events cannot keep a slow one busy.
+pass it rests for as long as the pass took, so that a burst of events cannot keep a slow one busy,
+unless there is something new for it to do.
 Everything here runs on the event loop; the work itself goes to threads.
 """
 
@@ -50,15 +51,24 @@ class WorkQueue(Generic[K]):
         self._due: dict[K, float] = {}
         self._running: set[K] = set()
         self._rests_until: dict[K, float] = {}
+        self._rested: set[K] = set()
         self._failures: Counter[K] = Counter()
         self._changed = asyncio.Event()
 
-    def add(self, key: K, *, after_s: float = 0.0) -> None:
-        """Have `key` looked at in `after_s` seconds, or earlier if that was said before."""
+    def add(self, key: K, *, after_s: float = 0.0, rests: bool = True) -> None:
+        """Have `key` looked at in `after_s` seconds, or earlier if that was said before.
+
+        With `rests` false it is not to rest before that pass: what is new will not come again soon.
+        """
+        if not rests:
+            self._rested.add(key)
         at = asyncio.get_running_loop().time() + after_s
-        soonest = self._rests_until.get(key, 0.0)
-        self._due[key] = max(soonest, min(at, self._due.get(key, at)))
-        self._changed.set()
+        known = self._due.get(key)
+        soonest = 0.0 if key in self._rested else self._rests_until.get(key, 0.0)
+        due = max(soonest, at if known is None else min(at, known))
+        if due != known:
+            self._due[key] = due
+            self._changed.set()
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -82,6 +92,7 @@ class WorkQueue(Generic[K]):
             if wait_s <= 0:
                 del self._due[first]
                 self._rests_until.pop(first, None)
+                self._rested.discard(first)
                 return first
             await self._changed_within(wait_s)
 
@@ -114,7 +125,7 @@ class WorkQueue(Generic[K]):
         now = asyncio.get_running_loop().time()
         until = now + min(MAX_REST_S, now - started_at)
         self._rests_until[key] = until
-        if key in self._due:
+        if key in self._due and key not in self._rested:
             self._due[key] = max(until, self._due[key])
 
 

@@ -381,6 +381,9 @@ def test_the_admission_policy_writes_our_names() -> None:
     expression = mutation["applyConfiguration"]["expression"]
     assert f'"{names.LABEL_MANAGED}": "true"' in expression
     assert f'name: "{names.GATE}"' in expression
+    (lacks,) = (c for c in policy["spec"]["matchConditions"] if c["name"] == "lacks-label-or-gate")
+    assert f"labels['{names.LABEL_MANAGED}'] != 'true'" in lacks["expression"]
+    assert f"gate.name == '{names.GATE}'" in lacks["expression"]
     assert policy["spec"]["failurePolicy"] == "Ignore"
 
 

@@ -164,6 +164,21 @@ def test_a_clock_that_runs_behind_does_not_keep_failed_plans(scene: Scene) -> No
     assert len(scene.look()) == 1
 
 
+def test_the_failure_of_a_plan_holds_up_only_those_it_had_homes_for(scene: Scene) -> None:
+    """One pod that somebody deletes would keep all who come after it waiting for seconds."""
+    scene.view.cache.set_pod(pod("a", gpus=2))
+    scene.look()
+    failed = replace(scene.view.plans["plan-1"], phase="Failed", created_at=int(time.time()))
+    scene.view.plans["plan-1"] = failed
+    assert scene.look() == []
+
+    scene.view.cache.remove_pod(pod("a").key)
+    scene.view.cache.set_pod(pod("b", gpus=2))
+
+    (result,) = scene.look()
+    assert [bind.pod.name for bind in result.plan.binds] == ["b"]
+
+
 def test_figures_tell_queue_room_and_plans(scene: Scene) -> None:
     """A dashboard would show nothing, or yesterday's numbers."""
     scene.view.cache.set_pod(replace(pod("a", gpus=8), created_at=1))
@@ -303,6 +318,24 @@ def test_an_operator_that_is_away_does_not_keep_plans_from_being_made(
         assert publisher.published.acquire(timeout=10.0)
 
     assert publisher.phases_before == ["", "Pending"]
+
+
+@pytest.mark.parametrize(("took_s", "rest_s"), [(0.5, 0.5), (3600.0, loops.REST_S)])
+def test_the_next_plan_waits_as_long_as_the_last_one_took_to_be_taken_up(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, took_s: float, rest_s: float
+) -> None:
+    """Under load many small plans would cost more than they place."""
+    monkeypatch.setattr(loops, "TAKE_UP_S", 1e6)
+    scene.view.cache.set_pod(pod("a", gpus=2))
+    scene.look()  # its plan shows as ended at once
+    published_at = time.monotonic() - took_s
+    scene.loop._published_at = published_at  # noqa: SLF001 - as if it had been so long ago
+
+    scene.loop._await_operator()  # noqa: SLF001 - a part of the loop
+
+    rests_until = scene.loop._rests_until  # noqa: SLF001 - what came of it
+    assert rests_until >= published_at + took_s + rest_s - 1e-6
+    assert rests_until <= time.monotonic() + loops.REST_S
 
 
 def _arrive(scene: Scene, name: str) -> None:

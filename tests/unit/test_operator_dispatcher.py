@@ -7,6 +7,7 @@ import pytest
 
 from bayplan_operator.dispatcher import Asked, Dispatcher, Workers
 from bayplan_operator.keys import PLANS, DeploymentKey, Key
+from bayplan_operator.podwatch import Change
 
 CHAT = DeploymentKey(namespace="ns", name="chat")
 
@@ -16,12 +17,30 @@ class Noted:
 
     def __init__(self) -> None:
         self.added: list[Key] = []
+        self.rested: list[Key] = []
         self.within_s: dict[Key, float] = {}
 
-    def add(self, key: Key, *, after_s: float = 0.0) -> None:
+    def add(self, key: Key, *, after_s: float = 0.0, rests: bool = True) -> None:
         """Take a key."""
+        if not rests:
+            self.rested.append(key)
         self.added.append(key)
         self.within_s[key] = after_s
+
+
+class Moving:
+    """Says whether the plan at work moves pods."""
+
+    def __init__(self) -> None:
+        self.moves = False
+
+    def awaits_replacements(self) -> bool:
+        """Return what it was told."""
+        return self.moves
+
+    def see(self, raw: dict[str, Any]) -> bool:
+        """Return that the object is news."""
+        return bool(raw)
 
 
 @pytest.fixture
@@ -31,16 +50,23 @@ def noted() -> Noted:
 
 
 @pytest.fixture
-def dispatcher(noted: Noted) -> Dispatcher:
+def plans() -> Moving:
+    """Return plans of which none moves a pod."""
+    return Moving()
+
+
+@pytest.fixture
+def dispatcher(noted: Noted, plans: Moving) -> Dispatcher:
     """Return a dispatcher whose workers are never called."""
     nobody = cast(Any, None)
     with ThreadPoolExecutor(1) as threads:
         workers = Workers(
+            kube=nobody,
             deployments=nobody,
             execution=nobody,
             gates=nobody,
             nodes=nobody,
-            plans=nobody,
+            plans=cast(Any, plans),
             metrics=nobody,
             threads=threads,
         )
@@ -90,7 +116,7 @@ def test_late_news_of_a_namesake_forgets_nobody(dispatcher: Dispatcher, noted: N
     noted.added.clear()
 
     dispatcher.deployment_changed(CHAT, asked(uid="new"))
-    dispatcher.pod_changed(CHAT, came_or_went=True)
+    dispatcher.pod_changed(CHAT, Change.CAME)
 
     assert noted.added == [CHAT, PLANS], "what it asked was known, and whose the pod is"
 
@@ -102,7 +128,7 @@ def test_who_is_gone_is_forgotten(dispatcher: Dispatcher, noted: Noted) -> None:
     dispatcher.deployment_deleted(CHAT, "never seen")
     noted.added.clear()
 
-    dispatcher.pod_changed(CHAT, came_or_went=True)
+    dispatcher.pod_changed(CHAT, Change.CAME)
 
     assert noted.added == [PLANS]
 
@@ -110,12 +136,12 @@ def test_who_is_gone_is_forgotten(dispatcher: Dispatcher, noted: Noted) -> None:
 def test_a_pod_asks_for_a_look_at_its_owner_and_the_plan(
     dispatcher: Dispatcher, noted: Noted
 ) -> None:
-    """One that came or went changes what is to be done; one that is bound only what is told."""
+    """One that went changes what is to be done; one that is bound only what is told."""
     dispatcher.deployment_changed(CHAT, asked())
-    dispatcher.pod_changed(CHAT, came_or_went=False)
+    dispatcher.pod_changed(CHAT, Change.OTHER)
     later = dict(noted.within_s)
 
-    dispatcher.pod_changed(CHAT, came_or_went=True)
+    dispatcher.pod_changed(CHAT, Change.WENT)
 
     assert noted.added == [CHAT, CHAT, PLANS, CHAT, PLANS]
     assert noted.within_s[CHAT] < later[CHAT]
@@ -126,7 +152,30 @@ def test_a_pod_of_nobody_we_know_asks_for_a_look_at_the_plan_alone(
     dispatcher: Dispatcher, noted: Noted
 ) -> None:
     """Anybody can put the label on a pod."""
-    dispatcher.pod_changed(CHAT, came_or_went=True)
-    dispatcher.pod_changed(None, came_or_went=True)
+    dispatcher.pod_changed(CHAT, Change.CAME)
+    dispatcher.pod_changed(None, Change.CAME)
 
     assert noted.added == [PLANS, PLANS]
+
+
+def test_a_new_pod_is_urgent_for_the_plan_only_if_it_moves_pods(
+    dispatcher: Dispatcher, noted: Noted, plans: Moving
+) -> None:
+    """In a burst each look at a plan that has nothing for the new pods is made in vain."""
+    dispatcher.pod_changed(None, Change.CAME)
+    in_vain_s = noted.within_s[PLANS]
+    plans.moves = True
+
+    dispatcher.pod_changed(None, Change.CAME)
+
+    assert noted.within_s[PLANS] < in_vain_s
+
+
+def test_a_new_plan_is_taken_up_without_rest(dispatcher: Dispatcher, noted: Noted) -> None:
+    """The operator would stand still for as long as it took to carry out the plan before."""
+    dispatcher.pod_changed(None, Change.WENT)
+    assert noted.rested == []
+
+    dispatcher.plan_changed({"metadata": {"name": "plan-00002"}})
+
+    assert noted.rested == [PLANS]

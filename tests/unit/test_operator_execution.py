@@ -194,6 +194,25 @@ def test_the_echo_of_our_own_report_is_no_news(scene: Scene) -> None:
     assert scene.plans.see(scene.kube.objects[plan_path(name)])  # deployments say it, too
 
 
+def test_the_echo_of_a_phase_may_come_before_the_answer(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each plan would be looked at once more, for nothing, as soon as it is begun."""
+    scene.add("a")
+    scene.publish(bind("a", "n1"))
+    news: list[bool] = []
+    apply = scene.kube.apply
+
+    def echo(path: str, body: Raw, **how: Any) -> None:  # noqa: ANN401 - as in FakeKube
+        apply(path, body, **how)
+        news.append(scene.plans.see(scene.kube.objects[path.removesuffix("/status")]))
+
+    monkeypatch.setattr(scene.kube, "apply", echo)
+    scene.look()
+
+    assert news == [False]
+
+
 def test_a_plan_that_only_waits_for_the_scheduler_is_looked_at_seldom(scene: Scene) -> None:
     """A look reads every node; room that others leave free is seen in no other way."""
     scene.add("a")
@@ -467,9 +486,9 @@ def test_a_plan_that_is_overtaken_while_it_is_carried_out_gives_nothing_more_awa
     scene.publish(bind("a", "n1"), bind("b", "n2"), sequence=1)
     patch = scene.kube.patch
 
-    def overtake(path: str, operations: Sequence[Raw], *, manager: str) -> Raw:
+    def overtake(path: str, operations: Sequence[Raw], *, manager: str) -> None:
         scene.publish(bind("b", "n1"), sequence=2)
-        return patch(path, operations, manager=manager)
+        patch(path, operations, manager=manager)
 
     monkeypatch.setattr(scene.kube, "patch", overtake)
     scene.look()

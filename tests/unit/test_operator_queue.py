@@ -218,3 +218,26 @@ def test_a_key_rests_for_as_long_as_its_pass_took() -> None:
     play(work, scene)
 
     assert recorder.at[1] - ended[0] >= 0.03 - 0.005
+
+
+def test_a_key_with_something_new_to_do_does_not_rest() -> None:
+    """A plan that comes while the one before is carried out would wait for as long again."""
+    recorder = Recorder()
+    queues: list[WorkQueue[str]] = []
+
+    async def work(key: str) -> float | None:
+        await recorder(key)
+        if len(recorder.seen) == 1:
+            await asyncio.sleep(0.05)  # for as long "a" would rest
+            queues[0].add("a", rests=False)
+            queues[0].add("b", after_s=0.04)
+        return None
+
+    async def scene(queue: WorkQueue[str]) -> None:
+        queues.append(queue)
+        queue.add("a")
+        await recorder.passes(3)
+
+    play(work, scene)
+
+    assert recorder.seen == ["a", "a", "b"]

@@ -9,7 +9,6 @@ import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
-from bayplan.api import names
 from bayplan_operator import __main__ as program
 from bayplan_operator import connection
 from bayplan_operator.handlers import settings
@@ -63,16 +62,9 @@ def test_kopf_logs_in_by_certificate_where_there_is_no_token() -> None:
     assert login.token is None
 
 
-def test_only_managed_pods_are_watched_and_nothing_is_posted() -> None:
-    """The others are none of our business, and many."""
-    chosen = settings()
-
-    assert list(chosen.watching.label_selectors.values()) == [f"{names.LABEL_MANAGED}=true"]
-    assert not chosen.posting.enabled
-
-
 def test_kopf_remembers_nothing_of_objects_and_writes_nothing_to_them() -> None:
     """It would copy every object several times, and annotate those of users."""
+    assert not settings().posting.enabled
     persistence, body, patch = settings().persistence, kopf.Body({"spec": {"a": 1}}), kopf.Patch()
     progress, record = persistence.progress_storage, cast(kopf.ProgressRecord, {"retries": 1})
     essence = persistence.diffbase_storage.build(body=body)

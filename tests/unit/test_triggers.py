@@ -25,16 +25,16 @@ def bind(name: str) -> Bind:
 
 def test_nothing_waits_nothing_is_due() -> None:
     """An idle cluster would be flooded with empty plans."""
-    assert not is_due(snapshot(node("n1")), None, digest="a", last_digest="")
+    assert not is_due(snapshot(node("n1")), None, digest=lambda: "a", last_digest="")
 
 
 def test_a_waiting_pod_is_planned_once_per_state_of_the_cluster() -> None:
     """A pod that cannot be placed would be planned for ever."""
     world = snapshot(node("n1"), pod("a"))
 
-    assert is_due(world, None, digest="a", last_digest="")
-    assert not is_due(world, None, digest="a", last_digest="a")
-    assert is_due(world, None, digest="b", last_digest="a")
+    assert is_due(world, None, digest=lambda: "a", last_digest="")
+    assert not is_due(world, None, digest=lambda: "a", last_digest="a")
+    assert is_due(world, None, digest=lambda: "b", last_digest="a")
 
 
 def test_a_plan_at_work_is_left_alone_while_it_covers_all() -> None:
@@ -42,7 +42,7 @@ def test_a_plan_at_work_is_left_alone_while_it_covers_all() -> None:
     world = snapshot(node("n1"), pod("a"))
     at_work = published(Plan(certificate=CERTIFICATE, binds=(bind("a"),)))
 
-    assert not is_due(world, at_work, digest="b", last_digest="a")
+    assert not is_due(world, at_work, digest=lambda: "b", last_digest="a")
 
 
 def test_a_new_pod_is_not_made_to_wait_for_a_plan_at_work() -> None:
@@ -51,7 +51,7 @@ def test_a_new_pod_is_not_made_to_wait_for_a_plan_at_work() -> None:
     at_work = published(Plan(certificate=CERTIFICATE, binds=(bind("a"),)))
 
     assert uncovered(world, at_work) == ("uid-b",)
-    assert is_due(world, at_work, digest="b", last_digest="a")
+    assert is_due(world, at_work, digest=lambda: "b", last_digest="a")
 
 
 def test_a_failed_plan_is_followed_by_a_new_one_whatever_has_changed() -> None:
@@ -60,7 +60,7 @@ def test_a_failed_plan_is_followed_by_a_new_one_whatever_has_changed() -> None:
     plan = Plan(certificate=CERTIFICATE, binds=(bind("a"),))
     failed = published(plan, phase="Failed")
 
-    assert is_due(world, failed, digest="a", last_digest="a")
+    assert is_due(world, failed, digest=lambda: "a", last_digest="a")
     assert not repeats(failed, plan)
     assert repeats(published(plan), plan)
     assert not repeats(None, plan)
@@ -93,7 +93,9 @@ def test_what_takes_the_place_of_an_evicted_pod_does_not_overtake_the_plan() -> 
     replacement = replace(pod("new", owner="team"), owner=victim.owner)
     at_work = published(Plan(certificate=CERTIFICATE, evictions=(evict,)))
 
-    assert not is_due(snapshot(node("n1"), replacement), at_work, digest="b", last_digest="a")
+    assert not is_due(
+        snapshot(node("n1"), replacement), at_work, digest=lambda: "b", last_digest="a"
+    )
 
 
 def test_a_plan_that_only_holds_is_not_at_work() -> None:
@@ -103,7 +105,7 @@ def test_a_plan_that_only_holds_is_not_at_work() -> None:
     hold = Hold(pod=PodKey(namespace="default", name="a"), uid="uid-a", rejection=why)
     holding = published(Plan(certificate=CERTIFICATE, holds=(hold,)), phase="Pending")
 
-    assert is_due(world, holding, digest="b", last_digest="a")
+    assert is_due(world, holding, digest=lambda: "b", last_digest="a")
 
 
 def test_a_plan_too_large_for_its_object_has_decided_on_older_pods_all_the_same() -> None:

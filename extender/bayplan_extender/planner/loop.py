@@ -2,7 +2,8 @@
 
 No plan follows another before the operator has taken that one up, that is, released all pods that
 have room now: each would plan the same pods anew and stop the operator half way. Pods that come
-meanwhile are the next batch. An operator that is away or slow is not waited for long.
+meanwhile are the next batch. An operator that is away or slow is not waited for long. Nor does the
+next plan follow at once: each has its price whatever its size, so batches grow with the load.
 
 A plan that is being carried out is left alone while it covers every waiting pod
 (`bayplan.triggers`). With nobody waiting, and a window for defragmentation open, it looks for
@@ -37,13 +38,16 @@ from bayplan_extender.view import View
 _log = structlog.get_logger()
 
 #: Seconds without a change after which pods that arrive together count as all there.
-SETTLE_S = 0.05
+SETTLE_S = 0.03
 
 #: Seconds after which a plan is made even while changes keep coming.
 PATIENCE_S = 0.3
 
 #: Seconds for which the operator may be doing what a plan has for it now, before the next is made.
 TAKE_UP_S = 5.0
+
+#: The most seconds of rest after a plan is taken up; else it is as long as that took.
+REST_S = 1.0
 
 #: Seconds from a plan's creation in which its failure is not answered with another one.
 RETRY_FAILED_S = 3.0
@@ -95,6 +99,7 @@ class Loop:
         self._last_window = ("", -math.inf)
         self._published = ""
         self._published_at = -math.inf
+        self._rests_until = -math.inf
 
     def stop(self) -> None:
         """End the loop after the pass it is in."""
@@ -127,28 +132,40 @@ class Loop:
                 self._view.changed.set()
 
     def _changes(self) -> Iterator[None]:
-        """Yield once for every batch of changes that has settled."""
-        settle_s = SETTLE_S
+        """Yield once for every batch of changes that has settled.
+
+        After a look it rests for as long as that took: one at a large cluster is not to be
+        repeated all the time, but who comes to a quiet one is not to wait for that.
+        """
         while not self._stop.is_set():
             self._view.changed.wait(RESYNC_S)
             patience = time.monotonic() + PATIENCE_S
             while self._view.changed.is_set() and time.monotonic() < patience:
                 self._view.changed.clear()
-                self._stop.wait(settle_s)
+                self._stop.wait(SETTLE_S)
             self._await_operator()
+            self._stop.wait(max(0.0, self._rests_until - time.monotonic()))
             self._view.changed.clear()
             if self._view.synced and not self._stop.is_set():
                 started_at = time.monotonic()
                 yield
-                # A look at a large cluster is not to be repeated all the time.
-                settle_s = min(PATIENCE_S, max(SETTLE_S, time.monotonic() - started_at))
+                self._rest(started_at, most_s=PATIENCE_S)
+
+    def _rest(self, began_at: float, *, most_s: float) -> None:
+        """Have the next look wait for as long as what began then has taken by now."""
+        now = time.monotonic()
+        self._rests_until = max(self._rests_until, now + min(most_s, now - began_at))
 
     def _await_operator(self) -> None:
         """Wait until the plan published last is taken up, or has been there for long enough."""
         patience = self._published_at + TAKE_UP_S
         while (left_s := patience - time.monotonic()) > 0:
             self._view.changed.clear()
-            if self._stop.is_set() or self._is_taken_up():
+            if self._stop.is_set():
+                return
+            if self._is_taken_up():
+                self._rest(self._published_at, most_s=REST_S)
+                self._published_at = -math.inf
                 return
             self._view.changed.wait(left_s)
 
@@ -164,7 +181,7 @@ class Loop:
         # 1. See: one frozen snapshot, the newest plan, the policy.
         seen = self._read()
         self._metrics.see(seen.snapshot, seen.newest)
-        if self._has_just_failed(seen.newest):
+        if self._has_just_failed(seen):
             return
         # 2. Plan, if something is due.
         with limited(_MOST_LIMITS * seen.policy.time_limit_s + _MOST_BESIDES_S):
@@ -191,8 +208,9 @@ class Loop:
         if sequence < self._last_sequence:
             self._last_digest = ""  # somebody deleted the plan that decided on those who wait
         self._last_sequence = sequence
-        digest = seen.digest
-        if not is_due(snapshot, seen.newest, digest=digest, last_digest=self._last_digest):
+        if not is_due(
+            snapshot, seen.newest, digest=lambda: seen.digest, last_digest=self._last_digest
+        ):
             return None
         result = self._place_at_once(seen)
         if result is None:
@@ -200,7 +218,7 @@ class Loop:
             result = planner.plan(snapshot, seen.policy, clock=clock)
             clock.check()
             self._recorder.keep(snapshot, seen.policy, result)
-        self._last_digest = digest
+        self._last_digest = seen.digest
         return result
 
     def _place_at_once(self, seen: _Seen) -> Result | None:
@@ -243,13 +261,18 @@ class Loop:
         self._recorder.keep(seen.snapshot, allowed, result)
         return result
 
-    def _has_just_failed(self, newest: PublishedPlan | None) -> bool:
+    def _has_just_failed(self, seen: _Seen) -> bool:
         """Return whether the newest plan failed a moment ago; then come back a moment later.
 
         What made it fail may need that moment to show in the watch, and plans that fail one
-        after the other must not follow each other in a hot loop.
+        after the other must not follow each other in a hot loop. If it disturbed nobody, and none
+        waits for whom it had a home, its failure is no matter of those who wait.
         """
+        newest = seen.newest
         if newest is None or newest.phase != "Failed":
+            return False
+        homes = {bind.uid for bind in newest.plan.binds}
+        if not newest.plan.victims and not any(p.uid in homes for p in seen.snapshot.waiting()):
             return False
         # The API server's clock may be far ahead of ours; then the plan seems to be of the future.
         if abs(time.time() - newest.created_at) >= RETRY_FAILED_S:

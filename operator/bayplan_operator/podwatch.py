@@ -1,0 +1,118 @@
+"""The watch of managed pods: whose pod it is, and whether it came or went.
+
+On its way to a node a pod changes four times and more, and a plan places hundreds: kopf has a task
+and a chain of causes for each event, and took more of the operator's time than all its own work.
+Nothing of a pod is remembered here either, and an event that is lost costs nothing but time.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from enum import Enum
+from typing import Final
+
+import structlog
+import urllib3
+from kubernetes.client.exceptions import ApiException
+
+from bayplan.api import names
+from bayplan_operator.keys import DeploymentKey
+from bayplan_operator.kube import PODS, Kube, Raw, message_of
+
+_log = structlog.get_logger()
+
+#: Seconds between two attempts after an error.
+_RETRY_S: Final = 1.0
+
+#: HTTP's answer to a watch that would go on from where the server cannot look back to.
+_GONE: Final = 410
+
+
+class Change(Enum):
+    """What became of a pod."""
+
+    CAME = "came"
+    WENT = "went"
+    OTHER = "other"
+
+
+#: Takes the deployment that a pod is of, if it is of one, and what became of the pod.
+Listener = Callable[[DeploymentKey | None, Change], None]
+
+
+async def watch_pods(kube: Kube, listener: Listener) -> None:
+    """Have the listener told of every change, on the event loop, until cancelled.
+
+    Raises:
+        Exception: The watch has ended, which no error of the API server makes it do.
+    """
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+    stopped = threading.Event()
+
+    def tell(owner: DeploymentKey | None, change: Change) -> None:
+        if not stopped.is_set():
+            loop.call_soon_threadsafe(listener, owner, change)
+
+    def run() -> None:
+        try:
+            PodWatch(kube, tell, stopped).run()
+        except Exception as error:  # noqa: BLE001 - the operator ends with it, and is started anew
+            if not stopped.is_set():
+                loop.call_soon_threadsafe(ended.set_exception, error)
+
+    threading.Thread(target=run, name="pods", daemon=True).start()
+    try:
+        await ended
+    finally:
+        stopped.set()
+
+
+class PodWatch:
+    """Passes on what happens to managed pods, until stopped."""
+
+    def __init__(self, kube: Kube, listener: Listener, stopped: threading.Event) -> None:
+        self._kube = kube
+        self._listener = listener
+        self._stopped = stopped
+        self._version = ""
+
+    def run(self) -> None:
+        """Watch; after an error begin again, with every pod there is."""
+        while not self._stopped.is_set():
+            try:
+                for event in self._events():
+                    self._listener(*news_of(event))
+            except (ApiException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+                if getattr(error, "status", None) != _GONE:
+                    told = message_of(error) if isinstance(error, ApiException) else str(error)
+                    _log.warning("watch_failed", kind="pods", error=told[:300])
+                self._version = ""
+                self._stopped.wait(_RETRY_S)
+
+    def _events(self) -> Iterator[Raw]:
+        """Yield the events of one watch, which goes on where the last one ended.
+
+        Raises:
+            ApiException: The server will not go on from there.
+        """
+        labels = f"{names.LABEL_MANAGED}=true"
+        for event in self._kube.watch(PODS, labels=labels, version=self._version):
+            if self._stopped.is_set():
+                return
+            if event["type"] == "ERROR":
+                status = event["object"]
+                raise ApiException(status=status.get("code"), reason=status.get("message"))
+            self._version = event["object"]["metadata"]["resourceVersion"]
+            if event["type"] != "BOOKMARK":
+                yield event
+
+
+def news_of(event: Raw) -> tuple[DeploymentKey | None, Change]:
+    """Return the deployment that the event's pod is of, if it is of one, and what became of it."""
+    metadata = event["object"]["metadata"]
+    name = (metadata.get("labels") or {}).get(names.LABEL_DEPLOYMENT)
+    owner = DeploymentKey(namespace=metadata["namespace"], name=name) if name else None
+    if event["type"] == "DELETED" or "deletionTimestamp" in metadata:
+        return owner, Change.WENT
+    return owner, Change.CAME if event["type"] == "ADDED" else Change.OTHER

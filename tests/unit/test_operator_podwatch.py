@@ -1,0 +1,132 @@
+"""The watch of managed pods: what it says of them, and how it goes on."""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+import urllib3
+from kubernetes.client.exceptions import ApiException
+
+from bayplan.api import names
+from bayplan_operator import podwatch
+from bayplan_operator.keys import DeploymentKey
+from bayplan_operator.podwatch import Change, PodWatch, news_of, watch_pods
+from tests.fake_kube import FakeKube, Raw
+
+Script = Sequence[Sequence[Raw] | Exception]
+
+
+class Watched(FakeKube):
+    """Plays watches one after the other, and then stops.
+
+    Attributes:
+        asked: The labels and the version that each watch was begun with.
+    """
+
+    def __init__(self, script: Script) -> None:
+        super().__init__()
+        self.asked: list[tuple[str, str]] = []
+        self.stopped = threading.Event()
+        self._script = list(script)
+
+    def watch(self, path: str, *, labels: str, version: str = "") -> Iterator[Raw]:
+        """Yield the events of the next watch of the script."""
+        assert path == "/api/v1/pods"
+        self.asked.append((labels, version))
+        if not self._script:
+            self.stopped.set()
+            return
+        now = self._script.pop(0)
+        if isinstance(now, Exception):
+            raise now
+        yield from now
+
+
+def event(kind: str, version: str, *, name: str = "a", of: str = "", leaves: bool = False) -> Raw:
+    """Return an event about a pod."""
+    metadata: dict[str, Any] = {"namespace": "ns", "name": name, "resourceVersion": version}
+    metadata |= {"labels": {names.LABEL_DEPLOYMENT: of}} if of else {}
+    metadata |= {"deletionTimestamp": "2026-05-01T12:00:00Z"} if leaves else {}
+    return {"type": kind, "object": {"metadata": metadata}}
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(podwatch, "_RETRY_S", 0.0)
+
+
+def told_by(kube: Watched) -> list[tuple[DeploymentKey | None, Change]]:
+    """Return what a listener is told until the script ends."""
+    told: list[tuple[DeploymentKey | None, Change]] = []
+    PodWatch(kube, lambda *news: told.append(news), kube.stopped).run()
+    return told
+
+
+@pytest.mark.parametrize(
+    ("seen", "change"),
+    [
+        (event("ADDED", "1"), Change.CAME),
+        (event("MODIFIED", "1"), Change.OTHER),
+        (event("MODIFIED", "1", leaves=True), Change.WENT),
+        (event("ADDED", "1", leaves=True), Change.WENT),
+        (event("DELETED", "1"), Change.WENT),
+    ],
+    ids=["made", "bound, say", "being deleted", "being deleted at first sight", "deleted"],
+)
+def test_what_becomes_of_a_pod(seen: Raw, change: Change) -> None:
+    """Its owner acts on one that comes or goes, and takes its time with the rest."""
+    assert news_of(seen) == (None, change)
+
+
+def test_whose_pod_it_is() -> None:
+    """Its deployment has something to do."""
+    assert news_of(event("ADDED", "1", of="chat"))[0] == DeploymentKey(namespace="ns", name="chat")
+
+
+def test_a_watch_goes_on_where_the_last_one_ended() -> None:
+    """With bookmarks, so that a quiet cluster's version does not grow too old."""
+    kube = Watched([[event("ADDED", "5"), event("BOOKMARK", "9")]])
+
+    told = told_by(kube)
+
+    assert told == [(None, Change.CAME)]
+    labels = f"{names.LABEL_MANAGED}=true"
+    assert kube.asked == [(labels, ""), (labels, "9")]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        [{"type": "ERROR", "object": {"code": 410, "message": "too old"}}],
+        ApiException(status=500, reason="down"),
+        urllib3.exceptions.ProtocolError("broken"),
+        ValueError("no JSON"),
+    ],
+    ids=["gone", "refused", "broken off", "garbled"],
+)
+def test_after_an_error_every_pod_is_told_of_again(failure: Any) -> None:  # noqa: ANN401 - a script
+    """What happened meanwhile is not known."""
+    kube = Watched([[event("ADDED", "5")], failure, [event("ADDED", "7")]])
+
+    told = told_by(kube)
+
+    assert told == [(None, Change.CAME)] * 2
+    assert [version for _, version in kube.asked] == ["", "5", "", "7"]
+
+
+def test_the_listener_is_called_on_the_loop_and_a_watch_that_ends_is_an_error() -> None:
+    """An operator that hears nothing any more would look alive."""
+    told: list[tuple[Change, bool]] = []
+
+    async def listen() -> None:
+        loop = asyncio.get_running_loop()
+        kube = Watched([[event("ADDED", "5")], KeyError("unforeseen")])
+        await watch_pods(
+            kube, lambda _, change: told.append((change, asyncio.get_running_loop() is loop))
+        )
+
+    with pytest.raises(KeyError, match="unforeseen"):
+        asyncio.run(listen())
+    assert told == [(Change.CAME, True)]
