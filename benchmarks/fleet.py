@@ -23,21 +23,13 @@ from random import Random
 from typing import Any, Final, Literal, get_args
 from unittest import mock
 
+from bayplan.constraints import Constraints
+from bayplan.keys import GangKey, NodeName, Owner, PodKey
 from bayplan.plan import Result
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.snapshot import (
-    Constraints,
-    Disruption,
-    GangKey,
-    Node,
-    NodeName,
-    Owner,
-    Pod,
-    PodKey,
-    Resources,
-    Snapshot,
-)
+from bayplan.resources import Resources
+from bayplan.snapshot import Disruption, Node, Pod, Snapshot
 from bayplan.solver import engine
 from bayplan.validate import validate
 

@@ -23,21 +23,13 @@ from typing import Any, Final
 import numpy as np
 
 from bayplan import filters
+from bayplan.constraints import Constraints
+from bayplan.keys import GangKey, NodeName, Owner, PodKey
 from bayplan.plan import EVICTION_COST, Plan, Verdict
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.snapshot import (
-    Constraints,
-    Disruption,
-    GangKey,
-    Node,
-    NodeName,
-    Owner,
-    Pod,
-    PodKey,
-    Resources,
-    Snapshot,
-)
+from bayplan.resources import Resources
+from bayplan.snapshot import Disruption, Node, Pod, Snapshot
 from bayplan.validate import validate
 from benchmarks import tables
 from benchmarks.fleet import GPU

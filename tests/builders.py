@@ -1,29 +1,21 @@
 """Small valid nodes, pods and snapshots for tests: say only what a test is about."""
 
 from bayplan import units
-from bayplan.restraints import restrained
-from bayplan.snapshot import (
-    Budget,
-    BudgetKey,
+from bayplan.budgets import Budget, Health
+from bayplan.constraints import (
     Constraints,
-    Disruption,
-    GangKey,
     GangTopology,
-    Health,
-    Node,
-    NodeName,
-    Owner,
     Peers,
-    Pod,
-    PodKey,
     PodSelector,
     PodTerm,
     Requirement,
-    Resources,
-    Snapshot,
     Spread,
     Taint,
 )
+from bayplan.keys import BudgetKey, GangKey, NodeName, Owner, PodKey
+from bayplan.resources import Resources
+from bayplan.restraints import restrained
+from bayplan.snapshot import Disruption, Node, Pod, Snapshot
 
 GPU = "nvidia.com/gpu"
 

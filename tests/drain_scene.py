@@ -10,9 +10,9 @@ import pytest
 from bayplan.api import names
 from bayplan.codec import plan_manifest
 from bayplan.inference.children import Child
+from bayplan.keys import GangKey, NodeName, PodKey
 from bayplan.plan import Bind, Certificate, Evict, Plan, Result, Verdict
 from bayplan.policy import Order
-from bayplan.snapshot import GangKey, NodeName, PodKey
 from bayplan_operator import deployments, farewells
 from bayplan_operator.deployments import Deployments
 from bayplan_operator.execution import Execution

@@ -9,21 +9,11 @@ from collections.abc import Iterator
 from itertools import product
 
 from bayplan import filters
+from bayplan.constraints import Peers, PodSelector, PodTerm, Spread
+from bayplan.keys import BudgetKey, GangKey, NodeName
 from bayplan.plan import EVICTION_COST
 from bayplan.policy import Policy
-from bayplan.snapshot import (
-    BudgetKey,
-    Disruption,
-    GangKey,
-    Node,
-    NodeName,
-    Peers,
-    Pod,
-    PodSelector,
-    PodTerm,
-    Snapshot,
-    Spread,
-)
+from bayplan.snapshot import Disruption, Node, Pod, Snapshot
 from tests.builders import GPU
 
 Places = tuple[NodeName | None, ...]

@@ -15,8 +15,10 @@ from typing import Final, Protocol
 
 from bayplan import filters, gates
 from bayplan.cache import Cache
+from bayplan.keys import NodeName
 from bayplan.plan import Bind, Choice, Move, Plan, Reason, Rejection
-from bayplan.snapshot import Node, NodeName, Pod, Resources
+from bayplan.resources import Resources
+from bayplan.snapshot import Node, Pod
 
 #: What keeps a pod that is shown to node autoscalers off every node that would take it alone.
 _NO_HOME: Final = Rejection(

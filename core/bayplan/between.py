@@ -10,19 +10,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bayplan import peers
-from bayplan.snapshot import (
-    Constraints,
-    GangKey,
-    GangTopology,
-    Node,
-    NodeName,
-    Pod,
-    PodKey,
-    PodTerm,
-    Snapshot,
-    Spread,
-    newest_member,
-)
+from bayplan.constraints import Constraints, GangTopology, PodTerm, Spread
+from bayplan.keys import GangKey, NodeName, PodKey
+from bayplan.snapshot import Node, Pod, Snapshot, newest_member
 
 #: A gang of fewer pods is no gang.
 _SMALLEST_GANG: Final = 2

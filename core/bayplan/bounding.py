@@ -12,8 +12,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
+from bayplan.keys import NodeName, PodKey
 from bayplan.plan import Action, Bind, Plan, by_pod, plan_of, together
-from bayplan.snapshot import NodeName, PodKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

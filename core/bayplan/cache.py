@@ -19,7 +19,9 @@ from heapq import heappop, heappush
 from types import MappingProxyType
 from typing import Final
 
-from bayplan.snapshot import Node, NodeName, Pod, PodKey, Resources, Snapshot
+from bayplan.keys import NodeName, PodKey
+from bayplan.resources import Resources
+from bayplan.snapshot import Node, Pod, Snapshot
 
 _NOTHING: Final = Resources()
 

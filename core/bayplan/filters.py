@@ -10,18 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from bayplan import units
+from bayplan.constraints import Constraints, NodeTerm, Preference, Requirement, Taint
 from bayplan.plan import Reason, Rejection
+from bayplan.resources import Resources
 from bayplan.shares import left_in
-from bayplan.snapshot import (
-    Constraints,
-    Node,
-    NodeTerm,
-    Pod,
-    Preference,
-    Requirement,
-    Resources,
-    Taint,
-)
+from bayplan.snapshot import Node, Pod
 
 #: The taint that stands for a cordon; a pod that tolerates it may use a cordoned node.
 CORDON: Final = Taint(key="node.kubernetes.io/unschedulable")

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from bayplan.api import names
-from bayplan.snapshot import MAX_MOVE_COST, GangKey, Pod, Snapshot
+from bayplan.keys import GangKey
+from bayplan.snapshot import MAX_MOVE_COST, Pod, Snapshot
 
 
 def protected(snapshot: Snapshot) -> Snapshot:

@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from bayplan import filters
+from bayplan.keys import NodeName, PodKey
 from bayplan.plan import Hold, Reason
 from bayplan.policy import NodeProvisioning, Policy
-from bayplan.snapshot import Node, NodeName, Pod, PodKey, Resources, Snapshot
+from bayplan.resources import Resources
+from bayplan.snapshot import Node, Pod, Snapshot
 
 #: Why a pod waits for something other than room: a search that found nothing proves nothing, a
 #: gang must first be complete, a pod that is in the way may leave later.

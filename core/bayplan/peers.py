@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from bayplan import filters
+from bayplan.constraints import Constraints, Peers, PodSelector, PodTerm, Spread
 from bayplan.plan import Reason, Rejection
-from bayplan.snapshot import Constraints, Node, Peers, Pod, PodSelector, PodTerm, Snapshot, Spread
+from bayplan.snapshot import Node, Pod, Snapshot
 
 #: Where a rule between pods applies: a label of nodes and its value.
 Domain = tuple[str, str]

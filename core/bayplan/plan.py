@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, TypeVar
 
+from bayplan.keys import GangKey, NodeName, Owner, PodKey
 from bayplan.policy import Order
-from bayplan.snapshot import GangKey, NodeName, Owner, PodKey, Resources
+from bayplan.resources import Resources
 
 #: By how much an eviction counts for more than a move in the stages of disruption; more than any
 #: move costs.

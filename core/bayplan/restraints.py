@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bayplan import filters
-from bayplan.snapshot import Budget, Disruption, Health, Pod, Snapshot
+from bayplan.budgets import Budget, Health
+from bayplan.snapshot import Disruption, Pod, Snapshot
 
 
 def restrained(snapshot: Snapshot, *, now: float, cooldown_s: float) -> Snapshot:

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from bayplan import units
+from bayplan.keys import NodeName, PodKey
 from bayplan.plan import Plan
-from bayplan.snapshot import NodeName, PodKey, Resources, Snapshot
+from bayplan.resources import Resources
+from bayplan.snapshot import Snapshot
 
 #: Sizes of slots in GPUs, most wanted first.
 SIZES: Final = (8, 4, 2, 1)

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from bayplan.keys import PodKey
 from bayplan.plan import Result
 from bayplan.planner import plan
 from bayplan.policy import Policy, undisturbing
-from bayplan.snapshot import Pod, PodKey, Snapshot
+from bayplan.snapshot import Pod, Snapshot
 from bayplan.solver.engine import Progress, silent
 
 #: Most further copies that are counted, and pods that they may come to.

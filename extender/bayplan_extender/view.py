@@ -16,6 +16,7 @@ from kubernetes import client
 
 from bayplan.answers import Reservations
 from bayplan.api import names
+from bayplan.budgets import Budget
 from bayplan.cache import Cache
 from bayplan.codec import (
     DecodeError,
@@ -29,9 +30,10 @@ from bayplan.codec import (
     published_plan_of,
     stand_in_of,
 )
+from bayplan.keys import BudgetKey, NodeName, PodKey
 from bayplan.policy import Policy
 from bayplan.preparation import prepared
-from bayplan.snapshot import Budget, BudgetKey, NodeName, Pod, PodKey, Snapshot
+from bayplan.snapshot import Pod, Snapshot
 from bayplan.triggers import is_at_work
 from bayplan_extender.reflector import Raw, Reflector
 

@@ -9,9 +9,9 @@ from typing import Final
 
 import structlog
 
+from bayplan.budgets import Budget
 from bayplan.codec import DecodeError, budget_of
 from bayplan.plan import Plan
-from bayplan.snapshot import Budget
 from bayplan_operator.kube import Kube
 
 _log = structlog.get_logger()

@@ -26,8 +26,8 @@ from bayplan.inference.parts import Around, Trouble
 from bayplan.inference.rollout import Changes
 from bayplan.inference.tally import News, Tally
 from bayplan.inference.tellings import Telling
+from bayplan.keys import PodKey
 from bayplan.plan import Reason
-from bayplan.snapshot import PodKey
 from bayplan_operator.attempts import Attempts
 from bayplan_operator.engines import loads
 from bayplan_operator.events import About, Events

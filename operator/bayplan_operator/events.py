@@ -18,7 +18,7 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from bayplan.api import names
-from bayplan.snapshot import PodKey
+from bayplan.keys import PodKey
 from bayplan_operator.kube import OVERTAKEN, Kube, events_path, message_of
 
 _log = structlog.get_logger()

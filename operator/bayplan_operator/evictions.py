@@ -4,7 +4,7 @@ from typing import Any
 
 from kubernetes.client.exceptions import ApiException
 
-from bayplan.snapshot import PodKey
+from bayplan.keys import PodKey
 from bayplan_operator.kube import Kube, pod_path, refusal_of
 
 

@@ -22,9 +22,10 @@ from bayplan.api import names
 from bayplan.codec import PublishedPlan, service
 from bayplan.codec.releases import release_patch
 from bayplan.inference.drains import LOOK_S, Farewell
+from bayplan.keys import PodKey
 from bayplan.plan import Plan
 from bayplan.policy import Policy
-from bayplan.snapshot import PodKey, Snapshot
+from bayplan.snapshot import Snapshot
 from bayplan.steps import (
     DrainPod,
     EvictPod,

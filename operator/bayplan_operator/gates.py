@@ -17,7 +17,8 @@ from bayplan import gates
 from bayplan.api import names
 from bayplan.codec import mistake_in
 from bayplan.codec.releases import ungate_patch
-from bayplan.snapshot import Pod, PodKey
+from bayplan.keys import PodKey
+from bayplan.snapshot import Pod
 from bayplan.steps import STALL_S
 from bayplan_operator.events import About, Events
 from bayplan_operator.evictions import evict

@@ -19,7 +19,7 @@ from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
 from bayplan.inference.network import INFERENCE_API
-from bayplan.snapshot import PodKey
+from bayplan.keys import PodKey
 
 Raw = dict[str, Any]
 

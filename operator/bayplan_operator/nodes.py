@@ -10,7 +10,7 @@ import structlog
 
 from bayplan.codec import DecodeError, trouble_of
 from bayplan.inference.parts import Trouble
-from bayplan.snapshot import NodeName
+from bayplan.keys import NodeName
 from bayplan_operator.kube import NODES, Kube, Raw, node_path
 
 _log = structlog.get_logger()

@@ -12,7 +12,7 @@ from typing import Final
 from bayplan.codec import DecodeError
 from bayplan.codec.deployments import child_of
 from bayplan.inference.children import Child
-from bayplan.snapshot import PodKey
+from bayplan.keys import PodKey
 from bayplan_operator.evictions import evict
 from bayplan_operator.kube import Kube, Raw, pod_path
 

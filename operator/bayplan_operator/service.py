@@ -4,7 +4,7 @@ Deployments do it with units that come and go, whoever carries out a plan with i
 """
 
 from bayplan.api import names
-from bayplan.snapshot import PodKey
+from bayplan.keys import PodKey
 from bayplan_operator.kube import Kube, Raw, pod_path
 
 

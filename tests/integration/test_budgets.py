@@ -8,9 +8,11 @@ import pytest
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
+from bayplan.budgets import Budget
 from bayplan.codec import budget_of, pod_of
+from bayplan.keys import BudgetKey
 from bayplan.restraints import restrained
-from bayplan.snapshot import Budget, BudgetKey, Disruption, Snapshot
+from bayplan.snapshot import Disruption, Snapshot
 from bayplan_extender.view import View
 from e2e.cluster import Cluster, eventually
 

@@ -7,6 +7,7 @@ import pytest
 from kubernetes import client, config
 
 from bayplan.codec.parts import MAX_PARTS
+from bayplan.keys import GangKey, NodeName, PodKey
 from bayplan.plan import (
     Bind,
     Certificate,
@@ -19,7 +20,6 @@ from bayplan.plan import (
     Verdict,
 )
 from bayplan.policy import Order
-from bayplan.snapshot import GangKey, NodeName, PodKey
 from bayplan_extender.planner.publisher import Publisher
 from bayplan_extender.view import View
 from e2e.cluster import Cluster, eventually

@@ -16,6 +16,7 @@ import pytest
 
 from bayplan.api import names
 from bayplan.codec import parts, plan_manifests
+from bayplan.keys import GangKey, NodeName, Owner, PodKey
 from bayplan.plan import (
     Bind,
     Certificate,
@@ -29,7 +30,6 @@ from bayplan.plan import (
     Verdict,
 )
 from bayplan.policy import Order
-from bayplan.snapshot import GangKey, NodeName, Owner, PodKey
 from e2e.cluster import Cluster, add_gpu_nodes, eventually, remove_gpu_nodes
 from e2e.contract import watching
 from e2e.stack import Stack, install

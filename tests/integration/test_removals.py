@@ -8,7 +8,7 @@ from kubernetes import client, config
 
 from bayplan.api import names
 from bayplan.codec.deployments import child_of
-from bayplan.snapshot import PodKey
+from bayplan.keys import PodKey
 from bayplan_operator.kube import Kube, Raw, pod_path
 from bayplan_operator.removals import delete_as_seen, evict_as_seen
 from e2e.cluster import Cluster

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayplan.bounding import bounded
+from bayplan.keys import GangKey, NodeName, PodKey
 from bayplan.plan import Bind, Certificate, Evict, Move, Plan, Verdict
 from bayplan.policy import Order
-from bayplan.snapshot import GangKey, NodeName, PodKey
 
 NODES = st.sampled_from([NodeName(f"n{i}") for i in range(4)])
 

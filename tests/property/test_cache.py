@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from bayplan.cache import Cache
+from bayplan.keys import NodeName
 from bayplan.online.advisor import Advisor
-from bayplan.snapshot import Node, NodeName, Pod, Resources, Snapshot
+from bayplan.resources import Resources
+from bayplan.snapshot import Node, Pod, Snapshot
 from tests.builders import node, pod
 
 NODES = (NodeName("n1"), NodeName("n2"))

@@ -7,20 +7,13 @@ import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from bayplan.constraints import Constraints, Taint, Toleration
+from bayplan.keys import NodeName
 from bayplan.plan import Result
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import (
-    Constraints,
-    Disruption,
-    Node,
-    NodeName,
-    Pod,
-    Resources,
-    Snapshot,
-    Taint,
-    Toleration,
-)
+from bayplan.resources import Resources
+from bayplan.snapshot import Disruption, Node, Pod, Snapshot
 from bayplan.solver import engine, keepfill, program
 from bayplan.solver.counting import build
 from bayplan.solver.states import numbered

@@ -8,22 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayplan import filters
-from bayplan.snapshot import (
-    Constraints,
-    Disruption,
-    GangKey,
-    Guests,
-    Health,
-    Node,
-    NodeName,
-    NodeTerm,
-    Pod,
-    PodKind,
-    Requirement,
-    Snapshot,
-    Taint,
-    Toleration,
-)
+from bayplan.budgets import Health
+from bayplan.constraints import Constraints, NodeTerm, Requirement, Taint, Toleration
+from bayplan.keys import GangKey, NodeName
+from bayplan.snapshot import Disruption, Guests, Node, Pod, PodKind, Snapshot
 from tests.builders import budget, node, pod, snapshot
 
 words = st.sampled_from(["a", "b", "c"])

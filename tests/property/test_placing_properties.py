@@ -6,18 +6,10 @@ from unittest import mock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bayplan.constraints import Constraints, GangTopology, NodeTerm, Preference, Requirement
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.snapshot import (
-    Constraints,
-    Disruption,
-    GangTopology,
-    NodeTerm,
-    Pod,
-    Preference,
-    Requirement,
-    Snapshot,
-)
+from bayplan.snapshot import Disruption, Pod, Snapshot
 from bayplan.solver import engine, goals, keepfill
 from bayplan.solver.counting import build
 from bayplan.validate import validate

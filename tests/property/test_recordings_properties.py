@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayplan.codec import DecodeError, Recording, recording_document, recording_of
+from bayplan.constraints import Constraints, NodeTerm, Requirement, Taint, Toleration
 from bayplan.plan import plan_digest
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.snapshot import Constraints, NodeTerm, Requirement, Snapshot, Taint, Toleration
+from bayplan.snapshot import Snapshot
 from tests.builders import node, pod
 from tests.property.test_planner_properties import frozen, made, policies, snapshots
 

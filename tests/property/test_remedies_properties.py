@@ -7,9 +7,10 @@ from itertools import combinations
 from hypothesis import assume, given
 
 from bayplan import filters
+from bayplan.keys import NodeName, PodKey
 from bayplan.plan import Plan
 from bayplan.policy import Policy
-from bayplan.snapshot import Disruption, Node, NodeName, Pod, PodKey, Snapshot
+from bayplan.snapshot import Disruption, Node, Pod, Snapshot
 from bayplan.why.remedies import Remedies, Search
 from bayplan.why.rooms import Census
 from tests.property.test_planner_properties import applied, made, policies, snapshots

@@ -11,7 +11,7 @@ from bayplan.api.pools import Role
 from bayplan.inference.children import Child, Deployment, Pool, Rollout, least_slots, unit_slots
 from bayplan.inference.parts import Unit
 from bayplan.inference.rollout import Changes
-from bayplan.snapshot import Resources
+from bayplan.resources import Resources
 from tests.property.test_rollout_properties import (
     NODE,
     OWNER,

@@ -25,7 +25,8 @@ from bayplan.inference.parts import Around, Unit, units_of
 from bayplan.inference.rollout import Changes
 from bayplan.inference.shapes import Shape
 from bayplan.inference.tellings import Telling
-from bayplan.snapshot import NodeName, Resources
+from bayplan.keys import NodeName
+from bayplan.resources import Resources
 
 NODE, CORDONED, FAILING = NodeName("n1"), NodeName("cordoned"), NodeName("failing")
 OWNER = "u-chat"

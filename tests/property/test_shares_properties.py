@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from bayplan import shares, units
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import Disruption, Pod, Resources, Snapshot
+from bayplan.resources import Resources
+from bayplan.snapshot import Disruption, Pod, Snapshot
 from bayplan.solver import engine
 from bayplan.solver.counting import build
 from bayplan.validate import validate

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from bayplan import steps
+from bayplan.budgets import Budget, Health
 from bayplan.inference.drains import Farewell
 from bayplan.policy import Policy
-from bayplan.snapshot import Budget, Health, Pod, Snapshot
+from bayplan.snapshot import Pod, Snapshot
 from bayplan.steps import EvictPod, Progress
 from tests.builders import budget, node, pod
 from tests.unit.test_steps import BUSY, IDLE, SERVES, bind, done, evict, plan, told

@@ -15,8 +15,8 @@ from bayplan.inference.children import Child, Deployment, Slot
 from bayplan.inference.parts import Around
 from bayplan.inference.rollout import Changes
 from bayplan.inference.tally import News, Tally
+from bayplan.keys import NodeName, PodKey
 from bayplan.plan import Hold, Reason, Rejection
-from bayplan.snapshot import NodeName, PodKey
 
 #: What every pod of `chat` says of its unit.
 SHAPE = {names.ANNOTATION_SHAPE: "decode=2,prefill=1"}

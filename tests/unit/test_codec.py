@@ -8,6 +8,7 @@ import yaml
 
 from bayplan.api import names
 from bayplan.api.packing_plan import MAX_MESSAGE
+from bayplan.budgets import Budget
 from bayplan.codec import (
     DecodeError,
     budget_of,
@@ -21,7 +22,9 @@ from bayplan.codec import (
     trouble_of,
 )
 from bayplan.codec.nodes import UNHEALTHY
+from bayplan.constraints import Requirement, Taint
 from bayplan.inference.parts import Trouble
+from bayplan.keys import BudgetKey, GangKey, NodeName, Owner, PodKey
 from bayplan.plan import (
     Bind,
     Certificate,
@@ -36,20 +39,8 @@ from bayplan.plan import (
     Verdict,
 )
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import (
-    UNKNOWN_COUNT,
-    Budget,
-    BudgetKey,
-    Disruption,
-    GangKey,
-    NodeName,
-    Owner,
-    Pod,
-    PodKey,
-    Requirement,
-    Resources,
-    Taint,
-)
+from bayplan.resources import Resources
+from bayplan.snapshot import UNKNOWN_COUNT, Disruption, Pod
 from tests.builders import GPU, node, pod, snapshot
 
 

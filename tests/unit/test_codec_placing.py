@@ -6,17 +6,17 @@ import pytest
 
 from bayplan.api import names
 from bayplan.codec import DecodeError, pod_of
-from bayplan.snapshot import (
+from bayplan.constraints import (
     GangTopology,
     NodeTerm,
     Peers,
-    Pod,
     PodSelector,
     PodTerm,
     Preference,
     Requirement,
     Spread,
 )
+from bayplan.snapshot import Pod
 
 HOST = "kubernetes.io/hostname"
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"

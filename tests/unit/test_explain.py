@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 from bayplan.codec import PublishedPlan, StepStatus
+from bayplan.keys import NodeName
 from bayplan.plan import Bind, Certificate, Choice, Hold, Move, Plan, Reason, Rejection, Verdict
 from bayplan.policy import Order
-from bayplan.snapshot import NodeName, Pod, Resources
+from bayplan.resources import Resources
+from bayplan.snapshot import Pod
 from bayplan.why.explain import chosen, explain
 from tests.builders import GPU, pod
 

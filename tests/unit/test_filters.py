@@ -3,18 +3,11 @@
 import pytest
 
 from bayplan import filters, units
+from bayplan.constraints import Constraints, NodeTerm, Requirement, Taint, Toleration
+from bayplan.keys import NodeName
 from bayplan.plan import Reason
-from bayplan.snapshot import (
-    Constraints,
-    Node,
-    NodeName,
-    NodeTerm,
-    Pod,
-    Requirement,
-    Resources,
-    Taint,
-    Toleration,
-)
+from bayplan.resources import Resources
+from bayplan.snapshot import Node, Pod
 from bayplan.why import reasons
 from bayplan.why.rooms import Census, Room
 from tests.builders import GPU, node, pod, snapshot

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 from bayplan.api import names
 from bayplan.floors import protected
+from bayplan.keys import Owner
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.snapshot import MAX_MOVE_COST, Owner, Pod, Snapshot
+from bayplan.snapshot import MAX_MOVE_COST, Pod, Snapshot
 from tests.builders import node, pod
 
 

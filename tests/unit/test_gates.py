@@ -6,9 +6,10 @@ import pytest
 
 from bayplan import gates
 from bayplan.gates import PlannerSigns
+from bayplan.keys import NodeName
 from bayplan.plan import Hold, Reason, Rejection
 from bayplan.policy import NodeProvisioning, Policy
-from bayplan.snapshot import Disruption, NodeName, Pod
+from bayplan.snapshot import Disruption, Pod
 from tests.builders import node, pod, snapshot
 
 NOW = 1000.0

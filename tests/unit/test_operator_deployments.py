@@ -12,9 +12,9 @@ from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
 from bayplan.codec import plan_manifest
+from bayplan.keys import PodKey
 from bayplan.plan import Certificate, Hold, Plan, Reason, Rejection, Result, Verdict
 from bayplan.policy import Order
-from bayplan.snapshot import PodKey
 from bayplan_operator.deployments import Deployments
 from bayplan_operator.gates import Gates
 from bayplan_operator.keys import DeploymentKey

@@ -9,7 +9,7 @@ from threading import Event, Thread
 import pytest
 
 from bayplan.inference.children import Child
-from bayplan.snapshot import NodeName
+from bayplan.keys import NodeName
 from bayplan_operator import engines
 from bayplan_operator.engines import loads
 

@@ -11,6 +11,7 @@ from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
 from bayplan.codec import parts, plan_manifests, pod_of
+from bayplan.keys import NodeName, Owner, PodKey
 from bayplan.plan import (
     Bind,
     Certificate,
@@ -24,7 +25,6 @@ from bayplan.plan import (
     Verdict,
 )
 from bayplan.policy import Order
-from bayplan.snapshot import NodeName, Owner, PodKey
 from bayplan_operator import execution, holds
 from bayplan_operator.execution import Execution
 from bayplan_operator.gates import Gates

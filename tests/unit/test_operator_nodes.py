@@ -3,7 +3,7 @@
 from typing import Any
 
 from bayplan.inference.parts import Trouble
-from bayplan.snapshot import NodeName
+from bayplan.keys import NodeName
 from bayplan_operator.kube import node_path
 from bayplan_operator.nodes import Nodes
 from tests.fake_kube import FakeKube

@@ -5,22 +5,20 @@ from typing import Any
 
 import pytest
 
-from bayplan.plan import Bind, Certificate, Move, Plan, Reason, Rejection, Verdict
-from bayplan.planner import plan
-from bayplan.policy import Order, Policy
-from bayplan.snapshot import (
+from bayplan.constraints import (
     Constraints,
-    Disruption,
     GangTopology,
-    Node,
-    NodeName,
     NodeTerm,
     Peers,
-    Pod,
     PodTerm,
     Preference,
     Requirement,
 )
+from bayplan.keys import NodeName
+from bayplan.plan import Bind, Certificate, Move, Plan, Reason, Rejection, Verdict
+from bayplan.planner import plan
+from bayplan.policy import Order, Policy
+from bayplan.snapshot import Disruption, Node, Pod
 from bayplan.solver import greedy, keepfill
 from bayplan.solver.counting import build
 from bayplan.validate import Code, validate

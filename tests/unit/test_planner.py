@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from bayplan.budgets import Budget
+from bayplan.constraints import Constraints
 from bayplan.plan import Hold, Move, Plan, Reason, Result, Stage, Verdict
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
@@ -13,8 +15,6 @@ from bayplan.snapshot import (
     MAX_MOVE_COST,
     OVERSTAY_S,
     UNKNOWN_COUNT,
-    Budget,
-    Constraints,
     Disruption,
     Node,
     Pod,

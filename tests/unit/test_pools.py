@@ -15,9 +15,10 @@ from bayplan.inference import children, readiness
 from bayplan.inference.children import Child, Deployment
 from bayplan.inference.rollout import Changes
 from bayplan.inference.tally import News, Tally
+from bayplan.keys import NodeName
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.snapshot import Disruption, NodeName, Snapshot
+from bayplan.snapshot import Disruption, Snapshot
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 

@@ -7,9 +7,9 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.codec import PublishedPlan, parts
+from bayplan.keys import NodeName, PodKey
 from bayplan.plan import Bind, Certificate, Plan, Result, Verdict
 from bayplan.policy import Order
-from bayplan.snapshot import NodeName, PodKey
 from bayplan_extender.planner.publisher import HISTORY, HISTORY_OBJECTS, Publisher
 
 PLAN = Plan(certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL))

@@ -2,9 +2,9 @@
 
 import pytest
 
+from bayplan.keys import PodKey
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.snapshot import PodKey
 from bayplan_extender.planner import relevance
 from bayplan_extender.planner.relevance import BrokenOff, Relevance
 from bayplan_extender.view import View

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from bayplan.constraints import Constraints, Taint
+from bayplan.keys import Owner
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.snapshot import Constraints, Disruption, Node, Owner, Pod, Taint
+from bayplan.snapshot import Disruption, Node, Pod
 from tests.builders import node, pod, snapshot
 
 

@@ -6,9 +6,11 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from bayplan.constraints import Constraints
+from bayplan.keys import NodeName
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.snapshot import Constraints, Node, NodeName, Pod
+from bayplan.snapshot import Node, Pod
 from bayplan.solver import ejection, engine, exchange, goals, repair
 from bayplan.solver.assignment import Assignment, evicted, moves, present
 from bayplan.solver.counting import build

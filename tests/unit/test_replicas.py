@@ -11,7 +11,8 @@ from bayplan.inference import readiness, rollout
 from bayplan.inference.children import Child, Deployment, Pool, Slot, unit_slots
 from bayplan.inference.rollout import Changes
 from bayplan.inference.tally import News, Tally
-from bayplan.snapshot import NodeName, Resources
+from bayplan.keys import NodeName
+from bayplan.resources import Resources
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 NOW_S = int(NOW.timestamp())

@@ -4,8 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from bayplan.budgets import Budget, Health
+from bayplan.constraints import Requirement
+from bayplan.keys import BudgetKey
 from bayplan.restraints import covers, restrained
-from bayplan.snapshot import Budget, BudgetKey, Disruption, Health, Pod, Requirement, Snapshot
+from bayplan.snapshot import Disruption, Pod, Snapshot
 from tests.builders import budget, node, pod
 
 NOW = 1_000_000.0

@@ -13,8 +13,9 @@ from bayplan.inference.children import Child, Deployment, Pool, Rollout, unit_sl
 from bayplan.inference.parts import Around
 from bayplan.inference.rollout import Changes
 from bayplan.inference.tally import News, Tally
+from bayplan.keys import NodeName, PodKey
 from bayplan.plan import Hold, Reason, Rejection
-from bayplan.snapshot import NodeName, PodKey, Resources
+from bayplan.resources import Resources
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 NOW_S = int(NOW.timestamp())

@@ -10,11 +10,13 @@ from bayplan.answers import Reservations, answer
 from bayplan.api import names
 from bayplan.cache import Cache
 from bayplan.codec import DecodeError, plan_manifest, pod_of, published_plan_of
+from bayplan.keys import NodeName
 from bayplan.online.advisor import Advisor
 from bayplan.plan import Bind, Certificate, Evict, Hold, Move, Plan, Reason, Result, Verdict
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import Disruption, Node, NodeName, Pod, Resources
+from bayplan.resources import Resources
+from bayplan.snapshot import Disruption, Node, Pod
 from bayplan.solver import ejection, exchange, greedy
 from bayplan.solver.assignment import present
 from bayplan.solver.constraints import allowed

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from ortools.sat.python import cp_model
 
+from bayplan.budgets import Budget
+from bayplan.constraints import GangTopology
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import Budget, Disruption, GangTopology, Node, Pod
+from bayplan.snapshot import Disruption, Node, Pod
 from bayplan.solver import constraints, goals, greedy, variables
 from bayplan.solver.assignment import Assignment, present
 from bayplan.solver.bound import Relaxation

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayplan import steps
+from bayplan.constraints import Taint
 from bayplan.inference.drains import Farewell
+from bayplan.keys import GangKey, NodeName, Owner, PodKey
 from bayplan.plan import (
     Bind,
     Certificate,
@@ -22,18 +24,8 @@ from bayplan.plan import (
     plan_of,
 )
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import (
-    Disruption,
-    GangKey,
-    Node,
-    NodeName,
-    Owner,
-    Pod,
-    PodKey,
-    Resources,
-    Snapshot,
-    Taint,
-)
+from bayplan.resources import Resources
+from bayplan.snapshot import Disruption, Node, Pod, Snapshot
 from bayplan.steps import DrainPod, EvictPod, Phase, Progress, ReleasePod, ServePod, State, Step
 from tests.builders import apart, node, pod, snapshot
 

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from bayplan.budgets import Budget, Health
+from bayplan.keys import NodeName
 from bayplan.plan import (
     Bind,
     Certificate,
@@ -17,7 +19,8 @@ from bayplan.plan import (
     Verdict,
 )
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import Budget, Disruption, Health, NodeName, Pod, Resources, Snapshot
+from bayplan.resources import Resources
+from bayplan.snapshot import Disruption, Pod, Snapshot
 from bayplan.validate import Code, validate
 from tests.builders import GPU, budget, node, pod, snapshot
 

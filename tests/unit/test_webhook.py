@@ -8,9 +8,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from bayplan.codec import PublishedPlan
+from bayplan.keys import NodeName
 from bayplan.plan import Bind, Certificate, Plan, Verdict
 from bayplan.policy import Order
-from bayplan.snapshot import NodeName
 from bayplan_extender.view import View
 from bayplan_extender.webhook.app import create_app
 from bayplan_extender.webhook.endpoint import MAX_BODY

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 import pytest
 
 from bayplan.codec import DecodeError, policy_of
+from bayplan.keys import NodeName
 from bayplan.plan import Certificate, Move, Plan, Verdict
 from bayplan.planner import defragment
 from bayplan.policy import Day, Defragmentation, Order, Policy, Window
 from bayplan.slots import free_slots, promised_gpus, won
-from bayplan.snapshot import NodeName, Snapshot
+from bayplan.snapshot import Snapshot
 from bayplan.windows import is_worth_it, moves_left, opened_at
 from tests.builders import node, pod, snapshot
 

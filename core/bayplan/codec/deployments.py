@@ -15,9 +15,10 @@ from bayplan.codec.fields import DecodeError, Field, Raw, top
 from bayplan.codec.pods import is_outdated, pinned_node
 from bayplan.codec.pools import pools_of, port_of
 from bayplan.codec.service import YIELDS
+from bayplan.constraints import GangTopology
 from bayplan.inference.children import Child, Deployment, Gateway, Rollout
 from bayplan.inference.shapes import Shape
-from bayplan.snapshot import GangTopology, NodeName
+from bayplan.keys import NodeName
 
 #: Longest name of an InferenceDeployment: it becomes part of names and labels.
 _MAX_NAME: Final = 52

@@ -4,8 +4,11 @@ from typing import Final
 
 from bayplan.api import names
 from bayplan.codec.fields import Field, Raw, top
+from bayplan.constraints import Taint
 from bayplan.inference.parts import Trouble
-from bayplan.snapshot import Node, NodeName, Resources, Taint
+from bayplan.keys import NodeName
+from bayplan.resources import Resources
+from bayplan.snapshot import Node
 from bayplan.units import Rounding
 
 #: Conditions by which known health checkers report broken accelerators, with their bad status

@@ -11,6 +11,7 @@ from typing import Any
 from bayplan.api import names
 from bayplan.api.packing_plan import MAX_MESSAGE
 from bayplan.codec.fields import Field, Raw, top
+from bayplan.keys import GangKey, NodeName, Owner, PodKey
 from bayplan.plan import (
     Action,
     Bind,
@@ -28,7 +29,6 @@ from bayplan.plan import (
     plan_of,
 )
 from bayplan.policy import Order
-from bayplan.snapshot import GangKey, NodeName, Owner, PodKey
 
 #: Phases in which nothing more happens to a plan.
 FINISHED = frozenset({"Completed", "Superseded", "Failed"})

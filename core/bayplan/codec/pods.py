@@ -11,27 +11,15 @@ from typing import Final
 
 from bayplan import units
 from bayplan.api import names
+from bayplan.budgets import Health
 from bayplan.codec.fields import Field, Raw, top
 from bayplan.codec.peers import gang_topology_of, peers_of
 from bayplan.codec.remembered import Remembered
 from bayplan.codec.selectors import node_term
-from bayplan.snapshot import (
-    MAX_MOVE_COST,
-    UNKNOWN_COUNT,
-    Constraints,
-    Disruption,
-    GangKey,
-    Health,
-    NodeName,
-    NodeTerm,
-    Owner,
-    Pod,
-    PodKey,
-    Preference,
-    Requirement,
-    Resources,
-    Toleration,
-)
+from bayplan.constraints import Constraints, NodeTerm, Preference, Requirement, Toleration
+from bayplan.keys import GangKey, NodeName, Owner, PodKey
+from bayplan.resources import Resources
+from bayplan.snapshot import MAX_MOVE_COST, UNKNOWN_COUNT, Disruption, Pod
 from bayplan.units import Rounding
 
 #: Priorities from here on belong to the cluster itself (system-cluster-critical and above).

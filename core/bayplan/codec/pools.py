@@ -17,7 +17,7 @@ from bayplan.codec.fields import Field
 from bayplan.codec.pods import requests
 from bayplan.inference import accelerators, members
 from bayplan.inference.children import PEERS, Pool, Port
-from bayplan.snapshot import Resources
+from bayplan.resources import Resources
 
 #: Most replicas of one role in one unit, and most pods of one replica.
 _MAX_COUNT: Final = 256

@@ -19,7 +19,8 @@ from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hi
 from bayplan import units
 from bayplan.codec.fields import DecodeError, Field, Raw
 from bayplan.policy import Policy
-from bayplan.snapshot import Resources, Snapshot
+from bayplan.resources import Resources
+from bayplan.snapshot import Snapshot
 
 Number = TypeVar("Number", int, float)
 

@@ -10,7 +10,7 @@ from typing import Any
 from bayplan.api import names
 from bayplan.codec.fields import Raw
 from bayplan.codec.pods import PIN_FIELD
-from bayplan.snapshot import NodeName
+from bayplan.keys import NodeName
 
 Operation = dict[str, Any]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from bayplan.codec.fields import Field
-from bayplan.snapshot import NodeTerm, Requirement
+from bayplan.constraints import NodeTerm, Requirement
 
 #: What a label selector may ask of a label.
 _OPERATORS: Final = ("In", "NotIn", "Exists", "DoesNotExist")

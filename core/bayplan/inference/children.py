@@ -17,9 +17,12 @@ from typing import Any, Final
 
 from bayplan.api import names
 from bayplan.api.pools import Role
+from bayplan.constraints import GangTopology
 from bayplan.inference import accelerators, members
 from bayplan.inference.shapes import NO_SHAPE, Shape
-from bayplan.snapshot import MAX_MOVE_COST, GangTopology, NodeName, Resources
+from bayplan.keys import NodeName
+from bayplan.resources import Resources
+from bayplan.snapshot import MAX_MOVE_COST
 
 #: What gateways of llm-d call the roles.
 _LLMD_ROLES: Final = {Role.PREFILL: "prefill", Role.DECODE: "decode", Role.AGGREGATED: "both"}

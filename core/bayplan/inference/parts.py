@@ -13,7 +13,7 @@ from functools import cached_property
 
 from bayplan.inference.children import Child, Deployment
 from bayplan.inference.shapes import NO_SHAPE, Shape
-from bayplan.snapshot import NodeName
+from bayplan.keys import NodeName
 
 
 class Trouble(StrEnum):

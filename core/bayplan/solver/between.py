@@ -12,18 +12,10 @@ from typing import TypeVar, cast
 import numpy as np
 
 from bayplan import peers
+from bayplan.constraints import Constraints, Peers, PodSelector, PodTerm, Spread
+from bayplan.keys import NodeName
 from bayplan.peers import Meant
-from bayplan.snapshot import (
-    Constraints,
-    Disruption,
-    NodeName,
-    Peers,
-    Pod,
-    PodSelector,
-    PodTerm,
-    Snapshot,
-    Spread,
-)
+from bayplan.snapshot import Disruption, Pod, Snapshot
 from bayplan.solver import domains
 from bayplan.solver.domains import Apart, Beside, Counts, DomainRule, Domains, Even, Mask
 from bayplan.solver.instance import PodClass

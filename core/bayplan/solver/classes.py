@@ -14,20 +14,11 @@ from typing import Final, NamedTuple, cast, overload
 
 import numpy as np
 
+from bayplan.constraints import Constraints, GangTopology
+from bayplan.keys import BudgetKey, GangKey, NodeName
 from bayplan.peers import Meant
-from bayplan.snapshot import (
-    BudgetKey,
-    Constraints,
-    Disruption,
-    GangKey,
-    GangTopology,
-    Node,
-    NodeName,
-    Pod,
-    Resources,
-    Snapshot,
-    newest_member,
-)
+from bayplan.resources import Resources
+from bayplan.snapshot import Disruption, Node, Pod, Snapshot, newest_member
 from bayplan.solver import gangs
 from bayplan.solver.domains import by_label
 from bayplan.solver.instance import (

@@ -6,8 +6,10 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 
 from bayplan import filters, units
+from bayplan.keys import BudgetKey, GangKey
 from bayplan.peers import Meant
-from bayplan.snapshot import BudgetKey, GangKey, Node, Pod, Resources, Snapshot
+from bayplan.resources import Resources
+from bayplan.snapshot import Node, Pod, Snapshot
 from bayplan.solver.between import between
 from bayplan.solver.classes import (
     Batch,

@@ -21,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayplan import shares
-from bayplan.snapshot import Node, NodeName, Pod, Resources
+from bayplan.keys import NodeName
+from bayplan.resources import Resources
+from bayplan.snapshot import Node, Pod
 from bayplan.units import SHARED_GPU, WHOLE_MILLI
 
 Counts = NDArray[np.int64]

@@ -11,8 +11,9 @@ from operator import attrgetter
 
 import numpy as np
 
+from bayplan.keys import NodeName, PodKey
 from bayplan.plan import Bind, Evict, Move
-from bayplan.snapshot import NodeName, Pod, PodKey
+from bayplan.snapshot import Pod
 from bayplan.solver import gangs
 from bayplan.solver.assignment import Assignment, kept
 from bayplan.solver.classes import oldest_first

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bayplan.snapshot import GangTopology, Node
+from bayplan.constraints import GangTopology
+from bayplan.snapshot import Node
 from bayplan.solver.assignment import Assignment
 from bayplan.solver.domains import Counts, Domains, by_label
 from bayplan.solver.instance import GangKind, Instance

@@ -14,8 +14,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from bayplan.keys import GangKey
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import GangKey
 from bayplan.solver import goals
 from bayplan.solver.assignment import Assignment, moves, present
 from bayplan.solver.devices import Devices

@@ -13,7 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bayplan.snapshot import BudgetKey, Constraints, GangKey, Node, Pod, Resources
+from bayplan.constraints import Constraints
+from bayplan.keys import BudgetKey, GangKey
+from bayplan.resources import Resources
+from bayplan.snapshot import Node, Pod
 from bayplan.solver import domains
 from bayplan.solver.devices import Devices
 from bayplan.solver.domains import DomainRule, Domains

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from bayplan.keys import GangKey
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import GangKey
 from bayplan.solver import fleet as fleets
 from bayplan.solver import goals, teams, unfold, views
 from bayplan.solver.assignment import Assignment, present

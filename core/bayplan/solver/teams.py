@@ -6,7 +6,7 @@ pods stand in that room spare the others a move.
 
 from collections import defaultdict
 
-from bayplan.snapshot import GangKey
+from bayplan.keys import GangKey
 from bayplan.solver.assignment import Assignment, kept
 from bayplan.solver.instance import Counts, Instance, Mask, Team
 

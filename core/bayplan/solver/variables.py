@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from ortools.sat.python import cp_model
 
-from bayplan.snapshot import GangKey
+from bayplan.keys import GangKey
 from bayplan.solver import assignment as assignments
 from bayplan.solver.assignment import Assignment
 from bayplan.solver.instance import Counts, Instance

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from bayplan.inference.drains import Farewell
+from bayplan.keys import NodeName
 from bayplan.plan import Plan
 from bayplan.policy import Policy
-from bayplan.snapshot import NodeName, Snapshot
+from bayplan.snapshot import Snapshot
 from bayplan.steps.books import Books
 from bayplan.steps.homes import Homes
 from bayplan.steps.progress import Progress, State, Step, merged, phase_of

@@ -5,8 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from bayplan.inference.drains import Farewell
+from bayplan.keys import NodeName
 from bayplan.plan import Bind, Evict, Move, Plan
-from bayplan.snapshot import NodeName, Pod, Resources, Snapshot
+from bayplan.resources import Resources
+from bayplan.snapshot import Pod, Snapshot
 
 #: Seconds without progress after which a plan gives up what waits: an eviction that a
 #: PodDisruptionBudget keeps refusing, a pinned pod that the scheduler does not bind.

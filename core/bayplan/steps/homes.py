@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from bayplan import filters, units
+from bayplan.keys import NodeName
 from bayplan.plan import Bind, Move, together
-from bayplan.snapshot import NodeName, Pod, Resources
+from bayplan.resources import Resources
+from bayplan.snapshot import Pod
 from bayplan.steps.books import Books, home_of, pop_replacement
 from bayplan.steps.progress import ReleasePod, Report, Standing, State, has_failed, report_of
 

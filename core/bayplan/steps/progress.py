@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from bayplan.keys import GangKey, NodeName, PodKey
 from bayplan.plan import Bind, Evict, Move, Plan
-from bayplan.snapshot import GangKey, NodeName, PodKey
 
 #: What is reported of a victim that need not leave any more.
 SPARED: Final = "stays: its room is no longer needed"

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 from bayplan.inference.drains import Farewell
+from bayplan.keys import NodeName
 from bayplan.plan import Evict, Move, together
-from bayplan.snapshot import Disruption, NodeName, Pod
+from bayplan.snapshot import Disruption, Pod
 from bayplan.steps.allowances import Allowances
 from bayplan.steps.books import Books, source_of
 from bayplan.steps.progress import (

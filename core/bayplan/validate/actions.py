@@ -5,8 +5,10 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from bayplan import filters
+from bayplan.budgets import Budget, Health
+from bayplan.keys import BudgetKey
 from bayplan.plan import Bind, Evict, Hold, Move, Plan
-from bayplan.snapshot import Budget, BudgetKey, Disruption, Health, Pod
+from bayplan.snapshot import Disruption, Pod
 from bayplan.validate.evidence import Evidence
 from bayplan.validate.findings import Code, Violation, wrong
 

@@ -10,9 +10,10 @@ from operator import attrgetter
 from typing import Final, TypeVar
 
 from bayplan.between import Placement
+from bayplan.keys import GangKey, NodeName, PodKey
 from bayplan.plan import Bind, Evict, Hold, Move, Plan
 from bayplan.policy import Policy
-from bayplan.snapshot import GangKey, Node, NodeName, Pod, PodKey, PodKind, Snapshot
+from bayplan.snapshot import Node, Pod, PodKind, Snapshot
 
 #: A gang of fewer pods is no gang.
 _SMALLEST_GANG: Final = 2

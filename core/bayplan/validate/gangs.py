@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from bayplan import between
-from bayplan.snapshot import GangKey, Pod, PodKind, newest_member
+from bayplan.keys import GangKey
+from bayplan.snapshot import Pod, PodKind, newest_member
 from bayplan.validate.evidence import Evidence
 from bayplan.validate.findings import Code, Violation, wrong
 

@@ -5,8 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
 from bayplan import filters, units
+from bayplan.keys import NodeName
 from bayplan.plan import Bind, Move
-from bayplan.snapshot import NodeName, Pod, PodKind, Resources
+from bayplan.resources import Resources
+from bayplan.snapshot import Pod, PodKind
 from bayplan.validate.evidence import Evidence
 from bayplan.validate.findings import Code, Violation, wrong
 

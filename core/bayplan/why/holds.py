@@ -12,18 +12,10 @@ from typing import Final
 
 from bayplan import filters, units
 from bayplan.api import names
+from bayplan.keys import GangKey, NodeName, PodKey
 from bayplan.plan import Bind, Evict, Hold, Move, Reason, Rejection
-from bayplan.snapshot import (
-    UNKNOWN_COUNT,
-    Disruption,
-    GangKey,
-    NodeName,
-    Pod,
-    PodKey,
-    PodKind,
-    Resources,
-    Snapshot,
-)
+from bayplan.resources import Resources
+from bayplan.snapshot import UNKNOWN_COUNT, Disruption, Pod, PodKind, Snapshot
 from bayplan.why import reasons, remedies
 from bayplan.why.obstacles import Obstacles
 from bayplan.why.rooms import Census, Room, fill, usable

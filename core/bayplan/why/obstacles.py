@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from bayplan import filters
+from bayplan.keys import NodeName, PodKey
 from bayplan.peers import Meant, Neighbours
 from bayplan.plan import Reason, Rejection
-from bayplan.snapshot import Node, NodeName, Pod, PodKey, Snapshot
+from bayplan.snapshot import Node, Pod, Snapshot
 from bayplan.why.rooms import beside
 
 

@@ -11,8 +11,9 @@ from typing import Final, TypeVar
 
 from bayplan import filters, units
 from bayplan.plan import Reason, Rejection
+from bayplan.resources import Resources
 from bayplan.shares import left_in
-from bayplan.snapshot import Node, Pod, Resources
+from bayplan.snapshot import Node, Pod
 from bayplan.why.rooms import Room, refusals
 
 T = TypeVar("T", bound=str)

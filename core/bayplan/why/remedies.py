@@ -17,17 +17,10 @@ from itertools import combinations, groupby
 from typing import Final
 
 from bayplan import filters, shares, units
-from bayplan.snapshot import (
-    Constraints,
-    GangKey,
-    Node,
-    NodeName,
-    Pod,
-    PodKey,
-    Resources,
-    Snapshot,
-    Taint,
-)
+from bayplan.constraints import Constraints, Taint
+from bayplan.keys import GangKey, NodeName, PodKey
+from bayplan.resources import Resources
+from bayplan.snapshot import Node, Pod, Snapshot
 from bayplan.why.rooms import Census, Room, beside, fill, usable
 
 #: Most pods without room for which it is said where to free room and whom to evict.

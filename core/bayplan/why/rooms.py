@@ -9,21 +9,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bayplan import shares, units
+from bayplan.constraints import Constraints
 from bayplan.filters import Looks, static_rejection
+from bayplan.keys import BudgetKey, NodeName, PodKey
 from bayplan.plan import Rejection
-from bayplan.snapshot import (
-    BudgetKey,
-    Constraints,
-    Disruption,
-    Guests,
-    Node,
-    NodeName,
-    Pod,
-    PodKey,
-    PodKind,
-    Resources,
-    Snapshot,
-)
+from bayplan.resources import Resources
+from bayplan.snapshot import Disruption, Guests, Node, Pod, PodKind, Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

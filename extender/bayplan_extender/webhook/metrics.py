@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from bayplan.resources import Resources
 from bayplan.slots import SIZES
-from bayplan.snapshot import Resources
 from bayplan_extender.view import View
 
 #: Buckets around the reply times that matter: 10 ms and 25 ms (seconds).

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Depends, HTTPException
 from fastapi.responses import PlainTextResponse
 
 from bayplan.codec import PublishedPlan, decisions, joined
-from bayplan.snapshot import Pod, PodKey
+from bayplan.keys import PodKey
+from bayplan.snapshot import Pod
 from bayplan.why.explain import chosen, explain
 from bayplan_extender.private import from_loopback
 from bayplan_extender.view import View

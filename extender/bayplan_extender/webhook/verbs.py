@@ -12,9 +12,10 @@ import structlog
 
 from bayplan.answers import Answer, agreed, answer
 from bayplan.codec import DecodeError
+from bayplan.keys import NodeName, PodKey
 from bayplan.online.advisor import Advisor, forecast
 from bayplan.plan import Choice
-from bayplan.snapshot import NodeName, Pod, PodKey
+from bayplan.snapshot import Pod
 from bayplan_extender.view import View
 from bayplan_extender.webhook import wire
 from bayplan_extender.webhook.binding import Binder

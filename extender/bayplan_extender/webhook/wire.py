@@ -13,7 +13,8 @@ import orjson
 
 from bayplan.answers import Answer
 from bayplan.codec import DecodeError, Raw, pod_of
-from bayplan.snapshot import NodeName, Pod, PodKey
+from bayplan.keys import NodeName, PodKey
+from bayplan.snapshot import Pod
 
 Reply = dict[str, Any] | list[dict[str, Any]]
 
