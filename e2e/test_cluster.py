@@ -137,6 +137,20 @@ def test_a_process_restarts_after_a_crash_and_its_group_ends_with_it(tmp_path: P
     eventually(lambda: not _alive(after), what="both are gone for good")
 
 
+def test_a_process_that_has_ended_by_itself_leaves_nothing_behind_when_it_is_started_again(
+    tmp_path: Path,
+) -> None:
+    """Nobody had waited for the first one: it stayed a zombie, and Python complained later."""
+    with ProcessGroup(tmp_path) as group:
+        process = group.start("short", [sys.executable, "-c", "pass"])
+        first = process.pid
+        eventually(lambda: not process.alive, what="it has ended")
+
+        process.start()
+
+        assert not _alive({first})
+
+
 def test_waiting_ends_with_what_was_seen_last() -> None:
     """A time-out that does not say what it saw is a riddle."""
     expected = r"pod is ready: not within 0.1 s; last seen: \[\]"

@@ -84,6 +84,8 @@ class Process:
             raise RuntimeError(
                 f"start {self.name} from the main thread: it would die with this one"
             )
+        if self._child is not None:
+            self.kill()  # what ended by itself still has its id
         launcher = [sys.executable, "-ISc", _LAUNCHER, str(os.getpid()), *self._argv]
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(

@@ -41,9 +41,11 @@ class _Deal:
 
     def optimum(self, goal: Terms, *, maximise: bool) -> Relaxed | Failure:
         """Return the optimum of the relaxation, checked against the rows."""
-        found = self.program.relax(goal, maximise=maximise, seconds=60.0)
+        found = self.program.relax(goal, maximise=maximise, seconds=lambda: 60.0)
         if isinstance(found, Relaxed):
             assert self._breaks(found.point) < 1e-5
+            total = float(found.point[goal.columns] @ goal.weights)
+            assert found.value == pytest.approx(total, abs=1e-9)
         return found
 
     def _breaks(self, point: Reals) -> float:

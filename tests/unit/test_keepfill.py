@@ -106,7 +106,7 @@ def test_a_point_near_the_vertex_meets_the_bound_or_there_is_none() -> None:
     """A rounding would break a row, or miss what it was asked for."""
     program, columns = knapsack()
     goal = Terms.over(columns)
-    vertex = program.relax(goal, maximise=True, seconds=10.0)
+    vertex = program.relax(goal, maximise=True, seconds=lambda: 10.0)
     assert not hasattr(vertex, "name")
     program.add_row(goal, lower=vertex.bound)
     narrow = np.zeros(2, dtype=np.bool_)

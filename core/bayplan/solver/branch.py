@@ -62,7 +62,7 @@ def relax_whole(
     seconds: Callable[[], float],
 ) -> Branched | None:
     """Return the best vertex at which `columns` are whole; None when there is none in time."""
-    root = _solved(program, goal, columns, maximise=maximise, seconds=seconds())
+    root = _solved(program, goal, columns, maximise=maximise, seconds=seconds)
     if not isinstance(root, _Branch):
         return None
     queue, made = [(root.rank(), 0, root)], 1
@@ -72,7 +72,7 @@ def relax_whole(
             return _ended(root, best, [branch for _, _, branch in queue])
         for lower, upper in _halves(best, columns):
             with _Narrowed(program, columns, lower, upper):
-                child = _solved(program, goal, columns, maximise=maximise, seconds=seconds())
+                child = _solved(program, goal, columns, maximise=maximise, seconds=seconds)
             if isinstance(child, _Branch):
                 heapq.heappush(queue, (child.rank(), made, child))
                 made += 1
@@ -82,7 +82,7 @@ def relax_whole(
 
 
 def _solved(
-    program: Program, goal: Terms, columns: Counts, *, maximise: bool, seconds: float
+    program: Program, goal: Terms, columns: Counts, *, maximise: bool, seconds: Callable[[], float]
 ) -> _Branch | Failure:
     vertex = program.relax(goal, maximise=maximise, seconds=seconds)
     if not isinstance(vertex, Relaxed):

@@ -336,7 +336,9 @@ class _Believer(_Stages):
 
     def _leaves_none_free(self, tiers: Fleet) -> bool:
         """Return whether every GPU is in use once all tiers are kept and placed."""
-        most = tiers.program.relax(tiers.idle(), maximise=True, seconds=self.budget.seconds)
+        most = tiers.program.relax(
+            tiers.idle(), maximise=True, seconds=lambda: self.budget.seconds
+        )
         return isinstance(most, Relaxed) and most.bound <= 0
 
     def _placed(self, fleet: Fleet, found: Branched | None) -> Found | None:
@@ -527,7 +529,9 @@ class _Climber(_Stages):
     def _improve(self, fleet: Fleet, goal: Goal) -> int | None:
         """Look for a better point; return the bound, None when there is none in time."""
         terms = fleet.terms(goal)
-        vertex = fleet.program.relax(terms, maximise=goal.maximise, seconds=self.budget.seconds)
+        vertex = fleet.program.relax(
+            terms, maximise=goal.maximise, seconds=lambda: self.budget.seconds
+        )
         if not isinstance(vertex, Relaxed):
             return None
         bound = vertex.bound

@@ -158,14 +158,12 @@ class Corner:
         point: [column] where it is.
         duals: [row] what one more of its bound adds to the optimum.
         basis: Which columns and rows are at a bound.
-        seconds: Wall-clock time that GLOP took.
     """
 
     value: float
     point: Reals = field(repr=False)
     duals: Reals = field(repr=False)
     basis: Basis = field(repr=False)
-    seconds: float
 
 
 def minimum(program: Linear, *, seconds: float, begin: Basis | None = None) -> Corner | Failure:
@@ -201,14 +199,19 @@ def minimum(program: Linear, *, seconds: float, begin: Basis | None = None) -> C
         return Failure.INFEASIBLE
     if reason == result_pb2.TERMINATION_REASON_OPTIMAL:
         return _corner(result)
-    late = reason == result_pb2.TERMINATION_REASON_NO_SOLUTION_FOUND
-    return Failure.LATE if late else Failure.UNKNOWN
+    return Failure.LATE if reason in _LATE else Failure.UNKNOWN
 
 
 #: Every column has bounds, so that nothing is unbounded.
 _INFEASIBLE: Final = (
     result_pb2.TERMINATION_REASON_INFEASIBLE,
     result_pb2.TERMINATION_REASON_INFEASIBLE_OR_UNBOUNDED,
+)
+
+#: What is said when time has run out, with a point within the rows or without.
+_LATE: Final = (
+    result_pb2.TERMINATION_REASON_FEASIBLE,
+    result_pb2.TERMINATION_REASON_NO_SOLUTION_FOUND,
 )
 
 
@@ -259,5 +262,4 @@ def _corner(result: result_pb2.SolveResultProto) -> Corner:
             columns=np.array(basis.variable_status.values, dtype=np.int64),
             rows=np.array(basis.constraint_status.values, dtype=np.int64),
         ),
-        seconds=result.solve_stats.solve_time.ToTimedelta().total_seconds(),
     )

@@ -6,7 +6,7 @@ when the bound can be met, or searches the whole program when it cannot.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -212,8 +212,10 @@ class Program:
         """Set the bounds of columns."""
         self.lower[columns], self.upper[columns] = lower, upper
 
-    def relax(self, goal: Terms, *, maximise: bool, seconds: float) -> Relaxed | Failure:
-        """Return the optimum of the relaxation, or why there is none."""
+    def relax(
+        self, goal: Terms, *, maximise: bool, seconds: Callable[[], float]
+    ) -> Relaxed | Failure:
+        """Return the optimum of the relaxation, or why there is none in the `seconds` left."""
         program = self._linear(goal, -1 if maximise else 1)
         corner = self._optimum(program, seconds)
         if isinstance(corner, Failure):
@@ -246,17 +248,17 @@ class Program:
             entries=self._entries,
         )
 
-    def _optimum(self, program: Linear, seconds: float) -> Corner | Failure:
+    def _optimum(self, program: Linear, seconds: Callable[[], float]) -> Corner | Failure:
         """Return the optimum, from what is known of it if that helps."""
         if self._last is None and np.count_nonzero(self._groups >= 0) < _MANY:
-            return minimum(program, seconds=seconds)
+            return minimum(program, seconds=seconds())
         begin, at = self._known()
         if fits(program, begin, at):
             corner = sifted(program, self._groups, begin=begin, at=at, seconds=seconds)
         else:
-            corner = minimum(program, seconds=seconds, begin=begin)
+            corner = minimum(program, seconds=seconds(), begin=begin)
         if corner is Failure.UNKNOWN:
-            return minimum(program, seconds=seconds)
+            return minimum(program, seconds=seconds())
         return corner
 
     def _known(self) -> tuple[Basis, Reals]:

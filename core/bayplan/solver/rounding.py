@@ -75,7 +75,7 @@ def pushed(fleet: Fleet, found: Branched, budget: Budget) -> Counts | None:
         if budget.spent:
             return None
         nearest = fleet.program.relax(
-            _distance(vertex, random), maximise=False, seconds=budget.seconds * _SHARE
+            _distance(vertex, random), maximise=False, seconds=lambda: budget.seconds * _SHARE
         )
         if not isinstance(nearest, Relaxed):
             return None

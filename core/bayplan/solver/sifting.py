@@ -8,6 +8,7 @@ is asked for, as that in which everyone stays; GLOP's own way to a first point w
 gives up what it then takes thousands of pivots to take back.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -30,7 +31,7 @@ _SURELY: Final = 1e-4
 
 
 def sifted(
-    program: Linear, groups: Counts, *, begin: Basis, at: Reals, seconds: float
+    program: Linear, groups: Counts, *, begin: Basis, at: Reals, seconds: Callable[[], float]
 ) -> Corner | Failure:
     """Return the optimum of a linear program with many columns in groups.
 
@@ -39,7 +40,7 @@ def sifted(
         groups: [column] the group of which it is a choice, nothing being the least; -1 for others.
         begin: A corner; sums of rows may be beyond their bounds there, if the row is basic.
         at: [column] the same corner as a point, within the bounds of columns.
-        seconds: Wall-clock seconds it may take.
+        seconds: Returns the wall-clock seconds that are left.
 
     Returns:
         The optimum, or why there is none; `Failure.UNKNOWN` if a row stays short that need not be.
@@ -50,35 +51,29 @@ def sifted(
     if isinstance(corner, Failure):
         return corner
     if not _missing(corner, short):
-        return _met(corner, short)
+        return _met(corner, short, program.costs)
     # The penalty was not enough, or nothing is: look for the least that has to be missing.
     only_short = np.repeat([0.0, 1.0], [len(program.costs), len(short)])
-    least = _by_price(
-        replace(elastic, costs=only_short),
-        groups,
-        begin=corner.basis,
-        seconds=seconds - corner.seconds,
-    )
+    dearer = replace(elastic, costs=only_short)
+    least = _by_price(dearer, groups, begin=corner.basis, seconds=seconds)
     if isinstance(least, Failure):
         return least
     return Failure.INFEASIBLE if least.value > _SURELY else Failure.UNKNOWN
 
 
-def _by_price(program: Linear, groups: Counts, *, begin: Basis, seconds: float) -> Corner | Failure:
+def _by_price(
+    program: Linear, groups: Counts, *, begin: Basis, seconds: Callable[[], float]
+) -> Corner | Failure:
     """Return the optimum from a corner within all rows, adding columns until none is a bargain."""
     active = (groups < 0) | (begin.columns == At.BASIC) | (begin.columns == At.UPPER)
-    taken = 0.0
-    while taken < seconds:
-        some = program.only(active)
-        corner = minimum(
-            some,
-            seconds=seconds - taken,
-            begin=replace(begin, columns=begin.columns[active]),
-        )
+    while (left := seconds()) > 0:
+        some = replace(begin, columns=begin.columns[active])
+        corner = minimum(program.only(active), seconds=left, begin=some)
+        if corner is Failure.INFEASIBLE:
+            return Failure.UNKNOWN  # a row is off by a rounding, which these columns cannot mend
         if isinstance(corner, Failure):
             return corner
-        taken += corner.seconds
-        corner = replace(_spread(corner, active), seconds=taken)
+        corner = _spread(corner, active)
         begin = corner.basis
         prices = program.costs - program.entries.prices(corner.duals, len(active))
         cheap = ~active & (prices < -_TOLERANCE) & (program.upper > program.lower)
@@ -146,10 +141,14 @@ def _missing(corner: Corner, short: Counts) -> bool:
     return bool((corner.point[len(corner.point) - len(short) :] > _TOLERANCE).any())
 
 
-def _met(corner: Corner, short: Counts) -> Corner:
-    """Return the corner without the columns that were added for these rows."""
+def _met(corner: Corner, short: Counts, costs: Reals) -> Corner:
+    """Return the corner without the columns that were added for these rows, nor their costs.
+
+    They are at zero but for roundings, which would count a thousandfold.
+    """
     count = len(corner.point) - len(short)
     rows = corner.basis.rows.copy()
     rows[short[corner.basis.columns[count:] == At.BASIC]] = At.BASIC
     basis = Basis(columns=corner.basis.columns[:count], rows=rows)
-    return replace(corner, point=corner.point[:count], basis=basis)
+    point = corner.point[:count]
+    return replace(corner, value=float(costs @ point), point=point, basis=basis)
