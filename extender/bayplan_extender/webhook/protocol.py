@@ -68,7 +68,8 @@ class VerbProtocol(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._end(_BAD_REQUEST)
+            if not self._transport.is_closing():
+                self._end(_BAD_REQUEST)
         if not self._transport.is_closing():
             self._wait()
 
@@ -112,7 +113,9 @@ class VerbProtocol(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Answer."""
         self._is_within = False
-        if not self._transport.is_closing():
+        if self._parser.should_upgrade():
+            self._end(_BAD_REQUEST)  # what follows is in another protocol, the body of the call too
+        elif not self._transport.is_closing():
             self._reply(last=self._is_last or not self._parser.should_keep_alive())
 
     def _reply(self, *, last: bool) -> None:
