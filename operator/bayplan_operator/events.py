@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import structlog
 from kubernetes.client.exceptions import ApiException
-from urllib3.exceptions import HTTPError
 
 from bayplan.api import names
 from bayplan.keys import PodKey
@@ -120,5 +119,5 @@ class Events:
             # The namespace is gone, or going; or the same was said already.
             if error.status not in OVERTAKEN and "being terminated" not in told:
                 _log.warning("event_not_written", reason=event["reason"], error=told)
-        except HTTPError as error:
+        except Exception as error:  # noqa: BLE001 - an answer that is none must not end all events
             _log.warning("event_not_written", error=str(error), reason=event["reason"])

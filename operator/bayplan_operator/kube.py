@@ -26,6 +26,12 @@ Raw = dict[str, Any]
 #: Seconds to connect and to wait for an answer: no call may hold a worker for ever.
 _TIMEOUT: Final = urllib3.Timeout(connect=5.0, read=30.0)
 
+#: A call that does not get through is made again at once; one that is refused or gets no answer is
+#: for the caller to make again, who has pauses of its own.
+_RETRIES: Final = urllib3.Retry(
+    connect=3, read=0, status=0, redirect=0, other=0, respect_retry_after_header=False
+)
+
 #: Seconds after which the server ends a watch, and without a byte before it counts as dead.
 _WATCH_S: Final = 240
 _WATCH_TIMEOUT: Final = urllib3.Timeout(connect=5.0, read=_WATCH_S + 30.0)
@@ -249,6 +255,7 @@ class Kube:
             body=None if body is None else json.dumps(body),
             headers=headers,
             timeout=timeout,
+            retries=_RETRIES,
             preload_content=False,
         )
         if not 200 <= answer.status <= 299:  # noqa: PLR2004 - HTTP's successes

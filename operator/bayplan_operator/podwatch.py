@@ -7,6 +7,7 @@ Nothing of a pod is remembered here either, and an event that is lost costs noth
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Final
@@ -21,7 +22,7 @@ from bayplan_operator.kube import PODS, Kube, Raw, message_of
 
 _log = structlog.get_logger()
 
-#: Seconds between two attempts after an error.
+#: Seconds between two attempts after an error, and between the beginnings of two watches.
 _RETRY_S: Final = 1.0
 
 #: HTTP's answer to a watch that would go on from where the server cannot look back to.
@@ -80,9 +81,12 @@ class PodWatch:
     def run(self) -> None:
         """Watch; after an error begin again, with every pod there is."""
         while not self._stopped.is_set():
+            begun_at = time.monotonic()
             try:
                 for event in self._events():
                     self._listener(*news_of(event))
+                # A server that is going down ends watches as soon as they begin.
+                self._stopped.wait(max(0.0, _RETRY_S - (time.monotonic() - begun_at)))
             except (ApiException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
                 if getattr(error, "status", None) != _GONE:
                     told = message_of(error) if isinstance(error, ApiException) else str(error)

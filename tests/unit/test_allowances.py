@@ -113,6 +113,25 @@ def test_pods_of_no_budget_wait_with_the_others() -> None:
     assert done(look(other, V, of=NONE, u=SERVES, v=SERVES)) == []
 
 
+@pytest.mark.parametrize(
+    ("u", "of", "steps_due"),
+    [
+        (COUNTED, 2, ["drain v"]),
+        (BUSY, 3, ["drain v"]),
+        (BUSY, 2, []),
+        (COUNTED, 1, ["evict v from n1"]),
+    ],
+    ids=["counted", "enough others", "not counted yet", "no other"],
+)
+def test_a_serving_pod_drains_while_others_stay_healthy_beside_it(
+    u: Farewell, of: int, steps_due: list[str]
+) -> None:
+    """Its requests would be cut off, because who is out of service already counts twice."""
+    none_needed = budget("x", allowed=of, healthy=of, desired=0, app="x")
+
+    assert done(look(unready(U), V, of=none_needed, u=u, v=SERVES)) == steps_due
+
+
 def test_whoever_could_not_be_evicted_once_out_of_service_goes_undrained_and_says_so() -> None:
     """`maxUnavailable: 1` over one pod needs none healthy: drained, it would stay for ever."""
     of = budget("x", allowed=1, healthy=1, desired=0, app="x")

@@ -336,9 +336,7 @@ class _Believer(_Stages):
 
     def _leaves_none_free(self, tiers: Fleet) -> bool:
         """Return whether every GPU is in use once all tiers are kept and placed."""
-        most = tiers.program.relax(
-            tiers.idle(), maximise=True, seconds=lambda: self.budget.seconds
-        )
+        most = tiers.program.relax(tiers.idle(), maximise=True, seconds=lambda: self.budget.seconds)
         return isinstance(most, Relaxed) and most.bound <= 0
 
     def _placed(self, fleet: Fleet, found: Branched | None) -> Found | None:

@@ -25,6 +25,8 @@ class Allowances:
         self._books = books
         self._covering = Covering(books.budgets)
         self._asked: Counter[BudgetKey] = Counter()
+        self._ready: Counter[BudgetKey] = Counter()
+        self._owed: Counter[BudgetKey] = Counter()
         self._fresh: Counter[BudgetKey] = Counter()
         for victim in victims if books.budgets else ():
             self._count(victim)
@@ -46,10 +48,22 @@ class Allowances:
         Where no pod need be healthy, one that is not ready takes an eviction off the budget like
         any other. When all of its pods are out of service it has none left, and keeps them.
         """
+        budget = self._keeper_of(victim)
+        keeps = budget is not None and self._ready[budget.key] >= budget.allowed
+        return budget.key if budget is not None and keeps else None
+
+    def is_unsure(self, victim: Move | Evict) -> bool:
+        """Return whether that is to be known when a budget has counted who is out of service."""
+        budget = self._keeper_of(victim)
+        if budget is None:
+            return False
+        ready = self._ready[budget.key]
+        return ready < budget.allowed <= ready + self._owed[budget.key]
+
+    def _keeper_of(self, victim: Move | Evict) -> Budget | None:
+        """Return the budget that may keep a victim for not being ready."""
         budget = self._budget_of(victim)
-        if budget is None or budget.always or budget.desired > 0:
-            return None
-        return budget.key if self._asked[budget.key] >= budget.allowed else None
+        return None if budget is None or budget.always or budget.desired > 0 else budget
 
     def _is_short(self, budget: Budget) -> bool:
         return self._fresh[budget.key] > 0 and self._asked[budget.key] > budget.allowed
@@ -59,9 +73,13 @@ class Allowances:
         if budget is None or pod is None or pod.terminating:
             return
         farewell = self._books.farewell(victim)
-        costs = budget.costs(pod.health)
-        is_owed = pod.health is Health.UNREADY and not farewell.counted
-        self._asked[budget.key] += costs or is_owed
+        is_out, costs = pod.health is Health.UNREADY, budget.costs(pod.health)
+        # Where none need be healthy, what an eviction of it takes off is soon counted back.
+        is_off = is_out and farewell.counted and not budget.desired
+        is_owed = is_out and not farewell.counted
+        self._asked[budget.key] += (costs and not is_off) or is_owed
+        self._ready[budget.key] += costs and not is_out
+        self._owed[budget.key] += is_owed
         self._fresh[budget.key] += costs and not farewell.begun
 
     def _budget_of(self, victim: Move | Evict) -> Budget | None:

@@ -111,6 +111,8 @@ class Victims:
             for victim, farewell in zip(waiting, farewells, strict=True)
             if not (farewell.begun or farewell.over or self._allowances.keeps_drained(victim))
         ]
+        if any(map(self._allowances.is_unsure, due)):
+            return State.WAITING, "waits until its PodDisruptionBudget has counted who drains"
         if not due and all(farewell.over or not farewell.begun for farewell in farewells):
             self._ask_to_leave(waiting, group)
             return None
