@@ -1,6 +1,6 @@
 """InferenceDeployments against an API server in memory: what it refuses, and what it is told."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -306,6 +306,20 @@ def test_a_pod_pinned_to_a_lost_node_is_made_again(scene: Scene) -> None:
     assert scene.pod("chat-1-aggregated-0")["spec"]["schedulingGates"]
 
 
+def after_the_look(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]
+) -> None:
+    """Let something happen as soon as the next pass has read the pods."""
+
+    def items(path: str, **selectors: str) -> list[Raw]:
+        monkeypatch.undo()
+        found = scene.kube.items(path, **selectors)
+        happens()
+        return found
+
+    monkeypatch.setattr(scene.kube, "items", items)
+
+
 def test_who_comes_to_serve_in_the_last_moment_is_drained(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,13 +329,7 @@ def test_who_comes_to_serve_in_the_last_moment_is_drained(
     scene.look()
     scene.apply(replicas=1)
 
-    def items(path: str, **selectors: str) -> list[Raw]:
-        monkeypatch.undo()
-        found = scene.kube.items(path, **selectors)
-        run(scene)
-        return found
-
-    monkeypatch.setattr(scene.kube, "items", items)
+    after_the_look(scene, monkeypatch, lambda: run(scene))
     scene.look()
 
     assert scene.pods() == ["chat-0-aggregated-0", "chat-1-aggregated-0"]
@@ -340,13 +348,7 @@ def test_a_kubelet_that_writes_meanwhile_keeps_no_pod(
     scene.look()
     scene.apply(replicas=1)
 
-    def items(path: str, **selectors: str) -> list[Raw]:
-        monkeypatch.undo()
-        found = scene.kube.items(path, **selectors)
-        run(scene, starting=True)
-        return found
-
-    monkeypatch.setattr(scene.kube, "items", items)
+    after_the_look(scene, monkeypatch, lambda: run(scene, starting=True))
     scene.look()
 
     assert scene.pods() == ["chat-0-aggregated-0"]

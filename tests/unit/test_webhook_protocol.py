@@ -2,18 +2,16 @@
 
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import uvicorn
 
 from bayplan_extender.view import View
 from bayplan_extender.webhook import protocol
 from bayplan_extender.webhook.app import create_app
-from e2e.cluster import eventually
 from tests.builders import GPU, node, pod
+from tests.webhook_server import listening
 
 CONTAINER = {"name": "c", "resources": {"requests": {GPU: "1"}}}
 POD = {
@@ -67,25 +65,11 @@ def wire() -> Iterator[Wire]:
     view.cache.set_pod(pod("a"))
     for kind in view.missing:
         view.done(kind)
-    app = create_app(view)
-    config = uvicorn.Config(
-        app,
-        host="127.0.0.1",
-        port=0,
-        log_level="critical",
-        http=protocol.serving(app.state.endpoints),
-    )
-    running = uvicorn.Server(config)
-    thread = threading.Thread(target=running.run)
-    thread.start()
-    eventually(lambda: running.started, what="the webhook listens")
-    made = Wire(running.servers[0].sockets[0].getsockname()[1])
-    yield made
-    running.should_exit = True
-    thread.join(10)
+    with listening(create_app(view)) as port:
+        made = Wire(port)
+        yield made
     made.replies.close()
     made.socket.close()
-    assert not thread.is_alive()
 
 
 def test_calls_follow_each_other_on_one_connection(wire: Wire) -> None:

@@ -1,21 +1,18 @@
 """TLS of the webhook over real sockets: who is let in, and what happens when files change."""
 
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from socket import create_connection
 
 import pytest
-import uvicorn
 from structlog.testing import capture_logs
 
 from bayplan_extender.view import View
-from bayplan_extender.webhook import protocol
 from bayplan_extender.webhook.app import create_app
 from bayplan_extender.webhook.tls import Files, server_context
-from e2e.cluster import eventually
 from e2e.cluster.certificates import Authority
+from tests.webhook_server import listening
 
 #: Opens a connection that trusts the authority in a folder and shows the certificate there;
 #: returns the serial number of the server's certificate.
@@ -41,23 +38,9 @@ def connect(server: Path) -> Iterator[Connect]:
         certificate=server / "tls.crt", key=server / "tls.key", client_ca=server / "ca.crt"
     )
     context = server_context(files)
-    app = create_app(View())
-    config = uvicorn.Config(
-        app,
-        host="127.0.0.1",
-        port=0,
-        log_level="critical",
-        http=protocol.serving(app.state.endpoints),
-        ssl_context_factory=lambda _config, _default: context,
-    )
-    running = uvicorn.Server(config)
-    thread = threading.Thread(target=running.run)
-    thread.start()
-    eventually(lambda: running.started, what="the webhook listens")
-    port: int = running.servers[0].sockets[0].getsockname()[1]
-    yield lambda folder: serial(port, folder, trusted=server / "ca.crt")
-    running.should_exit = True
-    thread.join()
+    settings = {"ssl_context_factory": lambda _config, _default: context}
+    with listening(create_app(View()), **settings) as port:
+        yield lambda folder: serial(port, folder, trusted=server / "ca.crt")
 
 
 def serial(port: int, folder: Path | None, *, trusted: Path) -> str:

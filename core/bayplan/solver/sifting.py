@@ -53,9 +53,9 @@ def sifted(
     if not _missing(corner, short):
         return _met(corner, short, program.costs)
     # The penalty was not enough, or nothing is: look for the least that has to be missing.
-    only_short = np.repeat([0.0, 1.0], [len(program.costs), len(short)])
-    dearer = replace(elastic, costs=only_short)
-    least = _by_price(dearer, groups, begin=corner.basis, seconds=seconds)
+    costs = np.repeat([0.0, 1.0], [len(program.costs), len(short)])
+    only_short = replace(elastic, costs=costs)
+    least = _by_price(only_short, groups, begin=corner.basis, seconds=seconds)
     if isinstance(least, Failure):
         return least
     return Failure.INFEASIBLE if least.value > _SURELY else Failure.UNKNOWN
