@@ -54,7 +54,7 @@ def test_each_pattern_knows_those_with_one_pod_more() -> None:
     assert len(index) == len(patterns.counts) > len(shapes)
 
     for row, larger in zip(patterns.counts.tolist(), patterns.larger.tolist(), strict=True):
-        more = [tuple(row[:s] + [row[s] + 1] + row[s + 1 :]) for s in range(len(shapes))]
+        more = [(*row[:s], row[s] + 1, *row[s + 1 :]) for s in range(len(shapes))]
         assert larger == [index.get(each, -1) for each in more]
 
 
