@@ -1,5 +1,7 @@
 """Runs the engines: keep and fill first, then greedy and a search where that proves too little.
 
+Where pods are of many kinds, a few steps from the greedy placement come before that.
+
 What one engine found is only ever replaced by something better. Each stage of the result carries a
 bound that holds whether or not it was reached: counted, from a linear relaxation, or from CP-SAT.
 """
@@ -16,15 +18,22 @@ from bayplan.solver.drain import drain
 from bayplan.solver.goals import FreeSlots, Keep, Place
 from bayplan.solver.instance import Instance
 from bayplan.solver.keepfill import Known
-from bayplan.solver.search import EFFORT_PER_SECOND, MAX_VARIABLES, STAGE_SHARE, Search
+from bayplan.solver.search import EFFORT_PER_SECOND, MAX_VARIABLES, STAGE_SHARE, Search, stepped
 from bayplan.solver.solution import Progress, Solution, only_counted, silent, sizes, unchanged
 
 #: Smallest instance, in (class, node) pairs, for which node states are worth counting.
-MIN_VARIABLES: Final = 100
+MIN_VARIABLES: Final = 40
 
 #: Most request vectors that make few enough node states to be counted; the paper's clusters of 128
 #: nodes have 400, and openb has 151.
 _MAX_VECTORS: Final = 300
+
+#: Most request vectors of a fleet that is counted at once; with more, a step here and there finds
+#: in milliseconds what counting takes most of a second for.
+_FEW_VECTORS: Final = 16
+
+#: Share of the time that these steps may use.
+_STEPS_SHARE: Final = 0.2
 
 #: Largest instance of whole gangs that is searched, in pairs.
 _MAX_SEARCHED: Final = 2_000_000
@@ -49,8 +58,20 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
 
     `known` is what was learnt before some gangs were given up.
     """
+    order = goals.in_order(instance, policy.order)
     if not instance.wait_totals.sum() and policy.order is not Order.DEFRAGMENT:
         return _idle(instance, policy)
+    first = None
+    if _is_varied(instance):
+        progress("chains and exchanges")
+        steps_end_at = clock() + (deadline_at - clock()) * _STEPS_SHARE
+        first = stepped(
+            instance,
+            policy,
+            _greedy(instance, policy),
+            goals=tuple(goal for goal in order if isinstance(goal, Keep | Place)),
+            ended=lambda: clock() >= steps_end_at,
+        )
     hardly = instance.variables > _HARDLY_SEARCHED
     share = _COUNTING_SHARE if hardly else STAGE_SHARE
     budget = rounding.Budget(
@@ -60,7 +81,7 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
         seed=seed,
     )
     progress("keep and fill")
-    counted = _by_states(instance, policy, budget, known)
+    counted = _by_states(instance, policy, budget, known, first)
     if counted is not None and all(stage.proved for stage in counted.stages):
         return counted
     if counted is not None and (known or counted.known) and counted.assignment.placed.any():
@@ -70,8 +91,11 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
         incumbent = counted.assignment
     else:
         progress("greedy")
-        incumbent = _greedy(instance, policy, counted)
-    simple = _joined(counted, only_counted(instance, policy, incumbent))
+        incumbent = _greedy(instance, policy) if first is None else first
+        if counted and not goals.better(instance, order, incumbent, counted.assignment):
+            incumbent = counted.assignment
+    told = () if counted is None else counted.stages
+    simple = _marked(only_counted(instance, policy, incumbent, told), counted)
     if is_worth_telling_gangs_apart(instance, simple.stages):
         # The search is left to the instance that does.
         return simple
@@ -82,24 +106,32 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
         deadline_at=deadline_at,
         seed=seed,
         incumbent=incumbent,
+        told=told,
         # What is counted is hardly ever better by a few nodes that are solved exactly.
         # Chains and windows see neither domains nor preferences.
         repairs=not instance.far_sighted
-        and (counted is None or not _settled(instance, counted.stages)),
+        and (counted is None or counted.assignment is first or not _settled(instance, told)),
         progress=progress,
     )
-    return _joined(counted, search.run())
+    return _marked(search.run(), counted)
 
 
-def _greedy(instance: Instance, policy: Policy, counted: Solution | None) -> Assignment:
-    """Return the greedy placement, or what was counted if that is as good."""
-    incumbent = greedy.fill(instance, policy.order)
-    if policy.order is Order.DEFRAGMENT:
-        incumbent = drain(instance, policy, incumbent)
-    order = goals.in_order(instance, policy.order)
-    if counted is None or goals.better(instance, order, incumbent, counted.assignment):
-        return incumbent
-    return counted.assignment
+def _is_varied(instance: Instance) -> bool:
+    """Return whether steps from the greedy placement are to be tried before states are counted."""
+    if instance.far_sighted or instance.divided or instance.variables > MAX_VARIABLES:
+        return False
+    return _vectors(instance) > _FEW_VECTORS
+
+
+def _vectors(instance: Instance) -> int:
+    """Return how many different requests there are."""
+    return len({asks.tobytes() for asks in instance.requests})
+
+
+def _greedy(instance: Instance, policy: Policy) -> Assignment:
+    """Return the greedy placement."""
+    found = greedy.fill(instance, policy.order)
+    return drain(instance, policy, found) if policy.order is Order.DEFRAGMENT else found
 
 
 def is_worth_telling_gangs_apart(divided: Instance, stages: tuple[Stage, ...]) -> bool:
@@ -134,13 +166,16 @@ def _leaves_only_slots(instance: Instance, policy: Policy, stages: tuple[Stage, 
 
 
 def _by_states(
-    instance: Instance, policy: Policy, budget: rounding.Budget, known: Known | None
+    instance: Instance,
+    policy: Policy,
+    budget: rounding.Budget,
+    known: Known | None,
+    start: Assignment | None,
 ) -> Solution | None:
     """Return what keep and fill finds; None where it is not asked or cannot tell."""
-    vectors = len({asks.tobytes() for asks in instance.requests})
-    if instance.variables < MIN_VARIABLES or vectors > _MAX_VECTORS:
+    if instance.variables < MIN_VARIABLES or _vectors(instance) > _MAX_VECTORS:
         return None
-    found = keepfill.solve(instance, policy, budget, known)
+    found = keepfill.solve(instance, policy, budget, known, start)
     if found is None:
         return None
     told = dict(
@@ -158,28 +193,18 @@ def _by_states(
     return Solution(
         assignment=found.assignment,
         stages=tuple(stages),
-        engine="keep-and-fill",
+        engine="repair" if found.assignment is start else "keep-and-fill",
         sizes=(*sizes(instance), *found.sizes),
         known=found.known,
     )
 
 
-def _joined(counted: Solution | None, searched: Solution) -> Solution:
-    """Return what was searched, with the tighter bounds of both if it stayed with what was counted.
-
-    Bounds depend on what the stages before reached, so they can be compared only then.
-    """
+def _marked(found: Solution, counted: Solution | None) -> Solution:
+    """Return what was found, with the engine that got as far first, and what it learnt."""
     if counted is None:
-        return searched
-    searched = replace(searched, known=counted.known)
-    same = all(a.value == b.value for a, b in zip(counted.stages, searched.stages, strict=True))
-    if not same:
-        return searched
-    stages = (
-        replace(b, bound=a.bound if abs(a.bound - a.value) < abs(b.bound - b.value) else b.bound)
-        for a, b in zip(counted.stages, searched.stages, strict=True)
-    )
-    return replace(searched, stages=tuple(stages), engine=counted.engine)
+        return found
+    same = all(a.value == b.value for a, b in zip(counted.stages, found.stages, strict=True))
+    return replace(found, known=counted.known, engine=counted.engine if same else found.engine)
 
 
 def without_search(instance: Instance, policy: Policy) -> Solution:

@@ -16,7 +16,7 @@ from bayplan.solver.bound import Relaxation
 from bayplan.solver.cpsat import Model
 from bayplan.solver.goals import Goal, Keep, Place
 from bayplan.solver.instance import Instance
-from bayplan.solver.solution import Progress, Solution, sizes
+from bayplan.solver.solution import Progress, Solution, cheap_bound, sizes
 
 #: Largest CP-SAT model, in (class, node) pairs; beyond it greedy answers and the relaxation bounds.
 MAX_VARIABLES: Final = 20_000
@@ -35,9 +35,29 @@ STAGE_SHARE: Final = 0.5
 EFFORT_PER_SECOND: Final = 0.5
 
 
+def stepped(
+    instance: Instance,
+    policy: Policy,
+    start: Assignment,
+    *,
+    goals: tuple[Goal, ...],
+    ended: Callable[[], bool],
+) -> Assignment:
+    """Return what chains and exchanges make of `start`, goal by goal, until they have `ended`."""
+    found = start
+    for goal in goals:
+        for steps in (ejection, exchange):
+            for better in steps.improvements(instance, policy, found, goal=goal, ended=ended):
+                found = better
+    return found
+
+
 @dataclass(slots=True, kw_only=True)
 class Search:
-    """One run through the stages, with the incumbent that it improves."""
+    """One run through the stages, with the incumbent that it improves.
+
+    `told` are the stages of another answer: their bounds hold as far as both reach the same.
+    """
 
     instance: Instance
     policy: Policy
@@ -45,6 +65,7 @@ class Search:
     deadline_at: float
     seed: int
     incumbent: Assignment
+    told: tuple[Stage, ...]
     repairs: bool
     progress: Progress
     engine: str = "greedy"
@@ -81,7 +102,7 @@ class Search:
     def _stage(self, position: int) -> tuple[int, float]:
         """Improve the incumbent in one goal; return the bound and the seconds it took."""
         goal, started_at = self.order[position], self.clock()
-        bound = self._bound(goal)
+        bound = self._bound(position)
         self.progress(f"{goal.name}: {goal.value(self.instance, self.incumbent)}, bound {bound}")
         if self.repairs and self._open(goal, bound):
             self._repair(position, bound)
@@ -107,12 +128,13 @@ class Search:
     def _runs(self) -> bool:
         return bool(self.instance.run_totals.sum())
 
-    def _bound(self, goal: Goal) -> int:
+    def _bound(self, position: int) -> int:
         """Return the bound that costs little."""
-        limit = goal.limit(self.instance)
-        if not isinstance(goal, Keep | Place) or goal.value(self.instance, self.incumbent) == limit:
-            return limit
-        return self.relaxation.bound(goal, seconds=self._left() * STAGE_SHARE)
+        goal = self.order[position]
+        bound = cheap_bound(self.instance, self.order[: position + 1], self.incumbent, self.told)
+        if not isinstance(goal, Keep | Place) or goal.value(self.instance, self.incumbent) == bound:
+            return bound
+        return min(bound, self.relaxation.bound(goal, seconds=self._left() * STAGE_SHARE))
 
     def _open(self, goal: Goal, bound: int) -> bool:
         return goal.value(self.instance, self.incumbent) != bound and self._left() > 0
@@ -127,11 +149,9 @@ class Search:
             effort=effort,
             seed=self.seed,
         )
-        for search in (ejection, exchange):
-            for better in search.improvements(
-                self.instance, self.policy, self.incumbent, goal=goal, ended=budget.spent
-            ):
-                self.incumbent = better
+        self.incumbent = stepped(
+            self.instance, self.policy, self.incumbent, goals=(goal,), ended=budget.spent
+        )
         if self.instance.variables >= _MIN_WINDOWED:
             aim = repair.Aim(position=position, bound=bound)
             for better in repair.improvements(

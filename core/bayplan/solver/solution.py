@@ -7,6 +7,7 @@ from bayplan.plan import Stage
 from bayplan.policy import Policy
 from bayplan.solver import goals
 from bayplan.solver.assignment import Assignment, present
+from bayplan.solver.goals import Goal
 from bayplan.solver.instance import Instance
 from bayplan.solver.keepfill import Known
 
@@ -42,13 +43,36 @@ def unchanged(instance: Instance, policy: Policy) -> Solution:
     return only_counted(instance, policy, present(instance))
 
 
-def only_counted(instance: Instance, policy: Policy, assignment: Assignment) -> Solution:
-    """Return an assignment with the bounds that cost nothing."""
+def only_counted(
+    instance: Instance, policy: Policy, assignment: Assignment, told: tuple[Stage, ...] = ()
+) -> Solution:
+    """Return an assignment with the bounds that cost nothing: counted, or `told` of another."""
+    order = goals.in_order(instance, policy.order)
     stages = tuple(
-        Stage(name=goal.name, value=goal.value(instance, assignment), bound=goal.limit(instance))
-        for goal in goals.in_order(instance, policy.order)
+        Stage(
+            name=goal.name,
+            value=goal.value(instance, assignment),
+            bound=cheap_bound(instance, order[: n + 1], assignment, told),
+        )
+        for n, goal in enumerate(order)
     )
     return Solution(assignment=assignment, stages=stages, engine="greedy", sizes=sizes(instance))
+
+
+def cheap_bound(
+    instance: Instance, upto: tuple[Goal, ...], assignment: Assignment, told: tuple[Stage, ...]
+) -> int:
+    """Return what nothing can beat in the last goal: what can be counted, or what was `told`.
+
+    Bounds depend on what the stages before reached: what was told counts where that is the same.
+    """
+    *before, goal = upto
+    limit = goal.limit(instance)
+    reached = tuple(each.value(instance, assignment) for each in before)
+    if len(told) < len(upto) or reached != tuple(each.value for each in told[: len(before)]):
+        return limit
+    bound = told[len(before)].bound
+    return min(bound, limit) if goal.maximise else max(bound, limit)
 
 
 def sizes(instance: Instance) -> tuple[tuple[str, int], ...]:
