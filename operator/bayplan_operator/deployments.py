@@ -18,7 +18,7 @@ from kubernetes.client.exceptions import ApiException
 from bayplan.api import names
 from bayplan.codec import DecodeError, service
 from bayplan.codec.deployments import child_of, deployment_of
-from bayplan.inference import children, parts, ratios, readiness, rollout
+from bayplan.inference import manifests, parts, ratios, readiness, rollout
 from bayplan.inference.children import Child, Deployment, Slot
 from bayplan.inference.drains import to_serve_whatever_is_asked
 from bayplan.inference.exposed import HINDRANCES
@@ -255,7 +255,7 @@ class Deployments:
         name, and it costs the API server less (420 against 300 pods/s, measured). If there is one
         (409), the next pass sees whose it is.
         """
-        body = children.manifest(deployment, slot)
+        body = manifests.manifest(deployment, slot)
         path = pods_path(deployment.namespace)
         create = partial(self._kube.create, path, body, manager=names.MANAGER_PODS)
         refused = attempts.make(f"make pod {slot.name}", create)

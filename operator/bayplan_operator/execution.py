@@ -50,6 +50,7 @@ from bayplan_operator.policies import read_policy
 from bayplan_operator.refusals import Refusals
 from bayplan_operator.removals import evict_as_seen
 from bayplan_operator.service import put
+from bayplan_operator.stillness import Stillness
 
 _log = structlog.get_logger()
 
@@ -93,7 +94,7 @@ class Execution:
         self._pool = pool
         self._now = now
         self._farewells = Farewells(kube, now=now, clock=clock)
-        self._stillness = _Stillness(clock)
+        self._stillness = Stillness(clock)
         self._refusals: Refusals[PodKey] = Refusals(clock)
         self._holds = Holds(kube, events, metrics, pool=pool)
 
@@ -384,30 +385,3 @@ def _in_batches(releases: Sequence[ReleasePod]) -> Iterator[Sequence[ReleasePod]
         batch.append(step)
     if batch:
         yield batch
-
-
-class _Stillness:
-    """How long a plan's actions have been in the same states, and nobody has drained."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._plan = ""
-        self._states: tuple[object, ...] = ()
-        self._since: float | None = None
-
-    def knows(self, plan: str) -> bool:
-        """Return whether the plan was seen before."""
-        return plan == self._plan
-
-    def of(self, plan: str) -> float:
-        """Return the seconds for which it has stood still; 0 for a plan not seen before."""
-        since = self._since if self.knows(plan) else None
-        return 0.0 if since is None else self._clock() - since
-
-    def note(self, plan: str, progress: Progress, *, drains: bool) -> None:
-        """Take the states as they are now."""
-        states = tuple((report.pod, report.state) for report in progress.reports)
-        if drains:
-            self._plan, self._states, self._since = plan, states, None
-        elif (plan, states) != (self._plan, self._states) or self._since is None:
-            self._plan, self._states, self._since = plan, states, self._clock()

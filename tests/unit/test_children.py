@@ -10,7 +10,7 @@ import pytest
 from bayplan.api import names
 from bayplan.codec import DecodeError, service
 from bayplan.codec.deployments import child_of, deployment_of, drain_s_of
-from bayplan.inference import children, readiness, rollout
+from bayplan.inference import children, manifests, readiness, rollout
 from bayplan.inference.children import Child, Deployment, Slot
 from bayplan.inference.parts import Around
 from bayplan.inference.rollout import Changes
@@ -54,10 +54,10 @@ def test_a_pod_costs_what_its_model_takes_to_start(seconds: int, cost: int) -> N
     """A model that loads for minutes would be moved like one that starts at once."""
     plain, slow = deployment(), deployment(disruption={"coldStartSeconds": seconds})
 
-    annotations = children.manifests(slow)[0]["metadata"]["annotations"]
+    annotations = manifests.manifests(slow)[0]["metadata"]["annotations"]
 
     assert annotations[names.ANNOTATION_MOVE_COST] == cost
-    assert names.ANNOTATION_MOVE_COST not in children.manifests(plain)[0]["metadata"].get(
+    assert names.ANNOTATION_MOVE_COST not in manifests.manifests(plain)[0]["metadata"].get(
         "annotations", {}
     )
     assert [slot.revision for slot in children.slots(slow)] == [
@@ -73,7 +73,7 @@ def test_what_a_template_says_of_its_cost_holds() -> None:
     template = {**pool.template, "metadata": {"annotations": annotations}}
     own = replace(slow, pools=(replace(pool, template=template),))
 
-    assert children.manifests(own)[0]["metadata"]["annotations"].items() >= annotations.items()
+    assert manifests.manifests(own)[0]["metadata"]["annotations"].items() >= annotations.items()
 
 
 def fill(slot: Slot, **state: Any) -> Child:  # noqa: ANN401 - fields of Child
@@ -122,7 +122,7 @@ def test_a_pod_is_its_template_plus_owner_labels_scheduler_gate_and_priority() -
     of = deployment(priorityClassName="online")
     slot = children.slots(of)[0]
 
-    assert children.manifest(of, slot) == {
+    assert manifests.manifest(of, slot) == {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
@@ -178,7 +178,7 @@ def test_labels_of_the_template_stay_and_win_over_recommended_ones() -> None:
         ratio={"prefill": 1, "decode": 0}, pools=[{"role": "Prefill", "template": mine}]
     )
 
-    metadata = children.manifests(of)[0]["metadata"]
+    metadata = manifests.manifests(of)[0]["metadata"]
 
     assert metadata["annotations"]["note"] == "kept"
     assert metadata["labels"].items() >= labels.items()
@@ -186,7 +186,9 @@ def test_labels_of_the_template_stay_and_win_over_recommended_ones() -> None:
 
 def test_a_deployment_outside_a_cluster_makes_pods_without_owner() -> None:
     """The offline command plans a manifest that was never applied."""
-    assert "ownerReferences" not in children.manifests(replace(deployment(), uid=""))[0]["metadata"]
+    assert (
+        "ownerReferences" not in manifests.manifests(replace(deployment(), uid=""))[0]["metadata"]
+    )
 
 
 def test_making_manifests_leaves_the_template_alone() -> None:
@@ -194,7 +196,7 @@ def test_making_manifests_leaves_the_template_alone() -> None:
     raw = chat()
     before = repr(raw)
 
-    children.manifests(deployment_of(raw))
+    manifests.manifests(deployment_of(raw))
 
     assert repr(raw) == before
 
@@ -493,8 +495,8 @@ def test_a_pod_says_how_many_units_are_needed_if_its_deployment_does() -> None:
     """Plans that need room take others first."""
     plain, needy = deployment(replicas=3), deployment(replicas=3, minReplicas=2)
 
-    assert names.LABEL_MIN_UNITS not in children.manifests(plain)[0]["metadata"]["labels"]
-    assert children.manifests(needy)[0]["metadata"]["labels"][names.LABEL_MIN_UNITS] == "2"
+    assert names.LABEL_MIN_UNITS not in manifests.manifests(plain)[0]["metadata"]["labels"]
+    assert manifests.manifests(needy)[0]["metadata"]["labels"][names.LABEL_MIN_UNITS] == "2"
 
 
 def test_names_and_label_values_stay_within_kubernetes_limits() -> None:
@@ -505,7 +507,7 @@ def test_names_and_label_values_stay_within_kubernetes_limits() -> None:
     raw["metadata"]["name"] = "c" * 52
     of = replace(deployment_of(raw), replicas=100_000)
 
-    last = children.manifest(of, replace(children.slots(replace(of, replicas=1))[0], unit=99_999))
+    last = manifests.manifest(of, replace(children.slots(replace(of, replicas=1))[0], unit=99_999))
 
     assert len(last["metadata"]["name"]) <= 253
     assert all(len(value) <= 63 for value in last["metadata"]["labels"].values())
@@ -514,7 +516,7 @@ def test_names_and_label_values_stay_within_kubernetes_limits() -> None:
 def made_pod(**state: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
     """Return the first pod of `chat` as the API server shows it."""
     of = deployment()
-    raw = children.manifest(of, children.slots(of)[0])
+    raw = manifests.manifest(of, children.slots(of)[0])
     said = state.get("metadata", {})
     annotations = raw["metadata"]["annotations"] | said.get("annotations", {})
     raw["metadata"] |= {"uid": "u-chat-0-prefill-0", **said, "annotations": annotations}
@@ -1089,7 +1091,7 @@ def test_pods_say_how_near_they_are_to_be() -> None:
         {"key": "region", "mode": "Preferred"},
     ]
     placed = deployment(placement={"topology": topology})
-    made = children.manifests(placed)
+    made = manifests.manifests(placed)
 
     assert all(
         pod["metadata"]["annotations"]
@@ -1101,7 +1103,7 @@ def test_pods_say_how_near_they_are_to_be() -> None:
         for pod in made
     )
     plain = deployment()
-    assert children.manifests(plain)[0]["metadata"]["annotations"] == SHAPE
+    assert manifests.manifests(plain)[0]["metadata"]["annotations"] == SHAPE
     assert placed.revision != plain.revision
 
 

@@ -8,7 +8,7 @@ import pytest
 from bayplan.api import names
 from bayplan.api.conditions import ConditionStatus
 from bayplan.codec.deployments import child_of, deployment_of
-from bayplan.inference import children, network
+from bayplan.inference import manifests, network
 from bayplan.inference.children import Child, Deployment
 from bayplan.inference.exposed import exposed
 from bayplan.inference.network import Exposure
@@ -51,7 +51,7 @@ def stored(of: Deployment) -> list[dict[str, Any]]:
 
 def pods(of: Deployment) -> list[Child]:
     """Return the pods of a deployment."""
-    return [child_of(raw) for raw in children.manifests(of)]
+    return [child_of(raw) for raw in manifests.manifests(of)]
 
 
 def called(raws: Any) -> list[str]:  # noqa: ANN401 - raw objects
@@ -100,7 +100,7 @@ def test_each_selector_finds_the_pods_that_it_is_meant_for(of: Deployment) -> No
     found = {
         name: [
             pod["metadata"]["name"]
-            for pod in children.manifests(of)
+            for pod in manifests.manifests(of)
             if selector.items() <= pod["metadata"]["labels"].items()
         ]
         for name, selector in selectors.items()
@@ -124,7 +124,7 @@ def test_peers_have_a_service_without_an_address_before_they_are_ready() -> None
         "clusterIP": "None",
         "publishNotReadyAddresses": True,
     }
-    said = children.manifests(of)[1]["spec"]
+    said = manifests.manifests(of)[1]["spec"]
     assert said["subdomain"] == "chat-peers"
 
 

@@ -11,7 +11,7 @@ from bayplan import filters
 from bayplan.api import names
 from bayplan.codec import DecodeError, node_of, pod_of
 from bayplan.codec.deployments import child_of, deployment_of
-from bayplan.inference import children, readiness
+from bayplan.inference import children, manifests, readiness
 from bayplan.inference.children import Child, Deployment
 from bayplan.inference.rollout import Changes
 from bayplan.inference.tally import News, Tally
@@ -56,14 +56,14 @@ LARGE = pool("Decode", "d", podsPerReplica=3)
 
 def pods_of(deployment: Deployment) -> dict[str, dict[str, Any]]:
     """Return the pods of a deployment by name."""
-    return {pod["metadata"]["name"]: pod for pod in children.manifests(deployment)}
+    return {pod["metadata"]["name"]: pod for pod in manifests.manifests(deployment)}
 
 
 def fill(of: Deployment, **state: Any) -> list[Child]:  # noqa: ANN401 - fields of Child
     """Return every pod of a deployment, serving unless something else is said."""
     state = {"nodeName": "n1", "ready": True} | state
     made = []
-    for pod in children.manifests(of):
+    for pod in manifests.manifests(of):
         spec = pod["spec"] | {"nodeName": state["nodeName"], "schedulingGates": []}
         conditions = [{"type": "Ready", "status": str(state["ready"])}]
         made.append(child_of({**pod, "spec": spec, "status": {"conditions": conditions}}))

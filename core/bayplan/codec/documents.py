@@ -13,7 +13,7 @@ from bayplan.codec.deployments import deployment_of
 from bayplan.codec.fields import DecodeError, Raw, top
 from bayplan.codec.nodes import node_of
 from bayplan.codec.pods import pod_of
-from bayplan.inference.children import manifests
+from bayplan.inference.manifests import manifests
 from bayplan.snapshot import Snapshot
 
 #: Priorities of the classes that every cluster has.
