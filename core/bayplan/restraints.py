@@ -29,7 +29,7 @@ def restrained(snapshot: Snapshot, *, now: float, cooldown_s: float) -> Snapshot
     changed = {
         pod.key: _restrained(pod, covering, now=now, cooldown_s=cooldown_s)
         for pod in snapshot.pods
-        if (pod.replaces or pod.key.namespace in namespaces)
+        if (_is_marked(pod) or pod.key.namespace in namespaces)
         and pod.node is not None
         and pod.disruption is not Disruption.FIXED
     }
@@ -63,9 +63,14 @@ class Covering:
         return self._known[look]
 
 
+def _is_marked(pod: Pod) -> bool:
+    """Return whether a move of the pod, or to its place, is under way or was not long ago."""
+    return bool(pod.replaces or pod.gives_way_by or pod.move_failed_at)
+
+
 def _restrained(pod: Pod, covering: Covering, *, now: float, cooldown_s: float) -> Pod:
-    if pod.replaces and (not pod.started_at or now < pod.started_at + cooldown_s):
-        return _fixed(pod, f"was moved less than {cooldown_s:g} seconds ago")
+    if why := _moved(pod, now=now, cooldown_s=cooldown_s):
+        return _fixed(pod, why)
     budgets = covering.of(pod) if pod.health is not Health.PENDING else ()
     if len(budgets) > 1:
         both = " and ".join(str(budget.key) for budget in budgets)
@@ -77,6 +82,19 @@ def _restrained(pod: Pod, covering: Covering, *, now: float, cooldown_s: float) 
     if budgets[0].allowed <= 0:
         return _fixed(pod, _refusal(budgets[0], pod))
     return replace(pod, budget=budgets[0].key)
+
+
+def _moved(pod: Pod, *, now: float, cooldown_s: float) -> str:
+    """Return why a pod must stay that is being moved, or was not long ago; "" for others."""
+    if pod.gives_way_by:
+        return "is being moved: its replacement is there already"
+    if pod.move_failed_at and now < pod.move_failed_at + cooldown_s:
+        return f"was to be moved less than {cooldown_s:g} seconds ago, which failed"
+    if pod.serves_by and pod.health is not Health.READY:
+        return "starts in the place of a pod that is moved"
+    if pod.replaces and (not pod.started_at or now < pod.started_at + cooldown_s):
+        return f"was moved less than {cooldown_s:g} seconds ago"
+    return ""
 
 
 def _refusal(budget: Budget, pod: Pod) -> str:

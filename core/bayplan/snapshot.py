@@ -7,7 +7,7 @@ solver, validator and steps only read them.
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from operator import attrgetter
@@ -21,6 +21,9 @@ from bayplan.resources import Resources
 
 #: Seconds after its deadline from which a terminating pod counts as stuck: its room stays taken.
 OVERSTAY_S: Final = 60
+
+#: Seconds from the instant by which its replacement serves, after which a pod counts as stuck.
+GOODBYE_S: Final = 900
 
 #: The largest cost of a move: what a model that starts for most of an hour may say.
 MAX_MOVE_COST: Final = 100
@@ -144,6 +147,10 @@ class Pod:
         created_at: Seconds since the epoch; earlier pods go first among equals.
         bound: Whether `node` is where it is bound; False while it is only pinned there.
         replaces: uid of the moved pod whose planned place it took; "" for all others.
+        serves_by: By when it is to serve, if it starts before the pod that it replaces goes, in
+            seconds since the epoch; else 0.
+        gives_way_by: The same of its replacement, while that starts beside it; else 0.
+        move_failed_at: When its replacement was last given up, in seconds since the epoch; else 0.
         started_at: When its node began to run it, seconds since the epoch; 0 before.
         move_cost: What a move of it costs, 1 to `MAX_MOVE_COST`.
         budget: The PodDisruptionBudget that limits its eviction, as `bayplan.restraints` finds.
@@ -173,6 +180,9 @@ class Pod:
     created_at: int = 0
     bound: bool = True
     replaces: str = ""
+    serves_by: int = 0
+    gives_way_by: int = 0
+    move_failed_at: int = 0
     started_at: int = 0
     move_cost: int = 1
     budget: BudgetKey | None = None
@@ -183,6 +193,15 @@ class Pod:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", PodKind.of(self))
+
+    def leaves(self, now: float) -> bool:
+        """Return whether it is on its way out: who overstays its time counts as staying.
+
+        It is being deleted, or its replacement starts, after which it finishes its requests.
+        """
+        if self.terminating:
+            return now <= self.leaves_at + OVERSTAY_S
+        return bool(self.gives_way_by) and now <= self.gives_way_by + GOODBYE_S
 
 
 def newest_member(pods: Sequence[Pod]) -> Pod:
@@ -263,8 +282,8 @@ class Snapshot:
 
     @cached_property
     def leaving(self) -> tuple[Pod, ...]:
-        """The pods that are being deleted."""
-        return tuple(filter(attrgetter("terminating"), self.pods))
+        """The pods that are being deleted, or give way to their replacements."""
+        return tuple(pod for pod in self.pods if pod.terminating or pod.gives_way_by)
 
     @cached_property
     def here(self) -> Mapping[NodeName, Sequence[Pod]]:
@@ -316,10 +335,18 @@ class Snapshot:
         newcomer. A pod that overstays its deadline counts as staying. The very same snapshot when
         nobody is leaving.
         """
-        stay = [pod for pod in self.pods if not pod.terminating or pod.leaves_at + OVERSTAY_S < now]
-        if len(stay) == len(self.pods):
+        gone = {pod.uid for pod in self.leaving if pod.leaves(now)}
+        if not gone:
             return self
-        return Snapshot(nodes=self.nodes, pods=tuple(stay), budgets=self.budgets)
+        stay = tuple(pod for pod in self.pods if pod.uid not in gone)
+        return Snapshot(nodes=self.nodes, pods=stay, budgets=self.budgets)
+
+    def without_overdue(self, now: float) -> "Snapshot":
+        """Return the cluster in which whoever should long have given way stays, for all we know."""
+        if not any(pod.gives_way_by and not pod.leaves(now) for pod in self.leaving):
+            return self
+        pods = (p if p.leaves(now) else replace(p, gives_way_by=0) for p in self.pods)
+        return Snapshot(nodes=self.nodes, pods=tuple(pods), budgets=self.budgets)
 
     def waiting(self) -> tuple[Pod, ...]:
         """Return the pods that wait for a plan."""

@@ -75,12 +75,16 @@ def is_at_work(published: PublishedPlan) -> bool:
 def uncovered(snapshot: Snapshot, published: PublishedPlan) -> tuple[str, ...]:
     """Return the uids of waiting pods on which a plan has not decided, sorted.
 
-    What an owner makes in place of its moved or evicted pods is covered, one pod for each. A plan
+    What an owner makes in place of its moved or evicted pods is covered, one pod for each that has
+    not got its place yet. A plan
     that lists only a part of what it decided has also decided on every pod older than itself.
     """
     plan = published.plan
     decided = {bind.uid for bind in plan.binds} | {hold.uid for hold in plan.holds}
-    owners = [move.owner for move in plan.moves] + [evict.owner for evict in plan.evictions]
+    # A replacement that has its place is none of those that wait.
+    placed = {pod.replaces for pod in snapshot.pods if pod.replaces} if plan.moves else set()
+    owners = [move.owner for move in plan.moves if move.uid not in placed]
+    owners += [evict.owner for evict in plan.evictions]
     expected = Counter(owner.uid for owner in owners if owner)
     left = []
     for pod in snapshot.waiting():

@@ -12,14 +12,8 @@ from bayplan.inference.children import Child, Deployment, Pool, Rollout, least_s
 from bayplan.inference.parts import Unit
 from bayplan.inference.rollout import Changes
 from bayplan.resources import Resources
-from tests.property.test_rollout_properties import (
-    NODE,
-    OWNER,
-    STATES,
-    World,
-    assert_reached,
-    settle,
-)
+from tests.property.test_rollout_properties import STATES
+from tests.rollout_world import NODE, OWNER, World, assert_reached, settle
 
 #: Pools of which one unit is made: several of a role, of replicas of one to three pods.
 POOLS = st.lists(st.tuples(st.integers(1, 2), st.integers(1, 3)), min_size=1, max_size=3)

@@ -1,262 +1,25 @@
 """Rollouts, scaling and repair: from any state to the target, and the contract on the way."""
 
-from collections import defaultdict
-from collections.abc import Collection
 from dataclasses import replace
-from itertools import count
 from typing import Any
 
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from bayplan.api import names
-from bayplan.api.pools import Role
-from bayplan.inference import rollout
-from bayplan.inference.children import (
-    Child,
-    Deployment,
-    Pool,
-    Rollout,
-    Slot,
-    least_slots,
-    unit_slots,
-)
-from bayplan.inference.parts import Around, Unit, units_of
-from bayplan.inference.rollout import Changes
+from bayplan.inference.children import Child, Deployment, Rollout, unit_slots
 from bayplan.inference.shapes import Shape
-from bayplan.inference.tellings import Telling
-from bayplan.keys import NodeName
-from bayplan.resources import Resources
-
-NODE, CORDONED, FAILING = NodeName("n1"), NodeName("cordoned"), NodeName("failing")
-OWNER = "u-chat"
-VERSIONS = ("a", "b", "c")
-
-#: Rounds of everybody in turn after which a deployment has long been settled.
-ROUNDS = 80
-
-#: Seconds between two rounds, so that no back-off outlasts them.
-ROUND_S = 700
-
-
-def chat(
-    version: str,
-    *,
-    prefill: int = 1,
-    decode: int = 2,
-    bounds: tuple[int, int] | None = None,
-    replicas: int = 1,
-    **fields: Any,  # noqa: ANN401 - fields
-) -> Deployment:
-    """Return a deployment whose templates are of a version; `bounds` are those of both roles."""
-    pools = tuple(
-        Pool(
-            name=name,
-            role=role,
-            count=n,
-            bounds=bounds,
-            template={"spec": version},
-            requests=Resources(),
-        )
-        for name, role, n in (
-            ("prefill", Role.PREFILL, prefill),
-            ("decode", Role.DECODE, decode),
-        )
-    )
-    fields = {"replicas": replicas, "min_replicas": replicas, **fields}
-    return Deployment(namespace="ns", name="chat", uid=OWNER, pools=pools, **fields)
-
-
-class World:
-    """A cluster with room for some pods, its planner and kubelets, and one deployment."""
-
-    def __init__(self, deployment: Deployment, pods: list[Child], *, room: int) -> None:
-        self.deployment = deployment
-        self.pods = {pod.name: pod for pod in pods}
-        self.room = room
-        self.held: frozenset[str] = frozenset()
-        self.failures: dict[str, int] = {}
-        self.leaving = frozenset(pod.uid for pod in pods if pod.yields)
-        self.now = 10_000_000
-        self._uids = count()
-
-    def around(self) -> Around:
-        """Return what is known around the pods."""
-        return Around(held=self.held, cordoned={CORDONED}, failing={FAILING}, leaving=self.leaving)
-
-    def units(self) -> tuple[Unit, ...]:
-        """Return the units that exist."""
-        return units_of(self.deployment, self.pods.values(), self.around())
-
-    def operator(self) -> Changes:
-        """Do one pass of the operator, check that it keeps the contract, and return it."""
-        found = rollout.changes(
-            self.deployment,
-            self.pods.values(),
-            failures=self.failures,
-            around=self.around(),
-            now=self.now,
-        )
-        note(f"delete {[p.name for p in found.delete]} create {[s.name for s in found.create]}")
-        self._check(found)
-        for telling in found.tell:
-            self.tell(telling)
-        for pod in found.drain:
-            known = self.pods[pod.name]
-            self.pods[pod.name] = replace(known, in_service=False, drains_since=self.now)
-        for pod in found.serve:
-            assert not (pod.yields and pod.uid in self.leaving), "a plan is at work on it"
-            known = self.pods[pod.name]
-            self.pods[pod.name] = replace(known, in_service=True, drains_since=0, yields=False)
-        for pod in found.delete:
-            self.delete(pod.name)
-        for slot in found.create:
-            self.pods[slot.name] = self.make(slot)
-        self.failures = dict(found.failures)
-        return found
-
-    def tell(self, telling: Telling) -> None:
-        """Write on a pod what the operator says of it."""
-        pod = telling.pod
-        if names.ANNOTATION_OUTDATED in telling.annotations:
-            pod = replace(pod, outdated=telling.annotations[names.ANNOTATION_OUTDATED] == "true")
-        if text := telling.annotations.get(names.ANNOTATION_SHAPE):
-            pod = replace(pod, shape=Shape.parse(text))
-        if text := telling.labels.get(names.LABEL_GANG_MIN_COUNT):
-            pod = replace(pod, unit_size=int(text))
-        if names.LABEL_MIN_UNITS in telling.labels:
-            pod = replace(pod, floor=int(telling.labels[names.LABEL_MIN_UNITS] or 0))
-        self.pods[pod.name] = pod
-
-    def make(self, slot: Slot) -> Child:
-        """Return the pod that the operator makes for a slot."""
-        return Child(
-            name=slot.name,
-            uid=f"{slot.name}-{next(self._uids)}",
-            owner_uid=OWNER,
-            pool=slot.pool.name,
-            unit=slot.unit,
-            revision=slot.revision,
-            unit_size=slot.unit_size,
-            shape=slot.shape,
-            floor=self.deployment.floor,
-            replica=slot.index,
-            worker=slot.worker,
-            replica_size=slot.pool.size,
-            gated=True,
-            switched=True,
-            created_at=self.now,
-        )
-
-    def planner(self) -> None:
-        """Place what fits, and hold the rest.
-
-        As planners know gangs: who waits is placed together, unless enough of the gang run, and
-        how many that is they read from the pod that was made last.
-        """
-        free = self.room - sum(pod.node == NODE for pod in self.pods.values())
-        held: set[str] = set()
-        for unit in sorted(self.units(), key=lambda u: (not u.started, u.index)):
-            waiting = [pod for pod in unit.live if pod.node is None]
-            if not waiting:
-                continue
-            n_running = sum(pod.node is not None and pod.counts for pod in unit.live)
-            newest = max(waiting, key=lambda pod: (pod.created_at, pod.name))
-            short = newest.unit_size - n_running
-            if short > 0 and not short <= len(waiting) <= free:
-                held |= {pod.uid for pod in waiting}
-                continue
-            for pod in waiting:
-                if free > 0:
-                    free -= 1
-                    self.pods[pod.name] = replace(pod, node=NODE, gated=False)
-                else:
-                    held.add(pod.uid)
-        self.held = frozenset(held)
-
-    def kubelet(self) -> None:
-        """Have started pods serve, and those that end be gone."""
-        self.pods = {
-            name: replace(pod, ready=bool(pod.node and pod.in_service and not pod.ended))
-            for name, pod in self.pods.items()
-            if not pod.terminating
-        }
-
-    def delete(self, name: str) -> None:
-        """Delete a pod: one that has no node is gone at once."""
-        pod = self.pods[name]
-        if pod.node is None:
-            del self.pods[name]
-        else:
-            self.pods[name] = replace(pod, terminating=True, ready=False)
-
-    def _check(self, found: Changes) -> None:
-        """Assert what must hold of every pass."""
-        before = self.units()
-        deleted = {pod.name for pod in found.delete}
-        away = deleted | {pod.name for pod in found.drain}
-        n, how = self.deployment.replicas, self.deployment.rollout
-        # Nothing is deleted twice, nothing is made under a name that is taken.
-        assert len(deleted) == len(found.delete)
-        assert not {slot.name for slot in found.create} & self.pods.keys()
-        # No pod is made in a unit where a pod of another revision is.
-        revisions = {u.index: {pod.revision for pod in u.pods} for u in before}
-        for slot in found.create:
-            assert revisions.get(slot.unit, set()) <= {slot.revision}
-        # What serves stays above the floor, or is not made less.
-        serving = [unit for unit in before if unit.ready]
-        left = [unit for unit in serving if serves_without(unit, away)]
-        assert len(left) >= min(len(serving), max(0, n - how.max_unavailable))
-        # What serves from the newest template is not replaced, also after that was undone.
-        newest = [unit for unit in serving if unit.newest and not unit.displaced]
-        assert sum(not goes_whole(unit, away) for unit in newest) >= min(len(newest), n)
-        for unit in serving:
-            self._check_serving(unit, found, stays=unit in left)
-        # No more units than allowed are made, and each of them whole.
-        there = {u.index for u in before if any(p.name not in deleted for p in u.live)}
-        fresh = {slot.unit for slot in found.create} - {u.index for u in before if u.live}
-        assert not fresh or len(there | fresh) <= n + how.max_surge
-        self.check_fresh(found, fresh, before)
-
-    def _check_serving(self, unit: Unit, found: Changes, *, stays: bool) -> None:
-        """Assert that a unit that serves goes as a whole, or loses only what it need not have."""
-        deleted = {pod.name for pod in found.delete}
-        sound = [pod for pod in unit.members if pod.node not in {None, FAILING}]
-        away = deleted | {pod.name for pod in found.drain}
-        if self.deployment.drain_s:
-            assert not any(pod.name in deleted and pod.ready for pod in sound)
-        gone = [pod for pod in sound if pod.name in away]
-        if not gone or goes_whole(unit, away):
-            return
-        for pool in {pod.pool for pod in gone}:
-            there = [pod for pod in unit.members if pod.node is not None and pod.pool == pool]
-            rest = sum(pod not in gone for pod in there)
-            assert rest >= self.deployment.wanted[pool]
-        # Only where the ratio that is asked for needs something else is it no longer whole.
-        broken = any(pod.node == FAILING for pod in unit.members)
-        runs = unit.covers(self.deployment.least, lambda pod: pod.node is not None)
-        assert stays or broken or (unit.newest and not runs)
-
-    def check_fresh(self, found: Changes, fresh: set[int], before: tuple[Unit, ...]) -> None:
-        """Assert that the units that are made are made whole."""
-        made: dict[int, set[str]] = defaultdict(set)
-        for slot in found.create:
-            made[slot.unit].add(slot.name)
-        for index in fresh:
-            known = {p.name for u in before if u.index == index for p in u.pods}
-            least = least_slots(self.deployment, index, self.deployment.revision)
-            assert {slot.name for slot in least} <= made[index] | known
-
-
-def serves_without(unit: Unit, away: Collection[str]) -> bool:
-    """Return whether a unit serves when some pods are gone."""
-    return unit.covers(unit.shape, lambda pod: pod.ready and pod.name not in away)
-
-
-def goes_whole(unit: Unit, away: Collection[str]) -> bool:
-    """Return whether every pod of a unit that is in service is gone."""
-    return all(pod.name in away or not pod.ready or pod.drains_since for pod in unit.members)
-
+from tests.rollout_world import (
+    CORDONED,
+    FAILING,
+    NODE,
+    OWNER,
+    VERSIONS,
+    World,
+    assert_reached,
+    chat,
+    goes_whole,
+    settle,
+)
 
 STATES = st.sampled_from(
     [
@@ -318,6 +81,7 @@ def worlds(draw: st.DrawFn) -> World:
                 "unit_size": slot.unit_size,
                 "shape": slot.shape,
                 "replica": slot.index,
+                "represents": slot.represents,
                 "revision": slot.revision,
                 "gated": "node" not in state,
                 "switched": True,
@@ -327,40 +91,11 @@ def worlds(draw: st.DrawFn) -> World:
     # before its successor.
     displaced = any(pod.node in {CORDONED, FAILING} for pod in pods)
     used = sum(pod.node == NODE for pod in pods)
-    room = deployment.replicas * deployment.unit_size
-    if displaced or not deployment.rollout.max_unavailable:
-        largest = max((pod.unit_size for pod in pods), default=0)
-        room = (deployment.replicas + 1) * max(deployment.unit_size, largest)
+    beside = displaced or not deployment.rollout.max_unavailable
+    # A unit of before may be larger, and one that serves goes for no other that finds no room.
+    largest = max((pod.unit_size for pod in pods), default=0)
+    room = (deployment.replicas + beside) * max(deployment.unit_size, largest)
     return World(deployment, pods, room=max(room, used))
-
-
-def settle(world: World) -> None:
-    """Let everybody work in turn until nothing changes; plans at work end."""
-    world.leaving = frozenset()
-    for _ in range(ROUNDS):
-        before = (world.pods, world.held)
-        world.pods = dict(world.pods)
-        found = world.operator()
-        world.planner()
-        world.kubelet()
-        world.now += ROUND_S
-        if (world.pods, world.held) == before and found.retry_at is None:
-            return
-
-
-def assert_reached(world: World) -> None:
-    """Assert that exactly what is asked for is there, and serves from the newest template."""
-    units = world.units()
-    assert len(units) == world.deployment.replicas
-    assert all(unit.newest and unit.ready for unit in units)
-    for unit in units:
-        assert Shape.count(engine.pool for engine in unit.engines) == world.deployment.wanted
-        assert {pod.shape for pod in unit.members} == {world.deployment.least}
-        assert {pod.unit_size for pod in unit.members} == {world.deployment.unit_size}
-    if world.deployment.rollout.max_surge:
-        assert not any(unit.displaced for unit in units)
-    found = world.operator()
-    assert found == Changes(failures=found.failures)
 
 
 @given(worlds())
@@ -376,7 +111,7 @@ OPERATIONS = st.one_of(
         lambda name: (name, 0)
     ),
     st.tuples(
-        st.sampled_from(["fail", "delete", "flap", "edit", "scale", "ratio", "yield"]),
+        st.sampled_from(["fail", "delete", "flap", "edit", "scale", "ratio", "yield", "move"]),
         st.integers(0, 11),
     ),
 )
@@ -418,18 +153,25 @@ def disturb(world: World, name: str, number: int) -> None:
         )
         world.deployment = replace(of, pools=pools)
     elif world.pods:
-        pod = list(world.pods.values())[number % len(world.pods)]
-        if name == "delete":
-            world.delete(pod.name)
-        elif name == "yield":
-            world.leaving ^= {pod.uid}
-            if pod.uid in world.leaving and pod.in_service and pod.ready:
-                out = replace(pod, in_service=False, drains_since=world.now, yields=True)
-                world.pods[pod.name] = out
-        elif name == "flap":
-            world.pods[pod.name] = replace(pod, ready=False)
-        elif pod.node is not None:
-            world.pods[pod.name] = replace(pod, ready=False, ended=True)
+        disturb_pod(world, name, number)
+
+
+def disturb_pod(world: World, name: str, number: int) -> None:
+    """Do something to one of the pods."""
+    pod = list(world.pods.values())[number % len(world.pods)]
+    if name == "delete":
+        world.delete(pod.name)
+    elif name == "move":
+        world.move(number)
+    elif name == "yield":
+        world.leaving ^= {pod.uid}
+        if pod.uid in world.leaving and pod.in_service and pod.ready:
+            out = replace(pod, in_service=False, drains_since=world.now, yields=True)
+            world.pods[pod.name] = out
+    elif name == "flap":
+        world.pods[pod.name] = replace(pod, ready=False)
+    elif pod.node is not None:
+        world.pods[pod.name] = replace(pod, ready=False, ended=True)
 
 
 @given(worlds())

@@ -89,6 +89,7 @@ def fill(slot: Slot, **state: Any) -> Child:  # noqa: ANN401 - fields of Child
             "unit_size": slot.unit_size,
             "shape": slot.shape,
             "replica": slot.index,
+            "represents": slot.represents,
             "gated": not state.get("node"),
             **state,
         }
@@ -145,6 +146,7 @@ def test_a_pod_is_its_template_plus_owner_labels_scheduler_gate_and_priority() -
                 "llm-d.ai/role": "prefill",
                 "bayplan.dev/gang": "chat-0",
                 "bayplan.dev/gang-min-count": "3",
+                "bayplan.dev/represents-unit": "true",
             },
             "annotations": {"bayplan.dev/unit-shape": "decode=2,prefill=1"},
             "ownerReferences": [
@@ -533,6 +535,7 @@ PIN = {
         }
     }
 }
+NOON = 1_777_636_800  # 2026-05-01T12:00:00Z
 BY_PLAN = {"annotations": {names.ANNOTATION_PLAN: "plan-1"}}
 
 
@@ -547,8 +550,26 @@ BY_PLAN = {"annotations": {names.ANNOTATION_PLAN: "plan-1"}}
         ),
         pytest.param(
             {"spec": {"schedulingGates": None, "affinity": PIN}, "metadata": BY_PLAN},
-            {"pin": "n1", "gated": False},
+            {"pin": "n1", "gated": False, "plan": "plan-1"},
             id="pinned by a plan",
+        ),
+        pytest.param(
+            {
+                "metadata": {
+                    "annotations": {
+                        names.ANNOTATION_REPLACES: "u-old",
+                        names.ANNOTATION_SERVES_BY: "2026-05-01T12:00:00Z",
+                        names.ANNOTATION_GIVES_WAY_BY: "2026-05-01T12:00:10Z",
+                    }
+                }
+            },
+            {"replaces": "u-old", "serves_by": NOON, "gives_way_by": NOON + 10},
+            id="of which one takes the other's place",
+        ),
+        pytest.param(
+            {"metadata": {"annotations": {names.ANNOTATION_SERVES_BY: "soon"}}},
+            {},
+            id="what is no instant says nothing",
         ),
         pytest.param({"spec": {"affinity": PIN}}, {}, id="a pin of the template's own is not ours"),
         pytest.param({"status": {"phase": "Failed"}}, {"ended": True}, id="failed"),
@@ -639,7 +660,8 @@ BY_PLAN = {"annotations": {names.ANNOTATION_PLAN: "plan-1"}}
         ),
         pytest.param(
             {"metadata": {"labels": {names.LABEL_UNIT: "first"}}},
-            {"unit": -1, "unit_size": 0, "pool": "", "revision": "", "replica": 0},
+            {"unit": -1, "unit_size": 0, "pool": "", "revision": "", "replica": 0}
+            | {"represents": False},
             id="labels that somebody took away",
         ),
     ],
@@ -748,8 +770,7 @@ def test_the_whole_status_of_a_deployment_that_serves() -> None:
         "gpus": 32,
         "reason": "UnitsReady",
         "replicas": 2,
-        "selector": "bayplan.dev/deployment=chat,bayplan.dev/pool=prefill,bayplan.dev/replica=0,"
-        "bayplan.dev/worker-index=0",
+        "selector": "bayplan.dev/deployment=chat,bayplan.dev/represents-unit=true",
         "revision": deployment().revision,
         "decisions": [
             {"time": "2026-05-01T12:00:00Z", "reason": "AllScheduled", "message": "6 pods on nodes"}

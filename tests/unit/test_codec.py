@@ -117,6 +117,39 @@ def test_a_released_pod_counts_on_the_node_it_is_pinned_to() -> None:
     assert pod.disruption is Disruption.FIXED
 
 
+@pytest.mark.parametrize(
+    ("gates", "serves_by", "node"),
+    [
+        ([names.GATE], "2026-05-01T12:00:00Z", "n1"),
+        ([names.GATE], "", None),
+        ([names.GATE], "soon", None),
+        ([names.GATE, "other"], "2026-05-01T12:00:00Z", None),
+    ],
+    ids=["it starts first", "a user's pin", "what is no instant", "a gate of others"],
+)
+def test_a_replacement_that_starts_first_has_its_room_from_the_beginning(
+    gates: list[str], serves_by: str, node: str | None
+) -> None:
+    """Its gate is lifted a moment later, and in between its room would be given away."""
+    pin = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [pin]}}
+    raw = raw_pod(
+        schedulingGates=[{"name": gate} for gate in gates], affinity={"nodeAffinity": required}
+    )
+    raw["metadata"]["annotations"] = {
+        names.ANNOTATION_PLAN: "plan-1",
+        names.ANNOTATION_SERVES_BY: serves_by,
+        names.ANNOTATION_GIVES_WAY_BY: "2026-05-01T12:00:10Z",
+        names.ANNOTATION_MOVE_FAILED: "plan-1 2026-05-01T12:00:20Z",
+    }
+
+    read = pod_of(raw)
+
+    assert read is not None
+    assert (read.node, read.waiting) == (node, node is None and gates == [names.GATE])
+    assert (read.gives_way_by, read.move_failed_at) == (1_777_636_810, 1_777_636_820)
+
+
 def test_the_pin_of_a_plan_is_no_constraint_once_the_pod_runs() -> None:
     """No pod that a plan has placed could ever be moved: seen as evictions where moves would do."""
     raw = raw_pod(nodeName="n1", schedulingGates=[], affinity=pinned("n1"))

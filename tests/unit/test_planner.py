@@ -12,6 +12,7 @@ from bayplan.planner import plan
 from bayplan.policy import Order, Policy
 from bayplan.restraints import restrained
 from bayplan.snapshot import (
+    GOODBYE_S,
     MAX_MOVE_COST,
     OVERSTAY_S,
     UNKNOWN_COUNT,
@@ -280,6 +281,21 @@ def test_a_budget_that_the_plan_uses_up_is_named() -> None:
     (hold,) = plan.holds
     assert hold.rejection.reason is Reason.DISRUPTION_FORBIDDEN
     assert "default/x, which admits no more evictions than" in hold.rejection.message
+
+
+def test_the_room_of_a_pod_that_gives_way_is_planned_with_as_long_as_it_may_take() -> None:
+    """Another pod would be made to go for the same newcomer, or nobody ever again."""
+    old = replace(pod("old", gpus=8, on="n0"), gives_way_by=1000)
+    seen = snapshot(node("n0"), node("n1"), old, pod("new", gpus=8, on="n1"), pod("w", gpus=8))
+
+    soon, late = (result_of(seen.once_left(1000 + GOODBYE_S + s)).plan for s in (0, 1))
+
+    assert [bind.node for bind in soon.binds] == ["n0"]
+    assert not soon.victims
+    assert not late.binds
+    assert not late.victims
+    assert seen.without_overdue(1000 + GOODBYE_S) is seen
+    assert not seen.without_overdue(1001 + GOODBYE_S).leaving
 
 
 def test_a_pod_that_overstays_its_deadline_keeps_its_room() -> None:

@@ -66,6 +66,7 @@ def unit(of: Deployment, index: int = 0, **state: Any) -> list[Child]:  # noqa: 
                 "unit_size": slot.unit_size,
                 "shape": slot.shape,
                 "replica": slot.index,
+                "represents": slot.represents,
                 "switched": True,
                 "gated": state["node"] is None,
                 "created_at": NOW_S - 60,

@@ -43,6 +43,7 @@ def child(slot: Slot) -> Child:
         unit_size=slot.unit_size,
         shape=slot.shape,
         replica=slot.index,
+        represents=slot.represents,
         worker=slot.worker,
         replica_size=slot.pool.size,
         node=NodeName("n1"),

@@ -135,6 +135,33 @@ def test_a_moved_pod_stays_for_its_cooldown(
     assert moved.fixed_by == (f"was moved less than {cooldown_s:g} seconds ago" if stays else "")
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"gives_way_by": 1}, "is being moved: its replacement is there already"),
+        (
+            {"move_failed_at": int(NOW) - 599},
+            "was to be moved less than 600 seconds ago, which failed",
+        ),
+        ({"move_failed_at": int(NOW) - 600}, ""),
+        (
+            {"serves_by": 1, "replaces": "old", "started_at": 1, "health": Health.UNREADY},
+            "starts in the place of a pod that is moved",
+        ),
+        ({"serves_by": 1, "replaces": "old", "started_at": 1}, ""),
+    ],
+    ids=["gives way", "a move has failed", "that was long ago", "starts slowly", "serves"],
+)
+def test_who_is_being_moved_stays_and_so_does_what_takes_its_place(
+    change: dict[str, object], why: str
+) -> None:
+    """It would be moved twice, or tried again at once, or never come to serve."""
+    moved = seen(replace(RUNNING, **change))  # type: ignore[arg-type]
+
+    assert moved.fixed_by == why
+    assert (moved.disruption is Disruption.FIXED) is bool(why)
+
+
 def test_waiting_pods_have_no_restraint() -> None:
     """A newcomer is not evicted, so no budget could be asked for it."""
     waiting = seen(pod("w", labels={"app": "x"}), budget("x", allowed=0, app="x"))

@@ -57,6 +57,7 @@ def unit(of: Deployment, index: int, **state: Any) -> list[Child]:  # noqa: ANN4
                 "unit_size": slot.unit_size,
                 "shape": slot.shape,
                 "replica": slot.index,
+                "represents": slot.represents,
                 "gated": state["node"] is None,
                 **state,
             }

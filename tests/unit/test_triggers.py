@@ -87,6 +87,20 @@ def test_a_moved_pods_replacement_is_covered_once_for_each_move() -> None:
     assert uncovered(snapshot(node("n1"), replacement, another), published(plan)) == ("uid-newer",)
 
 
+def test_once_a_replacement_has_its_place_another_pod_of_its_owner_is_news() -> None:
+    """It would wait for as long as a replacement starts."""
+    victim = pod("old", on="n1", owner="team")
+    move = Move(
+        pod=victim.key, uid=victim.uid, source=N1, target=N2, owner=victim.owner, priority=0
+    )
+    at_work = published(Plan(certificate=CERTIFICATE, moves=(move,)))
+    starts = replace(pod("old-1", on="n2", owner="team"), replaces=victim.uid)
+    other = pod("newer", owner="team")
+
+    assert uncovered(snapshot(node("n1"), victim, other), at_work) == ()
+    assert uncovered(snapshot(node("n1"), victim, starts, other), at_work) == ("uid-newer",)
+
+
 def test_what_takes_the_place_of_an_evicted_pod_does_not_overtake_the_plan() -> None:
     """Seen: each eviction's replacement superseded the plan that was still evicting."""
     victim = pod("old", on="n1", owner="team")

@@ -33,6 +33,9 @@ LABEL_UNIT: Final = f"{GROUP}/unit"
 LABEL_REPLICA: Final = f"{GROUP}/replica"
 LABEL_REVISION: Final = f"{GROUP}/revision"
 
+#: "true" on one pod of each unit: to count these is to count units.
+LABEL_REPRESENTS: Final = f"{GROUP}/represents-unit"
+
 #: Which pod of its replica a pod is, 0 for the leader; of how many, where there are several.
 LABEL_WORKER: Final = f"{GROUP}/worker-index"
 LABEL_REPLICA_SIZE: Final = f"{GROUP}/pods-per-replica"
@@ -58,6 +61,15 @@ ANNOTATION_DECISION: Final = f"{GROUP}/decision"
 #: Which plan gave a pod its node, and the uid of the moved pod whose place it took.
 ANNOTATION_PLAN: Final = f"{GROUP}/placed-by"
 ANNOTATION_REPLACES: Final = f"{GROUP}/replaces"
+
+#: On a pod that starts before the one that it replaces goes: by when it is to serve, or it is
+#: removed again. On that other pod: the same instant, as long as there is such a replacement.
+ANNOTATION_SERVES_BY: Final = f"{GROUP}/serves-by"
+ANNOTATION_GIVES_WAY_BY: Final = f"{GROUP}/gives-way-by"
+
+#: On a pod that serves on because its replacement did not come to serve: the plan that would have
+#: moved it, and when that was given up.
+ANNOTATION_MOVE_FAILED: Final = f"{GROUP}/move-failed"
 
 #: On a pod whose gate was lifted without a pin, so that node autoscalers see that it does not fit:
 #: the node that a plan gives it later, and nothing as long as there is none.

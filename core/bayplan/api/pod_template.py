@@ -28,6 +28,7 @@ OUR_LABELS: Final = (
     names.LABEL_GANG,
     names.LABEL_GANG_MIN_COUNT,
     names.LABEL_MIN_UNITS,
+    names.LABEL_REPRESENTS,
 )
 
 #: What plans are told and tell; spec.placement is where users speak of topology.
@@ -36,6 +37,9 @@ OUR_ANNOTATIONS: Final = (
     names.ANNOTATION_TOPOLOGY_PREFERRED,
     names.ANNOTATION_PLAN,
     names.ANNOTATION_REPLACES,
+    names.ANNOTATION_SERVES_BY,
+    names.ANNOTATION_GIVES_WAY_BY,
+    names.ANNOTATION_MOVE_FAILED,
     names.ANNOTATION_SHAPE,
     names.ANNOTATION_DECISION,
 )

@@ -12,6 +12,7 @@ from typing import Final
 from bayplan.api import names
 from bayplan.api.inference_deployment import SERVICE_NAME, Sharing
 from bayplan.codec.fields import DecodeError, Field, Raw, top
+from bayplan.codec.marks import moment_of
 from bayplan.codec.pods import is_outdated, pinned_node
 from bayplan.codec.pools import pools_of, port_of
 from bayplan.codec.service import YIELDS
@@ -75,8 +76,8 @@ def child_of(raw: Raw) -> Child:
     worker = _number(pod_labels, names.LABEL_WORKER, 0)
     started_anew = replica_size > 1 and _was_restarted(status)
     node = spec.get("nodeName").text("")
-    planned = bool(metadata.get("annotations", names.ANNOTATION_PLAN).text(""))
-    pin = pinned_node(spec) if planned else ""  # a pin of the template's own is not ours
+    plan = metadata.get("annotations", names.ANNOTATION_PLAN).text("")
+    pin = pinned_node(spec) if plan else ""  # a pin of the template's own is not ours
     in_service = _condition(status, names.CONDITION_IN_SERVICE)
     taken_out = in_service.get("status").text("") == "False"
     readiness = _condition(status, "Ready")
@@ -94,9 +95,14 @@ def child_of(raw: Raw) -> Child:
         replica=_number(pod_labels, names.LABEL_REPLICA, 0),
         worker=worker,
         replica_size=replica_size,
+        represents=pod_labels.get(names.LABEL_REPRESENTS) == "true",
+        replaces=metadata.get("annotations", names.ANNOTATION_REPLACES).text(""),
+        serves_by=moment_of(metadata, names.ANNOTATION_SERVES_BY),
+        gives_way_by=moment_of(metadata, names.ANNOTATION_GIVES_WAY_BY),
+        plan=plan,
         node=NodeName(node) if node else None,
         pin=NodeName(pin) if pin else None,
-        unplanned=bool(node) and not planned,
+        unplanned=bool(node) and not plan,
         gated=any(True for _ in spec.get("schedulingGates").items()),
         ready=ready,
         unready_since=0 if ready else readiness.get("lastTransitionTime").instant(),

@@ -13,6 +13,7 @@ from bayplan import units
 from bayplan.api import names
 from bayplan.budgets import Health
 from bayplan.codec.fields import Field, Raw, top
+from bayplan.codec.marks import failed_move_of, moment_of
 from bayplan.codec.peers import gang_topology_of, peers_of
 from bayplan.codec.remembered import Remembered
 from bayplan.codec.selectors import node_term
@@ -67,7 +68,10 @@ def pod_of(raw: Raw) -> Pod | None:
     pin, constraints = _placing(metadata, spec, labels, key.namespace)
     gates = {gate.get("name").text() for gate in spec.get("schedulingGates").items()}
     home = None if bound or gates else _home(root)
-    node = bound or ("" if gates else pin or home or _nominated(root))
+    serves_by = moment_of(metadata, names.ANNOTATION_SERVES_BY)
+    # One that starts before another goes is made with its pin: its gate is lifted next.
+    gated = bool(gates) and not (serves_by and gates == {names.GATE})
+    node = bound or ("" if gated else pin or home or ("" if gates else _nominated(root)))
     gang, min_count = (None, 0) if bound and not _has_count(metadata) else _gang(metadata, key)
     return Pod(
         key=key,
@@ -89,6 +93,9 @@ def pod_of(raw: Raw) -> Pod | None:
         created_at=metadata.get("creationTimestamp").instant(),
         bound=bool(bound),
         replaces=metadata.get("annotations", names.ANNOTATION_REPLACES).text(""),
+        serves_by=serves_by,
+        gives_way_by=moment_of(metadata, names.ANNOTATION_GIVES_WAY_BY),
+        move_failed_at=failed_move_of(metadata)[1],
         started_at=root.get("status", "startTime").instant(),
         move_cost=_move_cost(metadata) or 1,
         offered=home is not None,

@@ -59,15 +59,29 @@ def _annotations(
     return [{"op": "add", "path": "/metadata/annotations", "value": {**known, **annotations}}]
 
 
+def pinned(manifest: Raw, node: NodeName, annotations: Mapping[str, str]) -> dict[str, Any]:
+    """Return the manifest of a pod that is pinned to `node` from the beginning, behind our gate."""
+    metadata, spec = manifest["metadata"], manifest["spec"]
+    said = {**(metadata.get("annotations") or {}), **annotations}
+    return {
+        **manifest,
+        "metadata": {**metadata, "annotations": said},
+        "spec": {**spec, "affinity": _pinned_affinity(manifest, node)},
+    }
+
+
 def _pin(raw: Raw, node: NodeName) -> list[Operation]:
+    return [{"op": "add", "path": "/spec/affinity", "value": _pinned_affinity(raw, node)}]
+
+
+def _pinned_affinity(raw: Raw, node: NodeName) -> dict[str, Any]:
     pin = {"key": PIN_FIELD, "operator": "In", "values": [node]}
     affinity = raw["spec"].get("affinity") or {}
     node_affinity = affinity.get("nodeAffinity") or {}
     terms = (node_affinity.get(_REQUIRED) or {}).get("nodeSelectorTerms") or [{}]
-    pinned = [{**term, "matchFields": [*(term.get("matchFields") or []), pin]} for term in terms]
-    required = {_REQUIRED: {"nodeSelectorTerms": pinned}}
-    value = {**affinity, "nodeAffinity": {**node_affinity, **required}}
-    return [{"op": "add", "path": "/spec/affinity", "value": value}]
+    narrowed = [{**term, "matchFields": [*(term.get("matchFields") or []), pin]} for term in terms]
+    required = {_REQUIRED: {"nodeSelectorTerms": narrowed}}
+    return {**affinity, "nodeAffinity": {**node_affinity, **required}}
 
 
 def _without_gate(raw: Raw) -> list[Operation]:

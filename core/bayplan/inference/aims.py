@@ -132,14 +132,17 @@ class _State:
             surplus += begun[most[pool.name] :]
         covered = shape.covered_by(engine.pool for engine in kept if engine.placed)
         have = {_key(engine) for engine in kept}
-        needed = _lacking(deployment.pools, have, deployment.least if covered else shape)
+        # The number of a pod that stands aside is taken, too.
+        taken = {(pod.pool, pod.replica) for pod in unit.aside}
+        least = deployment.least if covered else shape
+        needed = _lacking(deployment.pools, have, least, taken)
         return cls(
             kept=tuple(kept),
             surplus=tuple(surplus),
             covered=covered,
             leaving=bool(surplus) or _any_ends_beyond(unit, most),
             needed=needed,
-            more=_lacking(deployment.pools, have | set(needed), deployment.wanted),
+            more=_lacking(deployment.pools, have | set(needed), deployment.wanted, taken),
         )
 
 
@@ -156,13 +159,15 @@ def _any_ends_beyond(unit: Unit, most: Mapping[str, int]) -> bool:
     return any(pod.replica >= most.get(pod.pool, 0) for pod in ending)
 
 
-def _lacking(pools: Sequence[Pool], have: Collection[_Key], shape: Shape) -> tuple[_Key, ...]:
+def _lacking(
+    pools: Sequence[Pool], have: Collection[_Key], shape: Shape, taken: Collection[_Key]
+) -> tuple[_Key, ...]:
     """Return the replicas that are missing for a shape, the pool with the least of its own first.
 
-    They get the lowest numbers that are free.
+    They get the lowest numbers that are free: of none that is there, and none that is `taken`.
     """
     counts = Counter(name for name, _ in have)
-    free = {pool.name: _free(pool.name, have) for pool in pools}
+    free = {pool.name: _free(pool.name, {*have, *taken}) for pool in pools}
     found: list[_Key] = []
     while short := [pool for pool in pools if counts[pool.name] < shape[pool.name]]:
         name = min(short, key=lambda pool: counts[pool.name] / shape[pool.name]).name

@@ -174,6 +174,11 @@ class Deployment:
         return Shape.of({pool.name: (pool.bounds or (pool.count,))[0] for pool in self.pools})
 
     @property
+    def counted(self) -> Pool | None:
+        """The pool of which one pod stands for each unit where units are counted."""
+        return next((pool for pool in self.pools if pool.count), None)
+
+    @property
     def peers_service(self) -> str:
         """The name of the headless Service in which pods of larger replicas find each other."""
         return f"{self.name}-{PEERS}"
@@ -211,6 +216,12 @@ class Child:
         replica: Which replica of its pool in its unit it belongs to, by label.
         worker: Which pod of its replica it is, by label; 0 for the leader.
         replica_size: How many pods its replica was to have when it was made, by label.
+        represents: Whether it stands for its unit where units are counted, by label.
+        replaces: uid of the moved pod whose place it takes, or "".
+        serves_by: By when it is to serve, if it starts before that one goes, in seconds since the
+            epoch; else 0.
+        gives_way_by: The same of its own replacement, as it says itself; else 0.
+        plan: The plan that gave it its node, or "".
         node: Where it is bound.
         pin: The node that a plan pinned it to, bound or not.
         unplanned: Whether it has a node that no plan gave it.
@@ -244,6 +255,11 @@ class Child:
     replica: int = 0
     worker: int = 0
     replica_size: int = 1
+    represents: bool = False
+    replaces: str = ""
+    serves_by: int = 0
+    gives_way_by: int = 0
+    plan: str = ""
     node: NodeName | None = None
     pin: NodeName | None = None
     unplanned: bool = False
@@ -297,6 +313,7 @@ class Slot:
         unit_size: How many pods of its unit are placed together, those that run included.
         shape: What makes its unit whole.
         worker: Which pod of its replica it is; 0 for the leader.
+        represents: Whether it stands for its unit where units are counted.
     """
 
     name: str
@@ -307,6 +324,7 @@ class Slot:
     unit_size: int
     shape: Shape
     worker: int = 0
+    represents: bool = False
 
     @property
     def leader(self) -> str:
@@ -366,6 +384,7 @@ def slots_of(  # noqa: PLR0913 - what its pods say, each by name
             unit_size=together,
             shape=shape,
             worker=worker,
+            represents=pool is deployment.counted and not index and not worker,
         )
         for pool in deployment.pools
         for index in sorted(number for name, number in replicas if name == pool.name)

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from bayplan.inference.children import Child, Deployment
-from bayplan.inference.parts import Unit
 
 #: Seconds that gateways get to notice, whatever the engines say.
 NOTICE_S: Final = 5
@@ -81,14 +80,14 @@ def drained(
 
 
 def to_serve(
-    stay: Iterable[Unit], *, but: Collection[str], leaving: Collection[str]
+    stay: Iterable[Child], *, but: Collection[str], leaving: Collection[str]
 ) -> tuple[Child, ...]:
-    """Return the pods of units that stay which are to be put into service, or back into it.
+    """Return the pods, of those that stay, which are to be put into service, or back into it.
 
     `but` are uids of those that are to go. Those that yield to a plan at work, which makes the pods
     with the uids `leaving` leave, are left alone.
     """
-    pods = (pod for unit in stay for pod in unit.live if pod.switched and not pod.ended)
+    pods = (pod for pod in stay if pod.switched and not pod.ended)
     out = (pod for pod in pods if pod.node is not None and not pod.in_service)
     kept = (pod for pod in out if pod.uid not in but)
     return tuple(pod for pod in kept if not (pod.yields and pod.uid in leaving))

@@ -104,6 +104,8 @@ def labels(deployment: Deployment, slot: Slot, template: Mapping[str, str]) -> d
     }
     if slot.pool.size > 1:
         ours[names.LABEL_REPLICA_SIZE] = str(slot.pool.size)
+    if slot.represents:
+        ours[names.LABEL_REPRESENTS] = "true"
     if deployment.floor:
         ours[names.LABEL_MIN_UNITS] = str(deployment.floor)
     return {**recommended, **template, **ours}

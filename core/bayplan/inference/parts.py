@@ -12,6 +12,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from bayplan.inference.children import Child, Deployment
+from bayplan.inference.pairs import Pair, pairs_of
 from bayplan.inference.shapes import NO_SHAPE, Shape
 from bayplan.keys import NodeName
 
@@ -112,7 +113,8 @@ class Unit:
 
     Attributes:
         index: Its number.
-        pods: Its pods, those that are ending included.
+        pods: Its pods, those that are ending included, but for those that stand aside.
+        pairs: Pods that are moved by starting their replacement first.
         made_from: The newest revision.
         newest: Whether it is of that.
         displaced: Whether a pod of it is to leave its node.
@@ -126,6 +128,7 @@ class Unit:
     newest: bool
     displaced: bool
     shape: Shape
+    pairs: tuple[Pair, ...] = ()
 
     # Asked for again and again in one pass, over all pods.
 
@@ -155,6 +158,11 @@ class Unit:
             Engine(pool=pool, index=index, pods=tuple(pods))
             for (pool, index), pods in sorted(found.items())
         )
+
+    @property
+    def aside(self) -> tuple[Child, ...]:
+        """Its pods that do not count, because others do in their place."""
+        return tuple(pair.aside for pair in self.pairs)
 
     def covers(self, shape: Shape, state: Callable[[Child], bool] = lambda _: True) -> bool:
         """Return whether it has all replicas of a shape, with every pod of them in a state."""
@@ -233,8 +241,11 @@ def own(deployment: Deployment, seen: Iterable[Child]) -> Iterable[Child]:
 
 
 def _unit(
-    deployment: Deployment, index: int, pods: Sequence[Child], made_from: str, around: Around
+    deployment: Deployment, index: int, there: Sequence[Child], made_from: str, around: Around
 ) -> Unit:
+    pairs = pairs_of(there) if any(pod.serves_by for pod in there) else ()
+    aside = {pair.aside.uid for pair in pairs}
+    pods = [pod for pod in there if pod.uid not in aside] if aside else there
     live = [pod for pod in pods if not pod.terminating]
     unit = Unit(
         index=index,
@@ -243,6 +254,7 @@ def _unit(
         newest=any(pod.revision == made_from for pod in live or pods),
         displaced=any(around.displaces(pod) for pod in live),
         shape=deployment.least,
+        pairs=pairs,
     )
     said = [pod.shape for engine in unit.engines for pod in engine.pods if pod.shape]
     if not unit.newest:

@@ -29,6 +29,7 @@ def progressing(  # noqa: PLR0913 - all that bears on it
     checks = (
         _relocating(tally, news),
         _draining(tally),
+        _moving(tally),
         _yielding(tally),
         ratios.changing(tally, news),
         _making(tally, made),
@@ -63,6 +64,19 @@ def _draining(tally: Tally) -> Finding | None:
         f"{'unit' if len(numbers) == 1 else 'units'} {', '.join(numbers)}"
     )
     return Finding.of(_KIND, _TRUE, "Draining", message)
+
+
+def _moving(tally: Tally) -> Finding | None:
+    """Return which pods are moved by starting their replacement first."""
+    pairs = [pair for unit in tally.parts for pair in unit.pairs]
+    if not pairs:
+        return None
+    old, new = pairs[0].old, pairs[0].new
+    message = f"{old.name} serves on {old.node} until {new.name} does on {new.node or new.pin}"
+    if pairs[0].relieved:
+        message = f"{new.name} serves on {new.node}; {old.name} is leaving {old.node}"
+    more = f"; {len(pairs) - 1} more are moved like that" if len(pairs) > 1 else ""
+    return Finding.of(_KIND, _TRUE, "Moving", f"{message}{more}")
 
 
 def _yielding(tally: Tally) -> Finding | None:

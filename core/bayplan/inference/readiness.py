@@ -306,15 +306,9 @@ def _gpus(tally: Tally) -> int:
 
 def _selector(deployment: Deployment) -> str | None:
     """Return a selector that matches one pod of each unit."""
-    first = next((pool for pool in deployment.pools if pool.count), None)
-    if first is None:
+    if deployment.counted is None:
         return None
-    wanted = {
-        names.LABEL_DEPLOYMENT: deployment.name,
-        names.LABEL_POOL: first.name,
-        names.LABEL_REPLICA: "0",
-        names.LABEL_WORKER: "0",
-    }
+    wanted = {names.LABEL_DEPLOYMENT: deployment.name, names.LABEL_REPRESENTS: "true"}
     return ",".join(f"{key}={value}" for key, value in wanted.items())
 
 

@@ -7,6 +7,7 @@
     newest unit, a pod is missing       ──▶ the pod is made; after failures with back-off
     newest unit, a pod finds no room    ──▶ the unit gives back what it has, to wait as a whole
     newest unit, not as the ratio asks  ──▶ it is brought there step by step (`aims`), and runs on
+    a pod whose replacement serves      ──▶ it is drained, and evicted (`successors`)
     more units than asked for           ──▶ whole units go: those that do not serve first, then
                                             those with the fewest requests
 
@@ -28,10 +29,11 @@ from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import Final
 
-from bayplan.inference import drains
+from bayplan.inference import drains, successors
 from bayplan.inference.aims import Aim, Growth, aim
 from bayplan.inference.children import Child, Deployment, Slot, least_slots
 from bayplan.inference.mending import Mending
+from bayplan.inference.pairs import Pair
 from bayplan.inference.parts import UNKNOWN, Around, Unit, own, units_of
 from bayplan.inference.replicas import Replicas
 from bayplan.inference.tellings import Telling, tellings
@@ -53,6 +55,11 @@ class Changes:
         abandon: Pods on nodes that are gone, where nobody would confirm that they have ended.
         drain: Pods to take out of service, because they are to go.
         serve: Pods to put into service.
+        evict: Pods to evict, because replacements serve in their place; those that finish their
+            requests first are to be taken out of service (`relieve`).
+        relieve: Pods to take out of service, unless they could not be evicted then.
+        lift: Replacements that start before others go, and have their gates still.
+        failed: Pods that serve on, because the replacement of each was given up, with that.
         tell: What to write on pods that say something of their unit that is no longer so.
         swaps: Units that give up what they need before they get other things instead. If one of
             their pods goes on saying what it says now, they take it all back in the next pass.
@@ -68,6 +75,10 @@ class Changes:
     abandon: tuple[Child, ...] = ()
     drain: tuple[Child, ...] = ()
     serve: tuple[Child, ...] = ()
+    evict: tuple[Child, ...] = ()
+    relieve: tuple[Child, ...] = ()
+    lift: tuple[Child, ...] = ()
+    failed: tuple[Pair, ...] = ()
     tell: tuple[Telling, ...] = ()
     swaps: frozenset[int] = frozenset()
     strangers: tuple[str, ...] = ()
@@ -98,7 +109,7 @@ def changes(
     going = [*halves, *_going(deployment, units, lost, around)]
     gone = {unit.index for unit in (*lost_causes, *going)}
     stay = [unit for unit in units if unit.live and unit.index not in gone]
-    drained = drains.drained(deployment, [u.live for u in going], around.loads, now=now)
+    drained = drains.drained(deployment, [_served(unit) for unit in going], around.loads, now=now)
     deleted = {pod.unit for pod in drained.delete}
     there = [*stay, *(unit for unit in going if unit.index not in deleted)]
     # 2. Within units of the newest revision: which pods must go, which are missing.
@@ -125,11 +136,20 @@ def changes(
     )
     staying = [pod for unit in target for pod in unit.live if pod.uid not in surplus]
     replaced = [pod for pod in staying if mending.must_go(pod)]
+    # 3. Of pods whose replacement starts first: whose turn it is.
+    turns = successors.turns(units, {unit.index for unit in stay}, around, surplus=surplus, now=now)
+    relieved, obsolete = (
+        drains.drained(deployment, [[pod] for pod in olds], around.loads, now=now)
+        for olds in (turns.relieved, turns.obsolete)
+    )
     names = {child.name for child in pods}
     mixed = {unit.index for unit in units if not unit.pure}
     stray = [child for child in own(deployment, pods) if child.unit < 0 and not child.terminating]
-    at_once = [pod for unit in lost_causes for pod in unit.live]
-    delete = (*stray, *at_once, *drained.delete, *shrunk.delete, *replaced)
+    at_once = [pod for unit in lost_causes for pod in _served(unit)]
+    delete = (
+        *(*stray, *at_once, *drained.delete, *shrunk.delete, *replaced),
+        *(*obsolete.delete, *turns.deleted),
+    )
     gives_back_at = _gives_back_at(deployment, stay, around, now)
     return Changes(
         create=tuple(
@@ -141,17 +161,39 @@ def changes(
         ),
         delete=delete,
         abandon=tuple(pod for pod in own(deployment, pods) if _is_abandoned(pod, around, now)),
-        drain=(*drained.drain, *shrunk.drain),
+        drain=(*drained.drain, *shrunk.drain, *obsolete.drain),
         serve=drains.to_serve(
-            stay, but=surplus | {pod.uid for pod in delete}, leaving=around.leaving
+            (*(pod for unit in stay for pod in unit.live), *turns.starting),
+            but=surplus | {pod.uid for pod in delete},
+            leaving=around.leaving,
         ),
-        tell=tellings(deployment, pods, aims, but={pod.name for pod in delete}),
+        evict=relieved.delete,
+        relieve=relieved.drain,
+        lift=tuple(pod for pod in turns.starting if pod.gated),
+        failed=turns.failed,
+        tell=tellings(
+            deployment,
+            pods,
+            aims,
+            but={pod.name for pod in delete},
+            aside={pod.uid for unit in units for pod in unit.aside},
+            marks=successors.marks((p for u in units for p in u.pairs), turns, now=now),
+        ),
         swaps=frozenset(unit.index for unit in swaps),
         strangers=tuple(sorted(strangers & slots.keys())),
         failures=mending.failures,
         back_off=tuple(mending.back_off),
-        retry_at=_first(mending.retry_at, drained.again_at, shrunk.again_at, gives_back_at),
+        retry_at=_first(
+            *(mending.retry_at, drained.again_at, shrunk.again_at, gives_back_at),
+            *(relieved.again_at, obsolete.again_at, turns.again_at),
+        ),
     )
+
+
+def _served(unit: Unit) -> tuple[Child, ...]:
+    """Return the pods of a unit that go with it; a replacement that never served goes before."""
+    aside = (p.old if p.relieved else p.new for p in unit.pairs if p.relieved or p.new.serves)
+    return (*unit.live, *aside)
 
 
 def _growth(target: Sequence[Unit], around: Around) -> Growth:
@@ -331,9 +373,13 @@ def _surge(deployment: Deployment, rest: Iterable[Unit]) -> int:
 
 
 def _due(deployment: Deployment, rest: Sequence[Unit]) -> int:
-    """Return how many units of the newest revision are to be made beside those that stay."""
+    """Return how many units of the newest revision are to be made beside those that stay.
+
+    Pods that are doubled while they are moved take of what may be there beyond.
+    """
     current = sum(not _is_outdated(deployment, unit) for unit in rest)
-    allowed = deployment.replicas + _surge(deployment, rest) - len(rest)
+    doubled = sum(len(unit.pairs) for unit in rest)
+    allowed = deployment.replicas + max(0, _surge(deployment, rest) - doubled) - len(rest)
     return max(0, min(allowed, deployment.replicas - current))
 
 

@@ -13,6 +13,7 @@ from bayplan.api import names
 from bayplan.inference.aims import Aim
 from bayplan.inference.children import Child, Deployment
 from bayplan.inference.parts import own
+from bayplan.inference.successors import instant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,21 +25,32 @@ class Telling:
     annotations: Mapping[str, str | None] = field(default_factory=dict)
 
 
-def tellings(
-    deployment: Deployment, pods: Iterable[Child], aims: Mapping[int, Aim], *, but: Collection[str]
+def tellings(  # noqa: PLR0913 - all that pods say, each by name
+    deployment: Deployment,
+    pods: Iterable[Child],
+    aims: Mapping[int, Aim],
+    *,
+    but: Collection[str],
+    aside: Collection[str],
+    marks: Mapping[str, Mapping[str, str | None]],
 ) -> tuple[Telling, ...]:
     """Return what to write on pods that are there to stay; `but` are names of those that go.
 
-    `aims` are those of the units of the newest revision that stay, by unit.
+    `aims` are those of the units of the newest revision that stay, by unit. `aside` are uids of
+    pods that do not count, and `marks` what pods say that are being replaced, by uid.
     """
     staying = [pod for pod in own(deployment, pods) if pod.counts and pod.name not in but]
-    running = Counter(pod.unit for pod in staying if pod.node is not None)
+    counting = [pod for pod in staying if pod.uid not in aside]
+    running = Counter(pod.unit for pod in counting if pod.node is not None)
     settled = {unit for unit, each in aims.items() if running[unit] == each.together}
+    standing = _standing(deployment, counting)
     found = (
         Telling(
             pod=pod,
-            labels=_labels(deployment, pod, aims.get(pod.unit), settled=pod.unit in settled),
-            annotations=_annotations(deployment, pod, aims.get(pod.unit)),
+            labels=_labels(deployment, pod, aims.get(pod.unit), settled=pod.unit in settled)
+            | _represents(pod, pod.uid in standing),
+            annotations=_annotations(deployment, pod, aims.get(pod.unit))
+            | _replaced(pod, marks.get(pod.uid, {})),
         )
         for pod in staying
     )
@@ -66,4 +78,31 @@ def _annotations(deployment: Deployment, pod: Child, aim: Aim | None) -> dict[st
         said[names.ANNOTATION_OUTDATED] = None if newest else "true"
     if aim is not None and newest and pod.shape != aim.shape:
         said[names.ANNOTATION_SHAPE] = str(aim.shape)
+    return said
+
+
+def _standing(deployment: Deployment, counting: Iterable[Child]) -> frozenset[str]:
+    """Return the uids of the pods that stand for their units: of each the same for long."""
+    first = deployment.counted
+    found: dict[int, Child] = {}
+    for pod in sorted(counting, key=lambda pod: (not pod.represents, pod.replica, pod.name)):
+        if first is not None and pod.pool == first.name and not pod.worker:
+            found.setdefault(pod.unit, pod)
+    return frozenset(pod.uid for pod in found.values())
+
+
+def _represents(pod: Child, stands: bool) -> dict[str, str | None]:  # noqa: FBT001 - private
+    if pod.represents == stands:
+        return {}
+    return {names.LABEL_REPRESENTS: "true" if stands else None}
+
+
+def _replaced(pod: Child, mark: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Return what is news of the replacement that a pod has, or has no more."""
+    said = dict(mark)
+    until = said.get(names.ANNOTATION_GIVES_WAY_BY)
+    if until == (instant(pod.gives_way_by) if pod.gives_way_by else None):
+        said.pop(names.ANNOTATION_GIVES_WAY_BY, None)
+    else:
+        said[names.ANNOTATION_GIVES_WAY_BY] = until
     return said
