@@ -11,14 +11,15 @@ from bayplan.api import names
 from bayplan.codec import plan_manifest
 from bayplan.inference.children import Child
 from bayplan.keys import GangKey, NodeName, PodKey
-from bayplan.plan import Bind, Certificate, Evict, Plan, Result, Verdict
+from bayplan.plan import Bind, Certificate, Evict, Move, Result, Verdict, plan_of
 from bayplan.policy import Order
 from bayplan_operator import deployments, farewells
+from bayplan_operator.claims import Claims
 from bayplan_operator.deployments import Deployments
 from bayplan_operator.execution import Execution
 from bayplan_operator.gates import Gates
 from bayplan_operator.keys import DeploymentKey
-from bayplan_operator.kube import deployment_path, node_path, plan_path, pod_path
+from bayplan_operator.kube import deployment_path, node_path, plan_path, pod_path, pods_path
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.nodes import Nodes
 from bayplan_operator.plans import Plans
@@ -60,21 +61,25 @@ class Scene:
     def start(self) -> None:
         """Start the operator, which knows nothing of what was before."""
         plans = Plans(self.kube)
-        metrics, pool = Metrics(), self._pool
+        metrics, claims, pool = Metrics(), Claims(), self._pool
         gates = Gates(
             self.kube, plans, self.told, metrics, namespace="x", pool=pool, now=lambda: self.clock
         )
         self.plans = plans
         self.execution = Execution(
             *(self.kube, plans, self.told, metrics),
+            claims=claims,
             pool=pool,
             now=lambda: self.clock,
             clock=self.seconds,
         )
         self.deployments = Deployments(
             *(self.kube, plans, gates, Nodes(self.kube), self.told),
+            metrics=metrics,
+            claims=claims,
             pool=pool,
             now=lambda: self.clock,
+            clock=self.seconds,
         )
 
     def seconds(self) -> float:
@@ -93,22 +98,19 @@ class Scene:
 
     def serve(self) -> None:
         """Have the pods of chat that run be ready while they are in service."""
-        for name in PODS:
+        for name in (raw["metadata"]["name"] for raw in self.kube.items(pods_path("ns"))):
             pod = self.kube.get(pod_path(key(name)))
-            if pod is None or "nodeName" not in pod["spec"]:
+            if pod is None or "nodeName" not in pod["spec"] or not name.startswith("chat-"):
                 continue
             others = [c for c in conditions(pod) if c["type"] != "Ready"]
             ready = all(c["status"] == "True" for c in others)
             pod["status"] = {"conditions": [*others, {"type": "Ready", "status": str(ready)}]}
             self.kube.add(pod_path(key(name)), pod)
 
-    def publish(self, *actions: Bind | Evict, sequence: int = 1) -> str:
+    def publish(self, *actions: Bind | Move | Evict, sequence: int = 1) -> str:
         """Write a plan as the planner would."""
-        plan = Plan(
-            certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL),
-            binds=tuple(a for a in actions if isinstance(a, Bind)),
-            evictions=tuple(a for a in actions if isinstance(a, Evict)),
-        )
+        certificate = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)
+        plan = plan_of(certificate, actions)
         manifest = plan_manifest(Result(plan=plan, digest="d", engine="hand"), sequence=sequence)
         path = plan_path(f"plan-{sequence:05d}")
         self.plans.see(self.kube.add(path, manifest))

@@ -15,6 +15,7 @@ from kubernetes import client
 from prometheus_client import start_http_server
 
 from bayplan_operator import logs
+from bayplan_operator.claims import Claims
 from bayplan_operator.connection import POOL_SIZE, configuration
 from bayplan_operator.deployments import Deployments
 from bayplan_operator.dispatcher import Dispatcher, Workers
@@ -66,12 +67,18 @@ def _workers(access: client.Configuration, metrics: Metrics, *, namespace: str) 
     instance = os.environ.get("POD_NAME") or socket.gethostname()
     events = Events(kube, instance=instance, now=_now)
     plans = Plans(kube)
-    nodes = Nodes(kube)
+    nodes, claims = Nodes(kube), Claims()
     gates = Gates(kube, plans, events, metrics, namespace=namespace, pool=pool, now=_now)
     return Workers(
         kube=kube,
-        deployments=Deployments(kube, plans, gates, nodes, events, pool=pool, now=_now),
-        execution=Execution(kube, plans, events, metrics, pool=pool, now=_now),
+        deployments=Deployments(
+            *(kube, plans, gates, nodes, events),
+            metrics=metrics,
+            claims=claims,
+            pool=pool,
+            now=_now,
+        ),
+        execution=Execution(kube, plans, events, metrics, claims=claims, pool=pool, now=_now),
         gates=gates,
         nodes=nodes,
         plans=plans,

@@ -18,6 +18,7 @@ from kubernetes.client.exceptions import ApiException
 from bayplan.api import names
 from bayplan.codec import DecodeError, service
 from bayplan.codec.deployments import child_of, deployment_of
+from bayplan.codec.releases import ungate_patch
 from bayplan.inference import manifests, parts, ratios, readiness, rollout
 from bayplan.inference.children import Child, Deployment, Slot
 from bayplan.inference.drains import to_serve_whatever_is_asked
@@ -29,8 +30,10 @@ from bayplan.inference.tellings import Telling
 from bayplan.keys import PodKey
 from bayplan.plan import Reason
 from bayplan_operator.attempts import Attempts
+from bayplan_operator.claims import Claims
 from bayplan_operator.engines import loads
 from bayplan_operator.events import About, Events
+from bayplan_operator.evictions import ask_to_leave
 from bayplan_operator.gates import Gates
 from bayplan_operator.keys import DeploymentKey
 from bayplan_operator.kube import (
@@ -41,10 +44,11 @@ from bayplan_operator.kube import (
     pod_path,
     pods_path,
 )
+from bayplan_operator.metrics import Metrics
 from bayplan_operator.network import Network
 from bayplan_operator.nodes import Nodes
 from bayplan_operator.plans import Plans
-from bayplan_operator.removals import delete_as_seen
+from bayplan_operator.removals import delete_as_seen, relieve_as_seen
 from bayplan_operator.service import put
 
 _log = structlog.get_logger()
@@ -74,6 +78,8 @@ class Deployments:
         nodes: Nodes,
         events: Events,
         *,
+        metrics: Metrics,
+        claims: Claims,
         pool: Executor,
         now: Callable[[], datetime],
         clock: Callable[[], float] = time.monotonic,
@@ -84,6 +90,8 @@ class Deployments:
         self._gates = gates
         self._nodes = nodes
         self._events = events
+        self._metrics = metrics
+        self._claims = claims
         self._pool = pool
         self._now = now
         self._clock = clock
@@ -93,7 +101,8 @@ class Deployments:
         """Do one pass; return the seconds after which another one is wanted, or None."""
         attempts = self._attempts.pop(key, None) or Attempts(self._clock)
         try:
-            return self._pass(key, attempts)
+            with self._claims.wait(key):
+                return self._pass(key, attempts)
         finally:
             if attempts.end():
                 self._attempts[key] = attempts
@@ -119,7 +128,7 @@ class Deployments:
             rollout.changes, deployment, seen, failures=readiness.failures_of(before), now=now
         )
         changes = decide(around=around)
-        if changes.drain or any(child.drains_since for child in seen):
+        if changes.drain or changes.relieve or any(child.drains_since for child in seen):
             around = replace(around, loads=loads(parts.own(deployment, seen)))
             changes = decide(around=around)
         untold = self._untold(deployment, changes, attempts)
@@ -214,6 +223,7 @@ class Deployments:
             # so brings the next pass.
             delete = partial(delete_as_seen, self._kube, _key_of(deployment, child), child)
             attempts.make(f"delete pod {child.name}", delete)
+        self._replace(deployment, changes, attempts)
         created = [*self._pool.map(partial(self._create, deployment, attempts), changes.create)]
         if made := created.count(""):
             self._tell_about(deployment, "PodsCreated", "Create", f"made {made} pods, gated")
@@ -221,6 +231,37 @@ class Deployments:
         if refusal:
             self._tell_about(deployment, "PodsRefused", "Create", refusal, warning=True)
         return refusal
+
+    def _replace(self, deployment: Deployment, changes: Changes, attempts: Attempts) -> None:
+        """Go on with moves whose replacement starts first."""
+        for child in changes.lift:
+            lift = partial(self._lift, _path_of(deployment, child), child)
+            attempts.make(f"lift the gate of pod {child.name}", lift)
+        for child in changes.relieve:
+            # Nobody is drained who could not be evicted then.
+            pod = _key_of(deployment, child)
+            ask = partial(ask_to_leave, self._kube, pod, child.uid, rehearse=True)
+            if attempts.make(f"evict pod {child.name}", ask) == "":
+                self._switch(attempts, deployment.namespace, child, service.drains(self._now()))
+        for child in changes.evict:
+            pod = _key_of(deployment, child)
+            relieve = partial(relieve_as_seen, self._kube, pod, child)
+            if attempts.make(f"evict pod {child.name}", relieve) == "":
+                self._metrics.victims.labels("moved").inc()
+                note = "its replacement serves in its place"
+                self._events.tell(About.pod(pod, child.uid), "Moved", "Move", note)
+        for pair in changes.failed:
+            note = (
+                f"{pair.old.name} serves on, and {pair.new.name} was removed, which should have"
+                f" taken its place on {pair.new.node or pair.new.pin}: it did not come to serve in"
+                " time; its events and its log say why"
+            )
+            self._tell_about(deployment, "MoveFailed", "Move", note, warning=True)
+
+    def _lift(self, path: str, child: Child) -> None:
+        raw = self._kube.get(path)
+        if raw is not None and raw["metadata"]["uid"] == child.uid:
+            self._kube.patch(path, ungate_patch(raw, {}), manager=names.MANAGER_PODS)
 
     def _retell(
         self,

@@ -21,6 +21,22 @@ def evict(
     Raises:
         ApiException: There was no answer.
     """
+    try:
+        ask_to_leave(kube, pod, uid, version=version, rehearse=rehearse)
+    except ApiException as error:
+        return refusal_of(error)
+    return ""
+
+
+def ask_to_leave(
+    kube: Kube, pod: PodKey, uid: str, *, version: str = "", rehearse: bool = False
+) -> None:
+    """Evict the pod as `evict` does.
+
+    Raises:
+        ApiException: It is refused, the pod is gone (404) or another one (409), or there was no
+            answer.
+    """
     options: dict[str, Any] = {"preconditions": {"uid": uid}}
     if version:
         options["preconditions"]["resourceVersion"] = version
@@ -32,8 +48,4 @@ def evict(
         "metadata": {"namespace": pod.namespace, "name": pod.name},
         "deleteOptions": options,
     }
-    try:
-        kube.create(f"{pod_path(pod)}/eviction", body)
-    except ApiException as error:
-        return refusal_of(error)
-    return ""
+    kube.create(f"{pod_path(pod)}/eviction", body)

@@ -27,6 +27,7 @@ from bayplan.plan import Plan
 from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
 from bayplan.steps import (
+    Beside,
     DrainPod,
     EvictPod,
     Phase,
@@ -34,10 +35,12 @@ from bayplan.steps import (
     ReleasePod,
     Report,
     ServePod,
+    StartPod,
     State,
     Step,
 )
 from bayplan_operator.budgets import budgets_over
+from bayplan_operator.claims import Claims
 from bayplan_operator.events import About, Events
 from bayplan_operator.evictions import evict
 from bayplan_operator.farewells import Farewells
@@ -50,6 +53,7 @@ from bayplan_operator.policies import read_policy
 from bayplan_operator.refusals import Refusals
 from bayplan_operator.removals import evict_as_seen
 from bayplan_operator.service import put
+from bayplan_operator.starts import Starts
 from bayplan_operator.stillness import Stillness
 
 _log = structlog.get_logger()
@@ -67,7 +71,13 @@ _BINDING_PAUSE_S: Final = 2.0
 _BATCH: Final = 64
 
 #: Steps in metrics and logs.
-_KINDS: Final = {DrainPod: "drain", ServePod: "serve", EvictPod: "evict", ReleasePod: "release"}
+_KINDS: Final = {
+    StartPod: "start",
+    DrainPod: "drain",
+    ServePod: "serve",
+    EvictPod: "evict",
+    ReleasePod: "release",
+}
 
 #: Longest message in a status.
 _MAX_MESSAGE: Final = 1000
@@ -83,6 +93,7 @@ class Execution:
         events: Events,
         metrics: Metrics,
         *,
+        claims: Claims,
         pool: Executor,
         now: Callable[[], datetime],
         clock: Callable[[], float] = time.monotonic,
@@ -94,6 +105,7 @@ class Execution:
         self._pool = pool
         self._now = now
         self._farewells = Farewells(kube, now=now, clock=clock)
+        self._starts = Starts(kube, claims, now=now, clock=clock)
         self._stillness = Stillness(clock)
         self._refusals: Refusals[PodKey] = Refusals(clock)
         self._holds = Holds(kube, events, metrics, pool=pool)
@@ -118,9 +130,11 @@ class Execution:
         budgets = budgets_over(self._kube, published.plan)
         seen = observe(self._kube, self._pool, steps.nodes_of(published.plan))
         farewells = self._farewells.of(published.plan, seen.raws)
+        beside = self._starts.of(published, seen.raws)
         # 2. Decide.
-        snapshot = replace(seen.snapshot, budgets=budgets)
-        progress = self._decide(published, snapshot, asked.result(), farewells)
+        there = seen.snapshot.without_overdue(self._now().timestamp())
+        snapshot = replace(there, budgets=budgets)
+        progress = self._decide(published, snapshot, asked.result(), farewells, beside)
         # 3. Act.
         # A pod that drains is evicted as it was seen: if it serves again, it drains again first.
         drained = {uid: seen.raws[uid] for uid in farewells}
@@ -142,7 +156,7 @@ class Execution:
 
     def _pause_s(self, published: PublishedPlan, progress: Progress) -> float:
         """Return the seconds until the next look at what tells us nothing by events."""
-        if progress.draining and all(step.pod in self._refusals for step in progress.todo):
+        if progress.patient and all(step.pod in self._refusals for step in progress.todo):
             return LOOK_S
         binding = all(
             report.state is State.DONE or (report.type == "Bind" and report.state is State.STARTED)
@@ -164,14 +178,17 @@ class Execution:
         seen: Snapshot,
         policy: Policy,
         farewells: Mapping[str, Farewell],
+        beside: Beside,
     ) -> Progress:
         if not self._stillness.knows(published.uid):
             self._refusals.clear()  # another plan: worth another try
         idle_s = self._stillness.of(published.uid)
-        progress = steps.advance(published.plan, seen, policy, idle_s=idle_s, farewells=farewells)
+        progress = steps.advance(
+            published.plan, seen, policy, idle_s=idle_s, farewells=farewells, beside=beside
+        )
         # One that has drained and may not leave is not out of service until all have drained.
         stuck = any(isinstance(s, EvictPod) and s.pod in self._refusals for s in progress.todo)
-        self._stillness.note(published.uid, progress, drains=progress.draining and not stuck)
+        self._stillness.note(published.uid, progress, drains=progress.patient and not stuck)
         return progress
 
     def _do(
@@ -195,11 +212,16 @@ class Execution:
             if all(step in due for step in victims) and not self._is_overtaken(plan):
                 self._clear(victims, plan, drained)
         again = False
+        for step in due:
+            if isinstance(step, StartPod) and not self._is_overtaken(plan):
+                refused = self._start(step, plan, raws[step.uid])
+                again = again or refused is None
+                self._note(step, refused or "")
         for releases in _in_batches([step for step in due if isinstance(step, ReleasePod)]):
             if self._is_overtaken(plan):
                 break  # what this plan gives away now, the newer one may give to others
-            refused = self._pool.map(lambda step: self._release(step, plan, raws), releases)
-            for step, message in zip(releases, refused, strict=True):
+            answers = self._pool.map(lambda step: self._release(step, plan, raws), releases)
+            for step, message in zip(releases, answers, strict=True):
                 again = again or message is None
                 self._note(step, message or "")
         return again
@@ -234,6 +256,13 @@ class Execution:
         self._refusals.note(step.pod, refused)
         if refused:
             _log.warning("step_refused", step=kind, pod=str(step.pod), error=refused)
+
+    def _start(self, step: StartPod, plan: str, raw: Raw) -> str | None:
+        refused = self._starts.start(step, plan, raw)
+        if refused == "":
+            note = f"{plan}: its replacement starts on {step.node}; it serves until that does"
+            self._events.tell(About.pod(step.pod, step.uid), "Replacing", "Start", note)
+        return refused
 
     def _drain(self, step: DrainPod, plan: str) -> str:
         note = f"{plan}: {step.because}"

@@ -7,23 +7,19 @@ they said is remembered in between, and losing it costs one more question.
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Final
 
 import structlog
 
-from bayplan.api import names
 from bayplan.codec import DecodeError
 from bayplan.codec.deployments import child_of, drain_s_of
 from bayplan.inference.children import Child
 from bayplan.inference.drains import LOOK_S, Farewell, farewell
 from bayplan.plan import Plan
 from bayplan_operator.engines import loads
+from bayplan_operator.keys import owner_of
 from bayplan_operator.kube import Kube, Raw, deployment_path
 
 _log = structlog.get_logger()
-
-#: Who makes pods that can be taken out of service.
-_KIND: Final = "InferenceDeployment"
 
 
 class Farewells:
@@ -77,8 +73,8 @@ def _switched(raws: Iterable[Raw]) -> list[tuple[str, Child]]:
     """Return the pods of deployments that are not being deleted, with the paths of these."""
     found = []
     for raw in raws:
-        path = _owner_path(raw)
-        if not path:
+        owner = owner_of(raw)
+        if owner is None:
             continue
         try:
             child = child_of(raw)
@@ -86,13 +82,5 @@ def _switched(raws: Iterable[Raw]) -> list[tuple[str, Child]]:
             _log.warning("pod_unreadable", error=str(error))
             continue
         if child.switched and not child.terminating:
-            found.append((path, child))
+            found.append((deployment_path(owner.namespace, owner.name), child))
     return found
-
-
-def _owner_path(raw: Raw) -> str:
-    """Return the path of the InferenceDeployment that has made a pod, or "" if none has."""
-    owners = raw["metadata"].get("ownerReferences") or ()
-    mine = (o for o in owners if o.get("controller") and o["kind"] == _KIND)
-    owner = next((o for o in mine if o["apiVersion"] == names.API_VERSION), None)
-    return deployment_path(raw["metadata"]["namespace"], owner["name"]) if owner else ""

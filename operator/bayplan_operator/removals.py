@@ -9,12 +9,14 @@ is asked for again at once.
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from kubernetes.client.exceptions import ApiException
+
 from bayplan.codec import DecodeError
 from bayplan.codec.deployments import child_of
 from bayplan.inference.children import Child
 from bayplan.keys import PodKey
-from bayplan_operator.evictions import evict
-from bayplan_operator.kube import Kube, Raw, pod_path
+from bayplan_operator.evictions import ask_to_leave, evict
+from bayplan_operator.kube import OVERTAKEN, Kube, Raw, pod_path
 
 #: Metadata of a pod that say when it was written, and by whom.
 _OF_EACH_WRITE: Final = frozenset({"resourceVersion", "managedFields", "generation"})
@@ -32,6 +34,23 @@ def delete_as_seen(kube: Kube, pod: PodKey, seen: Child) -> None:
     for version in _versions(kube, pod, seen.version, lambda raw: child_of(raw).is_still(seen)):
         if kube.delete(pod_path(pod), uid=seen.uid, version=version):
             return
+
+
+def relieve_as_seen(kube: Kube, pod: PodKey, seen: Child) -> None:
+    """Evict a pod unless something has changed that its going depends on.
+
+    Raises:
+        ApiException: The API server refuses it (429: its PodDisruptionBudget), or there was no
+            answer.
+    """
+    for version in _versions(kube, pod, seen.version, lambda raw: child_of(raw).is_still(seen)):
+        try:
+            ask_to_leave(kube, pod, seen.uid, version=version)
+        except ApiException as error:
+            if error.status not in OVERTAKEN:
+                raise
+            continue
+        return
 
 
 def evict_as_seen(kube: Kube, pod: PodKey, seen: Raw) -> str | None:

@@ -15,6 +15,7 @@ from bayplan.codec import plan_manifest
 from bayplan.keys import PodKey
 from bayplan.plan import Certificate, Hold, Plan, Reason, Rejection, Result, Verdict
 from bayplan.policy import Order
+from bayplan_operator.claims import Claims
 from bayplan_operator.deployments import Deployments
 from bayplan_operator.gates import Gates
 from bayplan_operator.keys import DeploymentKey
@@ -51,6 +52,8 @@ class Scene:
             self.gates,
             self.nodes,
             self.told,
+            metrics=Metrics(),
+            claims=Claims(),
             pool=pool,
             now=lambda: self.clock,
             clock=self.seconds,

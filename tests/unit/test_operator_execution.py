@@ -26,6 +26,7 @@ from bayplan.plan import (
 )
 from bayplan.policy import Order
 from bayplan_operator import execution, holds
+from bayplan_operator.claims import Claims
 from bayplan_operator.execution import Execution
 from bayplan_operator.gates import Gates
 from bayplan_operator.kube import POLICY, lease_path, node_path, plan_path, pod_path
@@ -46,7 +47,10 @@ class Scene:
         self.told = Told()
         self.plans = Plans(self.kube)
         self.execution = Execution(
-            self.kube, self.plans, self.told, Metrics(), pool=pool, now=lambda: NOW
+            *(self.kube, self.plans, self.told, Metrics()),
+            claims=Claims(),
+            pool=pool,
+            now=lambda: NOW,
         )
         for name in ("n1", "n2"):
             self.kube.add(node_path(name), raw_node(name))
@@ -850,7 +854,13 @@ def test_an_operator_that_dies_between_two_objects_goes_on_with_the_plan(scene: 
 
     with ThreadPoolExecutor(2) as pool:
         plans = Plans(scene.kube)
-        Execution(scene.kube, plans, scene.told, Metrics(), pool=pool, now=lambda: NOW).reconcile()
+        other = Execution(
+            *(scene.kube, plans, scene.told, Metrics()),
+            claims=Claims(),
+            pool=pool,
+            now=lambda: NOW,
+        )
+        other.reconcile()
 
     assert scene.status(plan)["phase"] == "Completed"
 

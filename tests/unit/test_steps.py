@@ -848,7 +848,7 @@ def test_a_victim_that_drains_is_left_alone_and_says_until_when() -> None:
     found = advance(MADE, *SCENE, farewells={"v": BUSY})
 
     assert done(found) == []
-    assert found.draining, "that is no standstill"
+    assert found.patient, "that is no standstill"
     assert told(found)[0] == (
         "Evict v Draining: finishes its requests before it leaves, until 20:26:40 UTC at most"
         " (4 min more)"
@@ -866,7 +866,7 @@ def test_a_victim_with_no_requests_left_is_evicted() -> None:
 
 def test_a_victim_that_serves_still_does_not_count_as_draining() -> None:
     """Where its budget keeps it, the plan would go on for ever."""
-    assert not advance(MADE, *SCENE, farewells={"v": SERVES}).draining
+    assert not advance(MADE, *SCENE, farewells={"v": SERVES}).patient
 
 
 def test_a_victim_that_serves_and_cannot_be_drained_does_not_keep_a_plan_for_ever() -> None:
@@ -992,6 +992,7 @@ class World:
             self.evicted.append(found.uid)
             self.pods[step.pod] = replace(found, terminating=True)
         else:
+            assert isinstance(step, ReleasePod)
             assert found.waiting, "released twice"
             self.pods[step.pod] = replace(
                 found, node=step.node, waiting=False, bound=False, replaces=step.replaces
@@ -1148,7 +1149,7 @@ def rounds(world: World, made: Plan, trouble: st.DataObject | None) -> Iterator[
             farewells=world.farewells(),
         )
         states = [(r.pod, r.state) for r in found.reports]
-        still = states == last and not found.draining
+        still = states == last and not found.patient
         idle_s, last = idle_s + 40 if still else 0, states
         yield found
         if found.phase is not Phase.EXECUTING:

@@ -74,6 +74,7 @@ class Rollout(BaseModel):
         description="Units beyond `replicas` that may be made so that they serve before old ones"
         " go. Where the plan finds no room for them, old units go first, within maxUnavailable."
         " They have the priority of all others and may take room from lower ones; 0 forbids that."
+        " So many pods that a plan moves may start at their new place before they leave, too."
         " Default 1; 0 to 100000. A change touches no pod by itself.",
         ge=0,
         le=100_000,
@@ -138,8 +139,9 @@ class Disruption(BaseModel):
     cold_start_seconds: int | None = Field(
         default=None,
         description="Seconds from a pod's start until it serves: what a move of it costs. Plans"
-        " move pods that start sooner instead, where they can. 1 to 86400; beyond 3000 counts as"
-        " 3000. Default: as cheap as a move gets. A change holds for pods that are made later.",
+        " move pods that start sooner instead, where they can. A pod that is moved gets twice that"
+        " to serve at its new place, ten minutes at least. 1 to 86400; beyond 3000 it costs as much"
+        " as 3000. Default: as cheap as a move gets. A change holds for pods that are made later.",
         ge=1,
         le=86_400,
     )

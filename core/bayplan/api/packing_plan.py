@@ -63,6 +63,7 @@ class StepState(StrEnum):
     """How far a step is."""
 
     WAITING = "Waiting"
+    STARTING = "Starting"
     DRAINING = "Draining"
     STARTED = "Started"
     DONE = "Done"

@@ -3,6 +3,7 @@
     victims:  Waiting ──drain──▶ Draining ──idle──▶ Waiting ──evict──▶ Started ──▶ gone
                                                             ┌────────────────────────┘
                                                             ▼ move: its owner makes a new pod
+    moves:    Waiting ──room is free, owner allows it──▶ Starting (the replacement) ──serves──▶ gone
     homes:    Waiting ──room is free, whole gang──▶ Started (gate lifted, pinned) ──▶ Done (bound)
 
 `advance` compares a plan with the cluster as it is now and says what to do next and how far each
@@ -18,10 +19,15 @@ A victim that serves is taken out of service before it is evicted, and gets the 
 requests that its owner allows; that is no standstill. Until it is evicted it may be put back: when
 its room is not needed any more, or the plan cannot be completed. A gang drains as a whole, for
 whoever has no requests now may get some from the others.
+
+Where its owner allows that, and its room is free, the replacement of a moved pod starts first
+(`firsts`). What follows is no longer the plan's: the pods say what they are for, and the owner sees
+to the rest.
 """
 
 from bayplan.steps.advance import advance, nodes_of
 from bayplan.steps.books import LEAVING_STALL_S, STALL_S
+from bayplan.steps.firsts import Beside
 from bayplan.steps.homes import REPLACEMENT_GRACE_S
 from bayplan.steps.progress import (
     SPARED,
@@ -32,6 +38,7 @@ from bayplan.steps.progress import (
     ReleasePod,
     Report,
     ServePod,
+    StartPod,
     State,
     Step,
 )
@@ -41,6 +48,7 @@ __all__ = [
     "REPLACEMENT_GRACE_S",
     "SPARED",
     "STALL_S",
+    "Beside",
     "DrainPod",
     "EvictPod",
     "Phase",
@@ -48,6 +56,7 @@ __all__ = [
     "ReleasePod",
     "Report",
     "ServePod",
+    "StartPod",
     "State",
     "Step",
     "advance",

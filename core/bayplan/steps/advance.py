@@ -9,6 +9,7 @@ from bayplan.plan import Plan
 from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
 from bayplan.steps.books import Books
+from bayplan.steps.firsts import NOTHING_BESIDE, Beside
 from bayplan.steps.homes import Homes
 from bayplan.steps.progress import Progress, State, Step, merged, phase_of
 from bayplan.steps.victims import Victims
@@ -23,27 +24,29 @@ def nodes_of(plan: Plan) -> frozenset[NodeName]:
     )
 
 
-def advance(
+def advance(  # noqa: PLR0913 - all that is known, each by name
     plan: Plan,
     snapshot: Snapshot,
     policy: Policy,
     *,
     idle_s: float,
     farewells: Mapping[str, Farewell] = MappingProxyType({}),
+    beside: Beside = NOTHING_BESIDE,
 ) -> Progress:
     """Return the next steps of `plan` on the cluster as it is now.
 
     `snapshot` holds the nodes of `nodes_of(plan)` with every pod on them, and all pods without a
     node that are managed. `idle_s` is the time since the state of an action last changed, or
     a victim last drained: that takes as long as its owner allows.
-    `farewells` are the victims, by uid, that are taken out of service before they leave.
+    `farewells` are the victims, by uid, that are taken out of service before they leave; `beside`
+    says whose replacement may start first.
     """
     books = Books(plan, snapshot, farewells, idle_s)
     # 1. Give homes to the waiting pods and replacements that have one free.
     homes = Homes(books)
     placed = homes.reports()
     # 2. Make victims go, unless something failed: then nobody else is disturbed for this plan.
-    victims = Victims(books)
+    victims = Victims(books, beside)
     cleared = victims.reports(
         policy.max_parallel_moves, stop=any(report.state is State.FAILED for report in placed)
     )
@@ -51,4 +54,11 @@ def advance(
     todo: tuple[Step, ...] = (*homes.todo, *victims.todo)
     reports = (*merged(cleared, placed),)
     phase, message = phase_of(plan, reports, todo)
-    return Progress(phase=phase, message=message, todo=todo, reports=reports)
+    patient = any(report.state in {State.DRAINING, State.STARTING} for report in reports)
+    return Progress(
+        phase=phase,
+        message=message,
+        todo=todo,
+        reports=reports,
+        patient=patient or books.awaits_replacement,
+    )

@@ -38,9 +38,11 @@ class Books:
         pods: All pods that are seen, by key.
         free: Room that nobody uses.
         due: Room that will be there for homes that are still to come.
-        terminated: Room that pods which are being deleted will give back.
+        terminated: Room that pods will give back which are being deleted, or give way.
         owed: Room for homes that wait.
         budgets: The PodDisruptionBudgets over its victims.
+        awaits_replacement: Whether room that the plan waits for is that of a pod whose replacement
+            starts.
         idle_s: Seconds of standstill.
         stalled: Whether that is longer than anything takes that the plan waits for.
     """
@@ -59,8 +61,9 @@ class Books:
         self.budgets = snapshot.budgets
         self.idle_s = idle_s
         self._count_leaving(snapshot.placed())
-        patience = LEAVING_STALL_S if self._is_awaited(snapshot.placed()) else STALL_S
-        self.stalled = idle_s >= patience
+        awaited = self._awaited(snapshot.placed())
+        self.awaits_replacement = any(pod.gives_way_by for pod in awaited)
+        self.stalled = idle_s >= (LEAVING_STALL_S if awaited else STALL_S)
 
     def remaining(self, victim: Move | Evict) -> Pod | None:
         """Return the victim while it is still where the plan saw it."""
@@ -92,15 +95,15 @@ class Books:
     def _count_leaving(self, placed: Iterable[Pod]) -> None:
         """Add to `due` and `terminated` what pods will give back."""
         victims = {victim.uid for victim in self.plan.victims if self.remaining(victim)}
-        leaving = [pod for pod in placed if pod.terminating or pod.uid in victims]
+        leaving = [pod for pod in placed if _leaves(pod) or pod.uid in victims]
         for pod in leaving:
             if pod.node in self.due:
                 self.due[pod.node] = self.due[pod.node] + pod.requests
-            if pod.node in self.terminated and pod.terminating:
+            if pod.node in self.terminated and _leaves(pod):
                 self.terminated[pod.node] = self.terminated[pod.node] + pod.requests
 
-    def _is_awaited(self, placed: Iterable[Pod]) -> bool:
-        """Return whether a pod is leaving whose room, or whose going, the plan waits for.
+    def _awaited(self, placed: Iterable[Pod]) -> list[Pod]:
+        """Return the pods that are leaving whose room, or whose going, the plan waits for.
 
         One that will not end, on a node where every home has room, is no matter of the plan.
         """
@@ -109,8 +112,8 @@ class Books:
         for action, pod in self._still_to_come():
             asks[home_of(action)] = asks[home_of(action)] + pod.requests.on_device(action.device)
         short = {name for name in asks if not asks[name].fits(self.free.get(name, Resources()))}
-        leaving = (pod for pod in placed if pod.terminating)
-        return any(pod.uid in victims or pod.node in short for pod in leaving)
+        leaving = (pod for pod in placed if _leaves(pod))
+        return [pod for pod in leaving if pod.uid in victims or pod.node in short]
 
     def _still_to_come(self) -> Iterator[tuple[Bind | Move, Pod]]:
         """Yield the homes that are not taken yet, each with the pod for whose size it is."""
@@ -122,9 +125,16 @@ class Books:
         for move in self.plan.moves:
             if move.uid not in taken:
                 victim = self.remaining(move)
+                if victim is not None and victim.gives_way_by:
+                    continue  # its replacement is there, if not in sight
                 pod = victim or pop_replacement(move, newcomers)
                 if pod is not None:
                     yield move, pod
+
+
+def _leaves(pod: Pod) -> bool:
+    """Return whether a pod is on its way out, whatever becomes of the plan."""
+    return pod.terminating or bool(pod.gives_way_by)
 
 
 def pop_replacement(move: Move, newcomers: Mapping[str, list[Pod]]) -> Pod | None:

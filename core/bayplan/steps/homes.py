@@ -130,9 +130,7 @@ class Homes:
             return self._arrival_state(taken, taken.node or move.target)
         victim = self._books.remaining(move)
         if victim is not None and not victim.terminating:
-            # The replacement will ask for what the victim asks for: is its home still there?
-            state, message = self._home_state(victim, move)
-            return state, message if state is State.FAILED else f"will move to {move.target}"
+            return self._home_state_before(move, victim)
         pod = pop_replacement(move, newcomers)
         if pod is not None:
             return self._replacement_state(move, pod)
@@ -141,6 +139,13 @@ class Homes:
         if self._books.idle_s >= REPLACEMENT_GRACE_S:
             return State.DONE, "left, and nothing was made in its place"
         return State.WAITING, f"waits for {move.owner or 'its owner'} to make a pod in its place"
+
+    def _home_state_before(self, move: Move, victim: Pod) -> Standing:
+        """Return how far a move is while the victim runs, which asks for what comes after it."""
+        if victim.gives_way_by:
+            return State.WAITING, f"gives way on {move.source}"
+        state, message = self._home_state(victim, move)
+        return state, message if state is State.FAILED else f"will move to {move.target}"
 
     def _replacement_state(self, move: Move, pod: Pod) -> Standing:
         state, message = self._home_state(pod, move)

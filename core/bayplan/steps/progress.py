@@ -1,12 +1,17 @@
 """The values of this package: what may be done next of a plan, and how far it is."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
+from bayplan.inference.drains import Farewell
 from bayplan.keys import GangKey, NodeName, PodKey
 from bayplan.plan import Bind, Evict, Move, Plan
+
+_MINUTE_S: Final = 60
 
 #: What is reported of a victim that need not leave any more.
 SPARED: Final = "stays: its room is no longer needed"
@@ -16,6 +21,7 @@ class State(StrEnum):
     """How far an action is."""
 
     WAITING = "Waiting"
+    STARTING = "Starting"  #: the replacement of a moved pod starts, which serves on until then
     DRAINING = "Draining"  #: a victim finishes its requests; it may still be put back
     STARTED = "Started"
     DONE = "Done"
@@ -51,6 +57,19 @@ class ServePod:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StartPod:
+    """Make the replacement of a running pod, pinned to `node`, before that pod goes.
+
+    `device` is the number of the GPU that it shares, if it does.
+    """
+
+    pod: PodKey
+    uid: str
+    node: NodeName
+    device: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvictPod:
     """Ask for a running pod's eviction.
 
@@ -80,7 +99,7 @@ class ReleasePod:
     gang: GangKey | None = None
 
 
-Step = DrainPod | ServePod | EvictPod | ReleasePod
+Step = StartPod | DrainPod | ServePod | EvictPod | ReleasePod
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,23 +116,20 @@ class Report:
 class Progress:
     """What to do next, and how far the plan is.
 
-    `todo` may be done in any order; doing a step twice does no harm.
+    `todo` may be done in any order; doing a step twice does no harm. `patient` says whether it
+    waits for what takes as long as its owner allows: that is no standstill.
     """
 
     phase: Phase
     message: str
     todo: tuple[Step, ...]
     reports: tuple[Report, ...]
+    patient: bool = False
 
     @property
     def done(self) -> int:
         """How many actions are done."""
         return sum(report.state is State.DONE for report in self.reports)
-
-    @property
-    def draining(self) -> bool:
-        """Whether a victim finishes its requests, so that the plan does not stand still."""
-        return any(report.state is State.DRAINING for report in self.reports)
 
 
 #: A state and the same in words.
@@ -128,6 +144,15 @@ def has_failed(states: Iterable[Standing]) -> bool:
 def report_of(action: Bind | Move | Evict, state: State, message: str) -> Report:
     """Return what is said of an action."""
     return Report(pod=action.pod, type=type(action).__name__, state=state, message=message)
+
+
+def still_finishing(farewells: Iterable[Farewell]) -> Standing:
+    """Return how far victims are that finish their requests together."""
+    last = max(farewells, key=lambda farewell: farewell.ends_by)
+    ends = datetime.fromtimestamp(last.ends_by, UTC).strftime("%H:%M:%S")
+    left = f"{math.ceil(last.left_s / _MINUTE_S)} min more"
+    told = f"finishes its requests before it leaves, until {ends} UTC at most ({left})"
+    return State.DRAINING, told
 
 
 def merged(victims: Sequence[Report], homes: Sequence[Report]) -> Iterable[Report]:

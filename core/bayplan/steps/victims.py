@@ -3,9 +3,7 @@
 Those that serve finish their requests first, out of service.
 """
 
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 from bayplan.inference.drains import Farewell
@@ -14,6 +12,7 @@ from bayplan.plan import Evict, Move, together
 from bayplan.snapshot import Disruption, Pod
 from bayplan.steps.allowances import Allowances
 from bayplan.steps.books import Books, source_of
+from bayplan.steps.firsts import Beside, Firsts
 from bayplan.steps.progress import (
     SPARED,
     DrainPod,
@@ -21,15 +20,15 @@ from bayplan.steps.progress import (
     Report,
     ServePod,
     Standing,
+    StartPod,
     State,
     has_failed,
     report_of,
+    still_finishing,
 )
 
 #: States of a victim that has been asked to leave.
 _BEGUN: Final = frozenset({State.STARTED, State.DONE})
-
-_MINUTE_S: Final = 60
 
 #: Why a victim that serves is not drained.
 _UNDRAINED: Final = (
@@ -44,11 +43,12 @@ Group = tuple[Move | Evict, ...]
 class Victims:
     """Says how far each victim is, and who drains or is asked to leave next: the `todo`."""
 
-    def __init__(self, books: Books) -> None:
+    def __init__(self, books: Books, beside: Beside) -> None:
         self._books = books
+        self._beside = beside
         self._allowances = Allowances(books, ())
         self._shortage = ""
-        self.todo: list[DrainPod | ServePod | EvictPod] = []
+        self.todo: list[StartPod | DrainPod | ServePod | EvictPod] = []
 
     def reports(self, max_parallel: int, *, stop: bool) -> list[Report]:
         """Return how far each victim is; the next ones to go are put on the list.
@@ -58,20 +58,31 @@ class Victims:
         """
         spared = self._spared()
         leaving = [group for group in self._groups() if group[0].uid not in spared]
+        found = [(group, [self._victim_state(v) for v in group]) for group in leaving]
+        on_their_way = sum(s is State.STARTED for _, states in found for s, _ in states)
+        on_their_way += sum(len(group) for group, s in found if self._drains(group, s))
+        victims = [victim for group in leaving for victim in group]
+        # 1. Those whose replacement starts first.
+        firsts = Firsts(self._books, self._beside, victims)
+        stop = stop or any(has_failed(s) for (v, *_), s in found if not self._gives_way(v))
+        on_their_way = firsts.begin(on_their_way, max_parallel, stop=stop)
+        self.todo += firsts.todo
+        reports = [report_of(v, *firsts.told[v.uid]) for v in victims if v.uid in firsts.told]
+        # 2. The others.
+        stop = stop or has_failed(firsts.told.values())
+        leaving = [group for group in leaving if group[0].uid not in firsts.told]
         self._allowances = Allowances(self._books, (v for group in leaving for v in group))
         self._shortage = self._allowances.shortage()
         found = [(group, [self._victim_state(v) for v in group]) for group in leaving]
-        stop = stop or any(has_failed(states) for _, states in found)
         unfinished = any(_has_begun(s) and _has_waiting(s) for _, s in found)
-        on_their_way = sum(s is State.STARTED for _, states in found for s, _ in states)
-        on_their_way += sum(len(group) for group, s in found if self._drains(group, s))
-        reports = []
         for group, states in found:
             waiting = [v for v, s in zip(group, states, strict=True) if s[0] is State.WAITING]
             begun, drains, stays = _has_begun(states), self._drains(group, states), ""
             if stop and not begun:
                 stays = "stays: the plan can no longer be completed"
                 self._put_back(group)
+            elif firsts.busy and not (begun or drains):
+                stays = "waits until those that start first serve"
             elif not begun and unfinished:
                 # Evictions of a pass are refused together: the rest of a gang is asked for alone.
                 stays = "waits for its turn: a gang that has begun to leave goes first"
@@ -88,6 +99,11 @@ class Victims:
             self._put_back(group)
         stays_for_good = (victim for group in spared.values() for victim in group)
         return reports + [report_of(v, State.DONE, SPARED) for v in stays_for_good]
+
+    def _gives_way(self, victim: Move | Evict) -> bool:
+        """Return whether the replacement of a victim is there already."""
+        pod = self._books.remaining(victim)
+        return pod is not None and bool(pod.gives_way_by)
 
     def _drains(self, group: Group, states: Iterable[Standing]) -> bool:
         """Return whether nobody of a group has left, and somebody was taken out of service."""
@@ -119,11 +135,7 @@ class Victims:
         self.todo += [DrainPod(pod=v.pod, uid=v.uid, because=self._because(v, group)) for v in due]
         if due:
             return State.WAITING, "is to finish its requests before it leaves"
-        last = max(farewells, key=lambda farewell: farewell.ends_by)
-        ends = datetime.fromtimestamp(last.ends_by, UTC).strftime("%H:%M:%S")
-        left = f"{math.ceil(last.left_s / _MINUTE_S)} min more"
-        told = f"finishes its requests before it leaves, until {ends} UTC at most ({left})"
-        return State.DRAINING, told
+        return still_finishing(farewells)
 
     def _put_back(self, group: Iterable[Move | Evict]) -> None:
         """Put those of a group back into service who were taken out for the plan."""
@@ -146,11 +158,17 @@ class Victims:
         return spared
 
     def _may_be_spared(self, group: Group) -> bool:
-        """Return whether none of them has begun to leave, and it is for the room of some."""
+        """Return whether none of them has begun to leave, and it is for the room of some.
+
+        Who gives way to a replacement leaves in any case, so its room is no surprise.
+        """
         homes = {b.node for b in self._books.plan.binds} | {
             m.target for m in self._books.plan.moves
         }
-        waits = all(self._victim_state(victim)[0] is State.WAITING for victim in group)
+        waits = all(
+            self._victim_state(victim)[0] is State.WAITING and not self._gives_way(victim)
+            for victim in group
+        )
         return waits and any(source_of(victim) in homes for victim in group)
 
     def _is_spare(self, group: Group, spared: Collection[str]) -> bool:

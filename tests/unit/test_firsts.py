@@ -1,0 +1,299 @@
+"""Moves whose replacement starts first, step by step: who starts, who waits, who leaves first."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+
+from bayplan.budgets import Health
+from bayplan.inference.drains import Farewell
+from bayplan.inference.successors import Outlook
+from bayplan.keys import NodeName, Owner
+from bayplan.plan import Move, Plan
+from bayplan.policy import Policy
+from bayplan.snapshot import Disruption, Node, Pod
+from bayplan.steps import Beside, DrainPod, EvictPod, Phase, Progress, StartPod, advance
+from tests.builders import node, pod, snapshot
+from tests.unit.test_steps import bind, evict, pinned, plan, told
+
+CHAT = Owner(kind="InferenceDeployment", namespace="default", name="chat", uid="chat")
+
+
+def move(name: str, source: str, target: str, owner: Owner = CHAT) -> Move:
+    """Return a move of the pod that `serving(name)` makes."""
+    return Move(
+        pod=pod(name).key,
+        uid=f"uid-{name}",
+        source=NodeName(source),
+        target=NodeName(target),
+        owner=owner,
+        priority=0,
+    )
+
+
+def serving(name: str, on: str, *, gpus: int = 4, **fields: object) -> Pod:
+    """Return a pod of `chat` on a node."""
+    return replace(pod(name, gpus=gpus, on=on, owner="chat"), **fields)  # type: ignore[arg-type]
+
+
+def starting(name: str, on: str, of: str, *, ready: bool = False, gpus: int = 4) -> Pod:
+    """Return the replacement of a pod, bound to its node."""
+    health = Health.READY if ready else Health.UNREADY
+    made = serving(name, on, gpus=gpus, health=health, serves_by=900, replaces=f"uid-{of}")
+    return replace(made, disruption=Disruption.FIXED)
+
+
+def may(*names: str, left: int = 1, doubled: int = 0, **more: Iterable[str]) -> Beside:
+    """Return that pods of `chat` may be doubled, so many of them now."""
+    able = frozenset(f"uid-{name}" for name in names)
+    fields = {key: frozenset(f"uid-{name}" for name in value) for key, value in more.items()}
+    return Beside(
+        outlooks={"chat": Outlook(able=able, left=left, doubled=doubled)},
+        failed=fields.get("failed", frozenset()),
+        refused=fields.get("refused", frozenset()),
+    )
+
+
+def look(
+    made: Plan,
+    *things: Node | Pod,
+    beside: Beside,
+    idle_s: float = 0,
+    max_parallel: int = 10,
+    farewells: dict[str, Farewell] | None = None,
+) -> Progress:
+    """Return the progress of a plan; `farewells` are by the names of pods."""
+    return advance(
+        made,
+        snapshot(*things),
+        Policy(max_parallel_moves=max_parallel),
+        idle_s=idle_s,
+        farewells={f"uid-{name}": farewell for name, farewell in (farewells or {}).items()},
+        beside=beside,
+    )
+
+
+def done(progress: Progress) -> list[str]:
+    """Return the steps in words."""
+    verbs = {StartPod: "start", DrainPod: "drain", EvictPod: "evict"}
+    return [f"{verbs.get(type(step), 'other')} {step.pod.name}" for step in progress.todo]
+
+
+SERVES = Farewell()
+DRAINS = Farewell(begun=True, ends_by=60, left_s=30)
+HAS_DRAINED = Farewell(begun=True, over=True)
+
+#: A pod that waits for a whole node, and the one that moves off it.
+SCENE = (node("n1"), node("n2"), serving("v", "n1"), pod("w", gpus=8))
+MADE = plan(bind("w", "n1"), move("v", "n1", "n2"))
+
+
+def test_the_replacement_starts_where_there_is_room_and_the_owner_allows_it() -> None:
+    """It would be out of service for a cold start."""
+    found = look(MADE, *SCENE, beside=may("v"), farewells={"v": SERVES})
+
+    assert found.todo == (StartPod(pod=pod("v").key, uid="uid-v", node=NodeName("n2")),)
+    assert told(found) == [
+        "Bind w Waiting: waits for room on n1",
+        "Move v Starting: starts first on n2, then leaves n1",
+    ]
+    assert found.patient
+    assert found.phase is Phase.EXECUTING
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        pytest.param(may(), id="its owner allows none"),
+        pytest.param(may("v", refused=["v"]), id="the API server refuses it"),
+        pytest.param(Beside(), id="nobody knows its owner"),
+    ],
+)
+def test_without_leave_to_start_first_it_leaves_first(beside: Beside) -> None:
+    """The plan would wait for ever."""
+    assert done(look(MADE, *SCENE, beside=beside, farewells={"v": SERVES})) == ["drain v"]
+
+
+def test_one_that_drains_already_goes_on_with_that() -> None:
+    """It would be out of service, and its replacement not there either."""
+    found = look(MADE, *SCENE, beside=may("v"), farewells={"v": HAS_DRAINED})
+
+    assert done(found) == ["evict v"]
+
+
+@pytest.mark.parametrize(
+    ("ready", "farewell", "words"),
+    [
+        (False, SERVES, "Starting: serves on n1 until v2 on n2 serves in its place"),
+        (True, SERVES, "Started: is to leave n1, for v2 serves on n2 in its place"),
+        (True, DRAINS, "Draining: finishes its requests before it leaves, until 00:01:00"),
+        (True, HAS_DRAINED, "Started: is to leave n1, for v2 serves on n2 in its place"),
+    ],
+)
+def test_once_it_has_begun_the_plan_only_tells_how_far_it_is(
+    *, ready: bool, farewell: Farewell, words: str
+) -> None:
+    """Two would drain and evict the pod."""
+    there = (node("n1"), node("n2"), serving("v", "n1", gives_way_by=900), pod("w", gpus=8))
+    new = starting("v2", "n2", "v", ready=ready)
+
+    found = look(MADE, *there, new, beside=may(), farewells={"v": farewell})
+
+    assert found.todo == ()
+    assert told(found)[1].startswith(f"Move v {words}")
+    assert found.patient
+    assert found.phase is Phase.EXECUTING
+
+
+def test_one_that_gives_way_is_not_spared_for_the_room_that_it_leaves() -> None:
+    """The plan would say that it stays, and end before it has left."""
+    there = (node("n1"), node("n2"), serving("v", "n1", gives_way_by=900), pod("w", gpus=4))
+    small = (*there, serving("x", "n1"), starting("v2", "n2", "v"))
+
+    assert "Move v Starting" in told(look(MADE, *small, beside=may()))[1]
+
+
+def test_when_the_old_pod_is_gone_the_move_is_done_and_the_waiting_pod_goes_there() -> None:
+    """It would be looked for among those that wait."""
+    found = look(
+        MADE,
+        *(node("n1"), node("n2"), pod("w", gpus=8), starting("v2", "n2", "v", ready=True)),
+        beside=may(),
+    )
+
+    assert done(found) == ["other w"]
+    assert told(found)[1] == "Move v Done: runs on n2"
+
+
+def test_a_replacement_that_failed_ends_the_plan_and_nobody_else_has_left() -> None:
+    """It would be tried again at once, and others would leave for nothing."""
+    there = (*SCENE, serving("x", "n1", gpus=4))
+    made = plan(bind("w", "n1"), move("v", "n1", "n2"), evict("x", "n1"))
+
+    found = look(made, *there, beside=may("v", failed=["v"]), farewells={"v": SERVES})
+
+    assert found.todo == ()
+    assert found.phase is Phase.FAILED
+    assert "did not come to serve on n2 in time" in found.message
+
+
+def test_while_a_replacement_starts_nobody_else_leaves() -> None:
+    """They would be out of service for nothing if it fails, and for longer if it does not."""
+    there = (*SCENE, serving("x", "n1", gpus=4))
+    made = plan(bind("w", "n1"), move("v", "n1", "n2"), evict("x", "n1"))
+
+    found = look(made, *there, beside=may("v"), farewells={"v": SERVES})
+
+    assert done(found) == ["start v"]
+    assert "Evict x Waiting: waits until those that start first serve" in told(found)
+
+
+def test_once_it_serves_the_others_leave() -> None:
+    """They would wait until the old pod has left."""
+    there = (
+        *(node("n1"), node("n2"), serving("v", "n1", gives_way_by=900), pod("w", gpus=8)),
+        *(serving("x", "n1"), starting("v2", "n2", "v", ready=True)),
+    )
+    made = plan(bind("w", "n1"), move("v", "n1", "n2"), evict("x", "n1"))
+
+    assert done(look(made, *there, beside=may())) == ["evict x"]
+
+
+def test_no_more_are_doubled_than_the_owner_allows() -> None:
+    """It would take room that nobody has asked for."""
+    there = (node("n1"), node("n2"), serving("a", "n1"), serving("b", "n1"), pod("w", gpus=8))
+    made = plan(bind("w", "n1"), move("a", "n1", "n2"), move("b", "n1", "n2"))
+    serves = dict.fromkeys("ab", SERVES)
+
+    one, both, none = (
+        look(made, *there, beside=may("a", "b", left=left, doubled=1), farewells=serves)
+        for left in (1, 2, 0)
+    )
+
+    assert (done(one), done(both), done(none)) == (["start a"], ["start a", "start b"], [])
+    assert "1 of InferenceDeployment" in told(none)[2]
+
+
+def test_no_more_start_than_may_be_on_their_way() -> None:
+    """A fleet would start at once."""
+    there = (node("n1"), node("n2"), serving("a", "n1"), serving("b", "n1"), pod("w", gpus=8))
+    made = plan(bind("w", "n1"), move("a", "n1", "n2"), move("b", "n1", "n2"))
+    serves = dict.fromkeys("ab", SERVES)
+
+    found = look(made, *there, beside=may("a", "b", left=2), farewells=serves, max_parallel=1)
+
+    assert done(found) == ["start a"]
+
+
+def test_one_waits_for_room_that_another_move_leaves() -> None:
+    """It would be cut off although its place is free a moment later."""
+    there = (
+        *(node("n1"), node("n2"), node("n3"), pod("w", gpus=8)),
+        *(serving("a", "n1"), serving("b", "n2", gpus=8)),
+    )
+    made = plan(bind("w", "n1"), move("a", "n1", "n2"), move("b", "n2", "n3"))
+
+    found = look(made, *there, beside=may("a", "b", left=2), farewells=dict.fromkeys("ab", SERVES))
+
+    assert done(found) == ["start b"]
+    assert "Move a Waiting: waits for room on n2, where it starts first" in told(found)
+
+
+def test_of_two_that_change_places_one_leaves_first_and_the_other_starts_first_then() -> None:
+    """Both would wait for the other's room for ever."""
+    there = (
+        *(node("n1"), node("n2")),
+        *(serving("a", "n1", gpus=8), serving("b", "n2", gpus=8)),
+    )
+    made = plan(move("a", "n1", "n2"), move("b", "n2", "n1"))
+    serves = dict.fromkeys("ab", SERVES)
+
+    found = look(made, *there, beside=may("a", "b", left=2), farewells=serves)
+    assert done(found) == ["drain a"]
+
+    again = replace(pod("a", gpus=8, owner="chat"), uid="uid-a2")
+    gone = [again if each is there[2] else each for each in there]
+    found = look(made, *gone, beside=may("b", left=2), farewells={"b": SERVES})
+    assert done(found) == ["start b"]
+
+
+def test_a_replacement_that_starts_is_no_standstill_for_whoever_waits_for_the_room() -> None:
+    """A newer plan would give up after two minutes, again and again."""
+    there = (node("n1"), serving("v", "n1", gives_way_by=900), pod("w", gpus=8))
+
+    found = look(plan(bind("w", "n1")), *there, beside=may())
+
+    assert found.patient
+    assert told(found) == ["Bind w Waiting: waits for room on n1"]
+    stays = (node("n1"), serving("v", "n1"), pod("w", gpus=8))
+    assert look(plan(bind("w", "n1")), *stays, beside=may()).phase is Phase.FAILED
+
+
+def test_a_newer_plan_does_not_move_again_who_gives_way() -> None:
+    """Two replacements would start, or the old pod would leave before one serves."""
+    there = (node("n1"), node("n2"), serving("v", "n1", gives_way_by=900), pod("w", gpus=8))
+
+    found = look(MADE, *there, beside=may("v"), farewells={"v": SERVES})
+
+    assert found.todo == ()
+    assert "Move v Starting: serves on n1 until its replacement serves" in told(found)[1]
+
+
+def test_nothing_starts_once_a_plan_cannot_be_completed() -> None:
+    """The replacement would start for nothing."""
+    there = (node("n1"), node("n2"), serving("v", "n1"))  # who was to wait is gone
+
+    found = look(MADE, *there, beside=may("v"), farewells={"v": SERVES})
+
+    assert found.todo == ()
+    assert found.phase is Phase.FAILED
+
+
+def test_one_that_is_not_bound_counts_as_starting() -> None:
+    """Its node's room is taken, and it is not ready because nobody says so."""
+    new = replace(pinned("v2", "n2", gpus=4), replaces="uid-v", serves_by=900)
+    there = (node("n1"), node("n2"), serving("v", "n1", gives_way_by=900), pod("w", gpus=8))
+
+    found = look(MADE, *there, new, beside=may(), farewells={"v": SERVES})
+
+    assert "Move v Starting" in told(found)[1]
