@@ -254,7 +254,11 @@ def _replicas(pods: Sequence[Raw]) -> Counter[str]:
 
 def _within(pods: Sequence[Raw], band: Mapping[str, tuple[int, int]]) -> bool:
     """Return whether a unit of which anything runs has as many replicas as it may have."""
-    have = _replicas([pod for pod in _live(pods) if pod["spec"].get("nodeName")])
+    live = _live(pods)
+    moved = {_uid(pod) for pod in live} - {""}
+    # Of a pod that is moved and its replacement that starts first one counts.
+    once = [pod for pod in live if _annotation(pod, names.ANNOTATION_REPLACES) not in moved]
+    have = _replicas([pod for pod in once if pod["spec"].get("nodeName")])
     bounds = band.items() if have else ()
     return all(least <= have[pool] <= most for pool, (least, most) in bounds)
 

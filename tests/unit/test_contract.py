@@ -139,3 +139,20 @@ def test_a_unit_out_of_its_band_is_a_matter_of_time() -> None:
 
     contract.judge(four, at_s=HALF_S + 2)
     assert contract.broken == ["32.00: unit 0 is out of its band for 31 s"]
+
+
+def test_of_a_pod_that_is_moved_and_its_replacement_one_counts() -> None:
+    """A unit would be out of its band for as long as a replacement starts first."""
+    contract = Contract()
+    contract.expect(serving=1, band={"decode": (2, 2)})
+    old, other, new = pod(0), pod(0), pod(0, ready=False)
+    old["metadata"]["uid"] = "u-old"
+    new["metadata"]["annotations"][names.ANNOTATION_REPLACES] = "u-old"
+
+    for at_s in (0.0, HALF_S, HALF_S + 2):
+        contract.judge([old, other, new], at_s=at_s)
+    assert not contract.broken
+
+    for at_s in (100.0, 101.0 + HALF_S):
+        contract.judge([other, new, pod(0)], at_s=at_s)
+    assert contract.broken
