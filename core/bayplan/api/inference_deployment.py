@@ -140,8 +140,9 @@ class Disruption(BaseModel):
         default=None,
         description="Seconds from a pod's start until it serves: what a move of it costs. Plans"
         " move pods that start sooner instead, where they can. A pod that is moved gets twice that"
-        " to serve at its new place, ten minutes at least. 1 to 86400; beyond 3000 it costs as much"
-        " as 3000. Default: as cheap as a move gets. A change holds for pods that are made later.",
+        " to serve at its new place, but no more than an hour longer, and ten minutes at least."
+        " 1 to 86400; beyond 3000 it costs as much as 3000. Default: as cheap as a move gets. A"
+        " change holds for pods that are made later.",
         ge=1,
         le=86_400,
     )
