@@ -5,15 +5,20 @@ nodes: each on four 8-GPU nodes, all under one installation of Bayplan.
 """
 
 import json
+import random
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
+from kubernetes import client, config
 
 from e2e import story
 from e2e.cluster import Cluster, CommandFailed, add_gpu_nodes, eventually, remove_gpu_nodes
@@ -29,6 +34,16 @@ _REFUSED = (CommandFailed,)
 #: Every minute of the week.
 _ALWAYS = {"windows": [{"start": "00:00", "durationMinutes": 1440}]}
 _NEVER: Object = {"windows": []}
+
+#: Seconds for which pods come one by one, how probably another one leaves each time, and the GPUs
+#: of those beside the web pods that are more than there is room for, or that surely fit.
+_ARRIVING_S = 60.0
+_LEAVES = 0.4
+_MOST_ASKED = 28
+_ALL_FIT = 16
+
+#: Seconds between two looks at pods that are watched.
+_LOOK_EVERY_S = 0.05
 
 #: A node that appears during a test.
 _NEW = "life-new"
@@ -81,6 +96,10 @@ class User:
         patch = json.dumps({"spec": spec})
         self.cluster.kubectl_run("patch", "ppolicy", "default", "--type=merge", "-p", patch)
 
+    def delete(self, name: str) -> None:
+        """Delete a Deployment."""
+        self.cluster.kubectl_run("delete", "deployment", name, "-n", self.namespace)
+
     def is_empty(self) -> bool:
         """Return whether no pod uses a GPU."""
         return set(self.free().values()) == {story.GPUS_PER_NODE}
@@ -127,6 +146,48 @@ class User:
         """Return what is told on the waiting pods of an app."""
         told = [p for p in story.pods(self.cluster, self.namespace) if p.name.startswith(app)]
         return {pod.annotations.get("bayplan.dev/decision", "") for pod in told if pod.gated}
+
+
+class Watch:
+    """Looks at the pods of an app all the time while the block lasts.
+
+    Attributes:
+        fewest: The fewest that were ready, and not leaving, at a time.
+        left: Those that had to leave.
+    """
+
+    def __init__(self, cluster: Cluster, namespace: str, *, app: str) -> None:
+        settings = client.Configuration()
+        config.load_kube_config(str(cluster.kubeconfig), client_configuration=settings)
+        self._core = client.CoreV1Api(client.ApiClient(settings))
+        self._namespace = namespace
+        self._labels = f"app={app}"
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.fewest = sys.maxsize
+        self.left: set[str] = set()
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+        lasted = self._thread.is_alive()
+        self._ended.set()
+        self._thread.join()
+        assert lasted, "nobody looked any more"
+
+    def _run(self) -> None:
+        while not self._ended.wait(_LOOK_EVERY_S):
+            pods: list[Any] = self._core.list_namespaced_pod(
+                self._namespace, label_selector=self._labels
+            ).items
+            leave = {pod.metadata.uid for pod in pods if pod.metadata.deletion_timestamp}
+            ready = {pod.metadata.uid for pod in pods if _is_ready(pod)}
+            self.left |= leave
+            self.fewest = min(self.fewest, len(ready - leave))
 
 
 def deployment(
@@ -246,6 +307,37 @@ def test_a_budget_that_admits_no_eviction_is_named_and_kept(user: User) -> None:
     user.await_phases(big={"Running": 1}, **{f"small{n}": {"Running": 1} for n in range(4)})
 
 
+def test_who_comes_one_by_one_never_breaks_a_budget(user: User) -> None:
+    """For a minute pods of all sizes come and go, and a budget lets one of six go at a time."""
+    user.apply(deployment("web", 2, replicas=6))
+    user.await_phases(web={"Running": 6})
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "web"},
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "web"}}},
+    }
+    user.apply(budget)
+    chance = random.Random(11)  # noqa: S311 - a test's choices
+    sizes: dict[str, int] = {}
+    with Watch(user.cluster, user.namespace, app="web") as seen:
+        for name in _arrivals():
+            if sizes and (sum(sizes.values()) > _MOST_ASKED or chance.random() < _LEAVES):
+                user.delete(leaver := chance.choice(sorted(sizes)))
+                del sizes[leaver]
+            sizes[name] = chance.choice((1, 2, 4, 8))
+            user.apply(deployment(name, sizes[name], priority="online"))
+            assert min(user.free().values()) >= 0, user.free()
+        while sum(sizes.values()) > _ALL_FIT or 8 in sizes.values():
+            user.delete(leaver := max(sizes, key=sizes.__getitem__))
+            del sizes[leaver]
+
+        user.await_phases(web={"Running": 6}, **{name: {"Running": 1} for name in sizes})
+    assert set(user.phases()) == {"web", *sizes}
+    assert seen.left, "somebody had to give way"
+    assert seen.fewest >= 5, f"{seen.fewest} of 6 were left"
+
+
 def test_a_question_is_answered_from_the_cluster_and_changes_nothing(
     user: User, tmp_path: Path
 ) -> None:
@@ -334,6 +426,19 @@ def test_an_api_server_that_comes_back_finds_everybody_at_work(user: User) -> No
             user.stack.start(program)
     user.apply(deployment("after", 8, replicas=2))
     user.await_phases(before={"Running": 2}, after={"Running": 2})
+
+
+def _is_ready(pod: Any) -> bool:  # noqa: ANN401 - the library's Pod
+    return any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions or ())
+
+
+def _arrivals() -> Iterator[str]:
+    """Yield names as fast as they are taken, for a minute."""
+    ends_at = time.monotonic() + _ARRIVING_S
+    for number in count():
+        if time.monotonic() >= ends_at:
+            return
+        yield f"job{number}"
 
 
 def _is_planned_after(user: User, sequence: int) -> bool:
