@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--health-port", type=int, default=8082, help="port of /healthz, …")
     options = parser.parse_args(arguments)
     logs.configure()
-    api, view, registry = connect(), View(budgets=True), CollectorRegistry()
+    api, view, registry = connect(), View(planning=True), CollectorRegistry()
     recorder = Recorder()
     watches = view.reflectors(api)
     for watch in watches:
