@@ -8,21 +8,20 @@ import json
 import random
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
-from kubernetes import client, config
 
 from e2e import story
 from e2e.cluster import Cluster, CommandFailed, add_gpu_nodes, eventually, remove_gpu_nodes
-from e2e.stack import PROGRAMS, Stack, install
+from e2e.onlooker import Onlooker
+from e2e.stack import Stack, install
 
 Object = dict[str, Any]
 
@@ -41,9 +40,6 @@ _ARRIVING_S = 60.0
 _LEAVES = 0.4
 _MOST_ASKED = 28
 _ALL_FIT = 16
-
-#: Seconds between two looks at pods that are watched.
-_LOOK_EVERY_S = 0.05
 
 #: A node that appears during a test.
 _NEW = "life-new"
@@ -146,48 +142,6 @@ class User:
         """Return what is told on the waiting pods of an app."""
         told = [p for p in story.pods(self.cluster, self.namespace) if p.name.startswith(app)]
         return {pod.annotations.get("bayplan.dev/decision", "") for pod in told if pod.gated}
-
-
-class Watch:
-    """Looks at the pods of an app all the time while the block lasts.
-
-    Attributes:
-        fewest: The fewest that were ready, and not leaving, at a time.
-        left: Those that had to leave.
-    """
-
-    def __init__(self, cluster: Cluster, namespace: str, *, app: str) -> None:
-        settings = client.Configuration()
-        config.load_kube_config(str(cluster.kubeconfig), client_configuration=settings)
-        self._core = client.CoreV1Api(client.ApiClient(settings))
-        self._namespace = namespace
-        self._labels = f"app={app}"
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self.fewest = sys.maxsize
-        self.left: set[str] = set()
-
-    def __enter__(self) -> Self:
-        """Begin."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End."""
-        lasted = self._thread.is_alive()
-        self._ended.set()
-        self._thread.join()
-        assert lasted, "nobody looked any more"
-
-    def _run(self) -> None:
-        while not self._ended.wait(_LOOK_EVERY_S):
-            pods: list[Any] = self._core.list_namespaced_pod(
-                self._namespace, label_selector=self._labels
-            ).items
-            leave = {pod.metadata.uid for pod in pods if pod.metadata.deletion_timestamp}
-            ready = {pod.metadata.uid for pod in pods if _is_ready(pod)}
-            self.left |= leave
-            self.fewest = min(self.fewest, len(ready - leave))
 
 
 def deployment(
@@ -320,7 +274,7 @@ def test_who_comes_one_by_one_never_breaks_a_budget(user: User) -> None:
     user.apply(budget)
     chance = random.Random(11)  # noqa: S311 - a test's choices
     sizes: dict[str, int] = {}
-    with Watch(user.cluster, user.namespace, app="web") as seen:
+    with Onlooker(user.cluster, user.namespace, app="web") as seen:
         for name in _arrivals():
             if sizes and (sum(sizes.values()) > _MOST_ASKED or chance.random() < _LEAVES):
                 user.delete(leaver := chance.choice(sorted(sizes)))
@@ -336,6 +290,52 @@ def test_who_comes_one_by_one_never_breaks_a_budget(user: User) -> None:
     assert set(user.phases()) == {"web", *sizes}
     assert seen.left, "somebody had to give way"
     assert seen.fewest >= 5, f"{seen.fewest} of 6 were left"
+
+
+def test_a_pod_runs_where_its_disk_is_and_somebody_else_makes_room(user: User) -> None:
+    """Seen: the plan pinned it elsewhere, failed, and did so again and again."""
+    node = user.nodes[2]
+    user.cluster.kubectl_run("label", "node", node, "example.com/disks=yes", "--overwrite")
+    user.scatter(2)
+    line = {"key": "example.com/disks", "operator": "Exists"}
+    capacity = {"storage": "1Gi"}
+    common = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
+    disk = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": f"disk-{user.namespace}"},
+        "spec": {
+            **common,
+            "capacity": capacity,
+            "local": {"path": "/disk"},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [line]}]}},
+        },
+    }
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "disk"},
+        "spec": {
+            **common,
+            "volumeName": f"disk-{user.namespace}",
+            "resources": {"requests": capacity},
+        },
+    }
+    big = deployment("big", 8, priority="online")
+    volume = {"name": "disk", "persistentVolumeClaim": {"claimName": "disk"}}
+    big["spec"]["template"]["spec"]["volumes"] = [volume]
+    user.apply(disk, claim)
+    try:
+        eventually(partial(_is_bound, user), what="the claim has the disk", timeout_s=_BOUND_S)
+        user.apply(big)
+
+        user.await_phases(big={"Running": 1}, **{f"small{n}": {"Running": 1} for n in range(4)})
+        (there,) = [p for p in story.pods(user.cluster, user.namespace) if "big" in p.name]
+        assert there.node == node
+    finally:
+        user.delete("big")
+        user.cluster.kubectl_run("delete", "pvc", "disk", "-n", user.namespace)
+        user.cluster.kubectl_run("delete", "pv", f"disk-{user.namespace}")
 
 
 def test_a_question_is_answered_from_the_cluster_and_changes_nothing(
@@ -421,15 +421,10 @@ def test_an_api_server_that_comes_back_finds_everybody_at_work(user: User) -> No
     server.start()
     eventually(user.free, what="the API server answers", timeout_s=_BOUND_S, retry_on=_REFUSED)
 
-    for program in PROGRAMS:  # a program that gave up would be restarted by its kubelet
-        if user.stack.processes and not user.stack.processes[program].alive:
-            user.stack.start(program)
+    for process in user.stack.processes.values():
+        process.check()
     user.apply(deployment("after", 8, replicas=2))
     user.await_phases(before={"Running": 2}, after={"Running": 2})
-
-
-def _is_ready(pod: Any) -> bool:  # noqa: ANN401 - the library's Pod
-    return any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions or ())
 
 
 def _arrivals() -> Iterator[str]:
@@ -445,6 +440,11 @@ def _is_planned_after(user: User, sequence: int) -> bool:
     """Return whether a later plan gives both pods of a gang their nodes."""
     newest = story.plans(user.cluster)[-1]
     return newest["spec"]["sequence"] > sequence and _counted(newest, "bound") == [2]
+
+
+def _is_bound(user: User) -> bool:
+    claim = story.get(user.cluster, "pvc/disk", namespace=user.namespace)
+    return bool(claim["status"].get("phase") == "Bound")
 
 
 def _is_unschedulable(user: User, pod: str) -> bool:
