@@ -15,7 +15,7 @@ from typing import Final, cast
 from weakref import WeakValueDictionary
 
 from bayplan.budgets import Budget, Health
-from bayplan.constraints import Constraints, GangTopology, Taint
+from bayplan.constraints import Constraints, GangTopology, Taint, Volume
 from bayplan.keys import BudgetKey, GangKey, NodeName, Owner, PodKey
 from bayplan.resources import Resources
 
@@ -157,6 +157,7 @@ class Pod:
         fixed_by: What keeps a plan from disturbing it for now, in words; "" if nothing does that
             is not its own manifest.
         offered: Whether its gate was lifted without a pin, for node autoscalers to see it.
+        claims: Names of the PersistentVolumeClaims that it uses, of its namespace.
         health: How it does on its node; its kind says what that means for its budget.
         kind: What makes it like others.
     """
@@ -188,6 +189,7 @@ class Pod:
     budget: BudgetKey | None = None
     fixed_by: str = ""
     offered: bool = False
+    claims: tuple[str, ...] = ()
     health: Health = Health.READY
     kind: PodKind = field(init=False, repr=False, compare=False)
 
@@ -220,12 +222,14 @@ _Answer = tuple[Mapping[PodKey, NodeName | None], Mapping[NodeName, Guests]]
 class Snapshot:
     """All nodes and pods of one moment, each sorted by name, in whatever order they come.
 
-    `budgets` are the PodDisruptionBudgets, for those who may disturb pods.
+    `budgets` are the PodDisruptionBudgets, for those who may disturb pods; `volumes` those that not
+    every node reaches, for those who place them.
     """
 
     nodes: tuple[Node, ...]
     pods: tuple[Pod, ...]
     budgets: tuple[Budget, ...] = ()
+    volumes: tuple[Volume, ...] = ()
     _last_asked: _Answer | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -339,14 +343,14 @@ class Snapshot:
         if not gone:
             return self
         stay = tuple(pod for pod in self.pods if pod.uid not in gone)
-        return Snapshot(nodes=self.nodes, pods=stay, budgets=self.budgets)
+        return replace(self, pods=stay)
 
     def without_overdue(self, now: float) -> "Snapshot":
         """Return the cluster in which whoever should long have given way stays, for all we know."""
         if not any(pod.gives_way_by and not pod.leaves(now) for pod in self.leaving):
             return self
         pods = (p if p.leaves(now) else replace(p, gives_way_by=0) for p in self.pods)
-        return Snapshot(nodes=self.nodes, pods=tuple(pods), budgets=self.budgets)
+        return replace(self, pods=tuple(pods))
 
     def waiting(self) -> tuple[Pod, ...]:
         """Return the pods that wait for a plan."""
