@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from bayplan.solver.linear import At, Basis, Corner, Entries, Failure, Linear, minimum
+from bayplan.solver.relative import Choices
 from bayplan.solver.sifting import sifted
 
 
@@ -31,7 +32,7 @@ def test_a_row_that_is_off_by_a_rounding_is_not_called_infeasible(off: float) ->
 
     found = sifted(
         choice(off=off),
-        counts(0, 0),
+        Choices(groups=counts(0, 0), dealt=counts(0)),
         begin=begin,
         at=np.array([10.0, 0.0]),
         seconds=lambda: 10.0,

@@ -96,6 +96,29 @@ class Entries:
             weights=total[used],
         )
 
+    @classmethod
+    def none(cls) -> "Entries":
+        """Return rows without entries."""
+        nothing = np.zeros(0, dtype=np.int64)
+        return cls(rows=nothing, columns=nothing, weights=nothing.astype(np.float64))
+
+    def followed(self, others: "Entries") -> "Entries":
+        """Return the same with those of later rows."""
+        return Entries(
+            rows=np.concatenate([self.rows, others.rows]),
+            columns=np.concatenate([self.columns, others.columns]),
+            weights=np.concatenate([self.weights, others.weights]),
+        )
+
+    def without(self, columns: Mask) -> "Entries":
+        """Return the same without some columns.
+
+        Args:
+            columns: [column] whether it is left out.
+        """
+        left = ~columns[self.columns]
+        return Entries(rows=self.rows[left], columns=self.columns[left], weights=self.weights[left])
+
     def sums(self, point: Reals, rows: int) -> Reals:
         """Return [row] the sum of each of so many rows at a point."""
         parts = self.weights * point[self.columns]
@@ -130,23 +153,6 @@ class Linear:
     least: Reals = field(repr=False)
     most: Reals = field(repr=False)
     entries: Entries = field(repr=False)
-
-    def only(self, active: Mask) -> "Linear":
-        """Return the program of some of the columns; the others are at zero."""
-        index = np.cumsum(active) - 1
-        kept = active[self.entries.columns]
-        return Linear(
-            costs=self.costs[active],
-            lower=self.lower[active],
-            upper=self.upper[active],
-            least=self.least,
-            most=self.most,
-            entries=Entries(
-                rows=self.entries.rows[kept],
-                columns=index[self.entries.columns[kept]],
-                weights=self.entries.weights[kept],
-            ),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

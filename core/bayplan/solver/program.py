@@ -15,6 +15,7 @@ from ortools.sat.python import cp_model
 
 from bayplan.solver.instance import Counts, Mask
 from bayplan.solver.linear import At, Basis, Corner, Entries, Failure, Linear, Reals, minimum
+from bayplan.solver.relative import Choices
 from bayplan.solver.sifting import fits, sifted
 
 #: Columns, their weights, and the least and the most of the sum.
@@ -149,7 +150,9 @@ class Program:
     _groups: Counts = field(default_factory=lambda: NONE)
     _dealt: Counts = field(default_factory=lambda: NONE)
     _begin: Counts = field(default_factory=lambda: NONE)
-    _entries: Entries | None = None
+    _closed: Mask = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    _entries: Entries = field(default_factory=Entries.none)
+    _entered: int = 0
     _last: Corner | None = None
 
     def add_columns(
@@ -165,6 +168,7 @@ class Program:
         self.upper = np.concatenate([self.upper, upper])
         self._groups = np.concatenate([self._groups, np.full(added, -1, dtype=np.int64)])
         self._begin = np.concatenate([self._begin, np.full(added, begin, dtype=np.int64)])
+        self._closed = np.concatenate([self._closed, np.zeros(added, dtype=np.bool_)])
         return np.arange(first, first + added, dtype=np.int64)
 
     def add_choices(self, sizes: Counts, owner: Counts) -> Counts:
@@ -194,7 +198,6 @@ class Program:
         """Add a row; return its index."""
         low, high = lower - terms.constant, upper - terms.constant
         self._rows.append((terms.columns, terms.weights, low, high))
-        self._entries = None
         return len(self._rows) - 1
 
     def extend_row(self, row: int, terms: Terms) -> None:
@@ -202,11 +205,14 @@ class Program:
         columns, before, lower, upper = self._rows[row]
         joined = np.concatenate([columns, terms.columns])
         self._rows[row] = (joined, np.concatenate([before, terms.weights]), lower, upper)
-        self._entries = None
+        if row < self._entered:
+            self._entries, self._entered = Entries.none(), 0
 
     def shut(self, columns: Counts) -> None:
-        """Fix columns at zero."""
+        """Fix columns at zero for good."""
         self.upper[columns] = 0
+        self._closed[columns] = True
+        self._entries = self._entries.without(self._closed)
 
     def limit(self, columns: Counts, lower: Counts, upper: Counts) -> None:
         """Set the bounds of columns."""
@@ -231,13 +237,6 @@ class Program:
 
     def _linear(self, goal: Terms, sign: int) -> Linear:
         """Return the relaxation, in which `sign` times the goal is a cost."""
-        if self._entries is None:
-            sizes = [len(columns) for columns, _, _, _ in self._rows]
-            self._entries = Entries.summed(
-                np.repeat(np.arange(len(sizes)), sizes),
-                np.concatenate([NONE, *(columns for columns, _, _, _ in self._rows)]),
-                np.concatenate([NONE, *(weights for _, weights, _, _ in self._rows)]),
-            )
         costs = np.bincount(goal.columns, goal.weights, minlength=len(self.lower))
         return Linear(
             costs=sign * costs.astype(np.float64),
@@ -245,16 +244,31 @@ class Program:
             upper=self.upper.astype(np.float64),
             least=np.array([least for _, _, least, _ in self._rows], dtype=np.float64),
             most=np.array([most for _, _, _, most in self._rows], dtype=np.float64),
-            entries=self._entries,
+            entries=self._matrix(),
         )
+
+    def _matrix(self) -> Entries:
+        """Return the rows over all columns but those that are shut."""
+        new = self._rows[self._entered :]
+        if new:
+            sizes = [len(columns) for columns, _, _, _ in new]
+            added = Entries.summed(
+                np.repeat(np.arange(self._entered, len(self._rows)), sizes),
+                np.concatenate([NONE, *(columns for columns, _, _, _ in new)]),
+                np.concatenate([NONE, *(weights for _, weights, _, _ in new)]),
+            )
+            self._entries = self._entries.followed(added.without(self._closed))
+            self._entered = len(self._rows)
+        return self._entries
 
     def _optimum(self, program: Linear, seconds: Callable[[], float]) -> Corner | Failure:
         """Return the optimum, from what is known of it if that helps."""
         if self._last is None and np.count_nonzero(self._groups >= 0) < _MANY:
             return minimum(program, seconds=seconds())
         begin, at = self._known()
+        choices = Choices(groups=self._groups, dealt=self._dealt)
         if fits(program, begin, at):
-            corner = sifted(program, self._groups, begin=begin, at=at, seconds=seconds)
+            corner = sifted(program, choices, begin=begin, at=at, seconds=seconds)
         else:
             corner = minimum(program, seconds=seconds(), begin=begin)
         if corner is Failure.UNKNOWN:

@@ -14,8 +14,9 @@ from typing import Final
 
 import numpy as np
 
-from bayplan.solver.instance import Counts, Mask
-from bayplan.solver.linear import At, Basis, Corner, Entries, Failure, Linear, Reals, minimum
+from bayplan.solver.instance import Counts
+from bayplan.solver.linear import At, Basis, Corner, Entries, Failure, Linear, Reals
+from bayplan.solver.relative import Choices, minimum_of
 
 #: New columns of a group after each optimum: more make pivots slower, fewer make more rounds.
 _BARGAINS: Final = 2
@@ -31,13 +32,13 @@ _SURELY: Final = 1e-4
 
 
 def sifted(
-    program: Linear, groups: Counts, *, begin: Basis, at: Reals, seconds: Callable[[], float]
+    program: Linear, choices: Choices, *, begin: Basis, at: Reals, seconds: Callable[[], float]
 ) -> Corner | Failure:
     """Return the optimum of a linear program with many columns in groups.
 
     Args:
         program: The program.
-        groups: [column] the group of which it is a choice, nothing being the least; -1 for others.
+        choices: Its groups; the least of each choice is nothing.
         begin: A corner; sums of rows may be beyond their bounds there, if the row is basic.
         at: [column] the same corner as a point, within the bounds of columns.
         seconds: Returns the wall-clock seconds that are left.
@@ -46,8 +47,8 @@ def sifted(
         The optimum, or why there is none; `Failure.UNKNOWN` if a row stays short that need not be.
     """
     elastic, begin, short = _elastic(program, begin, at)
-    groups = np.concatenate([groups, np.full(len(short), -1, dtype=np.int64)])
-    corner = _by_price(elastic, groups, begin=begin, seconds=seconds)
+    choices = choices.widened(len(short))
+    corner = _by_price(elastic, choices, begin=begin, seconds=seconds)
     if isinstance(corner, Failure):
         return corner
     if not _missing(corner, short):
@@ -55,31 +56,29 @@ def sifted(
     # The penalty was not enough, or nothing is: look for the least that has to be missing.
     costs = np.repeat([0.0, 1.0], [len(program.costs), len(short)])
     only_short = replace(elastic, costs=costs)
-    least = _by_price(only_short, groups, begin=corner.basis, seconds=seconds)
+    least = _by_price(only_short, choices, begin=corner.basis, seconds=seconds)
     if isinstance(least, Failure):
         return least
     return Failure.INFEASIBLE if least.value > _SURELY else Failure.UNKNOWN
 
 
 def _by_price(
-    program: Linear, groups: Counts, *, begin: Basis, seconds: Callable[[], float]
+    program: Linear, choices: Choices, *, begin: Basis, seconds: Callable[[], float]
 ) -> Corner | Failure:
     """Return the optimum from a corner within all rows, adding columns until none is a bargain."""
-    active = (groups < 0) | (begin.columns == At.BASIC) | (begin.columns == At.UPPER)
+    active = (choices.groups < 0) | (begin.columns == At.BASIC) | (begin.columns == At.UPPER)
     while (left := seconds()) > 0:
-        some = replace(begin, columns=begin.columns[active])
-        corner = minimum(program.only(active), seconds=left, begin=some)
+        corner = minimum_of(program, choices, active, begin=begin, seconds=left)
         if corner is Failure.INFEASIBLE:
             return Failure.UNKNOWN  # a row is off by a rounding, which these columns cannot mend
         if isinstance(corner, Failure):
             return corner
-        corner = _spread(corner, active)
         begin = corner.basis
         prices = program.costs - program.entries.prices(corner.duals, len(active))
         cheap = ~active & (prices < -_TOLERANCE) & (program.upper > program.lower)
         if not cheap.any():
             return corner
-        active[_best(np.flatnonzero(cheap), prices, groups)] = True
+        active[_best(np.flatnonzero(cheap), prices, choices.groups)] = True
     return Failure.LATE
 
 
@@ -96,6 +95,8 @@ def _elastic(program: Linear, begin: Basis, at: Reals) -> tuple[Linear, Basis, C
     sums = program.entries.sums(at, len(program.least))
     short = sums < program.least - _TOLERANCE
     rows = np.flatnonzero(short | (sums > program.most + _TOLERANCE))
+    if not len(rows):
+        return program, begin, rows
     columns = len(program.costs) + np.arange(len(rows), dtype=np.int64)
     off = np.maximum(program.least[rows] - sums[rows], sums[rows] - program.most[rows])
     entries = Entries.summed(
@@ -127,15 +128,6 @@ def _best(cheap: Counts, prices: Reals, groups: Counts) -> Counts:
     return cheap[order[rank < _BARGAINS]]
 
 
-def _spread(corner: Corner, active: Mask) -> Corner:
-    """Return a corner of some columns among all of them; the others are at zero."""
-    point = np.zeros(len(active))
-    point[active] = corner.point
-    columns = np.full(len(active), At.LOWER, dtype=np.int64)
-    columns[active] = corner.basis.columns
-    return replace(corner, point=point, basis=replace(corner.basis, columns=columns))
-
-
 def _missing(corner: Corner, short: Counts) -> bool:
     """Return whether one of the last columns, which were added for these rows, is used."""
     return bool((corner.point[len(corner.point) - len(short) :] > _TOLERANCE).any())
@@ -151,4 +143,4 @@ def _met(corner: Corner, short: Counts, costs: Reals) -> Corner:
     rows[short[corner.basis.columns[count:] == At.BASIC]] = At.BASIC
     basis = Basis(columns=corner.basis.columns[:count], rows=rows)
     point = corner.point[:count]
-    return replace(corner, value=float(costs @ point), point=point, basis=basis)
+    return replace(corner, value=float((costs * point).sum()), point=point, basis=basis)
