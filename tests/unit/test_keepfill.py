@@ -11,8 +11,9 @@ from bayplan.solver import engine, goals, keepfill, rounding
 from bayplan.solver.branch import relax_whole
 from bayplan.solver.counting import build
 from bayplan.solver.instance import Counts
+from bayplan.solver.integral import Limits
 from bayplan.solver.patterns import enumerate_patterns
-from bayplan.solver.program import Limits, Program, Terms
+from bayplan.solver.program import Program, Terms
 from bayplan.solver.states import count_states
 from bayplan.validate import validate
 from benchmarks.fleet import Variant, fleet

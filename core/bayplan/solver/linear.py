@@ -5,7 +5,7 @@ next. MathOpt is the door to GLOP that takes and returns a basis; its messages a
 arrays here, since its Python model makes an object of each column.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import IntEnum
 from typing import Final
@@ -110,6 +110,11 @@ class Entries:
             weights=np.concatenate([self.weights, others.weights]),
         )
 
+    def begun(self, rows: int) -> "Entries":
+        """Return those of the first rows."""
+        end = int(np.searchsorted(self.rows, rows))
+        return Entries(rows=self.rows[:end], columns=self.columns[:end], weights=self.weights[:end])
+
     def without(self, columns: Mask) -> "Entries":
         """Return the same without some columns.
 
@@ -153,6 +158,21 @@ class Linear:
     least: Reals = field(repr=False)
     most: Reals = field(repr=False)
     entries: Entries = field(repr=False)
+
+    def holds(self, point: Reals) -> bool:
+        """Return whether a point is within all bounds."""
+        sums = self.entries.sums(point, len(self.least))
+        within = ((self.lower <= point) & (point <= self.upper)).all()
+        return bool(within and ((self.least <= sums) & (sums <= self.most)).all())
+
+    def begun(self, rows: int) -> "Linear":
+        """Return the same with the first rows alone."""
+        return replace(
+            self,
+            least=self.least[:rows],
+            most=self.most[:rows],
+            entries=self.entries.begun(rows),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
-from ortools.sat.python import cp_model
 
 from bayplan.solver.instance import Counts, Mask
+from bayplan.solver.integral import Limits, Solved, best, between
 from bayplan.solver.linear import At, Basis, Corner, Entries, Failure, Linear, Reals, minimum
-from bayplan.solver.relative import Choices
+from bayplan.solver.relative import Choices, minimum_of
 from bayplan.solver.sifting import fits, sifted
 
 #: Columns, their weights, and the least and the most of the sum.
@@ -64,6 +64,9 @@ class Terms:
 #: No columns.
 NONE: Final = np.zeros(0, dtype=np.int64)
 
+#: A sum of nothing.
+NOTHING: Final = Terms(columns=NONE, weights=NONE)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relaxed:
@@ -90,6 +93,12 @@ class Relaxed:
         whole = math.floor(self.value + slack) if self.maximise else math.ceil(self.value - slack)
         return whole + self.constant
 
+    @property
+    def fractions(self) -> Mask:
+        """[column] whether it is not whole."""
+        off = np.abs(self.point - np.rint(self.point))
+        return np.asarray(off > TOLERANCE, dtype=np.bool_)
+
     def widened(self, columns: int) -> "Relaxed":
         """Return the same vertex in a program of so many columns: those that came later are 0."""
         more = columns - len(self.point)
@@ -103,41 +112,6 @@ class Relaxed:
         """[column] whether one more of it would cost more than `bound` leaves to give."""
         spare = abs(bound - self.constant - self.value) + _MARGIN
         return np.asarray(self.prices > spare, dtype=np.bool_)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How long CP-SAT may take: wall-clock seconds, deterministic effort, and the seed."""
-
-    seconds: float
-    effort: float
-    seed: int
-
-    def solver(self) -> cp_model.CpSolver:
-        """Return a solver with one worker under these limits."""
-        solver = cp_model.CpSolver()
-        solver.parameters.num_workers = 1
-        solver.parameters.random_seed = self.seed
-        solver.parameters.max_time_in_seconds = max(0.01, self.seconds)
-        solver.parameters.max_deterministic_time = max(0.01, self.effort)
-        return solver
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Solved:
-    """What an exact search found.
-
-    Attributes:
-        point: The best integer point; None when there was none in time.
-        bound: What nothing can beat; None when nothing was proved.
-        infeasible: Whether it is proved that there is no integer point.
-        effort: Deterministic time used.
-    """
-
-    point: Counts | None
-    bound: int | None
-    infeasible: bool
-    effort: float
 
 
 @dataclass(slots=True)
@@ -235,6 +209,26 @@ class Program:
             prices=program.costs - program.entries.prices(corner.duals, len(self.lower)),
         )
 
+    def pushed(self, vertex: Relaxed, goal: Terms, seconds: float) -> Relaxed | None:
+        """Return a vertex nearby at which `goal` is less; None if there is none in time.
+
+        Only groups of which some column is not whole may take what they do not take at the last
+        optimum.
+        """
+        program = self._linear(goal, 1)
+        begin, at = self._known()
+        if not fits(program, begin, at):
+            return None
+        in_parts = self._groups[vertex.widened(len(at)).fractions]
+        may = (self._groups < 0) | (begin.columns != At.LOWER)
+        may |= np.isin(self._groups, in_parts)
+        choices = Choices(groups=self._groups, dealt=self._dealt)
+        corner = minimum_of(program, choices, may, begin=begin, seconds=seconds)
+        if isinstance(corner, Failure):
+            return None
+        self._last = corner
+        return replace(vertex.widened(len(at)), point=corner.point)
+
     def _linear(self, goal: Terms, sign: int) -> Linear:
         """Return the relaxation, in which `sign` times the goal is a cost."""
         costs = np.bincount(goal.columns, goal.weights, minlength=len(self.lower))
@@ -307,94 +301,26 @@ class Program:
             rows: How many of the rows, in their order, the point must meet; None for all.
         """
         vertex = vertex.widened(len(self.lower))
+        program = self._linear(NOTHING, 1)
+        if rows is not None:
+            program = program.begun(rows)
+        if not vertex.fractions.any() and program.holds(np.rint(vertex.point)):
+            return np.rint(vertex.point).astype(np.int64)
         whole = np.floor(vertex.point + TOLERANCE).astype(np.int64)
         base = np.where(wide, self.lower, np.maximum(self.lower, whole - slack))
         cheap = wide | ~vertex.dear(bound) | (vertex.point > TOLERANCE)
         room = np.where(cheap, self.upper - base, 0)
-        return self._filled(base, self._tightened(base, room), limits, self._rows[:rows])
-
-    def _filled(
-        self, base: Counts, room: Counts, limits: Limits, rows: Sequence[_Row]
-    ) -> Counts | None:
-        """Return a point from `base` to `base + room` that meets these rows."""
-        model = cp_model.CpModel()
-        active = {int(j): model.new_int_var(0, int(room[j]), "") for j in np.flatnonzero(room > 0)}
-        for columns, weights, lower, upper in rows:
-            done = int(base[columns] @ weights)
-            used = room[columns] > 0
-            if not used.any():
-                if not lower <= done <= upper:
-                    return None
-                continue
-            terms = [active[j] for j in columns[used].tolist()]
-            total = cp_model.LinearExpr.weighted_sum(terms, weights[used].tolist())
-            model.add_linear_constraint(total, _whole(lower - done), _whole(upper - done))
-        solver = limits.solver()
-        if solver.solve(model) not in _SOLVED:
-            return None
-        point = base.copy()
-        for j, variable in active.items():
-            point[j] += solver.value(variable)
-        return point
-
-    def _tightened(self, base: Counts, room: Counts) -> Counts:
-        """Return `room` less what rows of positive weights have no place for."""
-        room = room.copy()
-        for columns, weights, _, upper in self._rows:
-            if upper < math.inf and (weights > 0).all():
-                left = max(0, int(upper) - int(base[columns] @ weights))
-                room[columns] = np.minimum(room[columns], left // weights)
-        return room
+        return between(program, base, room, limits)
 
     def solve(self, goal: Terms, limits: Limits, *, maximise: bool) -> Solved:
         """Search the whole program for the best integer point."""
-        model = cp_model.CpModel()
-        variables = [
-            model.new_int_var(low, high, "")
-            for low, high in zip(self.lower.tolist(), self.upper.tolist(), strict=True)
-        ]
-        for columns, weights, lower, upper in self._rows:
-            total = _summed(variables, columns, weights)
-            model.add_linear_constraint(total, _whole(lower), _whole(upper))
-        term = _summed(variables, goal.columns, goal.weights) + goal.constant
-        if maximise:
-            model.maximize(term)
-        else:
-            model.minimize(term)
-        solver = limits.solver()
-        status = solver.solve(model)
-        used = solver.response_proto.deterministic_time
-        if status not in _SOLVED:
-            proved = status == cp_model.INFEASIBLE
-            return Solved(point=None, bound=None, infeasible=proved, effort=used)
-        best = solver.best_objective_bound
-        return Solved(
-            point=np.array([solver.value(variable) for variable in variables], dtype=np.int64),
-            bound=math.floor(best + 1e-6) if maximise else math.ceil(best - 1e-6),
-            infeasible=False,
-            effort=used,
-        )
+        sign = -1 if maximise else 1
+        solved = best(self._linear(goal, sign), limits)
+        if solved.bound is None:
+            return solved
+        return replace(solved, bound=sign * solved.bound + goal.constant)
 
     @property
     def shape(self) -> tuple[int, int]:
         """Number of rows and of columns."""
         return len(self._rows), len(self.lower)
-
-
-#: Statuses that come with a solution.
-_SOLVED: Final = (cp_model.OPTIMAL, cp_model.FEASIBLE)
-
-#: Beyond every sum of a row.
-_ENDLESS: Final = 1 << 50
-
-
-def _whole(bound: float) -> int:
-    return int(max(-_ENDLESS, min(_ENDLESS, bound)))
-
-
-def _summed(
-    variables: list[cp_model.IntVar], columns: Counts, weights: Counts
-) -> cp_model.LinearExpr:
-    terms = [variables[j] for j in columns.tolist()]
-    constant = cp_model.LinearExpr.constant(0)
-    return constant + cp_model.LinearExpr.weighted_sum(terms, weights.tolist())

@@ -15,16 +15,17 @@ import numpy as np
 from bayplan.solver.branch import Branched
 from bayplan.solver.fleet import Fleet
 from bayplan.solver.instance import Counts
-from bayplan.solver.program import TOLERANCE, Limits, Relaxed, Terms
+from bayplan.solver.integral import Limits
+from bayplan.solver.program import Relaxed, Terms
 
 #: Share of what is left of the time that one search may use.
 _SHARE: Final = 0.5
 
 #: Deterministic effort of one look beside a vertex: most end in a tenth of it, or never.
-_EFFORT: Final = 0.1
+_EFFORT: Final = 0.01
 
 #: How often a vertex is pushed.
-_PUSHES: Final = 8
+_PUSHES: Final = 12
 
 #: By how much the whole part of the vertex may be undercut at the end, and the effort spent on it.
 _LAST: Final = (1, 0.8)
@@ -74,12 +75,11 @@ def pushed(fleet: Fleet, found: Branched, budget: Budget) -> Counts | None:
     for _ in range(_PUSHES):
         if budget.spent:
             return None
-        nearest = fleet.program.relax(
-            _distance(vertex, random), maximise=False, seconds=lambda: budget.seconds * _SHARE
-        )
-        if not isinstance(nearest, Relaxed):
+        distance = _distance(vertex, random)
+        nearer = fleet.program.pushed(vertex, distance, budget.seconds * _SHARE)
+        if nearer is None:
             return None
-        vertex = replace(found.vertex.widened(len(nearest.point)), point=nearest.point)
+        vertex = nearer
         point = _beside(fleet, found, vertex, budget)
         if point is not None:
             return point
@@ -110,6 +110,6 @@ def _beside(  # noqa: PLR0913 - where to look, and how far
 def _distance(vertex: Relaxed, random: np.random.Generator) -> Terms:
     """Return how far a point is from a rounding: each fraction goes up as likely as it is large."""
     part = vertex.point - np.floor(vertex.point)
-    columns = np.flatnonzero((part > TOLERANCE) & (part < 1 - TOLERANCE))
+    columns = np.flatnonzero(vertex.fractions)
     up = random.random(len(columns)) < part[columns]
     return Terms(columns=columns, weights=np.where(up, -1, 1))
