@@ -6,7 +6,7 @@ when the bound can be met, or searches the whole program when it cannot.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -16,7 +16,8 @@ from bayplan.solver.instance import Counts, Mask
 from bayplan.solver.integral import Limits, Solved, best, between
 from bayplan.solver.linear import At, Basis, Corner, Entries, Failure, Linear, Reals, minimum
 from bayplan.solver.relative import Choices, minimum_of
-from bayplan.solver.sifting import fits, sifted
+from bayplan.solver.sampling import foreseen
+from bayplan.solver.sifting import Seconds, Start, sifted
 
 #: Columns, their weights, and the least and the most of the sum.
 _Row = tuple[Counts, Counts, float, float]
@@ -192,9 +193,7 @@ class Program:
         """Set the bounds of columns."""
         self.lower[columns], self.upper[columns] = lower, upper
 
-    def relax(
-        self, goal: Terms, *, maximise: bool, seconds: Callable[[], float]
-    ) -> Relaxed | Failure:
+    def relax(self, goal: Terms, *, maximise: bool, seconds: Seconds) -> Relaxed | Failure:
         """Return the optimum of the relaxation, or why there is none in the `seconds` left."""
         program = self._linear(goal, -1 if maximise else 1)
         corner = self._optimum(program, seconds)
@@ -215,19 +214,17 @@ class Program:
         Only groups of which some column is not whole may take what they do not take at the last
         optimum.
         """
-        program = self._linear(goal, 1)
-        begin, at = self._known()
-        if not fits(program, begin, at):
+        program, start = self._linear(goal, 1), self._start()
+        if not start.fits(program):
             return None
-        in_parts = self._groups[vertex.widened(len(at)).fractions]
-        may = (self._groups < 0) | (begin.columns != At.LOWER)
-        may |= np.isin(self._groups, in_parts)
-        choices = Choices(groups=self._groups, dealt=self._dealt)
-        corner = minimum_of(program, choices, may, begin=begin, seconds=seconds)
+        vertex = vertex.widened(len(self.lower))
+        may = (self._groups < 0) | (start.basis.columns != At.LOWER)
+        may |= np.isin(self._groups, self._groups[vertex.fractions])
+        corner = minimum_of(program, self._choices, may, begin=start.basis, seconds=seconds)
         if isinstance(corner, Failure):
             return None
         self._last = corner
-        return replace(vertex.widened(len(at)), point=corner.point)
+        return replace(vertex, point=corner.point)
 
     def _linear(self, goal: Terms, sign: int) -> Linear:
         """Return the relaxation, in which `sign` times the goal is a cost."""
@@ -255,30 +252,37 @@ class Program:
             self._entered = len(self._rows)
         return self._entries
 
-    def _optimum(self, program: Linear, seconds: Callable[[], float]) -> Corner | Failure:
+    def _optimum(self, program: Linear, seconds: Seconds) -> Corner | Failure:
         """Return the optimum, from what is known of it if that helps."""
         if self._last is None and np.count_nonzero(self._groups >= 0) < _MANY:
             return minimum(program, seconds=seconds())
-        begin, at = self._known()
-        choices = Choices(groups=self._groups, dealt=self._dealt)
-        if fits(program, begin, at):
-            corner = sifted(program, choices, begin=begin, at=at, seconds=seconds)
+        start, choices = self._start(), self._choices
+        if start.fits(program):
+            if self._last is None:
+                start = foreseen(program, choices, start, seconds)
+            corner = sifted(program, choices, start, seconds=seconds)
         else:
-            corner = minimum(program, seconds=seconds(), begin=begin)
+            corner = minimum(program, seconds=seconds(), begin=start.basis)
         if corner is Failure.UNKNOWN:
             return minimum(program, seconds=seconds())
         return corner
 
-    def _known(self) -> tuple[Basis, Reals]:
-        """Return the last optimum, or where the program says to begin, as a corner and a point."""
+    def _start(self) -> Start:
+        """Return the last optimum, or where the program says to begin."""
         rows, columns = self.shape
+        nothing = np.zeros(columns, dtype=np.bool_)
         if self._last is not None:
             new = self.lower[len(self._last.point) :].astype(np.float64)
-            return self._last.basis.grown(columns, rows), np.concatenate([self._last.point, new])
+            at = np.concatenate([self._last.point, new])
+            return Start(basis=self._last.basis.grown(columns, rows), point=at, likely=nothing)
         at_rows = np.full(rows, At.BASIC, dtype=np.int64)
         at_rows[self._dealt] = At.FIXED
         at = np.where(self._begin == At.LOWER, self.lower, self.upper).astype(np.float64)
-        return Basis(columns=self._begin, rows=at_rows), at
+        return Start(basis=Basis(columns=self._begin, rows=at_rows), point=at, likely=nothing)
+
+    @property
+    def _choices(self) -> Choices:
+        return Choices(groups=self._groups, dealt=self._dealt)
 
     def near(  # noqa: PLR0913 - where to look, and how far
         self,
