@@ -5,6 +5,7 @@ were added or the goal is another; CP-SAT finds an integer point near such a ver
 when the bound can be met, or searches the whole program when it cannot.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -160,10 +161,11 @@ class Program:
         """
         added = self.add_columns(sizes[owner])
         self._groups[added] = len(self._dealt) + owner
-        ends = np.searchsorted(owner, np.arange(len(sizes) + 1))
+        ends, once = np.searchsorted(owner, np.arange(len(sizes) + 1)), np.ones_like(added)
+        some = (slice(*pair) for pair in itertools.pairwise(ends.tolist()))
         rows = [
-            self.add_row(Terms.over(added[ends[g] : ends[g + 1]]), lower=size, upper=size)
-            for g, size in enumerate(sizes.tolist())
+            self.add_row(Terms(columns=added[mine], weights=once[mine]), lower=size, upper=size)
+            for mine, size in zip(some, sizes.tolist(), strict=True)
         ]
         self._dealt = np.concatenate([self._dealt, np.array(rows, dtype=np.int64)])
         self._begin[added[ends[1:] - 1]] = At.BASIC
