@@ -210,23 +210,29 @@ class Program:
             prices=program.costs - program.entries.prices(corner.duals, len(self.lower)),
         )
 
-    def pushed(self, vertex: Relaxed, goal: Terms, seconds: float) -> Relaxed | None:
-        """Return a vertex nearby at which `goal` is less; None if there is none in time.
+    def pushed(
+        self, vertex: Relaxed, goal: Terms, *, far: bool, seconds: Seconds
+    ) -> Relaxed | None:
+        """Return a vertex at which `goal` is less; None if there is none in time.
 
-        Only groups of which some column is not whole may take what they do not take at the last
-        optimum.
+        If it need not be `far`, only groups of which some column is not whole take what they did
+        not take at the last optimum, where that is enough to meet the rows.
         """
+        vertex = vertex.widened(len(self.lower))
+        corner = Failure.UNKNOWN if far else self._nearby(vertex, goal, seconds())
+        if not isinstance(corner, Failure):
+            self._last = corner
+            return replace(vertex, point=corner.point)
+        found = self.relax(goal, maximise=False, seconds=seconds)
+        return replace(vertex, point=found.point) if isinstance(found, Relaxed) else None
+
+    def _nearby(self, vertex: Relaxed, goal: Terms, seconds: float) -> Corner | Failure:
         program, start = self._linear(goal, 1), self._start()
         if not start.fits(program):
-            return None
-        vertex = vertex.widened(len(self.lower))
+            return Failure.UNKNOWN
         may = (self._groups < 0) | (start.basis.columns != At.LOWER)
         may |= np.isin(self._groups, self._groups[vertex.fractions])
-        corner = minimum_of(program, self._choices, may, begin=start.basis, seconds=seconds)
-        if isinstance(corner, Failure):
-            return None
-        self._last = corner
-        return replace(vertex, point=corner.point)
+        return minimum_of(program, self._choices, may, begin=start.basis, seconds=seconds)
 
     def _linear(self, goal: Terms, sign: int) -> Linear:
         """Return the relaxation, in which `sign` times the goal is a cost."""

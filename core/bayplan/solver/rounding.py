@@ -22,10 +22,13 @@ from bayplan.solver.program import Relaxed, Terms
 _SHARE: Final = 0.5
 
 #: Deterministic effort of one look beside a vertex: most end in a tenth of it, or never.
-_EFFORT: Final = 0.01
+_EFFORT: Final = 0.02
 
-#: How often a vertex is pushed.
-_PUSHES: Final = 12
+#: How often a vertex is pushed, first a little and then as far as need be, and the effort of one
+#: look beside it then.
+_NUDGES: Final = 3
+_PUSHES: Final = 8
+_FAR_EFFORT: Final = 0.1
 
 #: By how much the whole part of the vertex may be undercut at the end, and the effort spent on it.
 _LAST: Final = (1, 0.8)
@@ -72,15 +75,18 @@ def pushed(fleet: Fleet, found: Branched, budget: Budget) -> Counts | None:
     """
     random = np.random.default_rng(budget.seed)
     vertex = found.vertex
-    for _ in range(_PUSHES):
+    for k in range(_NUDGES + _PUSHES):
         if budget.spent:
             return None
+        far = k >= _NUDGES
         distance = _distance(vertex, random)
-        nearer = fleet.program.pushed(vertex, distance, budget.seconds * _SHARE)
+        nearer = fleet.program.pushed(
+            vertex, distance, far=far, seconds=lambda: budget.seconds * _SHARE
+        )
         if nearer is None:
             return None
         vertex = nearer
-        point = _beside(fleet, found, vertex, budget)
+        point = _beside(fleet, found, vertex, budget, effort=_FAR_EFFORT if far else _EFFORT)
         if point is not None:
             return point
     slack, effort = _LAST
