@@ -1,5 +1,6 @@
 """Keep and fill part by part: patterns, states, branching, and what the planner makes of it."""
 
+import itertools
 from typing import get_args
 
 import numpy as np
@@ -11,8 +12,9 @@ from bayplan.solver import engine, goals, keepfill, rounding
 from bayplan.solver.branch import relax_whole
 from bayplan.solver.counting import build
 from bayplan.solver.instance import Counts
+from bayplan.solver.integral import Limits
 from bayplan.solver.patterns import enumerate_patterns
-from bayplan.solver.program import Limits, Program, Terms
+from bayplan.solver.program import Program, Relaxed, Terms
 from bayplan.solver.states import count_states
 from bayplan.validate import validate
 from benchmarks.fleet import Variant, fleet
@@ -101,6 +103,24 @@ def knapsack() -> tuple[Program, Counts]:
     return program, columns
 
 
+def test_a_node_can_keep_every_part_of_what_runs_there() -> None:
+    """A part that is left out would be a choice that nobody weighs."""
+    runs = array(2, 0, 1, 3)
+
+    found = count_states(
+        types=array(0, 0),
+        room=np.full((2, 1), 9),
+        anchored=np.array([runs, array(0, 0, 0, 0)]),
+        requests=array(1, 1, 1, 1)[:, None],
+    )
+
+    assert found is not None
+    parts = list(itertools.product(*(range(each + 1) for each in runs)))
+    assert found.keeps[found.owner == 0].tolist() == [list(part) for part in parts]
+    assert found.keeps[found.owner == 1].tolist() == [[0, 0, 0, 0]]
+    assert found.residual[:, 0].tolist() == [9 - sum(part) for part in parts] + [9]
+
+
 def test_branching_makes_the_bound_of_whole_columns() -> None:
     """Half a gang would be counted, and no placement could reach the bound."""
     program, columns = knapsack()
@@ -131,6 +151,28 @@ def test_a_point_near_the_vertex_meets_the_bound_or_there_is_none() -> None:
     assert point.tolist() == [3, 0]
     program.add_row(goal, lower=4)
     assert program.near(vertex, narrow, LIMITS, bound=4) is None
+
+
+def test_a_whole_vertex_is_taken_only_where_it_meets_what_was_asked_since() -> None:
+    """A row that came after the vertex would be broken by its placement."""
+    program = Program()
+    columns = program.add_columns(array(4, 4))
+    goal = Terms.over(columns)
+    program.add_row(goal, upper=4)
+    vertex = program.relax(goal, maximise=True, seconds=lambda: 10.0)
+    assert isinstance(vertex, Relaxed)
+    wide = np.ones(2, dtype=np.bool_)
+    taken = program.near(vertex, wide, LIMITS, bound=4)
+    assert taken is not None
+    fewer = int(np.argmax(taken))
+
+    program.add_row(Terms.over(columns[[fewer]]), upper=1)
+    other = program.near(vertex, wide, LIMITS, bound=4)
+
+    assert taken.tolist() == np.rint(vertex.point).tolist()
+    assert other is not None
+    assert other[fewer] <= 1
+    assert program.near(vertex, wide, LIMITS, bound=4, rows=1) is not None
 
 
 def test_the_whole_program_is_searched_where_no_vertex_is_near() -> None:

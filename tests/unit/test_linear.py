@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from bayplan.solver.linear import At, Basis, Corner, Entries, Failure, Linear, minimum
-from bayplan.solver.sifting import sifted
+from bayplan.solver.relative import Choices
+from bayplan.solver.sifting import Start, sifted
 
 
 def counts(*values: int) -> np.ndarray:
@@ -27,13 +28,16 @@ def choice(*, off: float) -> Linear:
 @pytest.mark.parametrize("off", [0.0, 5e-9, 3e-8, 8e-8, 2e-7, 1.0])
 def test_a_row_that_is_off_by_a_rounding_is_not_called_infeasible(off: float) -> None:
     """A branch would be cut off, and the bound of the others would be taken for proved."""
-    begin = Basis(columns=counts(At.BASIC, At.LOWER), rows=counts(At.FIXED, At.BASIC))
+    start = Start(
+        basis=Basis(columns=counts(At.BASIC, At.LOWER), rows=counts(At.FIXED, At.BASIC)),
+        point=np.array([10.0, 0.0]),
+        likely=np.zeros(2, dtype=np.bool_),
+    )
 
     found = sifted(
         choice(off=off),
-        counts(0, 0),
-        begin=begin,
-        at=np.array([10.0, 0.0]),
+        Choices(groups=counts(0, 0), dealt=counts(0)),
+        start,
         seconds=lambda: 10.0,
     )
 

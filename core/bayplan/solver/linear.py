@@ -5,7 +5,7 @@ next. MathOpt is the door to GLOP that takes and returns a basis; its messages a
 arrays here, since its Python model makes an object of each column.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import IntEnum
 from typing import Final
@@ -96,6 +96,34 @@ class Entries:
             weights=total[used],
         )
 
+    @classmethod
+    def none(cls) -> "Entries":
+        """Return rows without entries."""
+        nothing = np.zeros(0, dtype=np.int64)
+        return cls(rows=nothing, columns=nothing, weights=nothing.astype(np.float64))
+
+    def followed(self, others: "Entries") -> "Entries":
+        """Return the same with those of later rows."""
+        return Entries(
+            rows=np.concatenate([self.rows, others.rows]),
+            columns=np.concatenate([self.columns, others.columns]),
+            weights=np.concatenate([self.weights, others.weights]),
+        )
+
+    def begun(self, rows: int) -> "Entries":
+        """Return those of the first rows."""
+        end = int(np.searchsorted(self.rows, rows))
+        return Entries(rows=self.rows[:end], columns=self.columns[:end], weights=self.weights[:end])
+
+    def without(self, columns: Mask) -> "Entries":
+        """Return the same without some columns.
+
+        Args:
+            columns: [column] whether it is left out.
+        """
+        left = ~columns[self.columns]
+        return Entries(rows=self.rows[left], columns=self.columns[left], weights=self.weights[left])
+
     def sums(self, point: Reals, rows: int) -> Reals:
         """Return [row] the sum of each of so many rows at a point."""
         parts = self.weights * point[self.columns]
@@ -131,21 +159,19 @@ class Linear:
     most: Reals = field(repr=False)
     entries: Entries = field(repr=False)
 
-    def only(self, active: Mask) -> "Linear":
-        """Return the program of some of the columns; the others are at zero."""
-        index = np.cumsum(active) - 1
-        kept = active[self.entries.columns]
-        return Linear(
-            costs=self.costs[active],
-            lower=self.lower[active],
-            upper=self.upper[active],
-            least=self.least,
-            most=self.most,
-            entries=Entries(
-                rows=self.entries.rows[kept],
-                columns=index[self.entries.columns[kept]],
-                weights=self.entries.weights[kept],
-            ),
+    def holds(self, point: Reals) -> bool:
+        """Return whether a point is within all bounds."""
+        sums = self.entries.sums(point, len(self.least))
+        within = ((self.lower <= point) & (point <= self.upper)).all()
+        return bool(within and ((self.least <= sums) & (sums <= self.most)).all())
+
+    def begun(self, rows: int) -> "Linear":
+        """Return the same with the first rows alone."""
+        return replace(
+            self,
+            least=self.least[:rows],
+            most=self.most[:rows],
+            entries=self.entries.begun(rows),
         )
 
 

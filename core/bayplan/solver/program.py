@@ -5,17 +5,20 @@ were added or the goal is another; CP-SAT finds an integer point near such a ver
 when the bound can be met, or searches the whole program when it cannot.
 """
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
-from ortools.sat.python import cp_model
 
 from bayplan.solver.instance import Counts, Mask
+from bayplan.solver.integral import Limits, Solved, best, between
 from bayplan.solver.linear import At, Basis, Corner, Entries, Failure, Linear, Reals, minimum
-from bayplan.solver.sifting import fits, sifted
+from bayplan.solver.relative import Choices, minimum_of
+from bayplan.solver.sampling import foreseen
+from bayplan.solver.sifting import Seconds, Start, sifted
 
 #: Columns, their weights, and the least and the most of the sum.
 _Row = tuple[Counts, Counts, float, float]
@@ -63,6 +66,9 @@ class Terms:
 #: No columns.
 NONE: Final = np.zeros(0, dtype=np.int64)
 
+#: A sum of nothing.
+NOTHING: Final = Terms(columns=NONE, weights=NONE)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relaxed:
@@ -89,6 +95,12 @@ class Relaxed:
         whole = math.floor(self.value + slack) if self.maximise else math.ceil(self.value - slack)
         return whole + self.constant
 
+    @property
+    def fractions(self) -> Mask:
+        """[column] whether it is not whole."""
+        off = np.abs(self.point - np.rint(self.point))
+        return np.asarray(off > TOLERANCE, dtype=np.bool_)
+
     def widened(self, columns: int) -> "Relaxed":
         """Return the same vertex in a program of so many columns: those that came later are 0."""
         more = columns - len(self.point)
@@ -104,41 +116,6 @@ class Relaxed:
         return np.asarray(self.prices > spare, dtype=np.bool_)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How long CP-SAT may take: wall-clock seconds, deterministic effort, and the seed."""
-
-    seconds: float
-    effort: float
-    seed: int
-
-    def solver(self) -> cp_model.CpSolver:
-        """Return a solver with one worker under these limits."""
-        solver = cp_model.CpSolver()
-        solver.parameters.num_workers = 1
-        solver.parameters.random_seed = self.seed
-        solver.parameters.max_time_in_seconds = max(0.01, self.seconds)
-        solver.parameters.max_deterministic_time = max(0.01, self.effort)
-        return solver
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Solved:
-    """What an exact search found.
-
-    Attributes:
-        point: The best integer point; None when there was none in time.
-        bound: What nothing can beat; None when nothing was proved.
-        infeasible: Whether it is proved that there is no integer point.
-        effort: Deterministic time used.
-    """
-
-    point: Counts | None
-    bound: int | None
-    infeasible: bool
-    effort: float
-
-
 @dataclass(slots=True)
 class Program:
     """Columns with bounds, and rows over them; rows and columns are only ever added."""
@@ -149,7 +126,9 @@ class Program:
     _groups: Counts = field(default_factory=lambda: NONE)
     _dealt: Counts = field(default_factory=lambda: NONE)
     _begin: Counts = field(default_factory=lambda: NONE)
-    _entries: Entries | None = None
+    _closed: Mask = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    _entries: Entries = field(default_factory=Entries.none)
+    _entered: int = 0
     _last: Corner | None = None
 
     def add_columns(
@@ -165,6 +144,7 @@ class Program:
         self.upper = np.concatenate([self.upper, upper])
         self._groups = np.concatenate([self._groups, np.full(added, -1, dtype=np.int64)])
         self._begin = np.concatenate([self._begin, np.full(added, begin, dtype=np.int64)])
+        self._closed = np.concatenate([self._closed, np.zeros(added, dtype=np.bool_)])
         return np.arange(first, first + added, dtype=np.int64)
 
     def add_choices(self, sizes: Counts, owner: Counts) -> Counts:
@@ -181,10 +161,11 @@ class Program:
         """
         added = self.add_columns(sizes[owner])
         self._groups[added] = len(self._dealt) + owner
-        ends = np.searchsorted(owner, np.arange(len(sizes) + 1))
+        ends, once = np.searchsorted(owner, np.arange(len(sizes) + 1)), np.ones_like(added)
+        some = (slice(*pair) for pair in itertools.pairwise(ends.tolist()))
         rows = [
-            self.add_row(Terms.over(added[ends[g] : ends[g + 1]]), lower=size, upper=size)
-            for g, size in enumerate(sizes.tolist())
+            self.add_row(Terms(columns=added[mine], weights=once[mine]), lower=size, upper=size)
+            for mine, size in zip(some, sizes.tolist(), strict=True)
         ]
         self._dealt = np.concatenate([self._dealt, np.array(rows, dtype=np.int64)])
         self._begin[added[ends[1:] - 1]] = At.BASIC
@@ -194,7 +175,6 @@ class Program:
         """Add a row; return its index."""
         low, high = lower - terms.constant, upper - terms.constant
         self._rows.append((terms.columns, terms.weights, low, high))
-        self._entries = None
         return len(self._rows) - 1
 
     def extend_row(self, row: int, terms: Terms) -> None:
@@ -202,19 +182,20 @@ class Program:
         columns, before, lower, upper = self._rows[row]
         joined = np.concatenate([columns, terms.columns])
         self._rows[row] = (joined, np.concatenate([before, terms.weights]), lower, upper)
-        self._entries = None
+        if row < self._entered:
+            self._entries, self._entered = Entries.none(), 0
 
     def shut(self, columns: Counts) -> None:
-        """Fix columns at zero."""
+        """Fix columns at zero for good."""
         self.upper[columns] = 0
+        self._closed[columns] = True
+        self._entries = self._entries.without(self._closed)
 
     def limit(self, columns: Counts, lower: Counts, upper: Counts) -> None:
         """Set the bounds of columns."""
         self.lower[columns], self.upper[columns] = lower, upper
 
-    def relax(
-        self, goal: Terms, *, maximise: bool, seconds: Callable[[], float]
-    ) -> Relaxed | Failure:
+    def relax(self, goal: Terms, *, maximise: bool, seconds: Seconds) -> Relaxed | Failure:
         """Return the optimum of the relaxation, or why there is none in the `seconds` left."""
         program = self._linear(goal, -1 if maximise else 1)
         corner = self._optimum(program, seconds)
@@ -229,15 +210,32 @@ class Program:
             prices=program.costs - program.entries.prices(corner.duals, len(self.lower)),
         )
 
+    def pushed(
+        self, vertex: Relaxed, goal: Terms, *, far: bool, seconds: Seconds
+    ) -> Relaxed | None:
+        """Return a vertex at which `goal` is less; None if there is none in time.
+
+        If it need not be `far`, only groups of which some column is not whole take what they did
+        not take at the last optimum, where that is enough to meet the rows.
+        """
+        vertex = vertex.widened(len(self.lower))
+        corner = Failure.UNKNOWN if far else self._nearby(vertex, goal, seconds())
+        if not isinstance(corner, Failure):
+            self._last = corner
+            return replace(vertex, point=corner.point)
+        found = self.relax(goal, maximise=False, seconds=seconds)
+        return replace(vertex, point=found.point) if isinstance(found, Relaxed) else None
+
+    def _nearby(self, vertex: Relaxed, goal: Terms, seconds: float) -> Corner | Failure:
+        program, start = self._linear(goal, 1), self._start()
+        if not start.fits(program):
+            return Failure.UNKNOWN
+        may = (self._groups < 0) | (start.basis.columns != At.LOWER)
+        may |= np.isin(self._groups, self._groups[vertex.fractions])
+        return minimum_of(program, self._choices, may, begin=start.basis, seconds=seconds)
+
     def _linear(self, goal: Terms, sign: int) -> Linear:
         """Return the relaxation, in which `sign` times the goal is a cost."""
-        if self._entries is None:
-            sizes = [len(columns) for columns, _, _, _ in self._rows]
-            self._entries = Entries.summed(
-                np.repeat(np.arange(len(sizes)), sizes),
-                np.concatenate([NONE, *(columns for columns, _, _, _ in self._rows)]),
-                np.concatenate([NONE, *(weights for _, weights, _, _ in self._rows)]),
-            )
         costs = np.bincount(goal.columns, goal.weights, minlength=len(self.lower))
         return Linear(
             costs=sign * costs.astype(np.float64),
@@ -245,32 +243,54 @@ class Program:
             upper=self.upper.astype(np.float64),
             least=np.array([least for _, _, least, _ in self._rows], dtype=np.float64),
             most=np.array([most for _, _, _, most in self._rows], dtype=np.float64),
-            entries=self._entries,
+            entries=self._matrix(),
         )
 
-    def _optimum(self, program: Linear, seconds: Callable[[], float]) -> Corner | Failure:
+    def _matrix(self) -> Entries:
+        """Return the rows over all columns but those that are shut."""
+        new = self._rows[self._entered :]
+        if new:
+            sizes = [len(columns) for columns, _, _, _ in new]
+            added = Entries.summed(
+                np.repeat(np.arange(self._entered, len(self._rows)), sizes),
+                np.concatenate([NONE, *(columns for columns, _, _, _ in new)]),
+                np.concatenate([NONE, *(weights for _, weights, _, _ in new)]),
+            )
+            self._entries = self._entries.followed(added.without(self._closed))
+            self._entered = len(self._rows)
+        return self._entries
+
+    def _optimum(self, program: Linear, seconds: Seconds) -> Corner | Failure:
         """Return the optimum, from what is known of it if that helps."""
         if self._last is None and np.count_nonzero(self._groups >= 0) < _MANY:
             return minimum(program, seconds=seconds())
-        begin, at = self._known()
-        if fits(program, begin, at):
-            corner = sifted(program, self._groups, begin=begin, at=at, seconds=seconds)
+        start, choices = self._start(), self._choices
+        if start.fits(program):
+            if self._last is None:
+                start = foreseen(program, choices, start, seconds)
+            corner = sifted(program, choices, start, seconds=seconds)
         else:
-            corner = minimum(program, seconds=seconds(), begin=begin)
+            corner = minimum(program, seconds=seconds(), begin=start.basis)
         if corner is Failure.UNKNOWN:
             return minimum(program, seconds=seconds())
         return corner
 
-    def _known(self) -> tuple[Basis, Reals]:
-        """Return the last optimum, or where the program says to begin, as a corner and a point."""
+    def _start(self) -> Start:
+        """Return the last optimum, or where the program says to begin."""
         rows, columns = self.shape
+        nothing = np.zeros(columns, dtype=np.bool_)
         if self._last is not None:
             new = self.lower[len(self._last.point) :].astype(np.float64)
-            return self._last.basis.grown(columns, rows), np.concatenate([self._last.point, new])
+            at = np.concatenate([self._last.point, new])
+            return Start(basis=self._last.basis.grown(columns, rows), point=at, likely=nothing)
         at_rows = np.full(rows, At.BASIC, dtype=np.int64)
         at_rows[self._dealt] = At.FIXED
         at = np.where(self._begin == At.LOWER, self.lower, self.upper).astype(np.float64)
-        return Basis(columns=self._begin, rows=at_rows), at
+        return Start(basis=Basis(columns=self._begin, rows=at_rows), point=at, likely=nothing)
+
+    @property
+    def _choices(self) -> Choices:
+        return Choices(groups=self._groups, dealt=self._dealt)
 
     def near(  # noqa: PLR0913 - where to look, and how far
         self,
@@ -293,94 +313,26 @@ class Program:
             rows: How many of the rows, in their order, the point must meet; None for all.
         """
         vertex = vertex.widened(len(self.lower))
+        program = self._linear(NOTHING, 1)
+        if rows is not None:
+            program = program.begun(rows)
+        if not vertex.fractions.any() and program.holds(np.rint(vertex.point)):
+            return np.rint(vertex.point).astype(np.int64)
         whole = np.floor(vertex.point + TOLERANCE).astype(np.int64)
         base = np.where(wide, self.lower, np.maximum(self.lower, whole - slack))
         cheap = wide | ~vertex.dear(bound) | (vertex.point > TOLERANCE)
         room = np.where(cheap, self.upper - base, 0)
-        return self._filled(base, self._tightened(base, room), limits, self._rows[:rows])
-
-    def _filled(
-        self, base: Counts, room: Counts, limits: Limits, rows: Sequence[_Row]
-    ) -> Counts | None:
-        """Return a point from `base` to `base + room` that meets these rows."""
-        model = cp_model.CpModel()
-        active = {int(j): model.new_int_var(0, int(room[j]), "") for j in np.flatnonzero(room > 0)}
-        for columns, weights, lower, upper in rows:
-            done = int(base[columns] @ weights)
-            used = room[columns] > 0
-            if not used.any():
-                if not lower <= done <= upper:
-                    return None
-                continue
-            terms = [active[j] for j in columns[used].tolist()]
-            total = cp_model.LinearExpr.weighted_sum(terms, weights[used].tolist())
-            model.add_linear_constraint(total, _whole(lower - done), _whole(upper - done))
-        solver = limits.solver()
-        if solver.solve(model) not in _SOLVED:
-            return None
-        point = base.copy()
-        for j, variable in active.items():
-            point[j] += solver.value(variable)
-        return point
-
-    def _tightened(self, base: Counts, room: Counts) -> Counts:
-        """Return `room` less what rows of positive weights have no place for."""
-        room = room.copy()
-        for columns, weights, _, upper in self._rows:
-            if upper < math.inf and (weights > 0).all():
-                left = max(0, int(upper) - int(base[columns] @ weights))
-                room[columns] = np.minimum(room[columns], left // weights)
-        return room
+        return between(program, base, room, limits)
 
     def solve(self, goal: Terms, limits: Limits, *, maximise: bool) -> Solved:
         """Search the whole program for the best integer point."""
-        model = cp_model.CpModel()
-        variables = [
-            model.new_int_var(low, high, "")
-            for low, high in zip(self.lower.tolist(), self.upper.tolist(), strict=True)
-        ]
-        for columns, weights, lower, upper in self._rows:
-            total = _summed(variables, columns, weights)
-            model.add_linear_constraint(total, _whole(lower), _whole(upper))
-        term = _summed(variables, goal.columns, goal.weights) + goal.constant
-        if maximise:
-            model.maximize(term)
-        else:
-            model.minimize(term)
-        solver = limits.solver()
-        status = solver.solve(model)
-        used = solver.response_proto.deterministic_time
-        if status not in _SOLVED:
-            proved = status == cp_model.INFEASIBLE
-            return Solved(point=None, bound=None, infeasible=proved, effort=used)
-        best = solver.best_objective_bound
-        return Solved(
-            point=np.array([solver.value(variable) for variable in variables], dtype=np.int64),
-            bound=math.floor(best + 1e-6) if maximise else math.ceil(best - 1e-6),
-            infeasible=False,
-            effort=used,
-        )
+        sign = -1 if maximise else 1
+        solved = best(self._linear(goal, sign), limits)
+        if solved.bound is None:
+            return solved
+        return replace(solved, bound=sign * solved.bound + goal.constant)
 
     @property
     def shape(self) -> tuple[int, int]:
         """Number of rows and of columns."""
         return len(self._rows), len(self.lower)
-
-
-#: Statuses that come with a solution.
-_SOLVED: Final = (cp_model.OPTIMAL, cp_model.FEASIBLE)
-
-#: Beyond every sum of a row.
-_ENDLESS: Final = 1 << 50
-
-
-def _whole(bound: float) -> int:
-    return int(max(-_ENDLESS, min(_ENDLESS, bound)))
-
-
-def _summed(
-    variables: list[cp_model.IntVar], columns: Counts, weights: Counts
-) -> cp_model.LinearExpr:
-    terms = [variables[j] for j in columns.tolist()]
-    constant = cp_model.LinearExpr.constant(0)
-    return constant + cp_model.LinearExpr.weighted_sum(terms, weights.tolist())

@@ -15,16 +15,20 @@ import numpy as np
 from bayplan.solver.branch import Branched
 from bayplan.solver.fleet import Fleet
 from bayplan.solver.instance import Counts
-from bayplan.solver.program import TOLERANCE, Limits, Relaxed, Terms
+from bayplan.solver.integral import Limits
+from bayplan.solver.program import Relaxed, Terms
 
 #: Share of what is left of the time that one search may use.
 _SHARE: Final = 0.5
 
 #: Deterministic effort of one look beside a vertex: most end in a tenth of it, or never.
-_EFFORT: Final = 0.1
+_EFFORT: Final = 0.02
 
-#: How often a vertex is pushed.
+#: How often a vertex is pushed, first a little and then as far as need be, and the effort of one
+#: look beside it then.
+_NUDGES: Final = 3
 _PUSHES: Final = 8
+_FAR_EFFORT: Final = 0.1
 
 #: By how much the whole part of the vertex may be undercut at the end, and the effort spent on it.
 _LAST: Final = (1, 0.8)
@@ -71,16 +75,18 @@ def pushed(fleet: Fleet, found: Branched, budget: Budget) -> Counts | None:
     """
     random = np.random.default_rng(budget.seed)
     vertex = found.vertex
-    for _ in range(_PUSHES):
+    for k in range(_NUDGES + _PUSHES):
         if budget.spent:
             return None
-        nearest = fleet.program.relax(
-            _distance(vertex, random), maximise=False, seconds=lambda: budget.seconds * _SHARE
+        far = k >= _NUDGES
+        distance = _distance(vertex, random)
+        nearer = fleet.program.pushed(
+            vertex, distance, far=far, seconds=lambda: budget.seconds * _SHARE
         )
-        if not isinstance(nearest, Relaxed):
+        if nearer is None:
             return None
-        vertex = replace(found.vertex.widened(len(nearest.point)), point=nearest.point)
-        point = _beside(fleet, found, vertex, budget)
+        vertex = nearer
+        point = _beside(fleet, found, vertex, budget, effort=_FAR_EFFORT if far else _EFFORT)
         if point is not None:
             return point
     slack, effort = _LAST
@@ -110,6 +116,6 @@ def _beside(  # noqa: PLR0913 - where to look, and how far
 def _distance(vertex: Relaxed, random: np.random.Generator) -> Terms:
     """Return how far a point is from a rounding: each fraction goes up as likely as it is large."""
     part = vertex.point - np.floor(vertex.point)
-    columns = np.flatnonzero((part > TOLERANCE) & (part < 1 - TOLERANCE))
+    columns = np.flatnonzero(vertex.fractions)
     up = random.random(len(columns)) < part[columns]
     return Terms(columns=columns, weights=np.where(up, -1, 1))

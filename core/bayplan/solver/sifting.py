@@ -9,13 +9,14 @@ gives up what it then takes thousands of pivots to take back.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
 from bayplan.solver.instance import Counts, Mask
-from bayplan.solver.linear import At, Basis, Corner, Entries, Failure, Linear, Reals, minimum
+from bayplan.solver.linear import At, Basis, Corner, Entries, Failure, Linear, Reals
+from bayplan.solver.relative import Choices, minimum_of
 
 #: New columns of a group after each optimum: more make pivots slower, fewer make more rounds.
 _BARGAINS: Final = 2
@@ -30,72 +31,101 @@ _TOLERANCE: Final = 1e-7
 _SURELY: Final = 1e-4
 
 
+#: Returns the wall-clock seconds that are left.
+Seconds = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Where to begin, and what to look at first.
+
+    Attributes:
+        basis: A corner; sums of rows may be beyond their bounds there, if the row is basic.
+        point: [column] the same corner as a point, within the bounds of columns.
+        likely: [column] what may well be taken at the optimum.
+    """
+
+    basis: Basis
+    point: Reals = field(repr=False)
+    likely: Mask = field(repr=False)
+
+    def fits(self, program: Linear) -> bool:
+        """Return whether it is within the bounds of columns, and what is not basic at one."""
+        at, lower, upper = self.point, program.lower, program.upper
+        within = (at >= lower - _TOLERANCE) & (at <= upper + _TOLERANCE)
+        bound = np.where(self.basis.columns == At.UPPER, upper, lower)
+        free = self.basis.columns == At.BASIC
+        return bool((within & (free | (np.abs(at - bound) <= _TOLERANCE))).all())
+
+
 def sifted(
-    program: Linear, groups: Counts, *, begin: Basis, at: Reals, seconds: Callable[[], float]
+    program: Linear, choices: Choices, start: Start, *, seconds: Seconds
 ) -> Corner | Failure:
     """Return the optimum of a linear program with many columns in groups.
 
     Args:
         program: The program.
-        groups: [column] the group of which it is a choice, nothing being the least; -1 for others.
-        begin: A corner; sums of rows may be beyond their bounds there, if the row is basic.
-        at: [column] the same corner as a point, within the bounds of columns.
+        choices: Its groups; the least of each choice is nothing.
+        start: Where to begin.
         seconds: Returns the wall-clock seconds that are left.
 
     Returns:
         The optimum, or why there is none; `Failure.UNKNOWN` if a row stays short that need not be.
     """
-    elastic, begin, short = _elastic(program, begin, at)
-    groups = np.concatenate([groups, np.full(len(short), -1, dtype=np.int64)])
-    corner = _by_price(elastic, groups, begin=begin, seconds=seconds)
+    elastic, start, short = _elastic(program, start)
+    choices = choices.widened(len(short))
+    corner = _by_price(elastic, choices, start, seconds=seconds)
     if isinstance(corner, Failure):
         return corner
     if not _missing(corner, short):
         return _met(corner, short, program.costs)
     # The penalty was not enough, or nothing is: look for the least that has to be missing.
     costs = np.repeat([0.0, 1.0], [len(program.costs), len(short)])
-    only_short = replace(elastic, costs=costs)
-    least = _by_price(only_short, groups, begin=corner.basis, seconds=seconds)
+    again = replace(start, basis=corner.basis)
+    least = _by_price(replace(elastic, costs=costs), choices, again, seconds=seconds)
     if isinstance(least, Failure):
         return least
     return Failure.INFEASIBLE if least.value > _SURELY else Failure.UNKNOWN
 
 
+def paid(program: Linear, choices: Choices, start: Start, *, seconds: Seconds) -> Corner | Failure:
+    """Return the optimum where what rows are short of may be paid for; its last columns are that.
+
+    The arguments are those of `sifted`.
+    """
+    elastic, start, short = _elastic(program, start)
+    return _by_price(elastic, choices.widened(len(short)), start, seconds=seconds)
+
+
 def _by_price(
-    program: Linear, groups: Counts, *, begin: Basis, seconds: Callable[[], float]
+    program: Linear, choices: Choices, start: Start, *, seconds: Seconds
 ) -> Corner | Failure:
     """Return the optimum from a corner within all rows, adding columns until none is a bargain."""
-    active = (groups < 0) | (begin.columns == At.BASIC) | (begin.columns == At.UPPER)
+    begin = start.basis
+    active = (choices.groups < 0) | (begin.columns != At.LOWER) | start.likely
     while (left := seconds()) > 0:
-        some = replace(begin, columns=begin.columns[active])
-        corner = minimum(program.only(active), seconds=left, begin=some)
+        corner = minimum_of(program, choices, active, begin=begin, seconds=left)
         if corner is Failure.INFEASIBLE:
             return Failure.UNKNOWN  # a row is off by a rounding, which these columns cannot mend
         if isinstance(corner, Failure):
             return corner
-        corner = _spread(corner, active)
         begin = corner.basis
         prices = program.costs - program.entries.prices(corner.duals, len(active))
         cheap = ~active & (prices < -_TOLERANCE) & (program.upper > program.lower)
         if not cheap.any():
             return corner
-        active[_best(np.flatnonzero(cheap), prices, groups)] = True
+        active[_best(np.flatnonzero(cheap), prices, choices.groups)] = True
     return Failure.LATE
 
 
-def fits(program: Linear, begin: Basis, at: Reals) -> bool:
-    """Return whether a corner is within the bounds of columns, and what is not basic at one."""
-    within = (at >= program.lower - _TOLERANCE) & (at <= program.upper + _TOLERANCE)
-    bound = np.where(begin.columns == At.UPPER, program.upper, program.lower)
-    free = begin.columns == At.BASIC
-    return bool((within & (free | (np.abs(at - bound) <= _TOLERANCE))).all())
-
-
-def _elastic(program: Linear, begin: Basis, at: Reals) -> tuple[Linear, Basis, Counts]:
+def _elastic(program: Linear, start: Start) -> tuple[Linear, Start, Counts]:
     """Return both with a dear column for each row that is not met, and these rows."""
-    sums = program.entries.sums(at, len(program.least))
+    begin = start.basis
+    sums = program.entries.sums(start.point, len(program.least))
     short = sums < program.least - _TOLERANCE
     rows = np.flatnonzero(short | (sums > program.most + _TOLERANCE))
+    if not len(rows):
+        return program, start, rows
     columns = len(program.costs) + np.arange(len(rows), dtype=np.int64)
     off = np.maximum(program.least[rows] - sums[rows], sums[rows] - program.most[rows])
     entries = Entries.summed(
@@ -114,8 +144,12 @@ def _elastic(program: Linear, begin: Basis, at: Reals) -> tuple[Linear, Basis, C
     at_rows = begin.rows.copy()
     at_rows[rows] = np.where(short[rows], At.LOWER, At.UPPER)
     basic = np.full(len(rows), At.BASIC, dtype=np.int64)
-    basis = Basis(columns=np.concatenate([begin.columns, basic]), rows=at_rows)
-    return elastic, basis, rows
+    paying = Start(
+        basis=Basis(columns=np.concatenate([begin.columns, basic]), rows=at_rows),
+        point=np.concatenate([start.point, off]),
+        likely=np.concatenate([start.likely, basic > 0]),
+    )
+    return elastic, paying, rows
 
 
 def _best(cheap: Counts, prices: Reals, groups: Counts) -> Counts:
@@ -125,15 +159,6 @@ def _best(cheap: Counts, prices: Reals, groups: Counts) -> Counts:
     first = np.flatnonzero(np.diff(of[order], prepend=-1))
     rank = np.arange(len(order)) - np.repeat(first, np.diff(first, append=len(order)))
     return cheap[order[rank < _BARGAINS]]
-
-
-def _spread(corner: Corner, active: Mask) -> Corner:
-    """Return a corner of some columns among all of them; the others are at zero."""
-    point = np.zeros(len(active))
-    point[active] = corner.point
-    columns = np.full(len(active), At.LOWER, dtype=np.int64)
-    columns[active] = corner.basis.columns
-    return replace(corner, point=point, basis=replace(corner.basis, columns=columns))
 
 
 def _missing(corner: Corner, short: Counts) -> bool:
@@ -151,4 +176,4 @@ def _met(corner: Corner, short: Counts, costs: Reals) -> Corner:
     rows[short[corner.basis.columns[count:] == At.BASIC]] = At.BASIC
     basis = Basis(columns=corner.basis.columns[:count], rows=rows)
     point = corner.point[:count]
-    return replace(corner, value=float(costs @ point), point=point, basis=basis)
+    return replace(corner, value=float((costs * point).sum()), point=point, basis=basis)

@@ -121,17 +121,18 @@ def _small(codes: Counts) -> tuple[Counts, int]:
 
 
 def _parts(anchored: Counts) -> tuple[Counts, Counts] | None:
-    """Return every part of each row, with the index of its row."""
-    owner = np.arange(len(anchored), dtype=np.int64)
-    keeps = np.zeros_like(anchored)
-    for q in range(anchored.shape[1]):
-        choices = anchored[owner, q] + 1
-        total = int(choices.sum())
-        if total > MAX_KEEPS:
-            return None
-        if total > len(owner):
-            rows = np.repeat(np.arange(len(owner)), choices)
-            kept = np.arange(total) - np.repeat(np.cumsum(choices) - choices, choices)
-            owner, keeps = owner[rows], keeps[rows]
-            keeps[:, q] = kept
-    return owner, keeps
+    """Return every part of each row, with the index of its row; less of the first comes first."""
+    choices = anchored + 1
+    counts = np.prod(choices.astype(np.float64), axis=1)
+    if counts.sum() > MAX_KEEPS:
+        return None
+    owner = np.repeat(np.arange(len(anchored)), counts.astype(np.int64))
+    # A part is a number of which each column is a digit, the last one the fastest.
+    worth = np.cumprod(choices[:, ::-1], axis=1)[:, ::-1] // choices
+    number = np.arange(len(owner)) - np.searchsorted(owner, owner)
+    keeps = np.zeros((anchored.shape[1], len(owner)), dtype=np.int64)
+    for kept, digits, worth_of in zip(keeps, choices.T, worth.T, strict=True):
+        some = np.flatnonzero(digits[owner] > 1)
+        of = owner[some]
+        kept[some] = number[some] // worth_of[of] % digits[of]
+    return owner, keeps.T
