@@ -131,6 +131,7 @@ def _uncollected() -> Iterator[None]:
 
     A pass makes many values and no cycles. What it makes would start the collector again and
     again, and each time it would look at every pod of the fleet: up to a third of a large pass.
+    What is left of them in the end is put to the old, or all of it would be looked at at once.
     """
     collects = gc.isenabled()
     gc.disable()
@@ -138,6 +139,10 @@ def _uncollected() -> Iterator[None]:
         yield
     finally:
         if collects:
+            if not gc.get_freeze_count():
+                # The only way to make objects old without looking at each.
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 
