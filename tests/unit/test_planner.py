@@ -347,6 +347,13 @@ def test_a_gang_that_lacks_pods_waits_for_them() -> None:
     assert hold.remedy == "create the 1 missing pod"
 
 
+def test_a_cluster_with_nothing_to_decide_on_can_be_defragmented() -> None:
+    """A gang that lacks pods would be enough to crash the pass."""
+    alone = pod("a", gpus=4, gang="g", min_count=2)
+
+    assert made(node("n0"), alone, policy=replace(POLICY, order=Order.DEFRAGMENT)).holds
+
+
 def test_a_lost_pod_comes_back_to_its_running_gang() -> None:
     """A gang could not heal, because its one new pod is no whole gang."""
     running = [pod(f"g-{i}", gpus=4, on=f"n{i}", gang="g", min_count=3) for i in range(2)]
