@@ -3,6 +3,7 @@
 import pytest
 
 from bayplan import filters, units
+from bayplan.aftermath import Aftermath
 from bayplan.constraints import Constraints, NodeTerm, Requirement, Taint, Toleration
 from bayplan.keys import NodeName
 from bayplan.plan import Reason
@@ -185,7 +186,7 @@ def test_an_over_full_node_has_no_room() -> None:
 
 
 def _rooms(asking: Pod, *things: Node | Pod) -> tuple[Room, ...]:
-    census = Census.of(snapshot(*things), {}, [asking.constraints])
+    census = Census.of(Aftermath.of(snapshot(*things)), [asking.constraints])
     return census.rooms(lambda _: True)
 
 

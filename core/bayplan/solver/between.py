@@ -5,7 +5,7 @@ an anti-affinity over single nodes becomes a column of room, which every engine 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
@@ -41,7 +41,7 @@ class Between:
 def between(
     snapshot: Snapshot,
     classes: "Sequence[PodClass]",
-    rows: dict[NodeName, int],
+    rows: Mapping[NodeName, int],
     running: Counts,
     meant: Meant,
 ) -> Between:
@@ -64,7 +64,7 @@ class _Builder:
         self,
         snapshot: Snapshot,
         classes: "Sequence[PodClass]",
-        rows: dict[NodeName, int],
+        rows: Mapping[NodeName, int],
         running: Counts,
         meant: Meant,
     ) -> None:

@@ -5,7 +5,7 @@ node is decided by age, after the engines have decided how many do.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import repeat
@@ -182,7 +182,7 @@ class _Alike:
 
 
 def sorted_out(
-    snapshot: Snapshot, members: dict[GangKey, Members], rows: dict[NodeName, int], meant: Meant
+    snapshot: Snapshot, members: dict[GangKey, Members], meant: Meant
 ) -> tuple[list[Batch], Batch]:
     """Return the pods a plan decides on, and those with a node that it may not disturb.
 
@@ -190,12 +190,12 @@ def sorted_out(
     alike at first sight come together. A fleet has too many pods to be looked at one by one.
     """
     pods = snapshot.pods
-    at = _column(map(rows.get, map(attrgetter("node"), pods), repeat(_NOWHERE)), pods)
-    waiting = (at < 0) & _flags("waiting", pods)
+    at = np.asarray(snapshot.spot_of.numbers)
+    at = np.where(at < len(snapshot.nodes), at, _NOWHERE)
+    waiting = (at < 0) & np.frombuffer(snapshot.waits, dtype=np.bool_)
     leaving = _flags("terminating", pods) if snapshot.leaving else np.zeros_like(waiting)
-    kinds = {kind: k for k, kind in enumerate(snapshot.kinds)}
-    kind_of = _column(map(kinds.__getitem__, map(attrgetter("kind"), pods)), pods)
-    still = np.array([kind.disruption is Disruption.FIXED for kind in kinds], dtype=np.bool_)
+    kind_of = np.asarray(snapshot.kind_of.numbers)
+    still = np.array([kind.disruption is Disruption.FIXED for kind in snapshot.kinds], np.bool_)
     fixed = (at >= 0) & (leaving | still[kind_of])
     decided = ~fixed & ((at >= 0) | (waiting & ~leaving))
     code = kind_of * 2 + waiting
@@ -247,7 +247,7 @@ def _batch(pods: Sequence[Pod], chosen: Counts, at: Counts) -> Batch:
 def classes_of(  # noqa: PLR0913 - the parts of a snapshot, sorted out
     decided: Iterable[Batch],
     members: dict[GangKey, Members],
-    rows: dict[NodeName, int],
+    rows: Mapping[NodeName, int],
     nodes: tuple[Node, ...],
     meant: Meant,
     *,
@@ -377,7 +377,7 @@ def _class(key: _Key, alike: _Alike, kind: int | None) -> PodClass:
     )
 
 
-def _home(gang: Members, nodes: tuple[Node, ...], rows: dict[NodeName, int]) -> Home | None:
+def _home(gang: Members, nodes: tuple[Node, ...], rows: Mapping[NodeName, int]) -> Home | None:
     """Return the domain where most of a gang runs that must be in one; None if it need not."""
     label = gang.topology.required if gang.running and gang.topology else ""
     if not label:

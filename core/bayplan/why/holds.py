@@ -11,8 +11,9 @@ from itertools import groupby
 from typing import Final
 
 from bayplan import filters, units
+from bayplan.aftermath import Aftermath
 from bayplan.api import names
-from bayplan.keys import GangKey, NodeName, PodKey
+from bayplan.keys import GangKey
 from bayplan.plan import Bind, Evict, Hold, Move, Reason, Rejection
 from bayplan.resources import Resources
 from bayplan.snapshot import UNKNOWN_COUNT, Disruption, Pod, PodKind, Snapshot
@@ -83,19 +84,17 @@ def explain(
     outcomes: Mapping[str, Outcome],
 ) -> tuple[Hold, ...]:
     """Return a hold for each waiting pod without a bind; `outcomes` is by pod uid."""
-    goes: dict[PodKey, NodeName | None] = {bind.pod: bind.node for bind in binds}
-    goes |= {move.pod: move.target for move in moves}
-    goes |= {evict.pod: None for evict in evictions}
     snapshot = _with_devices(snapshot, (*binds, *moves))
-    held = [p for p in snapshot.waiting() if p.key not in goes and not p.terminating]
+    after = Aftermath.of(snapshot, binds=binds, moves=moves, evictions=evictions)
+    held = after.held()
     if not held:
         return ()
     asked = {kind.constraints for kind in {pod.kind for pod in held}}
     between = {kind.constraints.peers for kind in snapshot.kinds} - {None}
     together = any(pod.gang_topology for pod in held)
-    obstacles = Obstacles(snapshot, goes) if between or together else None
-    census = Census.of(snapshot, goes, asked)
-    writer = _Writer(census, remedies.Search(snapshot, census, goes), obstacles)
+    obstacles = Obstacles(after) if between or together else None
+    census = Census.of(after, asked)
+    writer = _Writer(census, remedies.Search(after, census), obstacles)
     gangs: dict[GangKey, list[Pod]] = defaultdict(list)
     for pod in held:
         if pod.gang is not None:

@@ -5,16 +5,17 @@ about all of them looks at each kind of node once.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from bayplan import shares, units
+from bayplan.aftermath import Aftermath
 from bayplan.constraints import Constraints
 from bayplan.filters import Looks, static_rejection
-from bayplan.keys import BudgetKey, NodeName, PodKey
+from bayplan.keys import BudgetKey
 from bayplan.plan import Rejection
 from bayplan.resources import Resources
-from bayplan.snapshot import Disruption, Guests, Node, Pod, PodKind, Snapshot
+from bayplan.snapshot import Disruption, Guests, Node, Pod, PodKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,32 +72,25 @@ class Census:
     _values: dict[Resources, Resources] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(
-        cls,
-        snapshot: Snapshot,
-        goes: Mapping[PodKey, NodeName | None],
-        asked: Iterable[Constraints],
-    ) -> "Census":
+    def of(cls, after: Aftermath, asked: Iterable[Constraints]) -> "Census":
         """Return the census.
 
         Args:
-            snapshot: The cluster before the plan.
-            goes: Where the plan sends pods; None for those that have no node after it.
+            after: The cluster after the plan.
             asked: What the pods ask for in whose eyes nodes are alike or not.
         """
-        looks = Looks.of(asked)
-        guests = snapshot.guests_after(goes)
-        alike: dict[tuple[object, ...], dict[Guests, list[Node]]] = defaultdict(dict)
-        for node in snapshot.nodes:
-            look = (looks.at(node), id(node.allocatable))
-            alike[look].setdefault(guests[node.name], []).append(node)
+        looks, states = Looks.of(asked).over(after.snapshot), after.guests
+        alike: dict[int, dict[int, list[Node]]] = defaultdict(dict)
+        seen = zip(after.snapshot.nodes, looks.numbers, states.numbers, strict=True)
+        for node, look, state in seen:
+            alike[look].setdefault(state, []).append(node)
         return cls(
             tuple(
-                _Group(look=look, nodes=tuple(nodes), guests=here)
+                _Group(look=looks.values[look], nodes=tuple(nodes), guests=states.values[state])
                 for look, groups in alike.items()
-                for here, nodes in groups.items()
+                for state, nodes in groups.items()
             ),
-            _used_up(snapshot, goes),
+            _used_up(after),
         )
 
     def held(self, kind: PodKind) -> str:
@@ -168,10 +162,11 @@ class Census:
         return frozenset().union(*(group.guests for group in self._groups))
 
 
-def _used_up(snapshot: Snapshot, goes: Mapping[PodKey, NodeName | None]) -> frozenset[BudgetKey]:
+def _used_up(after: Aftermath) -> frozenset[BudgetKey]:
+    snapshot = after.snapshot
     if not snapshot.budgets:
         return frozenset()
-    budgets = (snapshot.by_key[key].budget for key in goes if key in snapshot.by_key)
+    budgets = (snapshot.pods[i].budget for i in snapshot.indices(after.goes) if i >= 0)
     disturbed = Counter(budget for budget in budgets if budget is not None)
     return frozenset(b.key for b in snapshot.budgets if disturbed[b.key] >= b.allowed)
 
