@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayplan.keys import NodeName, PodKey
-from bayplan.plan import Bind, Evict, Move
+from bayplan.plan import Bind, Evict, Move, Plan
 from bayplan.snapshot import Column, Guests, Pod, Snapshot
 
 #: Whole numbers, such as where pods are in `Snapshot.pods`.
@@ -61,17 +61,9 @@ class Aftermath:
 
     @classmethod
     def of(
-        cls,
-        snapshot: Snapshot,
-        *,
-        binds: Sequence[Bind] = (),
-        moves: Sequence[Move] = (),
-        evictions: Sequence[Evict] = (),
+        cls, snapshot: Snapshot, *, bound: Sent[Bind], moved: Sent[Move], evicted: Sent[Evict]
     ) -> "Aftermath":
         """Return the cluster after these actions; of two about one pod the later counts."""
-        bound = _sent(snapshot, binds, attrgetter("node"))
-        moved = _sent(snapshot, moves, attrgetter("target"))
-        evicted = _sent(snapshot, evictions, lambda _: None)
         before = np.asarray(snapshot.spot_of.numbers)
         before = np.where(before < len(snapshot.nodes), before, NOWHERE)
         rows = before.copy()
@@ -79,6 +71,16 @@ class Aftermath:
             rows[pods[pods >= 0]] = to[pods >= 0]
         return cls(
             snapshot=snapshot, bound=bound, moved=moved, evicted=evicted, before=before, rows=rows
+        )
+
+    @classmethod
+    def of_plan(cls, snapshot: Snapshot, plan: Plan) -> "Aftermath":
+        """Return the same, with pods and nodes looked up by the names that the plan has."""
+        return cls.of(
+            snapshot,
+            bound=_sent(snapshot, plan.binds, attrgetter("node")),
+            moved=_sent(snapshot, plan.moves, attrgetter("target")),
+            evicted=_sent(snapshot, plan.evictions, lambda _: None),
         )
 
     @cached_property

@@ -11,7 +11,8 @@ from bayplan.aftermath import Aftermath
 from bayplan.budgets import Health
 from bayplan.constraints import Constraints, NodeTerm, Requirement, Taint, Toleration
 from bayplan.keys import GangKey, NodeName, PodKey
-from bayplan.plan import Bind, Evict, Move
+from bayplan.plan import Bind, Certificate, Evict, Move, Verdict, plan_of
+from bayplan.policy import Order
 from bayplan.snapshot import Disruption, Node, Pod, PodKind, Snapshot
 from tests.builders import budget, node, pod, snapshot
 
@@ -182,7 +183,8 @@ def test_what_a_plan_leaves_is_what_it_says(data: st.DataObject, before: Snapsho
         elif what == "end" and each.node is not None:
             goes[each.key] = None
             evictions.append(Evict(pod=each.key, uid=each.uid, node=each.node, priority=0))
-    after = Aftermath.of(before, binds=binds, moves=moves, evictions=evictions)
+    certificate = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.UNCHANGED)
+    after = Aftermath.of_plan(before, plan_of(certificate, [*binds, *moves, *evictions]))
 
     ended = [replace(pod, node=goes.get(pod.key, pod.node)) for pod in before.pods]
     left = Snapshot.of(before.nodes, ended)

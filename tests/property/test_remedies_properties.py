@@ -37,14 +37,9 @@ def units(snapshot: Snapshot, plan: Plan) -> list[list[Pod]]:
 
 def found(snapshot: Snapshot, plan: Plan, unit: Sequence[Pod]) -> Remedies:
     """Return what would help the unit."""
-    after = left_by(snapshot, plan)
+    after = Aftermath.of_plan(snapshot, plan)
     census = Census.of(after, {pod.constraints for pod in unit})
     return Search(after, census).find(unit)
-
-
-def left_by(snapshot: Snapshot, plan: Plan) -> Aftermath:
-    """Return the cluster as the plan leaves it."""
-    return Aftermath.of(snapshot, binds=plan.binds, moves=plan.moves, evictions=plan.evictions)
 
 
 def lets_in(snapshot: Snapshot, unit: Sequence[Pod]) -> bool:
@@ -113,7 +108,7 @@ def test_a_single_pod_gets_the_cheapest_remedy(snapshot: Snapshot, policy: Polic
     plan = made(snapshot, policy).plan
     after = applied(snapshot, plan)
     stay = {bind.uid for bind in plan.binds} | {move.uid for move in plan.moves}
-    census = Census.of(left_by(snapshot, plan), ())
+    census = Census.of(Aftermath.of_plan(snapshot, plan), ())
     stay |= {pod.uid for pod in snapshot.pods if census.held(pod.kind)}
 
     for unit in units(snapshot, plan):

@@ -33,16 +33,13 @@ def build(
     none of the others; what cannot be beaten without this rule cannot be beaten at all.
     """
     members = members_of(snapshot)
-    rows = snapshot.rows
     meant = Meant(snapshot)
     decided, fixed = sorted_out(snapshot, members, meant)
-    classes, kinds = classes_of(
-        decided, members, rows, snapshot.nodes, meant, divided=divided, doomed=doomed
-    )
+    classes, kinds = classes_of(snapshot, decided, members, meant, divided=divided, doomed=doomed)
     resources = _resources(snapshot)
     room = _room(snapshot.nodes, fixed, resources)
     requests = _amounts([c.requests for c in classes], resources)
-    running = _running(classes, len(rows))
+    running = _running(classes, len(snapshot.nodes))
     shared = _sharing(snapshot.nodes, classes, running, fixed.pods, resources)
     if shared is not None:
         resources = (*resources, *shared.names)
@@ -58,7 +55,7 @@ def build(
         arrivals &= ~shared.devices.overfull(whole[:, shared.devices.column])
     # Who is over what a node implies (a port twice) stays; to all others that is no matter.
     room[:, ~listed] = capacity[:, ~listed]
-    found = between(snapshot, classes, rows, running, meant)
+    found = between(snapshot, classes, running, meant)
     if found.barred is not None:
         arrivals &= ~found.barred
     for index, nowhere in _away_from_gangs(classes, kinds, snapshot.nodes):

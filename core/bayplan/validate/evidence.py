@@ -131,7 +131,7 @@ _Action = TypeVar("_Action", Bind, Move, Evict, Hold)
 
 def gather(snapshot: Snapshot, policy: Policy, plan: Plan) -> Evidence:
     """Return what the checks of a plan look at."""
-    after = Aftermath.of(snapshot, binds=plan.binds, moves=plan.moves, evictions=plan.evictions)
+    after = Aftermath.of_plan(snapshot, plan)
     arrivals = np.concatenate([after.bound.pods, after.moved.pods])
     targets = np.concatenate([after.bound.rows, after.moved.rows])
     arrivals, targets = arrivals[arrivals >= 0], targets[arrivals >= 0]
