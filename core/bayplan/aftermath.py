@@ -4,10 +4,10 @@ The explainer and the validator ask, each about the actions that it is given. Fl
 here as columns of numbers, as in `Snapshot`: there are too many pods to be looked at one by one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import compress, pairwise, repeat
+from itertools import compress, pairwise, repeat, starmap
 from operator import attrgetter
 from typing import Final, Generic, NamedTuple, TypeVar, cast
 
@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 
 from bayplan.keys import NodeName, PodKey
 from bayplan.plan import Bind, Evict, Move, Plan
-from bayplan.snapshot import Column, Guests, Pod, Snapshot
+from bayplan.snapshot import Column, Guests, Node, Pod, Snapshot
 
 #: Whole numbers, such as where pods are in `Snapshot.pods`.
 Numbers = NDArray[np.int64]
+
+#: How the number of a kind is written down.
+_KIND: Final = np.dtype(np.int32)
 
 #: Stands for a pod or a node that is not there, and for no node.
 NOWHERE: Final = -1
@@ -98,21 +101,54 @@ class Aftermath:
 
     @cached_property
     def state_of(self) -> Column[tuple[int, ...]]:
-        """The indices of the kinds of the pods on each node, once for each pod."""
-        kinds = len(self.snapshot.kinds)
+        """The indices of the kinds of the pods on each node, once for each pod, in order."""
+        kinds, nodes = len(self.snapshot.kinds), len(self.snapshot.nodes)
         here = self.rows >= 0
         codes = self.rows[here] * kinds + self.kind_of[here]
         codes.sort()
-        guests = (codes % max(1, kinds)).tolist()
-        starts = np.searchsorted(codes, np.arange(len(self.snapshot.nodes) + 1) * kinds)
-        return Column.of([tuple(guests[a:b]) for a, b in pairwise(starts.tolist())])
+        ends = np.searchsorted(codes, np.arange(nodes + 1) * kinds) * _KIND.itemsize
+        # Strings of bytes are cut out and compared in no time.
+        told = (codes % max(1, kinds)).astype(_KIND).tobytes()
+        alike = Column.of(map(told.__getitem__, starmap(slice, pairwise(ends.tolist()))))
+        states = (np.frombuffer(state, dtype=_KIND).tolist() for state in alike.values)
+        return Column(tuple(map(tuple, states)), alike.numbers)
 
     @cached_property
-    def guests(self) -> Column[Guests]:
-        """The kinds of the pods on each node; nodes with equal guests share a number."""
+    def guests(self) -> tuple[Guests, ...]:
+        """The kinds of the pods on the nodes of each state."""
         kinds = self.snapshot.kinds
-        states = tuple(tuple(kinds[k] for k in state) for state in self.state_of.values)
-        return Column(states, self.state_of.numbers)
+        return tuple(tuple(kinds[k] for k in state) for state in self.state_of.values)
+
+    def alike(self, looks: Column[Node]) -> Iterator[tuple[int, int, Sequence[Node]]]:
+        """Yield look, state and nodes of all that are in one state and look the same.
+
+        They come by look and then by their first nodes, as they do in the snapshot.
+        """
+        look, state = np.asarray(looks.numbers), np.asarray(self.state_of.numbers)
+        order = np.lexsort((state, look))
+        starts = np.flatnonzero(
+            np.diff(look[order], prepend=-1) | np.diff(state[order], prepend=-1)
+        )
+        nodes = list(map(self.snapshot.nodes.__getitem__, order.tolist()))
+        first = order[starts]
+        ends = np.append(starts[1:], len(order))
+        for i in np.lexsort((first, look[first])).tolist():
+            n = first[i]
+            yield int(look[n]), int(state[n]), nodes[starts[i] : ends[i]]
+
+    def here(self, name: NodeName) -> list[Pod]:
+        """Return the pods that are on a node before the plan, by name."""
+        row = self.snapshot.rows.get(name)
+        if row is None:
+            return []
+        pods, ends = self._by_row
+        return [self.snapshot.pods[i] for i in sorted(pods[ends[row] : ends[row + 1]].tolist())]
+
+    @cached_property
+    def _by_row(self) -> tuple[Numbers, Numbers]:
+        """Who is where: pods by node, and where those of each node begin."""
+        pods = np.argsort(self.before)
+        return pods, np.searchsorted(self.before[pods], np.arange(len(self.snapshot.nodes) + 1))
 
     def held(self) -> tuple[Pod, ...]:
         """Return the pods that go on waiting, but for those that are being deleted."""

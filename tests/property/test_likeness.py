@@ -188,13 +188,14 @@ def test_what_a_plan_leaves_is_what_it_says(data: st.DataObject, before: Snapsho
 
     ended = [replace(pod, node=goes.get(pod.key, pod.node)) for pod in before.pods]
     left = Snapshot.of(before.nodes, ended)
-    states = map(after.guests.values.__getitem__, after.guests.numbers)
+    states = map(after.guests.__getitem__, after.state_of.numbers)
     there = dict(zip(left.guests, states, strict=True))
     assert {name: Counter(kinds) for name, kinds in there.items()} == {
         name: Counter(kinds) for name, kinds in left.guests.items()
     }
-    different = {frozenset(Counter(kinds).items()) for kinds in after.guests.values}
-    assert len(different) == len(after.guests.values)
+    different = {frozenset(Counter(kinds).items()) for kinds in after.guests}
+    assert len(different) == len(after.guests)
+    assert {name: after.here(name) for name in before.here} == before.here
     assert after.goes == goes
     assert {each.key for each in after.held()} == {
         each.key for each in before.pods if each.waiting and each.key not in goes

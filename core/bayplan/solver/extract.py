@@ -178,6 +178,7 @@ def _chosen(instance: Instance, assignment: Assignment, index: int) -> Counts:
 
 def left_out(instance: Instance, assignment: Assignment, index: int) -> Picked:
     """Return the waiting pods of a class that are not placed."""
-    waiting = instance.classes[index].waiting
-    chosen = _chosen(instance, assignment, index)
-    return waiting.without(chosen)
+    each = instance.classes[index]
+    if each.kind is None:
+        return each.waiting[int(assignment.placed[index]) :]
+    return each.waiting.without(_chosen(instance, assignment, index))

@@ -260,7 +260,7 @@ class _Cluster:
         victims: tuple[Move | Evict, ...] = (*after.moved.actions, *after.evicted.actions)
         self._disturbed = {victim.pod for victim in victims}
         self._leave = {kind for kind in census.kinds() if census.lets_go(kind)}
-        self._here = snapshot.here
+        self._here = after.here
         self._gangs: dict[GangKey, list[Pod]] = defaultdict(list)
         self._leavers: dict[NodeName, _Leavers] = {}
         self._likes: dict[tuple[object, ...], int] = {}
@@ -299,14 +299,14 @@ class _Cluster:
     def daemons(self, node: NodeName) -> Resources:
         """Return what the pods use that come with every node of the kind."""
         used = Resources()
-        for pod in self._here.get(node, ()):
+        for pod in self._here(node):
             if pod.owner is not None and pod.owner.kind == "DaemonSet":
                 used += pod.requests
         return used
 
     def _on(self, node: NodeName) -> Iterator[_Party]:
         together: dict[GangKey | PodKey, tuple[Pod, ...]] = {}
-        for pod in self._here.get(node, ()):
+        for pod in self._here(node):
             gang = self._gangs.get(pod.gang) if pod.gang else None
             together[pod.gang if gang and pod.gang else pod.key] = tuple(gang or (pod,))
         for pods in together.values():

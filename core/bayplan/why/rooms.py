@@ -7,6 +7,7 @@ about all of them looks at each kind of node once.
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from bayplan import shares, units
 from bayplan.aftermath import Aftermath
@@ -79,19 +80,12 @@ class Census:
             after: The cluster after the plan.
             asked: What the pods ask for in whose eyes nodes are alike or not.
         """
-        looks, states = Looks.of(asked).over(after.snapshot), after.guests
-        alike: dict[int, dict[int, list[Node]]] = defaultdict(dict)
-        seen = zip(after.snapshot.nodes, looks.numbers, states.numbers, strict=True)
-        for node, look, state in seen:
-            alike[look].setdefault(state, []).append(node)
-        return cls(
-            tuple(
-                _Group(look=looks.values[look], nodes=tuple(nodes), guests=states.values[state])
-                for look, groups in alike.items()
-                for state, nodes in groups.items()
-            ),
-            _used_up(after),
+        looks = Looks.of(asked).over(after.snapshot)
+        groups = tuple(
+            _Group(look=looks.values[look], nodes=tuple(nodes), guests=after.guests[state])
+            for look, state, nodes in after.alike(looks)
         )
+        return cls(groups, _used_up(after))
 
     def held(self, kind: PodKind) -> str:
         """Return why pods must stay though their manifests would let them go; "" if they need not.
@@ -128,7 +122,7 @@ class Census:
         return tuple(
             Room(
                 look=groups[0].look,
-                nodes=tuple(node for group in groups for node in group.nodes),
+                nodes=tuple(chain.from_iterable(group.nodes for group in groups)),
                 free=frees[free],
             )
             for (_, free), groups in merged.items()
