@@ -8,6 +8,7 @@ import numpy as np
 
 from bayplan import filters, units
 from bayplan.aftermath import Numbers
+from bayplan.keys import NodeName
 from bayplan.plan import Bind, Move
 from bayplan.snapshot import Pod
 from bayplan.validate.evidence import Amounts, Evidence
@@ -60,7 +61,7 @@ def devices(about: Evidence) -> Iterator[Violation]:
     for action, pod in homes if sharing or _names_devices(about) else ():
         if action.device is None and pod.kind not in sharing:
             continue
-        n = about.snapshot.rows.get(action.node if isinstance(action, Bind) else action.target)
+        n = about.snapshot.rows.get(about.after.goes[action.pod] or NodeName(""))
         if n is None:
             continue
         node = about.snapshot.nodes[n]
