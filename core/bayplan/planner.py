@@ -18,8 +18,8 @@ from bayplan.policy import Policy, defragmenting, undisturbing
 from bayplan.snapshot import Snapshot
 from bayplan.solver import engine, extract, goals, portfolio
 from bayplan.solver.counting import build
-from bayplan.solver.engine import Progress, Solution, silent
 from bayplan.solver.instance import Instance
+from bayplan.solver.solution import Progress, Solution, silent, unchanged
 from bayplan.validate import validate
 from bayplan.why import holds
 
@@ -178,7 +178,7 @@ def _first_valid(
         answer = _compose(snapshot, policy, instance, solution)
         if not validate(snapshot, policy, answer):
             return answer, solution
-    solution = engine.unchanged(instance, policy)
+    solution = unchanged(instance, policy)
     return _compose(snapshot, policy, instance, solution), solution
 
 

@@ -13,7 +13,7 @@ from bayplan.plan import Result
 from bayplan.planner import plan
 from bayplan.policy import Policy, undisturbing
 from bayplan.snapshot import Pod, Snapshot
-from bayplan.solver.engine import Progress, silent
+from bayplan.solver.solution import Progress, silent
 
 #: Most further copies that are counted, and pods that they may come to.
 MAX_COPIES: Final = 1000

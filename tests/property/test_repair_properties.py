@@ -18,8 +18,8 @@ from bayplan.solver.assignment import Assignment, kept, present
 from bayplan.solver.constraints import RULES, allowed
 from bayplan.solver.counting import build
 from bayplan.solver.cpsat import Model
-from bayplan.solver.engine import Solution
 from bayplan.solver.instance import Instance
+from bayplan.solver.solution import Solution
 from bayplan.solver.variables import Window
 from bayplan.validate import validate
 from tests import oracle

@@ -45,6 +45,19 @@ def test_patterns_are_every_multiset_that_fits() -> None:
     ]
 
 
+def test_each_pattern_knows_those_with_one_pod_more() -> None:
+    """Patterns that can grow would be taken for maximal, or maximal ones be left out."""
+    shapes = np.array([[3, 1], [1, 2], [2, 2]], dtype=np.int64)
+    patterns = enumerate_patterns(shapes, array(2, 3, 1), array(7, 6))
+    assert patterns is not None
+    index = {tuple(row): n for n, row in enumerate(patterns.counts.tolist())}
+    assert len(index) == len(patterns.counts) > len(shapes)
+
+    for row, larger in zip(patterns.counts.tolist(), patterns.larger.tolist(), strict=True):
+        more = [(*row[:s], row[s] + 1, *row[s + 1 :]) for s in range(len(shapes))]
+        assert larger == [index.get(each, -1) for each in more]
+
+
 def test_only_patterns_that_cannot_grow_are_columns() -> None:
     """The program would be several times as large."""
     shapes = np.array([[1], [2]], dtype=np.int64)

@@ -22,6 +22,7 @@ from bayplan.snapshot import (
 )
 from bayplan.solver import engine
 from bayplan.solver.counting import build
+from bayplan.solver.solution import Solution
 from bayplan.validate import validate
 from tests.builders import budget, node, pod, snapshot
 
@@ -551,11 +552,11 @@ def test_a_broken_search_never_gets_out(monkeypatch: pytest.MonkeyPatch) -> None
     """A bug in the solver would reach the cluster."""
     of = snapshot(node("n0"), pod("w", gpus=8))
 
-    def broken(*args: object, **kwargs: object) -> engine.Solution:
+    def broken(*args: object, **kwargs: object) -> Solution:
         del args, kwargs
         found = engine.without_search(build(of), Policy())
         wrong = tuple(Stage(name=s.name, value=99, bound=99) for s in found.stages)
-        return engine.Solution(
+        return Solution(
             assignment=found.assignment, stages=wrong, engine="cp-sat", sizes=found.sizes
         )
 

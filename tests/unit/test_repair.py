@@ -11,7 +11,7 @@ from bayplan.keys import NodeName
 from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.snapshot import Node, Pod
-from bayplan.solver import ejection, engine, exchange, goals, repair
+from bayplan.solver import ejection, exchange, goals, repair, search
 from bayplan.solver.assignment import Assignment, evicted, moves, present
 from bayplan.solver.counting import build
 from bayplan.solver.goals import Goal, Keep, LeastDisruption, Place
@@ -264,7 +264,7 @@ def test_one_move_is_better_than_an_eviction(*, whole: bool) -> None:
         pod("e", gpus=5),
     )
 
-    with mock.patch.object(engine, "MAX_VARIABLES", engine.MAX_VARIABLES if whole else 0):
+    with mock.patch.object(search, "MAX_VARIABLES", search.MAX_VARIABLES if whole else 0):
         found = plan(crowded, Policy(), clock=frozen).plan
 
     assert len(found.moves) == 1

@@ -25,7 +25,7 @@ from bayplan.solver import goals
 from bayplan.solver.goals import FreeSlots, Goal, Keep, LeastDisruption, Place
 from bayplan.solver.instance import Counts, Instance, Mask
 from bayplan.solver.linear import At
-from bayplan.solver.patterns import Patterns, enumerate_patterns
+from bayplan.solver.patterns import Patterns, enumerate_patterns, most_patterns
 from bayplan.solver.program import NONE, Program, Terms
 from bayplan.solver.states import NodeTypes, States, count_states, node_types, numbered
 from bayplan.solver.views import View
@@ -234,7 +234,8 @@ def build(instance: Instance, policy: Policy, view: View, *, budgeted: bool) -> 
     if states is None:
         return None
     shapes, groups = _groups(instance, types)
-    patterns = _patterns(instance, types, states, shapes=shapes, groups=groups)
+    limit = most_patterns(policy.time_limit_s)
+    patterns = _patterns(instance, types, states, shapes=shapes, groups=groups, limit=limit)
     if patterns is None:
         return None
     fleet = Fleet(
@@ -279,13 +280,14 @@ def _groups(instance: Instance, types: NodeTypes) -> tuple[Counts, tuple[Group, 
     return instance.requests[rows], groups
 
 
-def _patterns(
+def _patterns(  # noqa: PLR0913 - a fleet, as far as it is counted
     instance: Instance,
     types: NodeTypes,
     states: States,
     *,
     shapes: Counts,
     groups: tuple[Group, ...],
+    limit: int,
 ) -> tuple[Patterns, ...] | None:
     """Return the patterns of each node type."""
     pods = instance.run_totals + instance.wait_totals
@@ -295,7 +297,7 @@ def _patterns(
     found: list[Patterns] = []
     for t, limits in enumerate(most):
         rooms = states.residual[states.types[states.owner] == t]
-        each = enumerate_patterns(shapes, limits, rooms.max(axis=0))
+        each = enumerate_patterns(shapes, limits, rooms.max(axis=0), limit)
         if each is None:
             return None
         found.append(each)

@@ -108,7 +108,11 @@ def nobody_leaves(instance: Instance, policy: Policy) -> bool:
 
 
 def solve(
-    instance: Instance, policy: Policy, budget: Budget, known: Known | None = None
+    instance: Instance,
+    policy: Policy,
+    budget: Budget,
+    known: Known | None = None,
+    start: Assignment | None = None,
 ) -> Found | None:
     """Return the best placement found within the budget; None when there is none.
 
@@ -116,6 +120,8 @@ def solve(
     anybody, the placement is as good as any with whole gangs; else they are all kept, and the
     result says what to give up instead.
     `known` is that, of the same fleet, for an instance in which these gangs are given up.
+    `start` is a placement of undivided gangs that is there already: where none is found, it comes
+    back with what could be proved of it.
     """
     if not supports(instance):
         return None
@@ -125,7 +131,7 @@ def solve(
         if found is None:
             return None
         return replace(found, bounds=tuple(known.limits(order, instance, found.assignment)))
-    ideal = _search(instance, policy, budget, loyal=False)
+    ideal = _search(instance, policy, budget, loyal=False, start=start)
     if ideal is None or _loses_none(instance, ideal.assignment):
         return ideal
     known = Known(
@@ -145,17 +151,24 @@ def _loses_none(instance: Instance, assignment: Assignment) -> bool:
     return not lost[instance.loyal].any()
 
 
-def _search(instance: Instance, policy: Policy, budget: Budget, *, loyal: bool) -> Found | None:
+def _search(
+    instance: Instance,
+    policy: Policy,
+    budget: Budget,
+    *,
+    loyal: bool,
+    start: Assignment | None = None,
+) -> Found | None:
     """Return the best of what three ways find; with `loyal`, no pod of a gang is lost."""
 
     def believer() -> _Believer:
         return _Believer(instance=instance, policy=policy, budget=budget, loyal=loyal)
 
     order = stages(instance, policy.order)
-    found = None
+    found, tiers = None, believer()
     if policy.order is Order.PLACE_FIRST:
         # Nothing among the tiers' stages asks for the present placement.
-        found = believer().by_tiers()
+        found = tiers.by_tiers()
     if policy.order is Order.DEFRAGMENT:
         found = believer().by_slots()
     elif found is None and not _placement_is_free(instance, policy):
@@ -166,6 +179,8 @@ def _search(instance: Instance, policy: Policy, budget: Budget, *, loyal: bool) 
     ):
         return found
     climbed = _Climber(instance=instance, policy=policy, budget=budget, loyal=loyal).run()
+    if found is None and climbed is None and start is not None:
+        return tiers.bounded(start)
     if found is None or climbed is None:
         return found or climbed
     if goals.better(instance, order, found.assignment, climbed.assignment):
@@ -394,8 +409,16 @@ class _Believer(_Stages):
         reached = _reaches(self.instance, self.order, placement, self.bounds)
         return self.found(placement, point[fleet.a]) if reached else None
 
+    def bounded(self, placement: Assignment) -> Found:
+        """Return a placement found elsewhere, with what was proved of it on the way."""
+        self._take_back(placement)
+        return self.found(placement, np.zeros(0, dtype=np.int64))
+
     def _take_back(self, placement: Assignment) -> None:
-        """Forget the bounds after the first that is missed: they stand on its being reached."""
+        """Forget the bounds after the first that is missed: they stand on its being reached.
+
+        Stages that were not looked at get the bound that can be counted.
+        """
         sound = 0
         for goal, bound in zip(self.order, self.bounds, strict=False):
             sound += 1

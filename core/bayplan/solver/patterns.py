@@ -15,6 +15,9 @@ from bayplan.solver.instance import Counts, Mask
 #: Most patterns of one node type; beyond it the fleet is made of too many kinds of pods.
 MAX_PATTERNS: Final = 20_000
 
+#: Most of them for each second of a limit: linear programs over more are not solved in time.
+_PER_SECOND: Final = 5_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patterns:
@@ -47,25 +50,40 @@ class Patterns:
         return most
 
 
-def enumerate_patterns(shapes: Counts, most: Counts, room: Counts) -> Patterns | None:
-    """Return all patterns of an empty node; None when they are too many.
+def most_patterns(seconds: float) -> int:
+    """Return how many patterns of one node type are of use to a search of so many seconds."""
+    return min(MAX_PATTERNS, int(seconds * _PER_SECOND))
+
+
+def enumerate_patterns(
+    shapes: Counts, most: Counts, room: Counts, limit: int = MAX_PATTERNS
+) -> Patterns | None:
+    """Return all patterns of an empty node; None when they are more than `limit`.
 
     Args:
         shapes: [shape, resource] what one pod uses.
         most: [shape] most pods of the shape that can arrive; 0 where the node refuses it.
         room: [resource] the room of the empty node.
+        limit: Most patterns that are of use.
     """
     counts = np.zeros((1, len(shapes)), dtype=np.int64)
     uses = np.zeros((1, shapes.shape[1]), dtype=np.int64)
+    larger = np.zeros((1, 0), dtype=np.int64)
     for s, asks in enumerate(shapes):
         copies = _copies(asks, int(most[s]), room - uses)
-        if int(copies.sum()) + len(copies) > MAX_PATTERNS:
+        if int(copies.sum()) + len(copies) > limit:
             return None
+        # Each row becomes copies + 1 rows, with 0, 1, 2 … pods of this shape.
+        start = np.cumsum(copies + 1) - (copies + 1)
         rows = np.repeat(np.arange(len(counts)), copies + 1)
-        added = np.arange(len(rows)) - np.repeat(np.cumsum(copies + 1) - (copies + 1), copies + 1)
+        added = np.arange(len(rows)) - start[rows]
+        more = larger[rows]
+        exists = (more >= 0) & (added[:, None] <= copies[more])
+        own = np.where(added < copies[rows], np.arange(len(rows)) + 1, -1)
+        larger = np.column_stack([np.where(exists, start[more] + added[:, None], -1), own])
         counts, uses = counts[rows], uses[rows] + added[:, None] * asks[None, :]
         counts[:, s] = added
-    return Patterns(counts=counts, uses=uses, larger=_larger(counts))
+    return Patterns(counts=counts, uses=uses, larger=larger)
 
 
 def _copies(asks: Counts, most: int, room: Counts) -> Counts:
@@ -76,13 +94,3 @@ def _copies(asks: Counts, most: int, room: Counts) -> Counts:
         fit = (np.maximum(room[:, used], 0) // asks[used]).min(axis=1)
         copies = np.minimum(copies, fit)
     return copies
-
-
-def _larger(counts: Counts) -> Counts:
-    index = {row.tobytes(): i for i, row in enumerate(counts)}
-    larger = np.full(counts.shape, -1, dtype=np.int64)
-    for s in range(counts.shape[1]):
-        more = counts.copy()
-        more[:, s] += 1
-        larger[:, s] = [index.get(row.tobytes(), -1) for row in more]
-    return larger

@@ -13,9 +13,9 @@ from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
 from bayplan.solver import engine, goals
 from bayplan.solver.counting import build
-from bayplan.solver.engine import Progress, Solution, silent
 from bayplan.solver.instance import Instance
 from bayplan.solver.keepfill import Known
+from bayplan.solver.solution import Progress, Solution, silent
 
 
 def search(  # noqa: PLR0913 - a problem and its limits

@@ -1,0 +1,207 @@
+"""Searches stage by stage: ejection chains, exchanges, windows of the exact model, and all of it.
+
+What was found is only ever replaced by something better. Each stage ends with a bound that holds
+whether or not it was reached: counted, from a linear relaxation, or from CP-SAT.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from bayplan.plan import Stage
+from bayplan.policy import Policy
+from bayplan.solver import ejection, exchange, goals, greedy, repair
+from bayplan.solver.assignment import Assignment
+from bayplan.solver.bound import Relaxation
+from bayplan.solver.cpsat import Model
+from bayplan.solver.goals import Goal, Keep, Place
+from bayplan.solver.instance import Instance
+from bayplan.solver.solution import Progress, Solution, cheap_bound, sizes
+
+#: Largest CP-SAT model, in (class, node) pairs; beyond it greedy answers and the relaxation bounds.
+MAX_VARIABLES: Final = 20_000
+
+#: Smallest instance, in pairs, of which windows are worth solving; below it the whole is as quick.
+_MIN_WINDOWED: Final = 200
+
+#: Largest CP-SAT model that is tried whole, in pairs per unit of effort: beyond it nothing comes
+#: out in time, and windows of it find more.
+_VARIABLES_PER_EFFORT: Final = 3_000
+
+#: Share of what is left of the time that one stage may use.
+STAGE_SHARE: Final = 0.5
+
+#: Deterministic effort per second of the limit: low enough to end before the wall clock does.
+EFFORT_PER_SECOND: Final = 0.5
+
+
+def stepped(
+    instance: Instance,
+    policy: Policy,
+    start: Assignment,
+    *,
+    goals: tuple[Goal, ...],
+    ended: Callable[[], bool],
+) -> Assignment:
+    """Return what chains and exchanges make of `start`, goal by goal, until they have `ended`."""
+    found = start
+    for goal in goals:
+        for steps in (ejection, exchange):
+            for better in steps.improvements(instance, policy, found, goal=goal, ended=ended):
+                found = better
+    return found
+
+
+@dataclass(slots=True, kw_only=True)
+class Search:
+    """One run through the stages, with the incumbent that it improves.
+
+    `told` are the stages of another answer: their bounds hold as far as both reach the same.
+    """
+
+    instance: Instance
+    policy: Policy
+    clock: Callable[[], float]
+    deadline_at: float
+    seed: int
+    incumbent: Assignment
+    told: tuple[Stage, ...]
+    repairs: bool
+    progress: Progress
+    engine: str = "greedy"
+    effort: float = field(init=False)
+    order: tuple[Goal, ...] = field(init=False)
+    relaxation: Relaxation = field(init=False)
+    _bounds: list[int] = field(default_factory=list)
+    _model: Model | None = None
+
+    def __post_init__(self) -> None:
+        self.effort = self.policy.time_limit_s * EFFORT_PER_SECOND
+        self.order = goals.in_order(self.instance, self.policy.order)
+        self.relaxation = Relaxation(self.instance, self.policy)
+
+    def run(self) -> Solution:
+        """Return what the stages lead to."""
+        done = [self._stage(position) for position in range(len(self.order))]
+        stages = tuple(
+            Stage(
+                name=goal.name,
+                value=goal.value(self.instance, self.incumbent),
+                bound=bound,
+                seconds=seconds,
+            )
+            for goal, (bound, seconds) in zip(self.order, done, strict=True)
+        )
+        return Solution(
+            assignment=self.incumbent,
+            stages=stages,
+            engine=self.engine,
+            sizes=(*sizes(self.instance), ("relaxation columns", self.relaxation.columns)),
+        )
+
+    def _stage(self, position: int) -> tuple[int, float]:
+        """Improve the incumbent in one goal; return the bound and the seconds it took."""
+        goal, started_at = self.order[position], self.clock()
+        bound = self._bound(position)
+        self.progress(f"{goal.name}: {goal.value(self.instance, self.incumbent)}, bound {bound}")
+        if self.repairs and self._open(goal, bound):
+            self._repair(position, bound)
+        for spare in self._attempts(goal):
+            if self._open(goal, bound) and self._affordable():
+                bound = self._improve(position, bound, spare=spare)
+        reached = goal.value(self.instance, self.incumbent)
+        if isinstance(goal, Keep | Place):
+            self.relaxation.require(goal, reached)
+        self._bounds.append(bound)
+        if self._model is not None:
+            self._model.require(goal, reached, best=reached == bound)
+        return bound, self.clock() - started_at
+
+    def _attempts(self, goal: Goal) -> tuple[bool, ...]:
+        """Return whether to spare running pods, try by try.
+
+        Who is placed without an eviction is placed sooner, and the next stage has less to mend.
+        """
+        return (True, False) if isinstance(goal, Place) and self._runs else (False,)
+
+    @property
+    def _runs(self) -> bool:
+        return bool(self.instance.run_totals.sum())
+
+    def _bound(self, position: int) -> int:
+        """Return the bound that costs little."""
+        goal = self.order[position]
+        bound = cheap_bound(self.instance, self.order[: position + 1], self.incumbent, self.told)
+        if not isinstance(goal, Keep | Place) or goal.value(self.instance, self.incumbent) == bound:
+            return bound
+        return min(bound, self.relaxation.bound(goal, seconds=self._left() * STAGE_SHARE))
+
+    def _open(self, goal: Goal, bound: int) -> bool:
+        return goal.value(self.instance, self.incumbent) != bound and self._left() > 0
+
+    def _repair(self, position: int, bound: int) -> None:
+        """Look for something better by chains and exchanges, then window by window."""
+        goal, before = self.order[position], self.incumbent
+        effort = self.effort * STAGE_SHARE
+        budget = repair.Budget(
+            clock=self.clock,
+            deadline_at=self.clock() + self._left() * STAGE_SHARE,
+            effort=effort,
+            seed=self.seed,
+        )
+        self.incumbent = stepped(
+            self.instance, self.policy, self.incumbent, goals=(goal,), ended=budget.spent
+        )
+        if self.instance.variables >= _MIN_WINDOWED:
+            aim = repair.Aim(position=position, bound=bound)
+            for better in repair.improvements(
+                self.instance, self.policy, self.incumbent, aim=aim, budget=budget
+            ):
+                self.incumbent = better
+        self.effort -= effort - budget.effort
+        if self.incumbent is not before:
+            self.engine = "repair"
+
+    def _improve(self, position: int, bound: int, *, spare: bool) -> int:
+        """Let CP-SAT look for something better; return the tighter of both bounds."""
+        goal = self.order[position]
+        # The last goal may use all that is left.
+        share = STAGE_SHARE if position < len(self.order) - 1 else 1.0
+        found = self._exact(position).improve(
+            goal,
+            self.incumbent,
+            seconds=self._left() * share,
+            effort=self.effort * share,
+            spare=spare,
+        )
+        self.effort -= found.effort
+        if found.assignment is not None and self._better(position, found.assignment):
+            self.incumbent = greedy.refill(self.instance, self.policy, found.assignment)
+            self.engine = "cp-sat"
+        if found.bound is None:
+            return bound
+        return min(bound, found.bound) if goal.maximise else max(bound, found.bound)
+
+    def _exact(self, position: int) -> Model:
+        """Return the model, made when the first stage needs it, with what is reached so far."""
+        if self._model is None:
+            self._model = Model(self.instance, self.policy, self.seed)
+            for goal, bound in zip(self.order[:position], self._bounds, strict=True):
+                reached = goal.value(self.instance, self.incumbent)
+                self._model.require(goal, reached, best=reached == bound)
+        return self._model
+
+    def _better(self, position: int, assignment: Assignment) -> bool:
+        upto = self.order[: position + 1]
+        return goals.values(self.instance, upto, assignment) > goals.values(
+            self.instance, upto, self.incumbent
+        )
+
+    def _affordable(self) -> bool:
+        # What the model proves with every gang kept is no bound where some could be evicted.
+        most = min(MAX_VARIABLES, self.effort * _VARIABLES_PER_EFFORT)
+        small = self.instance.variables <= most and not self.instance.divided
+        return small and self._left() > 0
+
+    def _left(self) -> float:
+        return self.deadline_at - self.clock()
