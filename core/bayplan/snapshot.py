@@ -66,11 +66,11 @@ class Node:
         They are put together once, for every pass asks; `said` are those of all but names.
         """
         if not self._words:
-            looks = (self.labels, self.taints, self.schedulable, self.ready)
-            alike = (id(self.allocatable), *looks)
-            if alike not in said:
-                said[alike] = repr((self.allocatable.items, *looks))
-            object.__setattr__(self, "_words", f"{self.name} {said[alike]}")
+            alike = (id(self.allocatable), self.labels, self.taints, self.schedulable, self.ready)
+            rest = said.get(alike)
+            if rest is None:
+                rest = said[alike] = repr((self.allocatable.items, *alike[1:]))
+            object.__setattr__(self, "_words", f"{self.name} {rest}")
         return self._words
 
 
@@ -235,7 +235,8 @@ class Column(NamedTuple, Generic[_Value]):
         number.update(cast("Mapping[_Value | None, int]", known))
         number[None] = _NONE
         first_new = len(number)
-        numbers = array("q", map(number.__getitem__, each))
+        # An array is made from a list in half the time that it takes from an iterator.
+        numbers = array("q", list(map(number.__getitem__, each)))
         new = cast("Iterable[_Value]", islice(number, first_new, None))
         return cls((*values, *new), numbers)
 
