@@ -1,5 +1,6 @@
 """The planner on cases that a person can check on paper."""
 
+import gc
 import time
 from dataclasses import replace
 
@@ -478,6 +479,24 @@ def test_whole_slots_stay_free() -> None:
     assert placed(result) == {"w": "n1"}
     slots = {s.name: s.value for s in result.certificate.stages if s.name.startswith("free")}
     assert slots["free 8-GPU slots"] == 2
+
+
+def test_what_a_pass_leaves_is_not_looked_through() -> None:
+    """The garbage collector would look at all of a fleet's plan as soon as it may."""
+    what = made(node("n0"), pod("a", gpus=4))
+
+    assert gc.isenabled()
+    assert any(each is what.binds[0] for each in gc.get_objects(generation=2))
+
+
+def test_what_somebody_froze_stays_frozen() -> None:
+    """A program that keeps its start-up values from the collector would lose that."""
+    gc.freeze()
+    try:
+        made(node("n0"), pod("a", gpus=4))
+        assert gc.get_freeze_count()
+    finally:
+        gc.unfreeze()
 
 
 def test_nothing_waits_nothing_happens() -> None:
