@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from bayplan import units
+from bayplan.columns import Column, alike
 from bayplan.constraints import Constraints, NodeTerm, Preference, Requirement, Taint
 from bayplan.plan import Reason, Rejection
 from bayplan.resources import Resources
 from bayplan.shares import left_in
-from bayplan.snapshot import Column, Node, Pod, Snapshot, alike
+from bayplan.snapshot import Node, Pod, Snapshot
 
 #: The taint that stands for a cordon; a pod that tolerates it may use a cordoned node.
 CORDON: Final = Taint(key="node.kubernetes.io/unschedulable")

@@ -6,20 +6,18 @@ solver, validator and steps only read them.
 """
 
 import hashlib
-from array import array
 from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from itertools import compress, count, islice, repeat
+from itertools import compress, count, repeat
 from operator import attrgetter
-from types import MappingProxyType
-from typing import Final, Generic, NamedTuple, TypeVar, cast
+from typing import Final, cast
 from weakref import WeakValueDictionary
 
 from bayplan.budgets import Budget, Health
+from bayplan.columns import NONE, Column, alike
 from bayplan.constraints import Constraints, GangTopology, Taint
 from bayplan.keys import BudgetKey, GangKey, NodeName, Owner, PodKey
 from bayplan.resources import Resources
@@ -203,54 +201,6 @@ def newest_member(pods: Sequence[Pod]) -> Pod:
 #: The kinds of the pods on one node, in no order that means anything.
 Guests = tuple[PodKind, ...]
 
-_Value = TypeVar("_Value", bound=Hashable)
-
-
-class Column(NamedTuple, Generic[_Value]):
-    """What one attribute of many objects is, as small numbers.
-
-    A fleet's objects are looked at once for each attribute; whoever counts them then counts
-    numbers, which arrays of numpy take as they are.
-
-    Attributes:
-        values: The different values, by number.
-        numbers: The number of each object's value.
-    """
-
-    values: tuple[_Value, ...]
-    numbers: "array[int]"
-
-    @classmethod
-    def of(
-        cls,
-        each: Iterable[_Value | None],
-        values: Sequence[_Value] = (),
-        known: Mapping[_Value, int] = MappingProxyType({}),
-    ) -> "Column[_Value]":
-        """Return the column of what comes `each` after the other; None is -1.
-
-        What is not `known` to have a number gets the next one after those of `values`.
-        """
-        number: dict[_Value | None, int] = defaultdict(count(len(values)).__next__)
-        number.update(cast("Mapping[_Value | None, int]", known))
-        number[None] = _NONE
-        first_new = len(number)
-        # An array is made from a list in half the time that it takes from an iterator.
-        numbers = array("q", list(map(number.__getitem__, each)))
-        new = cast("Iterable[_Value]", islice(number, first_new, None))
-        return cls((*values, *new), numbers)
-
-
-#: The number of no value.
-_NONE: Final = -1
-
-
-def alike(objects: Sequence[_Value], marks: Iterable[Hashable]) -> Column[_Value]:
-    """Return the objects numbered by their marks; each number stands for the first that has it."""
-    numbers = Column.of(marks).numbers
-    first = dict(zip(reversed(numbers), reversed(objects), strict=True))
-    return Column(tuple(first[number] for number in range(len(first))), numbers)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
@@ -379,10 +329,10 @@ class Snapshot:
         `by_key`.
         """
         asked = tuple(keys)
-        found = list(map(self._waiting_at.get, asked, repeat(_NONE)))
-        if _NONE not in found:
+        found = list(map(self._waiting_at.get, asked, repeat(NONE)))
+        if NONE not in found:
             return found
-        return [self._index(key) if i == _NONE else i for key, i in zip(asked, found, strict=True)]
+        return [self._index(key) if i == NONE else i for key, i in zip(asked, found, strict=True)]
 
     @cached_property
     def _waiting_at(self) -> Mapping[PodKey, int]:
@@ -392,7 +342,7 @@ class Snapshot:
 
     def _index(self, key: PodKey) -> int:
         at = bisect_left(self.pods, key, key=attrgetter("key"))
-        return at if at < len(self.pods) and self.pods[at].key == key else _NONE
+        return at if at < len(self.pods) and self.pods[at].key == key else NONE
 
     def once_left(self, now: float) -> "Snapshot":
         """Return the cluster as it will be when the pods that are leaving have left.
