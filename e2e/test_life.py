@@ -5,11 +5,14 @@ nodes: each on four 8-GPU nodes, all under one installation of Bayplan.
 """
 
 import json
+import random
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,8 @@ import pytest
 
 from e2e import story
 from e2e.cluster import Cluster, CommandFailed, add_gpu_nodes, eventually, remove_gpu_nodes
-from e2e.stack import PROGRAMS, Stack, install
+from e2e.onlooker import Onlooker
+from e2e.stack import Stack, install
 
 Object = dict[str, Any]
 
@@ -29,6 +33,13 @@ _REFUSED = (CommandFailed,)
 #: Every minute of the week.
 _ALWAYS = {"windows": [{"start": "00:00", "durationMinutes": 1440}]}
 _NEVER: Object = {"windows": []}
+
+#: Seconds for which pods come one by one, how probably another one leaves each time, and the GPUs
+#: of those beside the web pods that are more than there is room for, or that surely fit.
+_ARRIVING_S = 60.0
+_LEAVES = 0.4
+_MOST_ASKED = 28
+_ALL_FIT = 16
 
 #: A node that appears during a test.
 _NEW = "life-new"
@@ -80,6 +91,10 @@ class User:
         """Change the PackingPolicy."""
         patch = json.dumps({"spec": spec})
         self.cluster.kubectl_run("patch", "ppolicy", "default", "--type=merge", "-p", patch)
+
+    def delete(self, name: str) -> None:
+        """Delete a Deployment."""
+        self.cluster.kubectl_run("delete", "deployment", name, "-n", self.namespace)
 
     def is_empty(self) -> bool:
         """Return whether no pod uses a GPU."""
@@ -246,6 +261,83 @@ def test_a_budget_that_admits_no_eviction_is_named_and_kept(user: User) -> None:
     user.await_phases(big={"Running": 1}, **{f"small{n}": {"Running": 1} for n in range(4)})
 
 
+def test_who_comes_one_by_one_never_breaks_a_budget(user: User) -> None:
+    """For a minute pods of all sizes come and go, and a budget lets one of six go at a time."""
+    user.apply(deployment("web", 2, replicas=6))
+    user.await_phases(web={"Running": 6})
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "web"},
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "web"}}},
+    }
+    user.apply(budget)
+    chance = random.Random(11)  # noqa: S311 - a test's choices
+    sizes: dict[str, int] = {}
+    with Onlooker(user.cluster, user.namespace, app="web") as seen:
+        for name in _arrivals():
+            if sizes and (sum(sizes.values()) > _MOST_ASKED or chance.random() < _LEAVES):
+                user.delete(leaver := chance.choice(sorted(sizes)))
+                del sizes[leaver]
+            sizes[name] = chance.choice((1, 2, 4, 8))
+            user.apply(deployment(name, sizes[name], priority="online"))
+            assert min(user.free().values()) >= 0, user.free()
+        while sum(sizes.values()) > _ALL_FIT or 8 in sizes.values():
+            user.delete(leaver := max(sizes, key=sizes.__getitem__))
+            del sizes[leaver]
+
+        user.await_phases(web={"Running": 6}, **{name: {"Running": 1} for name in sizes})
+    assert set(user.phases()) == {"web", *sizes}
+    assert seen.left, "somebody had to give way"
+    assert seen.fewest >= 5, f"{seen.fewest} of 6 were left"
+
+
+def test_a_pod_runs_where_its_disk_is_and_somebody_else_makes_room(user: User) -> None:
+    """Seen: the plan pinned it elsewhere, failed, and did so again and again."""
+    node = user.nodes[2]
+    user.cluster.kubectl_run("label", "node", node, "example.com/disks=yes", "--overwrite")
+    user.scatter(2)
+    line = {"key": "example.com/disks", "operator": "Exists"}
+    capacity = {"storage": "1Gi"}
+    common = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
+    disk = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": f"disk-{user.namespace}"},
+        "spec": {
+            **common,
+            "capacity": capacity,
+            "local": {"path": "/disk"},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [line]}]}},
+        },
+    }
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "disk"},
+        "spec": {
+            **common,
+            "volumeName": f"disk-{user.namespace}",
+            "resources": {"requests": capacity},
+        },
+    }
+    big = deployment("big", 8, priority="online")
+    volume = {"name": "disk", "persistentVolumeClaim": {"claimName": "disk"}}
+    big["spec"]["template"]["spec"]["volumes"] = [volume]
+    user.apply(disk, claim)
+    try:
+        eventually(partial(_is_bound, user), what="the claim has the disk", timeout_s=_BOUND_S)
+        user.apply(big)
+
+        user.await_phases(big={"Running": 1}, **{f"small{n}": {"Running": 1} for n in range(4)})
+        (there,) = [p for p in story.pods(user.cluster, user.namespace) if "big" in p.name]
+        assert there.node == node
+    finally:
+        user.delete("big")
+        user.cluster.kubectl_run("delete", "pvc", "disk", "-n", user.namespace)
+        user.cluster.kubectl_run("delete", "pv", f"disk-{user.namespace}")
+
+
 def test_a_question_is_answered_from_the_cluster_and_changes_nothing(
     user: User, tmp_path: Path
 ) -> None:
@@ -329,17 +421,30 @@ def test_an_api_server_that_comes_back_finds_everybody_at_work(user: User) -> No
     server.start()
     eventually(user.free, what="the API server answers", timeout_s=_BOUND_S, retry_on=_REFUSED)
 
-    for program in PROGRAMS:  # a program that gave up would be restarted by its kubelet
-        if user.stack.processes and not user.stack.processes[program].alive:
-            user.stack.start(program)
+    for process in user.stack.processes.values():
+        process.check()
     user.apply(deployment("after", 8, replicas=2))
     user.await_phases(before={"Running": 2}, after={"Running": 2})
+
+
+def _arrivals() -> Iterator[str]:
+    """Yield names as fast as they are taken, for a minute."""
+    ends_at = time.monotonic() + _ARRIVING_S
+    for number in count():
+        if time.monotonic() >= ends_at:
+            return
+        yield f"job{number}"
 
 
 def _is_planned_after(user: User, sequence: int) -> bool:
     """Return whether a later plan gives both pods of a gang their nodes."""
     newest = story.plans(user.cluster)[-1]
     return newest["spec"]["sequence"] > sequence and _counted(newest, "bound") == [2]
+
+
+def _is_bound(user: User) -> bool:
+    claim = story.get(user.cluster, "pvc/disk", namespace=user.namespace)
+    return bool(claim["status"].get("phase") == "Bound")
 
 
 def _is_unschedulable(user: User, pod: str) -> bool:

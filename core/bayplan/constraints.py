@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from bayplan.keys import ClaimKey
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Taint:
@@ -37,6 +39,14 @@ class NodeTerm:
 
     labels: tuple[Requirement, ...] = ()
     fields: tuple[Requirement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Volume:
+    """A volume that not every node reaches: which claim has it, and the terms of such nodes."""
+
+    claim: ClaimKey
+    nodes: tuple[NodeTerm, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -113,13 +123,15 @@ class Preference:
 class Constraints:
     """What a pod asks of a node besides room. No terms mean no node affinity.
 
-    `peers` is None for the many pods that ask nothing of other pods.
+    `volumes` has, for each of its volumes that not every node reaches, the terms of which one must
+    hold; `peers` is None for the many pods that ask nothing of other pods.
     """
 
     node_selector: tuple[tuple[str, str], ...] = ()
     affinity: tuple[NodeTerm, ...] = ()
     tolerations: tuple[Toleration, ...] = ()
     prefers: tuple[Preference, ...] = ()
+    volumes: tuple[tuple[NodeTerm, ...], ...] = ()
     peers: Peers | None = None
 
 

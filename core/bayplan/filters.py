@@ -51,8 +51,9 @@ class Looks:
         names = False
         for constraints in asked:
             keys |= {key for key, _ in constraints.node_selector}
-            keys |= {r.key for term in constraints.affinity for r in term.labels}
-            names |= any(term.fields for term in constraints.affinity)
+            for terms in (constraints.affinity, *constraints.volumes):
+                keys |= {r.key for term in terms for r in term.labels}
+                names |= any(term.fields for term in terms)
         return cls(labels=frozenset(keys), names=names)
 
     def at(self, node: Node) -> tuple[object, ...]:
@@ -196,6 +197,20 @@ def _affine(constraints: Constraints, node: Node) -> Rejection | None:
     )
 
 
+def _reached(constraints: Constraints, node: Node) -> Rejection | None:
+    if not constraints.volumes:
+        return None
+    labels = dict(node.labels)
+    for terms in constraints.volumes:
+        if not any(term_matches(term, labels, node) for term in terms):
+            where = " or ".join(_in_words(term) for term in terms)
+            return Rejection(
+                reason=Reason.VOLUME_ELSEWHERE,
+                message=f"its volume is where {where}; {node.name} does not match",
+            )
+    return None
+
+
 def preference(prefers: Sequence[Preference], node: Node) -> int:
     """Return the sum of the weights of the preferences that the node fulfils.
 
@@ -226,6 +241,7 @@ CHECKS: Final[tuple[Callable[[Constraints, Node], Rejection | None], ...]] = (
     _tainted,
     _selected,
     _affine,
+    _reached,
 )
 
 

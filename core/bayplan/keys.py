@@ -36,6 +36,16 @@ class BudgetKey(NamedTuple):
         return f"{self.namespace}/{self.name}"
 
 
+class ClaimKey(NamedTuple):
+    """Where a PersistentVolumeClaim is found: namespace and name."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Owner:
     """The controller that makes a pod again when it is gone."""

@@ -38,6 +38,7 @@ class Reason(StrEnum):
     TAINT_NOT_TOLERATED = "TaintNotTolerated"
     SELECTOR_MISMATCH = "NodeSelectorMismatch"
     AFFINITY_MISMATCH = "NodeAffinityMismatch"
+    VOLUME_ELSEWHERE = "VolumeElsewhere"
     TOO_SMALL = "NodeTooSmall"
     INSUFFICIENT_ROOM = "InsufficientRoom"
     HOST_PORT_TAKEN = "HostPortTaken"

@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 from bayplan.budgets import Budget, Health
 from bayplan.columns import NONE, Column, alike
-from bayplan.constraints import Constraints, GangTopology, Taint
+from bayplan.constraints import Constraints, GangTopology, Taint, Volume
 from bayplan.keys import BudgetKey, GangKey, NodeName, Owner, PodKey
 from bayplan.resources import Resources
 
@@ -158,6 +158,7 @@ class Pod:
         fixed_by: What keeps a plan from disturbing it for now, in words; "" if nothing does that
             is not its own manifest.
         offered: Whether its gate was lifted without a pin, for node autoscalers to see it.
+        claims: Names of the PersistentVolumeClaims that it uses, of its namespace.
         health: How it does on its node; its kind says what that means for its budget.
         kind: What makes it like others.
     """
@@ -186,6 +187,7 @@ class Pod:
     budget: BudgetKey | None = None
     fixed_by: str = ""
     offered: bool = False
+    claims: tuple[str, ...] = ()
     health: Health = Health.READY
     kind: PodKind = field(init=False, repr=False, compare=False)
 
@@ -206,12 +208,14 @@ Guests = tuple[PodKind, ...]
 class Snapshot:
     """All nodes and pods of one moment, each sorted by name, in whatever order they come.
 
-    `budgets` are the PodDisruptionBudgets, for those who may disturb pods.
+    `budgets` are the PodDisruptionBudgets, for those who may disturb pods; `volumes` those that not
+    every node reaches, for those who place them.
     """
 
     nodes: tuple[Node, ...]
     pods: tuple[Pod, ...]
     budgets: tuple[Budget, ...] = ()
+    volumes: tuple[Volume, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nodes", tuple(sorted(self.nodes, key=attrgetter("name"))))
@@ -354,7 +358,9 @@ class Snapshot:
         stay = [pod for pod in self.pods if not pod.terminating or pod.leaves_at + OVERSTAY_S < now]
         if len(stay) == len(self.pods):
             return self
-        return Snapshot(nodes=self.nodes, pods=tuple(stay), budgets=self.budgets)
+        return Snapshot(
+            nodes=self.nodes, pods=tuple(stay), budgets=self.budgets, volumes=self.volumes
+        )
 
     def waiting(self) -> tuple[Pod, ...]:
         """Return the pods that wait for a plan."""

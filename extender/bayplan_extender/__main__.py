@@ -5,9 +5,19 @@ Each is imported only when it is asked for: the webhook must never load OR-Tools
 
 import sys
 
+from kubernetes.config import ConfigException
+
 
 def main() -> int:
-    """Run the process named by the first argument."""
+    """Run the process named by the first argument; 2 when it cannot know what it needs."""
+    try:
+        return _run()
+    except ConfigException as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+
+
+def _run() -> int:
     program, arguments = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
     if program == "webhook":
         from bayplan_extender.webhook import process as webhook  # noqa: PLC0415 - see above

@@ -1,6 +1,29 @@
 """The connection to the API server, from a kubeconfig or from inside a pod."""
 
+import os
+from typing import Final
+
+import urllib3
 from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+
+#: How a call fails: refused, or not answered, be it that our own token cannot be read just now.
+FAILURES: Final = (
+    ApiException,
+    urllib3.exceptions.HTTPError,
+    OSError,
+    config.ConfigException,
+)
+
+#: What every container of a pod has in its environment, and what else it should have.
+_IN_POD: Final = "KUBERNETES_SERVICE_HOST"
+_REMEDY: Final = (
+    "A pod needs token and ca.crt of its service account in"
+    " /var/run/secrets/kubernetes.io/serviceaccount: is automountServiceAccountToken false?"
+)
+
+#: Longest text of a failure in a log.
+_MAX_TEXT: Final = 300
 
 
 def connect() -> client.ApiClient:
@@ -11,6 +34,17 @@ def connect() -> client.ApiClient:
     """
     try:
         config.load_incluster_config()
-    except config.ConfigException:
-        config.load_kube_config()
+    except config.ConfigException as in_pod:
+        try:
+            config.load_kube_config()
+        except config.ConfigException:
+            if _IN_POD not in os.environ:
+                raise
+            raise config.ConfigException(f"{in_pod} {_REMEDY}") from in_pod
     return client.ApiClient()
+
+
+def brief(error: Exception) -> str:
+    """Return why a call failed, on one short line."""
+    text = f"{error.status} {error.reason}" if isinstance(error, ApiException) else str(error)
+    return " ".join(text.split())[:_MAX_TEXT]

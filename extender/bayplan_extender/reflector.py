@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 import orjson
 import structlog
-import urllib3
 from kubernetes.client.exceptions import ApiException
+
+from bayplan_extender.kube import FAILURES, brief
 
 _log = structlog.get_logger()
 
@@ -64,9 +65,9 @@ class Reflector(threading.Thread):
         while not self._stop_event.is_set():
             try:
                 self._list_and_watch()
-            except (ApiException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            except (*FAILURES, ValueError) as error:
                 if getattr(error, "status", None) != _GONE:
-                    _log.warning("watch_failed", kind=self._name, error=_brief(error))
+                    _log.warning("watch_failed", kind=self._name, error=brief(error))
                 self._stop_event.wait(_RETRY_S)
 
     def _list_and_watch(self) -> None:
@@ -132,7 +133,3 @@ def _lines(response: Any) -> Iterator[bytes]:  # noqa: ANN401 - the library's re
 
 def _is_ok(response: Any) -> bool:  # noqa: ANN401 - the library's response
     return bool(response.status < 300)  # noqa: PLR2004 - HTTP's boundary of success
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -29,7 +29,9 @@ from bayplan.codec import (
     policy_of,
     published_plan_of,
     stand_in_of,
+    volume_of,
 )
+from bayplan.constraints import Volume
 from bayplan.keys import BudgetKey, NodeName, PodKey
 from bayplan.policy import Policy
 from bayplan.preparation import prepared
@@ -53,9 +55,9 @@ _NONE: Final = Reservations()
 
 
 class View:
-    """Nodes, pods, plans and policy as last seen; with `budgets` PodDisruptionBudgets as well.
+    """Nodes, pods, plans and policy as last seen; for `planning` more.
 
-    Only who plans needs the budgets.
+    Only who plans needs PodDisruptionBudgets, and to know where volumes are.
 
     Attributes:
         plans: PackingPlan objects by name; a large plan is in several.
@@ -66,7 +68,7 @@ class View:
     """
 
     def __init__(
-        self, *, budgets: bool = False, clock: Callable[[], float] = time.monotonic
+        self, *, planning: bool = False, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.lock = threading.Lock()
         self.changed = threading.Event()
@@ -74,6 +76,7 @@ class View:
         self.plans: dict[str, PublishedPlan] = {}
         self.policy = Policy()
         self.budgets: dict[BudgetKey, Budget] = {}
+        self.volumes: dict[str, Volume] = {}
         self.current: dict[str, float] = {}
         self.listed: dict[str, float] = {}
         self._clock = clock
@@ -82,7 +85,7 @@ class View:
         self._promised: tuple[str, ...] = ()
         self._reserved_at = 0.0
         self._missing = {"nodes", "pods", "packingplans", "packingpolicies"}
-        self._missing |= {"poddisruptionbudgets"} if budgets else set()
+        self._missing |= {"poddisruptionbudgets", "persistentvolumes"} if planning else set()
 
     @property
     def synced(self) -> bool:
@@ -104,7 +107,8 @@ class View:
         return None if seen.once_left(now) is seen else self._prepared(seen, now)
 
     def _prepared(self, seen: Snapshot, now: float) -> Snapshot:
-        return prepared(replace(seen, budgets=tuple(self.budgets.values())), self.policy, now=now)
+        budgets, volumes = tuple(self.budgets.values()), tuple(self.volumes.values())
+        return prepared(replace(seen, budgets=budgets, volumes=volumes), self.policy, now=now)
 
     def newest_plan(self) -> PublishedPlan | None:
         """Return the plan with the highest sequence, or None."""
@@ -136,6 +140,8 @@ class View:
         if "poddisruptionbudgets" in self._missing:
             listed = client.PolicyV1Api(api).list_pod_disruption_budget_for_all_namespaces
             watches.append(Reflector("poddisruptionbudgets", listed, _Budgets(self)))
+            volumes = core.list_persistent_volume
+            watches.append(Reflector("persistentvolumes", volumes, _Volumes(self)))
         return watches
 
     def done(self, kind: str) -> None:
@@ -240,6 +246,24 @@ class _Budgets(_Sink):
             self._view.budgets.pop(BudgetKey(meta["namespace"], meta["name"]), None)
             if budget is not None:
                 self._view.budgets[budget.key] = budget
+            self._view.changed.set()
+
+
+class _Volumes(_Sink):
+    kind = "persistentvolumes"
+
+    def replace(self, objects: Sequence[Raw]) -> None:
+        seen = ((raw["metadata"]["name"], _readable(volume_of, raw)) for raw in objects)
+        with self._view.lock:
+            self._view.volumes = {name: volume for name, volume in seen if volume is not None}
+            self._view.done(self.kind)
+
+    def change(self, event: str, raw: Raw) -> None:
+        volume = None if event == "DELETED" else _readable(volume_of, raw)
+        with self._view.lock:
+            self._view.volumes.pop(raw["metadata"]["name"], None)
+            if volume is not None:
+                self._view.volumes[raw["metadata"]["name"]] = volume
             self._view.changed.set()
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import kopf
 import structlog
 from kubernetes import client
+from kubernetes.config import ConfigException
 from prometheus_client import start_http_server
 
 from bayplan_operator import logs
@@ -36,10 +37,14 @@ _BESIDES = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the operator; return the exit code."""
+    """Run the operator; return the exit code: 2 when it cannot know where the API server is."""
     options = _options(argv)
     logs.configure()
-    access = configuration()
+    try:
+        access = configuration()
+    except (ConfigException, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
     metrics = Metrics()
     start_http_server(options.metrics_port, registry=metrics.registry)
     workers = _workers(access, metrics, namespace=options.namespace)

@@ -94,7 +94,7 @@ class Execution:
         self._now = now
         self._farewells = Farewells(kube, now=now, clock=clock)
         self._stillness = _Stillness(clock)
-        self._refusals: Refusals[PodKey] = Refusals(clock)
+        self._refusals: Refusals[str] = Refusals(clock)  # by the uids of pods
         self._holds = Holds(kube, events, metrics, pool=pool)
 
     def reconcile(self) -> float | None:
@@ -141,7 +141,7 @@ class Execution:
 
     def _pause_s(self, published: PublishedPlan, progress: Progress) -> float:
         """Return the seconds until the next look at what tells us nothing by events."""
-        if progress.draining and all(step.pod in self._refusals for step in progress.todo):
+        if progress.draining and all(step.uid in self._refusals for step in progress.todo):
             return LOOK_S
         binding = all(
             report.state is State.DONE or (report.type == "Bind" and report.state is State.STARTED)
@@ -169,7 +169,7 @@ class Execution:
         idle_s = self._stillness.of(published.uid)
         progress = steps.advance(published.plan, seen, policy, idle_s=idle_s, farewells=farewells)
         # One that has drained and may not leave is not out of service until all have drained.
-        stuck = any(isinstance(s, EvictPod) and s.pod in self._refusals for s in progress.todo)
+        stuck = any(isinstance(s, EvictPod) and s.uid in self._refusals for s in progress.todo)
         self._stillness.note(published.uid, progress, drains=progress.draining and not stuck)
         return progress
 
@@ -184,7 +184,7 @@ class Execution:
 
         One that is refused waits before it is tried again.
         """
-        due = [step for step in todo if self._refusals.is_due(step.pod)]
+        due = [step for step in todo if self._refusals.is_due(step.uid)]
         for step in due:
             if isinstance(step, ServePod):
                 self._note(step, self._put(step, service.serves(self._now())))
@@ -230,7 +230,7 @@ class Execution:
     def _note(self, step: Step, refused: str) -> None:
         kind = _KINDS[type(step)]
         self._metrics.plan_steps.labels(kind, "refused" if refused else "done").inc()
-        self._refusals.note(step.pod, refused)
+        self._refusals.note(step.uid, refused)
         if refused:
             _log.warning("step_refused", step=kind, pod=str(step.pod), error=refused)
 
@@ -309,14 +309,16 @@ class Execution:
             "startedAt": part.status.get("startedAt") or self._instant(),
         }
         if reports:
-            status["steps"] = [self._step(report) for report in reports]
+            uids = {step.pod: step.uid for step in progress.todo}
+            status["steps"] = [self._step(report, uids.get(report.pod, "")) for report in reports]
         if progress.phase is not Phase.EXECUTING:
             status["finishedAt"] = self._instant()
         return status
 
-    def _step(self, report: Report) -> dict[str, str]:
+    def _step(self, report: Report, uid: str) -> dict[str, str]:
+        """Return what is said of an action; `uid` is that of the pod with which it goes on."""
         message = report.message
-        refusal = self._refusals.of(report.pod)
+        refusal = self._refusals.of(uid)
         if refusal is not None and report.state is not State.DONE:
             message = f"{message}, but that is refused: {refusal.message}"
         return {

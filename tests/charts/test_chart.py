@@ -116,11 +116,10 @@ def test_every_value_is_in_the_schema() -> None:
     assert set(schema["properties"]) - {"global"} == set(values)
 
 
-def test_only_the_planner_sees_disruption_budgets() -> None:
+@pytest.mark.parametrize("kind", ["poddisruptionbudgets", "persistentvolumes"])
+def test_only_the_planner_sees_budgets_and_volumes(kind: str) -> None:
     """The planner would never be ready, or another program hold a right that it does not use."""
-    watching = [
-        p for p in ("operator", "planner", "webhook") if may(p, "watch", "poddisruptionbudgets")
-    ]
+    watching = [p for p in ("operator", "planner", "webhook") if may(p, "watch", kind)]
 
     assert watching == ["planner"]
 

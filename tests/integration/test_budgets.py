@@ -22,7 +22,7 @@ def view(cluster: Cluster) -> Iterator[View]:
     """Return a view that watches PodDisruptionBudgets alone."""
     settings = client.Configuration()
     config.load_kube_config(str(cluster.kubeconfig), client_configuration=settings)
-    seen = View(budgets=True)
+    seen = View(planning=True)
     watches = seen.reflectors(client.ApiClient(settings))
     (watch,) = [each for each in watches if each.name.endswith("poddisruptionbudgets")]
     watch.start()

@@ -118,6 +118,18 @@ GPU_TAINT = Taint(key="gpu", value="yes")
             Reason.AFFINITY_MISMATCH,
             id="an empty term matches nothing",
         ),
+        pytest.param(
+            Constraints(volumes=((_field("m"), _field("n")), (_field("n"),))),
+            node("n"),
+            None,
+            id="every volume is reached by one of its terms",
+        ),
+        pytest.param(
+            Constraints(volumes=((_field("m"), _field("n")), (_field("m"),))),
+            node("n"),
+            Reason.VOLUME_ELSEWHERE,
+            id="one of several volumes is elsewhere",
+        ),
     ],
 )
 def test_static_rejection(constraints: Constraints, target: Node, expected: Reason | None) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from kubernetes.client.exceptions import ApiException
 from prometheus_client import CollectorRegistry
+from urllib3.exceptions import ReadTimeoutError
 
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Result
@@ -51,10 +52,14 @@ class Kept(Publisher):
 class Refused(Kept):
     """Can publish nothing."""
 
+    def __init__(self, view: View, error: Exception) -> None:
+        super().__init__(view)
+        self._error = error
+
     def publish(self, result: Result, plans: Iterable[PublishedPlan]) -> str:
-        """Raise what the API server answers."""
+        """Raise what the API server answers, or that it does not."""
         super().publish(result, plans)
-        raise ApiException(status=422, reason="too large")
+        raise self._error
 
 
 class Scene:
@@ -198,23 +203,67 @@ def test_figures_tell_queue_room_and_plans(scene: Scene) -> None:
     assert scene.figure("bayplan_reserved_gpus") == 8
 
 
+@pytest.mark.parametrize(
+    "error",
+    [ApiException(status=422, reason="too large"), ReadTimeoutError(None, "/apis", "no answer")],  # type: ignore[arg-type]
+    ids=["refused", "not answered"],
+)
 def test_a_planner_that_can_publish_nothing_stops_leading(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     """It would hold the lease for ever, and no gate would be lifted."""
     monkeypatch.setattr(loops, "SETTLE_S", 0.0)
     monkeypatch.setattr(loops, "RETRY_S", 0.0)
     for kind in scene.view.missing:
         scene.view.done(kind)
-    publisher = Refused(scene.view)
+    publisher = Refused(scene.view, error)
     loop = Loop(scene.view, publisher, scene.recorder, CollectorRegistry())
     monkeypatch.setattr(scene.view, "newest_plan", lambda: None)
     scene.view.cache.set_pod(pod("a", gpus=2))
 
-    with pytest.raises(ApiException):
+    with pytest.raises(type(error)):
         loop.run()
 
     assert len(publisher.results) == loops.MAX_REFUSALS
+
+
+def test_who_no_longer_leads_publishes_nothing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another planner may lead by then. Who leads again later plans what it did not."""
+    monkeypatch.setattr(loops, "SETTLE_S", 0.0)
+    for kind in scene.view.missing:
+        scene.view.done(kind)
+    loop, place = scene.loop, scene.loop._place  # noqa: SLF001 - to lose the lease in the middle
+
+    def losing(seen: loops._Seen) -> Result | None:
+        found = place(seen)
+        loop.stop()
+        return found
+
+    scene.view.cache.set_pod(pod("a", gpus=2))
+    monkeypatch.setattr(loop, "_place", losing)
+    loop.run()
+    assert scene.publisher.results == []
+
+    monkeypatch.setattr(loop, "_place", place)
+    publish = loop._publish  # noqa: SLF001 - the same
+
+    def published(result: Result) -> str:
+        loop.stop()
+        return publish(result)
+
+    monkeypatch.setattr(loop, "_publish", published)
+    loop.run()
+    assert len(scene.publisher.results) == 1
+
+
+def test_a_loop_that_is_stopped_before_it_begins_does_nothing(scene: Scene) -> None:
+    """The lease may be lost before the thread that plans has started."""
+    scene.view.cache.set_pod(pod("a", gpus=2))
+    scene.loop.stop()
+    scene.loop.run()
+    assert scene.publisher.results == []
 
 
 @pytest.mark.parametrize("leaving", ["n1", "n2"])

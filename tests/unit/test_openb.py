@@ -4,12 +4,17 @@ import pytest
 
 from bayplan import codec
 from bayplan.codec import DecodeError
-from bayplan.online.kinds import Kind
-from benchmarks.openb import batch, trace
+from bayplan.online.kinds import Kind, catalogue
+from bayplan.online.scorer import NodeRoom, Row, Scorer, Spot
+from bayplan.online.value import Copies
+from benchmarks.openb import batch, moving, trace
 from benchmarks.openb.inflation import INFLATION, arrivals, inflate
-from benchmarks.openb.moving import Moving
+from benchmarks.openb.moving import Moving, used
 from benchmarks.openb.policies import POLICIES, fgd, ours, scorer
-from benchmarks.openb.trace import Row, Trace
+from benchmarks.openb.trace import Trace
+
+#: A node whose GPU is taken, and one whose GPU is not.
+ROOM = (("full", 0), ("idle", 1000))
 
 POD = {"cpu_milli": "1000", "memory_mib": "1", "num_gpu": "1", "gpu_milli": "500", "gpu_spec": "T4"}
 
@@ -35,7 +40,7 @@ def test_the_data_is_all_there(default: Trace) -> None:
 
 def test_a_row_becomes_a_kind() -> None:
     """A share of one GPU of a model."""
-    assert trace.pod(Row("row 2", POD)) == Kind(
+    assert trace.pod(trace.Row("row 2", POD)) == Kind(
         cpu_milli=1000, memory_mib=1, gpus=1, gpu_milli=500, models=("T4",)
     )
 
@@ -55,7 +60,7 @@ def test_a_row_becomes_a_kind() -> None:
 def test_a_bad_cell_is_named(column: str, cell: str, problem: str) -> None:
     """A silent zero would make the list easier."""
     with pytest.raises(DecodeError, match=f"row 2: .*: {problem}"):
-        trace.pod(Row("row 2", {**POD, column: cell}))
+        trace.pod(trace.Row("row 2", {**POD, column: cell}))
 
 
 def test_a_list_that_is_not_there_is_named() -> None:
@@ -96,11 +101,36 @@ def test_our_fgd_is_as_good_as_the_published_one_and_ours_is_better(default: Tra
 def test_moves_are_earned_by_arrivals(small: Trace) -> None:
     """One move for 100 arrivals is a promise about disruption."""
     pods = arrivals(small, 1)
-    policy = Moving(scorer(small), moves_per_100=1)
+    policy = Moving(scorer(small), small.pods, moves_per_100=1)
     for index, pod in enumerate(pods, start=1):
         policy.arrive(pod)
         assert policy.moves <= index // 100
     assert policy.moves > 0
+
+
+def test_a_gap_is_worth_what_others_will_use_of_it() -> None:
+    """Of shares that come often nearly all, of those that hardly ever come nearly nothing."""
+    often, never = Kind(gpus=1, gpu_milli=300), Kind(gpus=1, gpu_milli=100)
+    worth = used([often] * 999 + [never])
+    assert worth[[99, 100, 299, 300, 650, 1000]] == pytest.approx([0, 0, 0, 300, 600, 900], abs=2)
+    assert used([never] * 2 + [often] * 98)[100] == pytest.approx(50), "a fiftieth: half the time"
+
+
+def test_a_share_moves_to_a_gap_that_it_fills(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the GPU where it was is whole again."""
+    monkeypatch.setattr(moving, "_BEGIN", 0)
+    share, whole = Kind(gpus=1, gpu_milli=400), Kind(gpus=1)
+    rooms = [NodeRoom(name=name, cpu_milli=9, memory_mib=9, devices=(free,)) for name, free in ROOM]
+    worth = Copies.of_catalogue(catalogue({share: 1, whole: 9}), ("",))
+    scorer = Scorer(rooms, worth, ("",))
+    policy = Moving(scorer, [whole] * 9 + [share], moves_per_100=10)
+
+    assert policy.arrive(share), "on the node with room"
+    scorer.give(share, Spot(row=Row(0), devices=(0,)))  # somebody leaves the other one
+    fitted = [policy.arrive(whole) for _ in range(10)]
+
+    assert policy.moves == 1, "the tenth arrival has earned it"
+    assert fitted == [False] * 9 + [True]
 
 
 def test_a_batch_asks_for_shares_as_shares(default: Trace) -> None:

@@ -390,6 +390,33 @@ def test_a_release_that_is_refused_keeps_nobody_else_waiting(
     assert steps["ns/a"].endswith("but that is refused: failed calling webhook")
 
 
+def test_a_new_pod_of_the_name_of_a_refused_one_does_not_wait(scene: Scene) -> None:
+    """A StatefulSet makes its pod anew under its name; why the one before was refused is over."""
+    scene.kube.refusals[pod_path(key("web-0"))] = (422, "failed calling webhook")
+    scene.add("web-0")
+    moved = Move(
+        pod=key("web-0"),
+        uid="uid-that-left",
+        source=NodeName("n1"),
+        target=NodeName("n2"),
+        owner=OWNER,
+        priority=0,
+    )
+    plan = scene.publish(moved)
+    scene.look()
+    assert scene.status(plan)["steps"][0]["message"].endswith("failed calling webhook")
+
+    scene.kube.refusals.clear()
+    scene.look()
+    assert scene.pod("web-0")["spec"]["schedulingGates"], "it waits for a while"
+    anew = raw_pod("web-0")
+    anew["metadata"]["uid"] = "uid-anew"
+    scene.kube.add(pod_path(key("web-0")), anew)
+    scene.look()
+
+    assert not scene.pod("web-0")["spec"]["schedulingGates"]
+
+
 def test_older_plans_that_are_not_finished_are_superseded(scene: Scene) -> None:
     """Even those of a time when no operator ran."""
     scene.add("a")

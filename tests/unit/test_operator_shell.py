@@ -1,18 +1,29 @@
 """The operator's edges: how it connects, what it is started with, how errors read."""
 
 import json
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import kopf
 import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
+from kubernetes.config import incluster_config, kube_config
 
+from bayplan_extender import logs as extender_logs
+from bayplan_extender.__main__ import main as extender
 from bayplan_operator import __main__ as program
 from bayplan_operator import connection
+from bayplan_operator import logs as operator_logs
 from bayplan_operator.handlers import settings
 from bayplan_operator.kube import message_of
+
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
 
 def kubeconfig(folder: Path, **user: str) -> Path:
@@ -60,6 +71,72 @@ def test_kopf_logs_in_by_certificate_where_there_is_no_token() -> None:
         "/key",
     )
     assert login.token is None
+
+
+@pytest.fixture
+def mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of a pod's service account, where the client library looks for it."""
+    (tmp_path / "token").write_text("first")
+    (tmp_path / "ca.crt").write_text("certificate")
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    return tmp_path
+
+
+@pytest.mark.parametrize("main", [lambda: program.main([]), extender], ids=["operator", "planner"])
+@pytest.mark.parametrize("text", [None, ""], ids=["missing", "empty"])
+def test_a_pod_without_a_token_says_what_is_missing(
+    mounted: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    main: Callable[[], int],
+    text: str | None,
+) -> None:
+    """It ended with a traceback about kubectl's configuration."""
+    monkeypatch.setattr(sys, "argv", ["bayplan_extender", "planner"])
+    for module in (operator_logs, extender_logs):
+        monkeypatch.setattr(module, "configure", lambda: None)
+    (mounted / "token").unlink()
+    if text is not None:
+        (mounted / "token").write_text(text)
+
+    assert main() == 2
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(("error: Service token file does not", "error: Token file exists but"))
+    assert line.endswith("is automountServiceAccountToken false?")
+
+
+@pytest.mark.usefixtures("mounted")
+def test_kopf_logs_in_with_the_token_of_a_pod() -> None:
+    """Seen: `Authorization: Bearer bearer first`, which the API server refuses."""
+    login = connection.kopf_login(connection.configuration())
+    assert login.as_http_headers() == {"Authorization": "Bearer first"}
+
+
+def test_a_token_that_cannot_be_read_anew_is_used_on(
+    mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operator ended, although the API server still took the one it had."""
+    minutes = count(step=2)
+    later = SimpleNamespace(now=lambda: NOW + timedelta(minutes=next(minutes)))
+    stands_in = SimpleNamespace(datetime=later, timedelta=timedelta)
+    monkeypatch.setattr(incluster_config, "datetime", stands_in)
+    found = connection.configuration()
+
+    used = []
+    for text in ("", None, "second", ""):
+        if text is None:
+            (mounted / "token").unlink()
+        else:
+            (mounted / "token").write_text(text)
+        used.append(connection.kopf_login(found).token)
+
+    assert used == ["first", "first", "second", "second"]
 
 
 def test_kopf_remembers_nothing_of_objects_and_writes_nothing_to_them() -> None:

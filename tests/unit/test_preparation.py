@@ -73,7 +73,7 @@ NEW = [raw_pod(name, priority=1000, schedulingGates=[{"name": names.GATE}]) for 
 def planned(monkeypatch: pytest.MonkeyPatch) -> Plan:
     """Return what the planner does once the new pods are there."""
     monkeypatch.setattr(views, "Reflector", lambda name, _, sink: (name, sink))
-    view = View(budgets=True)
+    view = View(planning=True)
     of: Any = dict(view.reflectors(client.ApiClient()))  # type: ignore[arg-type]
     of["nodes"].replace(NODES)
     of["pods"].replace([*PODS, *NEW])

@@ -24,7 +24,7 @@ class Plans:
         self.most = 1000
         self.lost = ""
 
-    def create_cluster_custom_object(self, *about: Any, **_: str) -> None:  # noqa: ANN401 - JSON
+    def create_cluster_custom_object(self, *about: Any, **_: object) -> None:  # noqa: ANN401 - JSON
         """Keep a plan, unless its name is taken."""
         name = about[-1]["metadata"]["name"]
         if name in self.names:
@@ -35,11 +35,11 @@ class Plans:
         if name == self.lost:
             raise ApiException(status=504, reason="Timeout")
 
-    def list_cluster_custom_object(self, *_: str) -> dict[str, Any]:
+    def list_cluster_custom_object(self, *_: str, **__: object) -> dict[str, Any]:
         """Return all of them."""
         return {"items": [{"metadata": {"name": name}} for name in self.names]}
 
-    def delete_cluster_custom_object(self, *about: str) -> None:
+    def delete_cluster_custom_object(self, *about: str, **_: object) -> None:
         """Remove one."""
         if about[-1] not in self.names:
             raise ApiException(status=404, reason="NotFound")

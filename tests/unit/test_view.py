@@ -32,7 +32,7 @@ def raw(allowed: int, name: str = "web") -> dict[str, Any]:
 def sinks(monkeypatch: pytest.MonkeyPatch) -> tuple[View, dict[str, Any]]:
     """Return a view and what its watches feed, by collection."""
     monkeypatch.setattr(views, "Reflector", lambda name, _, sink: (name, sink))
-    seen = View(budgets=True)
+    seen = View(planning=True)
     watches: Any = seen.reflectors(client.ApiClient())
     return seen, dict(watches)
 

@@ -14,6 +14,7 @@ from bayplan.codec.plans import PublishedPlan, StepStatus, plan_manifest, publis
 from bayplan.codec.pods import mistake_in, pod_of, stand_in_of
 from bayplan.codec.policies import policy_of
 from bayplan.codec.recordings import Recording, recording_document, recording_of
+from bayplan.codec.volumes import volume_of
 
 __all__ = [
     "DecodeError",
@@ -36,4 +37,5 @@ __all__ = [
     "snapshot_of",
     "stand_in_of",
     "trouble_of",
+    "volume_of",
 ]

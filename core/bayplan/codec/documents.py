@@ -13,6 +13,7 @@ from bayplan.codec.deployments import deployment_of
 from bayplan.codec.fields import DecodeError, Raw, top
 from bayplan.codec.nodes import node_of
 from bayplan.codec.pods import pod_of
+from bayplan.codec.volumes import volume_of
 from bayplan.inference.children import manifests
 from bayplan.snapshot import Snapshot
 
@@ -21,7 +22,7 @@ _BUILT_IN: Final = {"system-cluster-critical": 2_000_000_000, "system-node-criti
 
 
 def snapshot_of(documents: Iterable[Raw]) -> Snapshot:
-    """Return the snapshot of the nodes, pods and PodDisruptionBudgets among `documents`.
+    """Return the snapshot of the nodes, pods, budgets and volumes among `documents`.
 
     Other kinds are ignored.
 
@@ -35,10 +36,12 @@ def snapshot_of(documents: Iterable[Raw]) -> Snapshot:
     priorities = _priorities(by_kind)
     pods = (pod_of(_with_priority(raw, priorities)) for raw in raw_pods)
     budgets = (budget_of(raw) for raw in by_kind.get("PodDisruptionBudget", ()))
-    return Snapshot.of(
-        (node_of(raw) for raw in by_kind.get("Node", ())),
-        (pod for pod in pods if pod is not None),
-        (budget for budget in budgets if budget is not None),
+    volumes = (volume_of(raw) for raw in by_kind.get("PersistentVolume", ()))
+    return Snapshot(
+        nodes=tuple(node_of(raw) for raw in by_kind.get("Node", ())),
+        pods=tuple(pod for pod in pods if pod is not None),
+        budgets=tuple(budget for budget in budgets if budget is not None),
+        volumes=tuple(volume for volume in volumes if volume is not None),
     )
 
 

@@ -92,8 +92,18 @@ def pod_of(raw: Raw) -> Pod | None:
         started_at=root.get("status", "startTime").instant(),
         move_cost=_move_cost(metadata) or 1,
         offered=home is not None,
+        claims=tuple(_claims(spec, key.name)),
         health=_health(root.get("status")) if bound else Health.READY,
     )
+
+
+def _claims(spec: Field, pod: str) -> Iterator[str]:
+    """Yield the names of the claims that the pod uses; that of one made for it begins with its."""
+    for volume in spec.get("volumes").items():
+        if volume.get("ephemeral").value is not None:
+            yield f"{pod}-{volume.get('name').text()}"
+        elif volume.get("persistentVolumeClaim").value is not None:
+            yield volume.get("persistentVolumeClaim", "claimName").text()
 
 
 def _health(status: Field) -> Health:

@@ -28,6 +28,7 @@ _SAID: Final = {
     ),
     Reason.SELECTOR_MISMATCH: ("lacks a label it selects", "lack a label it selects"),
     Reason.AFFINITY_MISMATCH: ("fails its node affinity", "fail its node affinity"),
+    Reason.VOLUME_ELSEWHERE: ("does not reach its volume", "do not reach its volume"),
     Reason.TOO_SMALL: ("is too small", "are too small"),
 }
 

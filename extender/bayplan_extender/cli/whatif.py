@@ -20,7 +20,7 @@ from bayplan.codec import DecodeError, plan_manifest, policy_of, snapshot_of
 from bayplan.codec.documents import flat
 from bayplan.codec.workloads import with_pods
 from bayplan.policy import Policy
-from bayplan.preparation import prepared
+from bayplan.preparation import attached, prepared
 from bayplan.snapshot import Pod, Snapshot
 from bayplan.whatif import MAX_COPIES, Forecast, forecast
 from bayplan_extender.cli.files import FileError, located
@@ -31,6 +31,7 @@ from bayplan_extender.kube import connect
 _READ: Final = {
     "/api/v1/nodes": False,
     "/api/v1/pods": False,
+    "/api/v1/persistentvolumes": False,
     "/apis/policy/v1/poddisruptionbudgets": False,
     "/apis/scheduling.k8s.io/v1/priorityclasses": False,
     f"/apis/{names.API_VERSION}/packingpolicies": True,
@@ -73,7 +74,7 @@ def _world(
         raise located(error, documents) from error
     now = time.time()
     world = prepared(there.once_left(now), policy, now=now)
-    newcomers = tuple(pod for pod in both.pods if pod.key not in there.by_key)
+    newcomers = tuple(pod for pod in attached(both).pods if pod.key not in there.by_key)
     if options.time_limit:
         policy = replace(policy, time_limit_s=options.time_limit)
     return world, newcomers, policy

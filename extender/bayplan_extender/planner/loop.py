@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import structlog
-from kubernetes.client.exceptions import ApiException
 from prometheus_client import CollectorRegistry
 
 from bayplan import planner, windows
@@ -28,6 +27,7 @@ from bayplan.plan import Result
 from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
 from bayplan.triggers import is_defragmentation_due, is_due, repeats
+from bayplan_extender.kube import FAILURES, brief
 from bayplan_extender.planner.metrics import Metrics
 from bayplan_extender.planner.publisher import Publisher
 from bayplan_extender.planner.recorder import Recorder
@@ -102,18 +102,23 @@ class Loop:
         self._rests_until = -math.inf
 
     def stop(self) -> None:
-        """End the loop after the pass it is in."""
+        """End the loop after the pass it is in, which publishes nothing any more.
+
+        One that has not begun yet ends as soon as it does.
+        """
         self._stop.set()
         self._view.changed.set()
 
     def run(self) -> None:
-        """Plan until stopped.
+        """Plan until stopped; it may be run again then.
 
         Raises:
-            ApiException: The API server has refused `MAX_REFUSALS` passes on end; whoever leads
-                should give up the lease, or no gate is ever lifted.
+            Exception: The API server has refused `MAX_REFUSALS` passes on end, or not answered
+                (`kube.FAILURES`); whoever leads should give up the lease, or no gate is ever
+                lifted.
         """
         refusals = 0
+        self._last_digest = ""  # another planner may have led meanwhile
         for _ in self._changes():
             try:
                 self._pass()
@@ -122,14 +127,15 @@ class Loop:
                 self._metrics.broken_off.inc()
                 _log.info("plan_broken_off", reason="what it was made for has changed")
                 self._view.changed.set()
-            except ApiException as error:
-                _log.warning("plan_not_published", status=error.status, error=error.reason)
+            except FAILURES as error:
+                _log.warning("plan_not_published", error=brief(error))
                 self._last_digest = ""
                 refusals += 1
                 if refusals >= MAX_REFUSALS:
                     raise
                 self._stop.wait(RETRY_S)
                 self._view.changed.set()
+        self._stop.clear()
 
     def _changes(self) -> Iterator[None]:
         """Yield once for every batch of changes that has settled.
@@ -186,7 +192,7 @@ class Loop:
         # 2. Plan, if something is due.
         with limited(_MOST_LIMITS * seen.policy.time_limit_s + _MOST_BESIDES_S):
             result = self._place(seen) or self._defragment(seen)
-        if result is None:
+        if result is None or self._stop.is_set():
             return
         # 3. Publish, unless it only says again what already stands there.
         name = "" if repeats(seen.newest, result.plan) else self._publish(result)

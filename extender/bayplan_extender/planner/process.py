@@ -16,7 +16,7 @@ from bayplan_extender.view import View
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Lead and plan until stopped; 1 when leadership was lost."""
+    """Plan whenever we lead, until stopped; 1 when planning has failed."""
     parser = argparse.ArgumentParser(prog="bayplan_extender planner", description=__doc__)
     parser.add_argument(
         "--namespace",
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--health-port", type=int, default=8082, help="port of /healthz, …")
     options = parser.parse_args(arguments)
     logs.configure()
-    api, view, registry = connect(), View(budgets=True), CollectorRegistry()
+    api, view, registry = connect(), View(planning=True), CollectorRegistry()
     recorder = Recorder()
     watches = view.reflectors(api)
     for watch in watches:
@@ -36,5 +36,6 @@ def main(arguments: Sequence[str]) -> int:
     while not view.synced:  # a leader that sees nothing would keep gates from being lifted
         view.changed.wait(1.0)
         view.changed.clear()
-    lead(options.namespace, Loop(view, Publisher(api), recorder, registry).run)
+    loop = Loop(view, Publisher(api), recorder, registry)
+    lead(api, options.namespace, loop.run, loop.stop)
     return 1

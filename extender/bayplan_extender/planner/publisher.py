@@ -12,6 +12,7 @@ from bayplan.api import names
 from bayplan.codec import PublishedPlan, plan_manifests
 from bayplan.codec.plans import sequence_in
 from bayplan.plan import Result
+from bayplan_extender.kube import FAILURES, brief
 
 _log = structlog.get_logger()
 
@@ -19,6 +20,9 @@ _log = structlog.get_logger()
 #: that starts reads them all. The newest is kept, however many it takes.
 HISTORY = 20
 HISTORY_OBJECTS = 40
+
+#: Seconds to connect, and to wait for an answer: whoever leads no longer may publish for as long.
+_TIMEOUT_S = (2.0, 5.0)
 
 _CONFLICT = 409
 _NOT_FOUND = 404
@@ -38,7 +42,7 @@ class Publisher:
         comes after all that there are.
 
         Raises:
-            ApiException: The API server refused it.
+            Exception: The API server refused it, or did not answer (`kube.FAILURES`).
         """
         last = max((plan.sequence for plan in plans), default=0)
         try:
@@ -59,10 +63,12 @@ class Publisher:
                     "packingplans",
                     manifest,
                     field_manager=names.MANAGER_PLANS,
+                    _request_timeout=_TIMEOUT_S,
                 )
-            except ApiException as error:
+            except FAILURES as error:
                 # It may be there although the answer says otherwise, unless somebody else's is.
-                self._withdraw(made if error.status == _CONFLICT else [*made, name])
+                theirs = isinstance(error, ApiException) and error.status == _CONFLICT
+                self._withdraw(made if theirs else [*made, name])
                 raise
             made.append(name)
         return made[0]
@@ -72,13 +78,13 @@ class Publisher:
         try:
             for name in made:
                 self._delete(name)
-        except ApiException as error:
-            _log.warning("plan_not_withdrawn", objects=made, status=error.status)
+        except FAILURES as error:
+            _log.warning("plan_not_withdrawn", objects=made, error=brief(error))
 
     def _last_name(self) -> int:
         """Return the highest number in the name of a plan, readable or not; 0 without plans."""
         found: Any = self._custom.list_cluster_custom_object(
-            names.GROUP, names.VERSION, "packingplans"
+            names.GROUP, names.VERSION, "packingplans", _request_timeout=_TIMEOUT_S
         )
         return max((sequence_in(raw["metadata"]["name"]) for raw in found["items"]), default=0)
 
@@ -101,7 +107,7 @@ class Publisher:
     def _delete(self, name: str) -> None:
         try:
             self._custom.delete_cluster_custom_object(
-                names.GROUP, names.VERSION, "packingplans", name
+                names.GROUP, names.VERSION, "packingplans", name, _request_timeout=_TIMEOUT_S
             )
         except ApiException as error:
             if error.status != _NOT_FOUND:

@@ -7,10 +7,10 @@ once: whatever went wrong, what counts is whether the pod is on the node in the 
 import json
 from typing import Any, Protocol
 
-import urllib3
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
+from bayplan_extender.kube import FAILURES
 from bayplan_extender.webhook.wire import Binding
 
 #: Seconds to connect and for the API server to answer; the scheduler waits 5 s in all by default.
@@ -34,13 +34,13 @@ class ApiBinder:
         """Bind the pod to the node, and return "" or what went wrong."""
         try:
             problem = self._create(asked)
-        except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
+        except FAILURES as error:
             problem = _brief(error)
         if not problem:
             return ""
         try:
             return "" if self._is_there(asked) else problem
-        except (ApiException, urllib3.exceptions.HTTPError, OSError, ValueError):
+        except (*FAILURES, ValueError):
             return problem
 
     def _create(self, asked: Binding) -> str:
