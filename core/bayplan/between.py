@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bayplan import peers
+from bayplan.aftermath import Aftermath
 from bayplan.constraints import Constraints, GangTopology, PodTerm, Spread
 from bayplan.keys import GangKey, NodeName, PodKey
 from bayplan.snapshot import Node, Pod, Snapshot, newest_member
@@ -36,14 +37,13 @@ class Placement:
     placed: Sequence[tuple[Pod, NodeName]] = field(repr=False)
 
     @classmethod
-    def of(cls, snapshot: Snapshot, goes: Mapping[PodKey, NodeName | None]) -> "Placement | None":
-        """Return the placement; None where no pod asks anything of others.
-
-        `goes` says where the plan sends pods, None for those that lose their node.
-        """
+    def of(cls, after: Aftermath) -> "Placement | None":
+        """Return the placement; None where no pod asks anything of others."""
+        snapshot = after.snapshot
         asks = any(kind.constraints.peers for kind in snapshot.kinds)
         if not asks and not any(pod.gang_topology for pod in snapshot.in_gangs):
             return None
+        goes = after.goes
         nodes = {node.name: node for node in snapshot.nodes}
         where = ((pod, goes.get(pod.key, pod.node)) for pod in snapshot.pods)
         placed = [(pod, node) for pod, node in where if node is not None and node in nodes]

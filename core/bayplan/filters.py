@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from bayplan import units
+from bayplan.columns import Column, alike
 from bayplan.constraints import Constraints, NodeTerm, Preference, Requirement, Taint
 from bayplan.plan import Reason, Rejection
 from bayplan.resources import Resources
 from bayplan.shares import left_in
-from bayplan.snapshot import Node, Pod
+from bayplan.snapshot import Node, Pod, Snapshot
 
 #: The taint that stands for a cordon; a pod that tolerates it may use a cordoned node.
 CORDON: Final = Taint(key="node.kubernetes.io/unschedulable")
@@ -59,6 +60,13 @@ class Looks:
         """Return how the node looks."""
         labels = self.labels and tuple([pair for pair in node.labels if pair[0] in self.labels])
         return (node.ready, node.schedulable, node.taints, labels, self.names and node.name)
+
+    def over(self, snapshot: Snapshot) -> Column[Node]:
+        """Return the nodes by look and size, with the first of each number."""
+        if not self.labels and not self.names:
+            return snapshot.node_kinds
+        looks = map(self.at, snapshot.nodes)
+        return alike(snapshot.nodes, zip(snapshot.node_kinds.numbers, looks, strict=True))
 
 
 def static_rejection(pod: Pod, node: Node) -> Rejection | None:

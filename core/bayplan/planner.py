@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from bayplan import windows
+from bayplan.aftermath import Aftermath
 from bayplan.plan import Certificate, Plan, Result, Stage, Verdict
 from bayplan.policy import Policy, defragmenting, undisturbing
 from bayplan.snapshot import Snapshot
@@ -131,6 +132,7 @@ def _uncollected() -> Iterator[None]:
 
     A pass makes many values and no cycles. What it makes would start the collector again and
     again, and each time it would look at every pod of the fleet: up to a third of a large pass.
+    What is left of them in the end is put to the old, or all of it would be looked at at once.
     """
     collects = gc.isenabled()
     gc.disable()
@@ -138,6 +140,10 @@ def _uncollected() -> Iterator[None]:
         yield
     finally:
         if collects:
+            if not gc.get_freeze_count():
+                # The only way to make objects old without looking at each.
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 
@@ -184,25 +190,22 @@ def _candidates(instance: Instance, policy: Policy, found: Solution) -> Iterator
 
 def _compose(snapshot: Snapshot, policy: Policy, instance: Instance, solution: Solution) -> Plan:
     """Return the solution as a plan of named pods, with reasons for what waits."""
-    done = extract.actions(instance, solution.assignment)
+    done = extract.actions(snapshot, instance, solution.assignment)
     held = holds.explain(
-        snapshot,
-        binds=done.binds,
-        moves=done.moves,
-        evictions=done.evictions,
+        Aftermath.of(snapshot, bound=done.bound, moved=done.moved, evicted=done.evicted),
         outcomes=_outcomes(instance, snapshot, solution),
     )
     verdict = _verdict(
         solution.stages,
         waits=bool(snapshot.waiting()),
-        places=bool(done.binds),
-        moves=bool(done.moves),
+        places=bool(done.bound.actions),
+        moves=bool(done.moved.actions),
     )
     return Plan(
         certificate=Certificate(order=policy.order, verdict=verdict, stages=solution.stages),
-        binds=done.binds,
-        moves=done.moves,
-        evictions=done.evictions,
+        binds=tuple(done.bound.actions),
+        moves=tuple(done.moved.actions),
+        evictions=tuple(done.evicted.actions),
         holds=held,
     )
 

@@ -6,15 +6,18 @@ solver, validator and steps only read them.
 """
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
+from itertools import compress, count, repeat
 from operator import attrgetter
 from typing import Final, cast
 from weakref import WeakValueDictionary
 
 from bayplan.budgets import Budget, Health
+from bayplan.columns import NONE, Column, alike
 from bayplan.constraints import Constraints, GangTopology, Taint, Volume
 from bayplan.keys import BudgetKey, GangKey, NodeName, Owner, PodKey
 from bayplan.resources import Resources
@@ -58,12 +61,17 @@ class Node:
         size = _SIZES.setdefault(self.allocatable, self.allocatable)
         object.__setattr__(self, "allocatable", size)
 
-    @property
-    def words(self) -> str:
-        """The node in words, the same for equal nodes: put together once, for every pass asks."""
+    def in_words(self, said: dict[object, str]) -> str:
+        """Return the node in words, the same for equal nodes, for digests.
+
+        They are put together once, for every pass asks; `said` are those of all but names.
+        """
         if not self._words:
-            told = (self.allocatable.items, self.labels, self.taints, self.schedulable, self.ready)
-            object.__setattr__(self, "_words", f"{self.name} {told!r}")
+            alike = (id(self.allocatable), self.labels, self.taints, self.schedulable, self.ready)
+            rest = said.get(alike)
+            if rest is None:
+                rest = said[alike] = repr((self.allocatable.items, *alike[1:]))
+            object.__setattr__(self, "_words", f"{self.name} {rest}")
         return self._words
 
 
@@ -214,9 +222,6 @@ def newest_member(pods: Sequence[Pod]) -> Pod:
 #: The kinds of the pods on one node, in no order that means anything.
 Guests = tuple[PodKind, ...]
 
-#: Where a plan sends pods, None for those that lose their node; and the guests that are there then.
-_Answer = tuple[Mapping[PodKey, NodeName | None], Mapping[NodeName, Guests]]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
@@ -230,7 +235,6 @@ class Snapshot:
     pods: tuple[Pod, ...]
     budgets: tuple[Budget, ...] = ()
     volumes: tuple[Volume, ...] = ()
-    _last_asked: _Answer | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nodes", tuple(sorted(self.nodes, key=attrgetter("name"))))
@@ -251,19 +255,22 @@ class Snapshot:
         A pod is known by its uid, and what never changes under a uid (its names, age and owner)
         is not looked at again.
         """
-        kinds = {kind: repr(kind) for kind in self.kinds}
-        numbers = {kind: str(n) for n, kind in enumerate(sorted(kinds, key=kinds.__getitem__))}
+        told = list(map(repr, self.kinds))
+        in_order = sorted(range(len(told)), key=told.__getitem__)
+        words = {kind: str(n) for n, kind in enumerate(in_order)}
+        spots = (*self.spot_of.values, "")  # the last stands for -1, no node
         # Labels matter only where some pod asks for pods by them.
-        labelled = self.pods if any(kind.constraints.peers for kind in kinds) else ()
+        labelled = self.pods if any(kind.constraints.peers for kind in self.kinds) else ()
+        bound = map(attrgetter("bound"), self.pods)
         digest = hashlib.sha256()
         for part in (
-            map(attrgetter("words"), self.nodes),
+            map(Node.in_words, self.nodes, repeat({})),
             map(repr, self.budgets),
-            map(kinds.__getitem__, numbers),
+            map(told.__getitem__, in_order),
             map(attrgetter("uid"), self.pods),
-            map(numbers.__getitem__, map(attrgetter("kind"), self.pods)),
-            [node or "" for node in map(attrgetter("node"), self.pods)],
-            ["w" if pod.waiting else "b" if pod.bound else "p" for pod in self.pods],
+            map(words.__getitem__, self.kind_of.numbers),
+            map(spots.__getitem__, self.spot_of.numbers),
+            map(_STANDING.__getitem__, zip(self.waits, bound, strict=True)),
             # Hardly any pod is more than that.
             map(_belonging, self.in_gangs),
             map(_leaving, self.leaving),
@@ -275,9 +282,37 @@ class Snapshot:
         return digest.hexdigest()
 
     @cached_property
-    def kinds(self) -> frozenset[PodKind]:
-        """The kinds of all pods."""
-        return frozenset(map(attrgetter("kind"), self.pods))
+    def kind_of(self) -> Column[PodKind]:
+        """The kind of each pod."""
+        return Column.of(map(attrgetter("kind"), self.pods))
+
+    @cached_property
+    def spot_of(self) -> Column[NodeName]:
+        """The node of each pod, numbered as in `nodes`; those that are not there come after."""
+        names = tuple(map(attrgetter("name"), self.nodes))
+        return Column.of(map(attrgetter("node"), self.pods), names, self.rows)
+
+    @cached_property
+    def node_kinds(self) -> Column[Node]:
+        """The nodes by all but their names and labels, with the first of each number."""
+        sizes = map(id, map(attrgetter("allocatable"), self.nodes))
+        rest = map(attrgetter("taints", "schedulable", "ready"), self.nodes)
+        return alike(self.nodes, zip(sizes, rest, strict=True))
+
+    @cached_property
+    def rows(self) -> Mapping[NodeName, int]:
+        """Where each node is in `nodes`."""
+        return dict(zip(map(attrgetter("name"), self.nodes), count(), strict=False))
+
+    @cached_property
+    def waits(self) -> bytes:
+        """Of each pod 1 if it waits for a plan, else 0."""
+        return bytes(map(attrgetter("waiting"), self.pods))
+
+    @property
+    def kinds(self) -> tuple[PodKind, ...]:
+        """The kinds of all pods, those first that are first by name."""
+        return self.kind_of.values
 
     @cached_property
     def in_gangs(self) -> tuple[Pod, ...]:
@@ -301,36 +336,36 @@ class Snapshot:
     @cached_property
     def guests(self) -> Mapping[NodeName, Guests]:
         """The kinds of the pods on each node; nodes with equal guests share one tuple."""
-        return self.guests_after({})
-
-    def guests_after(self, goes: Mapping[PodKey, NodeName | None]) -> Mapping[NodeName, Guests]:
-        """Return the guests once some pods have another node, or none, as in `guests`.
-
-        The last answer is kept: a plan is explained and then judged by it.
-        """
-        asked = self._last_asked
-        if asked is None or asked[0] != goes:
-            asked = dict(goes), self._guests_after(goes)
-            object.__setattr__(self, "_last_asked", asked)
-        return asked[1]
-
-    def _guests_after(self, goes: Mapping[PodKey, NodeName | None]) -> Mapping[NodeName, Guests]:
         kind = attrgetter("kind")
-        there = {name: list(map(kind, pods)) for name, pods in self.here.items()}
-        for pod, target in zip(map(self.by_key.get, goes), goes.values(), strict=True):
-            if pod is None:
-                continue
-            if pod.node in there:
-                there[pod.node].remove(pod.kind)
-            if target in there:
-                there[target].append(pod.kind)
         known: dict[Guests, Guests] = {}
-        return {name: _shared(kinds, known) for name, kinds in there.items()}
+        return {name: _shared(map(kind, pods), known) for name, pods in self.here.items()}
 
     @cached_property
     def by_key(self) -> Mapping[PodKey, Pod]:
         """The pods by namespace and name."""
         return dict(zip(map(attrgetter("key"), self.pods), self.pods, strict=True))
+
+    def indices(self, keys: Iterable[PodKey]) -> list[int]:
+        """Return where pods are in `pods`, -1 for those that are not there.
+
+        It is quick about pods that wait, whoever they are, and about few others; for all, there is
+        `by_key`.
+        """
+        asked = tuple(keys)
+        found = list(map(self._waiting_at.get, asked, repeat(NONE)))
+        if NONE not in found:
+            return found
+        return [self._index(key) if i == NONE else i for key, i in zip(asked, found, strict=True)]
+
+    @cached_property
+    def _waiting_at(self) -> Mapping[PodKey, int]:
+        return dict(
+            zip(map(attrgetter("key"), self._waiting), compress(count(), self.waits), strict=True)
+        )
+
+    def _index(self, key: PodKey) -> int:
+        at = bisect_left(self.pods, key, key=attrgetter("key"))
+        return at if at < len(self.pods) and self.pods[at].key == key else NONE
 
     def once_left(self, now: float) -> "Snapshot":
         """Return the cluster as it will be when the pods that are leaving have left.
@@ -358,7 +393,7 @@ class Snapshot:
 
     @cached_property
     def _waiting(self) -> tuple[Pod, ...]:
-        return tuple(filter(attrgetter("waiting"), self.pods))
+        return tuple(compress(self.pods, self.waits))
 
     def placed(self) -> tuple[Pod, ...]:
         """Return the pods that have a node."""
@@ -386,6 +421,10 @@ def _room(node: Node, guests: Guests, rooms: dict[tuple[object, ...], Resources]
                 left[name] = left.get(name, 0) - n
         rooms[state] = Resources.of(left)
     return rooms[state]
+
+
+#: What a digest says of pods that wait, that are bound and that are only pinned.
+_STANDING: Final = {(1, True): "w", (1, False): "w", (0, True): "b", (0, False): "p"}
 
 
 def _belonging(pod: Pod) -> str:

@@ -1,17 +1,19 @@
 """What counts as alike is alike: nodes of one look, pods of one kind, snapshots of one digest."""
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bayplan import filters
+from bayplan.aftermath import Aftermath
 from bayplan.budgets import Health
 from bayplan.constraints import Constraints, NodeTerm, Requirement, Taint, Toleration
-from bayplan.keys import GangKey, NodeName
-from bayplan.snapshot import Disruption, Guests, Node, Pod, PodKind, Snapshot
+from bayplan.keys import GangKey, NodeName, PodKey
+from bayplan.plan import Bind, Certificate, Evict, Move, Verdict, plan_of
+from bayplan.policy import Order
+from bayplan.snapshot import Disruption, Node, Pod, PodKind, Snapshot
 from tests.builders import budget, node, pod, snapshot
 
 words = st.sampled_from(["a", "b", "c"])
@@ -112,29 +114,92 @@ def test_the_digest_tells_changes_apart() -> None:
     assert len(digests) == len(changed) + 2
 
 
-@given(data=st.data())
-def test_guests_after_a_plan_are_those_of_the_cluster_that_it_leaves(data: st.DataObject) -> None:
-    """Nodes in one state share what a pod changes there, so a wrong share would spread."""
-    names = [NodeName(name) for name in ("n-1", "n-2", "n-3")]
-    spots = st.sampled_from([*names, NodeName("gone"), None])
+@given(
+    asked=st.lists(constraints, max_size=2),
+    found=st.lists(nodes(), max_size=5, unique_by=lambda each: each.name),
+)
+def test_nodes_are_numbered_by_look_and_size(asked: list[Constraints], found: list[Node]) -> None:
+    """Nodes that differ in what some pod asks for would be taken for each other."""
+    looks, world = filters.Looks.of(asked), snapshot(*found)
+    column = looks.over(world)
+
+    def look(of: Node) -> tuple[object, ...]:
+        return (looks.at(of), of.allocatable)
+
+    seen = [column.values[number] for number in column.numbers]
+    assert list(map(look, seen)) == list(map(look, world.nodes))
+    assert len(set(map(look, column.values))) == len(column.values)
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> Snapshot:
+    """Return pods that wait, run, and are on a node that is not there."""
+    spots = st.sampled_from([*map(NodeName, ("n-1", "n-2", "n-3", "gone")), None])
     pods = [
-        pod(f"p{i}", on=at, priority=data.draw(st.integers(0, 1)))
-        for i, at in enumerate(data.draw(st.lists(spots, max_size=8)))
+        pod(f"p{i}", on=at, priority=draw(st.integers(0, 1)))
+        for i, at in enumerate(draw(st.lists(spots, max_size=8)))
     ]
-    before = Snapshot.of([node(name) for name in names], pods)
-    moving = data.draw(st.lists(st.sampled_from(pods), unique_by=lambda p: p.key)) if pods else []
-    goes = {each.key: data.draw(spots) for each in moving}
-    after = [replace(each, node=goes.get(each.key, each.node)) for each in pods]
-    left = Snapshot.of(before.nodes, after)
+    return snapshot(node("n-1"), node("n-2"), node("n-3"), *pods)
 
-    def counted(guests: Mapping[NodeName, Guests]) -> dict[NodeName, Counter[PodKind]]:
-        return {name: Counter(kinds) for name, kinds in guests.items()}
 
-    assert counted(before.guests_after(goes)) == counted(left.guests)
-    assert counted(before.guests_after(dict(goes))) == counted(left.guests), "asked again"
-    still = Snapshot.of(before.nodes, pods)
-    assert counted(before.guests_after({})) == counted(still.guests), "asked for another plan"
-    assert len({id(kinds) for kinds in left.guests.values()}) == len({*left.guests.values()})
+@given(world=worlds())
+def test_columns_say_what_the_pods_say(world: Snapshot) -> None:
+    """Engines count the columns, and would plan for another cluster."""
+    kinds, spots = world.kind_of, world.spot_of
+    for i, each in enumerate(world.pods):
+        assert kinds.values[kinds.numbers[i]] is each.kind
+        assert bool(world.waits[i]) == each.waiting
+        at = spots.numbers[i]
+        assert each.node == (None if at < 0 else spots.values[at])
+        assert world.indices([each.key]) == [i]
+    assert spots.values[: len(world.nodes)] == tuple(each.name for each in world.nodes)
+    assert len(spots.values) - len(world.nodes) == any(each.node == "gone" for each in world.pods)
+    assert world.indices([PodKey("default", "nobody"), PodKey("a", "a")]) == [-1, -1]
+
+
+@given(data=st.data(), before=worlds())
+def test_what_a_plan_leaves_is_what_it_says(data: st.DataObject, before: Snapshot) -> None:
+    """Nodes in one state share what a pod changes there, so a wrong share would spread."""
+    spots = st.sampled_from(list(map(NodeName, ("n-1", "n-2", "n-3", "other"))))
+    goes: dict[PodKey, NodeName | None] = {}
+    binds, moves, evictions = [], [], []
+    for each in before.pods:
+        target, what = data.draw(spots), data.draw(st.sampled_from(["go", "end", "stay"]))
+        if what == "go":
+            goes[each.key] = target
+        if what == "go" and each.node is None:
+            binds.append(Bind(pod=each.key, uid=each.uid, node=target))
+        elif what == "go" and each.node is not None:
+            moves.append(
+                Move(
+                    pod=each.key,
+                    uid=each.uid,
+                    source=each.node,
+                    target=target,
+                    owner=None,
+                    priority=0,
+                )
+            )
+        elif what == "end" and each.node is not None:
+            goes[each.key] = None
+            evictions.append(Evict(pod=each.key, uid=each.uid, node=each.node, priority=0))
+    certificate = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.UNCHANGED)
+    after = Aftermath.of_plan(before, plan_of(certificate, [*binds, *moves, *evictions]))
+
+    ended = [replace(pod, node=goes.get(pod.key, pod.node)) for pod in before.pods]
+    left = Snapshot.of(before.nodes, ended)
+    states = map(after.guests.__getitem__, after.state_of.numbers)
+    there = dict(zip(left.guests, states, strict=True))
+    assert {name: Counter(kinds) for name, kinds in there.items()} == {
+        name: Counter(kinds) for name, kinds in left.guests.items()
+    }
+    different = {frozenset(Counter(kinds).items()) for kinds in after.guests}
+    assert len(different) == len(after.guests)
+    assert {name: after.here(name) for name in before.here} == before.here
+    assert after.goes == goes
+    assert {each.key for each in after.held()} == {
+        each.key for each in before.pods if each.waiting and each.key not in goes
+    }
 
 
 def test_the_digest_is_that_of_earlier_versions() -> None:

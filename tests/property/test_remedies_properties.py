@@ -7,7 +7,8 @@ from itertools import combinations
 from hypothesis import assume, given
 
 from bayplan import filters
-from bayplan.keys import NodeName, PodKey
+from bayplan.aftermath import Aftermath
+from bayplan.keys import NodeName
 from bayplan.plan import Plan
 from bayplan.policy import Policy
 from bayplan.snapshot import Disruption, Node, Pod, Snapshot
@@ -36,15 +37,9 @@ def units(snapshot: Snapshot, plan: Plan) -> list[list[Pod]]:
 
 def found(snapshot: Snapshot, plan: Plan, unit: Sequence[Pod]) -> Remedies:
     """Return what would help the unit."""
-    census = Census.of(snapshot, sent(plan), {pod.constraints for pod in unit})
-    return Search(snapshot, census, sent(plan)).find(unit)
-
-
-def sent(plan: Plan) -> dict[PodKey, NodeName | None]:
-    """Return where the plan sends pods."""
-    goes: dict[PodKey, NodeName | None] = {bind.pod: bind.node for bind in plan.binds}
-    goes |= {move.pod: move.target for move in plan.moves}
-    return goes | {evict.pod: None for evict in plan.evictions}
+    after = Aftermath.of_plan(snapshot, plan)
+    census = Census.of(after, {pod.constraints for pod in unit})
+    return Search(after, census).find(unit)
 
 
 def lets_in(snapshot: Snapshot, unit: Sequence[Pod]) -> bool:
@@ -113,7 +108,7 @@ def test_a_single_pod_gets_the_cheapest_remedy(snapshot: Snapshot, policy: Polic
     plan = made(snapshot, policy).plan
     after = applied(snapshot, plan)
     stay = {bind.uid for bind in plan.binds} | {move.uid for move in plan.moves}
-    census = Census.of(snapshot, sent(plan), ())
+    census = Census.of(Aftermath.of_plan(snapshot, plan), ())
     stay |= {pod.uid for pod in snapshot.pods if census.held(pod.kind)}
 
     for unit in units(snapshot, plan):

@@ -3,9 +3,11 @@
 import pytest
 
 from bayplan import filters, units
+from bayplan.aftermath import Aftermath
 from bayplan.constraints import Constraints, NodeTerm, Requirement, Taint, Toleration
 from bayplan.keys import NodeName
-from bayplan.plan import Reason
+from bayplan.plan import Certificate, Plan, Reason, Verdict
+from bayplan.policy import Order
 from bayplan.resources import Resources
 from bayplan.snapshot import Node, Pod
 from bayplan.why import reasons
@@ -196,8 +198,12 @@ def test_an_over_full_node_has_no_room() -> None:
     assert rejection.message == "needs 1 GPU; 0 free on the node"
 
 
+#: A plan that does nothing.
+NOTHING = Plan(certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.UNCHANGED))
+
+
 def _rooms(asking: Pod, *things: Node | Pod) -> tuple[Room, ...]:
-    census = Census.of(snapshot(*things), {}, [asking.constraints])
+    census = Census.of(Aftermath.of_plan(snapshot(*things), NOTHING), [asking.constraints])
     return census.rooms(lambda _: True)
 
 

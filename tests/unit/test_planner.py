@@ -1,5 +1,6 @@
 """The planner on cases that a person can check on paper."""
 
+import gc
 import time
 from dataclasses import replace
 
@@ -364,6 +365,13 @@ def test_a_gang_that_lacks_pods_waits_for_them() -> None:
     assert hold.remedy == "create the 1 missing pod"
 
 
+def test_a_cluster_with_nothing_to_decide_on_can_be_defragmented() -> None:
+    """A gang that lacks pods would be enough to crash the pass."""
+    alone = pod("a", gpus=4, gang="g", min_count=2)
+
+    assert made(node("n0"), alone, policy=replace(POLICY, order=Order.DEFRAGMENT)).holds
+
+
 def test_a_lost_pod_comes_back_to_its_running_gang() -> None:
     """A gang could not heal, because its one new pod is no whole gang."""
     running = [pod(f"g-{i}", gpus=4, on=f"n{i}", gang="g", min_count=3) for i in range(2)]
@@ -487,6 +495,24 @@ def test_whole_slots_stay_free() -> None:
     assert placed(result) == {"w": "n1"}
     slots = {s.name: s.value for s in result.certificate.stages if s.name.startswith("free")}
     assert slots["free 8-GPU slots"] == 2
+
+
+def test_what_a_pass_leaves_is_not_looked_through() -> None:
+    """The garbage collector would look at all of a fleet's plan as soon as it may."""
+    what = made(node("n0"), pod("a", gpus=4))
+
+    assert gc.isenabled()
+    assert any(each is what.binds[0] for each in gc.get_objects(generation=2))
+
+
+def test_what_somebody_froze_stays_frozen() -> None:
+    """A program that keeps its start-up values from the collector would lose that."""
+    gc.freeze()
+    try:
+        made(node("n0"), pod("a", gpus=4))
+        assert gc.get_freeze_count()
+    finally:
+        gc.unfreeze()
 
 
 def test_nothing_waits_nothing_happens() -> None:

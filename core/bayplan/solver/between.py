@@ -41,14 +41,13 @@ class Between:
 def between(
     snapshot: Snapshot,
     classes: "Sequence[PodClass]",
-    rows: dict[NodeName, int],
     running: Counts,
     meant: Meant,
 ) -> Between:
     """Return the rules between the pods of a snapshot."""
     if not meant.selectors:
         return Between()
-    builder = _Builder(snapshot, classes, rows, running, meant)
+    builder = _Builder(snapshot, classes, running, meant)
     builder.keep_apart()
     builder.spread()
     builder.keep_beside()
@@ -64,7 +63,6 @@ class _Builder:
         self,
         snapshot: Snapshot,
         classes: "Sequence[PodClass]",
-        rows: dict[NodeName, int],
         running: Counts,
         meant: Meant,
     ) -> None:
@@ -76,13 +74,13 @@ class _Builder:
         self._running = running
         self._pods = np.array([len(c.running) + len(c.waiting) for c in classes], dtype=np.int64)
         self._movable = np.array([each.movable for each in classes], dtype=np.bool_)
-        self._placed = [pod for pod in snapshot.pods if pod.node in rows]
+        self._placed = [pod for pod in snapshot.pods if pod.node in snapshot.rows]
         self._fixed = [
             pod
             for pod in self._placed
             if pod.terminating or pod.kind.disruption is Disruption.FIXED
         ]
-        self._rows = rows
+        self._rows = snapshot.rows
         self._index = {selector: k for k, selector in enumerate(meant.selectors)}
         self._meant = meant
 

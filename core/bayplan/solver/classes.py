@@ -5,12 +5,12 @@ node is decided by age, after the engines have decided how many do.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import repeat
 from operator import attrgetter
-from typing import Final, NamedTuple, cast, overload
+from typing import Final, NamedTuple, cast
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from bayplan.solver.instance import (
     Home,
     Incomplete,
     Mask,
+    Picked,
     PlaceGroup,
     PodClass,
     RunningGang,
@@ -134,32 +135,6 @@ class _Key(NamedTuple):
         return (-self.tier, -self.keep_tier, repr(self))
 
 
-@dataclass(frozen=True, slots=True)
-class Picked(Sequence[Pod]):
-    """Some of many pods, in an order of their own; they are looked up when they are asked for.
-
-    Most pods of a fleet are only counted.
-    """
-
-    _all: Sequence[Pod] = field(repr=False)
-    _index: Counts = field(repr=False)
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    @overload
-    def __getitem__(self, at: int) -> Pod: ...
-    @overload
-    def __getitem__(self, at: slice) -> "Picked": ...
-    def __getitem__(self, at: int | slice) -> "Pod | Picked":
-        if isinstance(at, slice):
-            return Picked(self._all, self._index[at])
-        return self._all[int(self._index[at])]
-
-    def __iter__(self) -> Iterator[Pod]:
-        return map(self._all.__getitem__, self._index.tolist())
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """Pods that are alike at first sight: all run, or all wait.
@@ -169,7 +144,7 @@ class Batch:
         rows: [pod] index of the node of each that runs; -1 for those that wait.
     """
 
-    pods: Sequence[Pod]
+    pods: Picked
     rows: Counts = field(repr=False)
 
 
@@ -182,7 +157,7 @@ class _Alike:
 
 
 def sorted_out(
-    snapshot: Snapshot, members: dict[GangKey, Members], rows: dict[NodeName, int], meant: Meant
+    snapshot: Snapshot, members: dict[GangKey, Members], meant: Meant
 ) -> tuple[list[Batch], Batch]:
     """Return the pods a plan decides on, and those with a node that it may not disturb.
 
@@ -190,12 +165,12 @@ def sorted_out(
     alike at first sight come together. A fleet has too many pods to be looked at one by one.
     """
     pods = snapshot.pods
-    at = _column(map(rows.get, map(attrgetter("node"), pods), repeat(_NOWHERE)), pods)
-    waiting = (at < 0) & _flags("waiting", pods)
+    at = np.asarray(snapshot.spot_of.numbers)
+    at = np.where(at < len(snapshot.nodes), at, _NOWHERE)
+    waiting = (at < 0) & np.frombuffer(snapshot.waits, dtype=np.bool_)
     leaving = _flags("terminating", pods) if snapshot.leaving else np.zeros_like(waiting)
-    kinds = {kind: k for k, kind in enumerate(snapshot.kinds)}
-    kind_of = _column(map(kinds.__getitem__, map(attrgetter("kind"), pods)), pods)
-    still = np.array([kind.disruption is Disruption.FIXED for kind in kinds], dtype=np.bool_)
+    kind_of = np.asarray(snapshot.kind_of.numbers)
+    still = np.array([kind.disruption is Disruption.FIXED for kind in snapshot.kinds], np.bool_)
     fixed = (at >= 0) & (leaving | still[kind_of])
     decided = ~fixed & ((at >= 0) | (waiting & ~leaving))
     code = kind_of * 2 + waiting
@@ -244,11 +219,10 @@ def _batch(pods: Sequence[Pod], chosen: Counts, at: Counts) -> Batch:
     return Batch(pods=Picked(pods, chosen), rows=at[chosen])
 
 
-def classes_of(  # noqa: PLR0913 - the parts of a snapshot, sorted out
+def classes_of(  # noqa: PLR0913 - a snapshot and what was found in it
+    snapshot: Snapshot,
     decided: Iterable[Batch],
     members: dict[GangKey, Members],
-    rows: dict[NodeName, int],
-    nodes: tuple[Node, ...],
     meant: Meant,
     *,
     divided: bool,
@@ -257,16 +231,16 @@ def classes_of(  # noqa: PLR0913 - the parts of a snapshot, sorted out
     """Return the classes of the pods to decide on, and the kinds of gangs that wait.
 
     Args:
+        snapshot: The cluster.
         decided: The pods, those together that are alike at first sight.
         members: The gangs.
-        rows: Index of each node.
-        nodes: The nodes.
         meant: Which pods are meant by rules between pods.
         divided: Whether pods of running gangs are classed by what they are alone.
         doomed: Gangs that are given up, when divided.
     """
     shapes = {key: _shape(m, meant) for key, m in members.items() if m.below_minimum}
-    homes = {key: home for key, m in members.items() if (home := _home(m, nodes, rows))}
+    pods, nodes = snapshot.pods, snapshot.nodes
+    homes = {key: home for key, m in members.items() if (home := _home(m, snapshot))}
     key_of = partial(_key, members=members, shapes=shapes, homes=homes, meant=meant)
     grouped: dict[_Key, _Alike] = defaultdict(_Alike)
     for batch in decided:
@@ -280,7 +254,7 @@ def classes_of(  # noqa: PLR0913 - the parts of a snapshot, sorted out
     index = {key: i for i, key in enumerate(keys)}
     kinds = _kinds(members, shapes, lambda pod: index[key_of(pod)], nodes)
     kind_of = {i: k for k, kind in enumerate(kinds) for i, _ in kind.need}
-    classes = tuple(_class(key, grouped[key], kind_of.get(index[key])) for key in keys)
+    classes = tuple(_class(key, grouped[key], kind_of.get(index[key]), pods) for key in keys)
     return classes, kinds
 
 
@@ -355,8 +329,8 @@ def _kinds(
     return tuple(kinds)
 
 
-def _class(key: _Key, alike: _Alike, kind: int | None) -> PodClass:
-    running, waiting = _joined(alike.running), _joined(alike.waiting)
+def _class(key: _Key, alike: _Alike, kind: int | None, pods: Sequence[Pod]) -> PodClass:
+    running, waiting = (_joined(batches, pods) for batches in (alike.running, alike.waiting))
     return PodClass(
         requests=key.requests,
         constraints=key.constraints,
@@ -377,25 +351,28 @@ def _class(key: _Key, alike: _Alike, kind: int | None) -> PodClass:
     )
 
 
-def _home(gang: Members, nodes: tuple[Node, ...], rows: dict[NodeName, int]) -> Home | None:
+def _home(gang: Members, snapshot: Snapshot) -> Home | None:
     """Return the domain where most of a gang runs that must be in one; None if it need not."""
     label = gang.topology.required if gang.running and gang.topology else ""
     if not label:
         return None
-    there = (dict(nodes[rows[cast("NodeName", pod.node)]].labels) for pod in gang.running)
+    names = (cast("NodeName", pod.node) for pod in gang.running)
+    there = (dict(snapshot.nodes[snapshot.rows[name]].labels) for name in names)
     counts = Counter(labels[label] for labels in there if label in labels)
     most = max(counts.values(), default=0)
     return Home(label, min((value for value, n in counts.items() if n == most), default=None))
 
 
-def _joined(batches: Sequence[Batch]) -> Batch:
-    """Return batches as one, oldest first."""
+def _joined(batches: Sequence[Batch], pods: Sequence[Pod]) -> Batch:
+    """Return batches as one, oldest first; who is as old stays by name."""
     if len(batches) == 1:
         return batches[0]
-    pods = [pod for batch in batches for pod in batch.pods]
-    rows = np.concatenate([np.zeros(0, dtype=np.int64), *(batch.rows for batch in batches)])
-    order = sorted(range(len(pods)), key=lambda k: (pods[k].created_at, pods[k].key))
-    return Batch(pods=tuple(map(pods.__getitem__, order)), rows=rows[order])
+    none = np.zeros(0, dtype=np.int64)
+    index = np.concatenate([none, *(batch.pods.where for batch in batches)])
+    rows = np.concatenate([none, *(batch.rows for batch in batches)])
+    born = np.array([pods[i].created_at for i in index.tolist()], dtype=np.int64)
+    order = np.lexsort((index, born))
+    return Batch(pods=Picked(pods, index[order]), rows=rows[order])
 
 
 def oldest_first(pods: Iterable[Pod]) -> tuple[Pod, ...]:

@@ -33,16 +33,13 @@ def build(
     none of the others; what cannot be beaten without this rule cannot be beaten at all.
     """
     members = members_of(snapshot)
-    rows = {node.name: n for n, node in enumerate(snapshot.nodes)}
     meant = Meant(snapshot)
-    decided, fixed = sorted_out(snapshot, members, rows, meant)
-    classes, kinds = classes_of(
-        decided, members, rows, snapshot.nodes, meant, divided=divided, doomed=doomed
-    )
+    decided, fixed = sorted_out(snapshot, members, meant)
+    classes, kinds = classes_of(snapshot, decided, members, meant, divided=divided, doomed=doomed)
     resources = _resources(snapshot)
     room = _room(snapshot.nodes, fixed, resources)
     requests = _amounts([c.requests for c in classes], resources)
-    running = _running(classes, len(rows))
+    running = _running(classes, len(snapshot.nodes))
     shared = _sharing(snapshot.nodes, classes, running, fixed.pods, resources)
     if shared is not None:
         resources = (*resources, *shared.names)
@@ -51,14 +48,14 @@ def build(
         room = np.column_stack([room, shared.room])
     capacity = np.maximum(room, running.T @ requests)
     listed = np.array([not units.implied(name) for name in resources], dtype=np.bool_)
-    arrivals = _arrivals(classes, snapshot.nodes) & np.all((capacity == room)[:, listed], axis=1)
+    arrivals = _arrivals(classes, snapshot) & np.all((capacity == room)[:, listed], axis=1)
     arrivals &= ~_taken(requests, room, capacity, ~listed)
     if shared is not None:
         whole = room - running.T @ requests
         arrivals &= ~shared.devices.overfull(whole[:, shared.devices.column])
     # Who is over what a node implies (a port twice) stays; to all others that is no matter.
     room[:, ~listed] = capacity[:, ~listed]
-    found = between(snapshot, classes, rows, running, meant)
+    found = between(snapshot, classes, running, meant)
     if found.barred is not None:
         arrivals &= ~found.barred
     for index, nowhere in _away_from_gangs(classes, kinds, snapshot.nodes):
@@ -85,9 +82,9 @@ def build(
 
 def _resources(snapshot: Snapshot) -> tuple[str, ...]:
     kinds = snapshot.kinds
-    offered = {id(node.allocatable): node.allocatable.items for node in snapshot.nodes}
     names = {name for kind in kinds for name in kind.requests if not _is_shared(name)}
-    names |= {name for items in offered.values() for name, _ in items if units.is_gpu(name)}
+    offered = {name for node in snapshot.node_kinds.values for name in node.allocatable}
+    names |= {name for name in offered if units.is_gpu(name)}
     if any(kind.requests.share_milli for kind in kinds):
         names.add(units.SHARED_GPU)
     return tuple(sorted(names))
@@ -142,31 +139,24 @@ def _running(classes: Sequence[PodClass], nodes: int) -> Counts:
     return np.array(counts, dtype=np.int64).reshape(len(classes), nodes)
 
 
-def _arrivals(classes: Sequence[PodClass], nodes: Sequence[Node]) -> Mask:
+def _arrivals(classes: Sequence[PodClass], snapshot: Snapshot) -> Mask:
     """Return where pods of a class may go, room aside; each set of constraints is checked once.
 
     Nodes are checked once for all that look the same to every pod.
     """
     asked = {each.constraints for each in classes if each.movable}
-    looks = filters.Looks.of(asked)
-    number: dict[object, int] = {}
-    examples: list[Node] = []
-    of_node = np.empty(len(nodes), dtype=np.int64)
-    for n, node in enumerate(nodes):
-        look = looks.at(node)
-        if look not in number:
-            number[look] = len(examples)
-            examples.append(node)
-        of_node[n] = number[look]
+    looks = filters.Looks.of(asked).over(snapshot)
+    of_node = np.asarray(looks.numbers)
     masks = {
         constraints: np.array(
-            [filters.eligibility(constraints, node) is None for node in examples], dtype=np.bool_
+            [filters.eligibility(constraints, node) is None for node in looks.values],
+            dtype=np.bool_,
         )[of_node]
         for constraints in asked
     }
-    nowhere = np.zeros(len(nodes), dtype=np.bool_)
+    nowhere = np.zeros(len(of_node), dtype=np.bool_)
     arrivals = [masks[each.constraints] if each.movable else nowhere for each in classes]
-    return np.array(arrivals, dtype=np.bool_).reshape(len(classes), len(nodes))
+    return np.array(arrivals, dtype=np.bool_).reshape(len(classes), len(of_node))
 
 
 def _taken(requests: Counts, room: Counts, capacity: Counts, implied: Mask) -> Mask:

@@ -21,7 +21,8 @@ def drain(instance: Instance, policy: Policy, start: Assignment) -> Assignment:
         return start
     final, left = start.final.copy(), policy.max_moves - moves(instance, start)
     free = instance.left(final)
-    fixed = np.array([not c.movable or c.budget is not None for c in instance.classes])
+    stays = [not each.movable or each.budget is not None for each in instance.classes]
+    fixed = np.array(stays, dtype=np.bool_)
     if instance.devices is not None:
         # Shares stay: whether they fit elsewhere is no sum.
         fixed |= instance.devices.sizes > 0

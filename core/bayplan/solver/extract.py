@@ -5,38 +5,54 @@ youngest running pods give up their node first, the oldest waiting pods and gang
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 
 import numpy as np
 
-from bayplan.keys import NodeName, PodKey
-from bayplan.plan import Bind, Evict, Move
-from bayplan.snapshot import Pod
+from bayplan.aftermath import NOWHERE, Sent
+from bayplan.keys import NodeName
+from bayplan.plan import Bind, Evict, Move, in_bulk
+from bayplan.snapshot import Snapshot
 from bayplan.solver import gangs
 from bayplan.solver.assignment import Assignment, kept
 from bayplan.solver.classes import oldest_first
-from bayplan.solver.devices import Devices
-from bayplan.solver.instance import Counts, Instance, PodClass
+from bayplan.solver.instance import Counts, Instance, Picked, PodClass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actions:
-    """What is done, each tuple sorted by pod."""
+    """What is done, each sort in the order of its pods."""
 
-    binds: tuple[Bind, ...] = ()
-    moves: tuple[Move, ...] = ()
-    evictions: tuple[Evict, ...] = ()
+    bound: Sent[Bind]
+    moved: Sent[Move]
+    evicted: Sent[Evict]
 
 
-def actions(instance: Instance, assignment: Assignment) -> Actions:
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """Which pods go where: where the pods are in the snapshot, and where the nodes are."""
+
+    pods: Counts
+    rows: Counts
+
+    @classmethod
+    def joined(cls, parts: Sequence[tuple[Counts, Counts]]) -> "_Ways":
+        """Return the parts as one, by the names of the pods, which is how a snapshot sorts them."""
+        none = np.zeros(0, dtype=np.int64)
+        pods = np.concatenate([none, *(pods for pods, _ in parts)])
+        rows = np.concatenate([none, *(rows for _, rows in parts)])
+        order = np.argsort(pods, kind="stable")
+        return cls(pods[order], rows[order])
+
+
+def actions(snapshot: Snapshot, instance: Instance, assignment: Assignment) -> Actions:
     """Return the actions that lead from the present placement to the assignment."""
-    binds: list[Bind] = []
-    moves: list[Move] = []
-    evictions: list[Evict] = []
+    bound: list[tuple[Counts, Counts]] = []
+    moved: list[tuple[Counts, Counts]] = []
+    gone: list[tuple[Counts, Counts]] = []
     stay = kept(instance, assignment)
-    names = [node.name for node in instance.nodes]
     formed = {
         k: gangs.form(instance, assignment, k)
         for k, kind in enumerate(instance.kinds)
@@ -44,54 +60,89 @@ def actions(instance: Instance, assignment: Assignment) -> Actions:
     }
     for i, each in enumerate(instance.classes):
         leavers = _leavers(each, instance.running[i] - stay[i])
-        moving = leavers[: int(assignment.survivors[i] - stay[i].sum())]
-        evictions += [_evict(pod) for pod in leavers[len(moving) :]]
-        places = _places(names, assignment.final[i] - stay[i])
+        moving = int(assignment.survivors[i] - stay[i].sum())
+        gone.append((leavers[moving:], np.full(len(leavers) - moving, NOWHERE)))
+        places = _places(assignment.final[i] - stay[i])
         if each.kind in formed:
-            places = (names[n] for gang in formed[each.kind] for n in gang[i])
-        moves += [_move(pod, next(places)) for pod in moving]
-        chosen = _chosen(instance, assignment, i)
-        binds += [_bind(pod, node) for pod, node in zip(chosen, places, strict=True)]
-    if instance.devices is not None:
-        binds, moves = _on_devices(instance, instance.devices, assignment, binds, moves)
+            homes = [n for gang in formed[each.kind] for n in gang[i]]
+            places = np.array(homes, dtype=np.int64)
+        moved.append((leavers[:moving], places[:moving]))
+        bound.append((_chosen(instance, assignment, i), places[moving:]))
+    came, went = _Ways.joined(bound), _Ways.joined(moved)
+    devices = _devices(instance, assignment, came, went)
     return Actions(
-        binds=tuple(sorted(binds, key=attrgetter("pod"))),
-        moves=tuple(sorted(moves, key=attrgetter("pod"))),
-        evictions=tuple(sorted(evictions, key=attrgetter("pod"))),
+        bound=_binds(snapshot, came, devices),
+        moved=_moves(snapshot, went, devices),
+        evicted=_evictions(snapshot, _Ways.joined(gone)),
     )
 
 
-def _on_devices(
-    instance: Instance,
-    devices: Devices,
-    assignment: Assignment,
-    binds: list[Bind],
-    moves: list[Move],
-) -> tuple[list[Bind], list[Move]]:
-    """Return the actions with a GPU for each share that comes to a node, by the pods' names."""
+def _binds(snapshot: Snapshot, ways: _Ways, devices: Mapping[int, int]) -> Sent[Bind]:
+    binds = in_bulk(
+        Bind,
+        **_read(snapshot, ways, pod="key", uid="uid", gang="gang", priority="priority"),
+        node=_names(snapshot, ways),
+        device=map(devices.get, ways.pods.tolist()),
+    )
+    return Sent(binds, ways.pods, ways.rows)
+
+
+def _moves(snapshot: Snapshot, ways: _Ways, devices: Mapping[int, int]) -> Sent[Move]:
+    moves = in_bulk(
+        Move,
+        **_read(snapshot, ways, pod="key", uid="uid", source="node"),
+        **_read(snapshot, ways, owner="owner", priority="priority"),
+        target=_names(snapshot, ways),
+        device=map(devices.get, ways.pods.tolist()),
+    )
+    return Sent(moves, ways.pods, ways.rows)
+
+
+def _evictions(snapshot: Snapshot, ways: _Ways) -> Sent[Evict]:
+    evictions = in_bulk(
+        Evict,
+        **_read(snapshot, ways, pod="key", uid="uid", node="node"),
+        **_read(snapshot, ways, priority="priority", owner="owner", gang="gang"),
+    )
+    return Sent(evictions, ways.pods, ways.rows)
+
+
+def _read(snapshot: Snapshot, ways: _Ways, **attributes: str) -> dict[str, Iterable[object]]:
+    """Return attributes of the pods, by the names that actions have for them."""
+    listed = list(map(snapshot.pods.__getitem__, ways.pods.tolist()))
+    return {ours: map(attrgetter(its), listed) for ours, its in attributes.items()}
+
+
+def _names(snapshot: Snapshot, ways: _Ways) -> Iterable[NodeName]:
+    """Return the names of the nodes."""
+    nodes = map(snapshot.nodes.__getitem__, ways.rows.tolist())
+    return map(attrgetter("name"), nodes)
+
+
+def _devices(instance: Instance, assignment: Assignment, *coming: _Ways) -> dict[int, int]:
+    """Return a GPU for each share that comes to a node, by where its pod is in the snapshot."""
+    if instance.devices is None:
+        return {}
     sizes = {
-        pod.key: int(devices.sizes[i])
-        for i in np.flatnonzero(devices.sizes).tolist()
-        for pod in (*instance.classes[i].running, *instance.classes[i].waiting)
+        pod: int(instance.devices.sizes[i])
+        for i in np.flatnonzero(instance.devices.sizes).tolist()
+        for where in (instance.classes[i].running.where, instance.classes[i].waiting.where)
+        for pod in where.tolist()
     }
-    came: dict[NodeName, list[PodKey]] = defaultdict(list)
-    for bind in binds:
-        came[bind.node].append(bind.pod)
-    for move in moves:
-        came[move.target].append(move.pod)
-    number: dict[PodKey, int] = {}
-    for n, node in enumerate(instance.nodes):
-        pods = sorted(pod for pod in came.get(node.name, ()) if pod in sizes)
-        if pods:
-            layout = devices.layout(n, assignment.final[:, n])
-            number |= zip(pods, layout.numbers([sizes[pod] for pod in pods]), strict=True)
-    return (
-        [replace(bind, device=number.get(bind.pod)) for bind in binds],
-        [replace(move, device=number.get(move.pod)) for move in moves],
-    )
+    came: dict[int, list[int]] = defaultdict(list)
+    for each in coming:
+        for pod, n in zip(each.pods.tolist(), each.rows.tolist(), strict=True):
+            if pod in sizes:
+                came[n].append(pod)
+    number: dict[int, int] = {}
+    for n, pods in came.items():
+        layout = instance.devices.layout(n, assignment.final[:, n])
+        pods.sort()
+        number |= zip(pods, layout.numbers([sizes[pod] for pod in pods]), strict=True)
+    return number
 
 
-def _leavers(each: PodClass, gone: Counts) -> list[Pod]:
+def _leavers(each: PodClass, gone: Counts) -> Counts:
     """Return the running pods that give up their node, oldest first; the youngest of each do.
 
     Args:
@@ -99,63 +150,35 @@ def _leavers(each: PodClass, gone: Counts) -> list[Pod]:
         gone: [node] how many leave it.
     """
     left = gone.copy()
-    leavers = []
+    leavers: list[int] = []
     for k in np.flatnonzero(gone[each.rows])[::-1].tolist():
         n = each.rows[k]
         if left[n]:
             left[n] -= 1
-            leavers.append(each.running[k])
-    return leavers[::-1]
+            leavers.append(k)
+    return each.running.where[np.array(leavers[::-1], dtype=np.int64)]
 
 
-def _places(names: Sequence[NodeName], arrivals: Counts) -> Iterator[NodeName]:
+def _places(arrivals: Counts) -> Counts:
     """Return the node of each arriving pod, by node name."""
     nodes = np.flatnonzero(arrivals)
-    return map(names.__getitem__, np.repeat(nodes, arrivals[nodes]).tolist())
+    return np.asarray(np.repeat(nodes, arrivals[nodes]), dtype=np.int64)
 
 
-def _chosen(instance: Instance, assignment: Assignment, index: int) -> Sequence[Pod]:
+def _chosen(instance: Instance, assignment: Assignment, index: int) -> Counts:
     """Return the waiting pods of a class that are placed: the oldest, or those of whole gangs."""
     each = instance.classes[index]
     if each.kind is None:
-        return each.waiting[: int(assignment.placed[index])]
-    mine = {pod.key for pod in each.waiting}
+        return each.waiting.where[: int(assignment.placed[index])]
+    where = {pod.key: i for pod, i in zip(each.waiting, each.waiting.where.tolist(), strict=True)}
     gangs = instance.kinds[each.kind].gangs[: int(assignment.units[each.kind])]
-    return [pod for gang in gangs for pod in oldest_first(gang) if pod.key in mine]
+    chosen = [where[pod.key] for gang in gangs for pod in oldest_first(gang) if pod.key in where]
+    return np.array(chosen, dtype=np.int64)
 
 
-def left_out(instance: Instance, assignment: Assignment, index: int) -> Sequence[Pod]:
+def left_out(instance: Instance, assignment: Assignment, index: int) -> Picked:
     """Return the waiting pods of a class that are not placed."""
     each = instance.classes[index]
     if each.kind is None:
         return each.waiting[int(assignment.placed[index]) :]
-    placed = {pod.key for pod in _chosen(instance, assignment, index)}
-    return [pod for pod in each.waiting if pod.key not in placed]
-
-
-def _bind(pod: Pod, node: NodeName) -> Bind:
-    return Bind(pod=pod.key, uid=pod.uid, node=node, gang=pod.gang, priority=pod.priority)
-
-
-def _move(pod: Pod, target: NodeName) -> Move:
-    assert pod.node is not None  # noqa: S101 - running
-    return Move(
-        pod=pod.key,
-        uid=pod.uid,
-        source=pod.node,
-        target=target,
-        owner=pod.owner,
-        priority=pod.priority,
-    )
-
-
-def _evict(pod: Pod) -> Evict:
-    assert pod.node is not None  # noqa: S101 - running
-    return Evict(
-        pod=pod.key,
-        uid=pod.uid,
-        node=pod.node,
-        priority=pod.priority,
-        owner=pod.owner,
-        gang=pod.gang,
-    )
+    return each.waiting.without(_chosen(instance, assignment, index))

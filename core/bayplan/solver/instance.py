@@ -6,10 +6,10 @@ the room of its node, so that the engines only see what they decide. `counting` 
 from a snapshot.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 
@@ -39,6 +39,36 @@ class PlaceGroup(NamedTuple):
     preempts: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Picked(Sequence[Pod]):
+    """Some of many pods, in an order of their own; they are looked up when they are asked for.
+
+    Most pods of a fleet are only counted. `where` says where in `Snapshot.pods` each of them is.
+    """
+
+    _all: Sequence[Pod] = field(repr=False)
+    where: Counts = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.where)
+
+    @overload
+    def __getitem__(self, at: int) -> Pod: ...
+    @overload
+    def __getitem__(self, at: slice) -> "Picked": ...
+    def __getitem__(self, at: int | slice) -> "Pod | Picked":
+        if isinstance(at, slice):
+            return Picked(self._all, self.where[at])
+        return self._all[int(self.where[at])]
+
+    def __iter__(self) -> Iterator[Pod]:
+        return map(self._all.__getitem__, self.where.tolist())
+
+    def without(self, others: Counts) -> "Picked":
+        """Return them without those that are at these indices in `Snapshot.pods`."""
+        return Picked(self._all, self.where[~np.isin(self.where, others)])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodClass:
     """Pods that are alike.
@@ -66,9 +96,9 @@ class PodClass:
     constraints: Constraints
     keep_tier: int
     place: PlaceGroup | None
-    running: Sequence[Pod]
+    running: Picked
     rows: Counts = field(repr=False, compare=False)
-    waiting: Sequence[Pod]
+    waiting: Picked
     movable: bool
     move_cost: int
     budget: BudgetKey | None

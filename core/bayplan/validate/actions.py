@@ -1,59 +1,79 @@
 """Checks of single actions: that pods and nodes exist, wait or run, and may be disturbed."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import chain
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, compress
+from operator import attrgetter, ne
+
+import numpy as np
 
 from bayplan import filters
+from bayplan.aftermath import Numbers
 from bayplan.budgets import Budget, Health
-from bayplan.keys import BudgetKey
-from bayplan.plan import Bind, Evict, Hold, Move, Plan
+from bayplan.keys import BudgetKey, PodKey
+from bayplan.plan import Bind, Evict, Hold, Move
 from bayplan.snapshot import Disruption, Pod
-from bayplan.validate.evidence import Evidence
+from bayplan.validate.evidence import Evidence, Mask
 from bayplan.validate.findings import Code, Violation, wrong
 
 
-def _actions(plan: Plan) -> tuple[Bind | Move | Evict | Hold, ...]:
-    return (*plan.binds, *plan.moves, *plan.evictions, *plan.holds)
+def _decided(about: Evidence) -> Iterator[tuple[Sequence[Bind | Move | Evict | Hold], Numbers]]:
+    """Yield the actions of each sort, with where their pods are in the snapshot."""
+    yield about.plan.binds, about.after.bound.pods
+    yield about.plan.moves, about.after.moved.pods
+    yield about.plan.evictions, about.after.evicted.pods
+    yield about.plan.holds, about.held
 
 
 def known(about: Evidence) -> Iterator[Violation]:
     """Check that every pod exists as the plan knows it, and every node."""
-    decided: list[tuple[Bind | Move | Evict | Hold, Pod]] = []
-    for group in (about.bound, about.moved, about.evicted, about.held):
-        decided += group
-    if len(decided) < len(_actions(about.plan)):
-        for action in _actions(about.plan):
-            if action.pod not in about.pods:
-                yield wrong(Code.UNKNOWN_POD, f"{action.pod} is not in the snapshot")
-    for known, pod in decided:
-        if pod.uid != known.uid:
-            yield wrong(Code.UID_MISMATCH, f"{pod.key} is {pod.uid}, not {known.uid}")
-    for node in (name for name in about.comers if name not in about.nodes):
-        for pod in about.comers[node]:
-            yield wrong(Code.UNKNOWN_NODE, f"{pod.key} goes to {node}, which does not exist")
+    pods = about.snapshot.pods
+    for actions, where in _decided(about):
+        for i in np.flatnonzero(where < 0).tolist():
+            yield wrong(Code.UNKNOWN_POD, f"{actions[i].pod} is not in the snapshot")
+        there = where >= 0
+        said = list(map(attrgetter("uid"), compress(actions, there.tolist())))
+        seen = list(map(pods.__getitem__, where[there].tolist()))
+        differ = map(ne, said, map(attrgetter("uid"), seen))
+        for pod, uid in compress(zip(seen, said, strict=True), differ):
+            yield wrong(Code.UID_MISMATCH, f"{pod.key} is {pod.uid}, not {uid}")
+    for sent in (about.after.bound, about.after.moved):
+        for i in np.flatnonzero((sent.rows < 0) & (sent.pods >= 0)).tolist():
+            action = sent.actions[i]
+            node = action.node if isinstance(action, Bind) else action.target
+            yield wrong(Code.UNKNOWN_NODE, f"{action.pod} goes to {node}, which does not exist")
 
 
 def decided_once(about: Evidence) -> Iterator[Violation]:
     """Check that every waiting pod is bound or held, and no pod is decided twice."""
-    keys = [action.pod for action in _actions(about.plan)]
-    decided = set(keys)
-    if len(decided) < len(keys):
-        for key, count in Counter(keys).items():
-            if count > 1:
-                yield wrong(Code.NOT_ONCE, f"{key} is decided {count} times")
-    for pod in about.waiting:
-        if pod.key not in decided and not pod.terminating:
-            yield wrong(Code.NOT_ONCE, f"{pod.key} waits and is neither bound nor held")
+    pods = about.snapshot.pods
+    unknown: Counter[PodKey] = Counter()
+    times = np.zeros(len(pods), dtype=np.int64)
+    for actions, where in _decided(about):
+        times += np.bincount(where[where >= 0], minlength=len(pods))
+        unknown.update(actions[i].pod for i in np.flatnonzero(where < 0).tolist())
+    repeated = {pods[i].key: int(times[i]) for i in np.flatnonzero(times > 1).tolist()}
+    repeated |= {key: n for key, n in unknown.items() if n > 1}
+    for key, n in repeated.items():
+        yield wrong(Code.NOT_ONCE, f"{key} is decided {n} times")
+    for i in np.flatnonzero(_waiting(about) & (times == 0)).tolist():
+        yield wrong(Code.NOT_ONCE, f"{pods[i].key} waits and is neither bound nor held")
+
+
+def _waiting(about: Evidence) -> Mask:
+    """Return [pod] whether it waits and is not being deleted."""
+    return np.frombuffer(about.snapshot.waits, dtype=np.bool_) & ~about.leaving
 
 
 def states(about: Evidence) -> Iterator[Violation]:
     """Check that what is bound or held waits, and what is moved or evicted is where it is said."""
-    to_wait: Iterable[tuple[Bind | Hold, Pod]] = chain(about.bound, about.held)
-    for waiting, pod in to_wait:
-        if not pod.waiting or pod.terminating:
-            verb = "held" if isinstance(waiting, Hold) else "bound"
-            yield wrong(Code.WRONG_STATE, f"{pod.key} is {verb} but does not wait")
+    waiting = _waiting(about)
+    for verb, where in (("bound", about.after.bound.pods), ("held", about.held)):
+        there = where[where >= 0]
+        for i in there[~waiting[there]].tolist():
+            yield wrong(
+                Code.WRONG_STATE, f"{about.snapshot.pods[i].key} is {verb} but does not wait"
+            )
     to_leave: Iterable[tuple[Move | Evict, Pod]] = chain(about.moved, about.evicted)
     for leaving, pod in to_leave:
         source = leaving.source if isinstance(leaving, Move) else leaving.node
@@ -91,10 +111,8 @@ def disruption_budgets(about: Evidence) -> Iterator[Violation]:
     that have not begun to run belong to none, and those that are not ready take nothing from one
     that has as many healthy pods as it needs, or that lets them go always.
     """
-    leaving = [move.pod for move in about.plan.moves]
-    leaving += [evict.pod for evict in about.plan.evictions]
     used: Counter[BudgetKey] = Counter()
-    for pod in (about.pods[key] for key in leaving if key in about.pods):
+    for _, pod in chain(about.moved, about.evicted):
         if pod.health is Health.PENDING:
             continue
         covering = [budget for budget in about.snapshot.budgets if _is_covered(pod, budget)]

@@ -1,22 +1,45 @@
 """What the checks look at, gathered once for all of them.
 
-Everything is counted anew from the snapshot and the plan.
+Everything is counted anew from the snapshot and the plan. Pods and nodes are columns of numbers
+here: most checks are of all of them, and find nothing.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Final, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from bayplan.aftermath import Aftermath, Numbers
 from bayplan.between import Placement
-from bayplan.keys import GangKey, NodeName, PodKey
+from bayplan.keys import GangKey, PodKey
 from bayplan.plan import Bind, Evict, Hold, Move, Plan
 from bayplan.policy import Policy
-from bayplan.snapshot import Node, Pod, PodKind, Snapshot
+from bayplan.resources import Resources
+from bayplan.snapshot import Pod, PodKind, Snapshot
+
+Mask = NDArray[np.bool_]
 
 #: A gang of fewer pods is no gang.
 _SMALLEST_GANG: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Amounts:
+    """What is there and what is in use after the plan, by resource.
+
+    Attributes:
+        names: The resources.
+        there: [kind of node, resource] what nodes of each of `Snapshot.node_kinds` have.
+        used: [state, resource] what is in use on nodes of each of `Aftermath.state_of`.
+    """
+
+    names: tuple[str, ...]
+    there: Numbers = field(repr=False)
+    used: Numbers = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,121 +50,140 @@ class Evidence:
         snapshot: What the plan was made from.
         policy: What it may do.
         plan: The plan.
-        pods: The pods by key.
-        nodes: The nodes by name.
-        waiting: The pods that wait.
-        bound, moved, evicted, held: What is decided on pods that are there, with the pod.
-        arrivals: Pods that get a node, with the node.
-        comers: The same by node.
+        after: The cluster as the plan leaves it.
+        held: Where the pods that it holds are in the snapshot; -1 for unknown ones.
+        leaving: [pod] whether it is being deleted.
+        arrivals: Pods that get a node, by where they are in the snapshot; unknown ones left out.
+        targets: Where these nodes are in the snapshot; -1 for unknown ones.
         coming: The kinds of these pods.
         gone: Keys of the pods that lose their node.
-        goes: Where the plan sends pods; None for those that lose their node.
         gangs: Gangs of two pods and more.
         placement: The same as far as pods ask something of each other; None if none does.
-        used: What is in use on each node after the plan, by resource.
-        shared: What shares use of the GPUs of a node after the plan; nodes without any are absent.
+        amounts: What is there and in use.
+        node_kind, state: [node] row of `amounts`.
+        shared: What shares use of the GPUs of a node after the plan, by where the node is; nodes
+            without any are absent.
     """
 
     snapshot: Snapshot
     policy: Policy
     plan: Plan
-    pods: Mapping[PodKey, Pod] = field(repr=False)
-    nodes: Mapping[NodeName, Node] = field(repr=False)
-    waiting: tuple[Pod, ...] = field(repr=False)
-    bound: Sequence[tuple[Bind, Pod]] = field(repr=False)
-    moved: Sequence[tuple[Move, Pod]] = field(repr=False)
-    evicted: Sequence[tuple[Evict, Pod]] = field(repr=False)
-    held: Sequence[tuple[Hold, Pod]] = field(repr=False)
-    arrivals: Sequence[tuple[Pod, NodeName]] = field(repr=False)
-    comers: Mapping[NodeName, Sequence[Pod]] = field(repr=False)
-    coming: frozenset[PodKind] = field(repr=False)
+    after: Aftermath = field(repr=False)
+    held: Numbers = field(repr=False)
+    leaving: Mask = field(repr=False)
+    arrivals: Numbers = field(repr=False)
+    targets: Numbers = field(repr=False)
+    coming: tuple[PodKind, ...] = field(repr=False)
     gone: frozenset[PodKey] = field(repr=False)
-    goes: Mapping[PodKey, NodeName | None] = field(repr=False)
     gangs: frozenset[GangKey] = field(repr=False)
     placement: Placement | None = field(repr=False)
-    used: Mapping[NodeName, Mapping[str, int]] = field(repr=False)
-    shared: Mapping[NodeName, "Shared"] = field(repr=False)
+    amounts: Amounts = field(repr=False)
+    node_kind: Numbers = field(repr=False)
+    state: Numbers = field(repr=False)
+    shared: Mapping[int, "Shared"] = field(repr=False)
+
+    @property
+    def bound(self) -> Iterator[tuple[Bind, Pod]]:
+        """Who is bound, with the pod; here and below those that are not there are left out."""
+        return self._with_pods(self.plan.binds, self.after.bound.pods)
+
+    @property
+    def moved(self) -> Iterator[tuple[Move, Pod]]:
+        """Who is moved, with the pod."""
+        return self._with_pods(self.plan.moves, self.after.moved.pods)
+
+    @property
+    def evicted(self) -> Iterator[tuple[Evict, Pod]]:
+        """Who is evicted, with the pod."""
+        return self._with_pods(self.plan.evictions, self.after.evicted.pods)
+
+    def _with_pods(
+        self, actions: Sequence["_Action"], where: Numbers
+    ) -> Iterator[tuple["_Action", Pod]]:
+        pods = self.snapshot.pods
+        return ((a, pods[i]) for a, i in zip(actions, where.tolist(), strict=True) if i >= 0)
 
     def has_node(self, pod: Pod) -> bool:
         """Return whether the pod has a node after the plan."""
-        return self.goes.get(pod.key, pod.node) is not None
+        return self.after.goes.get(pod.key, pod.node) is not None
 
+    def kinds_at(self, pods: Numbers) -> Mapping[PodKind, int]:
+        """Return how many of the pods are of each kind, of those that are there."""
+        kinds = self.snapshot.kinds
+        counts = np.bincount(self.after.kind_of[pods[pods >= 0]], minlength=len(kinds))
+        return {kinds[k]: int(counts[k]) for k in np.flatnonzero(counts)}
 
-def gather(snapshot: Snapshot, policy: Policy, plan: Plan) -> Evidence:
-    """Return what the checks of a plan look at."""
-    pods = snapshot.by_key
-    nodes = {node.name: node for node in snapshot.nodes}
-    goes = _goes(plan)
-    bound, moved = _with_pods(plan.binds, pods), _with_pods(plan.moves, pods)
-    arrivals = [(pod, bind.node) for bind, pod in bound]
-    arrivals += [(pod, move.target) for move, pod in moved]
-    return Evidence(
-        snapshot=snapshot,
-        policy=policy,
-        plan=plan,
-        pods=pods,
-        nodes=nodes,
-        waiting=snapshot.waiting(),
-        bound=bound,
-        moved=moved,
-        evicted=_with_pods(plan.evictions, pods),
-        held=_with_pods(plan.holds, pods),
-        arrivals=arrivals,
-        comers=_comers(arrivals),
-        coming=frozenset(pod.kind for pod, _ in arrivals),
-        gone=frozenset(evict.pod for evict in plan.evictions),
-        goes=goes,
-        gangs=frozenset(
-            pod.gang
-            for pod in snapshot.in_gangs
-            if pod.gang and pod.gang_min_count >= _SMALLEST_GANG and not pod.terminating
-        ),
-        used=_used(snapshot, goes),
-        shared=_shared(snapshot, plan, goes),
-        placement=Placement.of(snapshot, goes),
-    )
+    def in_use(self, resource: str) -> Numbers:
+        """Return [node] what is in use of a resource after the plan."""
+        if resource not in self.amounts.names:
+            return np.zeros_like(self.state)
+        return np.asarray(self.amounts.used[self.state, self.amounts.names.index(resource)])
+
+    def there(self, resource: str) -> Numbers:
+        """Return [node] what pods may use of a resource in sum."""
+        if resource not in self.amounts.names:
+            return np.zeros_like(self.state)
+        return np.asarray(self.amounts.there[self.node_kind, self.amounts.names.index(resource)])
 
 
 _Action = TypeVar("_Action", Bind, Move, Evict, Hold)
 
 
-def _with_pods(actions: Iterable[_Action], pods: Mapping[PodKey, Pod]) -> list[tuple[_Action, Pod]]:
-    """Return the actions with their pods; those of pods that are not there are left out."""
-    listed = tuple(actions)
-    found = zip(listed, map(pods.get, map(attrgetter("pod"), listed)), strict=True)
-    return [(action, pod) for action, pod in found if pod is not None]
+def gather(snapshot: Snapshot, policy: Policy, plan: Plan) -> Evidence:
+    """Return what the checks of a plan look at."""
+    after = Aftermath.of_plan(snapshot, plan)
+    arrivals = np.concatenate([after.bound.pods, after.moved.pods])
+    targets = np.concatenate([after.bound.rows, after.moved.rows])
+    arrivals, targets = arrivals[arrivals >= 0], targets[arrivals >= 0]
+    kinds = snapshot.kinds
+    return Evidence(
+        snapshot=snapshot,
+        policy=policy,
+        plan=plan,
+        after=after,
+        held=np.array(snapshot.indices(map(attrgetter("pod"), plan.holds)), dtype=np.int64),
+        leaving=_leaving(snapshot),
+        arrivals=arrivals,
+        targets=targets,
+        coming=tuple(kinds[k] for k in np.unique(after.kind_of[arrivals])),
+        gone=frozenset(evict.pod for evict in plan.evictions),
+        gangs=frozenset(
+            pod.gang
+            for pod in snapshot.in_gangs
+            if pod.gang and pod.gang_min_count >= _SMALLEST_GANG and not pod.terminating
+        ),
+        placement=Placement.of(after),
+        amounts=_amounts(after),
+        node_kind=np.asarray(snapshot.node_kinds.numbers),
+        state=np.asarray(after.state_of.numbers),
+        shared=_shared(after),
+    )
 
 
-def _comers(arrivals: Iterable[tuple[Pod, NodeName]]) -> dict[NodeName, list[Pod]]:
-    comers: dict[NodeName, list[Pod]] = defaultdict(list)
-    for pod, name in arrivals:
-        comers[name].append(pod)
-    return comers
+def _leaving(snapshot: Snapshot) -> Mask:
+    if not snapshot.leaving:
+        return np.zeros(len(snapshot.pods), dtype=np.bool_)
+    return np.fromiter(map(attrgetter("terminating"), snapshot.pods), dtype=np.bool_)
 
 
-def _goes(plan: Plan) -> dict[PodKey, NodeName | None]:
-    goes: dict[PodKey, NodeName | None] = {move.pod: move.target for move in plan.moves}
-    goes |= {bind.pod: bind.node for bind in plan.binds}
-    goes |= {evict.pod: None for evict in plan.evictions}
-    return goes
+def _amounts(after: Aftermath) -> Amounts:
+    """Return what is there and in use; nodes with equal guests share one sum."""
+    asked = [kind.requests for kind in after.snapshot.kinds]
+    sizes = [node.allocatable for node in after.snapshot.node_kinds.values]
+    names = tuple(sorted({name for each in (*asked, *sizes) for name in each}))
+    states = after.state_of.values
+    guests = np.array([k for state in states for k in state], dtype=np.int64)
+    sums = np.zeros((len(guests) + 1, len(names)), dtype=np.int64)
+    np.cumsum(_table(asked, names)[guests], axis=0, out=sums[1:])
+    ends = np.cumsum([0, *map(len, states)])
+    return Amounts(names=names, there=_table(sizes, names), used=sums[ends[1:]] - sums[ends[:-1]])
 
 
-def _used(
-    snapshot: Snapshot, goes: Mapping[PodKey, NodeName | None]
-) -> Mapping[NodeName, Mapping[str, int]]:
-    """Return what is in use on each node; nodes with equal guests share one sum."""
-    after = snapshot.guests_after(goes)
-    states = {id(guests): guests for guests in after.values()}
-    sums = {state: _sum(guests) for state, guests in states.items()}
-    return {name: sums[id(guests)] for name, guests in after.items()}
-
-
-def _sum(kinds: Iterable[PodKind]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for kind in kinds:
-        for resource, n in kind.requests.items:
-            total[resource] = total.get(resource, 0) + n
-    return total
+def _table(rows: Sequence[Resources], names: Sequence[str]) -> Numbers:
+    """Return [row, resource] the amounts."""
+    amounts = [dict(row.items) for row in rows]
+    table = [[have.get(name, 0) for name in names] for have in amounts]
+    return np.array(table, dtype=np.int64).reshape(len(rows), len(names))
 
 
 @dataclass(slots=True)
@@ -162,28 +204,19 @@ class Shared:
         return len(self.loads) + self.homeless
 
 
-def _shared(
-    snapshot: Snapshot, plan: Plan, goes: Mapping[PodKey, NodeName | None]
-) -> Mapping[NodeName, Shared]:
+def _shared(after: Aftermath) -> Mapping[int, Shared]:
     """Return what shares use, added up pod by pod."""
-    sharing = {
-        kind: (kind.requests.share_milli, kind.requests.device)
-        for kind in snapshot.kinds
-        if kind.requests.share_milli
-    }
-    found: dict[NodeName, Shared] = defaultdict(Shared)
-    if not sharing:
+    found: dict[int, Shared] = defaultdict(Shared)
+    sharing = np.array([bool(k.requests.share_milli) for k in after.snapshot.kinds], dtype=np.bool_)
+    if not sharing.any():
         return found
-    homes: tuple[Bind | Move, ...] = (*plan.binds, *plan.moves)
+    homes: tuple[Bind | Move, ...] = (*after.bound.actions, *after.moved.actions)
     devices = {action.pod: action.device for action in homes}
-    for pod in snapshot.pods:
-        node = goes.get(pod.key, pod.node)
-        if node is None or pod.kind not in sharing:
-            continue
-        milli, device = sharing[pod.kind]
-        device = devices.get(pod.key, device)
+    for i in np.flatnonzero(sharing[after.kind_of] & (after.rows >= 0)).tolist():
+        pod, here = after.snapshot.pods[i], found[int(after.rows[i])]
+        device = devices.get(pod.key, pod.requests.device)
         if device is None:
-            found[node].homeless += 1
+            here.homeless += 1
         else:
-            found[node].loads[device] += milli
+            here.loads[device] += pod.requests.share_milli
     return found

@@ -1,14 +1,17 @@
 """Checks of pods with respect to each other: rules between them, whole gangs, and ranks."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from bayplan import between
+from bayplan.aftermath import Numbers
 from bayplan.keys import GangKey
-from bayplan.snapshot import Pod, PodKind, newest_member
-from bayplan.validate.evidence import Evidence
+from bayplan.snapshot import Pod, newest_member
+from bayplan.validate.evidence import Evidence, Mask
 from bayplan.validate.findings import Code, Violation, wrong
 
 
@@ -56,7 +59,7 @@ def _gangs(about: Evidence) -> Iterator[_Gang]:
             members[pod.gang].append(pod)
     for key, pods in sorted(members.items()):
         min_count = newest_member(pods).gang_min_count
-        running = [pod for pod in pods if not pod.waiting and pod.node in about.nodes]
+        running = [pod for pod in pods if not pod.waiting and pod.node in about.snapshot.rows]
         waiting = [pod for pod in pods if pod.waiting]
         if key in about.gangs:
             yield _Gang(
@@ -93,25 +96,39 @@ def newcomers(about: Evidence) -> Counter[PlacedAs]:
     A pod is decided on at its priority; one of a gang at the gang's lowest, and like one that does
     not preempt if one of the gang does not.
     """
+    found: Counter[PlacedAs] = Counter()
+    alone = _placed(about)
+    if about.gangs:
+        in_gangs = _in_gangs(about, alone)
+        found.update(_by_gang(about, [about.snapshot.pods[i] for i in alone[in_gangs].tolist()]))
+        alone = alone[~in_gangs]
+    for kind, n in about.kinds_at(alone).items():
+        found[PlacedAs(kind.priority, kind.preempts, not kind.preempts)] += n
+    return found
+
+
+def _placed(about: Evidence) -> Numbers:
+    """Return where the bound pods are in the snapshot that wait, each as often as it is bound."""
+    bound = about.after.bound.pods[about.after.bound.pods >= 0]
+    return np.asarray(bound[np.frombuffer(about.snapshot.waits, dtype=np.bool_)[bound]])
+
+
+def _in_gangs(about: Evidence, pods: Numbers) -> Mask:
+    of = (about.snapshot.pods[i].gang for i in pods.tolist())
+    return np.fromiter((gang in about.gangs for gang in of), dtype=np.bool_, count=len(pods))
+
+
+def _by_gang(about: Evidence, pods: Iterable[Pod]) -> Iterator[PlacedAs]:
     lowest: dict[GangKey, int] = {}
     gentle: set[GangKey] = set()
-    for pod in about.waiting if about.gangs else ():
+    for pod in about.snapshot.waiting():
         if pod.gang is not None and pod.gang in about.gangs and not pod.terminating:
             lowest[pod.gang] = min(pod.priority, lowest.get(pod.gang, pod.priority))
             gentle |= set() if pod.preempts else {pod.gang}
-    alone: Counter[PodKind] = Counter()
-    found: Counter[PlacedAs] = Counter()
-    for _, pod in about.bound:
-        if not pod.waiting:
-            continue
-        if pod.gang is None or pod.gang not in about.gangs:
-            alone[pod.kind] += 1
-            continue
+    for pod in pods:
+        assert pod.gang is not None  # noqa: S101 - chosen by it
         tier = lowest.get(pod.gang, pod.priority)
-        found[PlacedAs(tier, pod.preempts, pod.gang in gentle)] += 1
-    for kind, n in alone.items():
-        found[PlacedAs(kind.priority, kind.preempts, not kind.preempts)] += n
-    return found
+        yield PlacedAs(tier, pod.preempts, pod.gang in gentle)
 
 
 def ranks(about: Evidence) -> Iterator[Violation]:

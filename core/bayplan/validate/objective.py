@@ -1,9 +1,9 @@
 """Checks that the certificate says what the actions reach, stage by stage."""
 
 from collections import Counter
-from collections.abc import Iterator
-from itertools import chain
-from operator import attrgetter
+from collections.abc import Iterator, Mapping
+
+import numpy as np
 
 from bayplan import between, filters, units
 from bayplan.plan import EVICTION_COST
@@ -39,22 +39,29 @@ def _counted(about: Evidence) -> Counter[str]:
         suffix = " without preemption" if each.gentle else ""
         counted[f"place {each.tier}{suffix}"] += n
     counted.update(_disruption(about))
-    choosy = {kind for kind in about.coming if kind.constraints.prefers}
-    counted["preference"] = sum(
-        filters.preference(pod.constraints.prefers, about.nodes[name])
-        for pod, name in (about.arrivals if choosy else ())
-        if pod.kind in choosy and name in about.nodes
-    )
+    counted["preference"] = _preference(about)
     if about.placement is not None:
         counted.update(between.gathered(about.placement))
     counted.update(_free_slots(about))
     return counted
 
 
+def _preference(about: Evidence) -> int:
+    """Return the weights of the preferred node affinity that arrivals find."""
+    if not any(kind.constraints.prefers for kind in about.coming):
+        return 0
+    pods, nodes = about.snapshot.pods, about.snapshot.nodes
+    return sum(
+        filters.preference(pods[i].constraints.prefers, nodes[n])
+        for i, n in zip(about.arrivals.tolist(), about.targets.tolist(), strict=True)
+        if n >= 0
+    )
+
+
 def _disruption(about: Evidence) -> Counter[str]:
     """Return what running pods suffer, in all and from each tier up."""
-    moved = Counter(pod.kind for _, pod in about.moved)
-    evicted = Counter(pod.kind for _, pod in about.evicted)
+    moved = Counter(about.kinds_at(about.after.moved.pods))
+    evicted = Counter(about.kinds_at(about.after.evicted.pods))
     tiers = {kind.priority for kind in about.snapshot.kinds}
     costs: Counter[str] = Counter()
     for kind in moved.keys() | evicted.keys():
@@ -64,43 +71,25 @@ def _disruption(about: Evidence) -> Counter[str]:
     return costs
 
 
-def _survivors(about: Evidence) -> Counter[PodKind]:
+def _survivors(about: Evidence) -> Mapping[PodKind, int]:
     """Return how many pods that the plan might have disturbed go on running, by kind."""
-    here = chain.from_iterable(about.snapshot.here.values())
-    running = Counter(map(attrgetter("kind"), here))
-    survivors = Counter(
-        {kind: n for kind, n in running.items() if kind.disruption is not Disruption.FIXED}
-    )
-    for pod in (
-        *about.snapshot.leaving,
-        *(about.pods[key] for key in about.gone if key in about.pods),
-    ):
-        if pod.node in about.nodes and pod.kind.disruption is not Disruption.FIXED:
-            survivors[pod.kind] -= 1
-    return survivors
+    survives = (about.after.before >= 0) & ~about.leaving
+    survives[about.after.evicted.pods[about.after.evicted.pods >= 0]] = False
+    survivors = about.kinds_at(np.flatnonzero(survives))
+    return {kind: n for kind, n in survivors.items() if kind.disruption is not Disruption.FIXED}
 
 
 def _free_slots(about: Evidence) -> Counter[str]:
-    """Return the whole free slots on nodes that take pods, by size; nodes alike are looked at once.
-
-    They are alike if the same is there and the same is used.
-    """
-    used, shared = about.used, about.shared
-    takers = [node for node in about.snapshot.nodes if node.ready and node.schedulable]
-    gpus_in_parts = [shared[node.name].gpus if node.name in shared else 0 for node in takers]
-    states = [
-        (id(node.allocatable), id(used[node.name]), parts)
-        for node, parts in zip(takers, gpus_in_parts, strict=True)
-    ]
-    example = dict(zip(states, takers, strict=True))
+    """Return the whole free slots on nodes that take pods, by size."""
+    takes = [node.ready and node.schedulable for node in about.snapshot.node_kinds.values]
+    takers = np.array(takes, dtype=np.bool_)[about.node_kind]
     slots: Counter[str] = Counter()
-    for state, count in Counter(states).items():
-        node, parts = example[state], state[-1]
-        for resource, n in node.allocatable.items:
-            if units.is_gpu(resource):
-                taken = used[node.name].get(resource, 0)
-                taken += parts if resource == units.SHARED_GPU else 0
-                free = max(0, n - taken)
-                for size in (8, 4, 2, 1):
-                    slots[f"free {size}-GPU slots"] += free // size * count
+    for resource in filter(units.is_gpu, about.amounts.names):
+        free = about.there(resource) - about.in_use(resource)
+        if resource == units.SHARED_GPU:
+            for n, shared in about.shared.items():
+                free[n] -= shared.gpus
+        free = np.maximum(free[takers], 0)
+        for size in (8, 4, 2, 1):
+            slots[f"free {size}-GPU slots"] += int((free // size).sum())
     return slots

@@ -1,35 +1,38 @@
 """Checks of nodes: that they accept who comes, and have room and GPUs for all."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import chain
+from operator import attrgetter
+
+import numpy as np
 
 from bayplan import filters, units
+from bayplan.aftermath import Numbers
 from bayplan.keys import NodeName
 from bayplan.plan import Bind, Move
-from bayplan.resources import Resources
-from bayplan.snapshot import Pod, PodKind
-from bayplan.validate.evidence import Evidence
+from bayplan.snapshot import Pod
+from bayplan.validate.evidence import Amounts, Evidence
 from bayplan.validate.findings import Code, Violation, wrong
 
 
 def accepted(about: Evidence) -> Iterator[Violation]:
-    """Check that every node accepts what arrives there, room aside."""
-    looks = filters.Looks.of({kind.constraints for kind in about.coming})
-    accepted: dict[tuple[object, ...], set[PodKind]] = defaultdict(set)
-    for name, pods in about.comers.items():
-        node = about.nodes.get(name)
-        if node is None:
-            continue
-        here = accepted[looks.at(node), id(node.allocatable)]
-        for pod in pods:
-            if pod.kind in here:
-                continue
-            rejection = filters.static_rejection(pod, node)
-            if rejection is None:
-                here.add(pod.kind)
-            else:
-                yield wrong(Code.NODE_REFUSES, f"{pod.key} on {name}: {rejection.message}")
+    """Check that every node accepts what arrives there, room aside.
+
+    Pods of a kind are judged once for all nodes that are alike to whoever arrives.
+    """
+    nodes, pods = about.snapshot.nodes, about.snapshot.pods
+    looks = filters.Looks.of({kind.constraints for kind in about.coming}).over(about.snapshot)
+    arrivals, targets = about.arrivals[about.targets >= 0], about.targets[about.targets >= 0]
+    kinds = len(about.snapshot.kinds)
+    pairs = np.asarray(looks.numbers)[targets] * kinds + about.after.kind_of[arrivals]
+    different, first = np.unique(pairs, return_index=True)
+    rejections = (filters.static_rejection(pods[arrivals[i]], nodes[targets[i]]) for i in first)
+    refused = np.array([rejection is not None for rejection in rejections], dtype=np.bool_)
+    for i in np.flatnonzero(np.isin(pairs, different[refused])):
+        pod, node = pods[arrivals[i]], nodes[targets[i]]
+        rejection = filters.static_rejection(pod, node)
+        assert rejection is not None  # noqa: S101 - of one like it there was one
+        yield wrong(Code.NODE_REFUSES, f"{pod.key} on {node.name}: {rejection.message}")
 
 
 def room(about: Evidence) -> Iterator[Violation]:
@@ -37,78 +40,76 @@ def room(about: Evidence) -> Iterator[Violation]:
 
     A node that was over-full before and gets nothing is not the plan's fault.
     """
-    takers = [about.nodes[name] for name in about.comers if name in about.nodes]
-    # Nodes are judged once for all of one size with the same in use.
-    states = {(id(node.allocatable), id(about.used[node.name])): node for node in takers}
-    over = {
-        state: excess
-        for state, node in states.items()
-        if (excess := _excess(node.allocatable, about.used[node.name]))
-    }
-    shared = _shared_ports(about) if over else set()
-    for node in takers if over else ():
-        for resource, n in over.get((id(node.allocatable), id(about.used[node.name])), ()):
-            if (node.name, resource) not in shared:
-                yield wrong(
-                    Code.OVER_COMMITTED,
-                    f"{node.name} would lack {units.words(resource, n)} after the plan",
-                )
+    takers = np.unique(about.targets[about.targets >= 0])
+    excess = _excess(about.amounts, about.node_kind[takers], about.state[takers])
+    over = np.argwhere(excess > 0)
+    shared = _shared_ports(about) if len(over) else set()
+    for t, r in over.tolist():
+        n, resource = int(takers[t]), about.amounts.names[r]
+        if (n, resource) not in shared:
+            yield wrong(
+                Code.OVER_COMMITTED,
+                f"{about.snapshot.nodes[n].name} would lack "
+                f"{units.words(resource, int(excess[t, r]))} after the plan",
+            )
 
 
 def devices(about: Evidence) -> Iterator[Violation]:
     """Check that each share that arrives has a GPU with room for it, and whole GPUs are whole."""
     sharing = {kind for kind in about.coming if kind.requests.share_milli}
     homes: Iterable[tuple[Bind | Move, Pod]] = chain(about.bound, about.moved)
-    for action, pod in homes:
+    for action, pod in homes if sharing or _names_devices(about) else ():
         if action.device is None and pod.kind not in sharing:
             continue
-        node = about.nodes.get(about.goes[action.pod] or NodeName(""))
-        if node is None:
+        n = about.snapshot.rows.get(about.after.goes[action.pod] or NodeName(""))
+        if n is None:
             continue
+        node = about.snapshot.nodes[n]
         if pod.kind not in sharing:
             yield wrong(Code.WRONG_DEVICE, f"{pod.key} asks for no share, but gets one")
         elif action.device not in range(node.allocatable[units.SHARED_GPU]):
             number = "no GPU" if action.device is None else f"GPU {action.device}"
             yield wrong(Code.WRONG_DEVICE, f"{pod.key} gets {number} of {node.name} to share")
-    shared_nodes = about.shared.keys() & about.nodes.keys()
-    for name in sorted(about.comers.keys() & shared_nodes):
-        shared, room = about.shared[name], about.nodes[name].allocatable[units.SHARED_GPU]
+    whole, there = about.in_use(units.SHARED_GPU), about.there(units.SHARED_GPU)
+    for n in sorted(about.shared.keys() & {*about.targets.tolist()} if about.shared else ()):
+        shared, name = about.shared[n], about.snapshot.nodes[n].name
         for device, milli in sorted(shared.loads.items()):
             if milli > units.WHOLE_MILLI:
                 yield wrong(
                     Code.OVER_COMMITTED, f"shares of GPU {device} of {name} would be {milli}/1000"
                 )
-        gpus = shared.gpus + about.used[name].get(units.SHARED_GPU, 0)
-        if gpus > room:
+        lacking = shared.gpus + int(whole[n] - there[n])
+        if lacking > 0:
             yield wrong(
                 Code.OVER_COMMITTED,
-                f"{name} would lack {units.words(units.SHARED_GPU, gpus - room)} after the plan",
+                f"{name} would lack {units.words(units.SHARED_GPU, lacking)} after the plan",
             )
 
 
-def _excess(room: Resources, used: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Return what is used beyond the room."""
-    have = dict(room.items)
-    beyond = ((name, n - have.get(name, 0)) for name, n in sorted(used.items()))
-    more = (
-        (name, n - units.implied(name)) for name, n in beyond if n > 0 and not units.is_part(name)
-    )
-    return [(name, n) for name, n in more if n > 0]
+def _names_devices(about: Evidence) -> bool:
+    """Return whether some action names a GPU."""
+    named = map(attrgetter("device"), chain(about.plan.binds, about.plan.moves))
+    return any(device is not None for device in set(named))
 
 
-def _shared_ports(about: Evidence) -> set[tuple[NodeName, str]]:
-    """Return the host ports, by node, that are taken and for which nobody arrives.
+def _excess(amounts: Amounts, node_kinds: Numbers, states: Numbers) -> Numbers:
+    """Return [node, resource] what is used beyond the room, of nodes of these kinds and states."""
+    implied = np.array([units.implied(name) for name in amounts.names], dtype=np.int64)
+    parts = np.array([units.is_part(name) for name in amounts.names], dtype=np.bool_)
+    beyond = amounts.used[states] - amounts.there[node_kinds] - implied
+    return np.asarray(np.where(parts, 0, np.maximum(beyond, 0)))
+
+
+def _shared_ports(about: Evidence) -> set[tuple[int, str]]:
+    """Return the host ports, by where the node is, that are taken and for which nobody arrives.
 
     Two pods may share a port on two addresses; that is no matter of other newcomers.
     """
-    ports = {
-        resource
-        for kind in about.snapshot.kinds
-        for resource in kind.requests
-        if units.is_host_port(resource)
-    }
-    if not ports:
-        return set()
-    asked = {(name, resource) for pod, name in about.arrivals for resource in pod.requests}
-    taken = ((name, port) for name in about.used for port in ports & about.used[name].keys())
+    arrivals = zip(about.arrivals.tolist(), about.targets.tolist(), strict=True)
+    asked = {(n, resource) for i, n in arrivals for resource in about.snapshot.pods[i].requests}
+    taken = (
+        (n, port)
+        for port in filter(units.is_host_port, about.amounts.names)
+        for n in np.flatnonzero(about.in_use(port)).tolist()
+    )
     return {at for at in taken if at not in asked}

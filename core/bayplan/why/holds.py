@@ -11,11 +11,12 @@ from itertools import groupby
 from typing import Final
 
 from bayplan import filters, units
+from bayplan.aftermath import Aftermath
 from bayplan.api import names
-from bayplan.keys import GangKey, NodeName, PodKey
-from bayplan.plan import Bind, Evict, Hold, Move, Reason, Rejection
+from bayplan.keys import GangKey
+from bayplan.plan import Bind, Hold, Move, Reason, Rejection
 from bayplan.resources import Resources
-from bayplan.snapshot import UNKNOWN_COUNT, Disruption, Pod, PodKind, Snapshot
+from bayplan.snapshot import UNKNOWN_COUNT, Disruption, Pod, PodKind
 from bayplan.why import reasons, remedies
 from bayplan.why.obstacles import Obstacles
 from bayplan.why.rooms import Census, Room, fill, usable
@@ -74,28 +75,22 @@ class Outcome:
     incomplete: tuple[int, int] | None = None
 
 
-def explain(
-    snapshot: Snapshot,
-    *,
-    binds: Sequence[Bind],
-    moves: Sequence[Move],
-    evictions: Sequence[Evict],
-    outcomes: Mapping[str, Outcome],
-) -> tuple[Hold, ...]:
-    """Return a hold for each waiting pod without a bind; `outcomes` is by pod uid."""
-    goes: dict[PodKey, NodeName | None] = {bind.pod: bind.node for bind in binds}
-    goes |= {move.pod: move.target for move in moves}
-    goes |= {evict.pod: None for evict in evictions}
-    snapshot = _with_devices(snapshot, (*binds, *moves))
-    held = [p for p in snapshot.waiting() if p.key not in goes and not p.terminating]
+def explain(after: Aftermath, *, outcomes: Mapping[str, Outcome]) -> tuple[Hold, ...]:
+    """Return a hold for each waiting pod that has no node after the plan.
+
+    `outcomes` is by pod uid.
+    """
+    after = _with_devices(after)
+    snapshot = after.snapshot
+    held = after.held()
     if not held:
         return ()
     asked = {kind.constraints for kind in {pod.kind for pod in held}}
     between = {kind.constraints.peers for kind in snapshot.kinds} - {None}
     together = any(pod.gang_topology for pod in held)
-    obstacles = Obstacles(snapshot, goes) if between or together else None
-    census = Census.of(snapshot, goes, asked)
-    writer = _Writer(census, remedies.Search(snapshot, census, goes), obstacles)
+    obstacles = Obstacles(after) if between or together else None
+    census = Census.of(after, asked)
+    writer = _Writer(census, remedies.Search(after, census), obstacles)
     gangs: dict[GangKey, list[Pod]] = defaultdict(list)
     for pod in held:
         if pod.gang is not None:
@@ -106,18 +101,20 @@ def explain(
     )
 
 
-def _with_devices(snapshot: Snapshot, actions: Sequence[Bind | Move]) -> Snapshot:
-    """Return the snapshot with each share that the plan places on the GPU that it gets."""
-    devices = {action.pod: action.device for action in actions if action.device is not None}
+def _with_devices(after: Aftermath) -> Aftermath:
+    """Return the same with each share that the plan places on the GPU that it gets."""
+    homes: tuple[Bind | Move, ...] = (*after.bound.actions, *after.moved.actions)
+    devices = {action.pod: action.device for action in homes if action.device is not None}
     if not devices:
-        return snapshot
+        return after
     pods = tuple(
         replace(pod, requests=pod.requests.on_device(devices[pod.key]))
         if pod.key in devices
         else pod
-        for pod in snapshot.pods
+        for pod in after.snapshot.pods
     )
-    return replace(snapshot, pods=pods)
+    snapshot = replace(after.snapshot, pods=pods)
+    return Aftermath.of(snapshot, bound=after.bound, moved=after.moved, evicted=after.evicted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from bayplan import filters
+from bayplan.aftermath import Aftermath
 from bayplan.keys import NodeName, PodKey
 from bayplan.peers import Meant, Neighbours
 from bayplan.plan import Reason, Rejection
@@ -18,7 +19,8 @@ from bayplan.why.rooms import beside
 class Obstacles:
     """The cluster as a plan leaves it, and the rules between its pods."""
 
-    def __init__(self, snapshot: Snapshot, goes: Mapping[PodKey, NodeName | None]) -> None:
+    def __init__(self, aftermath: Aftermath) -> None:
+        snapshot, goes = aftermath.snapshot, aftermath.goes
         self.meant = Meant(snapshot)
         after = Snapshot.of(snapshot.nodes, (_after(pod, goes) for pod in snapshot.pods))
         self._nodes = snapshot.nodes

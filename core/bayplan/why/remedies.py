@@ -17,10 +17,12 @@ from itertools import combinations, groupby
 from typing import Final
 
 from bayplan import filters, shares, units
+from bayplan.aftermath import Aftermath
 from bayplan.constraints import Constraints, Taint
 from bayplan.keys import GangKey, NodeName, PodKey
+from bayplan.plan import Evict, Move
 from bayplan.resources import Resources
-from bayplan.snapshot import Node, Pod, Snapshot
+from bayplan.snapshot import Node, Pod
 from bayplan.why.rooms import Census, Room, beside, fill, usable
 
 #: Most pods without room for which it is said where to free room and whom to evict.
@@ -124,11 +126,9 @@ class _Leavers:
 class Search:
     """Looks for remedies in the room that a plan leaves."""
 
-    def __init__(
-        self, snapshot: Snapshot, census: Census, goes: Mapping[PodKey, NodeName | None]
-    ) -> None:
+    def __init__(self, after: Aftermath, census: Census) -> None:
         self._rooms = census.by_guests()
-        self._cluster = _Cluster(snapshot, census, goes)
+        self._cluster = _Cluster(after, census)
         self._known: dict[tuple[object, ...], Remedies] = {}
         self._looks = 0
 
@@ -255,12 +255,12 @@ class _Cluster:
     No pod that could be evicted is of a lower priority than `lowest`.
     """
 
-    def __init__(
-        self, snapshot: Snapshot, census: Census, goes: Mapping[PodKey, NodeName | None]
-    ) -> None:
-        self._goes = goes
+    def __init__(self, after: Aftermath, census: Census) -> None:
+        snapshot = after.snapshot
+        victims: tuple[Move | Evict, ...] = (*after.moved.actions, *after.evicted.actions)
+        self._disturbed = {victim.pod for victim in victims}
         self._leave = {kind for kind in census.kinds() if census.lets_go(kind)}
-        self._here = snapshot.here
+        self._here = after.here
         self._gangs: dict[GangKey, list[Pod]] = defaultdict(list)
         self._leavers: dict[NodeName, _Leavers] = {}
         self._likes: dict[tuple[object, ...], int] = {}
@@ -268,7 +268,7 @@ class _Cluster:
         for pod in snapshot.in_gangs:
             if pod.gang is None or pod.gang_min_count <= 1:
                 continue
-            if goes.get(pod.key, pod.node) is not None:
+            if after.goes.get(pod.key, pod.node) is not None:
                 self._gangs[pod.gang].append(pod)
 
     def running_gang(self, pod: Pod) -> GangKey | None:
@@ -299,14 +299,14 @@ class _Cluster:
     def daemons(self, node: NodeName) -> Resources:
         """Return what the pods use that come with every node of the kind."""
         used = Resources()
-        for pod in self._here.get(node, ()):
+        for pod in self._here(node):
             if pod.owner is not None and pod.owner.kind == "DaemonSet":
                 used += pod.requests
         return used
 
     def _on(self, node: NodeName) -> Iterator[_Party]:
         together: dict[GangKey | PodKey, tuple[Pod, ...]] = {}
-        for pod in self._here.get(node, ()):
+        for pod in self._here(node):
             gang = self._gangs.get(pod.gang) if pod.gang else None
             together[pod.gang if gang and pod.gang else pod.key] = tuple(gang or (pod,))
         for pods in together.values():
@@ -316,7 +316,7 @@ class _Cluster:
                 yield _Party(pods=pods, gain=gain, harm=_harm(pods))
 
     def _may_go(self, pod: Pod) -> bool:
-        decided = pod.key in self._goes or pod.terminating or pod.node is None
+        decided = pod.key in self._disturbed or pod.terminating or pod.node is None
         return pod.kind in self._leave and not decided
 
 

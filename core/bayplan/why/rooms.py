@@ -5,16 +5,18 @@ about all of them looks at each kind of node once.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from bayplan import shares, units
+from bayplan.aftermath import Aftermath
 from bayplan.constraints import Constraints
 from bayplan.filters import Looks, static_rejection
-from bayplan.keys import BudgetKey, NodeName, PodKey
+from bayplan.keys import BudgetKey
 from bayplan.plan import Rejection
 from bayplan.resources import Resources
-from bayplan.snapshot import Disruption, Guests, Node, Pod, PodKind, Snapshot
+from bayplan.snapshot import Disruption, Guests, Node, Pod, PodKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,33 +73,19 @@ class Census:
     _values: dict[Resources, Resources] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(
-        cls,
-        snapshot: Snapshot,
-        goes: Mapping[PodKey, NodeName | None],
-        asked: Iterable[Constraints],
-    ) -> "Census":
+    def of(cls, after: Aftermath, asked: Iterable[Constraints]) -> "Census":
         """Return the census.
 
         Args:
-            snapshot: The cluster before the plan.
-            goes: Where the plan sends pods; None for those that have no node after it.
+            after: The cluster after the plan.
             asked: What the pods ask for in whose eyes nodes are alike or not.
         """
-        looks = Looks.of(asked)
-        guests = snapshot.guests_after(goes)
-        alike: dict[tuple[object, ...], dict[Guests, list[Node]]] = defaultdict(dict)
-        for node in snapshot.nodes:
-            look = (looks.at(node), id(node.allocatable))
-            alike[look].setdefault(guests[node.name], []).append(node)
-        return cls(
-            tuple(
-                _Group(look=look, nodes=tuple(nodes), guests=here)
-                for look, groups in alike.items()
-                for here, nodes in groups.items()
-            ),
-            _used_up(snapshot, goes),
+        looks = Looks.of(asked).over(after.snapshot)
+        groups = tuple(
+            _Group(look=looks.values[look], nodes=tuple(nodes), guests=after.guests[state])
+            for look, state, nodes in after.alike(looks)
         )
+        return cls(groups, _used_up(after))
 
     def held(self, kind: PodKind) -> str:
         """Return why pods must stay though their manifests would let them go; "" if they need not.
@@ -134,7 +122,7 @@ class Census:
         return tuple(
             Room(
                 look=groups[0].look,
-                nodes=tuple(node for group in groups for node in group.nodes),
+                nodes=tuple(chain.from_iterable(group.nodes for group in groups)),
                 free=frees[free],
             )
             for (_, free), groups in merged.items()
@@ -168,10 +156,11 @@ class Census:
         return frozenset().union(*(group.guests for group in self._groups))
 
 
-def _used_up(snapshot: Snapshot, goes: Mapping[PodKey, NodeName | None]) -> frozenset[BudgetKey]:
+def _used_up(after: Aftermath) -> frozenset[BudgetKey]:
+    snapshot = after.snapshot
     if not snapshot.budgets:
         return frozenset()
-    budgets = (snapshot.by_key[key].budget for key in goes if key in snapshot.by_key)
+    budgets = (snapshot.pods[i].budget for i in snapshot.indices(after.goes) if i >= 0)
     disturbed = Counter(budget for budget in budgets if budget is not None)
     return frozenset(b.key for b in snapshot.budgets if disturbed[b.key] >= b.allowed)
 
