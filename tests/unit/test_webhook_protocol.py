@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 
 from bayplan_extender.view import View
 from bayplan_extender.webhook import protocol
@@ -49,6 +50,11 @@ class Wire:
         assert status == 200
         return json.loads(body)
 
+    def close(self) -> None:
+        """End the connection."""
+        self.replies.close()
+        self.socket.close()
+
     def is_closed(self) -> bool:
         """Wait for the end of the replies."""
         return self.replies.read() == b""
@@ -60,16 +66,20 @@ def wire() -> Iterator[Wire]:
 
     It ends with the connection open: a scheduler that keeps its own must not hold up the end.
     """
+    with listening(application()) as port:
+        made = Wire(port)
+        yield made
+    made.close()
+
+
+def application() -> FastAPI:
+    """Return the webhook, which sees two nodes."""
     view = View()
     view.cache.replace_nodes([node("n1"), node("n2")])
     view.cache.set_pod(pod("a"))
     for kind in view.missing:
         view.done(kind)
-    with listening(create_app(view)) as port:
-        made = Wire(port)
-        yield made
-    made.replies.close()
-    made.socket.close()
+    return create_app(view)
 
 
 def test_calls_follow_each_other_on_one_connection(wire: Wire) -> None:
@@ -183,3 +193,17 @@ def test_a_connection_on_which_nothing_comes_is_closed(
     wire.send(FILTER[:40])
 
     assert wire.is_closed()
+
+
+def test_a_call_that_never_arrives_does_not_hold_up_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its pod would be killed, with all that goes on in it, or wait for two minutes."""
+    monkeypatch.setattr(protocol, "LAST_CALL_S", 0.01)
+    with listening(application()) as port:
+        wire = Wire(port)
+        wire.send(FILTER)
+        assert wire.told()["NodeNames"] == ["n1"]
+        wire.send(FILTER[:-9])
+
+    wire.close()

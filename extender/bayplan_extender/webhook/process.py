@@ -52,6 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         port=options.port,
         http=protocol.serving(app.state.endpoints),
         timeout_keep_alive=int(protocol.IDLE_S),
+        timeout_graceful_shutdown=int(protocol.LAST_CALL_S) + 1,  # those that are not served there
         log_level="warning",
         ssl_context_factory=(lambda _config, _default: context) if context else None,
     )

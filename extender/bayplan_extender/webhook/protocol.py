@@ -20,6 +20,9 @@ from bayplan_extender.webhook.endpoint import MAX_BODY, Endpoint
 #: one (90 s), so that none of its calls meets a connection that we are closing.
 IDLE_S: Final = 120.0
 
+#: Seconds for which a server that is told to stop waits for a call that is arriving.
+LAST_CALL_S: Final = 5.0
+
 _REPLY: Final = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%s\r\n%s"
 )
@@ -74,9 +77,11 @@ class VerbProtocol(asyncio.Protocol):
             self._wait()
 
     def shutdown(self) -> None:
-        """Close the connection, after the reply to a call that is arriving."""
+        """Close the connection, after the reply to a call that is arriving soon."""
         self._is_last = True
-        if not self._is_within:
+        if self._is_within:
+            asyncio.get_running_loop().call_later(LAST_CALL_S, self._transport.close)
+        else:
             self._transport.close()
 
     def pause_writing(self) -> None:
