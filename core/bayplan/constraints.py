@@ -1,6 +1,6 @@
 """What a pod asks of the node it comes to, and of the other pods there, besides room."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bayplan.keys import ClaimKey
 
@@ -131,7 +131,7 @@ class Constraints:
     affinity: tuple[NodeTerm, ...] = ()
     tolerations: tuple[Toleration, ...] = ()
     prefers: tuple[Preference, ...] = ()
-    volumes: tuple[tuple[NodeTerm, ...], ...] = ()
+    volumes: tuple[tuple[NodeTerm, ...], ...] = field(default=(), repr=False)
     peers: Peers | None = None
 
 

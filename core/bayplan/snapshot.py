@@ -126,6 +126,11 @@ class PodKind:
             known = _KINDS.setdefault(values, made)
         return known
 
+    def in_words(self) -> str:
+        """Return all of it as text; volumes only where there are some, for older recordings."""
+        volumes = self.constraints.volumes
+        return f"{self!r} {volumes!r}" if volumes else repr(self)
+
 
 #: The kinds that some pod has.
 _KINDS: Final[WeakValueDictionary[tuple[object, ...], PodKind]] = WeakValueDictionary()
@@ -255,7 +260,7 @@ class Snapshot:
         A pod is known by its uid, and what never changes under a uid (its names, age and owner)
         is not looked at again.
         """
-        told = list(map(repr, self.kinds))
+        told = list(map(PodKind.in_words, self.kinds))
         in_order = sorted(range(len(told)), key=told.__getitem__)
         words = {kind: str(n) for n, kind in enumerate(in_order)}
         spots = (*self.spot_of.values, "")  # the last stands for -1, no node

@@ -203,13 +203,24 @@ def test_what_a_plan_leaves_is_what_it_says(data: st.DataObject, before: Snapsho
 
 
 def test_the_digest_is_that_of_earlier_versions() -> None:
-    """Recordings of passes from before budgets told of unready pods could not be made again."""
+    """Recordings from before budgets told of unready pods, or pods of volumes, were of no use."""
     running = [pod(f"r{i}", on="n0", gpus=2, labels={"app": "x"}) for i in range(3)]
     waiting = [pod("w", gpus=4), pod("v", gpus=4)]
     limits = budget("x", allowed=1, app="x")
     seen = snapshot(node("n0"), node("n1", gpus=4), *running, *waiting, limits)
 
     assert seen.digest == "bf499a617d8c1a1570a4e84ce116900337c03ad99ae22d2b01c8b484d13303d7"
+
+
+def test_the_digest_tells_where_a_volume_can_be_reached() -> None:
+    """The pass after a disk was made elsewhere would be left out, as if nothing had changed."""
+    east, west = (
+        NodeTerm(fields=(Requirement(key="metadata.name", operator="In", values=(n,)),))
+        for n in "ab"
+    )
+    of = [Constraints(volumes=each) for each in ((), ((east,),), ((west,),), ((east, west),))]
+
+    assert len({snapshot(node("n0"), pod("w", constraints=each)).digest for each in of}) == len(of)
 
 
 def test_the_digest_tells_whether_an_unready_pod_may_go() -> None:
