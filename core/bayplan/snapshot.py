@@ -28,6 +28,9 @@ OVERSTAY_S: Final = 60
 #: Seconds from the instant by which its replacement serves, after which a pod counts as stuck.
 GOODBYE_S: Final = 900
 
+#: The most that instant can be ahead: a cold start of a day, and what comes on top of it.
+MOST_BESIDE_S: Final = 100_000
+
 #: The largest cost of a move: what a model that starts for most of an hour may say.
 MAX_MOVE_COST: Final = 100
 
@@ -216,7 +219,12 @@ class Pod:
         """
         if self.terminating:
             return now <= self.leaves_at + OVERSTAY_S
-        return bool(self.gives_way_by) and now <= self.gives_way_by + GOODBYE_S
+        return now - GOODBYE_S <= self.gives_way_by <= now + MOST_BESIDE_S
+
+
+def _staying(pod: Pod) -> Pod:
+    why = "should have given way to its replacement long ago"
+    return replace(pod, gives_way_by=0, disruption=Disruption.FIXED, fixed_by=why)
 
 
 def newest_member(pods: Sequence[Pod]) -> Pod:
@@ -326,8 +334,13 @@ class Snapshot:
 
     @cached_property
     def leaving(self) -> tuple[Pod, ...]:
-        """The pods that are being deleted, or give way to their replacements."""
-        return tuple(pod for pod in self.pods if pod.terminating or pod.gives_way_by)
+        """The pods that are being deleted, or give way to replacements that are there."""
+        followed = {pod.replaces for pod in filter(attrgetter("serves_by"), self.pods)}
+        return tuple(
+            pod
+            for pod in self.pods
+            if pod.terminating or (pod.gives_way_by and pod.uid in followed)
+        )
 
     @cached_property
     def here(self) -> Mapping[NodeName, Sequence[Pod]]:
@@ -386,10 +399,14 @@ class Snapshot:
         return replace(self, pods=stay)
 
     def without_overdue(self, now: float) -> "Snapshot":
-        """Return the cluster in which whoever should long have given way stays, for all we know."""
-        if not any(pod.gives_way_by and not pod.leaves(now) for pod in self.leaving):
+        """Return the cluster in which whoever should long have given way stays, for all we know.
+
+        Nobody is to disturb such a pod: it may be all that serves.
+        """
+        overdue = {pod.uid for pod in self.pods if pod.gives_way_by and not pod.leaves(now)}
+        if not overdue:
             return self
-        pods = (p if p.leaves(now) else replace(p, gives_way_by=0) for p in self.pods)
+        pods = (_staying(pod) if pod.uid in overdue else pod for pod in self.pods)
         return replace(self, pods=tuple(pods))
 
     def waiting(self) -> tuple[Pod, ...]:

@@ -6,7 +6,7 @@ there, or takes the mark off again. What deployments allow is remembered for a f
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -61,11 +61,13 @@ class Starts:
         self._outlooks: dict[str, tuple[float, Outlook]] = {}
         self._plan = ""
         self._refused: set[str] = set()
+        self._started: set[str] = set()
 
     def of(self, published: PublishedPlan, raws: Mapping[str, Raw]) -> Beside:
         """Return what is known of replacements that might start first."""
         if published.name != self._plan:
-            self._plan, self._refused, self._outlooks = published.name, set(), {}
+            self._plan, self._outlooks = published.name, {}
+            self._refused, self._started = set(), set()
         there = [move for move in published.plan.moves if move.uid in raws]
         owners = {move.owner.uid: owner_of(raws[move.uid]) for move in there if move.owner}
         return Beside(
@@ -85,6 +87,10 @@ class Starts:
         key = owner_of(raw)
         if key is None:
             return None
+        if step.uid in self._started:
+            # Somebody else made it go, and may do so with the next.
+            self._refused.add(step.uid)
+            return "its replacement is gone again; it leaves before another one starts"
         with self._claims.attempt(key) as ours:
             if not ours:
                 return None
@@ -123,6 +129,7 @@ class Starts:
                 self._refused.add(step.uid)
                 return f"there is a pod {slot.name} of another owner"
             return self._refusal(step, error)
+        self._started.add(step.uid)
         self._lift(key, made)
         return ""
 
@@ -163,4 +170,13 @@ class Starts:
 
     def _children(self, key: DeploymentKey) -> list[Child]:
         labels = f"{names.LABEL_DEPLOYMENT}={key.name}"
-        return [child_of(raw) for raw in self._kube.items(pods_path(key.namespace), labels=labels)]
+        return list(_readable(self._kube.items(pods_path(key.namespace), labels=labels)))
+
+
+def _readable(raws: Iterable[Raw]) -> Iterator[Child]:
+    """Yield the pods that can be read; others are no reason to leave the plan alone."""
+    for raw in raws:
+        try:
+            yield child_of(raw)
+        except DecodeError as error:
+            _log.warning("pod_unreadable", error=str(error))

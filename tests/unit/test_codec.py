@@ -142,12 +142,17 @@ def test_a_replacement_that_starts_first_has_its_room_from_the_beginning(
         names.ANNOTATION_GIVES_WAY_BY: "2026-05-01T12:00:10Z",
         names.ANNOTATION_MOVE_FAILED: "plan-1 2026-05-01T12:00:20Z",
     }
+    others = pod_of(raw)
+    raw["metadata"]["ownerReferences"][0]["kind"] = "InferenceDeployment"
 
     read = pod_of(raw)
 
     assert read is not None
     assert (read.node, read.waiting) == (node, node is None and gates == [names.GATE])
     assert (read.gives_way_by, read.move_failed_at) == (1_777_636_810, 1_777_636_820)
+    # Nobody else starts one pod before the other goes: what such a pod says is not believed.
+    assert others is not None
+    assert (others.node, others.gives_way_by, others.serves_by) == (None, 0, 0)
 
 
 def test_the_pin_of_a_plan_is_no_constraint_once_the_pod_runs() -> None:

@@ -2,16 +2,18 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from bayplan.budgets import Health
+from bayplan.constraints import Constraints, Peers
 from bayplan.inference.drains import Farewell
 from bayplan.inference.successors import Outlook
 from bayplan.keys import NodeName, Owner
 from bayplan.plan import Move, Plan
 from bayplan.policy import Policy
-from bayplan.snapshot import Disruption, Node, Pod
+from bayplan.snapshot import GOODBYE_S, Disruption, Node, Pod, Snapshot
 from bayplan.steps import Beside, DrainPod, EvictPod, Phase, Progress, StartPod, advance
 from tests.builders import node, pod, snapshot
 from tests.unit.test_steps import bind, evict, pinned, plan, told
@@ -297,3 +299,63 @@ def test_one_that_is_not_bound_counts_as_starting() -> None:
     found = look(MADE, *there, new, beside=may(), farewells={"v": SERVES})
 
     assert "Move v Starting" in told(found)[1]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"claims": ("disk",)}, id="its volume is in use"),
+        pytest.param(
+            {"constraints": Constraints(peers=Peers())}, id="it is kept apart from its like"
+        ),
+    ],
+)
+def test_what_cannot_be_there_twice_leaves_first(fields: dict[str, Any]) -> None:
+    """The replacement would never start, again and again, and the newcomer wait for good."""
+    victim = serving("v", "n1", **fields)
+    things = (node("n1"), node("n2"), victim, pod("w", gpus=8))
+
+    assert done(look(MADE, *things, beside=may("v"), farewells={"v": SERVES})) == ["drain v"]
+
+
+def test_nobody_is_evicted_who_is_being_moved() -> None:
+    """The replacement would start alone, in a unit that was to go."""
+    old = serving("v", "n1", gives_way_by=900)
+    things = (node("n1"), node("n2"), old, starting("v2", "n2", "v"), pod("w", gpus=8))
+
+    found = look(plan(bind("w", "n1"), evict("v", "n1")), *things, beside=may("v"))
+
+    assert done(found) == []
+    assert "Evict v Failed: is being moved: its replacement is there already" in told(found)
+    assert found.phase is Phase.FAILED
+
+
+def test_one_whose_replacement_is_overdue_serves_on() -> None:
+    """It may be all that serves: nobody looked after the pair while the operator was away."""
+    old = serving("v", "n1", gives_way_by=900)
+    seen = Snapshot(
+        nodes=(node("n1"), node("n2")),
+        pods=(old, starting("v2", "n2", "v"), pod("w", gpus=8)),
+    )
+    late = seen.without_overdue(900 + GOODBYE_S + 1)
+
+    found = advance(MADE, late, Policy(), idle_s=0, farewells={"uid-v": SERVES}, beside=may("v"))
+
+    assert done(found) == []
+    assert "Move v Failed: may not be disturbed any more" in told(found)
+
+
+@pytest.mark.parametrize(
+    ("made", "released"),
+    [("chat-0-decode-0", True), ("chat-0-prefill-0", False), ("chat-1-decode-0", False)],
+    ids=["of its unit and pool", "of another pool", "of another unit"],
+)
+def test_a_pod_made_again_has_the_lowest_number_that_is_free(made: str, *, released: bool) -> None:
+    """After a move that started first its home would wait for a name that nobody gets."""
+    leaves = move("chat-0-decode-1", "n1", "n2")
+    newcomer = serving(made, "n1")
+    waits = replace(newcomer, node=None, bound=False, waiting=True)
+
+    found = look(plan(leaves), node("n1"), node("n2"), waits, beside=Beside())
+
+    assert [step.pod.name for step in found.todo] == ([made] if released else [])

@@ -279,3 +279,16 @@ def test_only_one_works_on_a_deployment_at_a_time() -> None:
 
 def _dies(*_: Any, **__: Any) -> None:  # noqa: ANN401 - whatever is made
     raise KeyboardInterrupt
+
+
+def test_a_replacement_that_somebody_deletes_is_not_made_for_ever(scene: MoveScene) -> None:
+    """A descheduler and the plan would take turns, without an end."""
+    plan, made = scene.move(), 0
+    for _ in range(8):
+        scene.look(2)
+        if NEW in scene.there() and OLD in scene.there():
+            del scene.kube.objects[pod_path(key(NEW))]
+            made += 1
+
+    assert made == 1
+    assert scene.step(plan) == "Started: is leaving n1"

@@ -287,7 +287,8 @@ def test_a_budget_that_the_plan_uses_up_is_named() -> None:
 def test_the_room_of_a_pod_that_gives_way_is_planned_with_as_long_as_it_may_take() -> None:
     """Another pod would be made to go for the same newcomer, or nobody ever again."""
     old = replace(pod("old", gpus=8, on="n0"), gives_way_by=1000)
-    seen = snapshot(node("n0"), node("n1"), old, pod("new", gpus=8, on="n1"), pod("w", gpus=8))
+    new = replace(pod("new", gpus=8, on="n1"), replaces=old.uid, serves_by=1000)
+    seen = snapshot(node("n0"), node("n1"), old, new, pod("w", gpus=8))
 
     soon, late = (result_of(seen.once_left(1000 + GOODBYE_S + s)).plan for s in (0, 1))
 
@@ -296,7 +297,21 @@ def test_the_room_of_a_pod_that_gives_way_is_planned_with_as_long_as_it_may_take
     assert not late.binds
     assert not late.victims
     assert seen.without_overdue(1000 + GOODBYE_S) is seen
-    assert not seen.without_overdue(1001 + GOODBYE_S).leaving
+    (overdue,) = [p for p in seen.without_overdue(1001 + GOODBYE_S).pods if p.uid == old.uid]
+    assert overdue.disruption is Disruption.FIXED
+    assert not overdue.gives_way_by
+
+
+def test_a_pod_that_only_says_that_it_gives_way_stays() -> None:
+    """Others would be planned into its room, and wait for it for good."""
+    alone = replace(pod("old", gpus=8, on="n0"), gives_way_by=1000)
+    new = replace(pod("new", gpus=8, on="n1"), replaces=alone.uid, serves_by=10**9)
+    for_ever = replace(alone, gives_way_by=10**9)
+
+    for pods in ((alone,), (for_ever, new)):
+        seen = snapshot(node("n0"), node("n1"), *pods, pod("w", gpus=8, priority=-1))
+        plan = result_of(seen.once_left(1000)).plan
+        assert "n0" not in [bind.node for bind in plan.binds]
 
 
 def test_a_pod_that_overstays_its_deadline_keeps_its_room() -> None:

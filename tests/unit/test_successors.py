@@ -349,3 +349,33 @@ def test_units_that_wait_are_no_units_more() -> None:
     pods = [*units(OF, 0), *waiting(OF, 1)]
 
     assert successors.outlook(OF, pods).left == 1
+
+
+def test_one_that_has_served_for_long_may_fail_a_probe() -> None:
+    """Its requests would be cut off at once, long after it was there to stay."""
+    late = {"serves_by": NOW_S - 3600, "created_at": NOW_S - 4200}
+
+    hiccup, long = (decide(old(), new(**late, unready_since=NOW_S - s)) for s in (10, 61))
+
+    assert not hiccup.delete
+    assert [pod.name for pod in long.delete] == ["chat-0-decode-1"]
+
+
+@pytest.mark.parametrize("bad", [{"broken": True}, {"node": "n9", "pin": "n9"}])
+def test_nobody_leaves_for_one_on_broken_hardware(bad: dict[str, Any]) -> None:
+    """A healthy pod would go, and then the whole unit have to."""
+    around: dict[str, Any] = {"failing": frozenset({"n9"})}
+
+    found = decide(old(), new(ready=True, **bad), **around)
+
+    assert not found.evict
+    assert not found.relieve
+    assert not found.delete
+
+
+def test_an_operator_whose_clock_is_ahead_gives_a_replacement_its_time() -> None:
+    """Every move would be given up a moment after it began."""
+    behind = new(node=None, created_at=NOW_S - 300, serves_by=NOW_S + successors.START_S - 5)
+
+    assert not decide(old(), behind).delete
+    assert decide(old(), replace(behind, serves_by=NOW_S + 400)).delete

@@ -68,7 +68,10 @@ def pod_of(raw: Raw) -> Pod | None:
     pin, constraints = _placing(metadata, spec, labels, key.namespace)
     gates = {gate.get("name").text() for gate in spec.get("schedulingGates").items()}
     home = None if bound or gates else _home(root)
-    serves_by = moment_of(metadata, names.ANNOTATION_SERVES_BY)
+    owner = _owner(metadata, key.namespace)
+    # Nobody else starts a pod before another goes, and an annotation alone is not to be believed.
+    is_ours = owner is not None and owner.kind == "InferenceDeployment"
+    serves_by = moment_of(metadata, names.ANNOTATION_SERVES_BY) if is_ours else 0
     # One that starts before another goes is made with its pin: its gate is lifted next.
     gated = bool(gates) and not (serves_by and gates == {names.GATE})
     node = bound or ("" if gated else pin or home or ("" if gates else _nominated(root)))
@@ -89,12 +92,12 @@ def pod_of(raw: Raw) -> Pod | None:
         gang_min_count=min_count,
         gang_topology=gang_topology_of(metadata) if gang else None,
         labels=tuple(sorted(labels.items())),
-        owner=_owner(metadata, key.namespace),
+        owner=owner,
         created_at=metadata.get("creationTimestamp").instant(),
         bound=bool(bound),
         replaces=metadata.get("annotations", names.ANNOTATION_REPLACES).text(""),
         serves_by=serves_by,
-        gives_way_by=moment_of(metadata, names.ANNOTATION_GIVES_WAY_BY),
+        gives_way_by=moment_of(metadata, names.ANNOTATION_GIVES_WAY_BY) if is_ours else 0,
         move_failed_at=failed_move_of(metadata)[1],
         started_at=root.get("status", "startTime").instant(),
         move_cost=_move_cost(metadata) or 1,

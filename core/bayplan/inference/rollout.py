@@ -137,7 +137,14 @@ def changes(
     staying = [pod for unit in target for pod in unit.live if pod.uid not in surplus]
     replaced = [pod for pod in staying if mending.must_go(pod)]
     # 3. Of pods whose replacement starts first: whose turn it is.
-    turns = successors.turns(units, {unit.index for unit in stay}, around, surplus=surplus, now=now)
+    turns = successors.turns(
+        units,
+        {unit.index for unit in stay},
+        around,
+        surplus=surplus,
+        within_s=successors.serves_within_s(deployment),
+        now=now,
+    )
     relieved, obsolete = (
         drains.drained(deployment, [[pod] for pod in olds], around.loads, now=now)
         for olds in (turns.relieved, turns.obsolete)

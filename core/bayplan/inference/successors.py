@@ -29,6 +29,9 @@ _MOST_LATE_S: Final = 3600
 #: Seconds in which it should have been bound to the node that it is made for.
 BIND_S: Final = 120
 
+#: Seconds for which one that served may be not ready, once its time is over.
+_HICCUP_S: Final = 60
+
 
 def serves_within_s(deployment: Deployment) -> int:
     """Return the seconds that a replacement gets to come to serve."""
@@ -127,18 +130,19 @@ class Turns:
         return (*self.cancelled, *(pair.new for pair in self.failed))
 
 
-def turns(
+def turns(  # noqa: PLR0913 - what pairs there are, and all that decides on them
     units: Iterable[Unit],
     stay: Collection[int],
     around: Around,
     *,
     surplus: Collection[str],
+    within_s: float,
     now: float,
 ) -> Turns:
     """Return what to do about the pairs of all units.
 
     `stay` are the numbers of the units that are not to go, `surplus` uids of pods that are to go
-    from units that stay.
+    from units that stay. A replacement gets `within_s` seconds to come to serve.
     """
     pairs = [(unit, pair) for unit in units for pair in unit.pairs]
     if not pairs:
@@ -152,17 +156,23 @@ def turns(
         and pair.old.uid not in surplus
         and not _is_trapped(pair.new, around)
     ]
-    failed = [pair for pair in needed if pair.new.ended or now >= _until(pair.new)]
+    failed = [pair for pair in needed if pair.new.ended or now >= _until(pair.new, within_s)]
     starting = [pair.new for pair in needed if pair not in failed]
     never_served = [pair for _, pair in waits if not pair.new.drains_since]
-    over = [(unit, pair.old) for unit, pair in pairs if pair.relieved and unit.index in stay]
+    over = [
+        (unit, pair.old)
+        for unit, pair in pairs
+        if pair.relieved
+        and unit.index in stay
+        and not (_is_trapped(pair.new, around) and _serves(pair.old))
+    ]
     return Turns(
         starting=tuple(starting),
         relieved=tuple(old for unit, old in over if unit.newest),
         obsolete=tuple(old for unit, old in over if not unit.newest),
         failed=tuple(failed),
         cancelled=tuple(pair.new for pair in never_served if pair not in needed),
-        again_at=min((_until(new) for new in starting), default=None),
+        again_at=min((_until(new, within_s) for new in starting), default=None),
     )
 
 
@@ -176,10 +186,18 @@ def _bad(around: Around) -> frozenset[str]:
     return frozenset({*around.lost, *around.cordoned, *around.failing})
 
 
-def _until(new: Child) -> float:
-    """Return until when a replacement may be on its way."""
-    bound_by = new.created_at + BIND_S if new.node is None else new.serves_by
-    return min(bound_by, new.serves_by)
+def _serves(old: Child) -> bool:
+    return old.ready and not old.drains_since
+
+
+def _until(new: Child, within_s: float) -> float:
+    """Return until when a replacement may be on its way, that gets so many seconds in all.
+
+    When it was made is told by the clock of the operator, too, which may be ahead of the other.
+    """
+    if new.node is None:
+        return min(max(new.created_at, new.serves_by - within_s) + BIND_S, new.serves_by)
+    return max(new.serves_by, new.unready_since + _HICCUP_S)
 
 
 def marks(

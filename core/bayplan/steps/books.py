@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from bayplan.inference.drains import Farewell
-from bayplan.keys import NodeName
+from bayplan.keys import NodeName, PodKey
 from bayplan.plan import Bind, Evict, Move, Plan
 from bayplan.resources import Resources
 from bayplan.snapshot import Pod, Snapshot
@@ -22,6 +22,9 @@ NO_FAREWELL: Final = Farewell(over=True, counted=True)
 
 #: Owners that give a pod made again the name of the one that is gone.
 _SAME_NAME: Final = frozenset({"InferenceDeployment", "StatefulSet"})
+
+#: The one that gives it the lowest number that is free in its unit and pool, if not that name.
+_NUMBERED: Final = "InferenceDeployment"
 
 
 class Books:
@@ -140,11 +143,18 @@ def _leaves(pod: Pod) -> bool:
 def pop_replacement(move: Move, newcomers: Mapping[str, list[Pod]]) -> Pod | None:
     """Take the pod that its owner made in the place of a moved one off the list."""
     candidates = newcomers.get(move.owner.uid, []) if move.owner else []
-    named = move.owner is not None and move.owner.kind in _SAME_NAME
-    found = next((pod for pod in candidates if not named or pod.key == move.pod), None)
+    kind = move.owner.kind if move.owner else ""
+    found = next((p for p in candidates if kind not in _SAME_NAME or p.key == move.pod), None)
+    if found is None and kind == _NUMBERED:
+        found = next((p for p in candidates if _slot(p.key) == _slot(move.pod)), None)
     if found is not None:
         candidates.remove(found)
     return found
+
+
+def _slot(key: PodKey) -> str:
+    """Return the name of a pod without its number."""
+    return key.name.rpartition("-")[0]
 
 
 def source_of(victim: Move | Evict) -> NodeName:

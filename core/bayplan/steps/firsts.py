@@ -103,9 +103,14 @@ class Firsts:
         return State.STARTED, f"is to leave {told}"
 
     def _may_start(self, move: Move) -> bool:
-        """Return whether the replacement may start before the pod goes, if there is room."""
+        """Return whether the replacement may start before the pod goes, if there is room.
+
+        It could not where it is kept apart from its like, or uses a volume that the other one has.
+        """
         pod = self._books.remaining(move)
         if pod is None or pod.terminating or self._books.farewell(move).begun:
+            return False
+        if pod.constraints.peers is not None or pod.claims:
             return False
         there = move.target in self._books.free
         return there and pod.disruption is Disruption.MOVABLE and self._beside.allows(move)

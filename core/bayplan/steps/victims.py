@@ -64,7 +64,11 @@ class Victims:
         victims = [victim for group in leaving for victim in group]
         # 1. Those whose replacement starts first.
         firsts = Firsts(self._books, self._beside, victims)
-        stop = stop or any(has_failed(s) for (v, *_), s in found if not self._gives_way(v))
+        stop = stop or any(
+            has_failed(states)
+            for (victim, *_), states in found
+            if isinstance(victim, Evict) or not self._gives_way(victim)
+        )
         on_their_way = firsts.begin(on_their_way, max_parallel, stop=stop)
         self.todo += firsts.todo
         reports = [report_of(v, *firsts.told[v.uid]) for v in victims if v.uid in firsts.told]
@@ -271,6 +275,8 @@ def _has_waiting(states: Iterable[Standing]) -> bool:
 
 def _not_allowed(victim: Move | Evict, pod: Pod) -> str:
     """Return why a victim may no longer be asked to leave, or ""."""
+    if isinstance(victim, Evict) and pod.gives_way_by:
+        return "is being moved: its replacement is there already"
     if pod.disruption is Disruption.FIXED:
         return "may not be disturbed any more"
     if isinstance(victim, Move) and pod.disruption is not Disruption.MOVABLE:
