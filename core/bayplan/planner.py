@@ -130,9 +130,9 @@ def _pass(
 def _uncollected() -> Iterator[None]:
     """Keep the cycle collector away for one pass.
 
-    A pass makes many values and no cycles. What it makes would start the collector again and
-    again, and each time it would look at every pod of the fleet: up to a third of a large pass.
-    What is left of them in the end is put to the old, or all of it would be looked at at once.
+    What a pass makes would start the collector again and again, and each time it would look at
+    every pod of the fleet: up to a third of a large pass. Models of CP-SAT are cycles: they are
+    freed by the first collection afterwards, so they must not be made old.
     """
     collects = gc.isenabled()
     gc.disable()
@@ -140,10 +140,6 @@ def _uncollected() -> Iterator[None]:
         yield
     finally:
         if collects:
-            if not gc.get_freeze_count():
-                # The only way to make objects old without looking at each.
-                gc.freeze()
-                gc.unfreeze()
             gc.enable()
 
 

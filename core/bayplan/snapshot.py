@@ -61,7 +61,7 @@ class Node:
 
     def __post_init__(self) -> None:
         # One object for equal sizes, so that a fleet's nodes are told apart by identity.
-        size = _SIZES.setdefault(self.allocatable, self.allocatable)
+        size = _SIZES.setdefault(self.allocatable.items, self.allocatable)
         object.__setattr__(self, "allocatable", size)
 
     def in_words(self, said: dict[object, str]) -> str:
@@ -79,7 +79,7 @@ class Node:
 
 
 #: The sizes that some node has.
-_SIZES: Final[WeakValueDictionary[Resources, Resources]] = WeakValueDictionary()
+_SIZES: Final[WeakValueDictionary[tuple[tuple[str, int], ...], Resources]] = WeakValueDictionary()
 
 
 class Disruption(StrEnum):

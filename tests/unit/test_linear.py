@@ -46,6 +46,26 @@ def test_a_row_that_is_off_by_a_rounding_is_not_called_infeasible(off: float) ->
         assert found.value == pytest.approx(off, abs=1e-6)
 
 
+@pytest.mark.parametrize("off", [0.0, 8e-8, 1.5e-7, 1e-5])
+def test_a_point_that_is_off_by_a_rounding_is_no_reason_to_crash(off: float) -> None:
+    """A pass would end without a plan: the corner would have one basic column too many."""
+    start = Start(
+        basis=Basis(columns=counts(At.BASIC, At.BASIC), rows=counts(At.FIXED, At.LOWER)),
+        point=np.array([10.0, 0.0]),
+        likely=np.zeros(2, dtype=np.bool_),
+    )
+
+    found = sifted(
+        choice(off=off),
+        Choices(groups=counts(0, 0), dealt=counts(0)),
+        start,
+        seconds=lambda: 10.0,
+    )
+
+    assert isinstance(found, Corner)
+    assert found.value == pytest.approx(off, abs=1e-6)
+
+
 def test_what_runs_out_of_time_is_late() -> None:
     """It would be solved again from nothing, with all the time it has had already."""
     random = np.random.default_rng(0)

@@ -565,7 +565,12 @@ class _Climber(_Stages):
         self.budget.effort -= solved.effort
         if solved.point is None:
             return bound
-        self.point = solved.point
+        value = terms.value(solved.point)
+        if (
+            self.point is None
+            or (value - terms.value(self.point)) * (1 if goal.maximise else -1) > 0
+        ):
+            self.point = solved.point
         if solved.bound is None:
             return bound
         return min(bound, solved.bound) if goal.maximise else max(bound, solved.bound)

@@ -141,13 +141,15 @@ def _elastic(program: Linear, start: Start) -> tuple[Linear, Start, Counts]:
         upper=np.concatenate([program.upper, off + 1]),
         entries=entries,
     )
+    # A row that is at its bound is off by a rounding: another basic column were one too many.
+    free = begin.rows[rows] == At.BASIC
     at_rows = begin.rows.copy()
-    at_rows[rows] = np.where(short[rows], At.LOWER, At.UPPER)
-    basic = np.full(len(rows), At.BASIC, dtype=np.int64)
+    at_rows[rows[free]] = np.where(short[rows[free]], At.LOWER, At.UPPER)
+    basic = np.where(free, At.BASIC, At.LOWER).astype(np.int64)
     paying = Start(
         basis=Basis(columns=np.concatenate([begin.columns, basic]), rows=at_rows),
-        point=np.concatenate([start.point, off]),
-        likely=np.concatenate([start.likely, basic > 0]),
+        point=np.concatenate([start.point, np.where(free, off, 0.0)]),
+        likely=np.concatenate([start.likely, np.ones(len(rows), dtype=np.bool_)]),
     )
     return elastic, paying, rows
 
