@@ -284,6 +284,11 @@ class Child:
         """Whether it takes requests, or finishes those that it has."""
         return self.ready or bool(self.drains_since)
 
+    @property
+    def takes_requests(self) -> bool:
+        """Whether new requests come to it."""
+        return self.ready and not self.drains_since
+
     def is_still(self, seen: "Child") -> bool:
         """Return whether all that was `seen` of the pod is so, but that it may be ready no more."""
         now = replace(self, version=seen.version, unready_since=seen.unready_since)

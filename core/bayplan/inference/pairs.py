@@ -25,7 +25,7 @@ class Pair:
     @property
     def relieved(self) -> bool:
         """Whether the new one serves, so that the old one is to go."""
-        return self.new.ready and not self.new.drains_since
+        return self.new.takes_requests
 
     @property
     def aside(self) -> Child:

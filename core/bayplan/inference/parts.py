@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
+from operator import attrgetter
 
 from bayplan.inference.children import Child, Deployment
 from bayplan.inference.pairs import Pair, pairs_of
@@ -192,7 +193,7 @@ class Unit:
     @cached_property
     def ready(self) -> bool:
         """Whether it can serve, without what is being taken out of service."""
-        return self.whole and self.covers(self.shape, _serves)
+        return self.whole and self.covers(self.shape, attrgetter("takes_requests"))
 
     @cached_property
     def draining(self) -> bool:
@@ -270,13 +271,9 @@ def _shape(unit: Unit, said: Shape) -> Shape:
     """
     least = unit.shape
     begun = any(engine.begun for engine in unit.engines)
-    if least.within(said) or not begun or unit.covers(least, _serves):
+    if least.within(said) or not begun or unit.covers(least, attrgetter("takes_requests")):
         return least
     return said
-
-
-def _serves(pod: Child) -> bool:
-    return pod.ready and not pod.drains_since
 
 
 def _stays(pod: Child) -> bool:

@@ -78,7 +78,7 @@ def _able(deployment: Deployment, unit: Unit) -> Iterable[Child]:
     for pod in unit.members:
         alone = pod.replica_size == 1 == sizes.get(pod.pool)
         newest = pod.revision == unit.made_from
-        if alone and newest and pod.uid not in paired and pod.ready and not pod.drains_since:
+        if alone and newest and pod.uid not in paired and pod.takes_requests:
             yield pod
 
 
@@ -164,7 +164,7 @@ def turns(  # noqa: PLR0913 - what pairs there are, and all that decides on them
         for unit, pair in pairs
         if pair.relieved
         and unit.index in stay
-        and not (_is_trapped(pair.new, around) and _serves(pair.old))
+        and not (_is_trapped(pair.new, around) and pair.old.takes_requests)
     ]
     return Turns(
         starting=tuple(starting),
@@ -184,10 +184,6 @@ def _is_trapped(new: Child, around: Around) -> bool:
 
 def _bad(around: Around) -> frozenset[str]:
     return frozenset({*around.lost, *around.cordoned, *around.failing})
-
-
-def _serves(old: Child) -> bool:
-    return old.ready and not old.drains_since
 
 
 def _until(new: Child, within_s: float) -> float:
