@@ -328,7 +328,7 @@ class Deployments:
         metadata = {key: raw["metadata"][key] for key in ("namespace", "name", "uid")}
         body = {
             "apiVersion": names.API_VERSION,
-            "kind": "InferenceDeployment",
+            "kind": names.KIND_DEPLOYMENT,
             "metadata": metadata,
             "status": status,
         }

@@ -50,7 +50,7 @@ class About:
     def deployment(cls, namespace: str, name: str, uid: str) -> "About":
         """Return the reference to an InferenceDeployment."""
         return cls(
-            kind="InferenceDeployment",
+            kind=names.KIND_DEPLOYMENT,
             api_version=names.API_VERSION,
             namespace=namespace,
             name=name,

@@ -6,9 +6,6 @@ from typing import Any, Final
 
 from bayplan.api import names
 
-#: Who makes pods that can be taken out of service, and doubled.
-_KIND: Final = "InferenceDeployment"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentKey:
@@ -40,7 +37,9 @@ Key = DeploymentKey | Whole
 def owner_of(pod: Mapping[str, Any]) -> DeploymentKey | None:
     """Return the InferenceDeployment that has made a pod, if one has."""
     for owner in pod["metadata"].get("ownerReferences") or ():
-        is_ours = owner["kind"] == _KIND and owner["apiVersion"] == names.API_VERSION
+        is_ours = (
+            owner["kind"] == names.KIND_DEPLOYMENT and owner["apiVersion"] == names.API_VERSION
+        )
         if owner.get("controller") and is_ours:
             return DeploymentKey(namespace=pod["metadata"]["namespace"], name=owner["name"])
     return None

@@ -9,6 +9,9 @@ GROUP: Final = "bayplan.dev"
 VERSION: Final = "v1alpha1"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 
+#: The kind that makes pods which can be taken out of service, and doubled.
+KIND_DEPLOYMENT: Final = "InferenceDeployment"
+
 #: The scheduler that pods ask for to be placed by a plan.
 SCHEDULER: Final = "bayplan"
 

@@ -34,7 +34,7 @@ def deployment_of(raw: Raw) -> Deployment:
     Raises:
         DecodeError: A field cannot be read, or a template cannot become a pod that is placed.
     """
-    root = top(raw, "InferenceDeployment")
+    root = top(raw, names.KIND_DEPLOYMENT)
     metadata, spec = root.get("metadata"), root.get("spec")
     name = metadata.get("name")
     if len(name.text()) > _MAX_NAME:
@@ -158,7 +158,7 @@ def drain_s_of(raw: Raw) -> int:
     """
     try:
         return _drain(
-            top(raw, "InferenceDeployment").get("spec", "disruption", "drainTimeoutSeconds")
+            top(raw, names.KIND_DEPLOYMENT).get("spec", "disruption", "drainTimeoutSeconds")
         )
     except DecodeError:
         return DEFAULT_DRAIN_S

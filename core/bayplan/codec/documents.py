@@ -8,6 +8,7 @@ are not among the documents, and the priority that a pod's PriorityClass gives i
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from bayplan.api import names
 from bayplan.codec.budgets import budget_of
 from bayplan.codec.deployments import deployment_of
 from bayplan.codec.fields import DecodeError, Raw, top
@@ -63,7 +64,7 @@ def flat(documents: Iterable[Raw]) -> Iterator[Raw]:
 def _missing_pods(by_kind: Mapping[str, list[Raw]]) -> Iterator[dict[str, Any]]:
     """Return the pods that the operator would still make."""
     there = {_place(raw) for raw in by_kind.get("Pod", ())}
-    for raw in by_kind.get("InferenceDeployment", ()):
+    for raw in by_kind.get(names.KIND_DEPLOYMENT, ()):
         made = manifests(deployment_of(raw))
         yield from (pod for pod in made if _place(pod) not in there)
 

@@ -70,7 +70,7 @@ def pod_of(raw: Raw) -> Pod | None:
     home = None if bound or gates else _home(root)
     owner = _owner(metadata, key.namespace)
     # Nobody else starts a pod before another goes, and an annotation alone is not to be believed.
-    is_ours = owner is not None and owner.kind == "InferenceDeployment"
+    is_ours = owner is not None and owner.kind == names.KIND_DEPLOYMENT
     serves_by = moment_of(metadata, names.ANNOTATION_SERVES_BY) if is_ours else 0
     # One that starts before another goes is made with its pin: its gate is lifted next.
     gated = bool(gates) and not (serves_by and gates == {names.GATE})

@@ -115,7 +115,7 @@ def owner_reference(deployment: Deployment) -> dict[str, Any]:
     """Return what makes an object go when its deployment does."""
     return {
         "apiVersion": names.API_VERSION,
-        "kind": "InferenceDeployment",
+        "kind": names.KIND_DEPLOYMENT,
         "name": deployment.name,
         "uid": deployment.uid,
         "controller": True,

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from bayplan.api import names
 from bayplan.inference.drains import Farewell
 from bayplan.keys import NodeName, PodKey
 from bayplan.plan import Bind, Evict, Move, Plan
@@ -21,10 +22,7 @@ LEAVING_STALL_S: Final = 900
 NO_FAREWELL: Final = Farewell(over=True, counted=True)
 
 #: Owners that give a pod made again the name of the one that is gone.
-_SAME_NAME: Final = frozenset({"InferenceDeployment", "StatefulSet"})
-
-#: The one that gives it the lowest number that is free in its unit and pool, if not that name.
-_NUMBERED: Final = "InferenceDeployment"
+_SAME_NAME: Final = frozenset({names.KIND_DEPLOYMENT, "StatefulSet"})
 
 
 class Books:
@@ -77,6 +75,11 @@ class Books:
     def farewell(self, victim: Move | Evict) -> Farewell:
         """Return how far a victim is with its requests; most have none to finish."""
         return self.farewells.get(victim.uid, NO_FAREWELL)
+
+    def take(self, node: NodeName, asks: Resources) -> None:
+        """Count the room of a home as used from now on, and as owed no more."""
+        self.free[node] = self.free[node] - asks
+        self.owed[node] = self.owed[node] - asks
 
     def taken(self) -> Mapping[str, Pod]:
         """Return the pods that have taken a moved pod's place, by its uid."""
@@ -145,7 +148,8 @@ def pop_replacement(move: Move, newcomers: Mapping[str, list[Pod]]) -> Pod | Non
     candidates = newcomers.get(move.owner.uid, []) if move.owner else []
     kind = move.owner.kind if move.owner else ""
     found = next((p for p in candidates if kind not in _SAME_NAME or p.key == move.pod), None)
-    if found is None and kind == _NUMBERED:
+    if found is None and kind == names.KIND_DEPLOYMENT:
+        # It gives the lowest number that is free in unit and pool, if not the same.
         found = next((p for p in candidates if _slot(p.key) == _slot(move.pod)), None)
     if found is not None:
         candidates.remove(found)

@@ -159,8 +159,7 @@ class Firsts:
             why = "others are on their way" if full else f"{many}, as spec.rollout.maxSurge allows"
             return State.WAITING, f"waits for its turn: {why}"
         self._left[owner.uid] -= 1
-        self._books.free[move.target] = self._books.free[move.target] - asks
-        self._books.owed[move.target] = self._books.owed[move.target] - asks
+        self._books.take(move.target, asks)
         self.todo.append(
             StartPod(
                 pod=move.pod,

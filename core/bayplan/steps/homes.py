@@ -113,8 +113,7 @@ class Homes:
             room[bind.node] = room[bind.node] - asks
         for bind in waiting:
             asks = self._books.pods[bind.pod].requests.on_device(bind.device)
-            self._books.owed[bind.node] = self._books.owed[bind.node] - asks
-        self._books.free = room
+            self._books.take(bind.node, asks)
         self.todo += [
             ReleasePod(pod=b.pod, uid=b.uid, node=b.node, device=b.device, gang=b.gang)
             for b in waiting
@@ -151,8 +150,7 @@ class Homes:
         state, message = self._home_state(pod, move)
         asks = pod.requests.on_device(move.device)
         if state is State.WAITING and asks.fits(self._books.free[move.target]):
-            self._books.free[move.target] = self._books.free[move.target] - asks
-            self._books.owed[move.target] = self._books.owed[move.target] - asks
+            self._books.take(move.target, asks)
             self.todo.append(
                 ReleasePod(
                     pod=pod.key,
