@@ -25,6 +25,12 @@ def choice(*, off: float) -> Linear:
     )
 
 
+def optimum(program: Linear, start: Start) -> Corner | Failure:
+    """Return the optimum of such a program, from a corner of it."""
+    choices = Choices(groups=counts(0, 0), dealt=counts(0))
+    return sifted(program, choices, start, seconds=lambda: 10.0)
+
+
 @pytest.mark.parametrize("off", [0.0, 5e-9, 3e-8, 8e-8, 2e-7, 1.0])
 def test_a_row_that_is_off_by_a_rounding_is_not_called_infeasible(off: float) -> None:
     """A branch would be cut off, and the bound of the others would be taken for proved."""
@@ -34,12 +40,7 @@ def test_a_row_that_is_off_by_a_rounding_is_not_called_infeasible(off: float) ->
         likely=np.zeros(2, dtype=np.bool_),
     )
 
-    found = sifted(
-        choice(off=off),
-        Choices(groups=counts(0, 0), dealt=counts(0)),
-        start,
-        seconds=lambda: 10.0,
-    )
+    found = optimum(choice(off=off), start)
 
     assert found is not Failure.INFEASIBLE
     if isinstance(found, Corner):
@@ -55,12 +56,7 @@ def test_a_point_that_is_off_by_a_rounding_is_no_reason_to_crash(off: float) -> 
         likely=np.zeros(2, dtype=np.bool_),
     )
 
-    found = sifted(
-        choice(off=off),
-        Choices(groups=counts(0, 0), dealt=counts(0)),
-        start,
-        seconds=lambda: 10.0,
-    )
+    found = optimum(choice(off=off), start)
 
     assert isinstance(found, Corner)
     assert found.value == pytest.approx(off, abs=1e-6)
