@@ -43,4 +43,4 @@ def eventually(
             seen = error
         if time.monotonic() >= deadline:
             raise AssertionError(f"{what}: not within {timeout_s:g} s; last seen: {seen!r}")
-        time.sleep(interval_s)
+        time.sleep(interval_s)  # between two looks: most of what is awaited tells nobody

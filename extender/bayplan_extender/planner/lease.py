@@ -166,7 +166,7 @@ def _await(lease: Lease) -> float:
             if pause_s == RETRY_S:  # once for each time that it is away
                 _log.warning("lease_not_reached", identity=lease.identity, error=brief(error))
             pause_s = min(_MOST_RETRY_S, 2 * pause_s)
-        time.sleep(pause_s)
+        time.sleep(pause_s)  # nothing tells that another's lease has lapsed
 
 
 def _keep(lease: Lease, worker: threading.Thread, renewed_at: float) -> str | None:
