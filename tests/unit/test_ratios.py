@@ -291,6 +291,19 @@ def test_a_unit_that_waits_in_vain_keeps_no_other_from_a_new_ratio() -> None:
     assert list(made(after(of, [*unit(before), *lost]))) == ["chat-1-prefill-0"]
 
 
+def test_room_that_a_unit_gives_back_is_not_taken_by_one_more_replica() -> None:
+    """It is for the unit itself, which waits as a whole then; nobody grows while it drains."""
+    of = replace(AUTO, replicas=2, drain_s=60)
+    least = [pod for pod in unit(of) if pod.replica == 0]
+    half = [pod for pod in unit(of, 1) if pod.pool == "decode"]
+    waiting = [pod for pod in unit(of, 1, node=None, ready=False) if pod.pool == "prefill"]
+
+    found = after(of, [*least, *half, *waiting], held=waiting)
+
+    assert {pod.name for pod in found.drain} == {pod.name for pod in half}
+    assert not found.create
+
+
 def test_an_automatic_unit_serves_on_without_what_it_need_not_have() -> None:
     """It loses a decode replica: the unit is whole, and gets it back as room comes."""
     rest = unit(AUTO)[:-1]

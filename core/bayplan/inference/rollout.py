@@ -116,7 +116,9 @@ def changes(
     target = [unit for unit in stay if unit.newest]
     spare = _spare(deployment, stay, around)
     fresh = _fresh(deployment, units, there)
-    growth = Growth.NOTHING if fresh else _growth(target, around)
+    # Also of a unit that drains, the room is for the one that comes in its place.
+    missing = bool(fresh) or len(stay) < deployment.replicas
+    growth = Growth.NOTHING if missing else _growth(target, around)
     aims = _aims(deployment, stay, around, growth=growth)
     swaps = _swaps(deployment, stay, aims, around, also_missing=len(spare))
     aims |= {u.index: aim(deployment, u, around, growth=growth, swaps=True) for u in swaps}
