@@ -292,6 +292,8 @@ class Result:
         engine: What found the plan: "keep-and-fill", "repair", "cp-sat" or "greedy".
         seconds: Wall-clock time of the pass, by step and in sum under "total".
         sizes: Counts of the instance and of the model (nodes, pods, variables, …).
+        refused: What the validator found in plans that were made before this one: a fault of
+            Bayplan each.
     """
 
     plan: Plan
@@ -299,3 +301,4 @@ class Result:
     engine: str
     seconds: tuple[tuple[str, float], ...] = ()
     sizes: tuple[tuple[str, int], ...] = ()
+    refused: tuple[str, ...] = ()
