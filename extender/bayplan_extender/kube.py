@@ -1,5 +1,6 @@
 """The connection to the API server, from a kubeconfig or from inside a pod."""
 
+import copy
 import os
 from typing import Final
 
@@ -42,6 +43,13 @@ def connect() -> client.ApiClient:
                 raise
             raise config.ConfigException(f"{in_pod} {_REMEDY}") from in_pod
     return client.ApiClient()
+
+
+def unretried(api: client.ApiClient) -> client.ApiClient:
+    """Return a client for the same cluster whose calls are made once, not again when they fail."""
+    configuration = copy.deepcopy(api.configuration)
+    configuration.retries = False
+    return client.ApiClient(configuration)
 
 
 def brief(error: Exception) -> str:

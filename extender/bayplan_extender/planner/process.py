@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from bayplan_extender import health, logs
 from bayplan_extender.kube import connect
-from bayplan_extender.planner.lease import lead
+from bayplan_extender.planner.lease import lead, lease_of
 from bayplan_extender.planner.loop import Loop
 from bayplan_extender.planner.publisher import Publisher
 from bayplan_extender.planner.recorder import Recorder
@@ -37,5 +37,5 @@ def main(arguments: Sequence[str]) -> int:
         view.changed.wait(1.0)
         view.changed.clear()
     loop = Loop(view, Publisher(api), recorder, registry)
-    lead(api, options.namespace, loop.run, loop.stop)
+    lead(lease_of(api, options.namespace), loop.run, loop.stop)
     return 1
