@@ -31,6 +31,7 @@ from bayplan.codec import (
     stand_in_of,
     volume_of,
 )
+from bayplan.codec.plans import sequence_in
 from bayplan.constraints import Volume
 from bayplan.keys import BudgetKey, NodeName, PodKey
 from bayplan.policy import Policy
@@ -61,7 +62,8 @@ class View:
 
     Attributes:
         plans: PackingPlan objects by name; a large plan is in several.
-        lock: Hold it while reading `cache`, `plans` or `policy`.
+        numbers: The number of the plan of each PackingPlan object, readable or not, by name.
+        lock: Hold it while reading any of these, `cache` or `policy`.
         changed: Set after every change; whoever waits on it clears it.
         current: Until when we know of everything that happened, by kind (clock's seconds).
         listed: When the whole collection was last listed, by kind (clock's seconds).
@@ -74,6 +76,7 @@ class View:
         self.changed = threading.Event()
         self.cache = Cache()
         self.plans: dict[str, PublishedPlan] = {}
+        self.numbers: dict[str, int] = {}
         self.policy = Policy()
         self.budgets: dict[BudgetKey, Budget] = {}
         self.volumes: dict[str, Volume] = {}
@@ -109,6 +112,11 @@ class View:
     def _prepared(self, seen: Snapshot, now: float) -> Snapshot:
         budgets, volumes = tuple(self.budgets.values()), tuple(self.volumes.values())
         return prepared(replace(seen, budgets=budgets, volumes=volumes), self.policy, now=now)
+
+    @property
+    def last_number(self) -> int:
+        """The highest number of a plan, be it of another version and not readable; 0 if none."""
+        return max(self.numbers.values(), default=0)
 
     def newest_plan(self) -> PublishedPlan | None:
         """Return the plan with the highest sequence, or None."""
@@ -271,18 +279,23 @@ class _Plans(_Sink):
     kind = "packingplans"
 
     def replace(self, objects: Sequence[Raw]) -> None:
-        plans = [plan for raw in objects if (plan := _readable(published_plan_of, raw))]
+        seen = {raw["metadata"]["name"]: _readable(published_plan_of, raw) for raw in objects}
         with self._view.lock:
-            self._view.plans = {plan.name: plan for plan in plans}
+            self._view.plans = {name: plan for name, plan in seen.items() if plan is not None}
+            self._view.numbers = {name: _number(name, plan) for name, plan in seen.items()}
             self._view.reserve()
             self._view.done(self.kind)
 
     def change(self, event: str, raw: Raw) -> None:
-        plan = None if event == "DELETED" else _readable(published_plan_of, raw)
+        gone, name = event == "DELETED", raw["metadata"]["name"]
+        plan = None if gone else _readable(published_plan_of, raw)
         with self._view.lock:
-            self._view.plans.pop(raw["metadata"]["name"], None)
+            self._view.plans.pop(name, None)
+            self._view.numbers.pop(name, None)
+            if not gone:
+                self._view.numbers[name] = _number(name, plan)
             if plan is not None:
-                self._view.plans[plan.name] = plan
+                self._view.plans[name] = plan
             self._view.reserve()
             self._view.changed.set()
 
@@ -304,6 +317,10 @@ class _Policies(_Sink):
         with self._view.lock:
             self._view.policy = policy or Policy()
             self._view.changed.set()
+
+
+def _number(name: str, plan: PublishedPlan | None) -> int:
+    return max(sequence_in(name), plan.sequence if plan is not None else 0)
 
 
 def _version(raw: Raw) -> int:

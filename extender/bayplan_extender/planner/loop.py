@@ -29,7 +29,7 @@ from bayplan.snapshot import Snapshot
 from bayplan.triggers import is_defragmentation_due, is_due, repeats
 from bayplan_extender.kube import FAILURES, brief
 from bayplan_extender.planner.metrics import Metrics
-from bayplan_extender.planner.publisher import Publisher
+from bayplan_extender.planner.publisher import Dropped, Publisher
 from bayplan_extender.planner.recorder import Recorder
 from bayplan_extender.planner.relevance import BrokenOff, Relevance
 from bayplan_extender.planner.watchdog import limited
@@ -69,10 +69,11 @@ DEFRAGMENT_EVERY_S = 20.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
-    """What a pass decides on."""
+    """What a pass decides on; `last` is the highest number that a plan has, readable or not."""
 
     snapshot: Snapshot
     newest: PublishedPlan | None
+    last: int
     policy: Policy
     now: float
 
@@ -114,8 +115,8 @@ class Loop:
 
         Raises:
             Exception: The API server has refused `MAX_REFUSALS` passes on end, or not answered
-                (`kube.FAILURES`); whoever leads should give up the lease, or no gate is ever
-                lifted.
+                (`kube.FAILURES`), or taken plans of others (`Dropped`); whoever leads should give
+                up the lease, or no gate is ever lifted.
         """
         refusals = 0
         self._last_digest = ""  # another planner may have led meanwhile
@@ -127,7 +128,7 @@ class Loop:
                 self._metrics.broken_off.inc()
                 _log.info("plan_broken_off", reason="what it was made for has changed")
                 self._view.changed.set()
-            except FAILURES as error:
+            except (*FAILURES, Dropped) as error:
                 _log.warning("plan_not_published", error=brief(error))
                 self._last_digest = ""
                 refusals += 1
@@ -195,15 +196,20 @@ class Loop:
         if result is None or self._stop.is_set():
             return
         # 3. Publish, unless it only says again what already stands there.
-        name = "" if repeats(seen.newest, result.plan) else self._publish(result)
+        name = "" if repeats(seen.newest, result.plan) else self._publish(seen, result)
         self._metrics.made(result, published=bool(name))
         _report(result, name)
 
     def _read(self) -> _Seen:
         now = time.time()
         with self._view.lock:
-            snapshot, newest = self._view.snapshot(now), self._view.newest_plan()
-            return _Seen(snapshot=snapshot, newest=newest, policy=self._view.policy, now=now)
+            return _Seen(
+                snapshot=self._view.snapshot(now),
+                newest=self._view.newest_plan(),
+                last=self._view.last_number,
+                policy=self._view.policy,
+                now=now,
+            )
 
     def _place(self, seen: _Seen) -> Result | None:
         """Return a plan for the pods that wait, if one is due."""
@@ -287,11 +293,11 @@ class Loop:
         self._view.changed.set()
         return True
 
-    def _publish(self, result: Result) -> str:
+    def _publish(self, seen: _Seen, result: Result) -> str:
+        name = self._publisher.publish(result, sequence=seen.last + 1)
+        self._published, self._published_at = name, time.monotonic()
         with self._view.lock:
             plans = tuple(self._view.plans.values())
-        name = self._publisher.publish(result, plans)
-        self._published, self._published_at = name, time.monotonic()
         self._publisher.clear_away(plans)
         return name
 

@@ -36,6 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     while not view.synced:  # a leader that sees nothing would keep gates from being lifted
         view.changed.wait(1.0)
         view.changed.clear()
-    loop = Loop(view, Publisher(api), recorder, registry)
-    lead(lease_of(api, options.namespace), loop.run, loop.stop)
+    lease = lease_of(api, options.namespace)
+    loop = Loop(view, Publisher(api, leads=lease.is_ours), recorder, registry)
+    lead(lease, loop.run, loop.stop)
     return 1
