@@ -38,7 +38,7 @@ from bayplan.policy import Policy
 from bayplan.preparation import prepared
 from bayplan.snapshot import Pod, Snapshot
 from bayplan.triggers import is_at_work
-from bayplan_extender.reflector import Raw, Reflector
+from bayplan_extender.reflector import STALE_S, Raw, Reflector
 
 _log = structlog.get_logger()
 
@@ -67,6 +67,7 @@ class View:
         changed: Set after every change; whoever waits on it clears it.
         current: Until when we know of everything that happened, by kind (clock's seconds).
         listed: When the whole collection was last listed, by kind (clock's seconds).
+        failing: Since when nothing is heard of a kind (clock's seconds), and why.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class View:
         self.volumes: dict[str, Volume] = {}
         self.current: dict[str, float] = {}
         self.listed: dict[str, float] = {}
+        self.failing: dict[str, tuple[float, str]] = {}
         self._clock = clock
         self._reservations = _NONE
         self._reserved_by: tuple[PublishedPlan, ...] = ()
@@ -99,6 +101,15 @@ class View:
     def missing(self) -> tuple[str, ...]:
         """The collections that have not been listed yet."""
         return tuple(sorted(self._missing))
+
+    def stale(self) -> tuple[str, ...]:
+        """Return of which collections nothing is heard any more, for how long and why, in words."""
+        now = self._clock()
+        return tuple(
+            f"{kind} for {now - since:.0f} s: {why}"
+            for kind, (since, why) in sorted(dict(self.failing).items())
+            if now - since >= STALE_S
+        )
 
     def snapshot(self, now: float) -> Snapshot:
         """Return what a plan made at `now` (seconds since the epoch) is to decide on."""
@@ -195,6 +206,11 @@ class _Sink:
     def is_current(self, at: float) -> None:
         """Note that everything up to the instant `at` has been passed on."""
         self._view.current[self.kind] = at
+        self._view.failing.pop(self.kind, None)
+
+    def is_failing(self, since: float, why: str) -> None:
+        """Note since when nothing has been passed on, and why."""
+        self._view.failing[self.kind] = (since, why)
 
 
 class _Nodes(_Sink):

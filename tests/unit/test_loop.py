@@ -17,6 +17,7 @@ from bayplan_extender.planner import loop as loops
 from bayplan_extender.planner.loop import Loop
 from bayplan_extender.planner.publisher import Dropped, Publisher
 from bayplan_extender.planner.recorder import Recorder
+from bayplan_extender.reflector import STALE_S
 from bayplan_extender.view import View
 from tests.builders import node, pod
 
@@ -306,6 +307,25 @@ def test_a_plan_that_is_dropped_is_made_anew_from_another_look(
     (result,) = scene.publisher.results
     assert scene.publisher.sequences == [2]
     assert [bind.pod.name for bind in result.plan.binds] == ["a", "b"]
+
+
+def test_nothing_is_planned_from_what_is_long_out_of_date(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rights are taken away from a planner that runs; it would lead on with an old picture."""
+    monkeypatch.setattr(loops, "SETTLE_S", 0.0)
+    monkeypatch.setattr(loops, "RETRY_S", 0.0)
+    for kind in scene.view.missing:
+        scene.view.done(kind)
+    scene.view.cache.set_pod(pod("a", gpus=2))
+    scene.view.failing["pods"] = (time.monotonic() - STALE_S - 1, "403 Forbidden")
+
+    with pytest.raises(loops.Stale, match=r"pods for 6\d s: 403 Forbidden"):
+        scene.loop.run()
+    assert scene.publisher.results == []
+
+    scene.view.failing["pods"] = (time.monotonic() - STALE_S / 2, "503")
+    assert len(scene.look()) == 1
 
 
 def test_a_loop_that_is_stopped_before_it_begins_does_nothing(scene: Scene) -> None:

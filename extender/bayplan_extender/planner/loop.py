@@ -67,6 +67,10 @@ _MOST_BESIDES_S = 120.0
 DEFRAGMENT_EVERY_S = 20.0
 
 
+class Stale(Exception):  # noqa: N818 - not an error of ours
+    """What is known of the cluster is too old to plan on."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
     """What a pass decides on; `last` is the highest number that a plan has, readable or not."""
@@ -115,8 +119,9 @@ class Loop:
 
         Raises:
             Exception: The API server has refused `MAX_REFUSALS` passes on end, or not answered
-                (`kube.FAILURES`), or taken plans of others (`Dropped`); whoever leads should give
-                up the lease, or no gate is ever lifted.
+                (`kube.FAILURES`), or taken plans of others (`Dropped`), or told nothing of the
+                cluster (`Stale`); whoever leads should give up the lease, or no gate is ever
+                lifted.
         """
         refusals = 0
         self._last_digest = ""  # another planner may have led meanwhile
@@ -128,7 +133,7 @@ class Loop:
                 self._metrics.broken_off.inc()
                 _log.info("plan_broken_off", reason="what it was made for has changed")
                 self._view.changed.set()
-            except (*FAILURES, Dropped) as error:
+            except (*FAILURES, Dropped, Stale) as error:
                 _log.warning("plan_not_published", error=brief(error))
                 self._last_digest = ""
                 refusals += 1
@@ -185,7 +190,9 @@ class Loop:
         return plan.phase != "Pending" or newest.sequence > plan.sequence
 
     def _pass(self) -> None:
-        # 1. See: one frozen snapshot, the newest plan, the policy.
+        # 1. See: one frozen snapshot, the newest plan, the policy; none of it long out of date.
+        if stale := self._view.stale():
+            raise Stale(f"stale: {'; '.join(stale)}")
         seen = self._read()
         self._metrics.see(seen.snapshot, seen.newest)
         if self._has_just_failed(seen):

@@ -27,6 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     logs.configure()
     api, view, registry = connect(), View(planning=True), CollectorRegistry()
+    registry.register(health.Failing(view))
     recorder = Recorder()
     watches = view.reflectors(api)
     for watch in watches:
