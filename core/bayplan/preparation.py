@@ -7,7 +7,7 @@ the planner does not do.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from bayplan.constraints import NodeTerm
+from bayplan.constraints import Volume
 from bayplan.floors import protected
 from bayplan.gates import believed
 from bayplan.keys import ClaimKey
@@ -34,14 +34,21 @@ def attached(snapshot: Snapshot) -> Snapshot:
     """Return the snapshot with what its volumes ask of a node written on each pod that has any."""
     if not snapshot.volumes:
         return snapshot
-    reached: dict[ClaimKey, tuple[NodeTerm, ...]] = {v.claim: v.nodes for v in snapshot.volumes}
-    pods = tuple(_attached(pod, reached) if pod.claims else pod for pod in snapshot.pods)
+    by_claim = {volume.claim: volume for volume in snapshot.volumes}
+    pods = tuple(_attached(pod, by_claim) if pod.claims else pod for pod in snapshot.pods)
     return replace(snapshot, pods=pods, volumes=())
 
 
-def _attached(pod: Pod, reached: Mapping[ClaimKey, tuple[NodeTerm, ...]]) -> Pod:
+def _attached(pod: Pod, by_claim: Mapping[ClaimKey, Volume]) -> Pod:
     claims = (ClaimKey(pod.key.namespace, name) for name in pod.claims)
-    volumes = tuple(sorted({reached[claim] for claim in claims if claim in reached}))
-    if not volumes:
+    volumes = [by_claim[claim] for claim in claims if claim in by_claim]
+    # Whoever is pinned already is left to kube-scheduler, which may be able to read it.
+    on_its_way = pod.node is not None and not pod.bound
+    problems = {each.problem for each in volumes if each.problem and not on_its_way}
+    reached = {each.nodes for each in volumes if not each.problem}
+    if not problems and not reached:
         return pod
-    return replace(pod, constraints=replace(pod.constraints, volumes=volumes))
+    constraints = replace(
+        pod.constraints, volumes=tuple(sorted(reached)), unreadable="; ".join(sorted(problems))
+    )
+    return replace(pod, constraints=constraints)

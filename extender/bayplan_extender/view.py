@@ -29,6 +29,7 @@ from bayplan.codec import (
     policy_of,
     published_plan_of,
     stand_in_of,
+    unreadable_volume,
     volume_of,
 )
 from bayplan.codec.plans import sequence_in
@@ -277,13 +278,13 @@ class _Volumes(_Sink):
     kind = "persistentvolumes"
 
     def replace(self, objects: Sequence[Raw]) -> None:
-        seen = ((raw["metadata"]["name"], _readable(volume_of, raw)) for raw in objects)
+        seen = ((raw["metadata"]["name"], _volume(raw)) for raw in objects)
         with self._view.lock:
             self._view.volumes = {name: volume for name, volume in seen if volume is not None}
             self._view.done(self.kind)
 
     def change(self, event: str, raw: Raw) -> None:
-        volume = None if event == "DELETED" else _readable(volume_of, raw)
+        volume = None if event == "DELETED" else _volume(raw)
         with self._view.lock:
             self._view.volumes.pop(raw["metadata"]["name"], None)
             if volume is not None:
@@ -352,6 +353,15 @@ def _pod(raw: Raw) -> Pod | None:
     except DecodeError as error:
         _log.warning("object_unreadable", error=str(error))
         return stand_in_of(raw)
+
+
+def _volume(raw: Raw) -> Volume | None:
+    """Return the volume; one that cannot be read is reached from nowhere."""
+    try:
+        return volume_of(raw)
+    except DecodeError as error:
+        _log.warning("object_unreadable", error=str(error))
+        return unreadable_volume(raw, error)
 
 
 def _readable(decode: Callable[[Raw], T | None], raw: Raw) -> T | None:
