@@ -39,6 +39,7 @@ class Reason(StrEnum):
     SELECTOR_MISMATCH = "NodeSelectorMismatch"
     AFFINITY_MISMATCH = "NodeAffinityMismatch"
     VOLUME_ELSEWHERE = "VolumeElsewhere"
+    VOLUME_UNREADABLE = "VolumeUnreadable"
     TOO_SMALL = "NodeTooSmall"
     INSUFFICIENT_ROOM = "InsufficientRoom"
     HOST_PORT_TAKEN = "HostPortTaken"
