@@ -60,7 +60,7 @@ _REFUSED_RETRY_S: Final = 15.0
 _ROLLOUT_REASONS: Final = frozenset(
     {
         *("RollingOut", "RolloutPaused", "RolloutStuck", "RolledOut", "Relocating", "Draining"),
-        *(ratios.CHANGING, ratios.WAITS),
+        *(ratios.CHANGING, ratios.WAITS, ratios.GIVES),
     }
 )
 

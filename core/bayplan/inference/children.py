@@ -75,6 +75,11 @@ class Pool:
         return self.count * self.size
 
     @property
+    def gpus(self) -> int:
+        """How many GPUs one replica has."""
+        return sum(self.of_worker(worker)[1].gpus for worker in range(self.size))
+
+    @property
     def essence(self) -> list[Any]:
         """All of it that makes whole units out of date; what is not said adds nothing."""
         more = {
@@ -172,6 +177,10 @@ class Deployment:
     def least(self) -> Shape:
         """What makes a unit whole: all that is wanted, or the lower bounds where there are any."""
         return Shape.of({pool.name: (pool.bounds or (pool.count,))[0] for pool in self.pools})
+
+    def gpus_of(self, shape: Shape) -> int:
+        """Return how many GPUs the replicas of a shape have."""
+        return sum(pool.gpus * shape[pool.name] for pool in self.pools)
 
     @property
     def counted(self) -> Pool | None:
