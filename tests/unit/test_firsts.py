@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bayplan.budgets import Health
+from bayplan.budgets import Budget, Health
 from bayplan.constraints import Constraints, Peers
 from bayplan.inference.drains import Farewell
 from bayplan.inference.successors import Outlook
@@ -15,7 +15,7 @@ from bayplan.plan import Move, Plan
 from bayplan.policy import Policy
 from bayplan.snapshot import GOODBYE_S, Disruption, Node, Pod, Snapshot
 from bayplan.steps import Beside, DrainPod, EvictPod, Phase, Progress, StartPod, advance
-from tests.builders import node, pod, snapshot
+from tests.builders import budget, node, pod, snapshot
 from tests.unit.test_steps import bind, evict, pinned, plan, told
 
 CHAT = Owner(kind="InferenceDeployment", namespace="default", name="chat", uid="chat")
@@ -58,7 +58,7 @@ def may(*names: str, left: int = 1, doubled: int = 0, **more: Iterable[str]) -> 
 
 def look(
     made: Plan,
-    *things: Node | Pod,
+    *things: Node | Pod | Budget,
     beside: Beside,
     idle_s: float = 0,
     max_parallel: int = 10,
@@ -214,6 +214,22 @@ def test_no_more_are_doubled_than_the_owner_allows() -> None:
 
     assert (done(one), done(both), done(none)) == (["start a"], ["start a", "start b"], [])
     assert "1 of InferenceDeployment" in told(none)[2]
+
+
+def test_a_budget_that_admits_one_keeps_no_two_from_starting_first_one_after_the_other() -> None:
+    """Each is replaced before it leaves, so the plan need not wait until both may go together."""
+    of, labels = budget("x", allowed=1, healthy=2, desired=1, app="x"), (("app", "x"),)
+    there = (node("n1"), node("n2"), pod("w", gpus=8), serving("b", "n1", labels=labels), of)
+    made = plan(bind("w", "n1"), move("a", "n1", "n2"), move("b", "n1", "n2"))
+    old, new = serving("a", "n1", labels=labels), starting("a2", "n2", "a", ready=True)
+    serves = dict.fromkeys("ab", SERVES)
+
+    first = look(made, *there, old, beside=may("a", "b"), farewells=serves)
+    then = look(made, *there, new, beside=may("b"), farewells=serves)
+
+    assert done(first) == ["start a"]
+    assert "Move b Waiting: waits for its turn" in told(first)[2]
+    assert done(then) == ["start b"]
 
 
 def test_no_more_start_than_may_be_on_their_way() -> None:
