@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bayplan import steps
 from bayplan.budgets import Health
 from bayplan.inference.drains import Farewell
-from bayplan.inference.successors import Outlook
+from bayplan.inference.successors import Failing, Outlook
 from bayplan.keys import PodKey
 from bayplan.plan import Plan
 from bayplan.policy import Policy
@@ -45,7 +45,7 @@ class Doubling(World):
                 for pod in pods
                 if pod.owner is not None and not pod.gives_way_by
             },
-            failed=self.failed,
+            failed=dict.fromkeys(self.failed, Failing.LATE),
         )
 
     def do(self, step: Step) -> None:

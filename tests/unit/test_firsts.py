@@ -9,7 +9,7 @@ import pytest
 from bayplan.budgets import Budget, Health
 from bayplan.constraints import Constraints, Peers
 from bayplan.inference.drains import Farewell
-from bayplan.inference.successors import Outlook
+from bayplan.inference.successors import Failing, Outlook
 from bayplan.keys import NodeName, Owner
 from bayplan.plan import Move, Plan
 from bayplan.policy import Policy
@@ -45,14 +45,20 @@ def starting(name: str, on: str, of: str, *, ready: bool = False, gpus: int = 4)
     return replace(made, disruption=Disruption.FIXED)
 
 
-def may(*names: str, left: int = 1, doubled: int = 0, **more: Iterable[str]) -> Beside:
+def may(
+    *names: str,
+    left: int = 1,
+    doubled: int = 0,
+    why: Failing = Failing.LATE,
+    **more: Iterable[str],
+) -> Beside:
     """Return that pods of `chat` may be doubled, so many of them now."""
     able = frozenset(f"uid-{name}" for name in names)
-    fields = {key: frozenset(f"uid-{name}" for name in value) for key, value in more.items()}
+    fields = {key: [f"uid-{name}" for name in value] for key, value in more.items()}
     return Beside(
         outlooks={"chat": Outlook(able=able, left=left, doubled=doubled)},
-        failed=fields.get("failed", frozenset()),
-        refused=fields.get("refused", frozenset()),
+        failed=dict.fromkeys(fields.get("failed", ()), why),
+        refused=frozenset(fields.get("refused", ())),
     )
 
 
@@ -167,16 +173,26 @@ def test_when_the_old_pod_is_gone_the_move_is_done_and_the_waiting_pod_goes_ther
     assert told(found)[1] == "Move v Done: runs on n2"
 
 
-def test_a_replacement_that_failed_ends_the_plan_and_nobody_else_has_left() -> None:
+@pytest.mark.parametrize(
+    ("why", "message"),
+    [
+        (Failing.LATE, "on n2 did not come to serve in time and was removed"),
+        (Failing.CRASHES, "on n2 crashes again and again (a container was restarted 3 times)"),
+    ],
+)
+def test_a_replacement_that_failed_ends_the_plan_and_nobody_else_has_left(
+    why: Failing, message: str
+) -> None:
     """It would be tried again at once, and others would leave for nothing."""
     there = (*SCENE, serving("x", "n1", gpus=4))
     made = plan(bind("w", "n1"), move("v", "n1", "n2"), evict("x", "n1"))
 
-    found = look(made, *there, beside=may("v", failed=["v"]), farewells={"v": SERVES})
+    found = look(made, *there, beside=may("v", failed=["v"], why=why), farewells={"v": SERVES})
 
     assert found.todo == ()
     assert found.phase is Phase.FAILED
-    assert "did not come to serve on n2 in time" in found.message
+    assert message in found.message
+    assert ("coldStartSeconds" in found.message) == (why is Failing.LATE)
 
 
 def test_while_a_replacement_starts_nobody_else_leaves() -> None:

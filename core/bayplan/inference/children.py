@@ -243,6 +243,8 @@ class Child:
         yields: Whether that was done for a plan that makes it leave.
         metrics_url: Where its engine tells how much it has to do, or "".
         broken: Whether a device of it is reported unhealthy.
+        restarts: How often a container of it was started anew by the kubelet, the one of them that
+            was so most often.
         ended: Whether it is Succeeded or Failed (evicted by its kubelet included), or a container
             of it has ended and it is one of several pods of a replica: they only start together.
         outdated: Whether planners are told, by an annotation, that it is of an older revision.
@@ -281,6 +283,7 @@ class Child:
     yields: bool = False
     metrics_url: str = ""
     broken: bool = False
+    restarts: int = 0
     ended: bool = False
     outdated: bool = False
     terminating: bool = False

@@ -34,9 +34,9 @@ from bayplan.inference import drains, sharing, successors
 from bayplan.inference.aims import Aim, Growth, aim
 from bayplan.inference.children import Child, Deployment, Slot, least_slots
 from bayplan.inference.mending import Mending
-from bayplan.inference.pairs import Pair
 from bayplan.inference.parts import UNKNOWN, Around, Unit, own, units_of
 from bayplan.inference.replicas import Replicas
+from bayplan.inference.successors import GivenUp
 from bayplan.inference.tellings import Telling, tellings
 
 #: Seconds after which a unit of which a pod finds no room gives back the rest of its room.
@@ -60,7 +60,7 @@ class Changes:
             requests first are to be taken out of service (`relieve`).
         relieve: Pods to take out of service, unless they could not be evicted then.
         lift: Replacements that start before others go, and have their gates still.
-        failed: Pods that serve on, because the replacement of each was given up, with that.
+        failed: Pods that serve on, each with its replacement, which was given up, and why.
         tell: What to write on pods that say something of their unit that is no longer so.
         swaps: Units that give up what they need before they get other things instead. If one of
             their pods goes on saying what it says now, they take it all back in the next pass.
@@ -80,7 +80,7 @@ class Changes:
     evict: tuple[Child, ...] = ()
     relieve: tuple[Child, ...] = ()
     lift: tuple[Child, ...] = ()
-    failed: tuple[Pair, ...] = ()
+    failed: tuple[GivenUp, ...] = ()
     tell: tuple[Telling, ...] = ()
     swaps: frozenset[int] = frozenset()
     gives: frozenset[int] = frozenset()
