@@ -21,7 +21,7 @@ from bayplan.resources import Resources
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 NOW_S = int(NOW.timestamp())
-NODE = NodeName("n1")
+NODE, CORDONED = NodeName("n1"), NodeName("cordoned")
 
 
 def chat(
@@ -154,6 +154,33 @@ def test_a_unit_that_shrinks_drains_its_surplus_and_serves_on() -> None:
     last = after(of, drained)
     assert [pod.name for pod in last.delete] == ["chat-0-decode-2", "chat-0-decode-3"]
     assert not last.serve
+
+
+@pytest.mark.parametrize(
+    ("states", "goes"),
+    [
+        pytest.param([{}, {}, {}, {"ready": False}], 3, id="not ready"),
+        pytest.param([{}, {"ready": False}, {}, {}], 1, id="not ready, with a low number"),
+        pytest.param([{}, {"node": CORDONED}, {}, {}], 1, id="on a node that is to be left"),
+        pytest.param(
+            [{}, {"node": CORDONED}, {"ready": False}, {}], 2, id="not ready, and another leaves"
+        ),
+        pytest.param(
+            [{}, {"ready": False, "node": CORDONED}, {"ready": False}, {}], 1, id="both at once"
+        ),
+    ],
+)
+def test_what_does_not_serve_is_given_up_before_what_does(
+    states: list[dict[str, Any]], goes: int
+) -> None:
+    """A replica that serves would go for one that may never do."""
+    prefill, *decode = unit(LARGE)
+    seen = [replace(pod, **state) for pod, state in zip(decode, states, strict=True)]
+    around = Around(cordoned={CORDONED})
+
+    found = rollout.changes(chat(1, 3), [prefill, *seen], around=around, now=NOW_S)
+
+    assert gone(found) == [f"chat-0-decode-{goes}"]
 
 
 def test_a_ratio_that_is_lowered_and_raised_again_leaves_no_old_sizes() -> None:

@@ -152,10 +152,13 @@ class _State:
 
 
 def _worth(engine: Engine, around: Around) -> tuple[bool, bool, bool, bool, int]:
-    """Return a key by which those come first that are to stay."""
+    """Return a key by which those come first that are to stay.
+
+    What serves stays, also on a node that is to be left: the unit goes on there until it is moved.
+    """
     leaves = any(around.displaces(pod) for pod in engine.pods)
     ready = engine.has(lambda pod: pod.ready)
-    return engine.draining, not engine.placed, leaves, not ready, engine.index
+    return engine.draining, not engine.placed, not ready, leaves, engine.index
 
 
 def _any_ends_beyond(unit: Unit, most: Mapping[str, int]) -> bool:
