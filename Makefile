@@ -13,6 +13,10 @@ READY := .venv/.ready
 # Tests of the core run beside those that wait for a cluster: e2e/distribution.py.
 PYTEST := $(BIN)/python -m pytest -n auto
 
+# Containers say so to stay small; here our programs start hundreds of times in a run of the tests,
+# and compiling what they import is half of what that costs.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
