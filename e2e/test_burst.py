@@ -4,7 +4,6 @@ Whatever happens, a node is never over-full, a gang is never half placed for lon
 and no plan stays where it is.
 """
 
-import json
 import random
 import time
 from collections import Counter, defaultdict
@@ -73,7 +72,7 @@ class Watcher:
 
     def look(self) -> Mapping[str, Counter[str]]:
         """Return the phases of the pods of each app, once nothing is wrong with them."""
-        listed = json.loads(self.cluster.kubectl_run("get", "pods", "-A", "-o", "json"))["items"]
+        listed = self.cluster.read("pods")["items"]
         self._assert_not_over_full(listed)
         apps: dict[str, Counter[str]] = defaultdict(Counter)
         for pod in listed:

@@ -70,8 +70,7 @@ def release(cluster: Cluster, namespace: str, name: str) -> None:
 
 def node_of(cluster: Cluster, namespace: str, name: str) -> str:
     """Return the node of a pod, or ""."""
-    path = "jsonpath={.spec.nodeName}"
-    return cluster.kubectl_run("get", "pod", name, "-n", namespace, "-o", path)
+    return str(cluster.read(f"pod/{name}", namespace=namespace)["spec"].get("nodeName", ""))
 
 
 def binds(cluster: Cluster, namespace: str, name: str, *, gpus: int = 1) -> None:
@@ -124,8 +123,7 @@ def test_binding_again_is_a_success_and_binding_elsewhere_is_none(
 ) -> None:
     """The scheduler repeats a bind whose reply was lost."""
     create(cluster, namespace, "a", schedulerName="nobody")
-    path = "jsonpath={.metadata.uid}"
-    uid = cluster.kubectl_run("get", "pod", "a", "-n", namespace, "-o", path)
+    uid = cluster.read("pod/a", namespace=namespace)["metadata"]["uid"]
     asked = {"PodName": "a", "PodNamespace": namespace, "PodUID": uid, "Node": nodes[0]}
 
     assert post(stack, "bind", asked) == {"Error": ""}
@@ -222,7 +220,7 @@ def make_priority(cluster: Cluster, name: str) -> None:
 
 def running(cluster: Cluster, namespace: str) -> list[str]:
     """Return the names of the pods that have a node and are not on their way out."""
-    raw = json.loads(cluster.kubectl_run("get", "pods", "-n", namespace, "-o", "json"))
+    raw = cluster.read("pods", namespace=namespace)
     return [
         pod["metadata"]["name"]
         for pod in raw["items"]

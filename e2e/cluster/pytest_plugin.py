@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from e2e.cluster.choose import open_cluster
-from e2e.cluster.errors import ClusterError
+from e2e.cluster.errors import ClusterError, CommandFailed
 from e2e.cluster.handle import Cluster
 from e2e.cluster.progress import Progress, to_stderr
 from e2e.cluster.waiting import eventually
@@ -38,10 +38,9 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     name = f"test-{secrets.token_hex(4)}"
     cluster.kubectl_run("create", "namespace", name)
     eventually(
-        lambda: cluster.kubectl_run(
-            *("get", "serviceaccount", "default", "-n", name, "--ignore-not-found", "-o", "name")
-        ),
+        lambda: cluster.read("serviceaccount/default", namespace=name),
         what=f"the service account of namespace {name} is there",
+        retry_on=(CommandFailed,),
     )
     yield name
     cluster.kubectl_run("delete", "namespace", name, "--wait=false")
