@@ -158,7 +158,7 @@ def test_a_burst_is_placed_and_who_is_parked_costs_the_webhook_nothing(
         assert len(parked) == _GANG_PODS
         return all("bayplan.dev/decision" in pod.annotations for pod in parked)
 
-    eventually(told, what="the gang that does not fit is told so", timeout_s=10)
+    eventually(told, what="the gang that does not fit is told so")
     # An unrelated pod comes and goes: events at which the scheduler would ask again.
     story.apply(cluster, story.deployment("ones", 1, replicas=379), namespace=namespace)
     eventually(
