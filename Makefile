@@ -10,8 +10,12 @@ UV_VERSION := 0.13.8
 UV = $(or $(shell command -v uv),$(CACHE)/uv-$(UV_VERSION)/bin/uv)
 BIN := .venv/bin
 READY := .venv/.ready
-# Tests of the core run beside those that wait for a cluster; a worker takes those by whole files.
-PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
+# Tests of the core run beside those that wait for a cluster: e2e/distribution.py.
+PYTEST := $(BIN)/python -m pytest -n auto
+
+# Containers say so to stay small; here our programs start hundreds of times in a run of the tests,
+# and compiling what they import is half of what that costs.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## Say what there is

@@ -1,3 +1,3 @@
-"""One test cluster for the whole run: integration and end-to-end tests share it."""
+"""One test cluster for the whole run, and which worker runs what."""
 
-pytest_plugins = ["e2e.cluster.pytest_plugin"]
+pytest_plugins = ["e2e.cluster.pytest_plugin", "e2e.distribution"]

@@ -17,8 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from kubernetes import client, config
-
 from bayplan.api import names
 from e2e.cluster import Cluster
 
@@ -147,7 +145,7 @@ class Watch:
 
     def __init__(self, cluster: Cluster, *, namespace: str, name: str) -> None:
         self.contract = Contract()
-        self._api = client.CoreV1Api(config.new_client_from_config(str(cluster.kubeconfig)))
+        self._cluster = cluster
         self._namespace = namespace
         self._labels = f"{names.LABEL_DEPLOYMENT}={name}"
         self._lock = threading.Lock()
@@ -191,8 +189,8 @@ class Watch:
             self._failure = error
 
     def _pods(self) -> list[Raw]:
-        found = self._api.list_namespaced_pod(self._namespace, label_selector=self._labels)
-        pods: list[Raw] = self._api.api_client.sanitize_for_serialization(found)["items"]
+        found = self._cluster.read("pods", namespace=self._namespace, labels=self._labels)
+        pods: list[Raw] = found["items"]
         return pods
 
 

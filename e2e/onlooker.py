@@ -4,8 +4,6 @@ import sys
 import threading
 from typing import Any, Self
 
-from kubernetes import client, config
-
 from e2e.cluster import Cluster
 
 #: Seconds between two looks.
@@ -21,15 +19,14 @@ class Onlooker:
     """
 
     def __init__(self, cluster: Cluster, namespace: str, *, app: str) -> None:
-        settings = client.Configuration()
-        config.load_kube_config(str(cluster.kubeconfig), client_configuration=settings)
-        self._core = client.CoreV1Api(client.ApiClient(settings))
+        self._cluster = cluster
         self._namespace = namespace
         self._labels = f"app={app}"
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.fewest = sys.maxsize
         self.left: set[str] = set()
+        self._seen: set[str] = set()
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -45,14 +42,15 @@ class Onlooker:
 
     def _run(self) -> None:
         while not self._ended.wait(_LOOK_EVERY_S):
-            pods: list[Any] = self._core.list_namespaced_pod(
-                self._namespace, label_selector=self._labels
-            ).items
-            leave = {pod.metadata.uid for pod in pods if pod.metadata.deletion_timestamp}
-            ready = {pod.metadata.uid for pod in pods if _is_ready(pod)}
-            self.left |= leave
+            found = self._cluster.read("pods", namespace=self._namespace, labels=self._labels)
+            here = {pod["metadata"]["uid"]: pod for pod in found["items"]}
+            leave = {uid for uid, pod in here.items() if "deletionTimestamp" in pod["metadata"]}
+            ready = {uid for uid, pod in here.items() if _is_ready(pod)}
+            self._seen |= here.keys()
+            self.left |= leave | (self._seen - here.keys())  # on a busy machine some go unseen
             self.fewest = min(self.fewest, len(ready - leave))
 
 
-def _is_ready(pod: Any) -> bool:  # noqa: ANN401 - the library's Pod
-    return any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions or ())
+def _is_ready(pod: Any) -> bool:  # noqa: ANN401 - JSON
+    conditions = pod["status"].get("conditions") or ()
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)

@@ -138,6 +138,9 @@ def install(
     with ProcessGroup(cluster.logs) as group, _ports() as ports:
         if cluster.flavor == "kind":
             images.load(cluster, progress=progress)
+        eventually(
+            lambda: not _is_going(cluster), what="an earlier installation has gone", timeout_s=90
+        )
         progress("helm install bayplan charts/bayplan")
         _helm_install(cluster, [*_values(cluster, ports, programs, tls=tls is not None), *values])
         try:
@@ -197,12 +200,21 @@ def _helm_install(cluster: Cluster, values: Sequence[str]) -> None:
 
 
 def _helm_uninstall(cluster: Cluster) -> None:
-    """Remove the release and, as helm leaves them, the CRDs with all our objects."""
+    """Remove the release and, as helm leaves them, the CRDs with all our objects.
+
+    The namespace takes 5 s more to go, which nobody but the next installation has to wait for.
+    """
     _helm(cluster, "uninstall", "bayplan", "-n", NAMESPACE, "--wait")
+    cluster.kubectl_run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false")
     crds = ["inferencedeployments", "packingplans", "packingpolicies"]
     named = [f"crd/{name}.bayplan.dev" for name in crds]
     cluster.kubectl_run("delete", *named, "--ignore-not-found", "--wait=true")
-    cluster.kubectl_run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=true")
+
+
+def _is_going(cluster: Cluster) -> bool:
+    """Return whether our namespace is there, but on its way out."""
+    found = [each["metadata"] for each in cluster.read("namespaces")["items"]]
+    return any(each["name"] == NAMESPACE and "deletionTimestamp" in each for each in found)
 
 
 def _helm(cluster: Cluster, *arguments: str) -> None:
@@ -276,10 +288,8 @@ def _kubeconfig(cluster: Cluster, program: str) -> Path:
 def _scheduler_config(cluster: Cluster) -> Path:
     """Write the chart's own scheduler configuration, with the kubeconfig that a process needs."""
     path = cluster.run_dir / "scheduler-config.yaml"
-    raw = cluster.kubectl_run(
-        "get", "configmap", "bayplan-scheduler", "-n", NAMESPACE, "-o", "json"
-    )
-    config: dict[str, Any] = yaml.safe_load(json.loads(raw)["data"]["config.yaml"])
+    raw = cluster.read("configmap/bayplan-scheduler", namespace=NAMESPACE)
+    config: dict[str, Any] = yaml.safe_load(raw["data"]["config.yaml"])
     config["clientConnection"]["kubeconfig"] = str(_kubeconfig(cluster, "scheduler"))
     for extender in config["extenders"]:
         files = extender.get("tlsConfig", {})

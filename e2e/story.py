@@ -138,7 +138,7 @@ def apply(cluster: Cluster, *objects: Mapping[str, Any], namespace: str = "defau
 
 def pods(cluster: Cluster, namespace: str) -> tuple[PodView, ...]:
     """Return the pods of a namespace that are not on their way out, by name."""
-    listed = json.loads(cluster.kubectl_run("get", "pods", "-n", namespace, "-o", "json"))
+    listed = cluster.read("pods", namespace=namespace)
     live = [raw for raw in listed["items"] if "deletionTimestamp" not in raw["metadata"]]
     return tuple(sorted((_view(raw) for raw in live), key=lambda pod: pod.name))
 
@@ -150,21 +150,19 @@ def chat_pods(cluster: Cluster, namespace: str) -> tuple[PodView, ...]:
 
 def get(cluster: Cluster, what: str, *, namespace: str = "default") -> dict[str, Any]:
     """Return one object, e.g. "infd/chat"."""
-    found: dict[str, Any] = json.loads(
-        cluster.kubectl_run("get", what, "-n", namespace, "-o", "json")
-    )
+    found: dict[str, Any] = cluster.read(what, namespace=namespace)
     return found
 
 
 def plans(cluster: Cluster) -> tuple[dict[str, Any], ...]:
     """Return the PackingPlan objects, oldest first."""
-    listed = json.loads(cluster.kubectl_run("get", "packingplans", "-o", "json"))
+    listed = cluster.read("packingplans")
     return tuple(sorted(listed["items"], key=lambda plan: int(plan["spec"]["sequence"])))
 
 
 def free_gpus(cluster: Cluster, nodes: Sequence[str]) -> dict[str, int]:
     """Return the GPUs of each node that no pod uses."""
-    listed = json.loads(cluster.kubectl_run("get", "pods", "-A", "-o", "json"))
+    listed = cluster.read("pods")
     free = dict.fromkeys(nodes, GPUS_PER_NODE)
     for pod in (_view(raw) for raw in listed["items"]):
         if pod.node in free:

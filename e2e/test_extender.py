@@ -5,17 +5,13 @@ import os
 import signal
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 
 import pytest
 
 from e2e.cluster import Cluster, add_gpu_nodes, eventually, remove_gpu_nodes
-from e2e.cluster.certificates import Authority
 from e2e.cluster.nodes import GPU
-from e2e.stack import Stack, install, tls_folder
+from e2e.stack import Stack, install
 
 #: What runs here: no operator, so that a pod stays as the test made it.
 PROGRAMS = ("webhook", "scheduler")
@@ -26,21 +22,33 @@ VALUES = ("webhook.bind=true", "scheduler.extender.httpTimeout=1s")
 Object = dict[str, Any]
 
 
-@pytest.fixture
-def stack(cluster: Cluster, nodes: Sequence[str]) -> Iterator[Stack]:  # noqa: ARG001 - nodes first
-    """Run the webhook and the scheduler."""
-    if cluster.flavor != "local":
-        pytest.skip("stops processes, which are pods elsewhere")
-    with install(cluster, programs=PROGRAMS, values=VALUES) as running:
-        yield running
-
-
 @pytest.fixture(scope="module")
 def nodes(cluster: Cluster) -> Iterator[Sequence[str]]:
     """Give two nodes with 8 GPUs each."""
     added = add_gpu_nodes(cluster, names=["gpu-a", "gpu-b"])
     yield added
     remove_gpu_nodes(cluster, names=added)
+
+
+@pytest.fixture(scope="module")
+def installed(cluster: Cluster, nodes: Sequence[str]) -> Iterator[Stack]:
+    """Run the webhook and the scheduler for all tests of this file."""
+    assert nodes
+    if cluster.flavor != "local":
+        pytest.skip("stops processes, which are pods elsewhere")
+    with install(cluster, programs=PROGRAMS, values=VALUES) as running:
+        yield running
+
+
+@pytest.fixture
+def stack(installed: Stack, namespace: str) -> Iterator[Stack]:
+    """Have the webhook count from 0, and take the pods away in the end."""
+    installed.kill("webhook")
+    installed.start("webhook")
+    eventually(lambda: is_ready(installed), what="it is ready", retry_on=(OSError,))
+    yield installed
+    arguments = ("-n", namespace, "--grace-period=0", "--force")
+    installed.cluster.kubectl_run("delete", "pods", "--all", *arguments)
 
 
 def create(
@@ -70,8 +78,7 @@ def release(cluster: Cluster, namespace: str, name: str) -> None:
 
 def node_of(cluster: Cluster, namespace: str, name: str) -> str:
     """Return the node of a pod, or ""."""
-    path = "jsonpath={.spec.nodeName}"
-    return cluster.kubectl_run("get", "pod", name, "-n", namespace, "-o", path)
+    return str(cluster.read(f"pod/{name}", namespace=namespace)["spec"].get("nodeName", ""))
 
 
 def binds(cluster: Cluster, namespace: str, name: str, *, gpus: int = 1) -> None:
@@ -101,7 +108,7 @@ def test_a_webhook_that_is_away_stops_nobody(
 
     stack.start("webhook")
     eventually(lambda: calls(stack, "filter") == 0, what="it is back", retry_on=(OSError,))
-    eventually(lambda: _is_ready(stack), what="it is ready", retry_on=(OSError,))
+    eventually(lambda: is_ready(stack), what="it is ready", retry_on=(OSError,))
     binds(cluster, namespace, "b")
     assert calls(stack, "filter") == 1
 
@@ -124,8 +131,7 @@ def test_binding_again_is_a_success_and_binding_elsewhere_is_none(
 ) -> None:
     """The scheduler repeats a bind whose reply was lost."""
     create(cluster, namespace, "a", schedulerName="nobody")
-    path = "jsonpath={.metadata.uid}"
-    uid = cluster.kubectl_run("get", "pod", "a", "-n", namespace, "-o", path)
+    uid = cluster.read("pod/a", namespace=namespace)["metadata"]["uid"]
     asked = {"PodName": "a", "PodNamespace": namespace, "PodUID": uid, "Node": nodes[0]}
 
     assert post(stack, "bind", asked) == {"Error": ""}
@@ -155,40 +161,6 @@ def test_nobody_is_preempted_behind_the_planners_back(
     cluster.kubectl_run("delete", "pod", small[0], "-n", namespace, "--wait=false")
     eventually(lambda: node_of(cluster, namespace, "big"), what="the scheduler made room by itself")
     assert len(running(cluster, namespace)) == len(small) - 2 + 1
-
-
-@pytest.mark.parametrize("wrong", ["status 500", "no JSON", "a node that it was not asked about"])
-def test_an_extender_that_is_wrong_stops_nobody(
-    cluster: Cluster, nodes: Sequence[str], namespace: str, wrong: str
-) -> None:
-    """Something else may answer in our place: a proxy's error page, an old version."""
-    if cluster.flavor != "local":
-        pytest.skip("the scheduler must reach this process")
-    with _wrong_extender(wrong) as url:
-        values = [f"scheduler.extender.urlPrefix={url}"]
-        with install(cluster, programs=("scheduler",), values=values):
-            binds(cluster, namespace, "a")
-    assert node_of(cluster, namespace, "a") in nodes
-
-
-def test_they_speak_tls_and_renewed_certificates_are_used(
-    cluster: Cluster, nodes: Sequence[str], namespace: str
-) -> None:
-    """A scheduler that cannot ask skips us in silence: pods would be bound without our answer."""
-    if cluster.flavor != "local":
-        pytest.skip("elsewhere the programs are pods, whose certificates cert-manager makes")
-    authority = Authority()
-    with install(cluster, programs=PROGRAMS, tls=authority) as stack:
-        binds(cluster, namespace, "a")
-        assert calls(stack, "filter") == 1
-
-        authority.issue("bayplan-webhook", tls_folder(cluster, "webhook"))
-        stack.stop("scheduler")  # its connections are kept alive: only a new one sees the files
-        stack.start("scheduler")
-        binds(cluster, namespace, "b")
-        assert "certificate_renewed" in stack.log("webhook")
-        assert calls(stack, "filter") == 2
-    assert {node_of(cluster, namespace, name) for name in "ab"} <= set(nodes)
 
 
 def calls(stack: Stack, verb: str) -> int:
@@ -222,7 +194,7 @@ def make_priority(cluster: Cluster, name: str) -> None:
 
 def running(cluster: Cluster, namespace: str) -> list[str]:
     """Return the names of the pods that have a node and are not on their way out."""
-    raw = json.loads(cluster.kubectl_run("get", "pods", "-n", namespace, "-o", "json"))
+    raw = cluster.read("pods", namespace=namespace)
     return [
         pod["metadata"]["name"]
         for pod in raw["items"]
@@ -230,31 +202,8 @@ def running(cluster: Cluster, namespace: str) -> list[str]:
     ]
 
 
-def _is_ready(stack: Stack) -> bool:
+def is_ready(stack: Stack) -> bool:
+    """Return whether the webhook is ready."""
     url = f"{stack.health['webhook']}/readyz"
     with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310 - our own, on loopback
         return bool(reply.status == 200)
-
-
-@contextmanager
-def _wrong_extender(wrong: str) -> Iterator[str]:
-    """Serve an extender whose every answer is wrong; give its URL."""
-    status = 500 if wrong == "status 500" else 200
-    text = "<html>" if wrong == "no JSON" else '{"NodeNames": ["nowhere"], "Error": ""}'
-
-    class Wrong(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            self.send_response(status)
-            self.send_header("content-length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text.encode())
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Wrong)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()

@@ -5,7 +5,7 @@ compare the planner with it.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
 from bayplan import filters
@@ -16,7 +16,8 @@ from bayplan.policy import Policy
 from bayplan.snapshot import Disruption, Node, Pod, Snapshot
 from tests.builders import GPU
 
-Places = tuple[NodeName | None, ...]
+Place = NodeName | None
+Places = tuple[Place, ...]
 Score = dict[str, int]
 
 
@@ -33,8 +34,9 @@ def reached(names: tuple[str, ...], values: tuple[int, ...]) -> tuple[int, ...]:
 
 def placements(snapshot: Snapshot, policy: Policy) -> Iterator[Places]:
     """Yield where each pod could be after a plan that breaks no rule."""
-    choices = [_choices(pod, snapshot.nodes) for pod in snapshot.pods]
-    for places in product(*choices):
+    choices = [(pod, _choices(pod, snapshot.nodes)) for pod in snapshot.pods]
+    free: dict[Place, int] = {node.name: node.allocatable[GPU] for node in snapshot.nodes}
+    for places in _candidates(choices, free, policy.max_moves, policy.max_evictions):
         if _allowed(snapshot, policy, places):
             yield places
 
@@ -112,6 +114,33 @@ def _budgets_kept(snapshot: Snapshot, places: Places) -> bool:
     return all(own[each.key] <= each.allowed for each in snapshot.budgets)
 
 
+def _candidates(
+    choices: Sequence[tuple[Pod, Sequence[Place]]],
+    free: Mapping[Place, int],
+    moves: int,
+    evictions: int,
+) -> Iterator[Places]:
+    """Yield all choices but those for which whole GPUs, moves or evictions do not suffice.
+
+    Those are most of them, and `_allowed` looks at each for long. With a pod too much for one of
+    the three, all that follows has one too much as well.
+    """
+    if not choices:
+        yield ()
+        return
+    (pod, places), others = choices[0], choices[1:]
+    for place in places:
+        left = dict(free)
+        if place in left:  # else it stays where nobody knows of a node, or nowhere
+            left[place] -= pod.requests[GPU]
+        leaves = not pod.waiting and place != pod.node
+        moves_left = moves - (leaves and place is not None)
+        evictions_left = evictions - (leaves and place is None)
+        if min(left.get(place, 0), moves_left, evictions_left) >= 0:
+            for rest in _candidates(others, left, moves_left, evictions_left):
+                yield (place, *rest)
+
+
 def _disturbed(snapshot: Snapshot, places: Places) -> tuple[int, int]:
     pairs = [
         (p.node, place) for p, place in zip(snapshot.pods, places, strict=True) if not p.waiting
@@ -123,7 +152,8 @@ def _disturbed(snapshot: Snapshot, places: Places) -> tuple[int, int]:
 def _used(snapshot: Snapshot, places: Places, name: NodeName) -> Counter[str]:
     used: Counter[str] = Counter()
     for pod, place in zip(snapshot.pods, places, strict=True):
-        used.update(dict(pod.requests.items) if place == name else {})
+        if place == name:
+            used.update(dict(pod.requests.items))
     return used
 
 
@@ -132,8 +162,10 @@ def _fits(snapshot: Snapshot, places: Places, node: Node) -> bool:
     came: set[str] = set()
     for i, (pod, place) in enumerate(zip(snapshot.pods, places, strict=True)):
         came |= set(pod.requests) if place == node.name and _arrives(snapshot, places, i) else set()
-    before = _used(snapshot, tuple(pod.node for pod in snapshot.pods), node.name)
     # Whoever shares a port already may go on, but nobody joins.
+    ports = any(resource.startswith("host port") for resource in used)
+    origin = tuple(pod.node for pod in snapshot.pods)
+    before = _used(snapshot, origin, node.name) if ports else Counter[str]()
     room = node.allocatable[GPU]
     return used[GPU] + _held(snapshot, places, node.name, room) <= room and all(
         max(n, before[resource]) <= 1 or resource not in came
@@ -151,8 +183,7 @@ def _held(snapshot: Snapshot, places: Places, name: NodeName, gpus: int) -> int:
     sizes, choices = [], []
     alone = 0
     for pod, place in zip(snapshot.pods, places, strict=True):
-        milli = pod.requests.share_milli
-        if not milli or place != name:
+        if place != name or not (milli := pod.requests.share_milli):
             continue
         stays = pod.node == name
         if stays and pod.requests.device is None:

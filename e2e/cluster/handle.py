@@ -9,11 +9,12 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from e2e.cluster import binaries
 from e2e.cluster.errors import CommandFailed
 from e2e.cluster.processes import Process
+from e2e.cluster.reading import read
 
 Flavor = Literal["existing", "kind", "local"]
 
@@ -57,6 +58,10 @@ class Cluster:
             # Ports are used again by later clusters, and what kubectl remembers goes by port.
             "KUBECACHEDIR": str(self.run_dir / "kubectl-cache"),
         }
+
+    def read(self, what: str, *, namespace: str = "", labels: str = "") -> Any:  # noqa: ANN401 - JSON
+        """Return what `kubectl get -o json` would, at a tenth of its cost: `reading.read`."""
+        return read(self.kubeconfig, what, namespace=namespace, labels=labels)
 
     def kubectl_run(self, *args: str, input: str | None = None) -> str:  # noqa: A002 - as in subprocess.run
         """Run kubectl and return its output.

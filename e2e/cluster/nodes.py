@@ -147,7 +147,5 @@ def _takes_pods(node: Mapping[str, Any]) -> bool:
 
 
 def _nodes(cluster: Cluster) -> list[dict[str, Any]]:
-    # Raw: kubectl would decode them all to print them in the same way again.
-    raw = cluster.kubectl_run("get", "--raw", "/api/v1/nodes")
-    found: list[dict[str, Any]] = json.loads(raw)["items"]
+    found: list[dict[str, Any]] = cluster.read("nodes")["items"]
     return found

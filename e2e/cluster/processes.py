@@ -24,6 +24,7 @@ from e2e.cluster.errors import ProcessDied
 _LAUNCHER = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs inherit that it is ignored
 if os.getppid() != int(sys.argv[1]):
     sys.exit("the parent is gone already")
 os.execvp(sys.argv[2], sys.argv[2:])

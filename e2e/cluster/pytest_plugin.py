@@ -1,9 +1,9 @@
 """The cluster as pytest fixtures.
 
 One cluster serves a whole test session, and each test gets a namespace of its own. Where
-pytest-xdist runs tests side by side, each worker opens a cluster of its own and takes whole files
-of tests; an existing cluster is there once, and serves one worker. A machine that can give no
-cluster fails these tests, with the reason: it does not skip them.
+pytest-xdist runs tests side by side (`e2e/distribution.py`), each worker opens a cluster of its
+own; an existing cluster is there once, and serves one worker. A machine that can give no cluster
+fails these tests, with the reason: it does not skip them.
 """
 
 import secrets
@@ -11,22 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from e2e.cluster import existing
 from e2e.cluster.choose import open_cluster
-from e2e.cluster.errors import ClusterError
+from e2e.cluster.errors import ClusterError, CommandFailed
 from e2e.cluster.handle import Cluster
 from e2e.cluster.progress import Progress, to_stderr
 from e2e.cluster.waiting import eventually
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests together that share a cluster, and what is installed there for their file."""
-    shared = existing.unavailable() is None
-    for item in items:
-        if isinstance(item, pytest.Function) and "cluster" in item.fixturenames:
-            group = "cluster" if shared else item.path.name
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
@@ -49,10 +38,9 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     name = f"test-{secrets.token_hex(4)}"
     cluster.kubectl_run("create", "namespace", name)
     eventually(
-        lambda: cluster.kubectl_run(
-            *("get", "serviceaccount", "default", "-n", name, "--ignore-not-found", "-o", "name")
-        ),
+        lambda: cluster.read("serviceaccount/default", namespace=name),
         what=f"the service account of namespace {name} is there",
+        retry_on=(CommandFailed,),
     )
     yield name
     cluster.kubectl_run("delete", "namespace", name, "--wait=false")

@@ -16,7 +16,7 @@ def eventually(
     *,
     what: str,
     timeout_s: float = 30.0,
-    interval_s: float = 0.05,
+    interval_s: float = 0.1,
     retry_on: tuple[type[Exception], ...] = (),
 ) -> T:
     """Call `condition` until it returns something true, and return that.

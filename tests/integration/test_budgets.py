@@ -117,9 +117,7 @@ def test_who_may_go_is_judged_as_the_api_server_does(
 
 
 def _counted(cluster: Cluster, namespace: str) -> dict[str, Any]:
-    raw: dict[str, Any] = json.loads(
-        cluster.kubectl_run("get", "-n", namespace, "pdb", "web", "-o", "json")
-    )
+    raw: dict[str, Any] = cluster.read("pdb/web", namespace=namespace)
     assert raw["status"]["observedGeneration"] == raw["metadata"]["generation"]
     assert raw["status"]["currentHealthy"] == 1
     return raw
@@ -141,7 +139,7 @@ def _may_go(api: client.ApiClient, namespace: str, name: str) -> bool:
 
 def _may_be_planned(cluster: Cluster, namespace: str, counted: dict[str, Any]) -> dict[str, bool]:
     """Return which pods a plan may disturb, by name."""
-    raws = json.loads(cluster.kubectl_run("get", "-n", namespace, "pods", "-o", "json"))["items"]
+    raws = cluster.read("pods", namespace=namespace)["items"]
     pods, budget = [pod_of(raw) for raw in raws], budget_of(counted)
     assert budget is not None
     seen = Snapshot.of([], [pod for pod in pods if pod], [budget])

@@ -303,11 +303,11 @@ def test_a_template_is_kept_as_it_is(cluster: Cluster, namespace: str) -> None:
     ],
 )
 def test_an_invalid_deployment_is_refused_with_field_and_fix(
-    cluster: Cluster, namespace: str, raw: Object, complaint: str
+    cluster: Cluster, raw: Object, complaint: str
 ) -> None:
     """What nobody could carry out must be told at once, not in a log later."""
     with pytest.raises(CommandFailed) as refusal:
-        create(cluster, raw, namespace, "--dry-run=server")
+        create(cluster, raw, "default", "--dry-run=server")
 
     assert complaint in str(refusal.value)
 
@@ -358,9 +358,9 @@ def test_an_invalid_deployment_is_refused_with_field_and_fix(
         "an automatic ratio",
     ],
 )
-def test_an_unusual_deployment_is_accepted(cluster: Cluster, namespace: str, raw: Object) -> None:
+def test_an_unusual_deployment_is_accepted(cluster: Cluster, raw: Object) -> None:
     """A rule that refuses too much is as bad as one that refuses too little."""
-    assert create(cluster, raw, namespace, "--dry-run=server")["kind"] == "InferenceDeployment"
+    assert create(cluster, raw, "default", "--dry-run=server")["kind"] == "InferenceDeployment"
 
 
 def test_the_role_of_a_pool_cannot_be_changed(cluster: Cluster, namespace: str) -> None:

@@ -16,11 +16,15 @@ from bayplan_extender.planner.lease import DURATION_S
 from e2e.cluster import Cluster, Process, ProcessGroup, eventually
 from e2e.cluster.ports import lease_port
 
-#: A planner without its work: says when it begins to plan, and when it ends.
+#: A planner without its work: says when it begins to plan, and when it ends. Its lease lapses in
+#: half the time that it has in earnest, of which more is left to whoever has to stop before.
 _LEADER = """
 import sys, threading
 from bayplan_extender.kube import connect
+from bayplan_extender.planner import lease
 from bayplan_extender.planner.lease import lead, lease_of
+assert (lease.DURATION_S, lease.LEAD_S, lease.RETRY_S) == (15, 12, 2)
+lease.DURATION_S, lease.LEAD_S, lease.RETRY_S = 7.5, 6.0, 1.0
 stopped = threading.Event()
 def work():
     print("plans", flush=True)
@@ -105,10 +109,8 @@ def said(process: Process) -> list[str]:
 
 def holder(cluster: Cluster, namespace: str) -> str:
     """Return who has the lease."""
-    return cluster.kubectl_run(
-        *("get", "lease", "bayplan-planner", "-n", namespace),
-        *("-o", "jsonpath={.spec.holderIdentity}"),
-    )
+    lease = cluster.read("lease/bayplan-planner", namespace=namespace)
+    return str(lease["spec"]["holderIdentity"])
 
 
 def test_one_leads_and_the_next_takes_over_when_it_dies(

@@ -85,12 +85,14 @@ class User:
 
     def get(self, kind: str, name: str) -> Object:
         """Return an object."""
-        found: Object = json.loads(self.kubectl("get", kind, name, "-o", "json"))
+        # Plans are in no namespace.
+        namespace = "" if kind == "packingplan" else self.namespace
+        found: Object = self.cluster.read(f"{kind}/{name}", namespace=namespace)
         return found
 
     def pods(self, labels: str = "") -> dict[str, Object]:
         """Return the namespace's pods by name."""
-        raw = json.loads(self.kubectl("get", "pods", "-l", labels, "-o", "json"))
+        raw = self.cluster.read("pods", namespace=self.namespace, labels=labels)
         return {pod["metadata"]["name"]: pod for pod in raw["items"]}
 
     def await_pods(self, wanted: list[str], *, timeout_s: float = 30.0) -> dict[str, Object]:
@@ -173,7 +175,7 @@ class User:
 
     def reasons_told(self, name: str) -> set[str]:
         """Return the reasons of the events about an object."""
-        raw = json.loads(self.kubectl("get", "events", "-o", "json"))
+        raw = self.cluster.read("events", namespace=self.namespace)
         return {e["reason"] for e in raw["items"] if e["involvedObject"]["name"] == name}
 
 
@@ -771,7 +773,7 @@ def test_an_eviction_waits_for_the_disruption_budget(user: User, nodes: tuple[st
     user.publish(evict(user.pods()[name]), *(bind(user.pods()[n], nodes[0]) for n in UNIT_PODS))
 
     def blocked() -> Object:
-        newest = json.loads(user.kubectl("get", "pplan", "-o", "json"))["items"]
+        newest = user.cluster.read("packingplans")["items"]
         plan: Object = max(newest, key=lambda p: p["spec"]["sequence"])
         assert "status" in plan, "no pass has looked at it yet"
         assert "waits: PodDisruptionBudget" in plan["status"]["steps"][0]["message"]
@@ -913,7 +915,7 @@ def test_a_living_planner_keeps_the_gates_shut(user: User, cluster: Cluster) -> 
         return time.monotonic() >= until
 
     try:
-        eventually(renewed_to_the_end, what="the operator has looked", timeout_s=30)
+        eventually(renewed_to_the_end, what="the operator has looked", interval_s=1.0)
     finally:
         set_timeout(cluster, 86_400)
         cluster.kubectl_run("delete", *lease)
