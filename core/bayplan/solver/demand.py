@@ -28,7 +28,8 @@ class Demand:
 
     Columns are who survives and who is placed by class, waiting gangs by kind, and running gangs
     that are told apart. The first rows say for each class that what nodes hold is enough for both:
-    there what a node holds is added, with weight one.
+    what a node holds is added there. The next say that who stays is among the survivors: what a
+    node keeps is taken off there.
 
     Attributes:
         goal: What is to be as good as possible.
@@ -36,6 +37,7 @@ class Demand:
         costs: [column] what one costs.
         constant: What is added to the costs.
         savings: [class] what is saved by a pod that stays.
+        staying: Classes of the rows about who stays: those that need not survive as a whole.
         lower: [column] the least.
         upper: [column] the most.
         rows: The rows.
@@ -46,6 +48,7 @@ class Demand:
     costs: Counts = field(repr=False)
     constant: int
     savings: Counts = field(repr=False)
+    staying: Counts = field(repr=False)
     lower: Counts = field(repr=False)
     upper: Counts = field(repr=False)
     rows: tuple[Row, ...] = field(repr=False)
@@ -70,6 +73,7 @@ def demand_for(
     costs = np.zeros(2 * count + kinds + gangs, dtype=np.int64)
     mask, savings, constant = goal.mask(instance), np.zeros(count, dtype=np.int64), 0
     anchored = np.where(instance.arrivals, 0, instance.running)
+    staying = np.zeros(0, dtype=np.int64)
     match goal:
         case Keep():
             costs[:count] = -mask
@@ -77,6 +81,7 @@ def demand_for(
             costs[count : 2 * count] = -mask
         case LeastDisruption():
             anchored, savings = instance.running, mask * instance.move_costs
+            staying = np.flatnonzero((instance.run_totals > 0) & ~instance.loyal)
             costs[:count] = -EVICTION_COST * mask
             constant = int((savings + EVICTION_COST * mask) @ instance.run_totals)
     return Demand(
@@ -85,10 +90,12 @@ def demand_for(
         costs=costs,
         constant=constant,
         savings=savings,
+        staying=staying,
         lower=np.array([*_fewest(instance)], dtype=np.int64),
         upper=np.array([*_most(instance)], dtype=np.int64),
         rows=(
             *_heads(count),
+            *((np.array([i]), np.array([1]), 0, ENDLESS) for i in staying.tolist()),
             *_required(instance, policy, reached),
             *_whole_gangs(instance),
         ),

@@ -208,8 +208,10 @@ class _Program:
         return ENDLESS * _UNIT if self._best is None else most * _UNIT - self._best.value
 
     def _prices(self, duals: Counts) -> Prices:
-        worth = duals[: len(self.instance.classes)]
-        return Prices(worth=worth, stay=_UNIT * self.demand.savings)
+        count, staying = len(self.instance.classes), self.demand.staying
+        stay = _UNIT * self.demand.savings
+        stay[staying] -= duals[count : count + len(staying)]
+        return Prices(worth=duals[:count], stay=stay)
 
     def _adopt(self, offer: Offer) -> None:
         """Add the mixes of a search."""
@@ -287,11 +289,15 @@ class _Program:
         least, most = self._limits
         first, lead = len(demand.costs), len(sizes)
         mix, of_class = np.nonzero(self.held)
+        keeper, who = np.nonzero(self.kept[:, demand.staying])
+        who_row = lead + len(self.instance.classes) + who
         some, by, _, _ = zip(*demand.rows, strict=True)
         lengths = [len(columns) for columns in some]
         rows = [self.owners, lead + of_class, lead + np.repeat(np.arange(len(lengths)), lengths)]
-        columns = [first + np.arange(len(self.owners)), first + mix, *some]
-        weights = [np.ones_like(self.owners), self.held[mix, of_class], *by]
+        rows.append(who_row)
+        columns = [first + np.arange(len(self.owners)), first + mix, *some, first + keeper]
+        stay = -self.kept[:, demand.staying][keeper, who]
+        weights = [np.ones_like(self.owners), self.held[mix, of_class], *by, stay]
         return Linear(
             costs=np.concatenate([demand.costs, -self.kept @ demand.savings]).astype(np.float64),
             lower=np.concatenate([demand.lower, np.zeros(len(self.owners))]).astype(np.float64),

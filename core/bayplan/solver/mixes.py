@@ -35,10 +35,10 @@ _NONE: Final = np.zeros(0, dtype=np.int64)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
-    """What pods on a node are worth, in whole numbers that are not negative.
+    """What pods on a node are worth, in whole numbers.
 
     Attributes:
-        worth: [class] of a pod on any node.
+        worth: [class] of a pod on any node; not negative.
         stay: [class] how much more where it runs already.
     """
 

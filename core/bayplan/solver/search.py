@@ -1,7 +1,7 @@
-"""Searches stage by stage: ejection chains, exchanges, windows of the exact model, and all of it.
+"""Searches stage by stage: chains, exchanges, windows, mixes on whole nodes, the exact model.
 
 What was found is only ever replaced by something better. Each stage ends with a bound that holds
-whether or not it was reached: counted, from a linear relaxation, or from CP-SAT.
+whether or not it was reached: counted, from a linear relaxation, from whole nodes, or from CP-SAT.
 """
 
 from collections.abc import Callable
@@ -30,8 +30,9 @@ _MIN_WINDOWED: Final = 200
 #: out in time, and windows of it find more.
 _VARIABLES_PER_EFFORT: Final = 3_000
 
-#: Largest instance, in pairs, of which mixes are priced: beyond it prices do not settle in time.
-_MAX_GENERATED: Final = 100_000
+#: Largest instance, in pairs per second of the limit, of which mixes are priced: beyond it prices
+#: do not settle in time, and windows find more.
+_PRICED_PER_SECOND: Final = 8_000
 
 #: Share of what is left of the time that one stage may use.
 STAGE_SHARE: Final = 0.5
@@ -188,7 +189,8 @@ class Search:
         goal = self.order[position]
         if not isinstance(goal, Keep | Place | LeastDisruption) or self.instance.divided:
             return bound
-        if not self._open(goal, bound) or self.instance.variables > _MAX_GENERATED:
+        most = self.policy.time_limit_s * _PRICED_PER_SECOND
+        if not self._open(goal, bound) or self.instance.variables > most:
             return bound
         share = self._share(position)
         effort = self.effort * share
