@@ -242,7 +242,7 @@ def test_slots_are_not_looked_for_where_no_gpu_is_left(monkeypatch: pytest.Monke
     instance = build(fleet(nodes=60, demand=4, seed=0), divided=True)
     policy = Policy(max_moves=10_000, max_evictions=10_000)
     budget = rounding.Budget(clock=lambda: 0.0, deadline_at=30.0, effort=30.0, seed=0)
-    monkeypatch.delattr("bayplan.solver.fleet.add_slots")
+    monkeypatch.delattr("bayplan.solver.assembly.add_slots")
 
     found = keepfill.solve(instance, policy, budget)
 

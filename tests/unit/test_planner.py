@@ -449,6 +449,17 @@ def test_budgets_hold(policy: Policy, moves: int, evictions: int) -> None:
     assert (len(result.moves), len(result.evictions)) == (moves, evictions)
 
 
+def test_a_node_is_over_full_only_to_those_who_ask_for_what_it_lacks() -> None:
+    """A GPU fails under eight pods: whoever asks for CPU alone still has room beside them."""
+    runs = [pod(f"r{i}", on="n0", disruption=Disruption.FIXED) for i in range(8)]
+    more = [pod("cpu", gpus=0, cpu_milli=1000), pod("gpu", gpus=1, priority=10)]
+
+    found = made(node("n0", gpus=7), *runs, *more)
+
+    assert [bind.pod.name for bind in found.binds] == ["cpu"]
+    assert [hold.pod.name for hold in found.holds] == ["gpu"]
+
+
 def test_an_over_full_node_gets_nothing_and_loses_nothing() -> None:
     """A node that shrank would be filled further, or emptied for no one."""
     shrunk = node("n0", gpus=2)

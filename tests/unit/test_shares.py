@@ -15,6 +15,7 @@ from bayplan.online.advisor import Advisor
 from bayplan.plan import Bind, Certificate, Evict, Hold, Move, Plan, Reason, Result, Verdict
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
+from bayplan.preparation import prepared
 from bayplan.resources import Resources
 from bayplan.snapshot import Disruption, Node, Pod
 from bayplan.solver import ejection, exchange, greedy
@@ -329,6 +330,29 @@ def test_members_of_a_gang_share_gpus_in_what_is_told() -> None:
 
     assert "2 of its 3 pods have room; g2: 0 of 1" in short.holds[0].rejection.message
     assert len(homes(enough)) == 3
+
+
+def test_a_gang_of_a_share_and_of_whole_gpus_hears_what_would_help() -> None:
+    """More nodes have room for the share than it needs: looking for the rest raised."""
+    gang = [pod("g0", share=500, gang="g", min_count=2), pod("g1", gang="g", gpus=8, min_count=2)]
+    busy = [pod(f"b{n}", on=f"n{n}", gpus=2 + n, **FIXED) for n in range(2)]
+
+    found = made(node("n0"), node("n1"), *gang, *busy)
+
+    assert homes(found) == {}
+    assert "add 1 node" in found.holds[0].remedy
+
+
+def test_a_share_on_a_gpu_that_is_not_listed_any_more_stops_nobody() -> None:
+    """No plan was valid as long as a share waited, and every pod of the cluster was held."""
+    lost = pod("lost", on="n0", share=500, device=7)
+    waiting = [pod("share", share=500), pod("whole", gpus=8)]
+
+    seen = snapshot(node("n0", gpus=7), node("n1"), lost, *waiting)
+    found = plan(prepared(seen, POLICY, now=0.0), POLICY, clock=lambda: 0.0).plan
+
+    assert homes(found)["share"] in {("n0", device) for device in range(7)}
+    assert homes(found)["whole"] == ("n1", None)
 
 
 # What the validator thinks of plans that others make.

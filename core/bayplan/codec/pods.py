@@ -221,9 +221,9 @@ def _share_milli(field: Field) -> int | None:
 
 def _device(metadata: Field) -> int | None:
     """Return the number of the GPU that the pod has its share on; None where nobody knows."""
-    text = str(metadata.get("annotations", names.ANNOTATION_GPU_DEVICE).value)
-    known = text.isascii() and text.isdecimal() and int(text) <= _MAX_DEVICE
-    return int(text) if known else None
+    said = metadata.get("annotations", names.ANNOTATION_GPU_DEVICE).value
+    device = units.whole_number(str(said))
+    return device if device is not None and device <= _MAX_DEVICE else None
 
 
 def requests(spec: Field) -> Resources:
@@ -384,7 +384,7 @@ def _has_count(metadata: Field) -> bool:
     Without it a running pod keeps its room, and a waiting one is held with the reason.
     """
     text = metadata.get("labels", names.LABEL_GANG_MIN_COUNT).text("")
-    return text.isdecimal() and int(text) > 0
+    return bool(units.whole_number(text))
 
 
 def _owner(metadata: Field, namespace: str) -> Owner | None:
@@ -402,7 +402,7 @@ def _owner(metadata: Field, namespace: str) -> Owner | None:
 def _move_cost(metadata: Field) -> int | None:
     """Return what a move costs, 1 without a word of it; None where it is no number in range."""
     text = metadata.get("annotations", names.ANNOTATION_MOVE_COST).text("1")
-    cost = int(text) if text.isascii() and text.isdecimal() else 0
+    cost = units.whole_number(text) or 0
     return cost if 1 <= cost <= MAX_MOVE_COST else None
 
 

@@ -47,14 +47,13 @@ def build(
         requests = np.column_stack([requests, shared.requests])
         room = np.column_stack([room, shared.room])
     capacity = np.maximum(room, running.T @ requests)
-    listed = np.array([not units.implied(name) for name in resources], dtype=np.bool_)
-    arrivals = _arrivals(classes, snapshot) & np.all((capacity == room)[:, listed], axis=1)
-    arrivals &= ~_taken(requests, room, capacity, ~listed)
+    arrivals = _arrivals(classes, snapshot) & ~_taken(requests, room, capacity)
     if shared is not None:
         whole = room - running.T @ requests
         arrivals &= ~shared.devices.overfull(whole[:, shared.devices.column])
     # Who is over what a node implies (a port twice) stays; to all others that is no matter.
-    room[:, ~listed] = capacity[:, ~listed]
+    implied = np.array([bool(units.implied(name)) for name in resources], dtype=np.bool_)
+    room[:, implied] = capacity[:, implied]
     found = between(snapshot, classes, running, meant)
     if found.barred is not None:
         arrivals &= ~found.barred
@@ -159,9 +158,9 @@ def _arrivals(classes: Sequence[PodClass], snapshot: Snapshot) -> Mask:
     return np.array(arrivals, dtype=np.bool_).reshape(len(classes), len(of_node))
 
 
-def _taken(requests: Counts, room: Counts, capacity: Counts, implied: Mask) -> Mask:
-    """Return [class, node] whether the node is over what it implies of something the class uses."""
-    over = (capacity > room) & implied
+def _taken(requests: Counts, room: Counts, capacity: Counts) -> Mask:
+    """Return [class, node] whether the node is over-full of something that the class uses."""
+    over = capacity > room
     if not over.any():
         return np.zeros((len(requests), len(room)), dtype=np.bool_)
     return np.asarray((requests > 0).astype(np.int64) @ over.T.astype(np.int64) > 0, dtype=np.bool_)

@@ -14,8 +14,7 @@ import numpy as np
 
 from bayplan.keys import GangKey
 from bayplan.policy import Order, Policy
-from bayplan.solver import fleet as fleets
-from bayplan.solver import goals, teams, unfold, views
+from bayplan.solver import assembly, goals, teams, unfold, views
 from bayplan.solver.assignment import Assignment, present
 from bayplan.solver.branch import Branched, relax_whole
 from bayplan.solver.fleet import Fleet
@@ -262,7 +261,7 @@ class _Stages:
 
     def build(self, name: str, view: View, *, budgeted: bool) -> Fleet | None:
         """Return the program of a view, and note its size."""
-        made = fleets.build(self.instance, self.policy, view, budgeted=budgeted)
+        made = assembly.build(self.instance, self.policy, view, budgeted=budgeted)
         if made is not None:
             self.measure(name, made)
         return made
@@ -333,7 +332,7 @@ class _Believer(_Stages):
         fleet = self.build("keep", self.view(), budgeted=True)
         if fleet is None:
             return None
-        fleets.add_slots(fleet)
+        assembly.add_slots(fleet)
         self.measure("keep", fleet)
         found: Branched | None = None
         for goal in self.order:
@@ -366,7 +365,7 @@ class _Believer(_Stages):
         if not self.slots:
             return self._rounded(fleet, found)
         dear = dear_nodes(fleet, found)
-        fleets.add_slots(fleet)
+        assembly.add_slots(fleet)
         fleet.program.shut(np.setdiff1d(dear, fleet.reserved))
         self.measure("keep", fleet)
         rows, _ = fleet.program.shape
@@ -525,7 +524,7 @@ class _Climber(_Stages):
         if self.fleet is None:
             return None
         if self.slots:
-            fleets.add_slots(self.fleet)
+            assembly.add_slots(self.fleet)
             self.measure("keep", self.fleet)
         if any(self._reach(goal) is None for goal in rest):
             return None

@@ -17,7 +17,7 @@ from bayplan.keys import GangKey
 from bayplan.plan import Bind, Hold, Move, Reason, Rejection
 from bayplan.resources import Resources
 from bayplan.snapshot import UNKNOWN_COUNT, Disruption, Pod, PodKind
-from bayplan.why import reasons, remedies
+from bayplan.why import advice, reasons, remedies
 from bayplan.why.obstacles import Obstacles
 from bayplan.why.rooms import Census, Room, fill, usable
 
@@ -267,7 +267,7 @@ class _Writer:
     def _remedy(self, pods: Sequence[Pod], pod: Pod, why: Rejection) -> str:
         """Return what would help all of `pods`, of which `pod` is refused."""
         ruled_out = why.reason in _BETWEEN_PODS
-        said = "" if ruled_out else remedies.in_words(self._search.find(pods), most=MAX_REMEDY)
+        said = "" if ruled_out else advice.in_words(self._search.find(pods), most=MAX_REMEDY)
         if not said:
             return _remedy(pod.requests, why)
         return f"{_WAIT}, or {said}" if why.reason is Reason.DISRUPTION_FORBIDDEN else said

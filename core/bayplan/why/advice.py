@@ -1,0 +1,87 @@
+"""Remedies in words: one sentence on what would make room, and on which objects."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from bayplan import filters, units
+from bayplan.keys import GangKey
+from bayplan.resources import Resources
+from bayplan.snapshot import Node, Pod
+from bayplan.why.remedies import Freeing, Remedies
+
+
+def in_words(remedies: Remedies, *, most: int) -> str:
+    """Return the remedies as one sentence of at most `most` characters; empty without any."""
+    said = ""
+    for part in _parts(remedies):
+        longer = f"{said}, or {part}" if said else part
+        said = longer if len(longer) <= most else said
+    return said
+
+
+def _parts(remedies: Remedies) -> Iterator[str]:
+    if remedies.uncordon is not None:
+        yield f"uncordon {remedies.uncordon}"
+    if remedies.free:
+        yield "free " + _listed([_freed(each) for each in remedies.free])
+    if remedies.evict:
+        yield "evict " + _evicted(remedies.evict)
+    if remedies.add is not None:
+        count, like = remedies.add.count, remedies.add.like
+        yield f"add {count} node{'' if count == 1 else 's'} like {like.name} ({_size(like)})"
+
+
+def _freed(freeing: Freeing) -> str:
+    """Return e.g. "3 more GPUs on node-4 (5 of 8 are free)"."""
+    told = _gpus_first(freeing.lacking)
+    more = _listed([_more(name, n) for name, n in told])
+    name, node = told[0][0], freeing.node
+    if units.is_host_port(name):
+        return f"{more} on {node.name}"
+    have = units.text(name, max(0, filters.free_of(name, freeing.free)))
+    size = node.allocatable[name]
+    if units.is_share(name):
+        most = filters.free_of(name, freeing.free) / units.WHOLE_MILLI
+        return f"{more} on {node.name} (at most {most:g} of one is free)"
+    in_all = units.text(name, size) if len(told) == 1 else units.words(name, size)
+    return f"{more} on {node.name} ({have} of {in_all} are free)"
+
+
+def _more(name: str, n: int) -> str:
+    """Return e.g. "3 more GPUs", "8 more CPU", "16 GiB more memory"."""
+    if units.is_host_port(name):
+        return name
+    if units.is_share(name):
+        return units.words(name, n)
+    amount, _, what = units.words(name, n).rpartition(" ")
+    return f"{amount} more {what}"
+
+
+def _size(node: Node) -> str:
+    """Return how many GPUs a node has, or all it has where that is none."""
+    all_of_it = [(name, n) for name, n in _gpus_first(node.allocatable) if name != "pods"]
+    whole = [item for item in all_of_it if units.is_gpu(item[0])]
+    return ", ".join(units.words(name, n) for name, n in whole or all_of_it)
+
+
+def _gpus_first(amounts: Resources) -> list[tuple[str, int]]:
+    return sorted(amounts.items, key=lambda item: (not filters.is_about_gpus(item[0]), item[0]))
+
+
+def _evicted(pods: Sequence[Pod]) -> str:
+    gangs: dict[GangKey, int] = defaultdict(int)
+    names = []
+    for pod in pods:
+        if pod.gang is not None and pod.gang_min_count > 1:
+            gangs[pod.gang] += 1
+        else:
+            names.append(str(pod.key))
+    names += [f"gang {key} ({n} pods)" for key, n in sorted(gangs.items())]
+    tiers = sorted({pod.priority for pod in pods})
+    said = f"priority {tiers[0]}" if len(tiers) == 1 else f"priorities {tiers[0]} to {tiers[-1]}"
+    return f"{_listed(names)} ({said})"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    """Return "a", "a and b", "a, b and c"."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
