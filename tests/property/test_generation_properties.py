@@ -126,8 +126,8 @@ def test_no_bound_of_gangs_is_too_strict(snapshot: Snapshot, policy: Policy) -> 
     check(snapshot, policy)
 
 
-@settings(max_examples=40)
-@given(snapshot=crowded(nodes=4, pods=14))
+@settings(max_examples=20)
+@given(snapshot=crowded(nodes=4, pods=10))
 def test_what_room_alone_decides_is_proved(snapshot: Snapshot) -> None:
     """Bounds would hold and say little, and placements that are better would not be found."""
     policy = Policy(time_limit_s=60.0, max_moves=100, max_evictions=100)
