@@ -4,14 +4,15 @@ Planner and command line start from the same cluster, or `kubectl bayplan plan` 
 the planner does not do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from bayplan.constraints import NodeTerm
+from bayplan.constraints import Volume
 from bayplan.floors import protected
 from bayplan.gates import believed
 from bayplan.keys import ClaimKey, NodeName
 from bayplan.policy import Policy
+from bayplan.reach import Reach
 from bayplan.restraints import restrained
 from bayplan.snapshot import Disruption, Pod, Snapshot
 from bayplan.units import SHARED_GPU
@@ -61,14 +62,42 @@ def attached(snapshot: Snapshot) -> Snapshot:
     """Return the snapshot with what its volumes ask of a node written on each pod that has any."""
     if not snapshot.volumes:
         return snapshot
-    reached: dict[ClaimKey, tuple[NodeTerm, ...]] = {v.claim: v.nodes for v in snapshot.volumes}
-    pods = tuple(_attached(pod, reached) if pod.claims else pod for pod in snapshot.pods)
+    by_claim = {volume.claim: volume for volume in snapshot.volumes}
+    reach = Reach(snapshot.nodes)
+
+    def with_volumes(pod: Pod) -> Pod:
+        claims = (ClaimKey(pod.key.namespace, name) for name in pod.claims)
+        volumes = [by_claim[claim] for claim in claims if claim in by_claim]
+        if not volumes:
+            return pod
+        if pod.node is not None and pod.bound:
+            return _running(pod, volumes, reach, snapshot.rows.get(pod.node))
+        return _asking(pod, volumes)
+
+    pods = tuple(with_volumes(pod) if pod.claims else pod for pod in snapshot.pods)
     return replace(snapshot, pods=pods, volumes=())
 
 
-def _attached(pod: Pod, reached: Mapping[ClaimKey, tuple[NodeTerm, ...]]) -> Pod:
-    claims = (ClaimKey(pod.key.namespace, name) for name in pod.claims)
-    volumes = tuple(sorted({reached[claim] for claim in claims if claim in reached}))
-    if not volumes:
+def _asking(pod: Pod, volumes: Iterable[Volume]) -> Pod:
+    """Return a pod that is to get a node, or is pinned to one.
+
+    Of one that is pinned it is not said what cannot be read: kube-scheduler may know better.
+    """
+    problems = {each.problem for each in volumes if each.problem and pod.node is None}
+    reached = {each.nodes for each in volumes if not each.problem}
+    constraints = replace(
+        pod.constraints, volumes=tuple(sorted(reached)), unreadable="; ".join(sorted(problems))
+    )
+    return replace(pod, constraints=constraints)
+
+
+def _running(pod: Pod, volumes: Sequence[Volume], reach: Reach, at: int | None) -> Pod:
+    """Return a pod that runs: it asks for nodes only if there is another one to move it to.
+
+    Else pods with disks inside their nodes would all be different, each for its disk.
+    """
+    if pod.disruption is not Disruption.MOVABLE:
         return pod
-    return replace(pod, constraints=replace(pod.constraints, volumes=volumes))
+    if any(each.problem or {*reach.of(each.nodes)} <= {at} for each in volumes):
+        return replace(pod, disruption=Disruption.EVICTABLE)
+    return _asking(pod, volumes)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bayplan import steps
+from bayplan import slots, steps
 from bayplan.answers import Reservations, answer
 from bayplan.api import names
 from bayplan.cache import Cache
@@ -270,6 +270,20 @@ def test_a_defragmentation_leaves_shares_on_their_gpus() -> None:
 
     assert [move.device for move in found.moves] == [1]
     assert found.certificate.stages[-1].value == 2
+
+
+def test_a_gpu_that_is_shared_is_no_part_of_a_slot() -> None:
+    """A window would find nothing to win, and metrics would promise whole nodes."""
+    seen = snapshot(
+        node("n"),
+        node("m"),
+        pod("x", share=500, on="n", device=0),
+        pod("y", share=400, on="m", device=0),
+    )
+    moves = plan(seen, replace(POLICY, order=Order.DEFRAGMENT), clock=lambda: 0.0).plan
+
+    assert slots.free_slots(seen)[8] == 0
+    assert slots.won(seen, moves) == (8, 1)
 
 
 # Why not, and what would help.

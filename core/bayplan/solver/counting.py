@@ -2,12 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from bayplan import filters, units
+from bayplan.constraints import NodeTerm
 from bayplan.keys import BudgetKey, GangKey
 from bayplan.peers import Meant
+from bayplan.reach import Reach
 from bayplan.resources import Resources
 from bayplan.snapshot import Node, Pod, Snapshot
 from bayplan.solver.between import between
@@ -141,21 +144,38 @@ def _running(classes: Sequence[PodClass], nodes: int) -> Counts:
 def _arrivals(classes: Sequence[PodClass], snapshot: Snapshot) -> Mask:
     """Return where pods of a class may go, room aside; each set of constraints is checked once.
 
-    Nodes are checked once for all that look the same to every pod.
+    Nodes are checked once for all that look the same to every pod. What volumes ask is left out of
+    that: each may ask for a node of its own, to which all others look the same.
     """
     asked = {each.constraints for each in classes if each.movable}
-    looks = filters.Looks.of(asked).over(snapshot)
+    bare = {each: replace(each, volumes=()) if each.volumes else each for each in asked}
+    looks = filters.Looks.of(bare.values()).over(snapshot)
     of_node = np.asarray(looks.numbers)
     masks = {
         constraints: np.array(
             [filters.eligibility(constraints, node) is None for node in looks.values],
             dtype=np.bool_,
         )[of_node]
-        for constraints in asked
+        for constraints in {*bare.values()}
     }
+    reach = Reach(snapshot.nodes)
     nowhere = np.zeros(len(of_node), dtype=np.bool_)
-    arrivals = [masks[each.constraints] if each.movable else nowhere for each in classes]
+    arrivals = [
+        _reached(masks[bare[each.constraints]], each.constraints.volumes, reach)
+        if each.movable
+        else nowhere
+        for each in classes
+    ]
     return np.array(arrivals, dtype=np.bool_).reshape(len(classes), len(of_node))
+
+
+def _reached(mask: Mask, volumes: Iterable[tuple[NodeTerm, ...]], reach: Reach) -> Mask:
+    """Return the nodes of a mask that reach every volume."""
+    for terms in volumes:
+        there = np.zeros_like(mask)
+        there[list(reach.of(terms))] = True
+        mask = mask & there
+    return mask
 
 
 def _taken(requests: Counts, room: Counts, capacity: Counts) -> Mask:
