@@ -290,7 +290,7 @@ class Result:
     Attributes:
         plan: The decision.
         digest: Fingerprint of the snapshot it was made from.
-        engine: What found the plan: "keep-and-fill", "repair", "cp-sat" or "greedy".
+        engine: What found the plan: "keep-and-fill", "repair", "mixes", "cp-sat" or "greedy".
         seconds: Wall-clock time of the pass, by step and in sum under "total".
         sizes: Counts of the instance and of the model (nodes, pods, variables, …).
         refused: What the validator found in plans that were made before this one: a fault of

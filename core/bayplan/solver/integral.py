@@ -85,6 +85,8 @@ def best(program: Linear, limits: Limits) -> Solved:
     dear = np.flatnonzero(program.costs)
     model.minimize(_total(variables, dear, program.costs[dear]))
     solver = limits.solver()
+    # Where only a few columns go together, their linear bounds prove what search hardly would.
+    solver.parameters.linearization_level = 2
     status = solver.solve(model)
     used = solver.response_proto.deterministic_time
     if status not in _SOLVED:

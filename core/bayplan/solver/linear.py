@@ -165,6 +165,21 @@ class Linear:
         within = ((self.lower <= point) & (point <= self.upper)).all()
         return bool(within and ((self.least <= sums) & (sums <= self.most)).all())
 
+    def capped(self, least: float, most: float) -> "Linear":
+        """Return the same with one more row: that the costs are no less and no more than so."""
+        dear = np.flatnonzero(self.costs)
+        row = Entries(
+            rows=np.full(len(dear), len(self.least), dtype=np.int64),
+            columns=dear,
+            weights=self.costs[dear],
+        )
+        return replace(
+            self,
+            least=np.append(self.least, least),
+            most=np.append(self.most, most),
+            entries=self.entries.followed(row),
+        )
+
     def begun(self, rows: int) -> "Linear":
         """Return the same with the first rows alone."""
         return replace(

@@ -1,7 +1,7 @@
-"""Searches stage by stage: ejection chains, exchanges, windows of the exact model, and all of it.
+"""Searches stage by stage: chains, exchanges, windows, mixes on whole nodes, the exact model.
 
 What was found is only ever replaced by something better. Each stage ends with a bound that holds
-whether or not it was reached: counted, from a linear relaxation, or from CP-SAT.
+whether or not it was reached: counted, from a linear relaxation, from whole nodes, or from CP-SAT.
 """
 
 from collections.abc import Callable
@@ -10,11 +10,13 @@ from typing import Final
 
 from bayplan.plan import Stage
 from bayplan.policy import Policy
-from bayplan.solver import ejection, exchange, goals, greedy, repair
+from bayplan.solver import ejection, exchange, generation, goals, greedy, repair, rounding
 from bayplan.solver.assignment import Assignment
 from bayplan.solver.bound import Relaxation
+from bayplan.solver.constraints import allowed
 from bayplan.solver.cpsat import Model
-from bayplan.solver.goals import Goal, Keep, Place
+from bayplan.solver.demand import demand_for
+from bayplan.solver.goals import Goal, Keep, LeastDisruption, Place
 from bayplan.solver.instance import Instance
 from bayplan.solver.solution import Progress, Solution, cheap_bound, sizes
 
@@ -27,6 +29,10 @@ _MIN_WINDOWED: Final = 200
 #: Largest CP-SAT model that is tried whole, in pairs per unit of effort: beyond it nothing comes
 #: out in time, and windows of it find more.
 _VARIABLES_PER_EFFORT: Final = 3_000
+
+#: Largest instance, in pairs per second of the limit, of which mixes are priced: beyond it prices
+#: do not settle in time, and windows find more.
+_PRICED_PER_SECOND: Final = 8_000
 
 #: Share of what is left of the time that one stage may use.
 STAGE_SHARE: Final = 0.5
@@ -105,7 +111,11 @@ class Search:
         bound = self._bound(position)
         self.progress(f"{goal.name}: {goal.value(self.instance, self.incumbent)}, bound {bound}")
         if self.repairs and self._open(goal, bound):
-            self._repair(position, bound)
+            self._step(goal)
+        # Windows place more in the time that there is; moves are fewer by whole nodes.
+        first, then = (self._repair, self._generate)[:: 1 if isinstance(goal, Place) else -1]
+        bound = first(position, bound)
+        bound = then(position, bound)
         for spare in self._attempts(goal):
             if self._open(goal, bound) and self._affordable():
                 bound = self._improve(position, bound, spare=spare)
@@ -139,9 +149,26 @@ class Search:
     def _open(self, goal: Goal, bound: int) -> bool:
         return goal.value(self.instance, self.incumbent) != bound and self._left() > 0
 
-    def _repair(self, position: int, bound: int) -> None:
-        """Look for something better by chains and exchanges, then window by window."""
-        goal, before = self.order[position], self.incumbent
+    def _step(self, goal: Goal) -> None:
+        """Look for something better by chains and exchanges."""
+        ends_at = self.clock() + self._left() * STAGE_SHARE
+        found = stepped(
+            self.instance,
+            self.policy,
+            self.incumbent,
+            goals=(goal,),
+            ended=lambda: self.clock() >= ends_at,
+        )
+        if found is not self.incumbent:
+            self.incumbent, self.engine = found, "repair"
+
+    def _repair(self, position: int, bound: int) -> int:
+        """Look for something better window by window; return the bound, which stays."""
+        goal = self.order[position]
+        if not self.repairs or not self._open(goal, bound):
+            return bound
+        if self.instance.variables < _MIN_WINDOWED:
+            return bound
         effort = self.effort * STAGE_SHARE
         budget = repair.Budget(
             clock=self.clock,
@@ -149,24 +176,56 @@ class Search:
             effort=effort,
             seed=self.seed,
         )
-        self.incumbent = stepped(
-            self.instance, self.policy, self.incumbent, goals=(goal,), ended=budget.spent
-        )
-        if self.instance.variables >= _MIN_WINDOWED:
-            aim = repair.Aim(position=position, bound=bound)
-            for better in repair.improvements(
-                self.instance, self.policy, self.incumbent, aim=aim, budget=budget
-            ):
-                self.incumbent = better
+        aim = repair.Aim(position=position, bound=bound)
+        for better in repair.improvements(
+            self.instance, self.policy, self.incumbent, aim=aim, budget=budget
+        ):
+            self.incumbent, self.engine = better, "repair"
         self.effort -= effort - budget.effort
-        if self.incumbent is not before:
-            self.engine = "repair"
+        return bound
+
+    def _generate(self, position: int, bound: int) -> int:
+        """Let whole nodes prove a bound and make something better; return the tighter bound."""
+        goal = self.order[position]
+        if not isinstance(goal, Keep | Place | LeastDisruption) or self.instance.divided:
+            return bound
+        most = self.policy.time_limit_s * _PRICED_PER_SECOND
+        if not self._open(goal, bound) or self.instance.variables > most:
+            return bound
+        share = self._share(position)
+        effort = self.effort * share
+        budget = rounding.Budget(
+            clock=self.clock,
+            deadline_at=self.clock() + self._left() * share,
+            effort=effort,
+            seed=self.seed,
+        )
+        before = self.order[:position]
+        reached = [(each, each.value(self.instance, self.incumbent)) for each in before]
+        demand = demand_for(self.instance, self.policy, goal, reached)
+        proof = generation.search(self.instance, demand, self.incumbent, budget)
+        self.effort -= effort - budget.effort
+        if proof is None:
+            return bound
+        if proof.assignment is not None and allowed(self.instance, self.policy, proof.assignment):
+            self._take(position, proof.assignment, "mixes")
+        found = -proof.bound if goal.maximise else proof.bound
+        return min(bound, found) if goal.maximise else max(bound, found)
+
+    def _share(self, position: int) -> float:
+        """Return what a stage may use of what is left: the last one all of it."""
+        return STAGE_SHARE if position < len(self.order) - 1 else 1.0
+
+    def _take(self, position: int, assignment: Assignment, engine: str) -> None:
+        """Make an assignment the incumbent if it is better."""
+        if self._better(position, assignment):
+            self.incumbent = greedy.refill(self.instance, self.policy, assignment)
+            self.engine = engine
 
     def _improve(self, position: int, bound: int, *, spare: bool) -> int:
         """Let CP-SAT look for something better; return the tighter of both bounds."""
         goal = self.order[position]
-        # The last goal may use all that is left.
-        share = STAGE_SHARE if position < len(self.order) - 1 else 1.0
+        share = self._share(position)
         found = self._exact(position).improve(
             goal,
             self.incumbent,
@@ -175,9 +234,8 @@ class Search:
             spare=spare,
         )
         self.effort -= found.effort
-        if found.assignment is not None and self._better(position, found.assignment):
-            self.incumbent = greedy.refill(self.instance, self.policy, found.assignment)
-            self.engine = "cp-sat"
+        if found.assignment is not None:
+            self._take(position, found.assignment, "cp-sat")
         if found.bound is None:
             return bound
         return min(bound, found.bound) if goal.maximise else max(bound, found.bound)
