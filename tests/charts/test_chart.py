@@ -15,6 +15,7 @@ from e2e.cluster import binaries
 PROGRAMS = ("operator", "planner", "webhook", "scheduler")
 ADMISSION = "admissionregistration.k8s.io"
 TLS = "tls.enabled=true"
+BIND = ("webhook.bind=true", TLS)
 NO_PODS = tuple(f"{program}.replicas=0" for program in PROGRAMS)
 
 Object = dict[str, Any]
@@ -259,7 +260,7 @@ def test_the_scheduler_can_be_told_otherwise() -> None:
     """Values that reach no configuration would be silent no-ops."""
     config = scheduler_config(
         "scheduler.extender.urlPrefix=http://127.0.0.1:1234",
-        "webhook.bind=true",
+        *BIND,
         "scheduler.extender.httpTimeout=250ms",
         "scheduler.clientConnection.qps=7",
         "gpuResources={gpu.example/h100}",
@@ -277,7 +278,7 @@ def test_the_webhook_may_bind_only_where_it_is_asked_to() -> None:
     """A right that nobody uses is one that somebody may abuse; a missing one binds nothing."""
     granted = {
         (resource, verb)
-        for role in render("webhook.bind=true")
+        for role in render(*BIND)
         if role["metadata"]["name"] == "bayplan-webhook" and role["kind"] == "ClusterRole"
         for rule in role["rules"]
         for resource in rule["resources"]
@@ -286,8 +287,16 @@ def test_the_webhook_may_bind_only_where_it_is_asked_to() -> None:
 
     assert {("pods/binding", "create"), ("pods", "get")} <= granted
     assert not may("webhook", "create", "pods/binding")
-    assert "--bind" in container("webhook", "webhook.bind=true")["args"]
+    assert "--bind" in container("webhook", *BIND)["args"]
     assert "--bind" not in container("webhook")["args"]
+
+
+def test_a_webhook_that_binds_must_know_who_asks() -> None:
+    """Any pod of the cluster could have any pod bound to any node with the webhook's rights."""
+    result = helm("--set", "webhook.bind=true")
+
+    assert result.returncode != 0
+    assert "webhook.bind=true needs tls.enabled=true" in result.stderr
 
 
 def test_tls_is_between_scheduler_and_webhook_both_ways() -> None:
