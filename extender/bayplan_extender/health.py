@@ -5,6 +5,7 @@ pod is restarted.
 """
 
 from collections.abc import Sequence
+from socket import socket
 from threading import Thread
 
 import uvicorn
@@ -41,10 +42,10 @@ def router(view: View, registry: CollectorRegistry, watches: Sequence[Thread]) -
     return routes
 
 
-def serve(routers: Sequence[APIRouter], *, host: str, port: int) -> None:
+def serve(routers: Sequence[APIRouter], listening: socket) -> None:
     """Serve endpoints from a thread of their own, for as long as the process lives."""
     app = FastAPI(title="Bayplan health", openapi_url=None)
     for routes in routers:
         app.include_router(routes)
-    server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning"))
-    Thread(target=server.run, name="health", daemon=True).start()
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    Thread(target=server.run, args=([listening],), name="health", daemon=True).start()
