@@ -96,10 +96,11 @@ def test_manifests_are_fresh() -> None:
         ("replicas=1", "additional properties 'replicas' not allowed"),
         ("planner.replica=1", "additional properties 'replica' not allowed"),
         ("policy.maxMoves=-1", "minimum: got -1, want 0"),
+        ("policy.gateTimeoutSeconds=19", "minimum: got 19, want 20"),
         ("operator.replicas=2", "maximum: got 2, want 1"),
         ("scheduler.extender.httpTimeout=soon", "does not match pattern"),
     ],
-    ids=["unknown", "misspelt", "out of bounds", "two writers", "no duration"],
+    ids=["unknown", "misspelt", "out of bounds", "too short", "two writers", "no duration"],
 )
 def test_a_wrong_value_is_refused_with_a_sentence(value: str, complaint: str) -> None:
     """A misspelt value that is ignored in silence costs its user an afternoon."""
