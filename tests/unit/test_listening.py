@@ -9,10 +9,12 @@ from contextlib import suppress
 from threading import Thread
 
 import pytest
+from fastapi import APIRouter, Depends, HTTPException, Request
 from prometheus_client import CollectorRegistry
 
 from bayplan_extender import health as extender_health
 from bayplan_extender import listening
+from bayplan_extender.private import from_loopback
 from bayplan_extender.view import View
 from bayplan_operator import health as operator_health
 from e2e.cluster import eventually
@@ -117,6 +119,24 @@ def test_planner_and_webhook_answer_probes_over_both() -> None:
 
     port = server.getsockname()[1]
     assert [get(address, port, "/healthz") for address in LOOPBACKS] == ["200"] * len(LOOPBACKS)
+
+
+def test_the_pod_itself_is_known_over_both() -> None:
+    """`kubectl port-forward` would be told to use `kubectl port-forward`."""
+    routes = APIRouter()
+    routes.add_api_route("/secret", lambda: "ok", dependencies=[Depends(from_loopback)])
+    server = listening.listen("", 0)
+    extender_health.serve([routes], server)
+
+    port = server.getsockname()[1]
+    assert [get(address, port, "/secret") for address in LOOPBACKS] == ["200"] * len(LOOPBACKS)
+
+
+@pytest.mark.parametrize("host", ["::ffff:10.0.0.1", "10.0.0.1", "fd00::1", "nobody"])
+def test_nobody_else_is_taken_for_the_pod_itself(host: str) -> None:
+    """The pass shows names of all namespaces."""
+    with pytest.raises(HTTPException, match="port-forward"):
+        from_loopback(Request({"type": "http", "client": (host, 1)}))
 
 
 def test_the_operator_answers_prometheus_over_both(port: int) -> None:
