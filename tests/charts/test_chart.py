@@ -353,11 +353,19 @@ def test_cert_manager_makes_both_certificates_where_an_issuer_is_named() -> None
     assert not [each for each in render(*issuer) if each["kind"] == "Certificate"]
 
 
+def test_an_older_cluster_is_refused() -> None:
+    """README.md promises 1.34; on an older one nobody has tried it."""
+    result = helm("--kube-version", "1.33.9")
+
+    assert result.returncode != 0
+    assert ">=1.34.0-0" in result.stderr
+
+
 def test_the_scheduler_is_of_the_clusters_version() -> None:
     """A scheduler newer than its API server is not supported; providers' suffixes have no image."""
-    on_a_provider = helm("--kube-version", "v1.33.4-gke.1134000", "-s", "templates/scheduler.yaml")
+    on_a_provider = helm("--kube-version", "v1.34.4-gke.1134000", "-s", "templates/scheduler.yaml")
 
-    assert 'image: "registry.k8s.io/kube-scheduler:v1.33.4"\n' in on_a_provider.stdout
+    assert 'image: "registry.k8s.io/kube-scheduler:v1.34.4"\n' in on_a_provider.stdout
 
 
 @pytest.mark.parametrize(
