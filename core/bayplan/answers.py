@@ -137,7 +137,10 @@ def answer(
 
 
 def agreed(
-    uid: str, proposed: Mapping[NodeName, Sequence[str]], reservations: Reservations
+    uid: str,
+    proposed: Mapping[NodeName, Sequence[str]],
+    reservations: Reservations,
+    pods: Iterable[Pod],
 ) -> Mapping[NodeName, Sequence[str]]:
     """Return what of a proposed preemption the plan wants as well: one node, or none.
 
@@ -145,17 +148,22 @@ def agreed(
         uid: The pod that room is made for.
         proposed: The uids of the victims by node, as the scheduler chose them.
         reservations: What the plan promises.
+        pods: All that is known of.
 
     A victim that the plan lets stay would be killed for nothing, and a pod without a plan makes
-    nobody go: whom to disturb is the planner's to decide.
+    nobody go: whom to disturb is the planner's to decide. Victims of the plan are agreed to once
+    they leave: the scheduler deletes them at once, without drain or budget, where the operator
+    takes them out of service first and evicts them.
     """
     home = reservations.home(uid)
     if home is None or home not in proposed:
         return {}
     victims = proposed[home]
-    if not victims or not reservations.victims(home) >= set(victims):
+    wanted = set(victims)
+    if not wanted or not reservations.victims(home) >= wanted:
         return {}
-    return {home: victims}
+    leaving = {pod.uid for pod in pods if pod.uid in wanted and pod.terminating}
+    return {home: victims} if leaving == wanted else {}
 
 
 def _at_home(

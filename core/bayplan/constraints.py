@@ -43,10 +43,17 @@ class NodeTerm:
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Volume:
-    """A volume that not every node reaches: which claim has it, and the terms of such nodes."""
+    """A volume that not every node reaches.
+
+    Attributes:
+        claim: Which claim has it.
+        nodes: Terms of which one holds for each node that reaches it; with none, no node does.
+        problem: Why that cannot be read, with the names of the object and its field; else "".
+    """
 
     claim: ClaimKey
     nodes: tuple[NodeTerm, ...]
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -124,7 +131,8 @@ class Constraints:
     """What a pod asks of a node besides room. No terms mean no node affinity.
 
     `volumes` has, for each of its volumes that not every node reaches, the terms of which one must
-    hold; `peers` is None for the many pods that ask nothing of other pods.
+    hold; `unreadable` says why it is not known where one is, if so; `peers` is None
+    for the many pods that ask nothing of other pods.
     """
 
     node_selector: tuple[tuple[str, str], ...] = ()
@@ -132,6 +140,7 @@ class Constraints:
     tolerations: tuple[Toleration, ...] = ()
     prefers: tuple[Preference, ...] = ()
     volumes: tuple[tuple[NodeTerm, ...], ...] = field(default=(), repr=False)
+    unreadable: str = field(default="", repr=False)
     peers: Peers | None = None
 
 

@@ -211,6 +211,20 @@ def _reached(constraints: Constraints, node: Node) -> Rejection | None:
     return None
 
 
+def volume_rejection(constraints: Constraints) -> Rejection | None:
+    """Return why no node at all is known to reach a volume; None if that can be read of each."""
+    if not constraints.unreadable:
+        return None
+    return Rejection(
+        reason=Reason.VOLUME_UNREADABLE,
+        message=f"cannot tell where its volume is: {constraints.unreadable}",
+    )
+
+
+def _known(constraints: Constraints, _: Node) -> Rejection | None:
+    return volume_rejection(constraints)
+
+
 def preference(prefers: Sequence[Preference], node: Node) -> int:
     """Return the sum of the weights of the preferences that the node fulfils.
 
@@ -241,6 +255,7 @@ CHECKS: Final[tuple[Callable[[Constraints, Node], Rejection | None], ...]] = (
     _tainted,
     _selected,
     _affine,
+    _known,
     _reached,
 )
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from bayplan.api import names
 from bayplan.keys import GangKey
 from bayplan.snapshot import MAX_MOVE_COST, Pod, Snapshot
+from bayplan.units import whole_number
 
 
 def protected(snapshot: Snapshot) -> Snapshot:
@@ -48,4 +49,4 @@ def _needed(units: dict[GangKey, list[Pod]]) -> Iterator[GangKey]:
 
 def _floor(pod: Pod) -> int:
     text = dict(pod.labels).get(names.LABEL_MIN_UNITS, "")
-    return int(text) if text.isascii() and text.isdecimal() else 0
+    return whole_number(text) or 0

@@ -21,7 +21,12 @@ from bayplan.snapshot import Node, Pod, Snapshot
 #: Why a pod waits for something other than room: a search that found nothing proves nothing, a
 #: gang must first be complete, a pod that is in the way may leave later.
 _NO_NODE_HELPS: Final = frozenset(
-    {Reason.NO_PLACE_FOUND, Reason.GANG_INCOMPLETE, Reason.DISRUPTION_FORBIDDEN}
+    {
+        Reason.NO_PLACE_FOUND,
+        Reason.GANG_INCOMPLETE,
+        Reason.DISRUPTION_FORBIDDEN,
+        Reason.VOLUME_UNREADABLE,
+    }
 )
 
 

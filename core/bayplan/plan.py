@@ -39,6 +39,7 @@ class Reason(StrEnum):
     SELECTOR_MISMATCH = "NodeSelectorMismatch"
     AFFINITY_MISMATCH = "NodeAffinityMismatch"
     VOLUME_ELSEWHERE = "VolumeElsewhere"
+    VOLUME_UNREADABLE = "VolumeUnreadable"
     TOO_SMALL = "NodeTooSmall"
     INSUFFICIENT_ROOM = "InsufficientRoom"
     HOST_PORT_TAKEN = "HostPortTaken"
@@ -292,6 +293,8 @@ class Result:
         engine: What found the plan: "keep-and-fill", "repair", "cp-sat" or "greedy".
         seconds: Wall-clock time of the pass, by step and in sum under "total".
         sizes: Counts of the instance and of the model (nodes, pods, variables, …).
+        refused: What the validator found in plans that were made before this one: a fault of
+            Bayplan each.
     """
 
     plan: Plan
@@ -299,3 +302,4 @@ class Result:
     engine: str
     seconds: tuple[tuple[str, float], ...] = ()
     sizes: tuple[tuple[str, int], ...] = ()
+    refused: tuple[str, ...] = ()

@@ -114,7 +114,7 @@ def _pass(
     watch.lap("solve")
     progress("explain and validate")
     # 6. Validate; an answer that fails gives way to a simpler one.
-    answer, solution = _first_valid(snapshot, policy, instance, found)
+    answer, solution, refused = _first_valid(snapshot, policy, instance, found)
     watch.lap("explain and validate")
     # 7. Put the result together.
     return Result(
@@ -123,6 +123,7 @@ def _pass(
         engine=solution.engine,
         seconds=watch.seconds(),
         sizes=solution.sizes,
+        refused=refused,
     )
 
 
@@ -168,14 +169,20 @@ class _Stopwatch:
 
 def _first_valid(
     snapshot: Snapshot, policy: Policy, instance: Instance, found: Solution
-) -> tuple[Plan, Solution]:
-    """Return the first plan that validates: as found, else greedy, else one that only holds."""
+) -> tuple[Plan, Solution, tuple[str, ...]]:
+    """Return the first plan that validates: as found, else greedy, else one that only holds.
+
+    With it comes what was wrong with those before, first of all.
+    """
+    refused: list[str] = []
     for solution in _candidates(instance, policy, found):
         answer = _compose(snapshot, policy, instance, solution)
-        if not validate(snapshot, policy, answer):
-            return answer, solution
+        wrong = validate(snapshot, policy, answer)
+        if not wrong:
+            return answer, solution, tuple(refused)
+        refused.append(f"{wrong[0].code}: {wrong[0].message}")
     solution = unchanged(instance, policy)
-    return _compose(snapshot, policy, instance, solution), solution
+    return _compose(snapshot, policy, instance, solution), solution, tuple(refused)
 
 
 def _candidates(instance: Instance, policy: Policy, found: Solution) -> Iterator[Solution]:

@@ -4,16 +4,18 @@ Planner and command line start from the same cluster, or `kubectl bayplan plan` 
 the planner does not do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from bayplan.constraints import NodeTerm
+from bayplan.constraints import Volume
 from bayplan.floors import protected
 from bayplan.gates import believed
-from bayplan.keys import ClaimKey
+from bayplan.keys import ClaimKey, NodeName
 from bayplan.policy import Policy
+from bayplan.reach import Reach
 from bayplan.restraints import restrained
-from bayplan.snapshot import Pod, Snapshot
+from bayplan.snapshot import Disruption, Pod, Snapshot
+from bayplan.units import SHARED_GPU
 
 
 def prepared(seen: Snapshot, policy: Policy, *, now: float) -> Snapshot:
@@ -26,22 +28,76 @@ def prepared(seen: Snapshot, policy: Policy, *, now: float) -> Snapshot:
         policy: Its cooldown counts.
         now: Seconds since the epoch.
     """
-    placed = believed(attached(seen))
+    placed = believed(on_listed_gpus(attached(seen)))
     return protected(restrained(placed, now=now, cooldown_s=policy.cooldown_s))
+
+
+def on_listed_gpus(snapshot: Snapshot) -> Snapshot:
+    """Return the snapshot in which a share is on no GPU that its node does not list.
+
+    A node that loses a GPU lists one less, and nobody says which. A share that is beyond is on a
+    GPU that nobody knows: it counts as a whole one, nobody joins it, and it is not disturbed.
+    """
+    if not any(kind.requests.device is not None for kind in snapshot.kinds):
+        return snapshot
+    gpus = {node.name: node.allocatable[SHARED_GPU] for node in snapshot.nodes}
+    pods = tuple(_on_listed_gpu(pod, gpus) for pod in snapshot.pods)
+    return replace(snapshot, pods=pods)
+
+
+def _on_listed_gpu(pod: Pod, gpus: Mapping[NodeName, int]) -> Pod:
+    device, node = pod.requests.device, pod.node
+    if device is None or node is None or device < gpus.get(node, device + 1):
+        return pod
+    why = f"has a share of GPU {device} of {node}, which lists only {gpus[node]}"
+    return replace(
+        pod,
+        requests=pod.requests.on_device(None),
+        disruption=Disruption.FIXED,
+        fixed_by=why,
+    )
 
 
 def attached(snapshot: Snapshot) -> Snapshot:
     """Return the snapshot with what its volumes ask of a node written on each pod that has any."""
     if not snapshot.volumes:
         return snapshot
-    reached: dict[ClaimKey, tuple[NodeTerm, ...]] = {v.claim: v.nodes for v in snapshot.volumes}
-    pods = tuple(_attached(pod, reached) if pod.claims else pod for pod in snapshot.pods)
+    by_claim = {volume.claim: volume for volume in snapshot.volumes}
+    reach = Reach(snapshot.nodes)
+
+    def with_volumes(pod: Pod) -> Pod:
+        claims = (ClaimKey(pod.key.namespace, name) for name in pod.claims)
+        volumes = [by_claim[claim] for claim in claims if claim in by_claim]
+        if not volumes:
+            return pod
+        if pod.node is not None and pod.bound:
+            return _running(pod, volumes, reach, snapshot.rows.get(pod.node))
+        return _asking(pod, volumes)
+
+    pods = tuple(with_volumes(pod) if pod.claims else pod for pod in snapshot.pods)
     return replace(snapshot, pods=pods, volumes=())
 
 
-def _attached(pod: Pod, reached: Mapping[ClaimKey, tuple[NodeTerm, ...]]) -> Pod:
-    claims = (ClaimKey(pod.key.namespace, name) for name in pod.claims)
-    volumes = tuple(sorted({reached[claim] for claim in claims if claim in reached}))
-    if not volumes:
+def _asking(pod: Pod, volumes: Iterable[Volume]) -> Pod:
+    """Return a pod that is to get a node, or is pinned to one.
+
+    Of one that is pinned it is not said what cannot be read: kube-scheduler may know better.
+    """
+    problems = {each.problem for each in volumes if each.problem and pod.node is None}
+    reached = {each.nodes for each in volumes if not each.problem}
+    constraints = replace(
+        pod.constraints, volumes=tuple(sorted(reached)), unreadable="; ".join(sorted(problems))
+    )
+    return replace(pod, constraints=constraints)
+
+
+def _running(pod: Pod, volumes: Sequence[Volume], reach: Reach, at: int | None) -> Pod:
+    """Return a pod that runs: it asks for nodes only if there is another one to move it to.
+
+    Else pods with disks inside their nodes would all be different, each for its disk.
+    """
+    if pod.disruption is not Disruption.MOVABLE:
         return pod
-    return replace(pod, constraints=replace(pod.constraints, volumes=volumes))
+    if any(each.problem or {*reach.of(each.nodes)} <= {at} for each in volumes):
+        return replace(pod, disruption=Disruption.EVICTABLE)
+    return _asking(pod, volumes)

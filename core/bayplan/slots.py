@@ -4,12 +4,12 @@ A slot of 8 GPUs is 8 free ones on one node. Metrics count them, and a plan that
 worth what it wins of them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
-from bayplan import units
+from bayplan import shares, units
 from bayplan.keys import NodeName, PodKey
-from bayplan.plan import Plan
+from bayplan.plan import Bind, Move, Plan
 from bayplan.resources import Resources
 from bayplan.snapshot import Snapshot
 
@@ -42,26 +42,39 @@ def promised_gpus(snapshot: Snapshot, plan: Plan) -> int:
 
 def _slots(snapshot: Snapshot, free: Mapping[NodeName, Resources]) -> dict[int, int]:
     takers = [node.name for node in snapshot.nodes if node.ready and node.schedulable]
-    rooms = [n for name in takers for resource, n in free[name].items if units.is_gpu(resource)]
+    rooms = [n for name in takers for n in whole_gpus(free[name])]
     return {size: sum(max(0, room) // size for room in rooms) for size in SIZES}
+
+
+def whole_gpus(free: Resources) -> Iterator[int]:
+    """Yield the whole GPUs that are free, by vendor; one of which anybody has a part is none."""
+    for resource, n in free.items:
+        if resource == units.SHARED_GPU and shares.concerned(((resource, 1),), free.items):
+            yield shares.left_in(free.items).empty
+        elif units.is_gpu(resource):
+            yield n
 
 
 def _free_after(snapshot: Snapshot, plan: Plan) -> dict[NodeName, Resources]:
     """Return the room on each node once the plan is carried out."""
     free = snapshot.free()
-    for key, node, sign in _changes(plan):
+    for key, node, taken in _changes(plan):
         pod = snapshot.by_key.get(key)
-        if pod is not None and node in free:
-            free[node] = free[node] + pod.requests if sign > 0 else free[node] - pod.requests
+        if pod is None or node not in free:
+            continue
+        if taken is None:
+            free[node] += pod.requests
+        else:
+            free[node] -= pod.requests.on_device(taken.device)
     return free
 
 
-def _changes(plan: Plan) -> Iterable[tuple[PodKey, NodeName, int]]:
-    """Yield whose room comes free where (1), or is taken (-1)."""
+def _changes(plan: Plan) -> Iterator[tuple[PodKey, NodeName, Bind | Move | None]]:
+    """Yield whose room comes free where, or is taken by which action."""
     for bind in plan.binds:
-        yield bind.pod, bind.node, -1
+        yield bind.pod, bind.node, bind
     for move in plan.moves:
-        yield move.pod, move.source, 1
-        yield move.pod, move.target, -1
+        yield move.pod, move.source, None
+        yield move.pod, move.target, move
     for evict in plan.evictions:
-        yield evict.pod, evict.node, 1
+        yield evict.pod, evict.node, None

@@ -131,8 +131,9 @@ class PodKind:
 
     def in_words(self) -> str:
         """Return all of it as text; volumes only where there are some, for older recordings."""
-        volumes = self.constraints.volumes
-        return f"{self!r} {volumes!r}" if volumes else repr(self)
+        volumes, unreadable = self.constraints.volumes, self.constraints.unreadable
+        told = f"{self!r} {volumes!r}" if volumes else repr(self)
+        return f"{told} {unreadable}" if unreadable else told
 
 
 #: The kinds that some pod has.

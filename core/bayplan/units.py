@@ -6,7 +6,7 @@ a count. What a pod asks for is rounded up and what a node offers is rounded dow
 rounding never over-commits a node.
 """
 
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation, Overflow
 from enum import Enum
 from functools import lru_cache
 from typing import Final
@@ -59,6 +59,9 @@ _ROUND_FROM: Final = 100
 MAX_AMOUNT: Final = 2**53
 
 
+#: Digits that it has.
+_MOST_DIGITS: Final = len(str(MAX_AMOUNT))
+
 #: Quantities whose meaning is remembered: a fleet has few, and they are read again and again.
 _KNOWN: Final = 4096
 
@@ -83,10 +86,9 @@ def amount(resource: str, quantity: str | float, rounding: Rounding) -> int:
         ValueError: The text is no quantity, is negative, not finite, or above `MAX_AMOUNT`.
     """
     value = _scaled(resource, parse(quantity))
-    whole = int(value.to_integral_value(rounding.value))
-    if whole > MAX_AMOUNT:
+    if value > MAX_AMOUNT:  # before it is an integer, which may have a million digits
         raise ValueError(f"{quantity!r} is too large to be meant")
-    return whole
+    return int(value.to_integral_value(rounding.value))
 
 
 def parse(quantity: str | float) -> Decimal:
@@ -102,11 +104,23 @@ def parse(quantity: str | float) -> Decimal:
         value = Decimal(number) * _SUFFIXES.get(suffix, Decimal(1))
     except InvalidOperation as error:
         raise ValueError(f"{quantity!r} is not a quantity such as 8, 500m or 64Gi") from error
+    except Overflow as error:
+        raise ValueError(f"{quantity!r} is too large to be meant") from error
     if not value.is_finite():
         raise ValueError(f"{quantity!r} is not a finite quantity")
     if value < 0:
         raise ValueError(f"{quantity!r} is negative")
     return value
+
+
+def whole_number(text: str) -> int | None:
+    """Return the number that plain digits write; None for anything else.
+
+    Anybody can write anything into a label: more digits than `MAX_AMOUNT` has are no number either.
+    """
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS):
+        return None
+    return int(text)
 
 
 def unit(resource: str) -> str:
@@ -161,12 +175,12 @@ def part(device: int) -> str:
 
 def is_share(resource: str) -> bool:
     """Return whether `resource` is a share of any one GPU."""
-    return resource.startswith(_SHARE) and _is_number(resource.removeprefix(_SHARE))
+    return resource.startswith(_SHARE) and whole_number(resource.removeprefix(_SHARE)) is not None
 
 
 def is_part(resource: str) -> bool:
     """Return whether `resource` is a part of a GPU with a number."""
-    return resource.startswith(_PART) and _is_number(resource.removeprefix(_PART))
+    return resource.startswith(_PART) and whole_number(resource.removeprefix(_PART)) is not None
 
 
 def share_milli(resource: str) -> int:
@@ -222,10 +236,6 @@ def _scaled(resource: str, value: Decimal) -> Decimal:
     if resource == "cpu":
         return value * 1000
     return value / _MIB if _is_bytes(resource) else value
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal()
 
 
 def _is_bytes(resource: str) -> bool:

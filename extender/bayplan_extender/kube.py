@@ -1,5 +1,7 @@
 """The connection to the API server, from a kubeconfig or from inside a pod."""
 
+import copy
+import json
 import os
 from typing import Final
 
@@ -54,7 +56,22 @@ def _load_ours() -> None:
             raise config.ConfigException(f"{in_pod} {_REMEDY}") from in_pod
 
 
+def unretried(api: client.ApiClient) -> client.ApiClient:
+    """Return a client for the same cluster whose calls are made once, not again when they fail."""
+    configuration = copy.deepcopy(api.configuration)
+    configuration.retries = False
+    return client.ApiClient(configuration)
+
+
 def brief(error: Exception) -> str:
     """Return why a call failed, on one short line."""
-    text = f"{error.status} {error.reason}" if isinstance(error, ApiException) else str(error)
+    text = f"{error.status} {_reason(error)}" if isinstance(error, ApiException) else str(error)
     return " ".join(text.split())[:_MAX_TEXT]
+
+
+def _reason(error: ApiException) -> str:
+    """Return what the API server says itself, else what HTTP calls it."""
+    try:
+        return str(json.loads(error.body or "")["message"])
+    except (TypeError, ValueError, KeyError):  # no body, no JSON, or none with a message
+        return str(error.reason)

@@ -3,9 +3,11 @@
 Objects stay raw dicts (building typed models of every pod costs more than all the rest), and the
 lines of a watch are decoded here, as fast as can be: every pod comes several times. After a gap
 that the server cannot bridge (410 Gone) and after any error the collection is listed anew, so a
-sink that honours `replace` is never wrong for longer than a reconnect.
+sink that honours `replace` is never wrong for longer than a reconnect. Where that fails as well
+(the API server is away, or somebody took our rights from us), the sink is told since when and why.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +33,9 @@ _RETRY_S = 1.0
 #: Objects on one page of a list: their text and what it is decoded to are in memory at a time.
 _PAGE = 500
 
+#: Seconds without a list that works after which what is known counts as stale, and is told again.
+STALE_S = 60.0
+
 _GONE = 410
 
 Raw = dict[str, Any]
@@ -51,6 +56,9 @@ class Sink(Protocol):
     def is_current(self, at: float) -> None:
         """Know that everything up to the instant `at` (monotonic seconds) has been passed on."""
 
+    def is_failing(self, since: float, why: str) -> None:
+        """Know that nothing more is passed on since that instant (the same), and why."""
+
 
 class Reflector(threading.Thread):
     """The thread that feeds one sink from one collection."""
@@ -61,20 +69,36 @@ class Reflector(threading.Thread):
         self._list_objects = list_objects
         self._sink = sink
         self._stop_event = threading.Event()
+        self._failing_since: float | None = None
+        self._told_at = -math.inf
 
     def stop(self) -> None:
         """Ask the thread to end; it does so with the next event or time-out."""
         self._stop_event.set()
 
     def run(self) -> None:
-        """List and watch until stopped; every error is logged and tried again."""
+        """List and watch until stopped; after every error it is tried again."""
         while not self._stop_event.is_set():
             try:
                 self._list_and_watch()
             except (*FAILURES, ValueError) as error:
-                if getattr(error, "status", None) != _GONE:
-                    _log.warning("watch_failed", kind=self._name, error=brief(error))
+                self._fail(error)
                 self._stop_event.wait(_RETRY_S)
+
+    def _fail(self, error: Exception) -> None:
+        """Tell the sink, and the log: at once, and then for as long as it goes on."""
+        now = time.monotonic()
+        since = now if self._failing_since is None else self._failing_since
+        self._failing_since = since
+        self._sink.is_failing(since, brief(error))
+        if getattr(error, "status", None) == _GONE or now - self._told_at < STALE_S:
+            return
+        self._told_at = now
+        told = {"kind": self._name, "error": brief(error), "failing_s": round(now - since)}
+        if now - since >= STALE_S:
+            _log.error("watch_failed", **told, action="what is known of it counts as stale")
+        else:
+            _log.warning("watch_failed", **told)
 
     def _list_and_watch(self) -> None:
         version = self._list()
@@ -92,6 +116,7 @@ class Reflector(threading.Thread):
         first = self._page("")
         self._sink.replace(self._objects(first))
         self._sink.is_current(asked_at)
+        self._failing_since, self._told_at = None, -math.inf
         return str(first["metadata"]["resourceVersion"])
 
     def _objects(self, page: Raw) -> Iterator[Raw]:

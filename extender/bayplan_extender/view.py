@@ -29,15 +29,17 @@ from bayplan.codec import (
     policy_of,
     published_plan_of,
     stand_in_of,
+    unreadable_volume,
     volume_of,
 )
+from bayplan.codec.plans import sequence_in
 from bayplan.constraints import Volume
 from bayplan.keys import BudgetKey, NodeName, PodKey
 from bayplan.policy import Policy
 from bayplan.preparation import prepared
 from bayplan.snapshot import Pod, Snapshot
 from bayplan.triggers import is_at_work
-from bayplan_extender.reflector import Raw, Reflector
+from bayplan_extender.reflector import STALE_S, Raw, Reflector
 
 _log = structlog.get_logger()
 
@@ -61,10 +63,12 @@ class View:
 
     Attributes:
         plans: PackingPlan objects by name; a large plan is in several.
-        lock: Hold it while reading `cache`, `plans` or `policy`.
+        numbers: The number of the plan of each PackingPlan object, readable or not, by name.
+        lock: Hold it while reading any of these, `cache` or `policy`.
         changed: Set after every change; whoever waits on it clears it.
         current: Until when we know of everything that happened, by kind (clock's seconds).
         listed: When the whole collection was last listed, by kind (clock's seconds).
+        failing: Since when nothing is heard of a kind (clock's seconds), and why.
     """
 
     def __init__(
@@ -74,11 +78,13 @@ class View:
         self.changed = threading.Event()
         self.cache = Cache()
         self.plans: dict[str, PublishedPlan] = {}
+        self.numbers: dict[str, int] = {}
         self.policy = Policy()
         self.budgets: dict[BudgetKey, Budget] = {}
         self.volumes: dict[str, Volume] = {}
         self.current: dict[str, float] = {}
         self.listed: dict[str, float] = {}
+        self.failing: dict[str, tuple[float, str]] = {}
         self._clock = clock
         self._reservations = _NONE
         self._reserved_by: tuple[PublishedPlan, ...] = ()
@@ -97,6 +103,15 @@ class View:
         """The collections that have not been listed yet."""
         return tuple(sorted(self._missing))
 
+    def stale(self) -> tuple[str, ...]:
+        """Return of which collections nothing is heard any more, for how long and why, in words."""
+        now = self._clock()
+        return tuple(
+            f"{kind} for {now - since:.0f} s: {why}"
+            for kind, (since, why) in sorted(dict(self.failing).items())
+            if now - since >= STALE_S
+        )
+
     def snapshot(self, now: float) -> Snapshot:
         """Return what a plan made at `now` (seconds since the epoch) is to decide on."""
         return self._prepared(self.cache.snapshot().once_left(now), now)
@@ -109,6 +124,11 @@ class View:
     def _prepared(self, seen: Snapshot, now: float) -> Snapshot:
         budgets, volumes = tuple(self.budgets.values()), tuple(self.volumes.values())
         return prepared(replace(seen, budgets=budgets, volumes=volumes), self.policy, now=now)
+
+    @property
+    def last_number(self) -> int:
+        """The highest number of a plan, be it of another version and not readable; 0 if none."""
+        return max(self.numbers.values(), default=0)
 
     def newest_plan(self) -> PublishedPlan | None:
         """Return the plan with the highest sequence, or None."""
@@ -187,6 +207,11 @@ class _Sink:
     def is_current(self, at: float) -> None:
         """Note that everything up to the instant `at` has been passed on."""
         self._view.current[self.kind] = at
+        self._view.failing.pop(self.kind, None)
+
+    def is_failing(self, since: float, why: str) -> None:
+        """Note since when nothing has been passed on, and why."""
+        self._view.failing[self.kind] = (since, why)
 
 
 class _Nodes(_Sink):
@@ -254,13 +279,13 @@ class _Volumes(_Sink):
     kind = "persistentvolumes"
 
     def replace(self, objects: Iterable[Raw]) -> None:
-        seen = ((raw["metadata"]["name"], _readable(volume_of, raw)) for raw in objects)
+        seen = [(raw["metadata"]["name"], _volume(raw)) for raw in objects]
         with self._view.lock:
             self._view.volumes = {name: volume for name, volume in seen if volume is not None}
             self._view.done(self.kind)
 
     def change(self, event: str, raw: Raw) -> None:
-        volume = None if event == "DELETED" else _readable(volume_of, raw)
+        volume = None if event == "DELETED" else _volume(raw)
         with self._view.lock:
             self._view.volumes.pop(raw["metadata"]["name"], None)
             if volume is not None:
@@ -272,18 +297,23 @@ class _Plans(_Sink):
     kind = "packingplans"
 
     def replace(self, objects: Iterable[Raw]) -> None:
-        plans = [plan for raw in objects if (plan := _readable(published_plan_of, raw))]
+        seen = {raw["metadata"]["name"]: _readable(published_plan_of, raw) for raw in objects}
         with self._view.lock:
-            self._view.plans = {plan.name: plan for plan in plans}
+            self._view.plans = {name: plan for name, plan in seen.items() if plan is not None}
+            self._view.numbers = {name: _number(name, plan) for name, plan in seen.items()}
             self._view.reserve()
             self._view.done(self.kind)
 
     def change(self, event: str, raw: Raw) -> None:
-        plan = None if event == "DELETED" else _readable(published_plan_of, raw)
+        gone, name = event == "DELETED", raw["metadata"]["name"]
+        plan = None if gone else _readable(published_plan_of, raw)
         with self._view.lock:
-            self._view.plans.pop(raw["metadata"]["name"], None)
+            self._view.plans.pop(name, None)
+            self._view.numbers.pop(name, None)
+            if not gone:
+                self._view.numbers[name] = _number(name, plan)
             if plan is not None:
-                self._view.plans[plan.name] = plan
+                self._view.plans[name] = plan
             self._view.reserve()
             self._view.changed.set()
 
@@ -307,6 +337,10 @@ class _Policies(_Sink):
             self._view.changed.set()
 
 
+def _number(name: str, plan: PublishedPlan | None) -> int:
+    return max(sequence_in(name), plan.sequence if plan is not None else 0)
+
+
 def _version(raw: Raw) -> int:
     """Return the object's resourceVersion, or 0 where it is not a number to compare by."""
     text = str(raw["metadata"].get("resourceVersion", ""))
@@ -320,6 +354,15 @@ def _pod(raw: Raw) -> Pod | None:
     except DecodeError as error:
         _log.warning("object_unreadable", error=str(error))
         return stand_in_of(raw)
+
+
+def _volume(raw: Raw) -> Volume | None:
+    """Return the volume; one that cannot be read is reached from nowhere."""
+    try:
+        return volume_of(raw)
+    except DecodeError as error:
+        _log.warning("object_unreadable", error=str(error))
+        return unreadable_volume(raw, error)
 
 
 def _readable(decode: Callable[[Raw], T | None], raw: Raw) -> T | None:

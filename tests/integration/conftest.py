@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from kubernetes import client, config
 
 from bayplan.api.crd import crds
 from e2e.cluster import Cluster, CommandFailed, eventually
 from e2e.cluster.pytest_plugin import cluster, namespace
 
-__all__ = ["cluster", "namespace", "served"]
+__all__ = ["api", "cluster", "namespace", "served"]
 
 
 @pytest.fixture(scope="module")
@@ -25,3 +26,11 @@ def served(cluster: Cluster) -> Iterator[None]:
     )
     yield
     cluster.kubectl_run("delete", "--wait", "-f", "-", input=text)
+
+
+@pytest.fixture
+def api(cluster: Cluster) -> client.ApiClient:
+    """Return a connection."""
+    settings = client.Configuration()
+    config.load_kube_config(str(cluster.kubeconfig), client_configuration=settings)
+    return client.ApiClient(settings)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from kubernetes import client, config
+from kubernetes import client
 
 from bayplan.codec.parts import MAX_PARTS
 from bayplan.keys import GangKey, NodeName, PodKey
@@ -25,14 +25,6 @@ from bayplan_extender.view import View
 from e2e.cluster import Cluster, eventually
 
 pytestmark = pytest.mark.usefixtures("served")
-
-
-@pytest.fixture
-def api(cluster: Cluster) -> client.ApiClient:
-    """Return a connection."""
-    settings = client.Configuration()
-    config.load_kube_config(str(cluster.kubeconfig), client_configuration=settings)
-    return client.ApiClient(settings)
 
 
 @pytest.fixture
@@ -79,7 +71,8 @@ def test_a_large_plan_is_stored_watched_and_reported_on(
     """The planner would be refused for ever, or the webhook hold room for a part of the plan."""
     plan = large()
 
-    name = Publisher(api).publish(Result(plan=plan, digest="d", engine="hand"), ())
+    publisher = Publisher(api, leads=lambda: True)
+    name = publisher.publish(Result(plan=plan, digest="d", engine="hand"), sequence=1)
 
     newest = eventually(view.newest_plan, what="the whole plan is seen")
     assert newest is not None

@@ -5,12 +5,14 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
+from bayplan_extender.planner.lease import DURATION_S
 from e2e.cluster import Cluster, Process, ProcessGroup, eventually
 from e2e.cluster.ports import lease_port
 
@@ -18,27 +20,32 @@ from e2e.cluster.ports import lease_port
 _LEADER = """
 import sys, threading
 from bayplan_extender.kube import connect
-from bayplan_extender.planner.lease import lead
+from bayplan_extender.planner.lease import lead, lease_of
 stopped = threading.Event()
 def work():
     print("plans", flush=True)
     stopped.wait()
     stopped.clear()
     print("rests", flush=True)
-lead(connect(), sys.argv[1], work, stopped.set)
+lead(lease_of(connect(), sys.argv[1]), work, stopped.set)
 """
 
-#: Passes connections on to another port.
+#: Passes connections on to another port; what comes back is as many seconds late as is said.
 _FORWARDER = """
 import asyncio, sys
-async def copy(reader, writer):
+late_s = float(sys.argv[4])
+async def copy(reader, write, close, late_s):
+    loop = asyncio.get_running_loop()
     while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
+        loop.call_later(late_s, write, data)
+    loop.call_later(late_s, close)
 async def forward(reader, writer):
-    there = await asyncio.open_connection(sys.argv[2], int(sys.argv[3]))
-    await asyncio.gather(copy(reader, there[1]), copy(there[0], writer), return_exceptions=True)
+    answers, there = await asyncio.open_connection(sys.argv[2], int(sys.argv[3]))
+    await asyncio.gather(
+        copy(reader, there.write, there.close, 0.0),
+        copy(answers, writer.write, writer.close, late_s),
+        return_exceptions=True,
+    )
 async def main():
     await (await asyncio.start_server(forward, "127.0.0.1", int(sys.argv[1]))).serve_forever()
 asyncio.run(main())
@@ -69,6 +76,25 @@ def start(
         env |= {"KUBECONFIG": str(kubeconfig)}
     argv = [sys.executable, "-c", _LEADER, namespace]
     return group.start(f"leader-{namespace}-{name}", argv, env=env)
+
+
+def through(port: int, cluster: Cluster, folder: Path) -> Path:
+    """Return a kubeconfig that goes through a port of this machine."""
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    there = config["clusters"][0]["cluster"]
+    there["tls-server-name"] = urlsplit(there["server"]).hostname
+    there["server"] = f"https://127.0.0.1:{port}"
+    kubeconfig = folder / "forwarded.kubeconfig"
+    kubeconfig.write_text(json.dumps(config))
+    return kubeconfig
+
+
+def forwarder(group: ProcessGroup, cluster: Cluster, port: int, *, late_s: float = 0) -> Process:
+    """Start who passes on what comes to that port."""
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    url = urlsplit(config["clusters"][0]["cluster"]["server"])
+    there = (str(port), url.hostname or "", str(url.port), str(late_s))
+    return group.start(f"forwarder-{port}", [sys.executable, "-c", _FORWARDER, *there])
 
 
 def said(process: Process) -> list[str]:
@@ -112,15 +138,7 @@ def test_who_cannot_reach_the_api_server_stops_planning_and_leads_again_later(  
     silent: bool,
 ) -> None:
     """The process ended with a traceback, and who is cut off must not plan beside the next one."""
-    config = yaml.safe_load(cluster.kubeconfig.read_text())
-    there = config["clusters"][0]["cluster"]
-    url = urlsplit(there["server"])
-    there["server"] = f"https://127.0.0.1:{port}"
-    there["tls-server-name"] = url.hostname
-    kubeconfig = tmp_path / "forwarded.kubeconfig"
-    kubeconfig.write_text(json.dumps(config))
-    argv = [sys.executable, "-c", _FORWARDER, str(port), url.hostname or "", str(url.port)]
-    line = group.start(f"forwarder-{namespace}", argv)
+    kubeconfig, line = through(port, cluster, tmp_path), forwarder(group, cluster, port)
     cut_off = start(group, cluster, namespace, "cut-off", kubeconfig)
     eventually(lambda: said(cut_off) == ["plans"], what="it leads", timeout_s=30)
     other = start(group, cluster, namespace, "other")
@@ -145,3 +163,29 @@ def test_who_cannot_reach_the_api_server_stops_planning_and_leads_again_later(  
     log = cut_off.log.read_text(errors="replace")
     assert "Traceback" not in log
     assert log.count("leadership_lost") == 1
+
+
+def test_an_api_server_that_takes_seconds_to_answer_lets_somebody_lead(
+    cluster: Cluster, group: ProcessGroup, namespace: str, port: int, tmp_path: Path
+) -> None:
+    """With more than one for each write nobody led, and all gates were lifted without a plan."""
+    kubeconfig = through(port, cluster, tmp_path)
+    forwarder(group, cluster, port, late_s=1.5)
+    slow = start(group, cluster, namespace, "slow", kubeconfig)
+    eventually(lambda: said(slow), what="it leads", timeout_s=30)
+    other = start(group, cluster, namespace, "other")
+
+    # Longer than a lease counts that is not renewed.
+    eventually(
+        lambda: held_s(cluster, namespace) > DURATION_S + 5, what="it leads on", timeout_s=60
+    )
+
+    assert (said(slow), said(other)) == (["plans"], [])
+
+
+def held_s(cluster: Cluster, namespace: str) -> float:
+    """Return for how long the lease was held by whoever has it, when that was said last."""
+    lease = cluster.kubectl_run("get", "lease", "bayplan-planner", "-n", namespace, "-o", "json")
+    spec = json.loads(lease)["spec"]
+    since, last = (datetime.fromisoformat(spec[name]) for name in ("acquireTime", "renewTime"))
+    return (last - since).total_seconds()

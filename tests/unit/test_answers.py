@@ -289,13 +289,16 @@ def evicting(newcomer: Pod, *victims: Pod) -> Reservations:
     return Reservations(Plan(certificate=CERTIFICATE, binds=(bind,), evictions=evictions))
 
 
-def test_preemption_agrees_to_victims_of_the_plan() -> None:
-    """The scheduler may do on the planned node what the plan does anyway."""
+def test_preemption_agrees_to_victims_of_the_plan_that_are_leaving() -> None:
+    """The scheduler may do on the planned node what is done anyway; it does so without a drain."""
     newcomer, victim, other = pod("a"), pod("v"), pod("w")
     reservations = evicting(newcomer, victim, other)
     proposed = {N1: (victim.uid,), N2: ("uid-x",)}
 
-    assert agreed(newcomer.uid, proposed, reservations) == {N1: (victim.uid,)}
+    assert agreed(newcomer.uid, proposed, reservations, [newcomer, victim, other]) == {}
+    leaving = replace(victim, terminating=True)
+    known = [newcomer, leaving, other]
+    assert agreed(newcomer.uid, proposed, reservations, known) == {N1: (victim.uid,)}
 
 
 @pytest.mark.parametrize(
@@ -312,7 +315,8 @@ def test_preemption_beyond_the_plan_is_not_agreed_to(
     uid: str, proposed: dict[NodeName, tuple[str, ...]]
 ) -> None:
     """The scheduler knows no budget and no other node: pods would die for nothing."""
-    assert agreed(uid, proposed, evicting(pod("a"), pod("v"))) == {}
+    leaving = [replace(pod(name), terminating=True) for name in ("v", "x")]
+    assert agreed(uid, proposed, evicting(pod("a"), pod("v")), leaving) == {}
 
 
 def test_a_pod_shown_to_autoscalers_is_kept_off_every_node_but_its_home() -> None:

@@ -1,8 +1,13 @@
 """`bayplan plan -f`: from files to a plan, and clear words about bad files."""
 
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -114,6 +119,71 @@ def test_no_nodes_no_plan(
     assert main(["plan", "-f", str(tmp_path)]) == 2
 
     assert "no Node in the files, so nothing can be planned without" in capsys.readouterr().err
+
+
+@contextmanager
+def api_server(lists: dict[str, Any]) -> Iterator[str]:
+    """Serve lists by path and yield where; what is not there may not be read."""
+
+    class Lists(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # as the library calls it
+            plural = self.path.rpartition("/")[2]
+            found = lists.get(plural)
+            refused = {"kind": "Status", "message": f"{plural} is forbidden: User u cannot list"}
+            body = json.dumps(refused if found is None else found).encode()
+            self.send_response(403 if found is None else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Lists) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("missing", ["persistentvolumes", "poddisruptionbudgets", "pods"])
+def test_what_may_not_be_read_is_told_with_what_it_means(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    missing: str,
+) -> None:
+    """Who may not list volumes of the whole cluster got no answer at all."""
+    node = yaml.safe_load(NODE)
+    kinds = {
+        "nodes": "NodeList",
+        "pods": "PodList",
+        "persistentvolumes": "PersistentVolumeList",
+        "poddisruptionbudgets": "PodDisruptionBudgetList",
+        "priorityclasses": "PriorityClassList",
+        "packingpolicies": "PackingPolicyList",
+    }
+    lists = {name: {"kind": kind, "items": []} for name, kind in kinds.items() if name != missing}
+    lists["nodes"]["items"] = [node]
+    (tmp_path / "new.yaml").write_text(POD.replace("GPUS", "8"))
+    with api_server(lists) as host:
+        settings = client.Configuration(host=host)
+        monkeypatch.setattr(whatif, "connect", lambda: client.ApiClient(settings))
+        code = main(["plan", "-f", str(tmp_path)])
+
+    told = capsys.readouterr()
+    lines = [line for line in told.err.splitlines() if "forbidden" in line]
+    if missing == "pods":
+        assert code == 2
+        assert lines == [
+            "error: the API server refused (403): pods is forbidden: User u cannot list"
+        ]
+        return
+    assert code == 0
+    assert "Fits now" in told.out
+    (line,) = lines
+    assert line.startswith(f"not read: {missing} is forbidden: User u cannot list; so ")
 
 
 def test_no_cluster_says_what_to_set(

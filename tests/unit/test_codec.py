@@ -428,6 +428,16 @@ def test_requests_are_the_larger_of_init_containers_and_containers_plus_overhead
     assert pod.requests["cpu"] == 5250
 
 
+def test_what_a_pod_asks_for_as_a_whole_goes_before_its_containers() -> None:
+    """It would be pinned to a node that kube-scheduler refuses, again and again."""
+    container = {"name": "c", "resources": {"requests": {"cpu": "1", GPU: "1"}}}
+    whole = {"requests": {"cpu": "32"}, "limits": {"cpu": "64", "memory": "1Gi"}}
+
+    pod = decoded(raw_pod(containers=[container], resources=whole, overhead={"cpu": "250m"}))
+
+    assert (pod.requests["cpu"], pod.requests["memory"], pod.requests[GPU]) == (32_250, 1024, 1)
+
+
 def test_a_gang_whose_label_does_not_say_its_size_is_never_whole() -> None:
     """The pod would vanish from sight: not planned, not told why, not counted."""
     raw = raw_pod()

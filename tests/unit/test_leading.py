@@ -1,28 +1,54 @@
 """Who leads: the lease is taken when it has lapsed, and never while it counts."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import ReadTimeoutError
 
-from bayplan_extender.planner.lease import DURATION_S, Lease
+from bayplan_extender.planner.lease import DURATION_S, LEAD_S, Lease
 
 
 class Server:
-    """The one Lease of an API server, and the time; stands in for the client."""
+    """The one Lease of an API server, and the time; stands in for the client.
+
+    Attributes:
+        lease: It, or None.
+        now: The time, for everybody (seconds).
+        answers_after_s: What each answer takes; half of it goes by before the call has its effect.
+        overtaken_by: Who takes the lease while the next call is on its way.
+    """
 
     def __init__(self) -> None:
         self.lease: Any = None
         self.now = 0.0
+        self.answers_after_s = 0.0
         self.overtaken_by = ""
 
     def of(self, identity: str) -> Lease:
         """Return the lease as a planner sees it."""
         return Lease(self, "ns", identity, clock=lambda: self.now)  # type: ignore[arg-type]
 
-    def read_namespaced_lease(self, *_: str, **__: float) -> Any:  # noqa: ANN401 - as the library
+    @contextmanager
+    def _taking_time(self, limit_s: float) -> Iterator[None]:
+        took_s = self.answers_after_s
+        self.now += min(took_s / 2, limit_s)
+        try:
+            yield
+        finally:
+            self.now += min(took_s / 2, max(0.0, limit_s - took_s / 2))
+        if took_s > limit_s:
+            raise ReadTimeoutError(None, "/apis", "no answer")  # type: ignore[arg-type]
+
+    def read_namespaced_lease(self, *_: str, _request_timeout: float) -> Any:  # noqa: ANN401 - as the library
         """Return a copy."""
+        with self._taking_time(_request_timeout):
+            return self._copy()
+
+    def _copy(self) -> Any:  # noqa: ANN401 - as the library
         if self.lease is None:
             raise ApiException(status=404, reason="Not Found")
         spec, metadata = self.lease.spec, self.lease.metadata
@@ -31,19 +57,28 @@ class Server:
             spec=spec and client.V1LeaseSpec(**spec.to_dict()),
         )
 
-    def create_namespaced_lease(self, _: str, body: client.V1Lease, **__: float) -> None:
+    def create_namespaced_lease(self, _: str, body: Any, *, _request_timeout: float) -> Any:  # noqa: ANN401
         """Keep it, unless there is one."""
-        if self.lease is not None or self.overtaken_by:
-            self._overtake()
-        self._keep(body)
+        with self._taking_time(_request_timeout):
+            if self.lease is not None or self.overtaken_by:
+                self._overtake()
+            return self._keep(body)
 
-    def replace_namespaced_lease(self, _: str, __: str, body: Any, **___: float) -> None:  # noqa: ANN401
+    def replace_namespaced_lease(
+        self,
+        _: str,
+        __: str,
+        body: Any,  # noqa: ANN401 - as the library
+        *,
+        _request_timeout: float,
+    ) -> Any:  # noqa: ANN401 - as the library
         """Keep it, if it is still what was read."""
-        if self.overtaken_by:
-            self._overtake()
-        if body.metadata.resource_version != self.lease.metadata.resource_version:
-            raise ApiException(status=409, reason="Conflict")
-        self._keep(body)
+        with self._taking_time(_request_timeout):
+            if self.overtaken_by:
+                self._overtake()
+            if body.metadata.resource_version != self.lease.metadata.resource_version:
+                raise ApiException(status=409, reason="Conflict")
+            return self._keep(body)
 
     def _overtake(self) -> None:
         identity, self.overtaken_by = self.overtaken_by, ""
@@ -51,11 +86,12 @@ class Server:
             assert self.of(identity).hold()
         raise ApiException(status=409, reason="Conflict")
 
-    def _keep(self, body: Any) -> None:  # noqa: ANN401 - the library's Lease
+    def _keep(self, body: Any) -> Any:  # noqa: ANN401 - the library's Lease
         version = f"{self.now} {body.spec.holder_identity}"
         body.spec.renew_time = str(self.now)
         metadata = client.V1ObjectMeta(resource_version=version)
         self.lease = client.V1Lease(metadata=metadata, spec=body.spec)
+        return self._copy()
 
 
 def test_a_lease_that_is_free_is_taken_and_kept_from_others() -> None:
@@ -116,6 +152,79 @@ def test_of_two_who_ask_at_the_same_moment_one_leads(there_is_one: bool) -> None
     assert not server.of("a").hold()
 
     assert server.lease.spec.holder_identity == "b"
+
+
+def test_an_api_server_that_takes_seconds_to_answer_lets_somebody_lead() -> None:
+    """With more than one for each write nobody led, and all gates were lifted without a plan."""
+    server = Server()
+    a, b = server.of("a"), server.of("b")
+
+    for _ in range(20):
+        server.answers_after_s = LEAD_S / 3 - 0.1
+        assert a.hold()
+        assert a.is_ours()
+        server.answers_after_s = 0.0
+        assert not b.hold()
+
+
+def test_a_renewal_counts_from_when_it_was_asked_for() -> None:
+    """Who counts from the answer leads on when others may have begun."""
+    server = Server()
+    server.answers_after_s = 4.0
+    a = server.of("a")
+    asked_at = server.now
+    assert a.hold(), "read, and created"
+    assert server.now == asked_at + 8.0
+
+    server.now = asked_at + 4.0 + LEAD_S - 0.1
+    assert a.is_ours()
+    server.now += 0.2
+    assert not a.is_ours()
+
+
+def test_an_answer_that_comes_too_late_is_no_lead() -> None:
+    """A process that was stopped for a while would go on where it was."""
+    server = Server()
+    a = server.of("a")
+    keep = server._keep  # noqa: SLF001 - to stop the time
+
+    def late(body: Any) -> Any:  # noqa: ANN401 - the library's Lease
+        kept = keep(body)
+        server.now += LEAD_S + 1
+        return kept
+
+    server._keep = late  # type: ignore[method-assign] # noqa: SLF001
+    assert a.hold()
+    assert not a.is_ours()
+
+
+def test_what_was_held_counts_on_while_nobody_answers() -> None:
+    """Each answer that is lost would end a pass; and then another one takes over in good time."""
+    server = Server()
+    a, b = server.of("a"), server.of("b")
+    assert a.hold()
+    assert not b.hold()
+    held_at, server.answers_after_s = server.now, 1e6
+
+    while a.is_ours():
+        with pytest.raises(ReadTimeoutError):
+            a.hold()
+
+    assert server.now <= held_at + LEAD_S + 0.2, "the last try ended in time"
+    server.answers_after_s = 0.0
+    assert not b.hold(), "the tries that were not answered may have renewed it"
+
+
+def test_who_finds_another_one_leading_leads_no_longer() -> None:
+    """Somebody may have given the lease away by hand."""
+    server = Server()
+    a = server.of("a")
+    assert a.hold()
+    server.lease = None
+    assert server.of("b").hold()
+
+    assert not a.hold()
+    assert not a.is_ours()
 
 
 def test_what_the_server_refuses_is_no_answer() -> None:

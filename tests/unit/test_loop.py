@@ -15,8 +15,9 @@ from bayplan.plan import Result
 from bayplan.policy import Defragmentation, Order, Policy, Window
 from bayplan_extender.planner import loop as loops
 from bayplan_extender.planner.loop import Loop
-from bayplan_extender.planner.publisher import Publisher
+from bayplan_extender.planner.publisher import Dropped, Publisher
 from bayplan_extender.planner.recorder import Recorder
+from bayplan_extender.reflector import STALE_S
 from bayplan_extender.view import View
 from tests.builders import node, pod
 
@@ -29,11 +30,13 @@ class Kept(Publisher):
 
     def __init__(self, view: View) -> None:
         self.results: list[Result] = []
+        self.sequences: list[int] = []
         self._view = view
 
-    def publish(self, result: Result, plans: Iterable[PublishedPlan]) -> str:
+    def publish(self, result: Result, *, sequence: int) -> str:
         """Keep a plan, as one that is completed."""
         self.results.append(result)
+        self.sequences.append(sequence)
         name = f"plan-{len(self.results)}"
         self._view.plans[name] = PublishedPlan(
             name=name,
@@ -42,7 +45,6 @@ class Kept(Publisher):
             plan=result.plan,
             phase="Completed",
         )
-        assert list(plans) is not None
         return name
 
     def clear_away(self, plans: Iterable[PublishedPlan]) -> None:
@@ -56,9 +58,9 @@ class Refused(Kept):
         super().__init__(view)
         self._error = error
 
-    def publish(self, result: Result, plans: Iterable[PublishedPlan]) -> str:
+    def publish(self, result: Result, *, sequence: int) -> str:
         """Raise what the API server answers, or that it does not."""
-        super().publish(result, plans)
+        super().publish(result, sequence=sequence)
         raise self._error
 
 
@@ -205,8 +207,12 @@ def test_figures_tell_queue_room_and_plans(scene: Scene) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [ApiException(status=422, reason="too large"), ReadTimeoutError(None, "/apis", "no answer")],  # type: ignore[arg-type]
-    ids=["refused", "not answered"],
+    [
+        ApiException(status=422, reason="too large"),
+        ReadTimeoutError(None, "/apis", "no answer"),  # type: ignore[arg-type]
+        Dropped("somebody else has published plan-00001"),
+    ],
+    ids=["refused", "not answered", "taken"],
 )
 def test_a_planner_that_can_publish_nothing_stops_leading(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, error: Exception
@@ -249,13 +255,77 @@ def test_who_no_longer_leads_publishes_nothing(
     monkeypatch.setattr(loop, "_place", place)
     publish = loop._publish  # noqa: SLF001 - the same
 
-    def published(result: Result) -> str:
+    def published(seen: loops._Seen, result: Result) -> str:
         loop.stop()
-        return publish(result)
+        return publish(seen, result)
 
     monkeypatch.setattr(loop, "_publish", published)
     loop.run()
     assert len(scene.publisher.results) == 1
+
+
+def test_a_plan_has_the_number_after_those_that_were_seen_when_it_was_made(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another planner's that came meanwhile was overtaken by one from an older look."""
+    loop, place = scene.loop, scene.loop._place  # noqa: SLF001 - to publish in the middle
+    scene.view.numbers = {"plan-00006": 6, "plan-00007-of-another-version": 7}
+
+    def overtaken(seen: loops._Seen) -> Result | None:
+        scene.view.numbers["plan-00008"] = 8
+        return place(seen)
+
+    monkeypatch.setattr(loop, "_place", overtaken)
+    scene.view.cache.set_pod(pod("a", gpus=2))
+    scene.look()
+
+    assert scene.publisher.sequences == [8]
+
+
+def test_a_plan_that_is_dropped_is_made_anew_from_another_look(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be published as it is, or its pods wait for the next change."""
+    monkeypatch.setattr(loops, "SETTLE_S", 0.0)
+    monkeypatch.setattr(loops, "RETRY_S", 0.0)
+    for kind in scene.view.missing:
+        scene.view.done(kind)
+    scene.view.cache.set_pod(pod("a", gpus=2))
+    publish = scene.publisher.publish
+
+    def taken(result: Result, *, sequence: int) -> str:
+        if sequence == 1:
+            scene.view.numbers["plan-00001"] = 1  # somebody else's, which the watch shows now
+            scene.view.cache.set_pod(pod("b", gpus=2))
+            raise Dropped("somebody else has published plan-00001")
+        scene.loop.stop()
+        return publish(result, sequence=sequence)
+
+    monkeypatch.setattr(scene.publisher, "publish", taken)
+    scene.loop.run()
+
+    (result,) = scene.publisher.results
+    assert scene.publisher.sequences == [2]
+    assert [bind.pod.name for bind in result.plan.binds] == ["a", "b"]
+
+
+def test_nothing_is_planned_from_what_is_long_out_of_date(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rights are taken away from a planner that runs; it would lead on with an old picture."""
+    monkeypatch.setattr(loops, "SETTLE_S", 0.0)
+    monkeypatch.setattr(loops, "RETRY_S", 0.0)
+    for kind in scene.view.missing:
+        scene.view.done(kind)
+    scene.view.cache.set_pod(pod("a", gpus=2))
+    scene.view.failing["pods"] = (time.monotonic() - STALE_S - 1, "403 Forbidden")
+
+    with pytest.raises(loops.Stale, match=r"pods for 6\d s: 403 Forbidden"):
+        scene.loop.run()
+    assert scene.publisher.results == []
+
+    scene.view.failing["pods"] = (time.monotonic() - STALE_S / 2, "503")
+    assert len(scene.look()) == 1
 
 
 def test_a_loop_that_is_stopped_before_it_begins_does_nothing(scene: Scene) -> None:
@@ -302,11 +372,11 @@ class Untouched(Kept):
         self.published = threading.Semaphore(0)
         self.phases_before: list[str] = []
 
-    def publish(self, result: Result, plans: Iterable[PublishedPlan]) -> str:
+    def publish(self, result: Result, *, sequence: int) -> str:
         """Keep a plan as pending, and how far the one before it was."""
         newest = self._view.newest_plan()
         self.phases_before.append(newest.phase if newest is not None else "")
-        name = super().publish(result, plans)
+        name = super().publish(result, sequence=sequence)
         self._view.plans[name] = replace(self._view.plans[name], phase="Pending")
         self.published.release()
         return name

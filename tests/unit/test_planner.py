@@ -27,7 +27,7 @@ from bayplan.snapshot import (
 from bayplan.solver import engine
 from bayplan.solver.counting import build
 from bayplan.solver.solution import Solution
-from bayplan.validate import validate
+from bayplan.validate import Code, Violation, validate
 from tests.builders import budget, node, pod, snapshot
 
 POLICY = Policy()
@@ -449,6 +449,17 @@ def test_budgets_hold(policy: Policy, moves: int, evictions: int) -> None:
     assert (len(result.moves), len(result.evictions)) == (moves, evictions)
 
 
+def test_a_node_is_over_full_only_to_those_who_ask_for_what_it_lacks() -> None:
+    """A GPU fails under eight pods: whoever asks for CPU alone still has room beside them."""
+    runs = [pod(f"r{i}", on="n0", disruption=Disruption.FIXED) for i in range(8)]
+    more = [pod("cpu", gpus=0, cpu_milli=1000), pod("gpu", gpus=1, priority=10)]
+
+    found = made(node("n0", gpus=7), *runs, *more)
+
+    assert [bind.pod.name for bind in found.binds] == ["cpu"]
+    assert [hold.pod.name for hold in found.holds] == ["gpu"]
+
+
 def test_an_over_full_node_gets_nothing_and_loses_nothing() -> None:
     """A node that shrank would be filled further, or emptied for no one."""
     shrunk = node("n0", gpus=2)
@@ -678,3 +689,15 @@ def test_a_replica_over_two_nodes_is_evicted_with_its_unit_and_never_moved() -> 
     assert sorted(evicted(higher)) == ["engine-1", "engine-2"]
     assert not moved(higher)
     assert "new" in placed(higher)
+
+
+def test_a_plan_that_is_not_valid_gives_way_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would hear of it that everybody waits because of a fault of ours."""
+    wrong = Violation(code=Code.OVER_COMMITTED, message="n0 would lack 1 GPU after the plan")
+    findings = iter([(wrong,), (wrong,)])
+    monkeypatch.setattr("bayplan.planner.validate", lambda *_: next(findings, ()))
+
+    result = plan(snapshot(node("n0"), pod("w")), Policy(), clock=lambda: 0.0)
+
+    assert result.refused == ("OverCommitted: n0 would lack 1 GPU after the plan",) * 2
+    assert [hold.pod.name for hold in result.plan.holds] == ["w"]

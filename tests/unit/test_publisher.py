@@ -10,7 +10,7 @@ from bayplan.codec import PublishedPlan, parts
 from bayplan.keys import NodeName, PodKey
 from bayplan.plan import Bind, Certificate, Plan, Result, Verdict
 from bayplan.policy import Order
-from bayplan_extender.planner.publisher import HISTORY, HISTORY_OBJECTS, Publisher
+from bayplan_extender.planner.publisher import HISTORY, HISTORY_OBJECTS, Dropped, Publisher
 
 PLAN = Plan(certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL))
 RESULT = Result(plan=PLAN, digest="d", engine="greedy")
@@ -23,6 +23,7 @@ class Plans:
         self.names = list(names)
         self.most = 1000
         self.lost = ""
+        self.leads = True
 
     def create_cluster_custom_object(self, *about: Any, **_: object) -> None:  # noqa: ANN401 - JSON
         """Keep a plan, unless its name is taken."""
@@ -35,10 +36,6 @@ class Plans:
         if name == self.lost:
             raise ApiException(status=504, reason="Timeout")
 
-    def list_cluster_custom_object(self, *_: str, **__: object) -> dict[str, Any]:
-        """Return all of them."""
-        return {"items": [{"metadata": {"name": name}} for name in self.names]}
-
     def delete_cluster_custom_object(self, *about: str, **_: object) -> None:
         """Remove one."""
         if about[-1] not in self.names:
@@ -49,7 +46,7 @@ class Plans:
 def publisher(plans: Plans, monkeypatch: pytest.MonkeyPatch) -> Publisher:
     """Return a publisher that writes to `plans`."""
     monkeypatch.setattr(client, "CustomObjectsApi", lambda _: plans)
-    return Publisher(client.ApiClient())
+    return Publisher(client.ApiClient(), leads=lambda: plans.leads)
 
 
 def readable(sequence: int, phase: str = "Completed") -> PublishedPlan:
@@ -58,19 +55,72 @@ def readable(sequence: int, phase: str = "Completed") -> PublishedPlan:
     return PublishedPlan(name=name, uid=name, sequence=sequence, plan=PLAN, phase=phase)
 
 
-def test_a_plan_has_the_next_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_has_the_number_that_it_was_made_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The operator would carry out an older one."""
     plans = Plans("plan-00001", "plan-00002")
-    seen = [readable(1), readable(2)]
 
-    assert publisher(plans, monkeypatch).publish(RESULT, seen) == "plan-00003"
+    assert publisher(plans, monkeypatch).publish(RESULT, sequence=3) == "plan-00003"
+    assert plans.names[2:] == ["plan-00003"]
 
 
-def test_plans_that_cannot_be_read_are_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a downgrade every plan would be refused, for its name is taken."""
-    plans = Plans("plan-00001", "plan-00002", "plan-00003", "by-hand")
+def test_a_plan_whose_number_somebody_has_taken_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was written under a higher one, and so overtook the next leader's from an older look."""
+    plans = Plans("plan-00001", "plan-00002")
 
-    assert publisher(plans, monkeypatch).publish(RESULT, [readable(1)]) == "plan-00004"
+    with pytest.raises(Dropped, match="plan-00002"):
+        publisher(plans, monkeypatch).publish(RESULT, sequence=2)
+
+    assert plans.names == ["plan-00001", "plan-00002"]
+
+
+def test_who_leads_no_longer_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stopped only after the plan it was at."""
+    plans = Plans("plan-00001")
+    plans.leads = False
+
+    with pytest.raises(Dropped, match="lease"):
+        publisher(plans, monkeypatch).publish(RESULT, sequence=2)
+
+    assert plans.names == ["plan-00001"]
+
+
+def test_who_stops_leading_between_two_parts_takes_the_first_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its plan would be completed when the next leader is at work already."""
+    monkeypatch.setattr(parts, "MAX_ACTIONS", 1)
+    plans = Plans("plan-00001")
+    written = publisher(plans, monkeypatch)
+    create = plans.create_cluster_custom_object
+
+    def losing(*about: Any, **rest: object) -> None:  # noqa: ANN401 - JSON
+        create(*about, **rest)
+        plans.leads = False
+
+    monkeypatch.setattr(plans, "create_cluster_custom_object", losing)
+    with pytest.raises(Dropped):
+        written.publish(large(), sequence=2)
+
+    assert plans.names == ["plan-00001"]
+
+
+def test_who_leads_no_longer_deletes_nothing_that_may_be_the_next_leaders(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is not answered may not have arrived, and its number be taken by now."""
+    plans = Plans()
+    written = publisher(plans, monkeypatch)
+
+    def unanswered(*about: Any, **_: object) -> None:  # noqa: ANN401 - JSON
+        plans.names.append(about[-1]["metadata"]["name"])  # the next leader's
+        plans.leads = False
+        raise ApiException(status=504, reason="Timeout")
+
+    monkeypatch.setattr(plans, "create_cluster_custom_object", unanswered)
+    with pytest.raises(ApiException):
+        written.publish(RESULT, sequence=1)
+
+    assert plans.names == ["plan-00001"]
 
 
 @pytest.mark.parametrize("phase", ["Completed", "Pending"])
@@ -106,13 +156,13 @@ def test_a_large_plan_is_written_whole_or_not_at_all(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(parts, "MAX_ACTIONS", 1)
     plans = Plans("plan-00001")
 
-    assert publisher(plans, monkeypatch).publish(large(), [readable(1)]) == "plan-00002"
+    assert publisher(plans, monkeypatch).publish(large(), sequence=2) == "plan-00002"
     written = ["plan-00002", "plan-00002-part-2", "plan-00002-part-3"]
     assert plans.names == ["plan-00001", *written]
 
     plans.most = 6
     with pytest.raises(ApiException):
-        publisher(plans, monkeypatch).publish(large(), [readable(1), readable(2)])
+        publisher(plans, monkeypatch).publish(large(), sequence=3)
     assert plans.names == ["plan-00001", *written]
 
 
@@ -125,18 +175,21 @@ def test_a_part_is_withdrawn_although_nobody_said_that_it_was_made(
     plans.lost = "plan-00002-part-3"
 
     with pytest.raises(ApiException):
-        publisher(plans, monkeypatch).publish(large(), [readable(1)])
+        publisher(plans, monkeypatch).publish(large(), sequence=2)
 
     assert plans.names == ["plan-00001"]
 
 
-def test_a_part_that_is_left_of_an_older_plan_is_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_of_which_a_part_has_a_name_that_is_taken_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Parts of two plans would be read as one."""
     monkeypatch.setattr(parts, "MAX_ACTIONS", 1)
     plans = Plans("plan-00001", "plan-00002-part-3")
 
-    assert publisher(plans, monkeypatch).publish(large(), [readable(1)]) == "plan-00003"
-    assert plans.names[2:] == ["plan-00003", "plan-00003-part-2", "plan-00003-part-3"]
+    with pytest.raises(Dropped):
+        publisher(plans, monkeypatch).publish(large(), sequence=2)
+    assert plans.names == ["plan-00001", "plan-00002-part-3"]
 
 
 def test_history_counts_plans_and_goes_with_all_their_parts(

@@ -1,5 +1,6 @@
 """A sink is kept equal to a collection, whatever becomes of the watch."""
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -43,6 +44,7 @@ class Server:
     def __init__(self, *responses: Response) -> None:
         self.asked: list[dict[str, Any]] = []
         self.seen: list[str] = []
+        self.failed: list[tuple[float, str]] = []
         self._responses = responses
         self._reflector = Reflector("things", self._answer, self)
 
@@ -68,6 +70,10 @@ class Server:
 
     def is_current(self, at: float) -> None:
         """Know that time passes."""
+
+    def is_failing(self, since: float, why: str) -> None:
+        """Take why nothing comes."""
+        self.failed.append((since, why))
 
 
 @pytest.fixture(autouse=True)
@@ -181,3 +187,24 @@ def test_after_an_error_everything_is_listed_anew(bad: Response) -> None:
     with capture_logs() as events:
         assert server.run() == ["list a", "list b"]
     assert [event["event"] for event in events] == ["watch_failed"]
+
+
+def test_for_how_long_and_why_nothing_is_heard_is_told_loudly_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Somebody takes the right to read away, and plans are made from an old picture for ever."""
+    ticks = itertools.count(step=10.0)
+    monkeypatch.setattr("bayplan_extender.reflector.time.monotonic", lambda: next(ticks))
+    refused = Response(b'{"message": "forbidden"}', status=403)
+    server = Server(listed("a"), *[refused] * 8, listed("b"), Response(status=403))
+
+    with capture_logs() as events:
+        server.run()
+
+    first, *others, last = server.failed
+    assert first[1] == "403 because"
+    assert {since for since, _ in others} == {first[0]}
+    assert others[-1][1] == "403 forbidden"
+    assert last[0] > first[0], "it was listed in between"
+    levels = [event["log_level"] for event in events]
+    assert levels == ["warning", "error", "error", "warning"], "once a minute"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bayplan import steps
+from bayplan import slots, steps
 from bayplan.answers import Reservations, answer
 from bayplan.api import names
 from bayplan.cache import Cache
@@ -15,6 +15,7 @@ from bayplan.online.advisor import Advisor
 from bayplan.plan import Bind, Certificate, Evict, Hold, Move, Plan, Reason, Result, Verdict
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
+from bayplan.preparation import prepared
 from bayplan.resources import Resources
 from bayplan.snapshot import Disruption, Node, Pod
 from bayplan.solver import ejection, exchange, greedy
@@ -271,6 +272,20 @@ def test_a_defragmentation_leaves_shares_on_their_gpus() -> None:
     assert found.certificate.stages[-1].value == 2
 
 
+def test_a_gpu_that_is_shared_is_no_part_of_a_slot() -> None:
+    """A window would find nothing to win, and metrics would promise whole nodes."""
+    seen = snapshot(
+        node("n"),
+        node("m"),
+        pod("x", share=500, on="n", device=0),
+        pod("y", share=400, on="m", device=0),
+    )
+    moves = plan(seen, replace(POLICY, order=Order.DEFRAGMENT), clock=lambda: 0.0).plan
+
+    assert slots.free_slots(seen)[8] == 0
+    assert slots.won(seen, moves) == (8, 1)
+
+
 # Why not, and what would help.
 
 
@@ -329,6 +344,29 @@ def test_members_of_a_gang_share_gpus_in_what_is_told() -> None:
 
     assert "2 of its 3 pods have room; g2: 0 of 1" in short.holds[0].rejection.message
     assert len(homes(enough)) == 3
+
+
+def test_a_gang_of_a_share_and_of_whole_gpus_hears_what_would_help() -> None:
+    """More nodes have room for the share than it needs: looking for the rest raised."""
+    gang = [pod("g0", share=500, gang="g", min_count=2), pod("g1", gang="g", gpus=8, min_count=2)]
+    busy = [pod(f"b{n}", on=f"n{n}", gpus=2 + n, **FIXED) for n in range(2)]
+
+    found = made(node("n0"), node("n1"), *gang, *busy)
+
+    assert homes(found) == {}
+    assert "add 1 node" in found.holds[0].remedy
+
+
+def test_a_share_on_a_gpu_that_is_not_listed_any_more_stops_nobody() -> None:
+    """No plan was valid as long as a share waited, and every pod of the cluster was held."""
+    lost = pod("lost", on="n0", share=500, device=7)
+    waiting = [pod("share", share=500), pod("whole", gpus=8)]
+
+    seen = snapshot(node("n0", gpus=7), node("n1"), lost, *waiting)
+    found = plan(prepared(seen, POLICY, now=0.0), POLICY, clock=lambda: 0.0).plan
+
+    assert homes(found)["share"] in {("n0", device) for device in range(7)}
+    assert homes(found)["whole"] == ("n1", None)
 
 
 # What the validator thinks of plans that others make.

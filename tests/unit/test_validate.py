@@ -72,6 +72,10 @@ LOW = pod("low", gpus=4, on="n0")
 HIGH = pod("high", gpus=8, priority=10)
 EQUAL = pod("equal", gpus=8)
 GENTLE = pod("gentle", gpus=8, priority=10, preempts=False)
+HALF_GENTLE = tuple(
+    pod(f"half-{i}", gpus=4, priority=10, preempts=i > 0, gang="half", min_count=2)
+    for i in range(2)
+)
 FIXED = pod("fixed", gpus=4, on="n0", disruption=Disruption.FIXED)
 STUCK = pod("stuck", gpus=4, on="n0", disruption=Disruption.EVICTABLE)
 LEAVING = pod("leaving", gpus=4, on="n0", terminating=True)
@@ -171,6 +175,12 @@ def test_a_sound_plan_passes() -> None:
             planned(evict(LOW), bind(GENTLE, N0)),
             Code.OUTRANKED_VICTIM,
             id="a victim for a pod that preempts nobody",
+        ),
+        pytest.param(
+            (LOW, *HALF_GENTLE),
+            planned(evict(LOW), *(bind(pod, N0) for pod in HALF_GENTLE)),
+            Code.OUTRANKED_VICTIM,
+            id="a victim for a gang of which one preempts nobody",
         ),
         pytest.param(
             (LOW,), planned(evict(LOW)), Code.OUTRANKED_VICTIM, id="a victim for nobody at all"

@@ -216,6 +216,26 @@ def test_the_room_of_all_parts_of_a_plan_is_held(
     assert not view.reservations(0.0).promises(NodeName("n1"))
 
 
+def test_numbers_of_plans_that_cannot_be_read_are_known(
+    sinks: tuple[View, dict[str, Any]],
+) -> None:
+    """After a downgrade every plan would be dropped, for its name is taken."""
+    view, of = sinks
+    (raw,) = objects(bind(pod("a"), "n1"), sequence=2)
+    newer = {"metadata": {"name": "plan-00007-part-2", "uid": "u"}, "spec": "of another version"}
+
+    of["packingplans"].replace([raw, newer])
+    assert (view.last_number, [*view.plans]) == (7, ["plan-00002"])
+    of["packingplans"].change("DELETED", newer)
+    assert view.last_number == 2
+    of["packingplans"].change("ADDED", newer)
+    assert view.last_number == 7
+    by_hand = {**raw, "metadata": {"name": "by-hand", "uid": "v"}}
+    by_hand["spec"] = {**raw["spec"], "sequence": 9}
+    of["packingplans"].change("ADDED", by_hand)
+    assert view.last_number == 9
+
+
 def test_a_part_that_only_holds_ends_no_promise(
     sinks: tuple[View, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

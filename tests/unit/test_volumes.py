@@ -155,6 +155,71 @@ def test_a_pod_whose_volumes_no_node_reaches_is_told_so(monkeypatch: pytest.Monk
     assert "3 do not reach its volume" in hold.rejection.message
 
 
+def unreadable(claim: str = "disk", **spec: Any) -> Raw:  # noqa: ANN401 - JSON
+    """Return a volume of which nobody can say where it is."""
+    raw = raw_volume("b", claim)
+    raw["spec"]["nodeAffinity"]["required"]["nodeSelectorTerms"] = "b"
+    raw["spec"] |= spec
+    return raw
+
+
+#: What is said of it.
+WHERE = "PersistentVolume pv-disk: spec.nodeAffinity.required.nodeSelectorTerms: should be a list"
+
+
+def test_a_pod_whose_volume_cannot_be_read_goes_nowhere_and_is_told_which(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It counted as reached from everywhere, so the pod was pinned where it cannot start."""
+    pods = [raw_pod("p", volumes=[DISK]), raw_pod("q")]
+
+    told = planned(monkeypatch, pods, unreadable())
+
+    (hold,) = told.holds
+    assert hold.pod.name == "p"
+    assert hold.rejection.reason is Reason.VOLUME_UNREADABLE
+    assert WHERE in hold.rejection.message
+    assert [bind.pod.name for bind in told.binds] == ["q"]
+    healed = planned(monkeypatch, pods, unreadable(), changed=raw_volume("b"))
+    assert {str(bind.node) for bind in healed.binds if bind.pod.name == "p"} == {"n2"}
+
+
+@pytest.mark.parametrize("spec", [{"claimRef": None}, {"claimRef": "disk"}])
+def test_a_volume_that_cannot_be_read_and_that_no_claim_is_known_to_have_keeps_nobody(
+    monkeypatch: pytest.MonkeyPatch, spec: Raw
+) -> None:
+    """One bad object would keep a pod waiting that has nothing to do with it."""
+    assert planned(monkeypatch, [raw_pod("p", volumes=[DISK])], unreadable(**spec)).binds
+
+
+def test_who_runs_is_not_moved_with_a_volume_that_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would be evicted for a place where its volume may not be."""
+    pods = [raw_pod(f"small-{n}", gpus=2, nodeName=n, volumes=[DISK]) for n in ("n1", "n2", "n3")]
+    pods.append(raw_pod("big"))
+    assert planned(monkeypatch, pods).moves
+
+    told = planned(monkeypatch, pods, unreadable())
+
+    assert (told.moves, told.evictions, told.binds) == ((), (), ())
+
+
+def test_who_is_pinned_keeps_its_room_although_its_volume_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would count as one that can never be bound, and others be sent to its place."""
+    pin = {"key": "metadata.name", "operator": "In", "values": ["n1"]}
+    terms = {"nodeSelectorTerms": [{"matchFields": [pin]}]}
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    pinned = raw_pod("pinned", volumes=[DISK], affinity=affinity, schedulingGates=[])
+    others = [raw_pod(f"other-{n}") for n in range(3)]
+
+    told = planned(monkeypatch, [pinned, *others], unreadable())
+
+    assert sorted(str(bind.node) for bind in told.binds) == ["n2", "n3"]
+
+
 def test_a_volume_that_has_lost_its_claim_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next claim of that name may be bound elsewhere."""
     pods = [raw_pod("p", volumes=[DISK])]

@@ -12,9 +12,9 @@ from bayplan.plan import Certificate, Move, Plan, Verdict
 from bayplan.planner import defragment
 from bayplan.policy import Day, Defragmentation, Order, Policy, Window
 from bayplan.slots import free_slots, promised_gpus, won
-from bayplan.snapshot import Snapshot
+from bayplan.snapshot import Disruption, Snapshot
 from bayplan.windows import is_worth_it, moves_left, opened_at
-from tests.builders import node, pod, snapshot
+from tests.builders import node, pod, snapshot, spread
 
 #: Two o'clock at night for an hour, from Saturday to Sunday.
 WEEKEND = Window(start_minute=120, minutes=60, days=(Day.SAT, Day.SUN))
@@ -111,6 +111,23 @@ def test_a_window_wins_whole_nodes() -> None:
     assert found.plan.certificate.order is Order.DEFRAGMENT
     assert found.plan.certificate.verdict is Verdict.OPTIMAL
     assert promised_gpus(world, found.plan) == 3
+
+
+def test_a_node_is_drained_where_rules_between_pods_let_it() -> None:
+    """The tightest place breaks the spread: the plan was thrown away, and nothing won."""
+    label, rule, fixed = {"app": "web"}, spread("zone", 1, app="web"), Disruption.FIXED
+    world = snapshot(
+        *(node(f"n{i}", labels={"zone": "ab"[i % 2]}) for i in range(4)),
+        pod("w0", on="n0", labels=label, constraints=rule),
+        pod("w1", on="n1", labels=label, constraints=rule, disruption=fixed),
+        pod("f", gpus=6, on="n2", disruption=fixed),
+        pod("g", gpus=7, on="n3", disruption=fixed),
+    )
+    found = defragment(world, Policy(), max_moves=5, clock=still)
+
+    assert found is not None
+    moves = found[1].plan.moves
+    assert [(move.pod.name, move.target) for move in moves] == [("w0", "n2")]
 
 
 def test_no_plan_costs_more_than_it_wins() -> None:

@@ -14,7 +14,7 @@ from bayplan.codec.plans import PublishedPlan, StepStatus, plan_manifest, publis
 from bayplan.codec.pods import mistake_in, pod_of, stand_in_of
 from bayplan.codec.policies import policy_of
 from bayplan.codec.recordings import Recording, recording_document, recording_of
-from bayplan.codec.volumes import volume_of
+from bayplan.codec.volumes import unreadable_volume, volume_of
 
 __all__ = [
     "DecodeError",
@@ -37,5 +37,6 @@ __all__ = [
     "snapshot_of",
     "stand_in_of",
     "trouble_of",
+    "unreadable_volume",
     "volume_of",
 ]

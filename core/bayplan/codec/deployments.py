@@ -20,6 +20,7 @@ from bayplan.constraints import GangTopology
 from bayplan.inference.children import Child, Deployment, Gateway, Rollout
 from bayplan.inference.shapes import Shape
 from bayplan.keys import NodeName
+from bayplan.units import whole_number
 
 #: Longest name of an InferenceDeployment: it becomes part of names and labels.
 _MAX_NAME: Final = 52
@@ -199,8 +200,8 @@ def _gateway(field: Field) -> Gateway | None:
 
 def _number(labels: Mapping[str, str], name: str, default: int) -> int:
     """Return the number that a label says; `default` where it says none."""
-    said = labels.get(name, "")
-    return int(said) if said.isdecimal() else default
+    said = whole_number(labels.get(name, ""))
+    return default if said is None else said
 
 
 def _controller_uid(metadata: Field) -> str:

@@ -29,6 +29,7 @@ from bayplan.plan import (
     plan_of,
 )
 from bayplan.policy import Order
+from bayplan.units import whole_number
 
 #: Phases in which nothing more happens to a plan.
 FINISHED = frozenset({"Completed", "Superseded", "Failed"})
@@ -128,7 +129,7 @@ def _name(sequence: int, part: int) -> str:
 def sequence_in(name: str) -> int:
     """Return the number of the plan in the name of an object; 0 where it is none of ours."""
     number = name.removeprefix("plan-").partition("-part-")[0]
-    return int(number) if number.isascii() and number.isdecimal() else 0
+    return whole_number(number) or 0
 
 
 def published_plan_of(raw: Raw) -> PublishedPlan:

@@ -42,7 +42,7 @@ _ALL: Final = 2**20
 PIN_FIELD = "metadata.name"
 
 #: The parts of a pod's spec that say what it uses on its node, and what was read from them.
-_ASKING: Final = ("initContainers", "containers", "overhead", "hostNetwork")
+_ASKING: Final = ("initContainers", "containers", "resources", "overhead", "hostNetwork")
 _REQUESTS: Final = Remembered[Resources]()
 
 #: The parts that say where it may go, those with rules between pods first.
@@ -221,17 +221,18 @@ def _share_milli(field: Field) -> int | None:
 
 def _device(metadata: Field) -> int | None:
     """Return the number of the GPU that the pod has its share on; None where nobody knows."""
-    text = str(metadata.get("annotations", names.ANNOTATION_GPU_DEVICE).value)
-    known = text.isascii() and text.isdecimal() and int(text) <= _MAX_DEVICE
-    return int(text) if known else None
+    said = metadata.get("annotations", names.ANNOTATION_GPU_DEVICE).value
+    device = units.whole_number(str(said))
+    return device if device is not None and device <= _MAX_DEVICE else None
 
 
 def requests(spec: Field) -> Resources:
     """Return what a pod uses on its node, `pods: 1` and its host ports included.
 
-    The sum over containers, or the largest init container where that is more; restartable init
-    containers (sidecars) count as containers; overhead on top (as kube-scheduler computes it).
-    A host port counts on every address of the node, also where the pod asks for one address.
+        The sum over containers, or the largest init container where that is more; restartable init
+    containers (sidecars) count as containers; what the pod asks for as a whole (`spec.resources`)
+        goes before that, resource by resource; overhead on top (as kube-scheduler computes it).
+        A host port counts on every address of the node, also where the pod asks for one address.
     """
     return _REQUESTS.read(spec.parts(*_ASKING), lambda: _requests_of(spec))
 
@@ -240,16 +241,18 @@ def _requests_of(spec: Field) -> Resources:
     running = Resources.of({"pods": 1})
     peak = Resources()
     for container in spec.get("initContainers").items():
-        asks = _container_requests(container)
+        asks = _asked_by(container)
         if container.get("restartPolicy").text("") == "Always":
             running = running + asks
             peak = _largest(peak, running)
         else:
             peak = _largest(peak, running + asks)
     for container in spec.get("containers").items():
-        running = running + _container_requests(container)
+        running = running + _asked_by(container)
     overhead = Resources.of(spec.get("overhead").amounts(Rounding.UP))
-    return _largest(running, peak) + overhead + _host_ports(spec)
+    whole = _asked_by(spec)
+    asked = Resources.of({**dict(_largest(running, peak).items), **dict(whole.items)})
+    return asked + overhead + _host_ports(spec)
 
 
 def _host_ports(spec: Field) -> Resources:
@@ -299,9 +302,9 @@ def is_outdated(metadata: Field) -> bool:
     return metadata.get("annotations", names.ANNOTATION_OUTDATED).value == "true"
 
 
-def _container_requests(container: Field) -> Resources:
-    """Return a container's requests; a resource with only a limit is requested in that amount."""
-    resources = container.get("resources")
+def _asked_by(one: Field) -> Resources:
+    """Return what a container, or a pod as a whole, requests; limits count without a request."""
+    resources = one.get("resources")
     asked = resources.get("requests").amounts(Rounding.UP)
     limits = resources.get("limits").amounts(Rounding.UP, besides=asked)
     return Resources.of(limits | asked)
@@ -384,7 +387,7 @@ def _has_count(metadata: Field) -> bool:
     Without it a running pod keeps its room, and a waiting one is held with the reason.
     """
     text = metadata.get("labels", names.LABEL_GANG_MIN_COUNT).text("")
-    return text.isdecimal() and int(text) > 0
+    return bool(units.whole_number(text))
 
 
 def _owner(metadata: Field, namespace: str) -> Owner | None:
@@ -402,7 +405,7 @@ def _owner(metadata: Field, namespace: str) -> Owner | None:
 def _move_cost(metadata: Field) -> int | None:
     """Return what a move costs, 1 without a word of it; None where it is no number in range."""
     text = metadata.get("annotations", names.ANNOTATION_MOVE_COST).text("1")
-    cost = int(text) if text.isascii() and text.isdecimal() else 0
+    cost = units.whole_number(text) or 0
     return cost if 1 <= cost <= MAX_MOVE_COST else None
 
 

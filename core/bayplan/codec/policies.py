@@ -12,6 +12,7 @@ from bayplan.policy import (
     Policy,
     Window,
 )
+from bayplan.units import whole_number
 
 _HOUR_MINUTES: Final = 60
 _DAY_MINUTES: Final = 1440
@@ -55,10 +56,10 @@ def _defragmentation(field: Field) -> Defragmentation:
 
 def _window(field: Field) -> Window:
     start, duration = field.get("start"), field.get("durationMinutes")
-    hours, _, minutes = start.text().partition(":")
-    if not (hours.isdecimal() and minutes.isdecimal()):
+    hours, minutes = map(whole_number, start.text().partition(":")[::2])
+    if hours is None or minutes is None:
         raise start.error(f'should be a time such as "02:30", is {start.value!r}')
-    start_minute = int(hours) * _HOUR_MINUTES + int(minutes)
+    start_minute = hours * _HOUR_MINUTES + minutes
     if start_minute >= _DAY_MINUTES:
         raise start.error(f'should be before "24:00", is {start.value!r}')
     if not 1 <= duration.integer() <= _DAY_MINUTES:

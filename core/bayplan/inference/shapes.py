@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from functools import total_ordering
 from typing import Final
 
+from bayplan.api.pools import MAX_UNIT
+from bayplan.units import whole_number
+
 
 @total_ordering
 @dataclass(frozen=True, slots=True)
@@ -29,10 +32,15 @@ class Shape:
     @classmethod
     def parse(cls, text: str) -> "Shape":
         """Return what `str` wrote; of anything else an empty shape."""
-        pairs = [part.rpartition("=") for part in text.split(",")]
-        if not all(pool and n.isascii() and n.isdecimal() for pool, _, n in pairs):
-            return cls()
-        return cls.of({pool: int(n) for pool, _, n in pairs})
+        counts: dict[str, int] = {}
+        for part in text.split(","):
+            pool, _, said = part.rpartition("=")
+            n = whole_number(said)
+            # What is more than any unit may have is not ours either, and would be counted out.
+            if not pool or n is None or n > MAX_UNIT:
+                return cls()
+            counts[pool] = n
+        return cls.of(counts)
 
     def __str__(self) -> str:
         return ",".join(f"{pool}={n}" for pool, n in self.counts)

@@ -2,12 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from bayplan import filters, units
+from bayplan.constraints import NodeTerm
 from bayplan.keys import BudgetKey, GangKey
 from bayplan.peers import Meant
+from bayplan.reach import Reach
 from bayplan.resources import Resources
 from bayplan.snapshot import Node, Pod, Snapshot
 from bayplan.solver.between import between
@@ -47,14 +50,13 @@ def build(
         requests = np.column_stack([requests, shared.requests])
         room = np.column_stack([room, shared.room])
     capacity = np.maximum(room, running.T @ requests)
-    listed = np.array([not units.implied(name) for name in resources], dtype=np.bool_)
-    arrivals = _arrivals(classes, snapshot) & np.all((capacity == room)[:, listed], axis=1)
-    arrivals &= ~_taken(requests, room, capacity, ~listed)
+    arrivals = _arrivals(classes, snapshot) & ~_taken(requests, room, capacity)
     if shared is not None:
         whole = room - running.T @ requests
         arrivals &= ~shared.devices.overfull(whole[:, shared.devices.column])
     # Who is over what a node implies (a port twice) stays; to all others that is no matter.
-    room[:, ~listed] = capacity[:, ~listed]
+    implied = np.array([bool(units.implied(name)) for name in resources], dtype=np.bool_)
+    room[:, implied] = capacity[:, implied]
     found = between(snapshot, classes, running, meant)
     if found.barred is not None:
         arrivals &= ~found.barred
@@ -142,26 +144,43 @@ def _running(classes: Sequence[PodClass], nodes: int) -> Counts:
 def _arrivals(classes: Sequence[PodClass], snapshot: Snapshot) -> Mask:
     """Return where pods of a class may go, room aside; each set of constraints is checked once.
 
-    Nodes are checked once for all that look the same to every pod.
+    Nodes are checked once for all that look the same to every pod. What volumes ask is left out of
+    that: each may ask for a node of its own, to which all others look the same.
     """
     asked = {each.constraints for each in classes if each.movable}
-    looks = filters.Looks.of(asked).over(snapshot)
+    bare = {each: replace(each, volumes=()) if each.volumes else each for each in asked}
+    looks = filters.Looks.of(bare.values()).over(snapshot)
     of_node = np.asarray(looks.numbers)
     masks = {
         constraints: np.array(
             [filters.eligibility(constraints, node) is None for node in looks.values],
             dtype=np.bool_,
         )[of_node]
-        for constraints in asked
+        for constraints in {*bare.values()}
     }
+    reach = Reach(snapshot.nodes)
     nowhere = np.zeros(len(of_node), dtype=np.bool_)
-    arrivals = [masks[each.constraints] if each.movable else nowhere for each in classes]
+    arrivals = [
+        _reached(masks[bare[each.constraints]], each.constraints.volumes, reach)
+        if each.movable
+        else nowhere
+        for each in classes
+    ]
     return np.array(arrivals, dtype=np.bool_).reshape(len(classes), len(of_node))
 
 
-def _taken(requests: Counts, room: Counts, capacity: Counts, implied: Mask) -> Mask:
-    """Return [class, node] whether the node is over what it implies of something the class uses."""
-    over = (capacity > room) & implied
+def _reached(mask: Mask, volumes: Iterable[tuple[NodeTerm, ...]], reach: Reach) -> Mask:
+    """Return the nodes of a mask that reach every volume."""
+    for terms in volumes:
+        there = np.zeros_like(mask)
+        there[list(reach.of(terms))] = True
+        mask = mask & there
+    return mask
+
+
+def _taken(requests: Counts, room: Counts, capacity: Counts) -> Mask:
+    """Return [class, node] whether the node is over-full of something that the class uses."""
+    over = capacity > room
     if not over.any():
         return np.zeros((len(requests), len(room)), dtype=np.bool_)
     return np.asarray((requests > 0).astype(np.int64) @ over.T.astype(np.int64) > 0, dtype=np.bool_)

@@ -45,22 +45,30 @@ def drain(instance: Instance, policy: Policy, start: Assignment) -> Assignment:
 def _without(
     instance: Instance, final: Counts, free: Counts, *, node: int, size: int
 ) -> tuple[Counts, Counts] | None:
-    """Return the pods and the free room once the node is empty; None if some pod has no place."""
+    """Return the pods and the free room once the node is empty; None if some pod has no place.
+
+    No rule between pods is broken by who comes, nor in the end by who has left.
+    """
     final, free = final.copy(), free.copy()
     columns = goals.gpu_columns(instance)
     for i in sorted(np.flatnonzero(final[:, node]), key=lambda i: -instance.requests[i].max()):
         asks = instance.requests[i]
         for _ in range(int(final[i, node])):
+            final[i, node] -= 1
+            free[node] += asks
             spares = _slots(instance, free - asks, size) == _slots(instance, free, size)
             fits = instance.arrivals[i] & spares & (free >= asks).all(axis=1)
             fits[node] = False
+            for rule in instance.rules:
+                welcome = rule.allowed(int(i), final, instance.running)
+                fits &= True if welcome is None else welcome
             if not fits.any():
                 return None
             target = int(np.argmin(np.where(fits, free[:, columns].sum(axis=1), np.inf)))
             free[target] -= asks
             final[i, target] += 1
-        free[node] += asks * final[i, node]
-        final[i, node] = 0
+    if not all(rule.holds(final, instance.running) for rule in instance.rules):
+        return None
     return final, free
 
 

@@ -20,12 +20,10 @@ class PlacedAs(NamedTuple):
 
     Attributes:
         tier: Their priority, or the lowest of their gang.
-        preempts: Whether others may be made to go for them.
         gentle: Whether nobody is made to go for them, or for one of their gang.
     """
 
     tier: int
-    preempts: bool
     gentle: bool
 
 
@@ -103,7 +101,7 @@ def newcomers(about: Evidence) -> Counter[PlacedAs]:
         found.update(_by_gang(about, [about.snapshot.pods[i] for i in alone[in_gangs].tolist()]))
         alone = alone[~in_gangs]
     for kind, n in about.kinds_at(alone).items():
-        found[PlacedAs(kind.priority, kind.preempts, not kind.preempts)] += n
+        found[PlacedAs(kind.priority, not kind.preempts)] += n
     return found
 
 
@@ -128,12 +126,12 @@ def _by_gang(about: Evidence, pods: Iterable[Pod]) -> Iterator[PlacedAs]:
     for pod in pods:
         assert pod.gang is not None  # noqa: S101 - chosen by it
         tier = lowest.get(pod.gang, pod.priority)
-        yield PlacedAs(tier, pod.preempts, pod.gang in gentle)
+        yield PlacedAs(tier, pod.gang in gentle)
 
 
 def ranks(about: Evidence) -> Iterator[Violation]:
     """Check that each evicted pod gives way to a newcomer that outranks it and may preempt."""
-    highest = max((each.tier for each in newcomers(about) if each.preempts), default=None)
+    highest = max((each.tier for each in newcomers(about) if not each.gentle), default=None)
     for _, pod in about.evicted:
         if highest is None or pod.priority >= highest:
             yield wrong(

@@ -38,15 +38,15 @@ def accepted(about: Evidence) -> Iterator[Violation]:
 def room(about: Evidence) -> Iterator[Violation]:
     """Check that no node with an arrival holds more than fits.
 
-    A node that was over-full before and gets nothing is not the plan's fault.
+    What a node was over-full of before, and gets nobody who asks for it, is not the plan's fault.
     """
     takers = np.unique(about.targets[about.targets >= 0])
     excess = _excess(about.amounts, about.node_kind[takers], about.state[takers])
     over = np.argwhere(excess > 0)
-    shared = _shared_ports(about) if len(over) else set()
+    asked = _asked(about) if len(over) else set()
     for t, r in over.tolist():
         n, resource = int(takers[t]), about.amounts.names[r]
-        if (n, resource) not in shared:
+        if (n, resource) in asked:
             yield wrong(
                 Code.OVER_COMMITTED,
                 f"{about.snapshot.nodes[n].name} would lack "
@@ -100,16 +100,7 @@ def _excess(amounts: Amounts, node_kinds: Numbers, states: Numbers) -> Numbers:
     return np.asarray(np.where(parts, 0, np.maximum(beyond, 0)))
 
 
-def _shared_ports(about: Evidence) -> set[tuple[int, str]]:
-    """Return the host ports, by where the node is, that are taken and for which nobody arrives.
-
-    Two pods may share a port on two addresses; that is no matter of other newcomers.
-    """
+def _asked(about: Evidence) -> set[tuple[int, str]]:
+    """Return what those ask for who arrive, by where the node is."""
     arrivals = zip(about.arrivals.tolist(), about.targets.tolist(), strict=True)
-    asked = {(n, resource) for i, n in arrivals for resource in about.snapshot.pods[i].requests}
-    taken = (
-        (n, port)
-        for port in filter(units.is_host_port, about.amounts.names)
-        for n in np.flatnonzero(about.in_use(port)).tolist()
-    )
-    return {at for at in taken if at not in asked}
+    return {(n, resource) for i, n in arrivals for resource in about.snapshot.pods[i].requests}

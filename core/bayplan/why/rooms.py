@@ -195,6 +195,9 @@ def fill(pod: Pod, count: int, rooms: Sequence[Room]) -> tuple[int, tuple[Room, 
         (fits if refusal is None and enough[free] else parts).append(room)
     left = count
     for room in sorted(fits, key=lambda room: (room.free.gpus, room.node.name)):
+        if not left:
+            parts.append(room)
+            continue
         most = _copies(pod.requests, room.free, left)
         whole, rest = divmod(min(left, most * room.count), most)
         left -= whole * most + rest

@@ -27,16 +27,17 @@ from bayplan_extender.cli.files import FileError, located
 from bayplan_extender.cli.steps import Steps
 from bayplan_extender.kube import connect
 
-#: What is read, and whether the answer can do without it (404: the cluster does not serve it).
+#: What is read, and what it means for the answer where we may not; "" where there is none then.
 _READ: Final = {
-    "/api/v1/nodes": False,
-    "/api/v1/pods": False,
-    "/api/v1/persistentvolumes": False,
-    "/apis/policy/v1/poddisruptionbudgets": False,
-    "/apis/scheduling.k8s.io/v1/priorityclasses": False,
-    f"/apis/{names.API_VERSION}/packingpolicies": True,
+    "/api/v1/nodes": "",
+    "/api/v1/pods": "",
+    "/api/v1/persistentvolumes": "pods may be promised nodes that do not reach their volumes",
+    "/apis/policy/v1/poddisruptionbudgets": "moves and evictions may be promised that are refused",
+    "/apis/scheduling.k8s.io/v1/priorityclasses": "only classes are known that some pod has",
+    f"/apis/{names.API_VERSION}/packingpolicies": "the defaults of a PackingPolicy are taken",
 }
 
+_FORBIDDEN: Final = 403
 _NOT_FOUND: Final = 404
 
 #: Most homes that are listed; beyond it they are counted.
@@ -81,14 +82,14 @@ def _world(
 
 
 def _cluster() -> Iterable[dict[str, Any]]:
-    """Return the lists that the cluster answers with.
+    """Return the lists that the cluster answers with; those we may do without are told.
 
     Raises:
         FileError: There is no cluster, or it refuses.
     """
     try:
         api = connect()
-        return [found for path, rare in _READ.items() if (found := _list(api, path, rare=rare))]
+        return [found for path in _READ if (found := _list(api, path))]
     except config.ConfigException as error:
         problem = f"no Node in the files, so nothing can be planned without a cluster: {error}"
         raise FileError(problem) from error
@@ -99,11 +100,14 @@ def _cluster() -> Iterable[dict[str, Any]]:
         raise FileError(f"the API server refused ({error.status}): {error.reason}") from error
 
 
-def _list(api: client.ApiClient, path: str, *, rare: bool) -> dict[str, Any] | None:
+def _list(api: client.ApiClient, path: str) -> dict[str, Any] | None:
     request = api.param_serialize("GET", path, auth_settings=["BearerToken"])
     response = api.call_api(*request)
     body = json.loads(response.read())
-    if rare and response.status == _NOT_FOUND:
+    if response.status == _NOT_FOUND and names.API_VERSION in path:
+        return None  # a cluster without Bayplan
+    if response.status == _FORBIDDEN and _READ[path]:
+        sys.stderr.write(f"not read: {body.get('message')}; so {_READ[path]}\n")
         return None
     if response.status >= 300:  # noqa: PLR2004 - HTTP's boundary of success
         raise ApiException(status=response.status, reason=body.get("message"))

@@ -2,10 +2,20 @@
 
 The client library's election ends with the process when the API server cannot be reached, waits for
 answers for ever, and measures by the clock on the wall. This one stops planning, and goes on when
-it has the Lease again. Who holds it stops well before others count it as lapsed.
+it has the Lease again.
+
+A renewal counts for us from the moment it was asked for, for others from when they first see it,
+which is later, and longer:
+
+    asked for      in force       seen by another
+        |----------------|----------------|
+        |== LEAD_S: ours ==|              |====== DURATION_S: not theirs ======|
+
+So we stop before anybody else may begin, however long answers take and whatever clocks elsewhere
+say; only that they run equally fast, to a fifth, is taken for granted.
 """
 
-import copy
+import math
 import os
 import socket
 import threading
@@ -19,20 +29,22 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
-from bayplan_extender.kube import FAILURES, brief
+from bayplan_extender.kube import FAILURES, brief, unretried
 
 _log = structlog.get_logger()
 
-#: Seconds a lease counts without renewal, renewing may fail, and pass between two tries.
+#: Seconds for which a renewal counts for others, for us, and between two.
 DURATION_S: Final = 15.0
-DEADLINE_S: Final = 10.0
+LEAD_S: Final = 12.0
 RETRY_S: Final = 2.0
 
 #: Most seconds between two tries while nobody answers.
 _MOST_RETRY_S: Final = 8.0
 
-#: Seconds to wait for an answer: the last try to renew must end before the lease does.
-_ANSWER_S: Final = 1.0
+#: How much of the time that is left an answer may take, and the least (seconds): one that is lost
+#: must leave some for more. So who answers within a third of `LEAD_S` each time is good enough.
+_ANSWER_SHARE: Final = 0.5
+_LEAST_ANSWER_S: Final = 0.1
 
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
@@ -53,26 +65,46 @@ class Lease:
         self._leases = leases
         self._namespace = namespace
         self._clock = clock
+        self._written: Any = None
         self._seen: tuple[object, ...] = ()
         self._seen_at = 0.0
+        self._ours_until = -math.inf
+
+    @property
+    def left_s(self) -> float:
+        """For how many seconds it is ours without another word; not above 0 if it is not."""
+        return self._ours_until - self._clock()
+
+    def is_ours(self) -> bool:
+        """Return whether nobody else can have it yet; any thread may ask."""
+        return self.left_s > 0
 
     def hold(self) -> bool:
-        """Take or renew it; return whether it is ours now.
+        """Take or renew it; return whether that was granted, which `is_ours` tells the end of.
 
         Another one's has lapsed when it has not changed for as long as it counts, by our clock:
         what clocks elsewhere say does not matter.
 
         Raises:
-            Exception: One of `kube.FAILURES`.
+            Exception: One of `kube.FAILURES`; what we held before goes on to count.
         """
         try:
-            return self._hold()
+            return self._renew() if self._written is not None else self._take()
         except ApiException as error:
+            self._written = None
             if error.status != _CONFLICT:
                 raise
-            return self._hold()  # somebody wrote it at the same moment; perhaps it is theirs now
+            return self._take()  # somebody wrote it at the same moment; perhaps it is theirs now
+        except FAILURES:
+            self._written = None  # it may have been written, and then it is another version
+            raise
 
-    def _hold(self) -> bool:
+    def _renew(self) -> bool:
+        """Write it once more; nobody has since, or the API server refuses."""
+        self._write(self._written, since=self._written.spec.acquire_time)
+        return True
+
+    def _take(self) -> bool:
         found = self._read()
         if found is None:
             self._create()
@@ -83,18 +115,17 @@ class Lease:
         if seen != self._seen:
             self._seen, self._seen_at = seen, self._clock()
         counts_s = spec.lease_duration_seconds or DURATION_S
-        if spec.holder_identity and not ours and self._clock() - self._seen_at < counts_s:
-            return False
-        found.spec = self._spec(spec.acquire_time if ours else None)
-        self._leases.replace_namespaced_lease(
-            names.PLANNER_LEASE, self._namespace, found, _request_timeout=_ANSWER_S
-        )
+        if spec.holder_identity and not ours:
+            self._ours_until = -math.inf
+            if self._clock() - self._seen_at < counts_s:
+                return False
+        self._write(found, since=spec.acquire_time if ours else None)
         return True
 
     def _read(self) -> Any:  # noqa: ANN401 - the library's Lease
         try:
             return self._leases.read_namespaced_lease(
-                names.PLANNER_LEASE, self._namespace, _request_timeout=_ANSWER_S
+                names.PLANNER_LEASE, self._namespace, _request_timeout=self._answer_s()
             )
         except ApiException as error:
             if error.status != _NOT_FOUND:
@@ -102,11 +133,27 @@ class Lease:
             return None
 
     def _create(self) -> None:
+        asked_at = self._clock()
         body = client.V1Lease(
             metadata=client.V1ObjectMeta(name=names.PLANNER_LEASE),
             spec=self._spec(None),
         )
-        self._leases.create_namespaced_lease(self._namespace, body, _request_timeout=_ANSWER_S)
+        self._written = self._leases.create_namespaced_lease(
+            self._namespace, body, _request_timeout=self._answer_s()
+        )
+        self._ours_until = asked_at + LEAD_S
+
+    def _write(self, found: Any, *, since: datetime | None) -> None:  # noqa: ANN401 - the same
+        asked_at = self._clock()
+        found.spec = self._spec(since)
+        self._written = self._leases.replace_namespaced_lease(
+            names.PLANNER_LEASE, self._namespace, found, _request_timeout=self._answer_s()
+        )
+        self._ours_until = asked_at + LEAD_S
+
+    def _answer_s(self) -> float:
+        """Return how long an answer may take now (seconds)."""
+        return max(_LEAST_ANSWER_S, _ANSWER_SHARE * (self.left_s if self.is_ours() else LEAD_S))
 
     def _spec(self, since: datetime | None) -> client.V1LeaseSpec:
         now = datetime.now(UTC)
@@ -121,29 +168,29 @@ class Lease:
         )
 
 
-def lead(
-    api: client.ApiClient, namespace: str, work: Callable[[], None], stop: Callable[[], None]
-) -> None:
+def lease_of(api: client.ApiClient, namespace: str) -> Lease:
+    """Return the planner's Lease as this process sees it."""
+    leases = client.CoordinationV1Api(unretried(api))
+    return Lease(leases, namespace, os.environ.get("POD_NAME") or socket.gethostname())
+
+
+def lead(lease: Lease, work: Callable[[], None], stop: Callable[[], None]) -> None:
     """Have `work` done, in a thread, whenever the lease is ours; `stop` makes it end.
 
     Returns when `work` has ended by itself: then it has failed, and the process should end and be
     started anew.
     """
-    configuration = copy.deepcopy(api.configuration)
-    configuration.retries = False  # each would wait for an answer once more
-    leases = client.CoordinationV1Api(client.ApiClient(configuration))
-    lease = Lease(leases, namespace, os.environ.get("POD_NAME") or socket.gethostname())
     while _serve(lease, work, stop):
         pass
 
 
 def _serve(lease: Lease, work: Callable[[], None], stop: Callable[[], None]) -> bool:
     """Lead once; return whether it ended because the lease was lost."""
-    renewed_at = _await(lease)
+    _await(lease)
     _log.info("leading", identity=lease.identity, lease=names.PLANNER_LEASE)
     worker = threading.Thread(target=_logged, args=(work,), name="planning", daemon=True)
     worker.start()
-    why = _keep(lease, worker, renewed_at)
+    why = _keep(lease, worker)
     if why is None:
         _log.error("leadership_lost", identity=lease.identity, error="planning has ended")
         return False
@@ -153,14 +200,13 @@ def _serve(lease: Lease, work: Callable[[], None], stop: Callable[[], None]) -> 
     return True
 
 
-def _await(lease: Lease) -> float:
-    """Wait until the lease is ours; return when it was asked for."""
+def _await(lease: Lease) -> None:
+    """Wait until the lease is ours."""
     pause_s = RETRY_S
     while True:
-        asked_at = time.monotonic()
         try:
-            if lease.hold():
-                return asked_at
+            if lease.hold() and lease.is_ours():
+                return
             pause_s = RETRY_S
         except FAILURES as error:
             if pause_s == RETRY_S:  # once for each time that it is away
@@ -169,22 +215,22 @@ def _await(lease: Lease) -> float:
         time.sleep(pause_s)  # nothing tells that another's lease has lapsed
 
 
-def _keep(lease: Lease, worker: threading.Thread, renewed_at: float) -> str | None:
+def _keep(lease: Lease, worker: threading.Thread) -> str | None:
     """Renew the lease while the worker works; return why it is lost, None if it ended first."""
-    error = ""
+    error, pause_s = "no answer in time", RETRY_S
     while True:
-        worker.join(RETRY_S)
+        worker.join(max(0.0, min(pause_s, lease.left_s)))
         if not worker.is_alive():
             return None
+        if not lease.is_ours():
+            return f"not renewed for {LEAD_S:.0f} s: {error}"
         asked_at = time.monotonic()
-        if asked_at - renewed_at >= DEADLINE_S:  # no more tries: the last might end too late
-            return f"not renewed for {asked_at - renewed_at:.0f} s: {error}"
         try:
             if not lease.hold():
                 return "another planner has it"
-            renewed_at = asked_at
         except FAILURES as unanswered:
             error = brief(unanswered)
+        pause_s = RETRY_S - (time.monotonic() - asked_at)  # none where answers are slow
 
 
 def _logged(work: Callable[[], None]) -> None:

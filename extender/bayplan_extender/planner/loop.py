@@ -29,7 +29,7 @@ from bayplan.snapshot import Snapshot
 from bayplan.triggers import is_defragmentation_due, is_due, repeats
 from bayplan_extender.kube import FAILURES, brief
 from bayplan_extender.planner.metrics import Metrics
-from bayplan_extender.planner.publisher import Publisher
+from bayplan_extender.planner.publisher import Dropped, Publisher
 from bayplan_extender.planner.recorder import Recorder
 from bayplan_extender.planner.relevance import BrokenOff, Relevance
 from bayplan_extender.planner.watchdog import limited
@@ -67,12 +67,17 @@ _MOST_BESIDES_S = 120.0
 DEFRAGMENT_EVERY_S = 20.0
 
 
+class Stale(Exception):  # noqa: N818 - not an error of ours
+    """What is known of the cluster is too old to plan on."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
-    """What a pass decides on."""
+    """What a pass decides on; `last` is the highest number that a plan has, readable or not."""
 
     snapshot: Snapshot
     newest: PublishedPlan | None
+    last: int
     policy: Policy
     now: float
 
@@ -114,7 +119,8 @@ class Loop:
 
         Raises:
             Exception: The API server has refused `MAX_REFUSALS` passes on end, or not answered
-                (`kube.FAILURES`); whoever leads should give up the lease, or no gate is ever
+                (`kube.FAILURES`), or taken plans of others (`Dropped`), or told nothing of the
+                cluster (`Stale`); whoever leads should give up the lease, or no gate is ever
                 lifted.
         """
         refusals = 0
@@ -127,7 +133,7 @@ class Loop:
                 self._metrics.broken_off.inc()
                 _log.info("plan_broken_off", reason="what it was made for has changed")
                 self._view.changed.set()
-            except FAILURES as error:
+            except (*FAILURES, Dropped, Stale) as error:
                 _log.warning("plan_not_published", error=brief(error))
                 self._last_digest = ""
                 refusals += 1
@@ -184,7 +190,9 @@ class Loop:
         return plan.phase != "Pending" or newest.sequence > plan.sequence
 
     def _pass(self) -> None:
-        # 1. See: one frozen snapshot, the newest plan, the policy.
+        # 1. See: one frozen snapshot, the newest plan, the policy; none of it long out of date.
+        if stale := self._view.stale():
+            raise Stale(f"stale: {'; '.join(stale)}")
         seen = self._read()
         self._metrics.see(seen.snapshot, seen.newest)
         if self._has_just_failed(seen):
@@ -195,15 +203,20 @@ class Loop:
         if result is None or self._stop.is_set():
             return
         # 3. Publish, unless it only says again what already stands there.
-        name = "" if repeats(seen.newest, result.plan) else self._publish(result)
+        name = "" if repeats(seen.newest, result.plan) else self._publish(seen, result)
         self._metrics.made(result, published=bool(name))
         _report(result, name)
 
     def _read(self) -> _Seen:
         now = time.time()
         with self._view.lock:
-            snapshot, newest = self._view.snapshot(now), self._view.newest_plan()
-            return _Seen(snapshot=snapshot, newest=newest, policy=self._view.policy, now=now)
+            return _Seen(
+                snapshot=self._view.snapshot(now),
+                newest=self._view.newest_plan(),
+                last=self._view.last_number,
+                policy=self._view.policy,
+                now=now,
+            )
 
     def _place(self, seen: _Seen) -> Result | None:
         """Return a plan for the pods that wait, if one is due."""
@@ -287,11 +300,11 @@ class Loop:
         self._view.changed.set()
         return True
 
-    def _publish(self, result: Result) -> str:
+    def _publish(self, seen: _Seen, result: Result) -> str:
+        name = self._publisher.publish(result, sequence=seen.last + 1)
+        self._published, self._published_at = name, time.monotonic()
         with self._view.lock:
             plans = tuple(self._view.plans.values())
-        name = self._publisher.publish(result, plans)
-        self._published, self._published_at = name, time.monotonic()
         self._publisher.clear_away(plans)
         return name
 

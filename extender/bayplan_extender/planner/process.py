@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from bayplan_extender import health, logs
 from bayplan_extender.kube import connect
 from bayplan_extender.listening import listen
-from bayplan_extender.planner.lease import lead
+from bayplan_extender.planner.lease import lead, lease_of
 from bayplan_extender.planner.loop import Loop
 from bayplan_extender.planner.publisher import Publisher
 from bayplan_extender.planner.recorder import Recorder
@@ -28,6 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     logs.configure()
     api, view, registry = connect(), View(planning=True), CollectorRegistry()
+    registry.register(health.Failing(view))
     recorder = Recorder()
     watches = view.reflectors(api)
     for watch in watches:
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     while not view.synced:  # a leader that sees nothing would keep gates from being lifted
         view.changed.wait(1.0)
         view.changed.clear()
-    loop = Loop(view, Publisher(api), recorder, registry)
-    lead(api, options.namespace, loop.run, loop.stop)
+    lease = lease_of(api, options.namespace)
+    loop = Loop(view, Publisher(api, leads=lease.is_ours), recorder, registry)
+    lead(lease, loop.run, loop.stop)
     return 1

@@ -1,7 +1,13 @@
-"""Writing plans: one new plan a pass, in as many objects as it takes, and old ones cleared away."""
+"""Writing plans: one new plan a pass, in as many objects as it takes, and old ones cleared away.
+
+A plan has the number after the last one that was there when the cluster was looked at. Of two that
+were made from the same look the API server takes one, so a planner that has lost its lease without
+knowing it, be it between its last check and its request, cannot overtake the next leader with a
+plan from an older look.
+"""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import structlog
@@ -10,9 +16,8 @@ from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
 from bayplan.codec import PublishedPlan, plan_manifests
-from bayplan.codec.plans import sequence_in
 from bayplan.plan import Result
-from bayplan_extender.kube import FAILURES, brief
+from bayplan_extender.kube import FAILURES, brief, unretried
 
 _log = structlog.get_logger()
 
@@ -21,57 +26,62 @@ _log = structlog.get_logger()
 HISTORY = 20
 HISTORY_OBJECTS = 40
 
-#: Seconds to connect, and to wait for an answer: whoever leads no longer may publish for as long.
+#: Seconds to connect, and to wait for an answer.
 _TIMEOUT_S = (2.0, 5.0)
 
 _CONFLICT = 409
 _NOT_FOUND = 404
 
 
+class Dropped(Exception):  # noqa: N818 - not an error: the next look makes a better plan
+    """A plan that is not published, because it is not this planner's turn any more."""
+
+
 class Publisher:
     """Creates and deletes PackingPlan objects."""
 
-    def __init__(self, api: client.ApiClient) -> None:
-        self._custom = client.CustomObjectsApi(api)
+    def __init__(self, api: client.ApiClient, *, leads: Callable[[], bool]) -> None:
+        """Take the API server, and what tells whether we lead at this moment."""
+        self._custom = client.CustomObjectsApi(unretried(api))
+        self._leads = leads
 
-    def publish(self, result: Result, plans: Iterable[PublishedPlan]) -> str:
-        """Create the objects of the next plan and return its name.
+    def publish(self, result: Result, *, sequence: int) -> str:
+        """Create the objects of the plan with the number `sequence`; return its name.
 
-        Where one of them is refused, those before it are deleted again. Plans that another version
-        has written may not be among those that we can read. Where one has the name already, ours
-        comes after all that there are.
+        Where one of them is refused, those before it are deleted again.
 
         Raises:
+            Dropped: We lead no longer, or somebody has taken the number: look again.
             Exception: The API server refused it, or did not answer (`kube.FAILURES`).
         """
-        last = max((plan.sequence for plan in plans), default=0)
-        try:
-            return self._create(result, last + 1)
-        except ApiException as error:
-            if error.status != _CONFLICT:
-                raise
-            return self._create(result, max(last, self._last_name()) + 1)
-
-    def _create(self, result: Result, sequence: int) -> str:
         made: list[str] = []
         for manifest in plan_manifests(result, sequence=sequence):
             name = str(manifest["metadata"]["name"])
+            if not self._leads():
+                self._withdraw(made)
+                raise Dropped(f"the lease was lost before {name} was written")
             try:
-                self._custom.create_cluster_custom_object(
-                    names.GROUP,
-                    names.VERSION,
-                    "packingplans",
-                    manifest,
-                    field_manager=names.MANAGER_PLANS,
-                    _request_timeout=_TIMEOUT_S,
-                )
+                self._create(manifest)
             except FAILURES as error:
-                # It may be there although the answer says otherwise, unless somebody else's is.
                 theirs = isinstance(error, ApiException) and error.status == _CONFLICT
-                self._withdraw(made if theirs else [*made, name])
+                # It may be there although the answer says otherwise. Only while we lead it is
+                # sure to be ours: the next leader's may have its name.
+                self._withdraw(made if theirs or not self._leads() else [*made, name])
+                if theirs:
+                    raise Dropped(f"somebody else has published {name}") from error
                 raise
             made.append(name)
         return made[0]
+
+    def _create(self, manifest: dict[str, Any]) -> None:
+        self._custom.create_cluster_custom_object(
+            names.GROUP,
+            names.VERSION,
+            "packingplans",
+            manifest,
+            field_manager=names.MANAGER_PLANS,
+            _request_timeout=_TIMEOUT_S,
+        )
 
     def _withdraw(self, made: Sequence[str]) -> None:
         """Delete what there is of a plan; without its other parts nobody reads it anyway."""
@@ -80,13 +90,6 @@ class Publisher:
                 self._delete(name)
         except FAILURES as error:
             _log.warning("plan_not_withdrawn", objects=made, error=brief(error))
-
-    def _last_name(self) -> int:
-        """Return the highest number in the name of a plan, readable or not; 0 without plans."""
-        found: Any = self._custom.list_cluster_custom_object(
-            names.GROUP, names.VERSION, "packingplans", _request_timeout=_TIMEOUT_S
-        )
-        return max((sequence_in(raw["metadata"]["name"]) for raw in found["items"]), default=0)
 
     def clear_away(self, plans: Iterable[PublishedPlan]) -> None:
         """Delete the oldest plans, all objects of each, beyond `HISTORY` and `HISTORY_OBJECTS`.

@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from bayplan.resources import Resources
-from bayplan.slots import SIZES
+from bayplan.slots import SIZES, whole_gpus
 from bayplan_extender.view import View
 
 #: Buckets around the reply times that matter: 10 ms and 25 ms (seconds).
@@ -95,7 +95,7 @@ def _gauge(name: str, text: str, value: float) -> Metric:
 def _free_slots(rooms: list[Resources]) -> Metric:
     text = "Whole free slots of this many GPUs on one node."
     family = GaugeMetricFamily("bayplan_extender_free_slots", text, labels=["gpus"])
-    gpus = [room.gpus for room in rooms]
+    gpus = [n for room in rooms for n in whole_gpus(room)]
     for size in SIZES:
         family.add_metric([str(size)], sum(max(0, n) // size for n in gpus))
     return family

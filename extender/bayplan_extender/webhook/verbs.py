@@ -99,7 +99,8 @@ class Verbs:
         """Return the proposed victims that the plan makes go as well, or none."""
         asked, now = wire.preemption_of(body), self._clock()
         with self._view.lock:
-            victims = agreed(asked.uid, asked.victims, self._view.reservations(now))
+            promised, pods = self._view.reservations(now), self._view.cache.pods()
+            victims = agreed(asked.uid, asked.victims, promised, pods.values())
         _log.info(
             "preemption_asked",
             uid=asked.uid,
