@@ -285,10 +285,15 @@ class World:
         gone = [pod for pod in sound if pod.name in away]
         if not gone or goes_whole(unit, away):
             return
+        # Less than is wanted is left only to let a unit begin that waits in vain.
+        of, units = self.deployment, self.units()
+        vain = sum(not u.started and u.lacks_room(self.held) for u in units if u.live)
+        fewer = sum(u.scheduled for u in units) < of.replicas
+        must = of.least if vain and fewer and not unit.displaced else of.wanted
         for pool in {pod.pool for pod in gone}:
             there = [pod for pod in unit.members if pod.node is not None and pod.pool == pool]
             rest = sum(pod not in gone for pod in there)
-            assert rest >= self.deployment.wanted[pool]
+            assert rest >= must[pool]
         # Only where the ratio that is asked for needs something else is it no longer whole.
         broken = any(pod.node == FAILING for pod in unit.members)
         runs = unit.covers(self.deployment.least, lambda pod: pod.node is not None)
@@ -315,10 +320,13 @@ def goes_whole(unit: Unit, away: Collection[str]) -> bool:
     return all(pod.name in away or not pod.ready or pod.drains_since for pod in unit.members)
 
 
-def settle(world: World) -> None:
-    """Let everybody work in turn until nothing changes; plans at work end."""
+def settle(world: World) -> int:
+    """Let everybody work in turn until nothing changes; plans at work end.
+
+    Return after how many rounds that was.
+    """
     world.leaving = frozenset()
-    for _ in range(ROUNDS):
+    for n in range(ROUNDS):
         before = (world.pods, world.held)
         world.pods = dict(world.pods)
         found = world.operator()
@@ -326,7 +334,8 @@ def settle(world: World) -> None:
         world.kubelet()
         world.now += ROUND_S
         if (world.pods, world.held) == before and found.retry_at is None:
-            return
+            return n
+    return ROUNDS
 
 
 def assert_reached(world: World) -> None:

@@ -60,7 +60,7 @@ _REFUSED_RETRY_S: Final = 15.0
 _ROLLOUT_REASONS: Final = frozenset(
     {
         *("RollingOut", "RolloutPaused", "RolloutStuck", "RolledOut", "Relocating", "Draining"),
-        *(ratios.CHANGING, ratios.WAITS),
+        *(ratios.CHANGING, ratios.WAITS, ratios.GIVES),
     }
 )
 
@@ -250,11 +250,12 @@ class Deployments:
                 self._metrics.victims.labels("moved").inc()
                 note = "its replacement serves in its place"
                 self._events.tell(About.pod(pod, child.uid), "Moved", "Move", note)
-        for pair in changes.failed:
+        for each in changes.failed:
+            pair = each.pair
             note = (
                 f"{pair.old.name} serves on, and {pair.new.name} was removed, which should have"
-                f" taken its place on {pair.new.node or pair.new.pin}: it did not come to serve in"
-                " time; its events and its log say why"
+                f" taken its place on {pair.new.node or pair.new.pin}: it {each.why.words}; its"
+                " events and its log say why"
             )
             self._tell_about(deployment, "MoveFailed", "Move", note, warning=True)
 

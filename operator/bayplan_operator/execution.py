@@ -12,6 +12,7 @@ from collections.abc import Set as AbstractSet
 from concurrent.futures import Executor
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -185,14 +186,17 @@ class Execution:
     ) -> Progress:
         if not self._stillness.knows(published.uid):
             self._refusals.clear()  # another plan: worth another try
-        idle_s = self._stillness.of(published.uid)
-        progress = steps.advance(
-            published.plan, seen, policy, idle_s=idle_s, farewells=farewells, beside=beside
+        look = partial(
+            steps.advance, published.plan, seen, policy, farewells=farewells, beside=beside
         )
+        # What has happened since the last look is no standstill, and what is given up for having
+        # been waited for is nothing that has happened.
+        progress = look(idle_s=0)
         # One that has drained and may not leave is not out of service until all have drained.
         stuck = any(isinstance(s, EvictPod) and s.uid in self._refusals for s in progress.todo)
         self._stillness.note(published.uid, progress, drains=progress.patient and not stuck)
-        return progress
+        idle_s = self._stillness.of(published.uid)
+        return look(idle_s=idle_s) if idle_s >= steps.REPLACEMENT_GRACE_S else progress
 
     def _do(
         self,

@@ -16,7 +16,7 @@ from kubernetes.client.exceptions import ApiException
 from bayplan.api import names
 from bayplan.codec import DecodeError, PublishedPlan
 from bayplan.codec.deployments import child_of, deployment_of
-from bayplan.codec.marks import failed_plan_of
+from bayplan.codec.marks import failed_move_in
 from bayplan.codec.releases import pinned, ungate_patch
 from bayplan.inference import manifests, successors
 from bayplan.inference.children import Child, Deployment, Slot
@@ -69,10 +69,11 @@ class Starts:
             self._plan, self._outlooks = published.name, {}
             self._refused, self._started = set(), set()
         there = [move for move in published.plan.moves if move.uid in raws]
+        said = {move.uid: failed_move_in(raws[move.uid]) for move in there}
         owners = {move.owner.uid: owner_of(raws[move.uid]) for move in there if move.owner}
         return Beside(
             outlooks={uid: self._outlook(uid, key) for uid, key in owners.items() if key},
-            failed={m.uid for m in there if failed_plan_of(raws[m.uid]) == published.name},
+            failed={uid: m.why for uid, m in said.items() if m.plan == published.name},
             refused=frozenset(self._refused),
         )
 

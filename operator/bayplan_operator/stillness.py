@@ -24,7 +24,7 @@ class Stillness:
         return 0.0 if since is None else self._clock() - since
 
     def note(self, plan: str, progress: Progress, *, drains: bool) -> None:
-        """Take the states as they are now."""
+        """Take the states as they are now, whatever was waited for how long."""
         states = tuple((report.pod, report.state) for report in progress.reports)
         if drains:
             self._plan, self._states, self._since = plan, states, None

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from bayplan import steps
 from bayplan.budgets import Health
 from bayplan.inference.drains import Farewell
-from bayplan.inference.successors import Outlook
+from bayplan.inference.successors import Failing, Outlook
 from bayplan.keys import PodKey
 from bayplan.plan import Plan
 from bayplan.policy import Policy
@@ -45,7 +46,7 @@ class Doubling(World):
                 for pod in pods
                 if pod.owner is not None and not pod.gives_way_by
             },
-            failed=self.failed,
+            failed=dict.fromkeys(self.failed, Failing.LATE),
         )
 
     def do(self, step: Step) -> None:
@@ -133,17 +134,19 @@ def rounds(world: Doubling, made: Plan, trouble: st.DataObject | None) -> Iterat
     """Carry the plan out, letting things happen in between; settle down after some rounds."""
     idle_s, last = 0, None
     for turn in range(_ROUNDS):
-        found = steps.advance(
+        look = partial(
+            steps.advance,
             made,
             world.snapshot(),
             Policy(max_parallel_moves=2),
-            idle_s=idle_s,
             farewells=_farewells(world),
             beside=world.beside(),
         )
-        states = [(r.pod, r.state) for r in found.reports]
-        still = states == last and not found.patient
-        idle_s, last = idle_s + 40 if still else 0, states
+        now = look(idle_s=0)
+        states = [(r.pod, r.state) for r in now.reports]
+        still = states == last and not now.patient
+        idle_s, last = idle_s + 30 if still else 0, states
+        found = look(idle_s=idle_s)
         yield found
         if found.phase is not Phase.EXECUTING:
             return

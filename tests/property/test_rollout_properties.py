@@ -13,6 +13,7 @@ from tests.rollout_world import (
     FAILING,
     NODE,
     OWNER,
+    ROUNDS,
     VERSIONS,
     World,
     assert_reached,
@@ -248,3 +249,57 @@ def test_units_with_bounds_take_the_room_that_there_is(
     whole = sum(unit.ready for unit in world.units())
     assert whole == min(replicas, room // 2)
     assert running == (min(room, replicas * of.unit_size) if whole == replicas else running)
+
+
+@given(
+    st.tuples(st.integers(1, 3), st.integers(2, 3)),
+    st.integers(4, 12),
+    st.lists(st.tuples(st.integers(0, 11), st.integers(0, 2)), min_size=1, max_size=4),
+)
+def test_of_two_units_with_bounds_neither_keeps_room_that_the_other_needs_to_be_whole(
+    ratio: tuple[int, int], room: int, losses: list[tuple[int, int]]
+) -> None:
+    """Who looks for room when a pod is lost gets it first; both serve in the end nevertheless."""
+    of = chat("a", prefill=ratio[0], decode=ratio[1], bounds=(1, 3), replicas=2)
+    world = World(of, [], room=room)
+    settle(world)
+    for lost, passes in losses:
+        disturb_pod(world, "delete", lost)
+        world.kubelet()
+        world.planner()
+        for _ in range(passes):
+            world.operator()
+
+    settle(world)
+
+    assert [unit.ready for unit in world.units()] == [True, True]
+
+
+@given(st.integers(1, 5), st.integers(0, 3), st.integers(0, 16), st.sampled_from([0, 60]))
+def test_no_more_units_lose_what_they_have_beyond_the_least_than_wait_and_all_comes_to_rest(
+    replicas: int, more: int, room: int, drain_s: int
+) -> None:
+    """Where the units that are added find no room, most of the others keep what they have."""
+    of = chat("a", decode=3, bounds=(1, 3), replicas=replicas, drain_s=drain_s)
+    world = World(of, [], room=room)
+    settle(world)
+    before = running(world)
+    world.deployment = replace(of, replicas=replicas + more)
+
+    rounds = settle(world)
+
+    after = running(world)
+    waiting = replicas + more - len(after)
+    assert rounds < ROUNDS
+    assert before.keys() <= after.keys()
+    lost = [index for index, n in before.items() if after[index] < n]
+    begun = len(after.keys() - before.keys())
+    assert len(lost) <= begun + waiting
+    at_least = sum(n == 2 for n in after.values())
+    assert at_least >= min(waiting, len(after))
+
+
+def running(world: World) -> dict[int, int]:
+    """Return how many pods of each unit that serves have a node."""
+    units = (unit for unit in world.units() if unit.ready)
+    return {u.index: sum(pod.node is not None for pod in u.members) for u in units}

@@ -21,9 +21,11 @@ from bayplan.codec import (
     stand_in_of,
     trouble_of,
 )
+from bayplan.codec.marks import FailedMove, failed_move_in
 from bayplan.codec.nodes import UNHEALTHY
 from bayplan.constraints import Requirement, Taint
 from bayplan.inference.parts import Trouble
+from bayplan.inference.successors import Failing
 from bayplan.keys import BudgetKey, GangKey, NodeName, Owner, PodKey
 from bayplan.plan import (
     Bind,
@@ -140,7 +142,7 @@ def test_a_replacement_that_starts_first_has_its_room_from_the_beginning(
         names.ANNOTATION_PLAN: "plan-1",
         names.ANNOTATION_SERVES_BY: serves_by,
         names.ANNOTATION_GIVES_WAY_BY: "2026-05-01T12:00:10Z",
-        names.ANNOTATION_MOVE_FAILED: "plan-1 2026-05-01T12:00:20Z",
+        names.ANNOTATION_MOVE_FAILED: "plan-1 2026-05-01T12:00:20Z Crashes",
     }
     others = pod_of(raw)
     raw["metadata"]["ownerReferences"][0]["kind"] = "InferenceDeployment"
@@ -153,6 +155,30 @@ def test_a_replacement_that_starts_first_has_its_room_from_the_beginning(
     # Nobody else starts one pod before the other goes: what such a pod says is not believed.
     assert others is not None
     assert (others.node, others.gives_way_by, others.serves_by) == (None, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        (
+            "plan-1 2026-05-01T12:00:20Z Crashes",
+            FailedMove(plan="plan-1", at=1_777_636_820, why=Failing.CRASHES),
+        ),
+        ("plan-1 2026-05-01T12:00:20Z", FailedMove(plan="plan-1", at=1_777_636_820)),
+        ("plan-1 soon Whatever", FailedMove(plan="plan-1")),
+        ("plan-1", FailedMove()),
+        ("plan-1 2026-05-01T12:00:20Z Crashes again", FailedMove()),
+        ("", FailedMove()),
+    ],
+)
+def test_what_a_pod_says_of_a_move_that_failed_is_read_or_says_nothing(
+    text: str, read: FailedMove
+) -> None:
+    """Anybody may write on a pod."""
+    raw = raw_pod()
+    raw["metadata"]["annotations"] = {names.ANNOTATION_MOVE_FAILED: text}
+
+    assert failed_move_in(raw) == read
 
 
 def test_the_pin_of_a_plan_is_no_constraint_once_the_pod_runs() -> None:

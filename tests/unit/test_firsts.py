@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from bayplan.budgets import Health
+from bayplan.budgets import Budget, Health
 from bayplan.constraints import Constraints, Peers
 from bayplan.inference.drains import Farewell
-from bayplan.inference.successors import Outlook
+from bayplan.inference.successors import Failing, Outlook
 from bayplan.keys import NodeName, Owner
 from bayplan.plan import Move, Plan
 from bayplan.policy import Policy
 from bayplan.snapshot import GOODBYE_S, Disruption, Node, Pod, Snapshot
 from bayplan.steps import Beside, DrainPod, EvictPod, Phase, Progress, StartPod, advance
-from tests.builders import node, pod, snapshot
+from tests.builders import budget, node, pod, snapshot
 from tests.unit.test_steps import bind, evict, pinned, plan, told
 
 CHAT = Owner(kind="InferenceDeployment", namespace="default", name="chat", uid="chat")
@@ -45,20 +45,26 @@ def starting(name: str, on: str, of: str, *, ready: bool = False, gpus: int = 4)
     return replace(made, disruption=Disruption.FIXED)
 
 
-def may(*names: str, left: int = 1, doubled: int = 0, **more: Iterable[str]) -> Beside:
+def may(
+    *names: str,
+    left: int = 1,
+    doubled: int = 0,
+    why: Failing = Failing.LATE,
+    **more: Iterable[str],
+) -> Beside:
     """Return that pods of `chat` may be doubled, so many of them now."""
     able = frozenset(f"uid-{name}" for name in names)
-    fields = {key: frozenset(f"uid-{name}" for name in value) for key, value in more.items()}
+    fields = {key: [f"uid-{name}" for name in value] for key, value in more.items()}
     return Beside(
         outlooks={"chat": Outlook(able=able, left=left, doubled=doubled)},
-        failed=fields.get("failed", frozenset()),
-        refused=fields.get("refused", frozenset()),
+        failed=dict.fromkeys(fields.get("failed", ()), why),
+        refused=frozenset(fields.get("refused", ())),
     )
 
 
 def look(
     made: Plan,
-    *things: Node | Pod,
+    *things: Node | Pod | Budget,
     beside: Beside,
     idle_s: float = 0,
     max_parallel: int = 10,
@@ -167,16 +173,26 @@ def test_when_the_old_pod_is_gone_the_move_is_done_and_the_waiting_pod_goes_ther
     assert told(found)[1] == "Move v Done: runs on n2"
 
 
-def test_a_replacement_that_failed_ends_the_plan_and_nobody_else_has_left() -> None:
+@pytest.mark.parametrize(
+    ("why", "message"),
+    [
+        (Failing.LATE, "on n2 did not come to serve in time and was removed"),
+        (Failing.CRASHES, "on n2 crashes again and again (a container was restarted 3 times)"),
+    ],
+)
+def test_a_replacement_that_failed_ends_the_plan_and_nobody_else_has_left(
+    why: Failing, message: str
+) -> None:
     """It would be tried again at once, and others would leave for nothing."""
     there = (*SCENE, serving("x", "n1", gpus=4))
     made = plan(bind("w", "n1"), move("v", "n1", "n2"), evict("x", "n1"))
 
-    found = look(made, *there, beside=may("v", failed=["v"]), farewells={"v": SERVES})
+    found = look(made, *there, beside=may("v", failed=["v"], why=why), farewells={"v": SERVES})
 
     assert found.todo == ()
     assert found.phase is Phase.FAILED
-    assert "did not come to serve on n2 in time" in found.message
+    assert message in found.message
+    assert ("coldStartSeconds" in found.message) == (why is Failing.LATE)
 
 
 def test_while_a_replacement_starts_nobody_else_leaves() -> None:
@@ -214,6 +230,22 @@ def test_no_more_are_doubled_than_the_owner_allows() -> None:
 
     assert (done(one), done(both), done(none)) == (["start a"], ["start a", "start b"], [])
     assert "1 of InferenceDeployment" in told(none)[2]
+
+
+def test_a_budget_that_admits_one_keeps_no_two_from_starting_first_one_after_the_other() -> None:
+    """Each is replaced before it leaves, so the plan need not wait until both may go together."""
+    of, labels = budget("x", allowed=1, healthy=2, desired=1, app="x"), (("app", "x"),)
+    there = (node("n1"), node("n2"), pod("w", gpus=8), serving("b", "n1", labels=labels), of)
+    made = plan(bind("w", "n1"), move("a", "n1", "n2"), move("b", "n1", "n2"))
+    old, new = serving("a", "n1", labels=labels), starting("a2", "n2", "a", ready=True)
+    serves = dict.fromkeys("ab", SERVES)
+
+    first = look(made, *there, old, beside=may("a", "b"), farewells=serves)
+    then = look(made, *there, new, beside=may("b"), farewells=serves)
+
+    assert done(first) == ["start a"]
+    assert "Move b Waiting: waits for its turn" in told(first)[2]
+    assert done(then) == ["start b"]
 
 
 def test_no_more_start_than_may_be_on_their_way() -> None:

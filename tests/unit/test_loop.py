@@ -211,8 +211,9 @@ def test_figures_tell_queue_room_and_plans(scene: Scene) -> None:
         ApiException(status=422, reason="too large"),
         ReadTimeoutError(None, "/apis", "no answer"),  # type: ignore[arg-type]
         Dropped("somebody else has published plan-00001"),
+        ZeroDivisionError("integer modulo by zero"),
     ],
-    ids=["refused", "not answered", "taken"],
+    ids=["refused", "not answered", "taken", "a fault of ours"],
 )
 def test_a_planner_that_can_publish_nothing_stops_leading(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, error: Exception

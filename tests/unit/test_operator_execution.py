@@ -1,6 +1,7 @@
 """Carrying out plans against an API server in memory: refusals, reports, superseding."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 from kubernetes.client.exceptions import ApiException
 
+from bayplan import steps
 from bayplan.api import names
 from bayplan.codec import parts, plan_manifests, pod_of
-from bayplan.keys import NodeName, Owner, PodKey
+from bayplan.keys import GangKey, NodeName, Owner, PodKey
 from bayplan.plan import (
     Bind,
     Certificate,
@@ -42,7 +44,7 @@ OWNER = Owner(kind="ReplicaSet", namespace="ns", name="web", uid="uid-web")
 class Scene:
     """A cluster with two 8-GPU nodes, and an operator that carries out plans on it."""
 
-    def __init__(self, pool: Executor) -> None:
+    def __init__(self, pool: Executor, clock: Callable[[], float] = time.monotonic) -> None:
         self.kube = FakeKube()
         self.told = Told()
         self.plans = Plans(self.kube)
@@ -51,6 +53,7 @@ class Scene:
             claims=Claims(),
             pool=pool,
             now=lambda: NOW,
+            clock=clock,
         )
         for name in ("n1", "n2"):
             self.kube.add(node_path(name), raw_node(name))
@@ -332,6 +335,65 @@ def test_a_refused_eviction_is_told_and_not_repeated_at_once(scene: Scene, statu
         "is asked to leave n1, but that is refused: Cannot evict pod: disruption budget"
     )
     assert not scene.told.notes
+
+
+def refuse_evictions(scene: Scene, *pods: str) -> None:
+    """Have a PodDisruptionBudget keep pods."""
+    for name in pods:
+        path = f"{pod_path(key(name))}/eviction"
+        scene.kube.refusals[path] = (429, "Cannot evict pod: disruption budget")
+
+
+def test_a_moved_pod_that_is_not_made_again_is_no_progress_each_time_that_is_found() -> None:
+    """A plan whose next victim may never leave would be at work for ever."""
+    clock = [0.0]
+    with ThreadPoolExecutor(2) as pool:
+        scene = Scene(pool, lambda: clock[0])
+        scene.add("a")
+        scene.add("v", gpus=8, on="n1")
+        refuse_evictions(scene, "v")
+        gone = Move(
+            pod=key("m"),
+            uid="uid-m",
+            source=NodeName("n1"),
+            target=NodeName("n2"),
+            owner=OWNER,
+            priority=0,
+        )
+        scene.publish(bind("a", "n1"), evict("v", "n1"), gone)
+        scene.look()
+
+        told = []
+        while scene.status("plan-00001")["phase"] == "Executing" and clock[0] < 2 * steps.STALL_S:
+            clock[0] += 10
+            scene.look()
+            told += [step["message"] for step in scene.status("plan-00001")["steps"]]
+
+    assert "left, and nothing was made in its place" in told
+    assert (scene.status("plan-00001")["phase"], clock[0]) == ("Failed", steps.STALL_S)
+
+
+def test_who_leaves_at_the_last_moment_is_progress() -> None:
+    """The plan would fail with half of a gang gone, which serves nobody."""
+    clock, gang = [0.0], GangKey(namespace="ns", name="g")
+    with ThreadPoolExecutor(2) as pool:
+        scene = Scene(pool, lambda: clock[0])
+        scene.add("a", gpus=8)
+        scene.add("v", on="n1")
+        scene.add("w", on="n1")
+        refuse_evictions(scene, "v", "w")
+        victims = [replace(evict(name, "n1"), gang=gang) for name in "vw"]
+        scene.publish(bind("a", "n1"), *victims)
+        scene.look()
+        clock[0] = steps.STALL_S - 1
+        scene.look()
+
+        del scene.kube.objects[pod_path(key("v"))]
+        clock[0] = steps.STALL_S
+        scene.look()
+
+    assert scene.status("plan-00001")["phase"] == "Executing"
+    assert any(f"{pod_path(key('w'))}/eviction" in write for write in scene.kube.writes[-3:])
 
 
 def test_nobody_goes_when_somebody_else_of_the_plan_may_not(scene: Scene) -> None:

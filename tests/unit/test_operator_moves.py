@@ -208,15 +208,35 @@ def test_a_replacement_that_does_not_come_to_serve_is_removed_and_the_plan_fails
 
     status = scene.kube.objects[plan]["status"]
     assert status["phase"] == "Failed"
-    assert "did not come to serve on n2 in time" in status["message"]
+    assert "on n2 did not come to serve in time" in status["message"]
     assert scene.there() == PODS
     assert service_of(scene.pod(OLD))["reason"] == "Serves"
     assert annotations(scene.pod(OLD)) == {
         **annotations(scene.pod(OLD)),
-        names.ANNOTATION_MOVE_FAILED: "plan-00001 2026-05-01T12:13:20Z",
+        names.ANNOTATION_MOVE_FAILED: "plan-00001 2026-05-01T12:13:20Z Late",
     }
     assert names.ANNOTATION_GIVES_WAY_BY not in annotations(scene.pod(OLD))
     assert any("MoveFailed" in note for note in scene.told.notes)
+
+
+def test_a_replacement_that_crashes_again_and_again_is_removed_long_before_its_time_is_over(
+    scene: MoveScene,
+) -> None:
+    """The plan would be at work for ten minutes, and nobody learn why."""
+    scene.spoiled = True
+    plan = scene.move()
+    scene.look()
+    scene.cluster()
+    scene.pod(NEW)["status"]["containerStatuses"] = [{"name": "main", "restartCount": 3}]
+
+    scene.look(2)
+    scene.look(1)
+
+    status = scene.kube.objects[plan]["status"]
+    assert status["phase"] == "Failed"
+    assert "on n2 crashes again and again" in status["message"]
+    assert scene.there() == PODS
+    assert any("crashes again and again" in note for note in scene.told.notes)
 
 
 def test_a_pod_of_which_the_server_refuses_a_replacement_leaves_first(scene: MoveScene) -> None:

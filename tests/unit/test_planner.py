@@ -233,6 +233,24 @@ def test_a_plan_disturbs_no_more_than_disruption_budgets_admit(allowed: int, mov
     assert len(plan.binds) == moves
 
 
+@pytest.mark.parametrize("nodes", [4, 150], ids=["a few nodes", "a fleet"])
+@pytest.mark.parametrize(("allowed", "moves"), [(2, 2), (1, 0)], ids=["enough", "one short"])
+def test_a_pod_that_needs_two_moves_of_one_budget_waits_where_that_admits_one(
+    nodes: int, allowed: int, moves: int
+) -> None:
+    """A plan for it would wait for the budget, and fail, and be made again."""
+    pods = [pod(f"r{i}", gpus=3, on="n0", labels={"app": "x"}) for i in range(2)]
+    for i in range(1, nodes):
+        gpus = 5 if i < 3 else 8
+        pods.append(pod(f"f{i}", gpus=gpus, on=f"n{i}", disruption=Disruption.FIXED))
+    there = [node(f"n{i}") for i in range(nodes)]
+
+    plan = made(*there, *pods, pod("w", gpus=8), budget("x", allowed=allowed, app="x"))
+
+    assert len(plan.moves) == moves
+    assert placed(plan) == ({"w": "n0"} if moves else {})
+
+
 def test_evictions_count_against_a_disruption_budget_as_well() -> None:
     """A higher priority would take what the API server does not give."""
     team = [pod(f"r{i}", gpus=4, on="n0", labels={"app": "x"}) for i in range(2)]

@@ -21,7 +21,7 @@ from bayplan.resources import Resources
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 NOW_S = int(NOW.timestamp())
-NODE = NodeName("n1")
+NODE, CORDONED = NodeName("n1"), NodeName("cordoned")
 
 
 def chat(
@@ -154,6 +154,33 @@ def test_a_unit_that_shrinks_drains_its_surplus_and_serves_on() -> None:
     last = after(of, drained)
     assert [pod.name for pod in last.delete] == ["chat-0-decode-2", "chat-0-decode-3"]
     assert not last.serve
+
+
+@pytest.mark.parametrize(
+    ("states", "goes"),
+    [
+        pytest.param([{}, {}, {}, {"ready": False}], 3, id="not ready"),
+        pytest.param([{}, {"ready": False}, {}, {}], 1, id="not ready, with a low number"),
+        pytest.param([{}, {"node": CORDONED}, {}, {}], 1, id="on a node that is to be left"),
+        pytest.param(
+            [{}, {"node": CORDONED}, {"ready": False}, {}], 2, id="not ready, and another leaves"
+        ),
+        pytest.param(
+            [{}, {"ready": False, "node": CORDONED}, {"ready": False}, {}], 1, id="both at once"
+        ),
+    ],
+)
+def test_what_does_not_serve_is_given_up_before_what_does(
+    states: list[dict[str, Any]], goes: int
+) -> None:
+    """A replica that serves would go for one that may never do."""
+    prefill, *decode = unit(LARGE)
+    seen = [replace(pod, **state) for pod, state in zip(decode, states, strict=True)]
+    around = Around(cordoned={CORDONED})
+
+    found = rollout.changes(chat(1, 3), [prefill, *seen], around=around, now=NOW_S)
+
+    assert gone(found) == [f"chat-0-decode-{goes}"]
 
 
 def test_a_ratio_that_is_lowered_and_raised_again_leaves_no_old_sizes() -> None:
@@ -304,6 +331,118 @@ def test_room_that_a_unit_gives_back_is_not_taken_by_one_more_replica() -> None:
     assert not found.create
 
 
+def auto(replicas: int, **fields: Any) -> Deployment:  # noqa: ANN401 - fields
+    """Return units between bounds, that may finish their requests."""
+    return replace(AUTO, **{"replicas": replicas, "drain_s": 60, **fields})
+
+
+def sized(of: Deployment, index: int, decode: int, **state: Any) -> list[Child]:  # noqa: ANN401 - fields
+    """Return a unit that serves with so many decode replicas."""
+    pods = unit(of, index, unit_size=1 + decode, **state)
+    return [pod for pod in pods if pod.pool == "prefill" or pod.replica < decode]
+
+
+def vain(of: Deployment, index: int) -> list[Child]:
+    """Return a unit that waits as a whole."""
+    return sized(of, index, 1, node=None, ready=False)
+
+
+def test_what_one_unit_has_beyond_the_least_goes_for_one_that_waits_in_vain() -> None:
+    """It would keep the room, and the other one wait for good."""
+    of = auto(2)
+    grown, waiting = sized(of, 1, 4), vain(of, 0)
+
+    found = after(of, [*waiting, *grown], held=waiting)
+
+    assert {pod.name for pod in found.drain} == {f"chat-1-decode-{n}" for n in (1, 2, 3)}
+    assert (found.create, found.delete) == ((), ())
+    assert found.gives == {1}
+    drained = [
+        replace(pod, ready=False, in_service=False, drains_since=NOW_S - 10)
+        if pod in found.drain
+        else pod
+        for pod in grown
+    ]
+    last = after(of, [*waiting, *drained], held=waiting)
+    assert {pod.name for pod in last.delete} == {pod.name for pod in found.drain}
+    assert Tally.of(of, drained).units.ready == 1
+    assert after(of, [*waiting, *drained]).serve == tuple(
+        pod for pod in drained if pod.drains_since
+    ), "room was found, so nobody need go"
+
+
+def test_the_unit_with_the_most_gives_and_one_for_each_that_waits() -> None:
+    """Most units keep what they have; who has the least counts as one that gave."""
+    of = auto(5)
+    grown = [*sized(of, 1, 2), *sized(of, 2, 4), *sized(of, 3, 3)]
+    first, second = vain(of, 0), vain(of, 4)
+
+    assert after(of, [*first, *grown], held=first).gives == {2}
+    both = [*first, *second, *grown]
+    assert after(of, both, held=[*first, *second]).gives == {2, 3}
+    least = [*sized(of, 1, 1), *sized(of, 2, 4), *sized(of, 3, 3)]
+    assert after(of, [*first, *second, *least], held=[*first, *second]).gives == {2}
+
+
+@pytest.mark.parametrize(
+    ("ending", "gives"),
+    [
+        pytest.param({"ready": False, "drains_since": NOW_S - 1}, {1}, id="drains"),
+        pytest.param({"ready": False, "terminating": True}, set(), id="ends"),
+    ],
+)
+def test_nobody_begins_to_give_while_room_is_coming(
+    ending: dict[str, Any], gives: set[int]
+) -> None:
+    """It may be enough. Who has begun goes on, or it would be put back and drained in turn."""
+    of = auto(4)
+    waiting = [*vain(of, 0), *vain(of, 3)]
+    leaving = [replace(pod, **ending) if pod.replica else pod for pod in sized(of, 1, 2)]
+
+    found = after(of, [*waiting, *leaving, *sized(of, 2, 4)], held=waiting)
+
+    assert found.gives == gives
+
+
+def _surge(of: Deployment) -> list[Child]:
+    return [*sized(of, 0, 4), *vain(of, 1)]
+
+
+def _moved(of: Deployment) -> list[Child]:
+    return [*sized(of, 0, 4, broken=True), *vain(of, 1)]
+
+
+def _partly(of: Deployment) -> list[Child]:
+    half = [replace(pod, node=NODE) if pod.pool == "decode" else pod for pod in vain(of, 1)]
+    return [*sized(of, 0, 4), *half]
+
+
+@pytest.mark.parametrize(
+    ("of", "seen"),
+    [
+        pytest.param(auto(1), _surge(auto(1)), id="to one more than is asked for"),
+        pytest.param(auto(2), _moved(auto(2)), id="what broken hardware has"),
+        pytest.param(auto(2), _partly(auto(2)), id="to one that may give back what it has"),
+        pytest.param(
+            chat(1, 4, replicas=2),
+            [*unit(chat(1, 4), 0), *unit(chat(1, 4), 1, node=None, ready=False)],
+            id="what a fixed ratio asks for",
+        ),
+        pytest.param(auto(2), [*sized(auto(2), 0, 1), *vain(auto(2), 1)], id="of its least"),
+    ],
+)
+def test_nobody_gives(of: Deployment, seen: list[Child]) -> None:
+    """Nothing would be won by it, or too much lost."""
+    waiting = [pod for pod in seen if pod.node is None]
+
+    found = after(of, seen, held=waiting)
+
+    assert found.gives == set()
+    assert not {pod.name for pod in (*found.drain, *found.delete)} & {
+        pod.name for pod in seen if pod.unit == 0
+    }
+
+
 def test_an_automatic_unit_serves_on_without_what_it_need_not_have() -> None:
     """It loses a decode replica: the unit is whole, and gets it back as room comes."""
     rest = unit(AUTO)[:-1]
@@ -392,6 +531,25 @@ def test_an_automatic_ratio_is_kept_anywhere_within_its_bounds() -> None:
         "1 prefill and 2 decode replicas run; the ratio asked is 1:4, 1:1 to 8:8 may be",
     )
     assert off["RatioWithinBand"][:2] == ("False", "RatioOff")
+
+
+def test_the_status_says_who_gives_and_why_and_what_is_waited_for_then() -> None:
+    """A unit that loses replicas for another one must not look like one that fails."""
+    of = auto(2)
+    waiting = vain(of, 0)
+
+    gives = conditions(of, [*waiting, *sized(of, 1, 4)], waiting)
+    gave = conditions(of, [*waiting, *sized(of, 1, 1)], waiting)
+
+    why = "unit 0 waits for room: chat-0-decode-0: needs 2 GPUs; none is free (1 more pod for"
+    assert gives["Progressing"][:2] == ("True", "RatioGivesRoom")
+    assert gives["Progressing"][2].startswith(
+        f"unit 1 runs 1:4, and what is beyond 1:1 is given up, because {why}"
+    )
+    assert gave["Progressing"][:2] == ("False", "RatioWaits")
+    assert gave["Progressing"][2].startswith(
+        f"0 of 2 units run 1:4; unit 1 runs 1:1: they do not grow while {why}"
+    )
 
 
 @pytest.mark.parametrize("text", ["", "decode", "decode=", "=2", "decode=-1", "a=1,b"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -1141,20 +1142,22 @@ def rounds(world: World, made: Plan, trouble: st.DataObject | None) -> Iterator[
     """Carry the plan out, letting things happen in between; settle down after some rounds."""
     idle_s, last = 0, None
     for turn in range(100):
-        found = steps.advance(
+        look = partial(
+            steps.advance,
             made,
             world.snapshot(),
             Policy(max_parallel_moves=2),
-            idle_s=idle_s,
             farewells=world.farewells(),
         )
-        states = [(r.pod, r.state) for r in found.reports]
-        still = states == last and not found.patient
-        idle_s, last = idle_s + 40 if still else 0, states
+        now = look(idle_s=0)
+        states = [(r.pod, r.state) for r in now.reports]
+        still = states == last and not now.patient
+        idle_s, last = idle_s + 20 if still else 0, states
+        found = look(idle_s=idle_s)
         yield found
         if found.phase is not Phase.EXECUTING:
             return
-        if trouble is not None and turn < 6:
+        if trouble is not None and turn < 6:  # shorter than a standstill from whatever happens
             # The operator may die, or be refused, between two steps.
             for step in found.todo[: trouble.draw(st.integers(0, len(found.todo)))]:
                 world.do(step)

@@ -178,23 +178,26 @@ def test_a_replacement_that_is_not_ready_any_more_gives_the_old_pod_back_its_pla
 
 
 @pytest.mark.parametrize(
-    "state",
+    ("state", "why"),
     [
-        pytest.param({"serves_by": NOW_S}, id="its time is over"),
-        pytest.param({"ended": True}, id="it has failed"),
-        pytest.param({"node": None, "created_at": NOW_S - 120}, id="it was never bound"),
+        pytest.param({"serves_by": NOW_S}, "Late", id="its time is over"),
+        pytest.param({"ended": True}, "Ended", id="it has failed"),
+        pytest.param({"node": None, "created_at": NOW_S - 120}, "Unbound", id="it was never bound"),
+        pytest.param({"restarts": 3}, "Crashes", id="it crashes again and again"),
     ],
 )
-def test_a_replacement_that_does_not_come_to_serve_is_given_up(state: dict[str, Any]) -> None:
+def test_a_replacement_that_does_not_come_to_serve_is_given_up(
+    state: dict[str, Any], why: str
+) -> None:
     """It would stand there for ever, and be tried again at once."""
     found = decide(old(), new(**state))
 
     assert [pod.name for pod in found.delete] == ["chat-0-decode-1"]
-    assert [pair.old.name for pair in found.failed] == ["chat-0-decode-0"]
+    assert [each.pair.old.name for each in found.failed] == ["chat-0-decode-0"]
     assert said(found) == {
         "chat-0-decode-0": {
             names.ANNOTATION_GIVES_WAY_BY: None,
-            names.ANNOTATION_MOVE_FAILED: "plan-1 2026-05-01T12:00:00Z",
+            names.ANNOTATION_MOVE_FAILED: f"plan-1 2026-05-01T12:00:00Z {why}",
         }
     }
     assert not (found.drain)
@@ -226,6 +229,15 @@ def test_a_replacement_that_is_of_no_use_any_more_is_removed_and_the_old_pod_sta
     assert not (found.failed)
     assert not (found.drain)
     assert not (found.evict)
+
+
+@pytest.mark.parametrize("state", [{"restarts": 2}, {"restarts": 3, "ready": True}])
+def test_a_replacement_that_may_yet_serve_or_does_is_not_given_up(state: dict[str, Any]) -> None:
+    """What it waits for may only be late; and whoever serves has come to do so."""
+    found = decide(old(), new(**state))
+
+    assert not found.failed
+    assert not found.delete
 
 
 def test_scaling_down_takes_both_of_a_pair() -> None:

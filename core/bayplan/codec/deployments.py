@@ -75,7 +75,8 @@ def child_of(raw: Raw) -> Child:
     pod_labels = metadata.get("labels").labels()
     replica_size = _number(pod_labels, names.LABEL_REPLICA_SIZE, 1)
     worker = _number(pod_labels, names.LABEL_WORKER, 0)
-    started_anew = replica_size > 1 and _was_restarted(status)
+    restarts = _restarts(status)
+    started_anew = replica_size > 1 and restarts > 0
     node = spec.get("nodeName").text("")
     plan = metadata.get("annotations", names.ANNOTATION_PLAN).text("")
     pin = pinned_node(spec) if plan else ""  # a pin of the template's own is not ours
@@ -116,6 +117,7 @@ def child_of(raw: Raw) -> Child:
         yields=taken_out and in_service.get("reason").text("") == YIELDS,
         metrics_url="" if worker else _metrics_url(metadata, status),
         broken=_is_broken(status),
+        restarts=restarts,
         ended=status.get("phase").text("") in {"Succeeded", "Failed"} or started_anew,
         outdated=is_outdated(metadata),
         terminating=metadata.get("deletionTimestamp").value is not None,
@@ -211,13 +213,14 @@ def _controller_uid(metadata: Field) -> str:
     return ""
 
 
-def _was_restarted(status: Field) -> bool:
-    """Return whether a container has ended and was started again by the kubelet."""
-    return any(
-        container.get("restartCount").integer(0) > 0
+def _restarts(status: Field) -> int:
+    """Return how often a container has ended and was started again by the kubelet, at most."""
+    counts = (
+        container.get("restartCount").integer(0)
         for kind in ("initContainerStatuses", "containerStatuses")
         for container in status.get(kind).items()
     )
+    return max(counts, default=0)
 
 
 def _condition(status: Field, kind: str) -> Field:

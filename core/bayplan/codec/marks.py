@@ -4,8 +4,11 @@
 nothing.
 """
 
+from dataclasses import dataclass
+
 from bayplan.api import names
 from bayplan.codec.fields import DecodeError, Field, Raw, top
+from bayplan.inference.successors import Failing
 
 
 def moment_of(metadata: Field, annotation: str) -> int:
@@ -14,16 +17,39 @@ def moment_of(metadata: Field, annotation: str) -> int:
     return _instant(field) if field.value is not None else 0
 
 
-def failed_move_of(metadata: Field) -> tuple[str, int]:
-    """Return the plan that would have moved a pod, and when that was given up; "", 0 for none."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedMove:
+    """A move of a pod whose replacement was given up.
+
+    Attributes:
+        plan: The plan that would have moved it, or "".
+        at: When it was given up, in seconds since the epoch, or 0.
+        why: Why.
+    """
+
+    plan: str = ""
+    at: int = 0
+    why: Failing = Failing.LATE
+
+
+def failed_move_of(metadata: Field) -> FailedMove:
+    """Return the last move of a pod that has failed, if any."""
     field = metadata.get("annotations", names.ANNOTATION_MOVE_FAILED)
-    plan, _, at = str(field.value or "").rpartition(" ")
-    return plan, _instant(Field(at, where=field.where)) if plan else 0
+    said = str(field.value or "").split()
+    if len(said) not in {2, 3}:
+        return FailedMove()
+    plan, at, *why = said
+    known = why and why[0] in set(Failing)
+    return FailedMove(
+        plan=plan,
+        at=_instant(Field(at, where=field.where)),
+        why=Failing(why[0]) if known else Failing.LATE,
+    )
 
 
-def failed_plan_of(raw: Raw) -> str:
-    """Return the plan that last would have moved a pod and could not, or ""."""
-    return failed_move_of(top(raw, "Pod").get("metadata"))[0]
+def failed_move_in(raw: Raw) -> FailedMove:
+    """Return the last move of a pod as Kubernetes tells of it that has failed, if any."""
+    return failed_move_of(top(raw, "Pod").get("metadata"))
 
 
 def _instant(field: Field) -> int:

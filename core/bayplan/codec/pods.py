@@ -98,7 +98,7 @@ def pod_of(raw: Raw) -> Pod | None:
         replaces=metadata.get("annotations", names.ANNOTATION_REPLACES).text(""),
         serves_by=serves_by,
         gives_way_by=moment_of(metadata, names.ANNOTATION_GIVES_WAY_BY) if is_ours else 0,
-        move_failed_at=failed_move_of(metadata)[1],
+        move_failed_at=failed_move_of(metadata).at,
         started_at=root.get("status", "startTime").instant(),
         move_cost=_move_cost(metadata) or 1,
         offered=home is not None,

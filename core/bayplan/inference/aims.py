@@ -6,6 +6,7 @@
                                    have leaves the choice (`Pool.bounds`); units that are not whole
                                    go first (`Growth`)
     whole, has too much        ──▶ the surplus goes, once what it lacks is there or has no room
+    whole, another one waits in vain  ──▶ what it has beyond the least may go for that (`sharing`)
 
 What runs in a unit goes on while it grows: the unit is whole by the shape that its pods say
 (`Unit.shape`) until all that a new ratio adds to that serves. So a ratio that finds no room changes
@@ -31,8 +32,9 @@ _Key = tuple[str, int]
 
 
 class Growth(Enum):
-    """What whole units may ask for, so that they take no room that others need to be whole."""
+    """What a whole unit may ask for, so that it takes no room that others need to be whole."""
 
+    GIVES = -1  #: nothing, and what it has beyond the least of the spec goes
     NOTHING = 0
     LEAST = 1  #: what the spec asks for at least
     ALL = 2
@@ -76,7 +78,8 @@ def aim(
         swaps: Whether it may give up replicas first that it needs to be whole as it is now.
     """
     shape = deployment.least if swaps else unit.shape
-    state = _State.of(deployment, unit, shape, around)
+    most = deployment.least if growth is Growth.GIVES else deployment.wanted
+    state = _State.of(deployment, unit, shape, around, wanted=most)
     asked, no_room = _asked(unit, state, around.held, growth=growth)
     growing = state.covered and bool(asked)
     going = () if growing and not no_room else state.surplus
@@ -119,11 +122,13 @@ class _State:
     more: tuple[_Key, ...]
 
     @classmethod
-    def of(cls, deployment: Deployment, unit: Unit, shape: Shape, around: Around) -> "_State":
-        """Return how a unit is with respect to the spec and what makes it whole."""
+    def of(
+        cls, deployment: Deployment, unit: Unit, shape: Shape, around: Around, *, wanted: Shape
+    ) -> "_State":
+        """Return how a unit is with respect to what is wanted and what makes it whole."""
         kept: list[Engine] = []
         surplus: list[Engine] = []
-        most = {pool.name: max(pool.count, shape[pool.name]) for pool in deployment.pools}
+        most = {p.name: max(wanted[p.name], shape[p.name]) for p in deployment.pools}
         for pool in deployment.pools:
             begun = [e for e in unit.engines if e.pool == pool.name and e.begun]
             if len(begun) > most[pool.name]:
@@ -142,15 +147,18 @@ class _State:
             covered=covered,
             leaving=bool(surplus) or _any_ends_beyond(unit, most),
             needed=needed,
-            more=_lacking(deployment.pools, have | set(needed), deployment.wanted, taken),
+            more=_lacking(deployment.pools, have | set(needed), wanted, taken),
         )
 
 
 def _worth(engine: Engine, around: Around) -> tuple[bool, bool, bool, bool, int]:
-    """Return a key by which those come first that are to stay."""
+    """Return a key by which those come first that are to stay.
+
+    What serves stays, also on a node that is to be left: the unit goes on there until it is moved.
+    """
     leaves = any(around.displaces(pod) for pod in engine.pods)
     ready = engine.has(lambda pod: pod.ready)
-    return engine.draining, not engine.placed, leaves, not ready, engine.index
+    return engine.draining, not engine.placed, not ready, leaves, engine.index
 
 
 def _any_ends_beyond(unit: Unit, most: Mapping[str, int]) -> bool:
@@ -221,10 +229,9 @@ def _gives_enough(deployment: Deployment, state: _State, asked: Collection[_Key]
     kept = Shape.count(engine.pool for engine in state.kept)
     gives = takes = surplus = 0
     for pool in deployment.pools:
-        each = sum(pool.of_worker(worker)[1].gpus for worker in range(pool.size))
         surplus += max(0, kept[pool.name] - pool.count)
-        gives += each * max(0, kept[pool.name] - pool.count)
-        takes += each * sum(name == pool.name for name, _ in asked)
+        gives += pool.gpus * max(0, kept[pool.name] - pool.count)
+        takes += pool.gpus * sum(name == pool.name for name, _ in asked)
     return surplus > 0 and takes <= gives
 
 

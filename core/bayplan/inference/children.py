@@ -75,6 +75,11 @@ class Pool:
         return self.count * self.size
 
     @property
+    def gpus(self) -> int:
+        """How many GPUs one replica has."""
+        return sum(self.of_worker(worker)[1].gpus for worker in range(self.size))
+
+    @property
     def essence(self) -> list[Any]:
         """All of it that makes whole units out of date; what is not said adds nothing."""
         more = {
@@ -173,6 +178,10 @@ class Deployment:
         """What makes a unit whole: all that is wanted, or the lower bounds where there are any."""
         return Shape.of({pool.name: (pool.bounds or (pool.count,))[0] for pool in self.pools})
 
+    def gpus_of(self, shape: Shape) -> int:
+        """Return how many GPUs the replicas of a shape have."""
+        return sum(pool.gpus * shape[pool.name] for pool in self.pools)
+
     @property
     def counted(self) -> Pool | None:
         """The pool of which one pod stands for each unit where units are counted."""
@@ -234,6 +243,8 @@ class Child:
         yields: Whether that was done for a plan that makes it leave.
         metrics_url: Where its engine tells how much it has to do, or "".
         broken: Whether a device of it is reported unhealthy.
+        restarts: How often a container of it was started anew by the kubelet, the one of them that
+            was so most often.
         ended: Whether it is Succeeded or Failed (evicted by its kubelet included), or a container
             of it has ended and it is one of several pods of a replica: they only start together.
         outdated: Whether planners are told, by an annotation, that it is of an older revision.
@@ -272,6 +283,7 @@ class Child:
     yields: bool = False
     metrics_url: str = ""
     broken: bool = False
+    restarts: int = 0
     ended: bool = False
     outdated: bool = False
     terminating: bool = False

@@ -6,7 +6,7 @@ from bayplan.api.conditions import ConditionStatus
 from bayplan.inference import ratios
 from bayplan.inference.parts import Unit, is_rolling
 from bayplan.inference.rollout import Changes
-from bayplan.inference.tally import Finding, News, Tally, count_of, held_because
+from bayplan.inference.tally import Finding, News, Tally, count_of, no_room
 
 _TRUE: Final = ConditionStatus.TRUE
 _FALSE: Final = ConditionStatus.FALSE
@@ -31,6 +31,7 @@ def progressing(  # noqa: PLR0913 - all that bears on it
         _draining(tally),
         _moving(tally),
         _yielding(tally),
+        ratios.giving(tally, made.gives, news),
         ratios.changing(tally, news),
         _making(tally, made),
     )
@@ -51,7 +52,7 @@ def _relocating(tally: Tally, news: News) -> Finding | None:
     if first.draining:
         told = "it finishes its requests"
     else:
-        told = _no_room(waiting[0], news) if waiting else _at(tally)
+        told = no_room(waiting[0], news) if waiting else _at(tally)
     return Finding.of(_KIND, _TRUE, "Relocating", f"{message}; {told}")
 
 
@@ -151,14 +152,7 @@ def _stuck(tally: Tally, made: Changes, news: News, now: float) -> str:
     held = {hold.uid for hold in news.holds}
     if moving or not starting or not all(unit.lacks_room(held) for unit in starting):
         return ""
-    return f"{_no_room(starting[0], news)}; {_no_other_goes(tally)}"
-
-
-def _no_room(unit: Unit, news: News) -> str:
-    uids = {pod.uid for pod in unit.members}
-    holds = [hold for hold in news.holds if hold.uid in uids]
-    told = held_because(holds)[1] if holds else "the default algorithm finds no node for it"
-    return f"unit {unit.index} waits for room: {told}"
+    return f"{no_room(starting[0], news)}; {_no_other_goes(tally)}"
 
 
 def _no_other_goes(tally: Tally) -> str:

@@ -4,14 +4,15 @@ The condition RatioWithinBand judges each unit that runs; Progressing tells of u
 they did before, or with less than is asked for within the bounds, and what they wait for.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from bayplan.api.conditions import ConditionStatus
 from bayplan.api.pools import Role
 from bayplan.inference.children import Deployment
 from bayplan.inference.parts import Unit
-from bayplan.inference.tally import Finding, News, Tally, count_of, held_because
+from bayplan.inference.sharing import in_vain
+from bayplan.inference.tally import Finding, News, Tally, count_of, held_because, no_room
 
 _TRUE: Final = ConditionStatus.TRUE
 _FALSE: Final = ConditionStatus.FALSE
@@ -20,6 +21,7 @@ _UNKNOWN: Final = ConditionStatus.UNKNOWN
 #: Reasons of Progressing for units that are not as the ratio asks.
 CHANGING: Final = "RatioChanging"
 WAITS: Final = "RatioWaits"
+GIVES: Final = "RatioGivesRoom"
 
 _ROLES: Final = (Role.PREFILL, Role.DECODE)
 
@@ -48,6 +50,20 @@ def within_band(tally: Tally) -> Finding:
     return Finding.of(kind, _FALSE, reason, f"{message}; {_told(deployment, off)}")
 
 
+def giving(tally: Tally, gives: Collection[int], news: News) -> Finding | None:
+    """Return which units give up what they have beyond the least, and for which they do."""
+    waiting = _in_vain(tally, news)
+    givers = [unit for unit in tally.parts if unit.index in gives]
+    if not waiting or not givers:
+        return None
+    least = _ratio({role: bounds_of(tally.deployment, role)[0] for role in Role})
+    message = (
+        f"{_told(tally.deployment, givers)}, and what is beyond {least} is given up, because"
+        f" {no_room(waiting[0], news)}"
+    )
+    return Finding.of("Progressing", _TRUE, GIVES, message)
+
+
 def changing(tally: Tally, news: News) -> Finding | None:
     """Return what whole units wait for that are not as the ratio asks."""
     deployment = tally.deployment
@@ -62,8 +78,19 @@ def changing(tally: Tally, news: News) -> Finding | None:
     if all(waits):
         return Finding.of("Progressing", _FALSE, WAITS, f"{message}: {waits[0]}")
     first = [unit for unit in tally.parts if unit.newest and not unit.scheduled]
-    told = f"unit {first[0].index}, which is not whole, goes first" if first else _at(others)
-    return Finding.of("Progressing", _TRUE, CHANGING, f"{message}: {told}")
+    told, vain = _at(others), first == _in_vain(tally, news)
+    if first and vain and not told and not tally.any_ending:
+        told = f"they do not grow while {no_room(first[0], news)}"
+        return Finding.of("Progressing", _FALSE, WAITS, f"{message}: {told}")
+    if first and not (vain and told):
+        told = f"unit {first[0].index}, which is not whole, goes first"
+    return Finding.of(
+        "Progressing", _TRUE, CHANGING, f"{message}: {told or 'the next step follows'}"
+    )
+
+
+def _in_vain(tally: Tally, news: News) -> list[Unit]:
+    return in_vain(tally.parts, {hold.uid for hold in news.holds})
 
 
 def _has_come(deployment: Deployment, unit: Unit) -> bool:
@@ -83,7 +110,7 @@ def _hold_of(unit: Unit, news: News) -> str:
 
 
 def _at(units: Sequence[Unit]) -> str:
-    """Return what the first unit is at of which that can be told."""
+    """Return what the first unit is at of which that can be told, or ""."""
     for unit in units:
         if any(pod.drains_since for pod in unit.members):
             return f"in unit {unit.index} surplus replicas finish their requests"
@@ -91,7 +118,7 @@ def _at(units: Sequence[Unit]) -> str:
             return f"in unit {unit.index} further replicas wait to be placed"
         if not all(pod.ready for pod in unit.members):
             return f"in unit {unit.index} further replicas are starting"
-    return "the next step follows"
+    return ""
 
 
 def _told(deployment: Deployment, units: Sequence[Unit]) -> str:

@@ -42,7 +42,7 @@ _FLEETING: Final = frozenset(
 _TOLD_WHILE_READY: Final = frozenset(
     {
         *("RollingOut", "RolloutPaused", "RolloutStuck", "Relocating"),
-        *(ratios.CHANGING, ratios.WAITS),
+        *(ratios.CHANGING, ratios.WAITS, ratios.GIVES),
     }
 )
 
@@ -297,11 +297,7 @@ def _ratio(tally: Tally) -> str | None:
 
 
 def _gpus(tally: Tally) -> int:
-    return tally.deployment.replicas * sum(
-        pool.count * pool.of_worker(worker)[1].gpus
-        for pool in tally.deployment.pools
-        for worker in range(pool.size)
-    )
+    return tally.deployment.replicas * tally.deployment.gpus_of(tally.deployment.wanted)
 
 
 def _selector(deployment: Deployment) -> str | None:

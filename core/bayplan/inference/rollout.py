@@ -7,6 +7,7 @@
     newest unit, a pod is missing       ──▶ the pod is made; after failures with back-off
     newest unit, a pod finds no room    ──▶ the unit gives back what it has, to wait as a whole
     newest unit, not as the ratio asks  ──▶ it is brought there step by step (`aims`), and runs on
+    newest unit, waits in vain          ──▶ another gives what it has beyond the least (`sharing`)
     a pod whose replacement serves      ──▶ it is drained, and evicted (`successors`)
     more units than asked for           ──▶ whole units go: those that do not serve first, then
                                             those with the fewest requests
@@ -29,13 +30,13 @@ from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import Final
 
-from bayplan.inference import drains, successors
+from bayplan.inference import drains, sharing, successors
 from bayplan.inference.aims import Aim, Growth, aim
 from bayplan.inference.children import Child, Deployment, Slot, least_slots
 from bayplan.inference.mending import Mending
-from bayplan.inference.pairs import Pair
 from bayplan.inference.parts import UNKNOWN, Around, Unit, own, units_of
 from bayplan.inference.replicas import Replicas
+from bayplan.inference.successors import GivenUp
 from bayplan.inference.tellings import Telling, tellings
 
 #: Seconds after which a unit of which a pod finds no room gives back the rest of its room.
@@ -59,10 +60,11 @@ class Changes:
             requests first are to be taken out of service (`relieve`).
         relieve: Pods to take out of service, unless they could not be evicted then.
         lift: Replacements that start before others go, and have their gates still.
-        failed: Pods that serve on, because the replacement of each was given up, with that.
+        failed: Pods that serve on, each with its replacement, which was given up, and why.
         tell: What to write on pods that say something of their unit that is no longer so.
         swaps: Units that give up what they need before they get other things instead. If one of
             their pods goes on saying what it says now, they take it all back in the next pass.
+        gives: Units that give up what they have beyond the least, for one that waits in vain.
         strangers: Names that pods of another owner keep from us.
         failures: How many times in a row the pod of a name has failed.
         back_off: Pods that have failed and are kept until they may be made anew.
@@ -78,9 +80,10 @@ class Changes:
     evict: tuple[Child, ...] = ()
     relieve: tuple[Child, ...] = ()
     lift: tuple[Child, ...] = ()
-    failed: tuple[Pair, ...] = ()
+    failed: tuple[GivenUp, ...] = ()
     tell: tuple[Telling, ...] = ()
     swaps: frozenset[int] = frozenset()
+    gives: frozenset[int] = frozenset()
     strangers: tuple[str, ...] = ()
     failures: Mapping[str, int] = field(default_factory=dict)
     back_off: tuple[Child, ...] = ()
@@ -118,10 +121,10 @@ def changes(
     fresh = _fresh(deployment, units, there)
     # Also of a unit that drains, the room is for the one that comes in its place.
     missing = bool(fresh) or len(stay) < deployment.replicas
-    growth = Growth.NOTHING if missing else _growth(target, around)
-    aims = _aims(deployment, stay, around, growth=growth)
+    growths = sharing.growths(deployment, units, stay, around.held, missing=missing)
+    aims = _aims(deployment, stay, around, growths)
     swaps = _swaps(deployment, stay, aims, around, also_missing=len(spare))
-    aims |= {u.index: aim(deployment, u, around, growth=growth, swaps=True) for u in swaps}
+    aims |= _aims(deployment, swaps, around, growths, swaps=True)
     slots = _slots(deployment, aims.values(), fresh)
     shrunk = drains.drained(
         deployment, [each.surplus for each in aims.values()], around.loads, now=now
@@ -189,6 +192,7 @@ def changes(
             marks=successors.marks((p for u in units for p in u.pairs), turns, now=now),
         ),
         swaps=frozenset(unit.index for unit in swaps),
+        gives=frozenset(index for index, g in growths.items() if g is Growth.GIVES),
         strangers=tuple(sorted(strangers & slots.keys())),
         failures=mending.failures,
         back_off=tuple(mending.back_off),
@@ -205,24 +209,17 @@ def _served(unit: Unit) -> tuple[Child, ...]:
     return (*unit.live, *aside)
 
 
-def _growth(target: Sequence[Unit], around: Around) -> Growth:
-    """Return what whole units may ask for.
-
-    One that runs in part, or that no plan has judged, needs the room itself. One that waits in vain
-    as a whole keeps nobody from what the spec asks for at least.
-    """
-    lacking = [unit for unit in target if not unit.scheduled]
-    if any(unit.started or not unit.lacks_room(around.held) for unit in lacking):
-        return Growth.NOTHING
-    return Growth.LEAST if lacking else Growth.ALL
-
-
 def _aims(
-    deployment: Deployment, stay: Sequence[Unit], around: Around, *, growth: Growth
+    deployment: Deployment,
+    stay: Iterable[Unit],
+    around: Around,
+    growths: Mapping[int, Growth],
+    *,
+    swaps: bool = False,
 ) -> dict[int, Aim]:
     """Return what the units of the newest revision are to have next, by unit."""
-    newest = (unit for unit in stay if unit.newest)
-    return {unit.index: aim(deployment, unit, around, growth=growth) for unit in newest}
+    newest = [(unit, growths[unit.index]) for unit in stay if unit.newest]
+    return {u.index: aim(deployment, u, around, growth=g, swaps=swaps) for u, g in newest}
 
 
 def _swaps(

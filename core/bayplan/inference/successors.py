@@ -2,7 +2,8 @@
 
     may start     ──▶ another replica of the pool, in the same unit, under a number of its own
     serves        ──▶ the old pod finishes its requests, and is evicted
-    does not come to serve in time, or has failed ──▶ it goes, and the old pod serves on
+    does not come to serve in time, or has failed, or crashes again and again
+                  ──▶ it goes, and the old pod serves on
     the unit goes, or the old pod is not wanted   ──▶ it goes, for it never served
 
 Everything is read from the pods (`pairs`), so that it goes on after the plan that began it, and
@@ -12,6 +13,7 @@ after any crash. At most `maxSurge` pods of a deployment are doubled, surge unit
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from itertools import count
 from typing import Final
 
@@ -31,6 +33,42 @@ BIND_S: Final = 120
 
 #: Seconds for which one that served may be not ready, once its time is over.
 _HICCUP_S: Final = 60
+
+
+#: Restarts of a container after which a replacement is given up. The kubelet waits 10, 20 and 40
+#: seconds before the first three, which is long enough for what comes late, a peer or a volume;
+#: with those that follow it waits for minutes in which nothing is new.
+CRASHES: Final = 3
+
+
+class Failing(StrEnum):
+    """Why a replacement was given up."""
+
+    LATE = "Late"
+    UNBOUND = "Unbound"
+    ENDED = "Ended"
+    CRASHES = "Crashes"
+
+    @property
+    def words(self) -> str:
+        """The same in words."""
+        return _WORDS[self]
+
+
+_WORDS: Final = {
+    Failing.LATE: "did not come to serve in time",
+    Failing.UNBOUND: "was not bound to its node in time",
+    Failing.ENDED: "has failed",
+    Failing.CRASHES: f"crashes again and again (a container was restarted {CRASHES} times)",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenUp:
+    """A pair of which the replacement goes, and why."""
+
+    pair: Pair
+    why: Failing
 
 
 def serves_within_s(deployment: Deployment) -> int:
@@ -112,7 +150,7 @@ class Turns:
         starting: Replacements that go on starting.
         relieved: Pods that are to go, because their replacements serve; one after its requests.
         obsolete: The same, of units of an older revision.
-        failed: Pairs of which the replacement is given up.
+        failed: Pairs of which the replacement is given up, with the reason.
         cancelled: Replacements that nobody needs any more, or that never can start.
         again_at: When the next one is to be given up, in seconds since the epoch.
     """
@@ -120,14 +158,14 @@ class Turns:
     starting: tuple[Child, ...] = ()
     relieved: tuple[Child, ...] = ()
     obsolete: tuple[Child, ...] = ()
-    failed: tuple[Pair, ...] = ()
+    failed: tuple[GivenUp, ...] = ()
     cancelled: tuple[Child, ...] = ()
     again_at: float | None = None
 
     @property
     def deleted(self) -> tuple[Child, ...]:
         """The replacements that go without having served."""
-        return (*self.cancelled, *(pair.new for pair in self.failed))
+        return (*self.cancelled, *(each.pair.new for each in self.failed))
 
 
 def turns(  # noqa: PLR0913 - what pairs there are, and all that decides on them
@@ -156,8 +194,9 @@ def turns(  # noqa: PLR0913 - what pairs there are, and all that decides on them
         and pair.old.uid not in surplus
         and not _is_trapped(pair.new, around)
     ]
-    failed = [pair for pair in needed if pair.new.ended or now >= _until(pair.new, within_s)]
-    starting = [pair.new for pair in needed if pair not in failed]
+    found = [(pair, _failing(pair.new, within_s, now)) for pair in needed]
+    failed = [GivenUp(pair=pair, why=why) for pair, why in found if why is not None]
+    starting = [pair.new for pair, why in found if why is None]
     never_served = [pair for _, pair in waits if not pair.new.drains_since]
     over = [
         (unit, pair.old)
@@ -186,6 +225,17 @@ def _bad(around: Around) -> frozenset[str]:
     return frozenset({*around.lost, *around.cordoned, *around.failing})
 
 
+def _failing(new: Child, within_s: float, now: float) -> Failing | None:
+    """Return why a replacement that does not serve is given up; None while it may yet serve."""
+    if new.ended:
+        return Failing.ENDED
+    if new.restarts >= CRASHES:
+        return Failing.CRASHES
+    if now < _until(new, within_s):
+        return None
+    return Failing.UNBOUND if new.node is None else Failing.LATE
+
+
 def _until(new: Child, within_s: float) -> float:
     """Return until when a replacement may be on its way, that gets so many seconds in all.
 
@@ -206,9 +256,10 @@ def marks(
         for pair in pairs
         if pair.new.uid not in gone
     }
-    for pair in turns.failed:
-        said[pair.old.uid] = {
-            names.ANNOTATION_MOVE_FAILED: f"{pair.new.plan or 'nobody'} {instant(now)}"
+    for each in turns.failed:
+        plan = each.pair.new.plan or "nobody"
+        said[each.pair.old.uid] = {
+            names.ANNOTATION_MOVE_FAILED: f"{plan} {instant(now)} {each.why}"
         }
     return said
 

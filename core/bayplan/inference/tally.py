@@ -148,3 +148,11 @@ def held_because(holds: Sequence[Hold]) -> tuple[str, str]:
         message = f"{message}; {first.remedy}"
     others = f" ({count_of(n - 1, 'more pod')} for the same reason)" if n > 1 else ""
     return reason.value, f"{message}{others}"
+
+
+def no_room(unit: Unit, news: News) -> str:
+    """Return in words why a unit waits for room."""
+    uids = {pod.uid for pod in unit.members}
+    holds = [hold for hold in news.holds if hold.uid in uids]
+    told = held_because(holds)[1] if holds else "the default algorithm finds no node for it"
+    return f"unit {unit.index} waits for room: {told}"

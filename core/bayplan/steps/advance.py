@@ -37,7 +37,9 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
 
     `snapshot` holds the nodes of `nodes_of(plan)` with every pod on them, and all pods without a
     node that are managed. `idle_s` is the time since the state of an action last changed, or
-    a victim last drained: that takes as long as its owner allows.
+    a victim last drained: that takes as long as its owner allows. The state is meant that is found
+    with 0, for what is given up after some time is no change; less than `REPLACEMENT_GRACE_S` is
+    like 0.
     `farewells` are the victims, by uid, that are taken out of service before they leave; `beside`
     says whose replacement may start first.
     """

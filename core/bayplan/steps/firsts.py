@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bayplan.budgets import Health
-from bayplan.inference.successors import Outlook
+from bayplan.inference.successors import Failing, Outlook
 from bayplan.keys import NodeName
 from bayplan.plan import Evict, Move
 from bayplan.resources import Resources
@@ -29,12 +29,12 @@ class Beside:
 
     Attributes:
         outlooks: Which pods may be doubled, by the uid of their owner; who is not in it, none.
-        failed: uids of pods whose replacement was given up for this plan.
+        failed: Why the replacements of pods were given up for this plan, by the uids of the pods.
         refused: uids of pods of which the API server refuses a replacement.
     """
 
     outlooks: Mapping[str, Outlook] = field(default_factory=dict)
-    failed: Collection[str] = ()
+    failed: Mapping[str, Failing] = field(default_factory=dict)
     refused: Collection[str] = ()
 
     def outlook(self, move: Move) -> Outlook:
@@ -79,7 +79,7 @@ class Firsts:
                 self.told[move.uid] = self._doubled(move, pod)
                 on_their_way += not self._books.farewell(move).begun
             elif pod is not None and not pod.terminating and move.uid in self._beside.failed:
-                self.told[move.uid] = State.FAILED, _failure(move)
+                self.told[move.uid] = State.FAILED, _failure(move, self._beside.failed[move.uid])
         self.busy = any(state is State.STARTING for state, _ in self.told.values())
         if not (stop or self._books.stalled or has_failed(self.told.values())):
             able = [move for move in moves if move.uid not in self.told and self._may_start(move)]
@@ -171,9 +171,9 @@ class Firsts:
         return State.STARTING, f"starts first on {move.target}, then leaves {move.source}"
 
 
-def _failure(move: Move) -> str:
+def _failure(move: Move, why: Failing) -> str:
+    slow = "; if it only starts slowly, raise disruption.coldStartSeconds of its deployment"
     return (
-        f"serves on {move.source}: its replacement did not come to serve on {move.target} in time"
-        " and was removed; look at its events and its log. If it only starts slowly, raise"
-        " disruption.coldStartSeconds of its deployment"
+        f"serves on {move.source}: its replacement on {move.target} {why.words} and was removed;"
+        f" look at its events and its log{slow if why is Failing.LATE else ''}"
     )

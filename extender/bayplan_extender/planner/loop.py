@@ -120,8 +120,8 @@ class Loop:
         Raises:
             Exception: The API server has refused `MAX_REFUSALS` passes on end, or not answered
                 (`kube.FAILURES`), or taken plans of others (`Dropped`), or told nothing of the
-                cluster (`Stale`); whoever leads should give up the lease, or no gate is ever
-                lifted.
+                cluster (`Stale`), or as many have failed by a fault of ours; whoever leads should
+                give up the lease, or no gate is ever lifted.
         """
         refusals = 0
         self._last_digest = ""  # another planner may have led meanwhile
@@ -133,8 +133,12 @@ class Loop:
                 self._metrics.broken_off.inc()
                 _log.info("plan_broken_off", reason="what it was made for has changed")
                 self._view.changed.set()
-            except (*FAILURES, Dropped, Stale) as error:
-                _log.warning("plan_not_published", error=brief(error))
+            except Exception as error:
+                # One pod that a pass stumbles over may be gone a moment later.
+                if isinstance(error, (*FAILURES, Dropped, Stale)):
+                    _log.warning("plan_not_published", error=brief(error))
+                else:
+                    _log.exception("pass_failed")
                 self._last_digest = ""
                 refusals += 1
                 if refusals >= MAX_REFUSALS:
@@ -324,3 +328,5 @@ def _report(result: Result, name: str) -> None:
         engine=result.engine,
         duration_s=round(dict(result.seconds).get("total", 0.0), 3),
     )
+    for wrong in result.refused:
+        _log.error("plan_not_valid", plan=name, engine=result.engine, error=wrong)
