@@ -127,7 +127,7 @@ def install(
 ) -> Iterator[Stack]:
     """Install the chart and run `programs`; leaving the block removes both.
 
-    `values` are further `--set` arguments of helm, e.g. "policy.gateTimeoutSeconds=5". With `tls`,
+    `values` are further `--set` arguments of helm, e.g. "policy.gateTimeoutSeconds=20". With `tls`,
     which needs the local control plane, scheduler and webhook show each other certificates that it
     issues into `tls_folder`.
     """

@@ -3,20 +3,24 @@
 import json
 import os
 import signal
+import ssl
 import urllib.request
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+import yaml
 
 from e2e.cluster import Cluster, add_gpu_nodes, eventually, remove_gpu_nodes
+from e2e.cluster.certificates import Authority
 from e2e.cluster.nodes import GPU
-from e2e.stack import Stack, install
+from e2e.stack import NAMESPACE, Stack, install, tls_folder
 
 #: What runs here: no operator, so that a pod stays as the test made it.
 PROGRAMS = ("webhook", "scheduler")
 
-#: Binding through us as well, and impatient: a hanging webhook should not take 5 s a pod here.
+#: Binding through us as well, which takes TLS, and impatient: a hanging webhook should not take 5 s
+#: a pod here.
 VALUES = ("webhook.bind=true", "scheduler.extender.httpTimeout=1s")
 
 Object = dict[str, Any]
@@ -36,7 +40,7 @@ def installed(cluster: Cluster, nodes: Sequence[str]) -> Iterator[Stack]:
     assert nodes
     if cluster.flavor != "local":
         pytest.skip("stops processes, which are pods elsewhere")
-    with install(cluster, programs=PROGRAMS, values=VALUES) as running:
+    with install(cluster, programs=PROGRAMS, values=VALUES, tls=Authority()) as running:
         yield running
 
 
@@ -115,6 +119,7 @@ def test_a_webhook_that_is_away_stops_nobody(
 
 def test_a_webhook_that_hangs_stops_nobody(stack: Stack, cluster: Cluster, namespace: str) -> None:
     """Fail open: after the timeout of filter, and that of bind, the scheduler goes on alone."""
+    binds(cluster, namespace, "before")  # they are connected by now
     pid = stack.processes["webhook"].pid
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -122,7 +127,7 @@ def test_a_webhook_that_hangs_stops_nobody(stack: Stack, cluster: Cluster, names
     finally:
         os.kill(pid, signal.SIGCONT)
 
-    eventually(lambda: calls(stack, "filter") >= 1, what="the late call is answered")
+    eventually(lambda: calls(stack, "filter") >= 2, what="the late call is answered")
     binds(cluster, namespace, "b")
 
 
@@ -173,10 +178,15 @@ def calls(stack: Stack, verb: str) -> int:
 
 
 def post(stack: Stack, verb: str, body: Object) -> Object:
-    """Ask the webhook as the scheduler does."""
-    url = f"{stack.health['webhook']}/{verb}"
-    request = urllib.request.Request(url, json.dumps(body).encode())  # noqa: S310 - our own, on loopback
-    with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310 - as above
+    """Ask the webhook as the scheduler does: where it does, and with its certificate."""
+    path = "jsonpath={.data.config\\.yaml}"
+    told = stack.cluster.kubectl_run("get", "cm", "bayplan-scheduler", "-n", NAMESPACE, "-o", path)
+    (extender,) = yaml.safe_load(told)["extenders"]
+    files = tls_folder(stack.cluster, "scheduler")
+    context = ssl.create_default_context(cafile=str(files / "ca.crt"))
+    context.load_cert_chain(files / "tls.crt", files / "tls.key")
+    request = urllib.request.Request(f"{extender['urlPrefix']}/{verb}", json.dumps(body).encode())  # noqa: S310 - our own, on loopback
+    with urllib.request.urlopen(request, timeout=10, context=context) as reply:  # noqa: S310 - as above
         answer: Object = json.loads(reply.read())
         return answer
 

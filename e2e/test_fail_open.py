@@ -14,7 +14,7 @@ def test_without_the_extender_the_default_algorithm_places_pods_and_a_condition_
     cluster: Cluster, empty: Sequence[str], namespace: str
 ) -> None:
     """Fail open: nothing waits for ever on a planner or webhook that are not there."""
-    values = ["policy.gateTimeoutSeconds=3"]
+    values = ["policy.gateTimeoutSeconds=20"]
     with install(cluster, programs=("operator", "scheduler"), values=values):
         story.apply(cluster, story.CHAT, namespace=namespace)
         eventually(

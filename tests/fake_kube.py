@@ -44,9 +44,9 @@ class FakeKube(Kube):
         ]
         return copy.deepcopy([r for r in found if _labelled(r, labels) and _on(r, fields)])
 
-    def pages(self, path: str) -> Iterator[Raw]:
+    def pages(self, path: str, *, labels: str = "", fields: str = "") -> Iterator[Raw]:
         """Yield copies of the objects below a path."""
-        yield from self.items(path)
+        yield from self.items(path, labels=labels, fields=fields)
 
     def create(self, path: str, body: Raw, *, manager: str = "") -> Raw:
         """Keep an object, or evict a pod."""

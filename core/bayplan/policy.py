@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Final
 
 
 class Order(StrEnum):
@@ -59,6 +60,11 @@ class Defragmentation:
     moves_per_slot: int = 8
 
 
+#: Least time (seconds) without a sign of the planner after which it may count as away. Its lease
+#: lasts 15 s and is looked at every 2 s by those who may take over: they have had their turn.
+LEAST_GATE_TIMEOUT_S: Final = 20.0
+
+
 class NodeProvisioning(StrEnum):
     """Which waiting pods node autoscalers get to see."""
 
@@ -77,7 +83,8 @@ class Policy:
         max_moves: Most running pods that one plan moves.
         max_evictions: Most running pods that one plan evicts without another home.
         max_parallel_moves: Most pods that are on their way out at a time; a larger gang goes whole.
-        gate_timeout_s: Seconds without a living planner after which gates are lifted.
+        gate_timeout_s: Seconds without a living planner after which gates are lifted;
+            `LEAST_GATE_TIMEOUT_S` or more.
         order: The order of objectives.
         cooldown_s: Seconds from its start in which a moved pod is not disturbed again.
         defragmentation: When the fleet is defragmented, and what that may cost.

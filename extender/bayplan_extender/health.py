@@ -7,6 +7,7 @@ refuses) is not ready: a restart would not help.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from socket import socket
 from threading import Thread
 
 import uvicorn
@@ -71,10 +72,10 @@ class Failing(Collector):
         yield family
 
 
-def serve(routers: Sequence[APIRouter], *, host: str, port: int) -> None:
+def serve(routers: Sequence[APIRouter], listening: socket) -> None:
     """Serve endpoints from a thread of their own, for as long as the process lives."""
     app = FastAPI(title="Bayplan health", openapi_url=None)
     for routes in routers:
         app.include_router(routes)
-    server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning"))
-    Thread(target=server.run, name="health", daemon=True).start()
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    Thread(target=server.run, args=([listening],), name="health", daemon=True).start()

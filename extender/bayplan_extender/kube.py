@@ -29,11 +29,22 @@ _MAX_TEXT: Final = 300
 
 
 def connect() -> client.ApiClient:
-    """Return a client for the cluster that KUBECONFIG, or the pod we run in, points to.
+    """Return a client for the cluster that KUBECONFIG names, or the one we run in, or kubectl's.
+
+    The operator goes by the same order (`bayplan_operator.connection`).
 
     Raises:
-        kubernetes.config.ConfigException: There is neither.
+        kubernetes.config.ConfigException: There is none of them.
     """
+    if named := os.environ.get("KUBECONFIG"):
+        config.load_kube_config(named)
+    else:
+        _load_ours()
+    return client.ApiClient()
+
+
+def _load_ours() -> None:
+    """Load what a pod has, or else kubectl's configuration."""
     try:
         config.load_incluster_config()
     except config.ConfigException as in_pod:
@@ -43,7 +54,6 @@ def connect() -> client.ApiClient:
             if _IN_POD not in os.environ:
                 raise
             raise config.ConfigException(f"{in_pod} {_REMEDY}") from in_pod
-    return client.ApiClient()
 
 
 def unretried(api: client.ApiClient) -> client.ApiClient:

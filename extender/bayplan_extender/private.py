@@ -18,9 +18,14 @@ def from_loopback(request: Request) -> None:
     Raises:
         HTTPException: It comes from elsewhere.
     """
-    try:
-        ours = request.client is not None and ip_address(request.client.host).is_loopback
-    except ValueError:
-        ours = False
-    if not ours:
+    if request.client is None or not _is_loopback(request.client.host):
         raise HTTPException(_FORBIDDEN, "ask through kubectl port-forward")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    # A socket for both families shows an IPv4 address as "::ffff:127.0.0.1".
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

@@ -10,7 +10,7 @@ sink that honours `replace` is never wrong for longer than a reconnect. Where th
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import orjson
@@ -30,6 +30,9 @@ _TIMEOUT_S = (5.0, _WATCH_S + 30.0)
 #: Seconds between two attempts after an error.
 _RETRY_S = 1.0
 
+#: Objects on one page of a list: their text and what it is decoded to are in memory at a time.
+_PAGE = 500
+
 #: Seconds without a list that works after which what is known counts as stale, and is told again.
 STALE_S = 60.0
 
@@ -41,8 +44,11 @@ Raw = dict[str, Any]
 class Sink(Protocol):
     """Where a reflector puts what it sees."""
 
-    def replace(self, objects: Sequence[Raw]) -> None:
-        """Take the whole collection; whatever is not in it is gone."""
+    def replace(self, objects: Iterable[Raw]) -> None:
+        """Take the whole collection; whatever is not in it is gone.
+
+        The objects come while they are read, which may fail: then nothing is to change.
+        """
 
     def change(self, event: str, raw: Raw) -> None:
         """Take one object that was ADDED, MODIFIED or DELETED."""
@@ -100,15 +106,41 @@ class Reflector(threading.Thread):
             version = self._watch(version)
 
     def _list(self) -> str:
+        """Pass on all there is, of one instant; return the resourceVersion of that.
+
+        Raises:
+            ApiException: The server refuses, or (410) can no longer look back to that instant for
+                the next page: the list begins anew.
+        """
         asked_at = time.monotonic()
-        response = self._list_objects(_preload_content=False, _request_timeout=_TIMEOUT_S)
-        body = orjson.loads(response.data)
-        if not _is_ok(response):
-            raise ApiException(status=response.status, reason=body.get("message"))
-        self._sink.replace(body["items"])
+        first = self._page("")
+        self._sink.replace(self._objects(first))
         self._sink.is_current(asked_at)
         self._failing_since, self._told_at = None, -math.inf
-        return str(body["metadata"]["resourceVersion"])
+        return str(first["metadata"]["resourceVersion"])
+
+    def _objects(self, page: Raw) -> Iterator[Raw]:
+        """Yield the objects of a list from its first page on."""
+        objects, metadata = page.pop("items"), page["metadata"]
+        while True:
+            yield from objects
+            rest = metadata.get("continue")
+            if not rest:
+                return
+            del objects  # before the next ones come
+            following = self._page(rest)
+            objects, metadata = following.pop("items"), following["metadata"]
+
+    def _page(self, rest: str) -> Raw:
+        """Return a page of the list: the first one, or that where the one before ended."""
+        where = {"_continue": rest} if rest else {}
+        response = self._list_objects(
+            limit=_PAGE, **where, _preload_content=False, _request_timeout=_TIMEOUT_S
+        )
+        body: Raw = orjson.loads(response.data)
+        if not _is_ok(response):
+            raise ApiException(status=response.status, reason=body.get("message"))
+        return body
 
     def _watch(self, version: str) -> str:
         """Pass on events until the server ends the watch; return where to resume.

@@ -7,7 +7,7 @@ All access goes through one lock, held for microseconds.
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -217,7 +217,7 @@ class _Sink:
 class _Nodes(_Sink):
     kind = "nodes"
 
-    def replace(self, objects: Sequence[Raw]) -> None:
+    def replace(self, objects: Iterable[Raw]) -> None:
         nodes = [node for raw in objects if (node := _readable(node_of, raw)) is not None]
         with self._view.lock:
             self._view.cache.replace_nodes(nodes)
@@ -236,9 +236,10 @@ class _Nodes(_Sink):
 class _Pods(_Sink):
     kind = "pods"
 
-    def replace(self, objects: Sequence[Raw]) -> None:
-        pods = [pod for raw in objects if (pod := _pod(raw)) is not None]
-        versions = {str(raw["metadata"].get("uid")): _version(raw) for raw in objects}
+    def replace(self, objects: Iterable[Raw]) -> None:
+        seen = [(_pod(raw), str(raw["metadata"].get("uid")), _version(raw)) for raw in objects]
+        pods = [pod for pod, _, _ in seen if pod is not None]
+        versions = {uid: version for _, uid, version in seen}
         with self._view.lock:
             self._view.cache.replace_pods(pods, versions)
             self._view.done(self.kind)
@@ -258,7 +259,7 @@ class _Pods(_Sink):
 class _Budgets(_Sink):
     kind = "poddisruptionbudgets"
 
-    def replace(self, objects: Sequence[Raw]) -> None:
+    def replace(self, objects: Iterable[Raw]) -> None:
         budgets = [budget for raw in objects if (budget := _readable(budget_of, raw)) is not None]
         with self._view.lock:
             self._view.budgets = {budget.key: budget for budget in budgets}
@@ -277,8 +278,8 @@ class _Budgets(_Sink):
 class _Volumes(_Sink):
     kind = "persistentvolumes"
 
-    def replace(self, objects: Sequence[Raw]) -> None:
-        seen = ((raw["metadata"]["name"], _volume(raw)) for raw in objects)
+    def replace(self, objects: Iterable[Raw]) -> None:
+        seen = [(raw["metadata"]["name"], _volume(raw)) for raw in objects]
         with self._view.lock:
             self._view.volumes = {name: volume for name, volume in seen if volume is not None}
             self._view.done(self.kind)
@@ -295,7 +296,7 @@ class _Volumes(_Sink):
 class _Plans(_Sink):
     kind = "packingplans"
 
-    def replace(self, objects: Sequence[Raw]) -> None:
+    def replace(self, objects: Iterable[Raw]) -> None:
         seen = {raw["metadata"]["name"]: _readable(published_plan_of, raw) for raw in objects}
         with self._view.lock:
             self._view.plans = {name: plan for name, plan in seen.items() if plan is not None}
@@ -320,7 +321,7 @@ class _Plans(_Sink):
 class _Policies(_Sink):
     kind = "packingpolicies"
 
-    def replace(self, objects: Sequence[Raw]) -> None:
+    def replace(self, objects: Iterable[Raw]) -> None:
         found = [raw for raw in objects if raw["metadata"]["name"] == POLICY_NAME]
         policy = _readable(policy_of, found[0]) if found else None
         with self._view.lock:

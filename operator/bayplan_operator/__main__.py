@@ -13,7 +13,6 @@ import kopf
 import structlog
 from kubernetes import client
 from kubernetes.config import ConfigException
-from prometheus_client import start_http_server
 
 from bayplan_operator import logs
 from bayplan_operator.claims import Claims
@@ -24,6 +23,7 @@ from bayplan_operator.events import Events
 from bayplan_operator.execution import Execution
 from bayplan_operator.gates import Gates
 from bayplan_operator.handlers import registry_for, settings
+from bayplan_operator.health import serve_health, serve_metrics
 from bayplan_operator.kube import Kube
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.nodes import Nodes
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     metrics = Metrics()
-    start_http_server(options.metrics_port, registry=metrics.registry)
+    serve_metrics(options.metrics_port, metrics.registry)
     workers = _workers(access, metrics, namespace=options.namespace)
     _log.info("operator_started", server=access.host, namespace=options.namespace)
     asyncio.run(_run(Dispatcher(workers), access, health_port=options.health_port))
@@ -93,7 +93,7 @@ def _workers(access: client.Configuration, metrics: Metrics, *, namespace: str) 
 
 
 async def _run(dispatcher: Dispatcher, access: client.Configuration, *, health_port: int) -> None:
-    """Run kopf and the queue together; the end of one is the end of both."""
+    """Run kopf, the queue and the probes' endpoint together; the end of one is that of all."""
     work = asyncio.create_task(dispatcher.run(), name="queue")
     watch = asyncio.create_task(
         kopf.operator(
@@ -101,11 +101,11 @@ async def _run(dispatcher: Dispatcher, access: client.Configuration, *, health_p
             settings=settings(),
             standalone=True,
             clusterwide=True,
-            liveness_endpoint=f"http://0.0.0.0:{health_port}/healthz",
         ),
         name="watches",
     )
-    done, rest = await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+    health = asyncio.create_task(serve_health(health_port), name="health")
+    done, rest = await asyncio.wait({work, watch, health}, return_when=asyncio.FIRST_COMPLETED)
     for task in rest:
         task.cancel()
     await asyncio.gather(*rest, return_exceptions=True)

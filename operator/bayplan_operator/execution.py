@@ -129,7 +129,10 @@ class Execution:
         # 1. See.
         asked = self._pool.submit(read_policy, self._kube)  # meanwhile
         budgets = budgets_over(self._kube, published.plan)
-        seen = observe(self._kube, self._pool, steps.nodes_of(published.plan))
+        seen = observe(
+            *(self._kube, self._pool, steps.nodes_of(published.plan)),
+            about={victim.uid for victim in published.plan.victims},
+        )
         farewells = self._farewells.of(published.plan, seen.raws)
         beside = self._starts.of(published, seen.raws)
         # 2. Decide.

@@ -130,9 +130,13 @@ class Kube:
         found: list[Raw] = answer["items"]
         return found
 
-    def pages(self, path: str) -> Iterator[Raw]:
-        """Yield the objects of a collection, which may be too large to be held at once."""
-        query = {"limit": str(_PAGE)}
+    def pages(self, path: str, *, labels: str = "", fields: str = "") -> Iterator[Raw]:
+        """Yield the objects of a collection, which may be too large to be held at once.
+
+        All pages are of the same instant, which the server can look back to for five minutes.
+        """
+        query = {"labelSelector": labels, "fieldSelector": fields, "limit": str(_PAGE)}
+        query = {key: value for key, value in query.items() if value}
         while True:
             answer = self._send("GET", path, query=query)
             yield from answer["items"]

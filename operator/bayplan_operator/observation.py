@@ -38,28 +38,58 @@ class Observation:
         return tuple(pod for pod in self.snapshot.pods if pod.node is None or not pod.bound)
 
 
-def observe(kube: Kube, pool: Executor, nodes: Collection[NodeName]) -> Observation:
-    """Return every managed pod without a node, and the wanted `nodes` with every pod on them."""
+def observe(
+    kube: Kube, pool: Executor, nodes: Collection[NodeName], *, about: Collection[str] = ()
+) -> Observation:
+    """Return every managed pod without a node, and the wanted `nodes` with every pod on them.
+
+    Raw objects are kept of the pods without a node, and of those with a uid in `about`: an object
+    takes ten times the memory of what is read from it.
+    """
+    seen = _Seen(frozenset(about))
     # The unbound pods come first: one that is bound meanwhile is then seen on its node, and
     # counts as there; the other way round it would be seen nowhere, and count as gone.
-    raws = kube.items(PODS, labels=f"{names.LABEL_MANAGED}=true", fields="spec.nodeName=")
-    raw_nodes, bound = _read(kube, pool, frozenset(nodes))
-    by_uid = {raw["metadata"]["uid"]: raw for raw in (*raws, *bound)}
-    unreadable: dict[str, str] = {}
-    decoded = [_pod(raw, unreadable) for raw in by_uid.values()]
-    snapshot = Snapshot.of(_nodes(raw_nodes), (pod for pod in decoded if pod is not None))
-    return Observation(snapshot=snapshot, raws=by_uid, unreadable=unreadable)
+    waiting = kube.pages(PODS, labels=f"{names.LABEL_MANAGED}=true", fields="spec.nodeName=")
+    seen.take(waiting, keep=True)
+    there = _read(kube, pool, frozenset(nodes), seen)
+    pods = (pod for pod in seen.pods.values() if pod is not None)
+    return Observation(
+        snapshot=Snapshot.of(there, pods), raws=seen.raws, unreadable=seen.unreadable
+    )
 
 
-def _read(kube: Kube, pool: Executor, wanted: frozenset[NodeName]) -> tuple[list[Raw], list[Raw]]:
-    """Return the wanted nodes that exist, and the pods bound there."""
+class _Seen:
+    """The pods that have been read so far; one page of objects is in memory at a time."""
+
+    def __init__(self, about: frozenset[str]) -> None:
+        self.pods: dict[str, Pod | None] = {}
+        self.raws: dict[str, Raw] = {}
+        self.unreadable: dict[str, str] = {}
+        self._about = about
+
+    def take(self, raws: Iterable[Raw], *, keep: bool = False) -> None:
+        """Read pods; safe to be called by several threads for different pods."""
+        for raw in raws:
+            uid = raw["metadata"]["uid"]
+            self.unreadable.pop(uid, None)
+            self.pods[uid] = _pod(raw, self.unreadable)
+            if keep or uid in self._about or uid in self.raws:
+                raw["metadata"].pop("managedFields", None)  # half of the object, and of no use
+                self.raws[uid] = raw
+
+
+def _read(kube: Kube, pool: Executor, wanted: frozenset[NodeName], seen: _Seen) -> list[Node]:
+    """Return the wanted nodes that exist, and take note of the pods bound there."""
     if len(wanted) >= _LIST_FROM:
-        nodes = [n for n in kube.items(NODES) if n["metadata"]["name"] in wanted]
-        everywhere = kube.items(PODS, fields="spec.nodeName!=")
-        return nodes, [p for p in everywhere if p["spec"].get("nodeName") in wanted]
-    found = list(pool.map(lambda name: kube.get(node_path(name)), wanted))
-    pods = pool.map(lambda name: kube.items(PODS, fields=f"spec.nodeName={name}"), wanted)
-    return [raw for raw in found if raw is not None], [raw for some in pods for raw in some]
+        found = list(_nodes(n for n in kube.pages(NODES) if n["metadata"]["name"] in wanted))
+        everywhere = kube.pages(PODS, fields="spec.nodeName!=")
+        seen.take(pod for pod in everywhere if pod["spec"].get("nodeName") in wanted)
+        return found
+    raws = pool.map(lambda name: kube.get(node_path(name)), wanted)
+    found = list(_nodes(raw for raw in raws if raw is not None))
+    on_node = (f"spec.nodeName={name}" for name in wanted)
+    list(pool.map(lambda fields: seen.take(kube.pages(PODS, fields=fields)), on_node))
+    return found
 
 
 def _nodes(raws: Iterable[Raw]) -> Iterable[Node]:

@@ -15,6 +15,7 @@ from e2e.cluster import binaries
 PROGRAMS = ("operator", "planner", "webhook", "scheduler")
 ADMISSION = "admissionregistration.k8s.io"
 TLS = "tls.enabled=true"
+BIND = ("webhook.bind=true", TLS)
 NO_PODS = tuple(f"{program}.replicas=0" for program in PROGRAMS)
 
 Object = dict[str, Any]
@@ -95,10 +96,11 @@ def test_manifests_are_fresh() -> None:
         ("replicas=1", "additional properties 'replicas' not allowed"),
         ("planner.replica=1", "additional properties 'replica' not allowed"),
         ("policy.maxMoves=-1", "minimum: got -1, want 0"),
+        ("policy.gateTimeoutSeconds=19", "minimum: got 19, want 20"),
         ("operator.replicas=2", "maximum: got 2, want 1"),
         ("scheduler.extender.httpTimeout=soon", "does not match pattern"),
     ],
-    ids=["unknown", "misspelt", "out of bounds", "two writers", "no duration"],
+    ids=["unknown", "misspelt", "out of bounds", "too short", "two writers", "no duration"],
 )
 def test_a_wrong_value_is_refused_with_a_sentence(value: str, complaint: str) -> None:
     """A misspelt value that is ignored in silence costs its user an afternoon."""
@@ -259,7 +261,7 @@ def test_the_scheduler_can_be_told_otherwise() -> None:
     """Values that reach no configuration would be silent no-ops."""
     config = scheduler_config(
         "scheduler.extender.urlPrefix=http://127.0.0.1:1234",
-        "webhook.bind=true",
+        *BIND,
         "scheduler.extender.httpTimeout=250ms",
         "scheduler.clientConnection.qps=7",
         "gpuResources={gpu.example/h100}",
@@ -277,7 +279,7 @@ def test_the_webhook_may_bind_only_where_it_is_asked_to() -> None:
     """A right that nobody uses is one that somebody may abuse; a missing one binds nothing."""
     granted = {
         (resource, verb)
-        for role in render("webhook.bind=true")
+        for role in render(*BIND)
         if role["metadata"]["name"] == "bayplan-webhook" and role["kind"] == "ClusterRole"
         for rule in role["rules"]
         for resource in rule["resources"]
@@ -286,8 +288,16 @@ def test_the_webhook_may_bind_only_where_it_is_asked_to() -> None:
 
     assert {("pods/binding", "create"), ("pods", "get")} <= granted
     assert not may("webhook", "create", "pods/binding")
-    assert "--bind" in container("webhook", "webhook.bind=true")["args"]
+    assert "--bind" in container("webhook", *BIND)["args"]
     assert "--bind" not in container("webhook")["args"]
+
+
+def test_a_webhook_that_binds_must_know_who_asks() -> None:
+    """Any pod of the cluster could have any pod bound to any node with the webhook's rights."""
+    result = helm("--set", "webhook.bind=true")
+
+    assert result.returncode != 0
+    assert "webhook.bind=true needs tls.enabled=true" in result.stderr
 
 
 def test_tls_is_between_scheduler_and_webhook_both_ways() -> None:
@@ -343,11 +353,19 @@ def test_cert_manager_makes_both_certificates_where_an_issuer_is_named() -> None
     assert not [each for each in render(*issuer) if each["kind"] == "Certificate"]
 
 
+def test_an_older_cluster_is_refused() -> None:
+    """README.md promises 1.34; on an older one nobody has tried it."""
+    result = helm("--kube-version", "1.33.9")
+
+    assert result.returncode != 0
+    assert ">=1.34.0-0" in result.stderr
+
+
 def test_the_scheduler_is_of_the_clusters_version() -> None:
     """A scheduler newer than its API server is not supported; providers' suffixes have no image."""
-    on_a_provider = helm("--kube-version", "v1.33.4-gke.1134000", "-s", "templates/scheduler.yaml")
+    on_a_provider = helm("--kube-version", "v1.34.4-gke.1134000", "-s", "templates/scheduler.yaml")
 
-    assert 'image: "registry.k8s.io/kube-scheduler:v1.33.4"\n' in on_a_provider.stdout
+    assert 'image: "registry.k8s.io/kube-scheduler:v1.34.4"\n' in on_a_provider.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The API types: what they promise to users, and that they say the same as the core."""
 
+import json
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +15,7 @@ from bayplan.api import inference_deployment, packing_plan, packing_policy
 from bayplan.api.crd import crds
 from bayplan.api.pod_template import PodTemplate
 from bayplan.codec import snapshot_of
+from bayplan_extender.planner import lease
 from charts.generate import ROOT
 
 DEFINITIONS = {crd["spec"]["names"]["kind"]: crd for crd in crds()}
@@ -52,6 +54,17 @@ def test_policy_defaults_are_the_built_in_ones() -> None:
         ),
         "node_provisioning": spec.node_provisioning,
     } == {name: getattr(built_in, name) for name in policy.Policy.__dataclass_fields__}
+
+
+def test_gates_outlast_a_change_of_planners() -> None:
+    """They would be lifted while the next replica, which is alive, waits for its turn."""
+    fields = dict(fields_of(schema_of("PackingPolicy")))
+    in_crd = fields[".spec.gateTimeoutSeconds"]["minimum"]
+    chart = json.loads((ROOT / "charts" / "bayplan" / "values.schema.json").read_text())
+    in_chart = chart["properties"]["policy"]["properties"]["gateTimeoutSeconds"]["minimum"]
+
+    assert in_crd == in_chart == policy.LEAST_GATE_TIMEOUT_S
+    assert policy.LEAST_GATE_TIMEOUT_S > lease.DURATION_S + lease.RETRY_S
 
 
 def test_chart_values_are_the_built_in_policy() -> None:

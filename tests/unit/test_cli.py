@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from kubernetes import client
+from kubernetes.client.exceptions import ApiException
 
-from bayplan_extender.cli import main, whatif
+from bayplan_extender.cli import explain, main, whatif
 
 NODE = """\
 kind: Node
@@ -193,6 +195,40 @@ def test_no_cluster_says_what_to_set(
     assert main(["explain", "pod", "a"]) == 1
 
     assert "Set KUBECONFIG" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("status", "plans", "told"),
+    [
+        (404, {}, "pod team/a not found; give its namespace with -n"),
+        (200, {"status": 404}, "this cluster has no PackingPlans: is Bayplan installed?"),
+        (200, {"status": 403}, "the API server refused (403): because"),
+    ],
+    ids=["no pod", "no kinds of ours", "no right to see plans"],
+)
+def test_what_is_not_there_is_named(
+    status: int,
+    plans: dict[str, int],
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Without the CRDs a pod that is there was said not to be found."""
+    pod = {"metadata": {"name": "a", "namespace": "team", "uid": "u"}, "spec": {"containers": []}}
+    reply = SimpleNamespace(status=status, data=json.dumps(pod | {"message": "because"}).encode())
+
+    def listed(*_: str) -> None:
+        raise ApiException(status=plans["status"], reason="because")
+
+    core = SimpleNamespace(read_namespaced_pod=lambda *_, **__: reply)
+    custom = SimpleNamespace(list_cluster_custom_object=listed)
+    monkeypatch.setattr(explain, "connect", lambda: None)
+    monkeypatch.setattr(client, "CoreV1Api", lambda _: core)
+    monkeypatch.setattr(client, "CustomObjectsApi", lambda _: custom)
+
+    assert main(["explain", "pod", "a", "-n", "team"]) == 1
+
+    assert capsys.readouterr().err == f"error: {told}\n"
 
 
 @pytest.mark.parametrize("name", ["pass.json", "pass.json.gz"])

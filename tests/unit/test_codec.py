@@ -574,10 +574,18 @@ def test_an_empty_policy_is_the_built_in_one() -> None:
 
 def test_a_policy_is_read() -> None:
     """An administrator's budget would be ignored."""
-    spec = {"timeLimitSeconds": 3, "maxMoves": 1, "gateTimeoutSeconds": 5}
+    spec = {"timeLimitSeconds": 3, "maxMoves": 1, "gateTimeoutSeconds": 25}
     policy = policy_of({"kind": "PackingPolicy", "metadata": {"name": "default"}, "spec": spec})
 
-    assert (policy.time_limit_s, policy.max_moves, policy.gate_timeout_s) == (3.0, 1, 5.0)
+    assert (policy.time_limit_s, policy.max_moves, policy.gate_timeout_s) == (3.0, 1, 25.0)
+
+
+@pytest.mark.parametrize("seconds", [1, 15, 19.9])
+def test_a_time_out_from_when_less_was_allowed_leaves_the_planner_its_time(seconds: float) -> None:
+    """Gates would be lifted under a planner that lives, or while another one takes over."""
+    raw = {"metadata": {"name": "default"}, "spec": {"gateTimeoutSeconds": seconds}}
+
+    assert policy_of(raw).gate_timeout_s == 20
 
 
 def test_a_plan_survives_its_way_through_the_api_server() -> None:

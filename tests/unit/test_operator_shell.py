@@ -15,6 +15,7 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config import incluster_config, kube_config
 
+from bayplan_extender import kube
 from bayplan_extender import logs as extender_logs
 from bayplan_extender.__main__ import main as extender
 from bayplan_operator import __main__ as program
@@ -109,6 +110,21 @@ def test_a_pod_without_a_token_says_what_is_missing(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(("error: Service token file does not", "error: Token file exists but"))
     assert line.endswith("is automountServiceAccountToken false?")
+
+
+@pytest.mark.parametrize("is_named", [True, False], ids=["KUBECONFIG", "no KUBECONFIG"])
+def test_inside_a_pod_all_programs_ask_the_cluster_that_kubeconfig_names(
+    mounted: Path, monkeypatch: pytest.MonkeyPatch, *, is_named: bool
+) -> None:
+    """`kubectl bayplan` told about another cluster than the `kubectl` beside it."""
+    if is_named:
+        monkeypatch.setenv("KUBECONFIG", str(kubeconfig(mounted, token="secret")))  # noqa: S106 - nobody's
+    monkeypatch.setattr(client.Configuration, "_default", None)
+    monkeypatch.setattr(client.rest, "RESTClientObject", lambda _: None)  # no CA to check with
+
+    asked = {connection.configuration().host, kube.connect().configuration.host}
+
+    assert asked == {"https://127.0.0.1:1" if is_named else "https://10.0.0.1:443"}
 
 
 @pytest.mark.usefixtures("mounted")

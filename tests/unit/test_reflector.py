@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -60,7 +60,7 @@ class Server:
             self._reflector.stop()
         return self._responses[len(self.asked) - 1]
 
-    def replace(self, objects: Sequence[Raw]) -> None:
+    def replace(self, objects: Iterable[Raw]) -> None:
         """Take a list."""
         self.seen.append("list " + " ".join(each["metadata"]["name"] for each in objects))
 
@@ -81,10 +81,10 @@ def _without_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reflector, "_RETRY_S", 0.0)
 
 
-def listed(*names: str, version: int = 1) -> Response:
-    """Return a whole collection."""
+def listed(*names: str, version: int = 1, rest: str = "") -> Response:
+    """Return a whole collection, or a page of one that goes on."""
     items = [{"metadata": {"name": name}} for name in names]
-    body = {"items": items, "metadata": {"resourceVersion": str(version)}}
+    body = {"items": items, "metadata": {"resourceVersion": str(version), "continue": rest}}
     return Response(json.dumps(body).encode())
 
 
@@ -109,6 +109,34 @@ def test_events_follow_the_list_and_the_watch_goes_on_where_it_ended() -> None:
 
     assert server.run() == ["list a", "ADDED b", "MODIFIED a", "DELETED b"]
     assert [each.get("resource_version") for each in server.asked] == [None, "1", "9"]
+
+
+def test_a_list_comes_in_pages_of_one_instant() -> None:
+    """The pods of a large cluster would not fit into memory at once, as objects."""
+    server = Server(
+        listed("a", "b", version=7, rest="more"),
+        listed("c", version=7, rest="even more"),
+        listed("d", version=7),
+        Response(line("ADDED", "e", 8)),
+    )
+
+    assert server.run() == ["list a b c d", "ADDED e"]
+    assert [each.get("limit") for each in server.asked] == [500, 500, 500, None]
+    assert [each.get("_continue") for each in server.asked] == [None, "more", "even more", None]
+    assert server.asked[-1]["resource_version"] == "7"
+
+
+def test_a_page_that_the_server_cannot_go_on_with_begins_the_list_anew() -> None:
+    """Half a list would be taken for the whole: the rest of the pods would count as gone."""
+    expired = Response(b'{"message": "the provided continue parameter is too old"}', status=410)
+    expired.close()  # the library reads a list in full
+    server = Server(
+        listed("a", version=7, rest="more"), expired, listed("a", "b", version=9), Response()
+    )
+
+    with capture_logs() as events:
+        assert server.run() == ["list a b"]
+    assert (events, server.asked[-1]["resource_version"]) == ([], "9")
 
 
 @pytest.mark.parametrize("size", [1, 7, 60, 61, 62, 10_000])

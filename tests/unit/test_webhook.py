@@ -2,16 +2,19 @@
 
 import json
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from structlog.testing import capture_logs
 
 from bayplan.codec import PublishedPlan
 from bayplan.keys import NodeName
 from bayplan.plan import Bind, Certificate, Plan, Verdict
 from bayplan.policy import Order
 from bayplan_extender.view import View
+from bayplan_extender.webhook import verbs
 from bayplan_extender.webhook.app import create_app
 from bayplan_extender.webhook.endpoint import MAX_BODY
 from tests.builders import GPU, node, pod
@@ -83,6 +86,36 @@ def test_refused_nodes_are_unresolvable_and_say_why(client: TestClient) -> None:
 
     assert reply["NodeNames"] == []
     assert reply["FailedAndUnresolvableNodes"]["n1"] == "needs 16 GPUs; n1 has 8 in all"
+
+
+def test_a_refusal_is_logged_once_and_counted_every_time(
+    client: TestClient, view: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Schedulers ask again for ever: a pod that waits for days would fill the log."""
+    monkeypatch.setattr(verbs, "_MOST_TOLD", 2)
+
+    def refuse(name: str = "a", gpus: int = 16) -> list[str]:
+        sent = arguments(gpus=gpus)
+        sent["Pod"]["metadata"] |= {"name": name, "uid": f"uid-{name}"}
+        with capture_logs() as events:
+            client.post("/filter", json=sent)
+        return [event["reason"] for event in events if event["event"] == "pod_refused"]
+
+    assert (refuse(), refuse(), refuse(gpus=17)) == (["NodeTooSmall"], [], [])
+
+    view.cache.set_pod(replace(pod("other", on="n1"), uid="o1"))
+    view.cache.set_pod(replace(pod("another", on="n2"), uid="o2"))
+    assert (refuse(gpus=8), refuse(), refuse(gpus=8)) == (["InsufficientRoom"], [], [])
+    assert [refuse("b"), refuse("a"), refuse("b"), refuse("c")] == [
+        ["NodeTooSmall"],
+        [],
+        [],
+        ["NodeTooSmall"],
+    ]
+    assert refuse("a") == ["NodeTooSmall"]  # forgotten: the longest without a call
+    counted = client.get("/metrics").text
+    assert 'bayplan_extender_refusals_total{reason="NodeTooSmall"} 9.0' in counted
+    assert 'bayplan_extender_refusals_total{reason="InsufficientRoom"} 2.0' in counted
 
 
 def test_a_planned_pod_is_assumed_on_the_node_it_was_told(client: TestClient, view: View) -> None:

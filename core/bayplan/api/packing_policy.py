@@ -121,8 +121,9 @@ class PackingPolicySpec(BaseModel):
     gate_timeout_seconds: float = Field(
         default=60,
         description="Seconds without a living planner after which waiting pods are given to the"
-        " scheduler without a plan. Default 60; 1 to 86400. Running pods are not affected.",
-        ge=1,
+        " scheduler without a plan. Default 60; 20 to 86400: another replica of the planner may"
+        " take 17 to lead. Running pods are not affected.",
+        ge=20,
         le=86_400,
     )
     order: Order = Field(

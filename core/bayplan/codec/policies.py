@@ -3,7 +3,15 @@
 from typing import Final
 
 from bayplan.codec.fields import Field, Raw, top
-from bayplan.policy import Day, Defragmentation, NodeProvisioning, Order, Policy, Window
+from bayplan.policy import (
+    LEAST_GATE_TIMEOUT_S,
+    Day,
+    Defragmentation,
+    NodeProvisioning,
+    Order,
+    Policy,
+    Window,
+)
 from bayplan.units import whole_number
 
 _HOUR_MINUTES: Final = 60
@@ -24,7 +32,10 @@ def policy_of(raw: Raw) -> Policy:
         max_moves=spec.get("maxMoves").integer(default.max_moves),
         max_evictions=spec.get("maxEvictions").integer(default.max_evictions),
         max_parallel_moves=spec.get("maxParallelMoves").integer(default.max_parallel_moves),
-        gate_timeout_s=spec.get("gateTimeoutSeconds").number(default.gate_timeout_s),
+        # An object that was stored when less was allowed.
+        gate_timeout_s=max(
+            LEAST_GATE_TIMEOUT_S, spec.get("gateTimeoutSeconds").number(default.gate_timeout_s)
+        ),
         order=order.choice(Order) if order.value is not None else default.order,
         cooldown_s=spec.get("cooldownSeconds").number(default.cooldown_s),
         defragmentation=_defragmentation(spec.get("defragmentation")),

@@ -17,6 +17,10 @@ from bayplan_extender.kube import connect
 _NOT_FOUND = 404
 
 
+class _NotInstalledError(Exception):
+    """The API server does not know our kinds."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("kind", choices=("pod", "pods", "po"), help="what to explain")
@@ -36,6 +40,8 @@ def run(options: argparse.Namespace) -> int:
         return _complain(f"the cluster of KUBECONFIG does not answer: {_cause(error)}")
     except ApiException as error:
         return _complain(_refusal(error, options))
+    except _NotInstalledError:
+        return _complain("this cluster has no PackingPlans: is Bayplan installed?")
     except DecodeError as error:
         return _complain(str(error))
     print("\n".join(lines))
@@ -51,11 +57,26 @@ def _lines(api: client.ApiClient, namespace: str, name: str) -> tuple[str, ...]:
     pod = pod_of(raw)
     if pod is None:
         return (f"Pod {namespace}/{name} has ended ({raw['status']['phase']}).",)
-    listed: Any = custom.list_cluster_custom_object(names.GROUP, names.VERSION, "packingplans")
-    objects = [published_plan_of(plan) for plan in listed["items"]]
+    objects = [published_plan_of(plan) for plan in _plans(custom)]
     plans = [joined(pages) for pages in decisions(objects)]
     placed_by = raw["metadata"].get("annotations", {}).get(names.ANNOTATION_PLAN, "")
     return explain(pod, placed_by=placed_by, plans=plans)
+
+
+def _plans(custom: client.CustomObjectsApi) -> list[Any]:
+    """Return the PackingPlan objects.
+
+    Raises:
+        ApiException: The API server refuses.
+    """
+    try:
+        listed: Any = custom.list_cluster_custom_object(names.GROUP, names.VERSION, "packingplans")
+    except ApiException as error:
+        if error.status == _NOT_FOUND:
+            raise _NotInstalledError from error
+        raise
+    found: list[Any] = listed["items"]
+    return found
 
 
 def _current_namespace() -> str:
@@ -67,7 +88,7 @@ def _current_namespace() -> str:
 
 
 def _refusal(error: ApiException, options: argparse.Namespace) -> str:
-    if error.status == _NOT_FOUND and "packingplan" not in str(error.reason):
+    if error.status == _NOT_FOUND:
         namespace = options.namespace or _current_namespace()
         return f"pod {namespace}/{options.name} not found; give its namespace with -n"
     return f"the API server refused ({error.status}): {error.reason}"

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from bayplan_extender import health, logs
 from bayplan_extender.kube import connect
+from bayplan_extender.listening import listen
 from bayplan_extender.planner.lease import lead, lease_of
 from bayplan_extender.planner.loop import Loop
 from bayplan_extender.planner.publisher import Publisher
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     for watch in watches:
         watch.start()
     routers = [health.router(view, registry, watches), recorder.router()]
-    health.serve(routers, host="0.0.0.0", port=options.health_port)  # noqa: S104 - probes come from the kubelet
+    health.serve(routers, listen("", options.health_port))
     while not view.synced:  # a leader that sees nothing would keep gates from being lifted
         view.changed.wait(1.0)
         view.changed.clear()

@@ -29,6 +29,7 @@ def create_app(
     """
     verbs, registry = verbs or Verbs(view, clock=clock), registry or CollectorRegistry()
     registry.register(metrics.ViewCollector(view, clock))
+    registry.register(verbs.refusals)
     registry.register(health.Failing(view, clock))
     latency = metrics.latency(registry)
     app = FastAPI(title="Bayplan scheduler extender", openapi_url=None)

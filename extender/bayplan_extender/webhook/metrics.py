@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -28,6 +28,16 @@ def latency(registry: CollectorRegistry) -> Histogram:
         ["verb"],
         registry=registry,
         buckets=_BUCKETS,
+    )
+
+
+def refusals() -> Counter:
+    """Return the counter of refused calls by reason, in no registry yet."""
+    return Counter(
+        "bayplan_extender_refusals",
+        "Calls of filter that left a pod without a node, by reason; pods are asked about again.",
+        ["reason"],
+        registry=None,
     )
 
 

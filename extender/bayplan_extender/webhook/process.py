@@ -5,6 +5,7 @@ certificate to show, on a port of their own.
 """
 
 import argparse
+import contextlib
 import ssl
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from bayplan_extender import health, logs
 from bayplan_extender.kube import connect
+from bayplan_extender.listening import listen
 from bayplan_extender.view import View
 from bayplan_extender.webhook import protocol, questions
 from bayplan_extender.webhook.app import create_app
@@ -44,25 +46,25 @@ def main(arguments: Sequence[str]) -> int:
     verbs = Verbs(view, binder=ApiBinder(api) if options.bind else None)
     if context is not None:
         routers = [health.router(view, registry, watches), questions.router(view, verbs)]
-        health.serve(routers, host=options.host, port=options.health_port)
+        health.serve(routers, listen(options.host, options.health_port))
     app = create_app(view, watches=watches, verbs=verbs, registry=registry)
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
-        host=options.host,
-        port=options.port,
         http=protocol.serving(app.state.endpoints),
         timeout_keep_alive=int(protocol.IDLE_S),
         timeout_graceful_shutdown=int(protocol.LAST_CALL_S) + 1,  # those that are not served there
         log_level="warning",
         ssl_context_factory=(lambda _config, _default: context) if context else None,
     )
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is a way to end
+        uvicorn.Server(config).run([listen(options.host, options.port)])
     return 0
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bayplan_extender webhook", description=__doc__)
     add = parser.add_argument
-    add("--host", default="0.0.0.0", help="address to listen on")  # noqa: S104 - pods are reached through their Service
+    add("--host", default="", help="address to listen on (default: all, of IPv4 and IPv6)")
     add("--port", type=int, default=8080, help="port to listen on")
     add("--bind", action="store_true", help="bind pods when the scheduler asks (bindVerb)")
     add("--tls-cert", type=Path, help="PEM file of the server's certificate: speak TLS")

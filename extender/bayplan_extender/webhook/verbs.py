@@ -14,10 +14,10 @@ from bayplan.answers import Answer, agreed, answer
 from bayplan.codec import DecodeError
 from bayplan.keys import NodeName, PodKey
 from bayplan.online.advisor import Advisor, forecast
-from bayplan.plan import Choice
+from bayplan.plan import Choice, Reason
 from bayplan.snapshot import Pod
 from bayplan_extender.view import View
-from bayplan_extender.webhook import wire
+from bayplan_extender.webhook import metrics, wire
 from bayplan_extender.webhook.binding import Binder
 
 _log = structlog.get_logger()
@@ -32,9 +32,16 @@ _FORECAST_S: Final = 60.0
 #: Pods of which we remember how their node was chosen; the oldest are forgotten.
 _MOST_CHOICES: Final = 5000
 
+#: Pods of which we remember for what reasons they were refused; the oldest are forgotten.
+_MOST_TOLD: Final = 5000
+
 
 class Verbs:
-    """The verbs of the extender, answered from one view of the cluster."""
+    """The verbs of the extender, answered from one view of the cluster.
+
+    Attributes:
+        refusals: Counts the calls of `filter` that left a pod without a node; in no registry yet.
+    """
 
     def __init__(
         self,
@@ -49,6 +56,8 @@ class Verbs:
         self._advisor = Advisor(view.cache)
         self._forecast_until = float("-inf")
         self._choices: dict[str, Choice] = {}
+        self._told: dict[str, frozenset[Reason]] = {}
+        self.refusals = metrics.refusals()
         self._has_warned = False
 
     def filter(self, body: bytes) -> wire.Reply:
@@ -58,7 +67,7 @@ class Verbs:
         arguments = wire.arguments_of(body, self._known)
         reply = self.place(arguments.pod, arguments.nodes)
         self._warn_of_objects(arguments)
-        _log_refusal(arguments.pod, reply)
+        self._note_refusal(arguments.pod, reply)
         return wire.filter_result(reply, arguments)
 
     def place(self, pod: Pod, nodes: Sequence[NodeName]) -> Answer:
@@ -123,6 +132,25 @@ class Verbs:
             del self._choices[next(iter(self._choices))]
         self._choices[pod.uid] = choice
 
+    def _note_refusal(self, pod: Pod, reply: Answer) -> None:
+        """Count a refusal, and log it unless it is the same as before: schedulers ask for ever."""
+        if not reply.refused:
+            return
+        _, why = reply.refused[0]
+        self.refusals.labels(why.reason.value).inc()
+        known = self._told.pop(pod.uid, frozenset())
+        if len(self._told) >= _MOST_TOLD:
+            del self._told[next(iter(self._told))]
+        self._told[pod.uid] = known | {why.reason}
+        if why.reason not in known:
+            _log.info(
+                "pod_refused",
+                pod=str(pod.key),
+                nodes=len(reply.refused),
+                reason=why.reason.value,
+                first=why.message,
+            )
+
     def _known(self, key: PodKey, uid: str, version: int) -> Pod | None:
         with self._view.lock:
             return self._view.cache.pod_at(key, uid, version)
@@ -160,16 +188,3 @@ def failing(
             return fail(f"internal error: {type(error).__name__}; the extender's log says more")
 
     return safe
-
-
-def _log_refusal(pod: Pod, reply: Answer) -> None:
-    if not reply.refused:
-        return
-    _, why = reply.refused[0]
-    _log.info(
-        "pod_refused",
-        pod=str(pod.key),
-        nodes=len(reply.refused),
-        reason=why.reason.value,
-        first=why.message,
-    )
