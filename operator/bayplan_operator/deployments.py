@@ -121,7 +121,7 @@ class Deployments:
             return attempts.wait_s()
         seen, before = self._children(key), raw.get("status") or {}
         news = self._news(deployment, seen)
-        around = self._around(seen, news)
+        around = self._around(deployment, seen, news)
         # 2. Decide; if somebody is to go, ask who has the least to do, and decide again.
         now = self._now().timestamp()
         decide = partial(
@@ -176,12 +176,13 @@ class Deployments:
         for child in to_serve_whatever_is_asked(own, self._plans.leaving()):
             self._switch(attempts, key.namespace, child, serves)
 
-    def _around(self, seen: Sequence[Child], news: News) -> Around:
+    def _around(self, deployment: Deployment, seen: Sequence[Child], news: News) -> Around:
         here = (child.node or child.pin for child in seen)
         nodes = frozenset(name for name in here if name is not None)
+        held = news.held(parts.units_of(deployment, seen)) if news.holds else ()
         return Around(
             # What a planner said that is gone now is no reason to delete anything.
-            held=set() if news.away_s else {hold.uid for hold in news.holds},
+            held=() if news.away_s else held,
             lost=self._nodes.lost(nodes),
             cordoned=self._nodes.among(nodes, Trouble.CORDONED),
             failing=self._nodes.among(nodes, Trouble.FAILING),

@@ -11,7 +11,7 @@ from bayplan.api import names
 from bayplan.api.pools import Role
 from bayplan.inference import readiness, rollout
 from bayplan.inference.children import Child, Deployment, Pool, Rollout, unit_slots
-from bayplan.inference.parts import Around
+from bayplan.inference.parts import Around, units_of
 from bayplan.inference.rollout import Changes
 from bayplan.inference.shapes import Shape
 from bayplan.inference.tally import News, Tally
@@ -564,3 +564,21 @@ def test_a_shape_is_read_as_it_is_written() -> None:
 
     assert str(shape) == "decode=2,prefill=1"
     assert Shape.parse(str(shape)) == shape
+
+
+def test_a_unit_that_a_plan_saw_in_part_is_not_without_room() -> None:
+    """Seen: a plan saw half of a unit, and one that served went before the new one came.
+
+    One of which no more pods can be made waits for the room of another.
+    """
+    waiting = unit(SMALL, node=None, ready=False)
+    rejection = Rejection(reason=Reason.GANG_INCOMPLETE, message="2 of 3 pods exist")
+    news = News(
+        holds=tuple(
+            Hold(pod=PodKey(namespace="ns", name=pod.name), uid=pod.uid, rejection=rejection)
+            for pod in waiting[:2]
+        )
+    )
+
+    assert not news.held(units_of(SMALL, waiting))
+    assert news.held(units_of(SMALL, waiting[:2])) == {pod.uid for pod in waiting[:2]}

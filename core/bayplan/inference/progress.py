@@ -47,7 +47,7 @@ def _relocating(tally: Tally, news: News) -> Finding | None:
     first = leaving[0]
     nodes = ", ".join(sorted({pod.node for pod in first.live if pod.node is not None}))
     message = f"unit {first.index} is to leave cordoned or broken nodes (it is on {nodes})"
-    held = {hold.uid for hold in news.holds}
+    held = news.held(tally.parts)
     waiting = [unit for unit in _starting(tally) if unit.lacks_room(held)]
     if first.draining:
         told = "it finishes its requests"
@@ -149,7 +149,7 @@ def _stuck(tally: Tally, made: Changes, news: News, now: float) -> str:
             " one of before to go back"
         )
     moving = made.create or made.delete or news.executing or tally.any_ending
-    held = {hold.uid for hold in news.holds}
+    held = news.held(tally.parts)
     if moving or not starting or not all(unit.lacks_room(held) for unit in starting):
         return ""
     return f"{no_room(starting[0], news)}; {_no_other_goes(tally)}"

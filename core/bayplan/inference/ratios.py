@@ -90,7 +90,7 @@ def changing(tally: Tally, news: News) -> Finding | None:
 
 
 def _in_vain(tally: Tally, news: News) -> list[Unit]:
-    return in_vain(tally.parts, {hold.uid for hold in news.holds})
+    return in_vain(tally.parts, news.held(tally.parts))
 
 
 def _has_come(deployment: Deployment, unit: Unit) -> bool:

@@ -5,7 +5,7 @@ them from a `Tally` of the units and the `News` around them.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bayplan.api.conditions import ConditionStatus
@@ -13,7 +13,7 @@ from bayplan.api.inference_deployment import Units
 from bayplan.api.pools import Role
 from bayplan.inference.children import Child, Deployment
 from bayplan.inference.parts import UNKNOWN, Around, Unit, units_of
-from bayplan.plan import Hold
+from bayplan.plan import Hold, Reason
 
 #: Longest message of a condition that we write.
 _MAX_MESSAGE = 1024
@@ -36,6 +36,16 @@ class News:
     away_s: float = 0.0
     refusal: str = ""
     exposed: "Finding | None" = None
+
+    def held(self, units: Iterable[Unit]) -> Collection[str]:
+        """Return the uids of pods for which the newest plan found no room.
+
+        A plan may have seen a unit of which pods were still being made: that it waits for them
+        says nothing of room once they are there.
+        """
+        late = {hold.uid for hold in self.holds if hold.rejection.reason is Reason.GANG_INCOMPLETE}
+        made = {pod.uid for unit in units if late and unit.whole for pod in unit.members}
+        return {hold.uid for hold in self.holds} - (late & made)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
