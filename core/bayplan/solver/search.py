@@ -23,8 +23,9 @@ from bayplan.solver.solution import Progress, Solution, cheap_bound, sizes
 #: Largest CP-SAT model, in (class, node) pairs; beyond it greedy answers and the relaxation bounds.
 MAX_VARIABLES: Final = 20_000
 
-#: Smallest instance, in pairs, of which windows are worth solving; below it the whole is as quick.
-_MIN_WINDOWED: Final = 200
+#: Smallest instance, in pairs, that is taken apart into windows or whole nodes; below it the exact
+#: model is as quick.
+_MIN_APART: Final = 200
 
 #: Largest CP-SAT model that is tried whole, in pairs per unit of effort: beyond it nothing comes
 #: out in time, and windows of it find more.
@@ -167,7 +168,7 @@ class Search:
         goal = self.order[position]
         if not self.repairs or not self._open(goal, bound):
             return bound
-        if self.instance.variables < _MIN_WINDOWED:
+        if self.instance.variables < _MIN_APART:
             return bound
         effort = self.effort * STAGE_SHARE
         budget = repair.Budget(
@@ -190,7 +191,7 @@ class Search:
         if not isinstance(goal, Keep | Place | LeastDisruption) or self.instance.divided:
             return bound
         most = self.policy.time_limit_s * _PRICED_PER_SECOND
-        if not self._open(goal, bound) or self.instance.variables > most:
+        if not self._open(goal, bound) or not _MIN_APART <= self.instance.variables <= most:
             return bound
         share = self._share(position)
         effort = self.effort * share
