@@ -119,7 +119,7 @@ def test_no_bound_is_too_strict(snapshot: Snapshot, policy: Policy) -> None:
     check(snapshot, policy)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(snapshot=snapshots(nodes=3, pods=6), policy=policies())
 def test_no_bound_of_gangs_is_too_strict(snapshot: Snapshot, policy: Policy) -> None:
     """A rule that only some plans are under would be taken for one of all."""

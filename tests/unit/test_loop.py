@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from kubernetes.client.exceptions import ApiException
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 from urllib3.exceptions import ReadTimeoutError
 
 from bayplan.codec import PublishedPlan
@@ -228,10 +229,12 @@ def test_a_planner_that_can_publish_nothing_stops_leading(
     monkeypatch.setattr(scene.view, "newest_plan", lambda: None)
     scene.view.cache.set_pod(pod("a", gpus=2))
 
-    with pytest.raises(type(error)):
+    with capture_logs() as logs, pytest.raises(type(error)):
         loop.run()
 
     assert len(publisher.results) == loops.MAX_REFUSALS
+    told = "pass_failed" if isinstance(error, ZeroDivisionError) else "plan_not_published"
+    assert told in {line["event"] for line in logs}
 
 
 def test_who_no_longer_leads_publishes_nothing(
