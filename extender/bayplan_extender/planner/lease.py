@@ -42,7 +42,8 @@ RETRY_S: Final = 2.0
 _MOST_RETRY_S: Final = 8.0
 
 #: How much of the time that is left an answer may take, and the least (seconds): one that is lost
-#: must leave some for more. So who answers within a third of `LEAD_S` each time is good enough.
+#: must leave some for more. So who answers within a third of `LEAD_S` each time, on a connection
+#: that is there, is good enough.
 _ANSWER_SHARE: Final = 0.5
 _LEAST_ANSWER_S: Final = 0.1
 
@@ -123,9 +124,12 @@ class Lease:
         return True
 
     def _read(self) -> Any:  # noqa: ANN401 - the library's Lease
+        # While it is not ours nothing is lost by waiting, and the first answer comes late: the
+        # connection has to be made before, with answers of its own.
+        answer_s = self._answer_s() if self.is_ours() else LEAD_S
         try:
             return self._leases.read_namespaced_lease(
-                names.PLANNER_LEASE, self._namespace, _request_timeout=self._answer_s()
+                names.PLANNER_LEASE, self._namespace, _request_timeout=answer_s
             )
         except ApiException as error:
             if error.status != _NOT_FOUND:
