@@ -22,7 +22,8 @@ def eventually(
     """Call `condition` until it returns something true, and return that.
 
     Args:
-        condition: What to try; an `AssertionError` in it means "not yet".
+        condition: What to try; an `AssertionError` in it means "not yet", and so does a
+            `LookupError`: a field of an object is not there before its controller has set it.
         what: Names what is awaited, as in "pod web-0 is running".
         timeout_s: Seconds until giving up; the condition is tried at least once.
         interval_s: Seconds between two tries.
@@ -31,7 +32,7 @@ def eventually(
     Raises:
         AssertionError: Time is up; says what was awaited and what was seen last.
     """
-    not_yet: tuple[type[Exception], ...] = (AssertionError, *retry_on)
+    not_yet: tuple[type[Exception], ...] = (AssertionError, LookupError, *retry_on)
     deadline = time.monotonic() + timeout_s
     while True:
         seen: object
