@@ -1,13 +1,18 @@
 """List, then watch: keeps a sink equal to one collection of the API server.
 
 Objects stay raw dicts (building typed models of every pod costs more than all the rest), and the
-lines of a watch are decoded here, as fast as can be: every pod comes several times. After a gap
-that the server cannot bridge (410 Gone) and after any error the collection is listed anew, so a
-sink that honours `replace` is never wrong for longer than a reconnect. Where that fails as well
-(the API server is away, or somebody took our rights from us), the sink is told since when and why.
+lines of a watch are decoded here, as fast as can be: every pod comes several times.
+
+A watch that ends or breaks off is resumed where it ended, with growing pauses: the server may be
+struggling, and a whole list is the dearest thing to ask of it. The collection is listed anew after
+a gap that the server cannot bridge (410 Gone), after an event that cannot be read, and once a
+minute while nothing else works; a sink that honours `replace` is right again then. While nothing
+works (the API server is away, or somebody took our rights from us), the sink is told since when
+and why.
 """
 
 import math
+import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -27,8 +32,10 @@ _WATCH_S = 240
 #: Seconds to connect, and without a byte before a watch counts as dead.
 _TIMEOUT_S = (5.0, _WATCH_S + 30.0)
 
-#: Seconds between two attempts after an error.
+#: Seconds between the beginnings of two attempts at least (a server that is going down ends watches
+#: as soon as they begin), and at most, however often they fail one after the other.
 _RETRY_S = 1.0
+_MOST_RETRY_S = 8.0
 
 #: Objects on one page of a list: their text and what it is decoded to are in memory at a time.
 _PAGE = 500
@@ -69,6 +76,9 @@ class Reflector(threading.Thread):
         self._list_objects = list_objects
         self._sink = sink
         self._stop_event = threading.Event()
+        self._version = ""
+        self._pause_s = _RETRY_S
+        self._current_at = -math.inf
         self._failing_since: float | None = None
         self._told_at = -math.inf
 
@@ -79,19 +89,30 @@ class Reflector(threading.Thread):
     def run(self) -> None:
         """List and watch until stopped; after every error it is tried again."""
         while not self._stop_event.is_set():
+            begun_at = time.monotonic()
             try:
-                self._list_and_watch()
+                if not self._version:
+                    self._list()
+                self._watch()
             except (*FAILURES, ValueError) as error:
                 self._fail(error)
-                self._stop_event.wait(_RETRY_S)
+            took_s = time.monotonic() - begun_at
+            self._stop_event.wait(max(0.0, self._pause_s - took_s))
 
     def _fail(self, error: Exception) -> None:
-        """Tell the sink, and the log: at once, and then for as long as it goes on."""
+        """Decide how to go on, and tell the sink, and the log: at once, and then while it lasts."""
         now = time.monotonic()
         since = now if self._failing_since is None else self._failing_since
         self._failing_since = since
         self._sink.is_failing(since, brief(error))
-        if getattr(error, "status", None) == _GONE or now - self._told_at < STALE_S:
+        is_gone = getattr(error, "status", None) == _GONE
+        if is_gone or isinstance(error, ValueError) or now - since >= STALE_S:
+            self._version = ""
+        if is_gone:
+            return
+        # Replicas of all our programs lose their watches at the same moment.
+        self._pause_s = min(_MOST_RETRY_S, 2 * self._pause_s) * random.uniform(0.75, 1.0)  # noqa: S311 - no secret
+        if now - self._told_at < STALE_S:
             return
         self._told_at = now
         told = {"kind": self._name, "error": brief(error), "failing_s": round(now - since)}
@@ -100,13 +121,19 @@ class Reflector(threading.Thread):
         else:
             _log.warning("watch_failed", **told)
 
-    def _list_and_watch(self) -> None:
-        version = self._list()
-        while not self._stop_event.is_set():
-            version = self._watch(version)
+    def _is_current(self, at: float) -> None:
+        """Note that something has come: all is well, and up to which instant it is known."""
+        self._current_at = at
+        self._told_at, self._pause_s = -math.inf, _RETRY_S
+        self._answers()
 
-    def _list(self) -> str:
-        """Pass on all there is, of one instant; return the resourceVersion of that.
+    def _answers(self) -> None:
+        """Note that the server answers, though nothing may have come yet."""
+        self._failing_since = None
+        self._sink.is_current(self._current_at)
+
+    def _list(self) -> None:
+        """Pass on all there is, of one instant; the watch goes on from there.
 
         Raises:
             ApiException: The server refuses, or (410) can no longer look back to that instant for
@@ -114,10 +141,10 @@ class Reflector(threading.Thread):
         """
         asked_at = time.monotonic()
         first = self._page("")
+        version = str(first["metadata"]["resourceVersion"])
         self._sink.replace(self._objects(first))
-        self._sink.is_current(asked_at)
-        self._failing_since, self._told_at = None, -math.inf
-        return str(first["metadata"]["resourceVersion"])
+        self._version, self._current_at, self._told_at = version, asked_at, -math.inf
+        self._answers()
 
     def _objects(self, page: Raw) -> Iterator[Raw]:
         """Yield the objects of a list from its first page on."""
@@ -142,15 +169,15 @@ class Reflector(threading.Thread):
             raise ApiException(status=response.status, reason=body.get("message"))
         return body
 
-    def _watch(self, version: str) -> str:
-        """Pass on events until the server ends the watch; return where to resume.
+    def _watch(self) -> None:
+        """Pass on events until the server ends the watch, which is resumed there.
 
         Raises:
-            ApiException: The server cannot go on from `version`, or refuses for another reason.
+            ApiException: The server cannot go on from there, or refuses for another reason.
         """
         response = self._list_objects(
             watch=True,
-            resource_version=version,
+            resource_version=self._version,
             allow_watch_bookmarks=True,
             timeout_seconds=_WATCH_S,
             _preload_content=False,
@@ -159,20 +186,20 @@ class Reflector(threading.Thread):
         try:
             if not _is_ok(response):
                 raise ApiException(status=response.status, reason=response.reason)
+            self._answers()
             for event in map(orjson.loads, _lines(response)):
                 raw = event["object"]
                 if event["type"] == "ERROR":
                     raise ApiException(status=raw.get("code"), reason=raw.get("message"))
-                version = str(raw["metadata"]["resourceVersion"])
                 if event["type"] != "BOOKMARK":
                     self._sink.change(event["type"], raw)
-                self._sink.is_current(time.monotonic())
+                self._version = str(raw["metadata"]["resourceVersion"])
+                self._is_current(time.monotonic())
                 if self._stop_event.is_set():
                     break
         finally:
             response.close()
             response.release_conn()
-        return version
 
 
 def _lines(response: Any) -> Iterator[bytes]:  # noqa: ANN401 - the library's response

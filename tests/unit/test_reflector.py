@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
-from urllib3.exceptions import ProtocolError
+from urllib3 import HTTPConnectionPool
+from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
 from bayplan_extender import reflector
 from bayplan_extender.reflector import Raw, Reflector
+
+#: What a time-out is made of.
+LOST = (HTTPConnectionPool("nowhere"), "/", "Read timed out.")
 
 
 class Response:
@@ -174,19 +178,44 @@ def test_after_a_gap_everything_is_listed_anew_without_a_word() -> None:
 @pytest.mark.parametrize(
     "bad",
     [
-        pytest.param(Response(error(500)), id="an error in the watch"),
-        pytest.param(Response(status=403), id="a refused watch"),
-        pytest.param(Response(error=ProtocolError("gone")), id="a broken connection"),
-        pytest.param(Response(b"rubbish\n"), id="rubbish"),
+        pytest.param(Response(line("ADDED", "b", 2), error(500)), id="an error in the watch"),
+        pytest.param(Response(line("ADDED", "b", 2), error=ProtocolError("gone")), id="a reset"),
+        pytest.param(Response(line("ADDED", "b", 2), error=ReadTimeoutError(*LOST)), id="silence"),
     ],
 )
-def test_after_an_error_everything_is_listed_anew(bad: Response) -> None:
-    """The thread would end, and the program answer from an old picture."""
+def test_after_an_error_the_watch_goes_on_where_it_was(bad: Response) -> None:
+    """A whole list each time would be asked of a server that is struggling as it is."""
+    server = Server(listed("a"), bad, Response(status=429), Response(line("ADDED", "c", 3)))
+
+    with capture_logs() as events:
+        assert server.run() == ["list a", "ADDED b", "ADDED c"]
+    assert [each.get("resource_version") for each in server.asked] == [None, "1", "2", "2"]
+    assert [event["event"] for event in events] == ["watch_failed"]
+
+
+@pytest.mark.parametrize(
+    "rubbish", [b"rubbish\n", b'{"type": "ADDED"'], ids=["no JSON", "and cut off"]
+)
+def test_after_what_cannot_be_read_everything_is_listed_anew(rubbish: bytes) -> None:
+    """The same would come again and again, or an event be left out."""
+    bad = Response(rubbish + b"\n")
     server = Server(listed("a"), bad, listed("b"), Response())
 
     with capture_logs() as events:
         assert server.run() == ["list a", "list b"]
     assert [event["event"] for event in events] == ["watch_failed"]
+
+
+def test_while_nothing_else_works_everything_is_listed_once_a_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the server has against this one watch might never end."""
+    ticks = itertools.count(step=10.0)
+    monkeypatch.setattr("bayplan_extender.reflector.time.monotonic", lambda: next(ticks))
+    server = Server(listed("a"), *[Response(status=500)] * 3, listed("b"), Response())
+
+    with capture_logs():
+        assert server.run() == ["list a", "list b"]
 
 
 def test_for_how_long_and_why_nothing_is_heard_is_told_loudly_in_the_end(
@@ -196,7 +225,7 @@ def test_for_how_long_and_why_nothing_is_heard_is_told_loudly_in_the_end(
     ticks = itertools.count(step=10.0)
     monkeypatch.setattr("bayplan_extender.reflector.time.monotonic", lambda: next(ticks))
     refused = Response(b'{"message": "forbidden"}', status=403)
-    server = Server(listed("a"), *[refused] * 8, listed("b"), Response(status=403))
+    server = Server(listed("a"), *[refused] * 6, listed("b"), Response(status=403))
 
     with capture_logs() as events:
         server.run()
