@@ -26,11 +26,15 @@ from bayplan_extender.kube import FAILURES, brief
 
 _log = structlog.get_logger()
 
-#: Seconds after which the server ends a watch and we resume it where it ended.
-_WATCH_S = 240
+#: Seconds after which the server ends a watch and we resume it where it ended. Bookmarks come each
+#: minute too, but not of a collection in which nothing has happened since the API server began.
+_WATCH_S = 60
 
 #: Seconds to connect, and without a byte before a watch counts as dead.
-_TIMEOUT_S = (5.0, _WATCH_S + 30.0)
+_TIMEOUT_S = (5.0, _WATCH_S + 15.0)
+
+#: Seconds before the end of a watch that ended in order up to which all has come for sure.
+_LATE_S = 5.0
 
 #: Seconds between the beginnings of two attempts at least (a server that is going down ends watches
 #: as soon as they begin), and at most, however often they fail one after the other.
@@ -170,6 +174,17 @@ class Reflector(threading.Thread):
         return body
 
     def _watch(self) -> None:
+        """Watch once.
+
+        One that the server ends in order was no dead connection: all up to then has come, but for
+        what was on its way.
+        """
+        begun_at = time.monotonic()
+        self._pass_on_events()
+        if (until := time.monotonic() - _LATE_S) > begun_at:
+            self._is_current(max(until, self._current_at))
+
+    def _pass_on_events(self) -> None:
         """Pass on events until the server ends the watch, which is resumed there.
 
         Raises:

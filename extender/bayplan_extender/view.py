@@ -52,6 +52,10 @@ POLICY_NAME: Final = "default"
 #: whoever carries it out reports progress, or ends it, well before (`bayplan.steps`).
 RESERVE_S: Final = 900.0
 
+#: Seconds without any sign that we know of everything, after which what is known counts as stale.
+#: A watch that works gives one each minute, one that is dead ends after 75 s.
+SILENT_S: Final = 120.0
+
 #: No promises.
 _NONE: Final = Reservations()
 
@@ -106,11 +110,18 @@ class View:
     def stale(self) -> tuple[str, ...]:
         """Return of which collections nothing is heard any more, for how long and why, in words."""
         now = self._clock()
-        return tuple(
-            f"{kind} for {now - since:.0f} s: {why}"
-            for kind, (since, why) in sorted(dict(self.failing).items())
+        failing, current = dict(self.failing), dict(self.current)
+        told = {
+            kind: f"{kind} for {now - since:.0f} s: {why}"
+            for kind, (since, why) in failing.items()
             if now - since >= STALE_S
-        )
+        }
+        silent = {
+            kind: f"{kind} for {now - at:.0f} s: the watch is silent"
+            for kind, at in current.items()
+            if now - at >= SILENT_S
+        }
+        return tuple(text for _, text in sorted((silent | told).items()))
 
     def snapshot(self, now: float) -> Snapshot:
         """Return what a plan made at `now` (seconds since the epoch) is to decide on."""

@@ -33,8 +33,8 @@ _RETRIES: Final = urllib3.Retry(
 )
 
 #: Seconds after which the server ends a watch, and without a byte before it counts as dead.
-_WATCH_S: Final = 240
-_WATCH_TIMEOUT: Final = urllib3.Timeout(connect=5.0, read=_WATCH_S + 30.0)
+_WATCH_S: Final = 60
+_WATCH_TIMEOUT: Final = urllib3.Timeout(connect=5.0, read=_WATCH_S + 15.0)
 
 #: Objects on one page of a large collection.
 _PAGE: Final = 250
