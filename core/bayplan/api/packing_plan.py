@@ -17,6 +17,9 @@ from bayplan.api.schema import rule, rules
 #: Most actions in one object; a plan of more, or of large ones, is in several objects.
 MAX_ACTIONS = 2000
 
+#: Most objectives that a plan tells; beyond, some are told in one.
+MAX_STAGES = 256
+
 #: Most characters of a sentence.
 MAX_MESSAGE = 1024
 
@@ -243,8 +246,9 @@ class PackingPlanSpec(BaseModel):
     stages: list[Stage] | None = Field(
         default=None,
         description="The objectives in order, each with what was reached and proved; in the first"
-        " part of a plan.",
-        max_length=256,
+        f" part of a plan. Where there are more than {MAX_STAGES}, some are told in one: how many"
+        " of how many are proved.",
+        max_length=MAX_STAGES,
         json_schema_extra={_ATOMIC: "atomic"},
     )
     actions: list[Action] | None = Field(

@@ -11,6 +11,7 @@ from typing import Any
 from bayplan.api import names
 from bayplan.api.packing_plan import MAX_MESSAGE
 from bayplan.codec.fields import Field, Raw, top
+from bayplan.codec.stages import folded
 from bayplan.keys import GangKey, NodeName, Owner, PodKey
 from bayplan.plan import (
     Action,
@@ -98,7 +99,7 @@ def plan_manifest(
     """
     plan, seconds = result.plan, dict(result.seconds).get("total", 0.0)
     certificate = plan.certificate
-    stages = certificate.stages if part == 1 else ()
+    stages = folded(certificate.stages) if part == 1 else ()
     return {
         "apiVersion": names.API_VERSION,
         "kind": "PackingPlan",
