@@ -35,7 +35,7 @@ class PlannerSigns:
     """What is known about the planner, in seconds of a clock that never jumps.
 
     Attributes:
-        renewed_at: When its lease was last renewed; None without a lease.
+        renewed_at: When its lease was last renewed by one whose passes do not fail; None if never.
         watched_since: When we began to look: a planner that is older than us may be starting too.
         timeout_s: Seconds of silence after which it counts as away.
     """

@@ -1,7 +1,8 @@
 """Nothing waits for ever on us: gates without a planner, and pins that have become traps.
 
-A pass looks at the planner's lease; while it is silent for too long the gates of waiting pods are
-lifted without a pin. It also replaces pods whose pin cannot be kept (`bayplan.gates` decides).
+A pass looks at the planner's lease; while it is silent for too long, or says that every pass fails,
+the gates of waiting pods are lifted without a pin. It also replaces pods whose pin cannot be kept
+(`bayplan.gates` decides).
 """
 
 import time
@@ -94,19 +95,24 @@ class Gates:
         return min(_MAX_LOOK_S, max(_MIN_LOOK_S, signs.timeout_s / 4))
 
     def _signs(self, at: float) -> gates.PlannerSigns:
-        """Return what the lease tells; only that it changes counts, not what its clock says."""
+        """Return what the lease tells; only that it changes counts, not what its clock says.
+
+        A renewal by one whose passes fail is no sign of life: nobody is helped by it.
+        """
         lease = self._kube.get(lease_path(self._namespace)) or {}
+        said = (lease.get("metadata") or {}).get("annotations") or {}
         renewed = (lease.get("spec") or {}).get("renewTime") or ""
-        if renewed != self._renewal[0]:
+        fails = said.get(names.ANNOTATION_PASSES) == names.PASSES_FAIL
+        if renewed != self._renewal[0] and not fails:
             self._renewal = (renewed, at)
         return gates.PlannerSigns(
-            renewed_at=self._renewal[1] if renewed else None,
+            renewed_at=self._renewal[1] if self._renewal[0] else None,
             watched_since=self._watched_since,
             timeout_s=read_policy(self._kube).gate_timeout_s,
         )
 
     def _lift(self, pod: Pod, raw: Raw) -> None:
-        note = f"no planner has led for {self.away_s:.0f} s: the default algorithm places the pod"
+        note = f"no planner has worked for {self.away_s:.0f} s: the default algorithm places it"
         operations = ungate_patch(raw, {names.ANNOTATION_DECISION: note})
         try:
             self._kube.patch(pod_path(pod.key), operations, manager=names.MANAGER_PODS)

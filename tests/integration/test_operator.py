@@ -878,7 +878,7 @@ def test_without_a_planner_gates_are_lifted_after_the_time_out(
 
     assert lifted is not None
     assert all("affinity" not in pod["spec"] for pod in lifted.values())
-    assert condition(status, "Scheduled")[2].startswith("no planner has led for 20 s: gates ")
+    assert condition(status, "Scheduled")[2].startswith("no planner has worked for 20 s: gates ")
     told = {"GatesLifted"}
     eventually(lambda: told <= user.reasons_told("chat"), what="the event GatesLifted is there")
 

@@ -861,7 +861,7 @@ FITS_NOT = hold(
                 "False",
                 "PlannerAway",
                 (
-                    "no planner has led for 60 s: gates were lifted and the default algorithm"
+                    "no planner has worked for 60 s: gates were lifted and the default algorithm"
                     " places the pods"
                 ),
             ),
@@ -874,7 +874,7 @@ FITS_NOT = hold(
                 "False",
                 "PlannerAway",
                 (
-                    "no planner has led for 60 s: gates are lifted soon; look at the log of the"
+                    "no planner has worked for 60 s: gates are lifted soon; look at the log of the"
                     " planner"
                 ),
             ),

@@ -53,7 +53,9 @@ class Server:
             raise ApiException(status=404, reason="Not Found")
         spec, metadata = self.lease.spec, self.lease.metadata
         return client.V1Lease(
-            metadata=client.V1ObjectMeta(resource_version=metadata.resource_version),
+            metadata=client.V1ObjectMeta(
+                resource_version=metadata.resource_version, annotations=metadata.annotations
+            ),
             spec=spec and client.V1LeaseSpec(**spec.to_dict()),
         )
 
@@ -89,7 +91,8 @@ class Server:
     def _keep(self, body: Any) -> Any:  # noqa: ANN401 - the library's Lease
         version = f"{self.now} {body.spec.holder_identity}"
         body.spec.renew_time = str(self.now)
-        metadata = client.V1ObjectMeta(resource_version=version)
+        annotations = body.metadata.annotations
+        metadata = client.V1ObjectMeta(resource_version=version, annotations=annotations)
         self.lease = client.V1Lease(metadata=metadata, spec=body.spec)
         return self._copy()
 

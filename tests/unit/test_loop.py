@@ -73,7 +73,14 @@ class Scene:
         self.registry = CollectorRegistry()
         self.publisher = Kept(self.view)
         self.recorder = Recorder()
-        self.loop = Loop(self.view, self.publisher, self.recorder, self.registry)
+        self.passes: list[bool] = []
+        self.loop = Loop(
+            *(self.view, self.publisher, self.recorder, self.registry), passed=self.passed
+        )
+
+    def passed(self, *, well: bool) -> None:
+        """Take how a pass of the running loop ended."""
+        self.passes.append(well)
 
     def look(self) -> list[Result]:
         """Let the planner do one pass; return the plans that it published."""
@@ -225,7 +232,7 @@ def test_a_planner_that_can_publish_nothing_stops_leading(
     for kind in scene.view.missing:
         scene.view.done(kind)
     publisher = Refused(scene.view, error)
-    loop = Loop(scene.view, publisher, scene.recorder, CollectorRegistry())
+    loop = Loop(*(scene.view, publisher, scene.recorder, CollectorRegistry()), passed=scene.passed)
     monkeypatch.setattr(scene.view, "newest_plan", lambda: None)
     scene.view.cache.set_pod(pod("a", gpus=2))
 
@@ -233,6 +240,7 @@ def test_a_planner_that_can_publish_nothing_stops_leading(
         loop.run()
 
     assert len(publisher.results) == loops.MAX_REFUSALS
+    assert scene.passes == [False] * loops.MAX_REFUSALS
     told = "pass_failed" if isinstance(error, ZeroDivisionError) else "plan_not_published"
     assert told in {line["event"] for line in logs}
 
@@ -254,7 +262,7 @@ def test_who_no_longer_leads_publishes_nothing(
     scene.view.cache.set_pod(pod("a", gpus=2))
     monkeypatch.setattr(loop, "_place", losing)
     loop.run()
-    assert scene.publisher.results == []
+    assert (scene.publisher.results, scene.passes) == ([], [True])
 
     monkeypatch.setattr(loop, "_place", place)
     publish = loop._publish  # noqa: SLF001 - the same
@@ -393,7 +401,9 @@ def running(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Sce
     for kind in scene.view.missing:
         scene.view.done(kind)
     publisher = Untouched(scene.view)
-    scene.loop = Loop(scene.view, publisher, scene.recorder, CollectorRegistry())
+    scene.loop = Loop(
+        *(scene.view, publisher, scene.recorder, CollectorRegistry()), passed=scene.passed
+    )
     thread = threading.Thread(target=scene.loop.run)
     thread.start()
     yield scene, publisher

@@ -384,7 +384,7 @@ def test_lifted_gates_are_told_in_event_and_condition(scene: Scene) -> None:
 
     assert scene.status()["reason"] == "PlannerAway"
     assert scene.told.notes[-1] == (
-        "InferenceDeployment chat GatesLifted: no planner has led for 60 s: gates were lifted"
+        "InferenceDeployment chat GatesLifted: no planner has worked for 60 s: gates were lifted"
         " and the default algorithm places the pods"
     )
 

@@ -688,7 +688,7 @@ def test_gates_are_lifted_without_a_planner_and_shut_with_one(scene: Scene) -> N
 
     assert (gates.away_s, scene.pod("a")["spec"]["schedulingGates"]) == (20, [])
     assert scene.told.notes == [
-        "Pod a GatesLifted: no planner has led for 20 s: the default algorithm places the pod"
+        "Pod a GatesLifted: no planner has worked for 20 s: the default algorithm places it"
     ]
     lease = {"metadata": {"name": "l"}, "spec": {"renewTime": "2026-05-01T12:00:20.000000Z"}}
     scene.kube.add(lease_path("bayplan-system"), lease)

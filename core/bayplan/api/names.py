@@ -111,3 +111,9 @@ MANAGER_PLANS: Final = "bayplan-planner"
 
 #: The Lease of the leading planner, in the release's namespace.
 PLANNER_LEASE: Final = "bayplan-planner"
+
+#: On that lease, while whoever leads has made no good pass: `PASSES_AWAITED` when those before made
+#: one, `PASSES_FAIL` when they did not either, or a pass has failed.
+ANNOTATION_PASSES: Final = f"{GROUP}/passes"
+PASSES_AWAITED: Final = "awaited"
+PASSES_FAIL: Final = "fail"

@@ -155,7 +155,7 @@ def _placed_by_default(tally: Tally, news: News) -> Finding | None:
     if not news.away_s or tally.any_gated:
         return None
     message = (
-        f"no planner has led for {news.away_s:.0f} s: gates were lifted and the default"
+        f"no planner has worked for {news.away_s:.0f} s: gates were lifted and the default"
         " algorithm places the pods"
     )
     return Finding.of("Scheduled", _FALSE, "PlannerAway", message)
@@ -180,7 +180,7 @@ def _planner_away(_: Tally, news: News) -> Finding | None:
     if not news.away_s:
         return None
     message = (
-        f"no planner has led for {news.away_s:.0f} s: gates are lifted soon; look at the log of"
+        f"no planner has worked for {news.away_s:.0f} s: gates are lifted soon; look at the log of"
         " the planner"
     )
     return Finding.of("Scheduled", _FALSE, "PlannerAway", message)

@@ -13,6 +13,14 @@ which is later, and longer:
 
 So we stop before anybody else may begin, however long answers take and whatever clocks elsewhere
 say; only that they run equally fast, to a fifth, is taken for granted.
+
+A leader whose passes fail is of no use to pods that wait, nor is a whole row of leaders that each
+fail, or die, before one is made. So the Lease says while that is so, and whoever takes it over goes
+on saying it until a pass of its own was good; the operator takes such a Lease for silent:
+
+    takes it              a pass fails          a pass is good
+        | awaited ------------> | fail ------------> | (nothing)
+        | fail, if it was not even nothing before ---^
 """
 
 import math
@@ -70,6 +78,11 @@ class Lease:
         self._seen: tuple[object, ...] = ()
         self._seen_at = 0.0
         self._ours_until = -math.inf
+        self._passes = names.PASSES_AWAITED
+
+    def passed(self, *, well: bool) -> None:
+        """Note how a pass ended; the next renewal says so."""
+        self._passes = "" if well else names.PASSES_FAIL
 
     @property
     def left_s(self) -> float:
@@ -120,6 +133,9 @@ class Lease:
             self._ours_until = -math.inf
             if self._clock() - self._seen_at < counts_s:
                 return False
+        if not self.is_ours():  # our name may be on it from before a restart
+            said = (found.metadata.annotations or {}).get(names.ANNOTATION_PASSES)
+            self._passes = names.PASSES_FAIL if said else names.PASSES_AWAITED
         self._write(found, since=spec.acquire_time if ours else None)
         return True
 
@@ -138,8 +154,10 @@ class Lease:
 
     def _create(self) -> None:
         asked_at = self._clock()
+        self._passes = names.PASSES_AWAITED
+        said = {names.ANNOTATION_PASSES: self._passes}
         body = client.V1Lease(
-            metadata=client.V1ObjectMeta(name=names.PLANNER_LEASE),
+            metadata=client.V1ObjectMeta(name=names.PLANNER_LEASE, annotations=said),
             spec=self._spec(None),
         )
         self._written = self._leases.create_namespaced_lease(
@@ -150,6 +168,10 @@ class Lease:
     def _write(self, found: Any, *, since: datetime | None) -> None:  # noqa: ANN401 - the same
         asked_at = self._clock()
         found.spec = self._spec(since)
+        said = {names.ANNOTATION_PASSES: self._passes} if self._passes else {}
+        others = found.metadata.annotations or {}
+        kept = {name: of for name, of in others.items() if name != names.ANNOTATION_PASSES}
+        found.metadata.annotations = kept | said
         self._written = self._leases.replace_namespaced_lease(
             names.PLANNER_LEASE, self._namespace, found, _request_timeout=self._answer_s()
         )

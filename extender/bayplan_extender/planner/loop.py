@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -67,6 +68,13 @@ _MOST_BESIDES_S = 120.0
 DEFRAGMENT_EVERY_S = 20.0
 
 
+class Passed(Protocol):
+    """Takes how a pass ended; one with nothing to do has ended well."""
+
+    def __call__(self, *, well: bool) -> None:
+        """Take it."""
+
+
 class Stale(Exception):  # noqa: N818 - not an error of ours
     """What is known of the cluster is too old to plan on."""
 
@@ -91,11 +99,18 @@ class Loop:
     """Plans whenever one is due, until stopped."""
 
     def __init__(
-        self, view: View, publisher: Publisher, recorder: Recorder, registry: CollectorRegistry
+        self,
+        view: View,
+        publisher: Publisher,
+        recorder: Recorder,
+        registry: CollectorRegistry,
+        *,
+        passed: Passed,
     ) -> None:
         self._view = view
         self._publisher = publisher
         self._recorder = recorder
+        self._passed = passed
         self._metrics = Metrics(registry)
         self._relevance = Relevance(view)
         self._stop = threading.Event()
@@ -128,6 +143,7 @@ class Loop:
         for _ in self._changes():
             try:
                 self._pass()
+                self._passed(well=True)
                 refusals = 0
             except BrokenOff:
                 self._metrics.broken_off.inc()
@@ -139,6 +155,7 @@ class Loop:
                     _log.warning("plan_not_published", error=brief(error))
                 else:
                     _log.exception("pass_failed")
+                self._passed(well=False)
                 self._last_digest = ""
                 refusals += 1
                 if refusals >= MAX_REFUSALS:

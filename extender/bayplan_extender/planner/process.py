@@ -39,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         view.changed.wait(1.0)
         view.changed.clear()
     lease = lease_of(api, options.namespace)
-    loop = Loop(view, Publisher(api, leads=lease.is_ours), recorder, registry)
+    publisher = Publisher(api, leads=lease.is_ours)
+    loop = Loop(view, publisher, recorder, registry, passed=lease.passed)
     lead(lease, loop.run, loop.stop)
     return 1
