@@ -114,9 +114,9 @@ class Dispatcher:
             self._queue.add(PLANS, rests=False)  # the planner waits for it to be taken up
             self._look_at_deployments()
 
-    def plan_deleted(self, name: str) -> None:
+    def plan_deleted(self, name: str, uid: str) -> None:
         """Forget a plan; what was taken out of service for it may be wanted again."""
-        self._workers.plans.forget(name)
+        self._workers.plans.forget(name, uid)
         self._queue.add(PLANS)
         self._look_at_deployments()
 

@@ -113,6 +113,7 @@ class Execution:
 
     def reconcile(self) -> float | None:
         """Do one pass; return the seconds after which another one is wanted, or None."""
+        self._plans.look_again()
         newest = self._plans.newest()
         if newest is None:
             return None
@@ -394,7 +395,7 @@ class Execution:
         except ApiException as error:
             if error.status not in OVERTAKEN:
                 raise
-            self._plans.forget(name)  # it was deleted
+            self._plans.forget(name, entry.published.uid)  # it was deleted
             return False
         self._plans.wrote(name, status)
         return True

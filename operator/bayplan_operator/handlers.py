@@ -48,8 +48,9 @@ def registry_for(dispatcher: Dispatcher, access: client.Configuration) -> kopf.O
 
     @kopf.on.event(names.GROUP, names.VERSION, "packingplans", registry=registry)
     async def plan_event(event: kopf.RawEvent, **_: Any) -> None:  # noqa: ANN401
+        metadata = event["object"]["metadata"]
         if event["type"] == "DELETED":
-            dispatcher.plan_deleted(event["object"]["metadata"]["name"])
+            dispatcher.plan_deleted(metadata["name"], metadata["uid"])
         else:
             dispatcher.plan_changed(dict(event["object"]))
 

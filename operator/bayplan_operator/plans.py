@@ -1,5 +1,9 @@
 """The PackingPlans as they stand, in memory: read once, then kept by the watch.
 
+kopf tells of no deletion that happened while its watch was cut off, and tells of two objects that
+had the same name in any order. So an object is known by its uid, and whether the newest plan is
+still there is asked before another is taken for overtaken by it.
+
 Execution asks for the plan to carry out, deployments ask what the newest plan says about their
 pods. A plan's spec never changes and its status is written by us alone, so memory is as good as a
 fresh read. A large plan is in several objects, and none while one of them is missing. Used from
@@ -16,7 +20,7 @@ import structlog
 from bayplan.codec import PublishedPlan, decisions, joined, published_plan_of
 from bayplan.codec.plans import FINISHED
 from bayplan.plan import Hold
-from bayplan_operator.kube import PLANS, Kube, Raw
+from bayplan_operator.kube import PLANS, Kube, Raw, plan_path
 
 _log = structlog.get_logger()
 
@@ -70,18 +74,38 @@ class Plans:
         name = raw["metadata"]["name"]
         phase = str((raw.get("status") or {}).get("phase", "Pending"))
         with self._lock:
-            is_news = self._told.get(name) != phase
+            known = (self._entries or {}).get(name)
+            is_other = known is not None and known.published.uid != raw["metadata"].get("uid")
+            is_news = is_other or self._told.get(name) != phase
             self._told[name] = phase
             if self._entries is not None:
                 self._put(raw)
             return is_news
 
-    def forget(self, name: str) -> None:
-        """Take that an object was deleted."""
+    def forget(self, name: str, uid: str) -> None:
+        """Take that an object was deleted; another one of its name may be there already."""
         with self._lock:
+            known = (self._entries or {}).get(name)
+            if known is not None and known.published.uid != uid:
+                return
             self._told.pop(name, None)
             if self._entries is not None:
                 self._entries.pop(name, None)
+
+    def look_again(self) -> None:
+        """If a plan seems overtaken by one that is gone, have all of them read anew.
+
+        Raises:
+            ApiException: The API server does not tell.
+        """
+        newest = self.newest() if self.overtaken() else None
+        if newest is None:
+            return
+        found = self._kube.get(plan_path(newest.published.name)) or {}
+        if (found.get("metadata") or {}).get("uid") != newest.published.uid:
+            _log.warning("plans_read_anew", gone=newest.published.name)
+            with self._lock:
+                self._entries = None
 
     def writes(self, name: str, status: Mapping[str, Any]) -> None:
         """Take the status that is about to be written: while it is at work, that is no news.

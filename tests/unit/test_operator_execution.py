@@ -964,7 +964,7 @@ def test_a_newer_plan_replaces_all_parts_of_the_older_and_only_when_it_is_whole(
     older = scene.publish(bind("a", "n1"), bind("b", "n1"), bind("c", "n1"), sequence=1)
     newer = scene.publish(bind("a", "n2"), bind("b", "n2"), bind("c", "n2"), sequence=2)
     last = scene.kube.objects.pop(plan_path(f"{newer}-part-2"))
-    scene.plans.forget(f"{newer}-part-2")
+    scene.plans.forget(f"{newer}-part-2", f"uid-{newer}-part-2")
     assert scene.plans.newest().published.name == older  # type: ignore[union-attr]
     assert scene.plans.overtaken() == ()
 
@@ -997,7 +997,7 @@ def test_only_whole_plans_keep_gates_from_being_lifted(scene: Scene) -> None:
     plan = scene.publish(bind("a", "n1"), bind("b", "n1"), bind("c", "n1"))
     assert scene.plans.bound_by_open() == {"uid-a", "uid-b", "uid-c"}
 
-    scene.plans.forget(f"{plan}-part-2")
+    scene.plans.forget(f"{plan}-part-2", f"uid-{plan}-part-2")
 
     assert scene.plans.bound_by_open() == frozenset()
     assert scene.plans.newest() is None

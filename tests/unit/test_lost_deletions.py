@@ -1,0 +1,83 @@
+"""Plans that were deleted while nobody told the operator, and others under their names."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from bayplan.api import names
+from bayplan_operator.kube import plan_path
+from tests.unit.test_operator_execution import Scene, bind
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    """Return a cluster with an operator that has read all plans there are."""
+    with ThreadPoolExecutor(2) as pool:
+        made = Scene(pool)
+        made.plans.newest()
+        yield made
+
+
+def test_a_plan_is_not_overtaken_by_one_that_is_gone(scene: Scene) -> None:
+    """After `kubectl delete packingplans --all` in a gap of the watch, no pod was placed again."""
+    scene.add("a")
+    gone = scene.publish(bind("a", "n1"), sequence=57)
+    scene.look()
+    del scene.kube.objects[plan_path(gone)]
+    scene.add("b")
+
+    plan = scene.publish(bind("b", "n2"), sequence=1)
+    scene.look()
+
+    assert scene.status(plan)["phase"] == "Executing"
+    assert scene.pod("b")["spec"]["schedulingGates"] == []
+
+
+def test_nor_by_another_one_of_that_name(scene: Scene) -> None:
+    """It says nothing about the others that it was read with."""
+    scene.add("a")
+    gone = scene.publish(bind("a", "n1"), sequence=57)
+    scene.look()
+    raw = scene.kube.objects.pop(plan_path(gone))
+    spec = raw["spec"] | {"sequence": 2}
+    scene.kube.add(plan_path(gone), {"metadata": {"name": gone, "uid": "other"}, "spec": spec})
+    scene.add("b")
+
+    plan = scene.publish(bind("b", "n2"), sequence=3)
+    scene.look()
+
+    assert scene.status(plan)["phase"] == "Executing"
+
+
+def test_a_plan_is_overtaken_by_one_that_is_there(scene: Scene) -> None:
+    """Two plans at a time would give pods two nodes."""
+    for name in ("a", "b"):
+        scene.add(name)
+    old = scene.publish(bind("a", "n1"), sequence=1)
+    scene.publish(bind("b", "n2"), sequence=2)
+
+    scene.look()
+
+    assert scene.status(old)["phase"] == "Superseded"
+
+
+def test_a_late_word_of_a_deletion_is_not_about_the_next_of_that_name(scene: Scene) -> None:
+    """Kopf orders what it tells of an object, not of a name."""
+    scene.add("a")
+    plan = scene.publish(bind("a", "n1"), sequence=1)
+
+    scene.plans.forget(plan, "uid-of-an-older-one")
+    scene.look()
+
+    assert scene.status(plan)["phase"] == "Executing"
+    assert scene.pod("a")["spec"].get("schedulingGates") != [{"name": names.GATE}]
+
+
+def test_the_next_one_of_a_name_is_news(scene: Scene) -> None:
+    """It would be taken up half a minute later."""
+    scene.add("a")
+    raw = scene.kube.objects[plan_path(scene.publish(bind("a", "n1"), sequence=1))]
+
+    assert not scene.plans.see(raw)
+    assert scene.plans.see(raw | {"metadata": raw["metadata"] | {"uid": "the next"}})
