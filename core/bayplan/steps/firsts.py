@@ -20,7 +20,14 @@ from bayplan.plan import Evict, Move
 from bayplan.resources import Resources
 from bayplan.snapshot import Disruption, Pod
 from bayplan.steps.books import Books
-from bayplan.steps.progress import Standing, StartPod, State, has_failed, still_finishing
+from bayplan.steps.progress import (
+    Standing,
+    StartPod,
+    State,
+    at_most,
+    has_failed,
+    still_finishing,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +38,13 @@ class Beside:
         outlooks: Which pods may be doubled, by the uid of their owner; who is not in it, none.
         failed: Why the replacements of pods were given up for this plan, by the uids of the pods.
         refused: uids of pods of which the API server refuses a replacement.
+        now: When this was looked at, in seconds since the epoch.
     """
 
     outlooks: Mapping[str, Outlook] = field(default_factory=dict)
     failed: Mapping[str, Failing] = field(default_factory=dict)
     refused: Collection[str] = ()
+    now: float = 0.0
 
     def outlook(self, move: Move) -> Outlook:
         """Return what the owner of a moved pod allows."""
@@ -94,7 +103,8 @@ class Firsts:
         new, farewell = self._taken.get(move.uid), self._books.farewell(move)
         if new is None or not (new.bound and new.health is Health.READY):
             what = f"{new.key.name} on {new.node}" if new is not None else "its replacement"
-            return State.STARTING, f"serves on {pod.node} until {what} serves in its place"
+            end = at_most(pod.gives_way_by, max(0.0, pod.gives_way_by - self._beside.now))
+            return State.STARTING, f"serves on {pod.node} until {what} serves in its place, {end}"
         if farewell.begun and not farewell.over:
             return still_finishing([farewell])
         told = f"{pod.node}, for {new.key.name} serves on {new.node} in its place"

@@ -149,10 +149,17 @@ def report_of(action: Bind | Move | Evict, state: State, message: str) -> Report
 def still_finishing(farewells: Iterable[Farewell]) -> Standing:
     """Return how far victims are that finish their requests together."""
     last = max(farewells, key=lambda farewell: farewell.ends_by)
-    ends = datetime.fromtimestamp(last.ends_by, UTC).strftime("%H:%M:%S")
-    left = f"{math.ceil(last.left_s / _MINUTE_S)} min more"
-    told = f"finishes its requests before it leaves, until {ends} UTC at most ({left})"
+    told = f"finishes its requests before it leaves, {at_most(last.ends_by, last.left_s)}"
     return State.DRAINING, told
+
+
+def at_most(ends_by: int, left_s: float) -> str:
+    """Return until when something goes on (seconds since the epoch), and for how long.
+
+    That is another text each minute: who guards the plan's room takes it for a sign of life.
+    """
+    ends = datetime.fromtimestamp(ends_by, UTC).strftime("%H:%M:%S")
+    return f"until {ends} UTC at most ({math.ceil(left_s / _MINUTE_S)} min more)"
 
 
 def merged(victims: Sequence[Report], homes: Sequence[Report]) -> Iterable[Report]:
