@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from bayplan import filters, gates
+from bayplan import filters, gates, shares, units
 from bayplan.cache import Cache
 from bayplan.keys import NodeName
 from bayplan.plan import Bind, Choice, Move, Plan, Reason, Rejection
@@ -184,6 +184,8 @@ def _at_home(
         message = f"the plan has a place for it on {home}, which the scheduler does not offer"
         elsewhere = Rejection(reason=Reason.PLANNED_ELSEWHERE, message=message)
         return Answer(node=None, refused=tuple((name, elsewhere) for name in asked))
+    if pod.node == home and not pod.offered:
+        return _at_pin(pod, home, asked, cache)
     node = cache.node(home)
     room = _room(pod, home, cache)
     if pod.offered:
@@ -194,6 +196,29 @@ def _at_home(
     if refusal is None:
         return Answer(node=home)
     return Answer(node=None, refused=tuple((name, refusal) for name in asked))
+
+
+def _at_pin(pod: Pod, pin: NodeName, asked: Sequence[NodeName], cache: Cache) -> Answer:
+    """Return the answer for a pod whose pin the scheduler offers.
+
+    It has just found that the node takes the pod, and may know more than we do: whom we still see
+    there may be gone. If we refuse it then, nobody asks again in a quiet cluster. So only what it
+    knows nothing of is looked at: hardware that was told to be broken, and shares of GPUs.
+    """
+    node, room = cache.node(pin), _room(pod, pin, cache)
+    refusal = filters.broken(pod.constraints, node) if node else None
+    if node and refusal is None and shares.concerned(pod.requests.items, room.items):
+        gpus = Resources.of({name: n for name, n in pod.requests.items if _is_gpu(name)})
+        refusal = filters.room_rejection(gpus, room)
+        if refusal is not None:
+            refusal = filters.room_rejection(gpus, room + _hopeless(pod, node, cache))
+    if refusal is None:
+        return Answer(node=pin)
+    return Answer(node=None, refused=tuple((name, refusal) for name in asked))
+
+
+def _is_gpu(resource: str) -> bool:
+    return filters.is_about_gpus(resource) or units.is_part(resource)
 
 
 def _choice(

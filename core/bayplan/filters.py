@@ -6,10 +6,11 @@ one node as they are now (`reject`). Why no node at all takes a pod is told by `
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bayplan import units
+from bayplan.api import names
 from bayplan.columns import Column, alike
 from bayplan.constraints import Constraints, NodeTerm, Preference, Requirement, Taint
 from bayplan.plan import Reason, Rejection
@@ -96,6 +97,15 @@ def size_rejection(requests: Resources, node: Node) -> Rejection | None:
         reason=Reason.TOO_SMALL,
         message=f"needs {units.words(resource, need)}; {node.name} has {in_all}",
     )
+
+
+def broken(constraints: Constraints, node: Node) -> Rejection | None:
+    """Return why a node that was told to be broken refuses the pod; None if it was not.
+
+    No taint of Kubernetes says so: kube-scheduler does not know.
+    """
+    marks = tuple(taint for taint in node.taints if taint.key == names.LABEL_UNHEALTHY)
+    return _tainted(constraints, replace(node, taints=marks)) if marks else None
 
 
 def room_rejection(requests: Resources, free: Resources) -> Rejection | None:
