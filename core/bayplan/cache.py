@@ -13,7 +13,7 @@ come in: `free` is O(1), and nodes with equal room share one value of it.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from types import MappingProxyType
@@ -24,6 +24,9 @@ from bayplan.resources import Resources
 from bayplan.snapshot import Node, Pod, Snapshot
 
 _NOTHING: Final = Resources()
+
+#: More pods than a cluster ever has.
+_PLENTY: Final = 2**31
 
 #: No versions are known: every event counts.
 _UNKNOWN: Final[Mapping[str, int]] = MappingProxyType({})
@@ -89,11 +92,25 @@ class Cache:
 
         What was assumed of a pod that was never seen stays: the list may be older than the pod.
         """
+        for _ in self.replacing_pods(pods, versions):
+            pass
+
+    def replacing_pods(
+        self, pods: Iterable[Pod], versions: Mapping[str, int], *, at_once: int = _PLENTY
+    ) -> Iterator[None]:
+        """Do the same in steps of so many pods; between them others may look.
+
+        Who came counts before who has gone, so no room looks free that is taken.
+        """
         listed = {pod.key: pod for pod in pods}
-        for key in [key for key in self._pods if key not in listed]:
-            self.remove_pod(key)
-        for pod in listed.values():
+        for number, pod in enumerate(listed.values(), start=1):
             self.set_pod(pod, version=versions.get(pod.uid, 0))
+            if number % at_once == 0:
+                yield
+        for number, key in enumerate([key for key in self._pods if key not in listed], start=1):
+            self.remove_pod(key)
+            if number % at_once == 0:
+                yield
 
     def set_pod(self, pod: Pod, *, version: int = 0) -> None:
         """Take a pod as it is now, unless a later version of it was seen; 0 is no version.

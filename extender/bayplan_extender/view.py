@@ -1,13 +1,14 @@
 """What a program of this package sees of the cluster: nodes, pods, plans and the policy.
 
 Reflectors feed it, one for each collection; the webhook answers from it, the planner plans from it.
-All access goes through one lock, held for microseconds.
+All access goes through one lock, held for milliseconds at most where the scheduler waits for it.
 """
 
 import math
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -56,6 +57,11 @@ RESERVE_S: Final = 900.0
 #: A watch that works gives one each minute, one that is dead ends after 75 s.
 SILENT_S: Final = 120.0
 
+#: Pods of a list that are taken in at once: a few milliseconds; and the seconds between, in which
+#: whoever waits for the lock gets it.
+_AT_ONCE: Final = 100
+_BREATH_S: Final = 0.0005
+
 #: No promises.
 _NONE: Final = Reservations()
 
@@ -73,6 +79,8 @@ class View:
         current: Until when we know of everything that happened, by kind (clock's seconds).
         listed: When the whole collection was last listed, by kind (clock's seconds).
         failing: Since when nothing is heard of a kind (clock's seconds), and why.
+        at_once: Pods of a list that are taken in with the lock held. Who plans is not to see half
+            a list; who answers the scheduler is not to keep it waiting.
     """
 
     def __init__(
@@ -89,6 +97,7 @@ class View:
         self.current: dict[str, float] = {}
         self.listed: dict[str, float] = {}
         self.failing: dict[str, tuple[float, str]] = {}
+        self.at_once = sys.maxsize if planning else _AT_ONCE
         self._clock = clock
         self._reservations = _NONE
         self._reserved_by: tuple[PublishedPlan, ...] = ()
@@ -251,9 +260,17 @@ class _Pods(_Sink):
         seen = [(_pod(raw), str(raw["metadata"].get("uid")), _version(raw)) for raw in objects]
         pods = [pod for pod, _, _ in seen if pod is not None]
         versions = {uid: version for _, uid, version in seen}
+        steps = self._view.cache.replacing_pods(pods, versions, at_once=self._view.at_once)
+        while self._goes_on(steps):
+            time.sleep(_BREATH_S)
+
+    def _goes_on(self, steps: Iterator[None]) -> bool:
+        """Do one step of a list; return whether there are more."""
         with self._view.lock:
-            self._view.cache.replace_pods(pods, versions)
+            for _ in steps:
+                return True
             self._view.done(self.kind)
+            return False
 
     def change(self, event: str, raw: Raw) -> None:
         pod = None if event == "DELETED" else _pod(raw)
