@@ -102,6 +102,12 @@ class Policy:
     node_provisioning: NodeProvisioning = NodeProvisioning.NEVER
 
 
+#: Holds while the policy there is cannot be read, and none ever was: nobody is disturbed.
+RESTRAINED: Final = Policy(
+    max_moves=0, max_evictions=0, max_parallel_moves=1, order=Order.PROTECT_FIRST
+)
+
+
 def undisturbing(policy: Policy) -> Policy:
     """Return the policy for a pass that neither moves nor evicts anybody."""
     return replace(policy, max_moves=0, max_evictions=0)

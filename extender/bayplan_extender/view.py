@@ -36,7 +36,7 @@ from bayplan.codec import (
 from bayplan.codec.plans import sequence_in
 from bayplan.constraints import Volume
 from bayplan.keys import BudgetKey, NodeName, PodKey
-from bayplan.policy import Policy
+from bayplan.policy import RESTRAINED, Policy
 from bayplan.preparation import prepared
 from bayplan.snapshot import Pod, Snapshot
 from bayplan.triggers import is_at_work
@@ -349,20 +349,39 @@ class _Plans(_Sink):
 class _Policies(_Sink):
     kind = "packingpolicies"
 
+    def __init__(self, view: View) -> None:
+        super().__init__(view)
+        self._last: Policy | None = None
+
     def replace(self, objects: Iterable[Raw]) -> None:
         found = [raw for raw in objects if raw["metadata"]["name"] == POLICY_NAME]
-        policy = _readable(policy_of, found[0]) if found else None
+        policy = self._policy(found[0] if found else None)
         with self._view.lock:
-            self._view.policy = policy or Policy()
+            self._view.policy = policy
             self._view.done(self.kind)
 
     def change(self, event: str, raw: Raw) -> None:
         if raw["metadata"]["name"] != POLICY_NAME:
             return
-        policy = None if event == "DELETED" else _readable(policy_of, raw)
+        policy = self._policy(None if event == "DELETED" else raw)
         with self._view.lock:
-            self._view.policy = policy or Policy()
+            self._view.policy = policy
             self._view.changed.set()
+
+    def _policy(self, raw: Raw | None) -> Policy:
+        """Return what holds: where a policy cannot be read, the last one that could.
+
+        The defaults would allow what somebody has just forbidden.
+        """
+        if raw is None:
+            self._last = None
+            return Policy()
+        try:
+            self._last = policy_of(raw)
+        except DecodeError as error:
+            kept = "nobody is disturbed" if self._last is None else "the last readable one holds"
+            _log.error("policy_unreadable", error=str(error), action=kept)
+        return self._last or RESTRAINED
 
 
 def _number(name: str, plan: PublishedPlan | None) -> int:

@@ -3,14 +3,14 @@
 import structlog
 
 from bayplan.codec import DecodeError, policy_of
-from bayplan.policy import Policy
+from bayplan.policy import RESTRAINED, Policy
 from bayplan_operator.kube import POLICY, Kube
 
 _log = structlog.get_logger()
 
 
 def read_policy(kube: Kube) -> Policy:
-    """Return the policy; one that cannot be read counts as absent."""
+    """Return the policy; while it cannot be read, one that disturbs as little as can be."""
     raw = kube.get(POLICY)
     if raw is None:
         return Policy()
@@ -18,4 +18,4 @@ def read_policy(kube: Kube) -> Policy:
         return policy_of(raw)
     except DecodeError as error:
         _log.warning("policy_unreadable", error=str(error))
-        return Policy()
+        return RESTRAINED
