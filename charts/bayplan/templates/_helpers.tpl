@@ -137,7 +137,8 @@ leaderElection:
   resourceNamespace: {{ .Release.Namespace }}
 clientConnection:
   qps: {{ .Values.scheduler.clientConnection.qps }}
-  burst: {{ .Values.scheduler.clientConnection.burst }}
+  {{- /* A number from a values file is a float to helm: 4e+06, which the scheduler does not read. */}}
+  burst: {{ .Values.scheduler.clientConnection.burst | int64 }}
 profiles:
 - schedulerName: bayplan
 extenders:
