@@ -20,7 +20,7 @@ def listening(app: FastAPI, **settings: Any) -> Iterator[int]:  # noqa: ANN401 -
         host="127.0.0.1",
         port=0,
         log_level="critical",
-        http=protocol.serving(app.state.endpoints),
+        http=protocol.serving(app.state.endpoints, app.state.arriving),
         **settings,
     )
     running = uvicorn.Server(config)

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from bayplan_extender import health
 from bayplan_extender.view import View
 from bayplan_extender.webhook import metrics, questions, wire
+from bayplan_extender.webhook.arriving import Arriving
 from bayplan_extender.webhook.endpoint import Endpoint, Shortcut
 from bayplan_extender.webhook.verbs import Verbs, failing
 
@@ -25,7 +26,7 @@ def create_app(
     """Return the application that answers from `view`, which `watches` keep up to date.
 
     Without `verbs` it makes its own, which do not bind. Metrics go into `registry`, or one of its
-    own. `app.state.endpoints` are the verbs by path.
+    own. `app.state.endpoints` are the verbs by path, `app.state.arriving` counts what they read.
     """
     verbs, registry = verbs or Verbs(view, clock=clock), registry or CollectorRegistry()
     registry.register(metrics.ViewCollector(view, clock))
@@ -36,6 +37,7 @@ def create_app(
     app.include_router(health.router(view, registry, watches))
     app.include_router(questions.router(view, verbs))
     endpoints: dict[str, Endpoint] = {}
+    arriving = Arriving()
     for name, act, fail in (
         ("filter", verbs.filter, wire.filter_error),
         ("prioritize", verbs.prioritize, wire.no_priorities),
@@ -44,8 +46,8 @@ def create_app(
     ):
         answer = failing(name, act, fail)
         endpoints[f"/{name}"] = Endpoint(
-            answer, fail, latency.labels(name), blocking=name == "bind"
+            *(answer, fail, latency.labels(name), arriving), blocking=name == "bind"
         )
-    app.state.endpoints = endpoints
+    app.state.endpoints, app.state.arriving = endpoints, arriving
     app.add_middleware(Shortcut, endpoints=endpoints)
     return app

@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     app = create_app(view, watches=watches, verbs=verbs, registry=registry)
     config = uvicorn.Config(
         app,
-        http=protocol.serving(app.state.endpoints),
+        http=protocol.serving(app.state.endpoints, app.state.arriving),
         timeout_keep_alive=int(protocol.IDLE_S),
         timeout_graceful_shutdown=int(protocol.LAST_CALL_S) + 1,  # those that are not served there
         log_level="warning",

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Final
 import httptools
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from bayplan_extender.webhook.endpoint import MAX_BODY, Endpoint
+from bayplan_extender.webhook.arriving import MAX_BODY, TOO_LARGE, TOO_MANY, Arriving
+from bayplan_extender.webhook.endpoint import Endpoint
 
 #: Seconds without a call after which a connection is closed. Longer than a scheduler keeps an idle
 #: one (90 s), so that none of its calls meets a connection that we are closing.
@@ -31,9 +32,13 @@ _BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnect
 
 
 class VerbProtocol(asyncio.Protocol):
-    """One connection; `served` are the endpoints by path that answer at once."""
+    """One connection; `served` are the endpoints by path that answer at once.
+
+    `arriving` counts what has come of bodies, on all connections.
+    """
 
     served: ClassVar[Mapping[str, Endpoint]] = {}
+    arriving: ClassVar[Arriving]
 
     def __init__(self, **uvicorns: Any) -> None:  # noqa: ANN401 - uvicorn's own, passed on to it
         """Take what uvicorn makes its protocols with."""
@@ -46,6 +51,8 @@ class VerbProtocol(asyncio.Protocol):
         self._url = b""
         self._parts: list[bytes] = []
         self._size = 0
+        self._held = 0
+        self._refusal = ""
         self._is_within = False
         self._is_last = False
 
@@ -59,6 +66,7 @@ class VerbProtocol(asyncio.Protocol):
         """Forget the connection."""
         self._connections.discard(self)
         self._rest()
+        self._drop()
 
     def data_received(self, data: bytes) -> None:
         """Answer the calls that are whole by now, or leave the connection to uvicorn."""
@@ -96,7 +104,8 @@ class VerbProtocol(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """Begin a call."""
-        self._url, self._parts, self._size, self._is_within = b"", [], 0, True
+        self._drop()
+        self._url, self._size, self._refusal, self._is_within = b"", 0, "", True
 
     def on_url(self, url: bytes) -> None:
         """Take a part of the path."""
@@ -108,11 +117,18 @@ class VerbProtocol(asyncio.Protocol):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of the body, up to a limit."""
+        """Take a part of the body, up to a limit of its own and one of all."""
+        if self._refusal:
+            return
         self._size += len(body)
-        if self._size <= MAX_BODY:
+        if self._size > MAX_BODY:
+            self._refusal = TOO_LARGE
+        elif not self.arriving.take(len(body)):
+            self._refusal = TOO_MANY
+        else:
+            self._held += len(body)
             self._parts.append(body)
-        elif not self._transport.is_closing():
+        if self._refusal and not self._transport.is_closing():
             self._reply(last=True)
 
     def on_message_complete(self) -> None:
@@ -128,15 +144,19 @@ class VerbProtocol(asyncio.Protocol):
         if endpoint is None or self._parser.get_method() != b"POST":
             self._end(_BAD_REQUEST)  # sent before the reply to the call before, which nobody does
             return
-        too_large = self._size > MAX_BODY
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        self._parts = []
-        payload = endpoint.refuse() if too_large else endpoint.answer(body)
+        self._drop()
+        payload = endpoint.refuse(self._refusal) if self._refusal else endpoint.answer(body)
         reply = _REPLY % (len(payload), _CLOSE if last else b"", payload)
         if last:
             self._end(reply)
         else:
             self._transport.write(reply)
+
+    def _drop(self) -> None:
+        """Let go of what has come of a body."""
+        self.arriving.give(self._held)
+        self._parts, self._held = [], 0
 
     def _end(self, reply: bytes) -> None:
         self._transport.write(reply)
@@ -161,7 +181,7 @@ class VerbProtocol(asyncio.Protocol):
             self._idle = None
 
 
-def serving(endpoints: Mapping[str, Endpoint]) -> type[asyncio.Protocol]:
+def serving(endpoints: Mapping[str, Endpoint], arriving: Arriving) -> type[asyncio.Protocol]:
     """Return the protocol that serves all endpoints that answer at once."""
     served = {path: each for path, each in endpoints.items() if not each.blocking}
-    return type("ServingProtocol", (VerbProtocol,), {"served": served})
+    return type("ServingProtocol", (VerbProtocol,), {"served": served, "arriving": arriving})
