@@ -7,11 +7,13 @@ to it: all read from the pod alone, so that every program sees the same.
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 from bayplan import units
 from bayplan.api import names
 from bayplan.budgets import Health
+from bayplan.codec.containers import asked_by, largest, resized
 from bayplan.codec.fields import Field, Raw, top
 from bayplan.codec.marks import failed_move_of, moment_of
 from bayplan.codec.peers import gang_topology_of, peers_of
@@ -79,7 +81,7 @@ def pod_of(raw: Raw) -> Pod | None:
     return Pod(
         key=key,
         uid=metadata.get("uid").text(str(key)),
-        requests=_requests(metadata, spec, placed=bool(node)),
+        requests=_requests(metadata, spec, root.get("status"), placed=bool(node)),
         priority=spec.get("priority").integer(0),
         constraints=constraints,
         node=NodeName(node) if node else None,
@@ -185,12 +187,13 @@ def _nominated(root: Field) -> str:
     return root.get("status", "nominatedNodeName").text("")
 
 
-def _requests(metadata: Field, spec: Field, *, placed: bool) -> Resources:
+def _requests(metadata: Field, spec: Field, status: Field, *, placed: bool) -> Resources:
     """Return what a pod uses on its node, with its share of a GPU.
 
     Of a pod that has a node nothing is complained of: what cannot be read counts as a whole GPU.
     """
-    asks, field = requests(spec), metadata.get("annotations", names.ANNOTATION_GPU_SHARE)
+    asks = requests(spec, resized(spec, status) if placed else {})
+    field = metadata.get("annotations", names.ANNOTATION_GPU_SHARE)
     if field.value is None:
         return asks
     milli = _share_milli(field)
@@ -226,32 +229,38 @@ def _device(metadata: Field) -> int | None:
     return device if device is not None and device <= _MAX_DEVICE else None
 
 
-def requests(spec: Field) -> Resources:
+def requests(spec: Field, instead: Mapping[str, Resources] = MappingProxyType({})) -> Resources:
     """Return what a pod uses on its node, `pods: 1` and its host ports included.
 
     The sum over containers, or the largest init container where that is more; restartable init
     containers (sidecars) count as containers; what the pod asks for as a whole (`spec.resources`)
     goes before that, resource by resource; overhead on top (as kube-scheduler computes it).
     A host port counts on every address of the node, also where the pod asks for one address.
+    `instead` is what single containers use, by name, other than what they ask for.
     """
-    return _REQUESTS.read(spec.parts(*_ASKING), lambda: _requests_of(spec))
+    if instead:
+        return _requests_of(spec, instead)
+    return _REQUESTS.read(spec.parts(*_ASKING), lambda: _requests_of(spec, instead))
 
 
-def _requests_of(spec: Field) -> Resources:
+def _requests_of(spec: Field, instead: Mapping[str, Resources]) -> Resources:
+    def used(container: Field) -> Resources:
+        return (instead and instead.get(container.get("name").text(""))) or asked_by(container)
+
     running = Resources.of({"pods": 1})
     peak = Resources()
     for container in spec.get("initContainers").items():
-        asks = _asked_by(container)
+        asks = used(container)
         if container.get("restartPolicy").text("") == "Always":
             running = running + asks
-            peak = _largest(peak, running)
+            peak = largest(peak, running)
         else:
-            peak = _largest(peak, running + asks)
+            peak = largest(peak, running + asks)
     for container in spec.get("containers").items():
-        running = running + _asked_by(container)
+        running = running + used(container)
     overhead = Resources.of(spec.get("overhead").amounts(Rounding.UP))
-    whole = _asked_by(spec)
-    asked = Resources.of({**dict(_largest(running, peak).items), **dict(whole.items)})
+    whole = asked_by(spec)
+    asked = Resources.of({**dict(largest(running, peak).items), **dict(whole.items)})
     return asked + overhead + _host_ports(spec)
 
 
@@ -300,18 +309,6 @@ def _is_one_value(requirement: Requirement) -> bool:
 def is_outdated(metadata: Field) -> bool:
     """Return whether the pod is marked as one of an older template."""
     return metadata.get("annotations", names.ANNOTATION_OUTDATED).value == "true"
-
-
-def _asked_by(one: Field) -> Resources:
-    """Return what a container, or a pod as a whole, requests; limits count without a request."""
-    resources = one.get("resources")
-    asked = resources.get("requests").amounts(Rounding.UP)
-    limits = resources.get("limits").amounts(Rounding.UP, besides=asked)
-    return Resources.of(limits | asked)
-
-
-def _largest(one: Resources, other: Resources) -> Resources:
-    return Resources.of({name: max(one[name], other[name]) for name in {*one, *other}})
 
 
 def _placing(
