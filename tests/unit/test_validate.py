@@ -80,6 +80,9 @@ FIXED = pod("fixed", gpus=4, on="n0", disruption=Disruption.FIXED)
 STUCK = pod("stuck", gpus=4, on="n0", disruption=Disruption.EVICTABLE)
 LEAVING = pod("leaving", gpus=4, on="n0", terminating=True)
 GANG = tuple(pod(f"g-{i}", gpus=2, gang="g", min_count=3) for i in range(3))
+UNITS = tuple(
+    pod(f"u-{i}", gpus=8, gang=f"u-{i}", min_count=1, owner="u", floor=1) for i in range(2)
+)
 TEAM = tuple(pod(f"t-{i}", gpus=4, on=f"n{i}", gang="t", min_count=2) for i in range(2))
 
 
@@ -94,6 +97,17 @@ def test_a_sound_plan_passes() -> None:
     of = snapshot(*NODES, LOW, HIGH)
 
     assert validate(of, POLICY, planned(move(LOW, N1), bind(HIGH, N0), stages=stages)) == ()
+
+
+def test_a_plan_that_places_who_is_needed_passes() -> None:
+    """The validator would count others than the solver does."""
+    stages = (
+        Stage(name="place 0 below minReplicas", value=1, bound=1),
+        Stage(name="place 0", value=0, bound=0),
+    )
+    sound = planned(bind(UNITS[0], N0), hold(UNITS[1]), stages=stages)
+
+    assert validate(snapshot(*NODES, *UNITS), POLICY, sound) == ()
 
 
 @pytest.mark.parametrize(
@@ -192,6 +206,16 @@ def test_a_sound_plan_passes() -> None:
             ),
             Code.WRONG_OBJECTIVE,
             id="a certificate that claims too much",
+        ),
+        pytest.param(
+            UNITS,
+            planned(
+                bind(UNITS[1], N0),
+                hold(UNITS[0]),
+                stages=(Stage(name="place 0 below minReplicas", value=1, bound=1),),
+            ),
+            Code.WRONG_OBJECTIVE,
+            id="a unit that nobody needs in the place of one that is needed",
         ),
         pytest.param(
             (LOW, HIGH),

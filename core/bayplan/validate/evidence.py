@@ -20,6 +20,7 @@ from bayplan.plan import Bind, Evict, Hold, Move, Plan
 from bayplan.policy import Policy
 from bayplan.resources import Resources
 from bayplan.snapshot import Pod, PodKind, Snapshot
+from bayplan.validate.minimums import lacking
 
 Mask = NDArray[np.bool_]
 
@@ -58,6 +59,7 @@ class Evidence:
         coming: The kinds of these pods.
         gone: Keys of the pods that lose their node.
         gangs: Gangs of two pods and more.
+        lacking: Waiting gangs that their deployment cannot do without.
         placement: The same as far as pods ask something of each other; None if none does.
         amounts: What is there and in use.
         node_kind, state: [node] row of `amounts`.
@@ -76,6 +78,7 @@ class Evidence:
     coming: tuple[PodKind, ...] = field(repr=False)
     gone: frozenset[PodKey] = field(repr=False)
     gangs: frozenset[GangKey] = field(repr=False)
+    lacking: frozenset[GangKey] = field(repr=False)
     placement: Placement | None = field(repr=False)
     amounts: Amounts = field(repr=False)
     node_kind: Numbers = field(repr=False)
@@ -152,6 +155,7 @@ def gather(snapshot: Snapshot, policy: Policy, plan: Plan) -> Evidence:
             for pod in snapshot.in_gangs
             if pod.gang and pod.gang_min_count >= _SMALLEST_GANG and not pod.terminating
         ),
+        lacking=lacking(snapshot),
         placement=Placement.of(after),
         amounts=_amounts(after),
         node_kind=np.asarray(snapshot.node_kinds.numbers),

@@ -1,7 +1,7 @@
 """Checks of pods with respect to each other: rules between them, whole gangs, and ranks."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,10 +21,12 @@ class PlacedAs(NamedTuple):
     Attributes:
         tier: Their priority, or the lowest of their gang.
         gentle: Whether nobody is made to go for them, or for one of their gang.
+        needed: Whether their deployment lacks their unit.
     """
 
     tier: int
     gentle: bool
+    needed: bool
 
 
 def between_pods(about: Evidence) -> Iterator[Violation]:
@@ -92,16 +94,17 @@ def newcomers(about: Evidence) -> Counter[PlacedAs]:
     """Return how many waiting pods are bound, by what decides on them.
 
     A pod is decided on at its priority; one of a gang at the gang's lowest, and like one that does
-    not preempt if one of the gang does not.
+    not preempt if one of the gang does not. Whom a deployment lacks is decided on before others.
     """
     found: Counter[PlacedAs] = Counter()
     alone = _placed(about)
-    if about.gangs:
-        in_gangs = _in_gangs(about, alone)
+    told_apart = about.gangs | about.lacking
+    if told_apart:
+        in_gangs = _in_gangs(about, alone, told_apart)
         found.update(_by_gang(about, [about.snapshot.pods[i] for i in alone[in_gangs].tolist()]))
         alone = alone[~in_gangs]
     for kind, n in about.kinds_at(alone).items():
-        found[PlacedAs(kind.priority, not kind.preempts)] += n
+        found[PlacedAs(kind.priority, not kind.preempts, needed=False)] += n
     return found
 
 
@@ -111,9 +114,9 @@ def _placed(about: Evidence) -> Numbers:
     return np.asarray(bound[np.frombuffer(about.snapshot.waits, dtype=np.bool_)[bound]])
 
 
-def _in_gangs(about: Evidence, pods: Numbers) -> Mask:
+def _in_gangs(about: Evidence, pods: Numbers, gangs: Collection[GangKey]) -> Mask:
     of = (about.snapshot.pods[i].gang for i in pods.tolist())
-    return np.fromiter((gang in about.gangs for gang in of), dtype=np.bool_, count=len(pods))
+    return np.fromiter((gang in gangs for gang in of), dtype=np.bool_, count=len(pods))
 
 
 def _by_gang(about: Evidence, pods: Iterable[Pod]) -> Iterator[PlacedAs]:
@@ -126,7 +129,8 @@ def _by_gang(about: Evidence, pods: Iterable[Pod]) -> Iterator[PlacedAs]:
     for pod in pods:
         assert pod.gang is not None  # noqa: S101 - chosen by it
         tier = lowest.get(pod.gang, pod.priority)
-        yield PlacedAs(tier, pod.gang in gentle)
+        gently = pod.gang in gentle if pod.gang in about.gangs else not pod.preempts
+        yield PlacedAs(tier, gently, pod.gang in about.lacking)
 
 
 def ranks(about: Evidence) -> Iterator[Violation]:

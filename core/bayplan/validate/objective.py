@@ -36,7 +36,8 @@ def _counted(about: Evidence) -> Counter[str]:
     for kind, n in _survivors(about).items():
         counted[f"keep {kind.priority}"] += n
     for each, n in newcomers(about).items():
-        suffix = " without preemption" if each.gentle else ""
+        suffix = " below minReplicas" if each.needed else ""
+        suffix += " without preemption" if each.gentle else ""
         counted[f"place {each.tier}{suffix}"] += n
     counted.update(_disruption(about))
     counted["preference"] = _preference(about)
