@@ -15,9 +15,9 @@ from bayplan.validate.gangs import newcomers
 
 def objective(about: Evidence) -> Iterator[Violation]:
     """Check that the certificate says what the actions reach, and no bound is beaten."""
-    counted = _counted(about)
+    found = counted(about)
     for stage in about.plan.certificate.stages:
-        value = counted.get(stage.name, 0)
+        value = found[stage.name]
         if value != stage.value:
             yield wrong(
                 Code.WRONG_OBJECTIVE, f"{stage.name} is {value}; the plan claims {stage.value}"
@@ -30,20 +30,20 @@ def objective(about: Evidence) -> Iterator[Violation]:
             )
 
 
-def _counted(about: Evidence) -> Counter[str]:
+def counted(about: Evidence) -> Counter[str]:
     """Return what the actions reach, by name of the stage."""
-    counted: Counter[str] = Counter()
+    found: Counter[str] = Counter()
     for kind, n in _survivors(about).items():
-        counted[f"keep {kind.priority}"] += n
+        found[f"keep {kind.priority}"] += n
     for each, n in newcomers(about).items():
         suffix = " without preemption" if each.gentle else ""
-        counted[f"place {each.tier}{suffix}"] += n
-    counted.update(_disruption(about))
-    counted["preference"] = _preference(about)
+        found[f"place {each.tier}{suffix}"] += n
+    found.update(_disruption(about))
+    found["preference"] = _preference(about)
     if about.placement is not None:
-        counted.update(between.gathered(about.placement))
-    counted.update(_free_slots(about))
-    return counted
+        found.update(between.gathered(about.placement))
+    found.update(_free_slots(about))
+    return found
 
 
 def _preference(about: Evidence) -> int:
