@@ -33,7 +33,7 @@ NONE_LEFT = budget("x", allowed=0, desired=2, app="x")
 
 def bind(of: Pod, to: NodeName) -> Bind:
     """Return the pod's bind."""
-    return Bind(pod=of.key, uid=of.uid, node=to, gang=of.gang)
+    return Bind(pod=of.key, uid=of.uid, node=to, gang=of.gang, priority=of.priority)
 
 
 def move(of: Pod, to: NodeName) -> Move:
@@ -47,7 +47,14 @@ def move(of: Pod, to: NodeName) -> Move:
 def evict(of: Pod) -> Evict:
     """Return the pod's eviction from where it is."""
     assert of.node is not None
-    return Evict(pod=of.key, uid=of.uid, node=of.node, priority=of.priority)
+    return Evict(
+        pod=of.key,
+        uid=of.uid,
+        node=of.node,
+        priority=of.priority,
+        owner=of.owner,
+        gang=of.gang,
+    )
 
 
 def hold(of: Pod) -> Hold:
@@ -108,6 +115,40 @@ def test_a_sound_plan_passes() -> None:
             planned(bind(HIGH, N0)),
             Code.UID_MISMATCH,
             id="a pod made again under the same name",
+        ),
+        pytest.param(
+            (HIGH,),
+            planned(replace(bind(HIGH, N0), priority=0)),
+            Code.MISDESCRIBED,
+            id="a bind of another priority",
+        ),
+        pytest.param(
+            GANG,
+            planned(*(replace(bind(pod, N0), gang=None) for pod in GANG)),
+            Code.MISDESCRIBED,
+            id="a gang that is placed pod by pod",
+        ),
+        pytest.param(
+            (LOW, HIGH),
+            planned(replace(move(LOW, N1), owner=HIGH.owner), bind(HIGH, N0)),
+            Code.MISDESCRIBED,
+            id="a move whose replacement somebody else makes",
+        ),
+        pytest.param(
+            (*TEAM, replace(HIGH, priority=20)),
+            planned(
+                replace(evict(TEAM[0]), gang=None),
+                evict(TEAM[1]),
+                bind(replace(HIGH, priority=20), N0),
+            ),
+            Code.MISDESCRIBED,
+            id="an eviction without its gang",
+        ),
+        pytest.param(
+            (pod("g-0", gang="g"),),
+            planned(replace(hold(pod("g-0", gang="g")), gang=None)),
+            Code.MISDESCRIBED,
+            id="a hold without its gang",
         ),
         pytest.param((HIGH,), planned(), Code.NOT_ONCE, id="a waiting pod without a decision"),
         pytest.param(

@@ -31,6 +31,7 @@ def reached(snapshot: Snapshot, policy: Policy, plan: Plan) -> Mapping[str, int]
 #: Every check, simplest first.
 CHECKS: Final[tuple[Callable[[Evidence], Iterator[Violation]], ...]] = (
     actions.known,
+    actions.described,
     actions.decided_once,
     actions.states,
     actions.disruptable,

@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, compress
+from itertools import chain, compress, count
 from operator import attrgetter, ne
+from typing import Final
 
 import numpy as np
 
@@ -15,6 +16,15 @@ from bayplan.plan import Bind, Evict, Hold, Move
 from bayplan.snapshot import Disruption, Pod
 from bayplan.validate.evidence import Evidence, Mask
 from bayplan.validate.findings import Code, Violation, wrong
+
+#: What binds, moves, evictions and holds say of their pods beside key and uid: who carries them out
+#: goes by it.
+_SAID: Final = (
+    ("gang", "priority"),
+    ("owner", "priority"),
+    ("gang", "owner", "priority"),
+    ("gang",),
+)
 
 
 def _decided(about: Evidence) -> Iterator[tuple[Sequence[Bind | Move | Evict | Hold], Numbers]]:
@@ -42,6 +52,21 @@ def known(about: Evidence) -> Iterator[Violation]:
             action = sent.actions[i]
             node = action.node if isinstance(action, Bind) else action.target
             yield wrong(Code.UNKNOWN_NODE, f"{action.pod} goes to {node}, which does not exist")
+
+
+def described(about: Evidence) -> Iterator[Violation]:
+    """Check that actions say of their pods what the snapshot says."""
+    pods = about.snapshot.pods
+    for (actions, where), names in zip(_decided(about), _SAID, strict=True):
+        there = where >= 0
+        chosen = list(compress(actions, there.tolist()))
+        known = list(map(pods.__getitem__, where[there].tolist()))
+        for name in names:
+            said, seen = (list(map(attrgetter(name), each)) for each in (chosen, known))
+            for i in compress(count(), map(ne, said, seen)):
+                yield wrong(
+                    Code.MISDESCRIBED, f"{name} of {known[i].key} is {seen[i]}, not {said[i]}"
+                )
 
 
 def decided_once(about: Evidence) -> Iterator[Violation]:
@@ -96,12 +121,12 @@ def disruptable(about: Evidence) -> Iterator[Violation]:
 
 def budgets(about: Evidence) -> Iterator[Violation]:
     """Check that no more is moved and evicted than allowed."""
-    for word, count, most in (
+    for word, n, most in (
         ("moves", len(about.plan.moves), about.policy.max_moves),
         ("evictions", len(about.plan.evictions), about.policy.max_evictions),
     ):
-        if count > most:
-            yield wrong(Code.OVER_BUDGET, f"{count} {word}; the policy allows {most}")
+        if n > most:
+            yield wrong(Code.OVER_BUDGET, f"{n} {word}; the policy allows {most}")
 
 
 def disruption_budgets(about: Evidence) -> Iterator[Violation]:

@@ -10,6 +10,7 @@ class Code(StrEnum):
     UNKNOWN_POD = "UnknownPod"
     UNKNOWN_NODE = "UnknownNode"
     UID_MISMATCH = "UidMismatch"
+    MISDESCRIBED = "Misdescribed"
     NOT_ONCE = "NotDecidedOnce"
     WRONG_STATE = "WrongState"
     NODE_REFUSES = "NodeRefuses"
