@@ -410,11 +410,14 @@ def test_a_moved_share_leaves_its_gpu_behind() -> None:
     """Its number belongs to the node that it leaves."""
     runs, other = (pod(name, share=600, on="n", device=1) for name in ("r", "o"))
     other = pod("o", share=600, on="m", device=1)
-    move = Move(pod=runs.key, uid=runs.uid, source=N, target=NodeName("m"), owner=None, priority=0)
+    move = Move(
+        pod=runs.key, uid=runs.uid, source=N, target=NodeName("m"), owner=runs.owner, priority=0
+    )
     nodes = (node("n", gpus=2), node("m", gpus=2))
 
-    assert codes(planned(replace(move, device=0)), *nodes, runs, other) == set()
-    assert codes(planned(replace(move, device=1)), *nodes, runs, other) == {Code.OVER_COMMITTED}
+    # It moves for nobody.
+    assert codes(planned(replace(move, device=0)), *nodes, runs, other) == {Code.NO_GAIN}
+    assert Code.OVER_COMMITTED in codes(planned(replace(move, device=1)), *nodes, runs, other)
 
 
 # What the engines do alone.

@@ -14,7 +14,7 @@ from bayplan.budgets import Budget, Health
 from bayplan.keys import BudgetKey, PodKey
 from bayplan.plan import Bind, Evict, Hold, Move
 from bayplan.snapshot import Disruption, Pod
-from bayplan.validate.evidence import Evidence, Mask
+from bayplan.validate.evidence import Evidence
 from bayplan.validate.findings import Code, Violation, wrong
 
 #: What binds, moves, evictions and holds say of their pods beside key and uid: who carries them out
@@ -81,18 +81,13 @@ def decided_once(about: Evidence) -> Iterator[Violation]:
     repeated |= {key: n for key, n in unknown.items() if n > 1}
     for key, n in repeated.items():
         yield wrong(Code.NOT_ONCE, f"{key} is decided {n} times")
-    for i in np.flatnonzero(_waiting(about) & (times == 0)).tolist():
+    for i in np.flatnonzero(about.waiting & (times == 0)).tolist():
         yield wrong(Code.NOT_ONCE, f"{pods[i].key} waits and is neither bound nor held")
-
-
-def _waiting(about: Evidence) -> Mask:
-    """Return [pod] whether it waits and is not being deleted."""
-    return np.frombuffer(about.snapshot.waits, dtype=np.bool_) & ~about.leaving
 
 
 def states(about: Evidence) -> Iterator[Violation]:
     """Check that what is bound or held waits, and what is moved or evicted is where it is said."""
-    waiting = _waiting(about)
+    waiting = about.waiting
     for verb, where in (("bound", about.after.bound.pods), ("held", about.held)):
         there = where[where >= 0]
         for i in there[~waiting[there]].tolist():

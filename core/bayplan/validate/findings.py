@@ -23,6 +23,9 @@ class Code(StrEnum):
     OUTRANKED_VICTIM = "OutrankedVictim"
     OVER_BUDGET = "OverBudget"
     WRONG_OBJECTIVE = "WrongObjective"
+    WRONG_STAGES = "WrongStages"
+    WRONG_VERDICT = "WrongVerdict"
+    NO_GAIN = "NoGain"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
