@@ -171,7 +171,7 @@ def test_a_sound_plan_passes() -> None:
         pytest.param((LOW,), planned(move(LOW, N0)), Code.WRONG_STATE, id="a move to where it is"),
         pytest.param(
             (replace(LOW, node=N1), HIGH),
-            planned(evict(LOW), bind(HIGH, N0)),
+            planned(evict(LOW), bind(HIGH, N1)),
             Code.WRONG_STATE,
             id="an eviction from where it is not",
         ),
@@ -219,6 +219,18 @@ def test_a_sound_plan_passes() -> None:
             planned(evict(LOW), bind(EQUAL, N0)),
             Code.OUTRANKED_VICTIM,
             id="a victim of equal priority",
+        ),
+        pytest.param(
+            (LOW, EQUAL, HIGH),
+            planned(evict(LOW), bind(EQUAL, N0), bind(HIGH, N1)),
+            Code.OUTRANKED_VICTIM,
+            id="a victim for one of equal priority, beside a newcomer that outranks it",
+        ),
+        pytest.param(
+            (*TEAM, EQUAL, pod("top", priority=20)),
+            planned(*map(evict, TEAM), bind(EQUAL, N0), bind(pod("top", priority=20), N1)),
+            Code.OUTRANKED_VICTIM,
+            id="a gang for one of equal priority and one that has room beside it",
         ),
         pytest.param(
             (LOW, GENTLE),

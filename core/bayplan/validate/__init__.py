@@ -10,7 +10,7 @@ from typing import Final
 from bayplan.plan import Plan
 from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
-from bayplan.validate import actions, gangs, objective, rooms
+from bayplan.validate import actions, gangs, objective, rooms, spared
 from bayplan.validate.evidence import Evidence, gather
 from bayplan.validate.findings import Code, Violation
 
@@ -44,4 +44,5 @@ CHECKS: Final[tuple[Callable[[Evidence], Iterator[Violation]], ...]] = (
     actions.budgets,
     actions.disruption_budgets,
     objective.objective,
+    spared.spared,
 )
