@@ -7,8 +7,9 @@ import pytest
 from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
-from bayplan.solver import goals, greedy, keepfill, rounding
+from bayplan.solver import goals, greedy, keepfill
 from bayplan.solver.assignment import Assignment
+from bayplan.solver.budget import Budget
 from bayplan.solver.counting import build
 from bayplan.solver.goals import Keep, Place
 from bayplan.solver.instance import Instance
@@ -37,7 +38,7 @@ def steps(instance: Instance) -> Assignment:
 
 def counted(instance: Instance, start: Assignment | None = None) -> keepfill.Found | None:
     """Return what keep and fill makes of an instance."""
-    budget = rounding.Budget(clock=lambda: 0.0, deadline_at=30.0, effort=30.0, seed=0)
+    budget = Budget(clock=lambda: 0.0, deadline_at=30.0, effort=30.0, seed=0)
     return keepfill.solve(instance, POLICY, budget, start=start)
 
 

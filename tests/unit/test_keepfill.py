@@ -8,8 +8,9 @@ import pytest
 
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
-from bayplan.solver import engine, goals, keepfill, rounding
+from bayplan.solver import engine, goals, keepfill
 from bayplan.solver.branch import relax_whole
+from bayplan.solver.budget import Budget
 from bayplan.solver.counting import build
 from bayplan.solver.instance import Counts
 from bayplan.solver.integral import Limits
@@ -217,7 +218,7 @@ def test_slots_that_are_hard_to_win_cost_no_pod_its_place(monkeypatch: pytest.Mo
     instance = build(fleet(nodes=60, demand=1.1, seed=0, variant="mixed"), divided=True)
     policy = Policy(max_moves=10_000)
     order = keepfill.stages(instance, policy.order)
-    budget = rounding.Budget(clock=lambda: 0.0, deadline_at=30.0, effort=30.0, seed=0)
+    budget = Budget(clock=lambda: 0.0, deadline_at=30.0, effort=30.0, seed=0)
     best = keepfill.solve(instance, policy, budget)
 
     def value(goal: goals.Goal, of: keepfill.Found) -> int:
@@ -241,7 +242,7 @@ def test_slots_are_not_looked_for_where_no_gpu_is_left(monkeypatch: pytest.Monke
     """The largest program of a pass would be solved for slots that cannot be there."""
     instance = build(fleet(nodes=60, demand=4, seed=0), divided=True)
     policy = Policy(max_moves=10_000, max_evictions=10_000)
-    budget = rounding.Budget(clock=lambda: 0.0, deadline_at=30.0, effort=30.0, seed=0)
+    budget = Budget(clock=lambda: 0.0, deadline_at=30.0, effort=30.0, seed=0)
     monkeypatch.delattr("bayplan.solver.assembly.add_slots")
 
     found = keepfill.solve(instance, policy, budget)
@@ -276,7 +277,7 @@ def test_a_fill_that_costs_one_node_a_move_is_free_for_another() -> None:
             pod("w3", priority=10),
         )
     )
-    budget = rounding.Budget(clock=lambda: 0.0, deadline_at=10.0, effort=10.0, seed=0)
+    budget = Budget(clock=lambda: 0.0, deadline_at=10.0, effort=10.0, seed=0)
 
     found = keepfill.solve(instance, Policy(), budget)
 
@@ -318,7 +319,7 @@ def test_a_vertex_without_a_whole_point_beside_it_is_pushed(
     instance = build(fleet(nodes=60, demand=1.1, seed=0, variant="mixed"), divided=True)
     monkeypatch.setattr(keepfill, "beside", lambda *_, **__: None)
     monkeypatch.setattr("bayplan.solver.keepfill._Climber.run", lambda _: None)
-    budget = rounding.Budget(clock=lambda: 0.0, deadline_at=30.0, effort=30.0, seed=0)
+    budget = Budget(clock=lambda: 0.0, deadline_at=30.0, effort=30.0, seed=0)
 
     found = keepfill.solve(instance, Policy(max_moves=10_000), budget)
 

@@ -12,8 +12,9 @@ from typing import Final
 
 from bayplan.plan import Stage
 from bayplan.policy import Order, Policy
-from bayplan.solver import goals, greedy, keepfill, rounding
+from bayplan.solver import goals, greedy, keepfill
 from bayplan.solver.assignment import Assignment
+from bayplan.solver.budget import Budget
 from bayplan.solver.drain import drain
 from bayplan.solver.goals import FreeSlots, Keep, Place
 from bayplan.solver.instance import Instance
@@ -74,7 +75,7 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
         )
     hardly = instance.variables > _HARDLY_SEARCHED
     share = _COUNTING_SHARE if hardly else STAGE_SHARE
-    budget = rounding.Budget(
+    budget = Budget(
         clock=clock,
         deadline_at=clock() + (deadline_at - clock()) * share,
         effort=policy.time_limit_s * EFFORT_PER_SECOND,
@@ -168,7 +169,7 @@ def _leaves_only_slots(instance: Instance, policy: Policy, stages: tuple[Stage, 
 def _by_states(
     instance: Instance,
     policy: Policy,
-    budget: rounding.Budget,
+    budget: Budget,
     known: Known | None,
     start: Assignment | None,
 ) -> Solution | None:

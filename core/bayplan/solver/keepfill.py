@@ -17,6 +17,7 @@ from bayplan.policy import Order, Policy
 from bayplan.solver import assembly, goals, teams, unfold, views
 from bayplan.solver.assignment import Assignment, present
 from bayplan.solver.branch import Branched, relax_whole
+from bayplan.solver.budget import Budget
 from bayplan.solver.fleet import Fleet
 from bayplan.solver.goals import (
     FreeSlots,
@@ -29,7 +30,7 @@ from bayplan.solver.goals import (
 )
 from bayplan.solver.instance import Counts, Instance
 from bayplan.solver.program import Relaxed
-from bayplan.solver.rounding import Budget, beside, dear_nodes, pushed
+from bayplan.solver.rounding import beside, dear_nodes, pushed
 from bayplan.solver.views import View
 
 
