@@ -16,11 +16,12 @@ from bayplan.solver import goals, greedy, keepfill
 from bayplan.solver.assignment import Assignment
 from bayplan.solver.budget import Budget
 from bayplan.solver.drain import drain
+from bayplan.solver.found import Known
 from bayplan.solver.goals import FreeSlots, Keep, Place
 from bayplan.solver.instance import Instance
-from bayplan.solver.keepfill import Known
 from bayplan.solver.search import EFFORT_PER_SECOND, MAX_VARIABLES, STAGE_SHARE, Search, stepped
 from bayplan.solver.solution import Progress, Solution, only_counted, silent, sizes, unchanged
+from bayplan.solver.stages import countable
 
 #: Smallest instance, in (class, node) pairs, for which node states are worth counting.
 MIN_VARIABLES: Final = 40
@@ -181,7 +182,7 @@ def _by_states(
         return None
     told = dict(
         zip(
-            keepfill.stages(instance, policy.order),
+            countable(instance, policy.order),
             zip(found.bounds, found.seconds, strict=True),
             strict=True,
         )
