@@ -60,19 +60,25 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
 
     `known` is what was learnt before some gangs were given up.
     """
+
+    def after(share: float) -> Callable[[], bool]:
+        """Return what says whether a share of the time that is left now has passed."""
+        at = clock() + (deadline_at - clock()) * share
+        return lambda: clock() >= at
+
     order = goals.in_order(instance, policy.order)
     if not instance.wait_totals.sum() and policy.order is not Order.DEFRAGMENT:
         return _idle(instance, policy)
     first = None
     if _is_varied(instance):
         progress("chains and exchanges")
-        steps_end_at = clock() + (deadline_at - clock()) * _STEPS_SHARE
+        enough = after(_STEPS_SHARE)
         first = stepped(
             instance,
             policy,
-            _greedy(instance, policy),
+            _greedy(instance, policy, ended=after(STAGE_SHARE)),
             goals=tuple(goal for goal in order if isinstance(goal, Keep | Place)),
-            ended=lambda: clock() >= steps_end_at,
+            ended=enough,
         )
     hardly = instance.variables > _HARDLY_SEARCHED
     share = _COUNTING_SHARE if hardly else STAGE_SHARE
@@ -93,7 +99,7 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
         incumbent = counted.assignment
     else:
         progress("greedy")
-        incumbent = _greedy(instance, policy) if first is None else first
+        incumbent = first or _greedy(instance, policy, ended=after(STAGE_SHARE))
         if counted and not goals.better(instance, order, incumbent, counted.assignment):
             incumbent = counted.assignment
     told = () if counted is None else counted.stages
@@ -130,10 +136,12 @@ def _vectors(instance: Instance) -> int:
     return len({asks.tobytes() for asks in instance.requests})
 
 
-def _greedy(instance: Instance, policy: Policy) -> Assignment:
-    """Return the greedy placement."""
-    found = greedy.fill(instance, policy.order)
-    return drain(instance, policy, found) if policy.order is Order.DEFRAGMENT else found
+def _greedy(instance: Instance, policy: Policy, *, ended: Callable[[], bool]) -> Assignment:
+    """Return the greedy placement, as good as there is time for."""
+    found = greedy.fill(instance, policy.order, ended=ended)
+    if policy.order is not Order.DEFRAGMENT:
+        return found
+    return drain(instance, policy, found, ended=ended)
 
 
 def is_worth_telling_gangs_apart(divided: Instance, stages: tuple[Stage, ...]) -> bool:

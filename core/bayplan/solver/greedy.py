@@ -9,6 +9,7 @@ the best one by the goals is returned.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Final
 
 import numpy as np
@@ -23,16 +24,21 @@ from bayplan.solver.domains import Beside
 from bayplan.solver.instance import Counts, Instance, Mask
 
 
-def fill(instance: Instance, order: Order) -> Assignment:
-    """Return the best of three greedy placements; deterministic."""
+def fill(
+    instance: Instance, order: Order, *, ended: Callable[[], bool] = lambda: False
+) -> Assignment:
+    """Return the best of three greedy placements, or of those made before time has `ended`.
+
+    The first one is made in any case, for without it there is no answer.
+    """
     stages = goals.in_order(instance, order)
     tastes = (False,) if instance.wishes is None else (False, True)
-    candidates = [
-        _fill(instance, key, choosy=choosy)
-        for choosy in tastes
-        for key in (_large_first, _small_first, _gpus_first)
-    ]
-    return max(candidates, key=lambda each: goals.values(instance, stages, each))
+    found: list[Assignment] = []
+    for choosy, key in product(tastes, (_large_first, _small_first, _gpus_first)):
+        if found and ended():
+            break
+        found.append(_fill(instance, key, choosy=choosy))
+    return max(found, key=lambda each: goals.values(instance, stages, each))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
