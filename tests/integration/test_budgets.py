@@ -62,15 +62,7 @@ PODS = {
 
 
 @pytest.fixture
-def api(cluster: Cluster) -> client.ApiClient:
-    """Return a client of the API server."""
-    settings = client.Configuration()
-    config.load_kube_config(str(cluster.kubeconfig), client_configuration=settings)
-    return client.ApiClient(settings)
-
-
-@pytest.fixture
-def running(cluster: Cluster, namespace: str) -> None:
+def running(cluster: Cluster, namespace: str, nowhere: str) -> None:
     """Have a pod of each health on a node that nobody looks at."""
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "controller": True}
     kept = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "owner"}}
@@ -85,7 +77,7 @@ def running(cluster: Cluster, namespace: str) -> None:
                 "labels": {"app": "web"},
                 "ownerReferences": [{**owner, "uid": uid}],
             },
-            "spec": {"nodeName": "nowhere", "containers": [{"name": "c", "image": "none"}]},
+            "spec": {"nodeName": nowhere, "containers": [{"name": "c", "image": "none"}]},
         }
         cluster.kubectl_run("apply", "-n", namespace, "-f", "-", input=json.dumps(pod))
         patch = json.dumps({"status": status})

@@ -30,14 +30,14 @@ def kube(cluster: Cluster) -> Kube:
 
 
 @pytest.fixture
-def drained(cluster: Cluster, kube: Kube, namespace: str) -> Raw:
+def drained(cluster: Cluster, kube: Kube, namespace: str, nowhere: str) -> Raw:
     """Return a pod that runs and is out of service."""
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": "chat"},
         "spec": {
-            "nodeName": "nowhere",
+            "nodeName": nowhere,
             "readinessGates": [{"conditionType": names.CONDITION_IN_SERVICE}],
             "containers": [{"name": "c", "image": "none"}],
         },
