@@ -12,6 +12,7 @@ from bayplan.policy import Policy
 from bayplan.snapshot import Disruption, Snapshot
 from bayplan.solver import generation, goals, mixes
 from bayplan.solver.assignment import Assignment, present
+from bayplan.solver.budget import Budget
 from bayplan.solver.constraints import allowed
 from bayplan.solver.counting import build
 from bayplan.solver.cpsat import Model
@@ -19,7 +20,6 @@ from bayplan.solver.demand import demand_for
 from bayplan.solver.goals import Goal, Keep, LeastDisruption, Place
 from bayplan.solver.instance import Counts, Instance
 from bayplan.solver.mixes import Nodes, Prices
-from bayplan.solver.rounding import Budget
 from tests import oracle
 from tests.builders import node, pod
 from tests.builders import snapshot as snapshot_of

@@ -15,6 +15,7 @@ from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
 from bayplan.solver import ejection, engine, exchange, goals, greedy, repair, variables
 from bayplan.solver.assignment import Assignment, kept, present
+from bayplan.solver.budget import Budget
 from bayplan.solver.constraints import RULES, allowed
 from bayplan.solver.counting import build
 from bayplan.solver.cpsat import Model
@@ -36,7 +37,7 @@ def steps(instance: Instance, policy: Policy, start: Assignment) -> Iterator[Ass
                 start = better
                 yield start
         aim = repair.Aim(position=position, bound=goal.limit(instance))
-        budget = repair.Budget(clock=frozen, deadline_at=1.0, effort=0.02, seed=0)
+        budget = Budget(clock=frozen, deadline_at=1.0, effort=0.02, seed=0)
         with mock.patch.object(repair, "_NODES", 2):
             for better in repair.improvements(instance, policy, start, aim=aim, budget=budget):
                 start = better

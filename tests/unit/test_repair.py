@@ -13,6 +13,7 @@ from bayplan.policy import Policy
 from bayplan.snapshot import Node, Pod
 from bayplan.solver import ejection, exchange, goals, repair, search
 from bayplan.solver.assignment import Assignment, evicted, moves, present
+from bayplan.solver.budget import Budget
 from bayplan.solver.counting import build
 from bayplan.solver.goals import Goal, Keep, LeastDisruption, Place
 from bayplan.solver.instance import Instance, PlaceGroup
@@ -240,7 +241,7 @@ def test_a_window_finds_what_no_chain_does() -> None:
     instance, found = in_each_others_way()
 
     aim = repair.Aim(position=list(goals.in_order(instance, Policy().order)).index(PLACE), bound=1)
-    budget = repair.Budget(clock=frozen, deadline_at=1.0, effort=1.0, seed=0)
+    budget = Budget(clock=frozen, deadline_at=1.0, effort=1.0, seed=0)
     steps = list(repair.improvements(instance, Policy(), found, aim=aim, budget=budget))
 
     assert PLACE.value(instance, steps[-1]) == 1
@@ -253,7 +254,7 @@ def test_a_search_ends_with_its_time_and_with_its_effort() -> None:
     aim = repair.Aim(position=list(goals.in_order(instance, Policy().order)).index(PLACE), bound=1)
 
     def search(clock: Callable[[], float], effort: float) -> list[Assignment]:
-        budget = repair.Budget(clock=clock, deadline_at=1.0, effort=effort, seed=0)
+        budget = Budget(clock=clock, deadline_at=1.0, effort=effort, seed=0)
         with mock.patch.object(repair, "_TRIES_PER_NODE", 10**9):
             found = repair.improvements(
                 instance, Policy(), present(instance), aim=aim, budget=budget

@@ -4,6 +4,9 @@ The nodes with the fewest pods go first. All pods of a node find a place where t
 slot, or none of them moves. An exact engine that ran out of time leaves this plan standing.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
 import numpy as np
 
 from bayplan.policy import Policy
@@ -14,13 +17,15 @@ from bayplan.solver.goals import FreeSlots
 from bayplan.solver.instance import Counts, Instance
 
 
-def drain(instance: Instance, policy: Policy, start: Assignment) -> Assignment:
-    """Return `start` with nodes drained as long as the budget of moves lasts."""
+def drain(
+    instance: Instance, policy: Policy, start: Assignment, *, ended: Callable[[], bool]
+) -> Assignment:
+    """Return `start` with nodes drained until the moves are used up, or the search has `ended`."""
     size = next((s for s in SIZES if FreeSlots(s).limit(instance)), None)
     if size is None:
         return start
     final, left = start.final.copy(), policy.max_moves - moves(instance, start)
-    free = instance.left(final)
+    state = _Drained(instance=instance, final=final, free=instance.left(final), size=size)
     stays = [not each.movable or each.budget is not None for each in instance.classes]
     fixed = np.array(stays, dtype=np.bool_)
     if instance.devices is not None:
@@ -30,46 +35,70 @@ def drain(instance: Instance, policy: Policy, start: Assignment) -> Assignment:
     settled = (final == instance.running).all(axis=0) & ~(final[fixed] > 0).any(axis=0)
     is_open = np.zeros(len(instance.nodes), dtype=np.bool_)
     is_open[instance.open_nodes] = True
-    gain = _slots(instance, instance.room, size) > _slots(instance, free, size)
+    gain = _slots(instance, instance.room, size) > _slots(instance, state.free, size)
     for n in np.argsort(counts, kind="stable").tolist():
-        if not (settled & is_open & gain)[n] or not 0 < counts[n] <= left:
+        if ended():
+            break
+        if not (settled[n] and is_open[n] and gain[n]) or not 0 < counts[n] <= left:
             continue
-        after = _without(instance, final, free, node=n, size=size)
-        if after is not None:
-            final, free = after
+        targets = state.empty(n)
+        if targets is not None:
+            settled[[n, *targets]] = False
             left -= int(counts[n])
-            settled &= (final == instance.running).all(axis=0)
     return Assignment(final=final, survivors=start.survivors, units=start.units)
 
 
-def _without(
-    instance: Instance, final: Counts, free: Counts, *, node: int, size: int
-) -> tuple[Counts, Counts] | None:
-    """Return the pods and the free room once the node is empty; None if some pod has no place.
+@dataclass(slots=True, kw_only=True)
+class _Drained:
+    """The pods and the free room while nodes are drained for slots of one size."""
 
-    No rule between pods is broken by who comes, nor in the end by who has left.
-    """
-    final, free = final.copy(), free.copy()
-    columns = goals.gpu_columns(instance)
-    for i in sorted(np.flatnonzero(final[:, node]), key=lambda i: -instance.requests[i].max()):
-        asks = instance.requests[i]
-        for _ in range(int(final[i, node])):
-            final[i, node] -= 1
-            free[node] += asks
-            spares = _slots(instance, free - asks, size) == _slots(instance, free, size)
-            fits = instance.arrivals[i] & spares & (free >= asks).all(axis=1)
-            fits[node] = False
-            for rule in instance.rules:
-                welcome = rule.allowed(int(i), final, instance.running)
-                fits &= True if welcome is None else welcome
-            if not fits.any():
-                return None
-            target = int(np.argmin(np.where(fits, free[:, columns].sum(axis=1), np.inf)))
-            free[target] -= asks
-            final[i, target] += 1
-    if not all(rule.holds(final, instance.running) for rule in instance.rules):
+    instance: Instance
+    final: Counts = field(repr=False)
+    free: Counts = field(repr=False)
+    size: int
+
+    def empty(self, node: int) -> list[int] | None:
+        """Find places for all pods of a node; return where, or None if some pod has no place.
+
+        No rule between pods is broken by who comes, nor in the end by who has left.
+        """
+        moved: list[tuple[int, int]] = []
+        pods = np.repeat(np.arange(len(self.final)), self.final[:, node])
+        for i in sorted(pods.tolist(), key=lambda i: -self.instance.requests[i].max()):
+            self._put(i, node, -1)
+            target = self._place_for(i, node)
+            if target is None:
+                self._put(i, node, 1)
+                break
+            self._put(i, target, 1)
+            moved.append((i, target))
+        running = self.instance.running
+        done = len(moved) == len(pods)
+        if done and all(rule.holds(self.final, running) for rule in self.instance.rules):
+            return [target for _, target in moved]
+        for i, target in moved:
+            self._put(i, target, -1)
+            self._put(i, node, 1)
         return None
-    return final, free
+
+    def _place_for(self, i: int, node: int) -> int | None:
+        """Return the tightest other node where one more pod of a class breaks no slot."""
+        instance, free, asks = self.instance, self.free, self.instance.requests[i]
+        fits = instance.arrivals[i] & (free >= asks).all(axis=1)
+        fits[node] = False
+        for rule in instance.rules:
+            welcome = rule.allowed(i, self.final, instance.running)
+            fits &= True if welcome is None else welcome
+        some = np.flatnonzero(fits)
+        there = free[some]
+        spares = _slots(instance, there - asks, self.size) == _slots(instance, there, self.size)
+        some = some[spares]
+        gpus = free[np.ix_(some, goals.gpu_columns(instance))].sum(axis=1)
+        return int(some[gpus.argmin()]) if len(some) else None
+
+    def _put(self, i: int, node: int, count: int) -> None:
+        self.final[i, node] += count
+        self.free[node] -= self.instance.requests[i] * count
 
 
 def _slots(instance: Instance, free: Counts, size: int) -> Counts:

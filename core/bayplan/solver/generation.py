@@ -20,11 +20,11 @@ import numpy as np
 
 from bayplan.solver import integral, mixes
 from bayplan.solver.assignment import Assignment, present
+from bayplan.solver.budget import Budget
 from bayplan.solver.demand import ENDLESS, Demand
 from bayplan.solver.instance import Counts, Instance
 from bayplan.solver.linear import Basis, Corner, Entries, Linear, Reals, minimum
 from bayplan.solver.mixes import Nodes, Offer, Prices
-from bayplan.solver.rounding import Budget
 
 #: Prices are whole numbers of this part of one.
 _UNIT: Final = 1 << 20

@@ -9,6 +9,7 @@ the best one by the goals is returned.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Final
 
 import numpy as np
@@ -23,16 +24,21 @@ from bayplan.solver.domains import Beside
 from bayplan.solver.instance import Counts, Instance, Mask, PlaceGroup
 
 
-def fill(instance: Instance, order: Order) -> Assignment:
-    """Return the best of three greedy placements; deterministic."""
+def fill(
+    instance: Instance, order: Order, *, ended: Callable[[], bool] = lambda: False
+) -> Assignment:
+    """Return the best of three greedy placements, or of those made before time has `ended`.
+
+    The first one is made in any case, for without it there is no answer.
+    """
     stages = goals.in_order(instance, order)
     tastes = (False,) if instance.wishes is None else (False, True)
-    candidates = [
-        _fill(instance, key, choosy=choosy)
-        for choosy in tastes
-        for key in (_large_first, _small_first, _gpus_first)
-    ]
-    return max(candidates, key=lambda each: goals.values(instance, stages, each))
+    found: list[Assignment] = []
+    for choosy, key in product(tastes, (_large_first, _small_first, _gpus_first)):
+        if found and ended():
+            break
+        found.append(_fill(instance, key, choosy=choosy))
+    return max(found, key=lambda each: goals.values(instance, stages, each))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +93,7 @@ class _Fill:
     held: Counts
     scale: NDArray[np.float64] = field(repr=False)
     choosy: bool = False
-    done: list[tuple[int, int, int]] = field(default_factory=list)
+    done: list[tuple[int, Counts, Counts]] = field(default_factory=list)
 
     def place(self, index: int, count: int, within: Mask | None = None) -> int:
         """Place up to `count` pods of a class where the least is left over; return how many.
@@ -127,15 +133,14 @@ class _Fill:
         left, asks = count, self.instance.requests[index]
         fits = self._fits(index, within)
         fits &= self.free[:, devices.column] > 0 if opening else devices.shared(self.final)
-        for n in self._tightest_first(index, fits):
+        for n in self._tightest_first(index, fits).tolist():
             if not left:
                 break
             most = min(left, int((self.free[n] // np.maximum(asks, 1))[asks > 0].min()))
             spare = int(self.free[n, devices.column]) if opening else 0
             copies = self._packed(index, n, most, spare)
             if copies:
-                self._put(index, n, copies)
-                self.done.append((index, n, copies))
+                self._come(index, np.array([n]), np.array([copies]))
                 left -= copies
         return count - left
 
@@ -146,7 +151,7 @@ class _Fill:
         fits = self.instance.arrivals[index] & np.all(self.free[:, uses] >= asks[uses], axis=1)
         return np.asarray(fits if within is None else fits & within, dtype=np.bool_)
 
-    def _tightest_first(self, index: int, fits: Mask, most: int = _ANY) -> list[int]:
+    def _tightest_first(self, index: int, fits: Mask, most: int = _ANY) -> Counts:
         """Return `most` of the nodes `fits` or more, first those where the least is left over."""
         rows = np.flatnonzero(fits)
         waste = (self.free[rows] - self.instance.requests[index]) @ self.scale
@@ -158,22 +163,18 @@ class _Fill:
                 near = waste <= np.partition(waste, most - 1)[most - 1]
                 rows, waste = rows[near], waste[near]
             order = np.argsort(waste, kind="stable")
-        found: list[int] = rows[order].tolist()
-        return found
+        return rows[order]
 
     def _place(self, index: int, count: int, fits: Mask) -> int:
         asks = self.instance.requests[index]
         uses = asks > 0
-        left = count
         # A node that was the tightest stays it until it is full, so it is filled at once.
-        for n in self._tightest_first(index, fits, most=max(1, count)):
-            if not left:
-                break
-            copies = min(left, int((self.free[n, uses] // asks[uses]).min(initial=left)))
-            self._put(index, n, copies)
-            self.done.append((index, n, copies))
-            left -= copies
-        return count - left
+        nodes = self._tightest_first(index, fits, most=max(1, count))
+        fit = (self.free[nodes][:, uses] // asks[uses]).min(axis=1, initial=count)
+        copies = np.clip(count - (np.cumsum(fit) - fit), 0, fit)
+        come = copies > 0
+        self._come(index, nodes[come], copies[come])
+        return int(copies.sum())
 
     def copies(self, index: int) -> Counts:
         """Return [node] how many pods of a class have room."""
@@ -194,7 +195,7 @@ class _Fill:
             gone = int(self.instance.running[index, n] - self.final[index, n])
             spare = 0 if devices is None else int(self.free[n, devices.column])
             copies = self._packed(index, int(n), min(most, fit, gone), spare)
-            self._put(index, int(n), copies)
+            self._put(index, np.array([n]), np.array([copies]))
             left -= copies
         return missing - left
 
@@ -216,17 +217,23 @@ class _Fill:
     def undo(self, length: int) -> None:
         """Take back everything after the first `length` steps."""
         while len(self.done) > length:
-            index, n, copies = self.done.pop()
-            self._put(index, n, -copies)
+            index, nodes, copies = self.done.pop()
+            self._put(index, nodes, -copies)
 
-    def _put(self, index: int, n: int, copies: int) -> None:
-        self.free[n] -= self.instance.requests[index] * copies
-        self.final[index, n] += copies
+    def _come(self, index: int, nodes: Counts, copies: Counts) -> None:
+        """Put pods of a class on different nodes, as one step that can be undone."""
+        self._put(index, nodes, copies)
+        self.done.append((index, nodes, copies))
+
+    def _put(self, index: int, nodes: Counts, copies: Counts) -> None:
+        self.free[nodes] -= copies[:, None] * self.instance.requests[index]
+        self.final[index, nodes] += copies
         devices = self.instance.devices
         if devices is not None and devices.sizes[index]:
-            held = devices.held(n, self.final[:, n])
-            self.free[n, devices.column] -= held - self.held[n]
-            self.held[n] = held
+            for n in nodes.tolist():
+                held = devices.held(n, self.final[:, n])
+                self.free[n, devices.column] -= held - self.held[n]
+                self.held[n] = held
 
 
 def refill(instance: Instance, policy: Policy, start: Assignment) -> Assignment:
@@ -284,20 +291,41 @@ def _place_units(state: _Fill, start: Assignment, dead: set[GangKey], key: _Orde
 
 
 def _place_gangs(state: _Fill, unit: _Unit) -> int:
-    """Place whole gangs until one does not fit; return how many were placed."""
+    """Place as many of the gangs as fit; return how many."""
+    if not state.instance.far_sighted:
+        return _place_crowd(state, unit)
     for whole in range(unit.count):
-        if not any(_place_gang(state, unit, within) for within in _homes(state, unit)):
+        if not any(_placed(state, unit, 1, within) for within in _homes(state, unit)):
             return whole
     return unit.count
 
 
-def _place_gang(state: _Fill, unit: _Unit, within: Mask | None) -> bool:
-    """Place one whole gang on nodes in `within`, or nothing of it; return whether it was placed."""
+def _place_crowd(state: _Fill, unit: _Unit) -> int:
+    """Place as many gangs as fit, where it does not matter which of them are near each other.
+
+    They come many at a time: a look at every node for each gang would take seconds in a large
+    fleet.
+    """
+    room = (int(state.copies(index).sum()) // count for index, count in unit.need)
+    most = step = min(unit.count, *room)
+    placed = 0
+    while step:
+        if _placed(state, unit, step, None):
+            placed += step
+            step = min(step, most - placed)
+        else:
+            step //= 2
+    return placed
+
+
+def _placed(state: _Fill, unit: _Unit, gangs: int, within: Mask | None) -> bool:
+    """Place so many whole gangs on nodes in `within`, or nothing; return whether it was done."""
     before = len(state.done)
-    if all(state.place(index, count, within) == count for index, count in unit.need):
-        return True
-    state.undo(before)
-    return False
+    for index, count in unit.need:
+        if state.place(index, gangs * count, within) < gangs * count:
+            state.undo(before)
+            return False
+    return True
 
 
 def _homes(state: _Fill, unit: _Unit) -> Iterator[Mask | None]:

@@ -13,8 +13,8 @@ from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
 from bayplan.solver import engine, goals
 from bayplan.solver.counting import build
+from bayplan.solver.found import Known
 from bayplan.solver.instance import Instance
-from bayplan.solver.keepfill import Known
 from bayplan.solver.solution import Progress, Solution, silent
 
 

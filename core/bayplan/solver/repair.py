@@ -7,7 +7,7 @@ Which windows are tried depends on the seed alone, and how many on deterministic
 only ends the search.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bayplan.policy import Policy
 from bayplan.solver import goals
 from bayplan.solver.assignment import Assignment
+from bayplan.solver.budget import Budget
 from bayplan.solver.constraints import allowed
 from bayplan.solver.cpsat import Model
 from bayplan.solver.goals import Goal, Keep, LeastDisruption, Place
@@ -42,27 +43,6 @@ _EFFORT: Final = 0.05
 _EFFORT_PER_VARIABLE: Final = 2e-5
 
 
-@dataclass(slots=True, kw_only=True)
-class Budget:
-    """What a search may use, and what is left of it.
-
-    Attributes:
-        clock: Seconds.
-        deadline_at: When to end, on `clock`.
-        effort: Deterministic effort left.
-        seed: Where randomness starts.
-    """
-
-    clock: Callable[[], float]
-    deadline_at: float
-    effort: float
-    seed: int
-
-    def spent(self) -> bool:
-        """Return whether time or effort is over."""
-        return self.effort <= 0 or self.clock() >= self.deadline_at
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aim:
     """The goal a search looks after.
@@ -86,7 +66,7 @@ def improvements(
     search = _Search(instance=instance, policy=policy, aim=aim, incumbent=start, budget=budget)
     size, failures = _NODES, 0
     while failures < _TRIES_PER_NODE * max(len(instance.nodes), 2 * _NODES):
-        if budget.spent() or search.reached():
+        if budget.spent or search.reached():
             return
         if search.step(min(size, len(instance.nodes))):
             yield search.incumbent
@@ -131,7 +111,7 @@ class _Search:
         found = model.climb(
             self.order[self.aim.position :],
             self.incumbent,
-            seconds=self.budget.deadline_at - self.budget.clock(),
+            seconds=self.budget.seconds,
             effort=min(_EFFORT, self.budget.effort),
         )
         self.budget.effort -= found.effort + _EFFORT_PER_VARIABLE * len(model.v.final)

@@ -6,19 +6,18 @@ that are as good, the one nearest to a rounding of the last has hardly a fractio
 feasibility pump of Fischetti, Glover and Lodi, Mathematical Programming 104, 2005).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from bayplan.solver.branch import Branched
+from bayplan.solver.budget import Budget
 from bayplan.solver.fleet import Fleet
 from bayplan.solver.instance import Counts
-from bayplan.solver.integral import Limits
 from bayplan.solver.program import Relaxed, Terms
 
-#: Share of what is left of the time that one search may use.
+#: Share of what is left of the time that one push may use.
 _SHARE: Final = 0.5
 
 #: Deterministic effort of one look beside a vertex: most end in a tenth of it, or never.
@@ -32,30 +31,6 @@ _FAR_EFFORT: Final = 0.1
 
 #: By how much the whole part of the vertex may be undercut at the end, and the effort spent on it.
 _LAST: Final = (1, 0.8)
-
-
-@dataclass(slots=True, kw_only=True)
-class Budget:
-    """What is left of wall-clock time and deterministic effort."""
-
-    clock: Callable[[], float]
-    deadline_at: float
-    effort: float
-    seed: int
-
-    @property
-    def seconds(self) -> float:
-        """Wall-clock seconds left."""
-        return self.deadline_at - self.clock()
-
-    @property
-    def spent(self) -> bool:
-        """Whether nothing is left."""
-        return self.seconds <= 0 or self.effort <= 0
-
-    def limits(self) -> Limits:
-        """Return the limits of one search."""
-        return Limits(seconds=self.seconds * _SHARE, effort=self.effort * _SHARE, seed=self.seed)
 
 
 def beside(

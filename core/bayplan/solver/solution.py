@@ -7,9 +7,9 @@ from bayplan.plan import Stage
 from bayplan.policy import Policy
 from bayplan.solver import goals
 from bayplan.solver.assignment import Assignment, present
+from bayplan.solver.found import Known
 from bayplan.solver.goals import Goal
 from bayplan.solver.instance import Instance
-from bayplan.solver.keepfill import Known
 
 #: Called with what is done next, in a few words.
 Progress = Callable[[str], None]
