@@ -10,8 +10,9 @@ from bayplan.constraints import Constraints, GangTopology, NodeTerm, Preference,
 from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.snapshot import Disruption, Pod, Snapshot
-from bayplan.solver import engine, goals, keepfill
-from bayplan.solver.counting import build
+from bayplan.solver import engine, keepfill
+from bayplan.solver.problem import goals
+from bayplan.solver.problem.counting import build
 from bayplan.validate import validate
 from tests import oracle
 from tests.builders import apart, beside, node, pod, spread

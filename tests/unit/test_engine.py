@@ -7,14 +7,16 @@ import pytest
 from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
-from bayplan.solver import goals, greedy, keepfill
-from bayplan.solver.assignment import Assignment
-from bayplan.solver.budget import Budget
-from bayplan.solver.counting import build
-from bayplan.solver.found import Found
-from bayplan.solver.goals import Keep, Place
-from bayplan.solver.instance import Instance
-from bayplan.solver.patterns import most_patterns
+from bayplan.solver import keepfill
+from bayplan.solver.keepfill.found import Found
+from bayplan.solver.keepfill.patterns import most_patterns
+from bayplan.solver.local import greedy
+from bayplan.solver.problem import goals
+from bayplan.solver.problem.assignment import Assignment
+from bayplan.solver.problem.counting import build
+from bayplan.solver.problem.goals import Keep, Place
+from bayplan.solver.problem.instance import Instance
+from bayplan.solver.programs.budget import Budget
 from bayplan.solver.search import stepped
 from bayplan.solver.solution import Solution, cheap_bound, only_counted
 from benchmarks import family
@@ -91,8 +93,8 @@ def test_what_could_be_proved_is_told_of_a_start(monkeypatch: pytest.MonkeyPatch
     start, best = steps(instance), counted(instance)
     assert best is not None
     values = goals.values(instance, order, best.assignment)
-    monkeypatch.setattr("bayplan.solver.believer.Believer._reaching", lambda *_: None)
-    monkeypatch.setattr("bayplan.solver.climber.Climber.run", lambda _: None)
+    monkeypatch.setattr("bayplan.solver.keepfill.believer.Believer._reaching", lambda *_: None)
+    monkeypatch.setattr("bayplan.solver.keepfill.climber.Climber.run", lambda _: None)
 
     found = counted(instance, start)
 

@@ -25,7 +25,7 @@ from bayplan.snapshot import (
     Snapshot,
 )
 from bayplan.solver import engine
-from bayplan.solver.counting import build
+from bayplan.solver.problem.counting import build
 from bayplan.solver.solution import Solution
 from bayplan.validate import Code, Violation, validate
 from tests.builders import budget, node, pod, snapshot

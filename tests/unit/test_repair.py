@@ -11,12 +11,14 @@ from bayplan.keys import NodeName
 from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.snapshot import Node, Pod
-from bayplan.solver import ejection, exchange, goals, repair, search
-from bayplan.solver.assignment import Assignment, evicted, moves, present
-from bayplan.solver.budget import Budget
-from bayplan.solver.counting import build
-from bayplan.solver.goals import Goal, Keep, LeastDisruption, Place
-from bayplan.solver.instance import Instance, PlaceGroup
+from bayplan.solver import search
+from bayplan.solver.local import ejection, exchange, repair
+from bayplan.solver.problem import goals
+from bayplan.solver.problem.assignment import Assignment, evicted, moves, present
+from bayplan.solver.problem.counting import build
+from bayplan.solver.problem.goals import Goal, Keep, LeastDisruption, Place
+from bayplan.solver.problem.instance import Instance, PlaceGroup
+from bayplan.solver.programs.budget import Budget
 from tests.builders import node, pod, snapshot
 
 PLACE = Place(PlaceGroup(0, preempts=True))

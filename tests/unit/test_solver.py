@@ -11,14 +11,16 @@ from bayplan.budgets import Budget
 from bayplan.constraints import GangTopology
 from bayplan.policy import Order, Policy
 from bayplan.snapshot import Disruption, Node, Pod
-from bayplan.solver import constraints, goals, greedy, variables
-from bayplan.solver.assignment import Assignment, present
-from bayplan.solver.bound import Relaxation
-from bayplan.solver.constraints import Rule
-from bayplan.solver.counting import build
-from bayplan.solver.drain import drain
-from bayplan.solver.goals import Keep, Place
-from bayplan.solver.instance import Instance, PlaceGroup
+from bayplan.solver.bounds.relaxation import Relaxation
+from bayplan.solver.exact import constraints, variables
+from bayplan.solver.exact.constraints import Rule
+from bayplan.solver.local import greedy
+from bayplan.solver.local.drain import drain
+from bayplan.solver.problem import goals
+from bayplan.solver.problem.assignment import Assignment, present
+from bayplan.solver.problem.counting import build
+from bayplan.solver.problem.goals import Keep, Place
+from bayplan.solver.problem.instance import Instance, PlaceGroup
 from tests.builders import apart, beside, budget, node, pod, snapshot, spread
 
 Things = tuple[Node | Pod | Budget, ...]

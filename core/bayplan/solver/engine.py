@@ -12,16 +12,18 @@ from typing import Final
 
 from bayplan.plan import Stage
 from bayplan.policy import Order, Policy
-from bayplan.solver import goals, greedy, keepfill
-from bayplan.solver.assignment import Assignment
-from bayplan.solver.budget import Budget
-from bayplan.solver.drain import drain
-from bayplan.solver.found import Known
-from bayplan.solver.goals import FreeSlots, Keep, Place
-from bayplan.solver.instance import Instance
+from bayplan.solver import keepfill
+from bayplan.solver.keepfill.found import Known
+from bayplan.solver.keepfill.stages import countable
+from bayplan.solver.local import greedy
+from bayplan.solver.local.drain import drain
+from bayplan.solver.problem import goals
+from bayplan.solver.problem.assignment import Assignment
+from bayplan.solver.problem.goals import FreeSlots, Keep, Place
+from bayplan.solver.problem.instance import Instance
+from bayplan.solver.programs.budget import Budget
 from bayplan.solver.search import EFFORT_PER_SECOND, MAX_VARIABLES, STAGE_SHARE, Search, stepped
 from bayplan.solver.solution import Progress, Solution, only_counted, silent, sizes, unchanged
-from bayplan.solver.stages import countable
 
 #: Smallest instance, in (class, node) pairs, for which node states are worth counting.
 MIN_VARIABLES: Final = 40

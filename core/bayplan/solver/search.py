@@ -11,15 +11,17 @@ from typing import Final
 
 from bayplan.plan import Stage
 from bayplan.policy import Policy
-from bayplan.solver import ejection, exchange, generation, goals, greedy, repair
-from bayplan.solver.assignment import Assignment
-from bayplan.solver.bound import Relaxation
-from bayplan.solver.budget import Budget
-from bayplan.solver.constraints import allowed
-from bayplan.solver.cpsat import Model
-from bayplan.solver.demand import demand_for
-from bayplan.solver.goals import Goal, Keep, LeastDisruption, Place
-from bayplan.solver.instance import Instance
+from bayplan.solver.bounds import generation
+from bayplan.solver.bounds.demand import demand_for
+from bayplan.solver.bounds.relaxation import Relaxation
+from bayplan.solver.exact.constraints import allowed
+from bayplan.solver.exact.cpsat import Model
+from bayplan.solver.local import ejection, exchange, greedy, repair
+from bayplan.solver.problem import goals
+from bayplan.solver.problem.assignment import Assignment
+from bayplan.solver.problem.goals import Goal, Keep, LeastDisruption, Place
+from bayplan.solver.problem.instance import Instance
+from bayplan.solver.programs.budget import Budget
 from bayplan.solver.solution import Progress, Solution, cheap_bound, sizes
 
 #: Largest CP-SAT model, in (class, node) pairs; beyond it greedy answers and the relaxation bounds.
