@@ -144,7 +144,7 @@ def test_a_needed_pod_takes_the_place_of_one_that_only_waited() -> None:
     assert (needed.value(instance, found), PLACE.value(instance, found)) == (1, 0)
 
     order = goals.in_order(instance, Policy().order)
-    budget = repair.Budget(clock=frozen, deadline_at=1.0, effort=1.0, seed=0)
+    budget = Budget(clock=frozen, deadline_at=1.0, effort=1.0, seed=0)
     aim = repair.Aim(position=order.index(needed), bound=1)
     *_, found = repair.improvements(instance, Policy(), start, aim=aim, budget=budget)
     assert (needed.value(instance, found), PLACE.value(instance, found)) == (1, 0)
