@@ -141,6 +141,18 @@ def evict(name: str, on: str) -> Evict:
     return Evict(pod=key(name), uid=f"uid-{name}", node=NodeName(on), priority=0)
 
 
+def move(name: str, *, uid: str = "") -> Move:
+    """Return a move from n1 to n2."""
+    return Move(
+        pod=key(name),
+        uid=uid or f"uid-{name}",
+        source=NodeName("n1"),
+        target=NodeName("n2"),
+        owner=OWNER,
+        priority=0,
+    )
+
+
 def hold(name: str) -> Hold:
     """Return a hold."""
     rejection = Rejection(reason=Reason.TOO_SMALL, message="needs 16 GPUs; n1 has 8 in all")
@@ -280,14 +292,7 @@ def test_the_whole_status_of_a_plan_at_work(scene: Scene) -> None:
 def test_a_move_leads_to_its_own_event(scene: Scene) -> None:
     """Moved is not lost."""
     scene.add("v", on="n1")
-    made = Move(
-        pod=key("v"),
-        uid="uid-v",
-        source=NodeName("n1"),
-        target=NodeName("n2"),
-        owner=OWNER,
-        priority=0,
-    )
+    made = move("v")
     scene.publish(made)
 
     scene.look()
@@ -352,14 +357,7 @@ def test_a_moved_pod_that_is_not_made_again_is_no_progress_each_time_that_is_fou
         scene.add("a")
         scene.add("v", gpus=8, on="n1")
         refuse_evictions(scene, "v")
-        gone = Move(
-            pod=key("m"),
-            uid="uid-m",
-            source=NodeName("n1"),
-            target=NodeName("n2"),
-            owner=OWNER,
-            priority=0,
-        )
+        gone = move("m")
         scene.publish(bind("a", "n1"), evict("v", "n1"), gone)
         scene.look()
 
@@ -460,14 +458,7 @@ def test_a_new_pod_of_the_name_of_a_refused_one_does_not_wait(scene: Scene) -> N
     """A StatefulSet makes its pod anew under its name; why the one before was refused is over."""
     scene.kube.refusals[pod_path(key("web-0"))] = (422, "failed calling webhook")
     scene.add("web-0")
-    moved = Move(
-        pod=key("web-0"),
-        uid="uid-that-left",
-        source=NodeName("n1"),
-        target=NodeName("n2"),
-        owner=OWNER,
-        priority=0,
-    )
+    moved = move("web-0", uid="uid-that-left")
     plan = scene.publish(moved)
     scene.look()
     assert scene.status(plan)["steps"][0]["message"].endswith("failed calling webhook")
