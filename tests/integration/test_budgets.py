@@ -71,7 +71,11 @@ def api(cluster: Cluster) -> client.ApiClient:
 
 @pytest.fixture
 def running(cluster: Cluster, namespace: str) -> None:
-    """Have a pod of each health on a node that nobody looks at."""
+    """Have a pod of each health on a node that nobody looks at.
+
+    Pods on a node that does not exist are deleted 40 s after somebody had one there: each test has
+    a node of its own.
+    """
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "controller": True}
     kept = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "owner"}}
     cluster.kubectl_run("apply", "-n", namespace, "-f", "-", input=json.dumps(kept))
@@ -85,7 +89,7 @@ def running(cluster: Cluster, namespace: str) -> None:
                 "labels": {"app": "web"},
                 "ownerReferences": [{**owner, "uid": uid}],
             },
-            "spec": {"nodeName": "nowhere", "containers": [{"name": "c", "image": "none"}]},
+            "spec": {"nodeName": namespace, "containers": [{"name": "c", "image": "none"}]},
         }
         cluster.kubectl_run("apply", "-n", namespace, "-f", "-", input=json.dumps(pod))
         patch = json.dumps({"status": status})

@@ -39,6 +39,10 @@ Object = dict[str, Any]
 UNIT = ("decode-0", "decode-1", "prefill-0")
 UNIT_PODS = [f"chat-0-{pod}" for pod in UNIT]
 
+#: Seconds in which gates are lifted: 10 until the operator knows the time-out, the 20 of that, 5
+#: until it looks again, and as long once more for a busy machine.
+LIFTED_S = 70.0
+
 _sequence = count(1)
 
 
@@ -106,7 +110,7 @@ class User:
 
         return eventually(there, what=f"the pods are {wanted}", timeout_s=timeout_s)[0]
 
-    def await_reason(self, want: str) -> Object:
+    def await_reason(self, want: str, *, timeout_s: float = 30.0) -> Object:
         """Wait for the REASON of chat; return its status."""
 
         def status() -> Object:
@@ -114,7 +118,7 @@ class User:
             assert found.get("reason") == want
             return found
 
-        return eventually(status, what=f"the reason is {want}")
+        return eventually(status, what=f"the reason is {want}", timeout_s=timeout_s)
 
     def publish(self, *actions: Bind | Move | Evict | Hold, dies: bool = False) -> str:
         """Write a plan as the planner would, or all but its last object; return its name."""
@@ -278,8 +282,8 @@ def pin(pod: Object) -> str:
 
 
 def condition(status: Object, kind: str) -> tuple[str, str, str]:
-    """Return status, reason and message of a condition."""
-    found = next(c for c in status["conditions"] if c["type"] == kind)
+    """Return status, reason and message of a condition; `KeyError` if there is none yet."""
+    found = {c["type"]: c for c in status["conditions"]}[kind]
     return found["status"], found["reason"], found["message"]
 
 
@@ -468,16 +472,22 @@ def test_a_new_template_replaces_whole_units_one_after_the_other(
     pods = user.await_pods(old[:3] + next_unit)
     assert len({revision(pods[name]) for name in old[:3]}) == 1
     assert {revision(pods[name]) for name in next_unit} != {revision(pods[old[0]])}
-    status = user.await_reason("WaitingForPlan")
-    assert condition(status, "Progressing")[:2] == ("True", "RollingOut")
-    assert (status["ready"], status["units"]["updated"]) == ("1/2", 1)
+
+    def rolling_out() -> bool:
+        status = user.get("infd", "chat")["status"]
+        assert status["reason"] == "WaitingForPlan", status
+        assert condition(status, "Progressing")[:2] == ("True", "RollingOut")
+        return (status["ready"], status["units"]["updated"]) == ("1/2", 1)
+
+    eventually(rolling_out, what="one of two units serves, and one is new")
     user.place(dict.fromkeys(next_unit, nodes[1]))
     last = [f"chat-1-{pod}" for pod in UNIT]
     user.await_pods(next_unit + last)
     user.place(dict.fromkeys(last, nodes[0]))
     status = user.await_reason("UnitsReady")
     assert condition(status, "Progressing")[:2] == ("False", "RolledOut")
-    assert {"RollingOut", "RolledOut"} <= user.reasons_told("chat")
+    events = {"RollingOut", "RolledOut"}
+    eventually(lambda: events <= user.reasons_told("chat"), what="events tell of the rollout")
 
 
 def revision(pod: Object) -> str:
@@ -501,10 +511,14 @@ def test_a_paused_rollout_leaves_what_serves(user: User, nodes: tuple[str, ...])
         "RolloutPaused",
         "0 of 1 unit serve from the newest template; set spec.rollout.paused to false to go on",
     )
-    found = user.pods().values()
-    assert {uid(p) for p in found} == {uid(p) for p in before.values()}
-    marks = {p["metadata"].get("annotations", {}).get(names.ANNOTATION_OUTDATED) for p in found}
-    assert marks == {"true"}
+
+    def marked() -> bool:
+        found = user.pods().values()
+        assert {uid(p) for p in found} == {uid(p) for p in before.values()}
+        notes = [p["metadata"].get("annotations", {}) for p in found]
+        return {n.get(names.ANNOTATION_OUTDATED) for n in notes} == {"true"}
+
+    eventually(marked, what="the pods are marked")
     user.apply(chat(pools=[pool("Prefill", gpus=4), SMALL]))
     user.await_pods([*UNIT_PODS, *(f"chat-1-{pod}" for pod in UNIT)])
 
@@ -538,10 +552,10 @@ def test_a_new_ratio_reaches_a_unit_that_serves_all_the_while(
     def told() -> bool:
         pods = user.pods().values()
         floors = {pod["metadata"]["labels"].get(names.LABEL_MIN_UNITS) for pod in pods}
+        assert shapes(user) == {"decode=2,prefill=1"}
         return floors == {"1"} and {size(pod) for pod in pods} == {"3"}
 
-    eventually(told, what="labels tell what is so now")
-    assert shapes(user) == {"decode=2,prefill=1"}
+    eventually(told, what="labels and annotations tell what is so now")
     assert {uid(pod) for pod in user.pods().values()} == before
 
 
@@ -609,7 +623,7 @@ def test_a_restart_changes_nothing(user: User, operator: Stack, nodes: tuple[str
     user.apply(chat(replicas=2))
     user.await_pods(UNIT_PODS + [name.replace("-0-", "-1-", 1) for name in UNIT_PODS])
     user.place(dict.fromkeys(UNIT_PODS, nodes[0]))
-    user.await_reason("WaitingForPlan")
+    eventually(lambda: user.get("infd", "chat")["status"]["ready"] == "1/2", what="a unit serves")
     settled = eventually(Settled(lambda: versions(user)), what="nothing changes any more")
 
     operator.kill("operator")
@@ -665,6 +679,12 @@ def test_a_pod_is_moved_and_its_replacement_gets_the_planned_place(
     eventually(lambda: "Moved" in user.reasons_told(name), what="the event Moved is there")
 
 
+def await_web(user: User) -> str:
+    """Wait for the pod of web, which is made by controllers that nobody waits for; return it."""
+    named = lambda: next((n for n in user.pods() if n.startswith("web")), "")  # noqa: E731
+    return eventually(named, what="the pod of web is there")
+
+
 def serving_on(user: User, node: str, **spec: Any) -> tuple[str, list[Evict]]:  # noqa: ANN401 - JSON
     """Have chat serve on all of a node, and a pod of web wait; return its name, and chat's end."""
     user.apply(chat(**spec), web())
@@ -674,7 +694,7 @@ def serving_on(user: User, node: str, **spec: Any) -> tuple[str, list[Evict]]:  
     pods = user.pods()
     gang = GangKey(namespace=user.namespace, name="chat-0")
     victims = [replace(evict(pods[name]), gang=gang) for name in UNIT_PODS]
-    return next(name for name in pods if name.startswith("web")), victims
+    return await_web(user), victims
 
 
 def services(user: User) -> set[tuple[str, str]]:
@@ -688,7 +708,7 @@ def services(user: User) -> set[tuple[str, str]]:
 
 def test_a_unit_that_a_plan_evicts_is_drained_before(user: User, nodes: tuple[str, ...]) -> None:
     """Its requests are not cut off, and the plan says what it waits for."""
-    newcomer, victims = serving_on(user, nodes[0], disruption={"drainTimeoutSeconds": 30})
+    newcomer, victims = serving_on(user, nodes[0], disruption={"drainTimeoutSeconds": 10})
 
     with watching(user.cluster, namespace=user.namespace, name="chat") as watch:
         plan = user.publish(bind(user.pods()[newcomer], nodes[0]), *victims)
@@ -737,8 +757,9 @@ def test_a_drain_outlives_the_operator_and_ends_with_its_plan(
     assert services(user) == before
 
     user.await_phase(user.publish(), "Completed")
+    back = {"Serves"}
+    eventually(lambda: {reason for reason, _ in services(user)} == back, what="it is put back")
     user.await_reason("UnitsReady")
-    assert {reason for reason, _ in services(user)} == {"Serves"}
     assert gates(user.pods()[newcomer])
 
 
@@ -756,7 +777,7 @@ def test_an_eviction_waits_for_the_disruption_budget(user: User, nodes: tuple[st
     """The plan says who holds it up, and goes on by itself."""
     user.apply(web(), chat())
     user.await_reason("WaitingForPlan")
-    name = next(n for n in user.pods() if n.startswith("web"))
+    name = await_web(user)
     user.place({name: nodes[0]})
     eventually(lambda: running(user.pods()[name]), what="the pod runs")
     user.apply(
@@ -844,7 +865,7 @@ def test_a_plan_whose_world_has_moved_on_stops(user: User, nodes: tuple[str, ...
     """Nobody is evicted for a pod that is gone."""
     user.apply(web(), chat())
     user.await_reason("WaitingForPlan")
-    name = next(n for n in user.pods() if n.startswith("web"))
+    name = await_web(user)
     user.place({name: nodes[0]})
     pods = user.pods()
     gone = replace(bind(pods[UNIT_PODS[0]], nodes[1]), uid="gone")
@@ -867,11 +888,11 @@ def test_without_a_planner_gates_are_lifted_after_the_time_out(
 
     set_timeout(cluster, 20)
     try:
-        status = user.await_reason("PlannerAway")
+        status = user.await_reason("PlannerAway", timeout_s=LIFTED_S)
         lifted = eventually(
             lambda: None if any(gates(p) for p in user.pods().values()) else user.pods(),
             what="every gate is lifted",
-            timeout_s=60,
+            timeout_s=LIFTED_S,
         )
     finally:
         set_timeout(cluster, 86_400)

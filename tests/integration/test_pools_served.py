@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bayplan.api import names
-from e2e.cluster import Cluster, eventually
+from e2e.cluster import Cluster, CommandFailed, eventually
 from tests.integration import test_operator
 from tests.integration.test_operator import Object, User, condition, pod_spec, uid
 
@@ -182,7 +182,7 @@ def test_services_follow_the_pools_and_go_with_the_deployment(user: User) -> Non
     metadata = services(user)["chat-prefill"]["metadata"]
     assert metadata["annotations"]["example.com/note"] == "kept"
     user.kubectl("delete", "infd", "chat")
-    eventually(lambda: not services(user), what="no Service is left")
+    eventually(lambda: not services(user), what="no Service is left", timeout_s=SLOW_S)
 
 
 @pytest.fixture
@@ -212,7 +212,11 @@ def gateways(cluster: Cluster) -> Iterator[None]:
         },
     }
     cluster.kubectl_run("apply", "-f", "-", input=json.dumps(definition))
-    cluster.kubectl_run("wait", "--for=condition=Established", f"crd/{plural}.{group}")
+    eventually(
+        lambda: cluster.read(plural) is not None,
+        what="InferencePools are served",
+        retry_on=(CommandFailed,),
+    )
     yield
     cluster.kubectl_run("delete", "--wait", "crd", f"{plural}.{group}")
 
@@ -246,8 +250,11 @@ def test_gateways_get_their_inference_pool_until_it_is_not_asked_for(user: User)
     assert selected == ["chat-0-decode-0", "chat-0-prefill-0"]
     assert found["spec"]["endpointPickerRef"] == {"name": "chat-epp", "port": {"number": 9002}}
     assert uid(user.get("infd", "chat")) == found["metadata"]["ownerReferences"][0]["uid"]
-    status = eventually(lambda: user.get("infd", "chat")["status"], what="the status is there")
-    assert "InferencePool chat" in condition(status, "Exposed")[2]
+
+    def told() -> bool:
+        return "InferencePool chat" in condition(user.get("infd", "chat")["status"], "Exposed")[2]
+
+    eventually(told, what="the condition names it")
 
     user.apply(chat())
 

@@ -31,13 +31,16 @@ def kube(cluster: Cluster) -> Kube:
 
 @pytest.fixture
 def drained(cluster: Cluster, kube: Kube, namespace: str) -> Raw:
-    """Return a pod that runs and is out of service."""
+    """Return a pod that runs and is out of service.
+
+    On a node that does not exist, from which pods are deleted after 40 s: each test has its own.
+    """
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": "chat"},
         "spec": {
-            "nodeName": "nowhere",
+            "nodeName": namespace,
             "readinessGates": [{"conditionType": names.CONDITION_IN_SERVICE}],
             "containers": [{"name": "c", "image": "none"}],
         },
