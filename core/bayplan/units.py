@@ -58,7 +58,6 @@ _ROUND_FROM: Final = 100
 #: Largest amount that is believed (2^53): beyond it a manifest is wrong and solvers lose exactness.
 MAX_AMOUNT: Final = 2**53
 
-
 #: Digits that it has.
 _MOST_DIGITS: Final = len(str(MAX_AMOUNT))
 

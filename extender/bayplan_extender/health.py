@@ -57,10 +57,6 @@ class Failing(Collector):
         self._view = view
         self._clock = clock
 
-    def describe(self) -> Iterator[Metric]:
-        """Say nothing in advance: registering must not read the view."""
-        return iter(())
-
     def collect(self) -> Iterator[Metric]:
         """Yield the gauge."""
         text = "Time since which listing and watching a collection fails; 0 while it works."

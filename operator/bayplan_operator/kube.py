@@ -125,8 +125,7 @@ class Kube:
 
     def items(self, path: str, *, labels: str = "", fields: str = "") -> list[Raw]:
         """Return the objects of a collection that match the selectors."""
-        query = {"labelSelector": labels, "fieldSelector": fields}
-        answer = self._send("GET", path, query={k: v for k, v in query.items() if v})
+        answer = self._send("GET", path, query=_given(labelSelector=labels, fieldSelector=fields))
         found: list[Raw] = answer["items"]
         return found
 
@@ -135,8 +134,7 @@ class Kube:
 
         All pages are of the same instant, which the server can look back to for five minutes.
         """
-        query = {"labelSelector": labels, "fieldSelector": fields, "limit": str(_PAGE)}
-        query = {key: value for key, value in query.items() if value}
+        query = _given(labelSelector=labels, fieldSelector=fields, limit=str(_PAGE))
         while True:
             answer = self._send("GET", path, query=query)
             yield from answer["items"]
@@ -150,14 +148,13 @@ class Kube:
 
         It goes on from a resourceVersion, or begins with an event for each object there is.
         """
-        query = {
-            "watch": "1",
-            "labelSelector": labels,
-            "resourceVersion": version,
-            "allowWatchBookmarks": "true",
-            "timeoutSeconds": str(_WATCH_S),
-        }
-        query = {key: value for key, value in query.items() if value}
+        query = _given(
+            watch="1",
+            labelSelector=labels,
+            resourceVersion=version,
+            allowWatchBookmarks="true",
+            timeoutSeconds=str(_WATCH_S),
+        )
         answer = self._open("GET", path, query=query, timeout=_WATCH_TIMEOUT)
         try:
             rest = b""
@@ -266,6 +263,11 @@ class Kube:
             told = answer.data.decode(errors="replace")
             raise ApiException.from_response(http_resp=answer, body=told, data=None)
         return answer
+
+
+def _given(**query: str) -> dict[str, str]:
+    """Return the parameters of a query that say anything."""
+    return {name: value for name, value in query.items() if value}
 
 
 def refusal_of(error: ApiException) -> str | None:

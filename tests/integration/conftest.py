@@ -10,7 +10,7 @@ from bayplan.api.crd import crds
 from e2e.cluster import Cluster, CommandFailed, eventually
 from e2e.cluster.pytest_plugin import cluster, namespace
 
-__all__ = ["api", "cluster", "namespace", "served"]
+__all__ = ["api", "cluster", "namespace", "nowhere", "served"]
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +39,13 @@ def api(cluster: Cluster) -> client.ApiClient:
     settings = client.Configuration()
     config.load_kube_config(str(cluster.kubeconfig), client_configuration=settings)
     return client.ApiClient(settings)
+
+
+@pytest.fixture
+def nowhere(namespace: str) -> str:
+    """Return the name of a node that is not there: nobody else writes to the pods that are on it.
+
+    No other test has it: Kubernetes deletes all pods of a node that it has missed for 40 s, those
+    that came a moment ago as well.
+    """
+    return f"nowhere-{namespace}"

@@ -62,20 +62,8 @@ PODS = {
 
 
 @pytest.fixture
-def api(cluster: Cluster) -> client.ApiClient:
-    """Return a client of the API server."""
-    settings = client.Configuration()
-    config.load_kube_config(str(cluster.kubeconfig), client_configuration=settings)
-    return client.ApiClient(settings)
-
-
-@pytest.fixture
-def running(cluster: Cluster, namespace: str) -> None:
-    """Have a pod of each health on a node that nobody looks at.
-
-    Pods on a node that does not exist are deleted 40 s after somebody had one there: each test has
-    a node of its own.
-    """
+def running(cluster: Cluster, namespace: str, nowhere: str) -> None:
+    """Have a pod of each health on a node that nobody looks at."""
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "controller": True}
     kept = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "owner"}}
     cluster.kubectl_run("apply", "-n", namespace, "-f", "-", input=json.dumps(kept))
@@ -89,7 +77,7 @@ def running(cluster: Cluster, namespace: str) -> None:
                 "labels": {"app": "web"},
                 "ownerReferences": [{**owner, "uid": uid}],
             },
-            "spec": {"nodeName": namespace, "containers": [{"name": "c", "image": "none"}]},
+            "spec": {"nodeName": nowhere, "containers": [{"name": "c", "image": "none"}]},
         }
         cluster.kubectl_run("apply", "-n", namespace, "-f", "-", input=json.dumps(pod))
         patch = json.dumps({"status": status})

@@ -30,17 +30,14 @@ def kube(cluster: Cluster) -> Kube:
 
 
 @pytest.fixture
-def drained(cluster: Cluster, kube: Kube, namespace: str) -> Raw:
-    """Return a pod that runs and is out of service.
-
-    On a node that does not exist, from which pods are deleted after 40 s: each test has its own.
-    """
+def drained(cluster: Cluster, kube: Kube, namespace: str, nowhere: str) -> Raw:
+    """Return a pod that runs and is out of service."""
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": "chat"},
         "spec": {
-            "nodeName": namespace,
+            "nodeName": nowhere,
             "readinessGates": [{"conditionType": names.CONDITION_IN_SERVICE}],
             "containers": [{"name": "c", "image": "none"}],
         },

@@ -229,10 +229,10 @@ def _device(metadata: Field) -> int | None:
 def requests(spec: Field) -> Resources:
     """Return what a pod uses on its node, `pods: 1` and its host ports included.
 
-        The sum over containers, or the largest init container where that is more; restartable init
+    The sum over containers, or the largest init container where that is more; restartable init
     containers (sidecars) count as containers; what the pod asks for as a whole (`spec.resources`)
-        goes before that, resource by resource; overhead on top (as kube-scheduler computes it).
-        A host port counts on every address of the node, also where the pod asks for one address.
+    goes before that, resource by resource; overhead on top (as kube-scheduler computes it).
+    A host port counts on every address of the node, also where the pod asks for one address.
     """
     return _REQUESTS.read(spec.parts(*_ASKING), lambda: _requests_of(spec))
 

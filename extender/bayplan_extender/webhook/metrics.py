@@ -48,10 +48,6 @@ class ViewCollector(Collector):
         self._view = view
         self._clock = clock
 
-    def describe(self) -> Iterator[Metric]:
-        """Say nothing in advance: registering must not read the view."""
-        return iter(())
-
     def collect(self) -> Iterator[Metric]:
         """Yield the gauges."""
         view, now = self._view, self._clock()
