@@ -1,6 +1,6 @@
 """What a cluster puts in the operator's way for one pod: nothing else waits, and somebody is told.
 
-As in `test_operator`, plans are written and pods are bound by hand.
+As in `operator_scene`, plans are written and pods are bound by hand.
 """
 
 import json
@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 from bayplan.api import names
 from e2e.cluster import Cluster, eventually
-from tests.integration import test_operator
-from tests.integration.test_operator import (
+from tests.integration import operator_scene
+from tests.integration.operator_scene import (
     UNIT_PODS,
     Object,
     User,
@@ -24,7 +24,7 @@ from tests.integration.test_operator import (
     shapes,
 )
 
-nodes, operator, user = test_operator.nodes, test_operator.operator, test_operator.user
+nodes, operator, user = operator_scene.nodes, operator_scene.operator, operator_scene.user
 
 PODS = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}
 ADMISSION = "admissionregistration.k8s.io/v1"

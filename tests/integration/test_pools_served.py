@@ -1,6 +1,6 @@
 """Pools, replicas of several pods and what leads to them, on a real API server.
 
-As in `test_operator`, plans are written and pods are bound by hand.
+As in `operator_scene`, plans are written and pods are bound by hand.
 """
 
 import json
@@ -11,10 +11,10 @@ import pytest
 
 from bayplan.api import names
 from e2e.cluster import Cluster, CommandFailed, eventually
-from tests.integration import test_operator
-from tests.integration.test_operator import Object, User, condition, pod_spec, uid
+from tests.integration import operator_scene
+from tests.integration.operator_scene import Object, User, condition, pod_spec, uid
 
-nodes, operator, user = test_operator.nodes, test_operator.operator, test_operator.user
+nodes, operator, user = operator_scene.nodes, operator_scene.operator, operator_scene.user
 
 #: Seconds within which the garbage collector has learnt of a new kind, and autoscalers look.
 SLOW_S = 120.0
