@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bayplan.keys import PodKey
+from bayplan_operator import engines
 from bayplan_operator.claims import Claims
 from bayplan_operator.deployments import Deployments
 from bayplan_operator.gates import Gates
@@ -104,8 +105,9 @@ class Engine:
 
 
 @pytest.fixture
-def engine() -> Iterator[Engine]:
-    """Run an engine that says what the test wants."""
+def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """Run an engine that says what the test wants, and has the time for it on a busy machine."""
+    monkeypatch.setattr(engines, "_TIMEOUT_S", 30.0)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
