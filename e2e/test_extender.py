@@ -19,9 +19,9 @@ from e2e.stack import NAMESPACE, Stack, install, tls_folder
 #: What runs here: no operator, so that a pod stays as the test made it.
 PROGRAMS = ("webhook", "scheduler")
 
-#: Binding through us as well, which takes TLS, and impatient: a hanging webhook should not take 5 s
-#: a pod here.
-VALUES = ("webhook.bind=true", "scheduler.extender.httpTimeout=1s")
+#: Binding through us as well, which takes TLS, and less patient than the 5 s of the chart, for
+#: somebody who hangs; but not so that one who is slow on a busy machine is taken for one.
+VALUES = ("webhook.bind=true", "scheduler.extender.httpTimeout=3s")
 
 Object = dict[str, Any]
 
@@ -121,7 +121,7 @@ def test_a_webhook_that_is_away_stops_nobody(
 
 def test_a_webhook_that_hangs_stops_nobody(stack: Stack, cluster: Cluster, namespace: str) -> None:
     """Fail open: after the timeout of filter, and that of bind, the scheduler goes on alone."""
-    binds(cluster, namespace, "before")  # they are connected by now
+    binds(cluster, namespace, "before")  # then they are connected, if that was quick
     pid = stack.processes["webhook"].pid
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -129,10 +129,10 @@ def test_a_webhook_that_hangs_stops_nobody(stack: Stack, cluster: Cluster, names
     finally:
         os.kill(pid, signal.SIGCONT)
 
-    eventually(
-        lambda: calls(stack, "filter") >= 2, what="the late call is answered", retry_on=(OSError,)
-    )
+    eventually(lambda: is_ready(stack), what="late calls are answered", retry_on=(OSError,))
+    asked = calls(stack, "filter")
     binds(cluster, namespace, "b")
+    eventually(lambda: calls(stack, "filter") > asked, what="it is asked again")
 
 
 def test_binding_again_is_a_success_and_binding_elsewhere_is_none(

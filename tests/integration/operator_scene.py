@@ -92,7 +92,7 @@ class User:
         raw = self.cluster.read("pods", namespace=self.namespace, labels=labels)
         return {pod["metadata"]["name"]: pod for pod in raw["items"]}
 
-    def await_pods(self, wanted: list[str], *, timeout_s: float = 30.0) -> dict[str, Object]:
+    def await_pods(self, wanted: list[str], *, timeout_s: float = 60.0) -> dict[str, Object]:
         """Wait until exactly these pods exist, none of them on its way out; return them."""
 
         def there() -> tuple[dict[str, Object]]:
@@ -103,7 +103,7 @@ class User:
 
         return eventually(there, what=f"the pods are {wanted}", timeout_s=timeout_s)[0]
 
-    def await_reason(self, want: str, *, timeout_s: float = 30.0) -> Object:
+    def await_reason(self, want: str, *, timeout_s: float = 60.0) -> Object:
         """Wait for the REASON of chat; return its status."""
 
         def status() -> Object:

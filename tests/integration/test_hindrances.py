@@ -112,13 +112,13 @@ def test_a_webhook_that_is_down_for_one_pod_holds_up_no_other(user: User) -> Non
             assert held == "True"
             return message
 
-        message = eventually(told, what="the condition tells it", timeout_s=60)
+        message = eventually(told, what="the condition tells it")
         assert message.startswith(
             f"the API server fails to make pod {stuck}: Internal error occurred: failed calling"
             ' webhook "down.example.com"'
         )
 
-    user.await_pods(UNIT_PODS, timeout_s=60)
+    user.await_pods(UNIT_PODS)
     user.await_reason("WaitingForPlan")
 
 
@@ -152,7 +152,7 @@ def test_a_unit_gives_nothing_up_while_one_of_its_pods_cannot_be_told(
     def gives_up() -> bool:
         return any(reason == "Drains" for reason, _ in map(_since, user.pods().values()))
 
-    eventually(gives_up, what="it goes on when the pod can be told", timeout_s=60)
+    eventually(gives_up, what="it goes on when the pod can be told")
 
 
 def _since(pod: Object) -> tuple[str, str]:

@@ -144,14 +144,14 @@ def test_one_leads_and_the_next_takes_over_when_it_dies(
 ) -> None:
     """Two planners would publish plans that overtake each other, or none would after a crash."""
     started = {name: start(group, cluster, namespace, name) for name in ("a", "b")}
-    eventually(lambda: any(map(said, started.values())), what="one of them leads", timeout_s=30)
+    eventually(lambda: any(map(said, started.values())), what="one of them leads")
     first = next(name for name, process in started.items() if said(process))
     second = next(name for name in started if name != first)
 
     started[first].kill()
 
     # The lease of the dead one has to lapse before it can be taken.
-    eventually(lambda: said(started[second]), what="the other one leads", timeout_s=60)
+    eventually(lambda: said(started[second]), what="the other one leads")
     assert holder(cluster, namespace) == second
 
 
@@ -168,7 +168,7 @@ def test_who_cannot_reach_the_api_server_stops_planning_and_leads_again_later(  
     """The process ended with a traceback, and who is cut off must not plan beside the next one."""
     kubeconfig, line = through(port, cluster, tmp_path), forwarder(group, cluster, port)
     cut_off = start(group, cluster, namespace, "cut-off", kubeconfig)
-    eventually(lambda: said(cut_off) == ["plans"], what="it leads", timeout_s=30)
+    eventually(lambda: said(cut_off) == ["plans"], what="it leads")
     other = start(group, cluster, namespace, "other")
 
     if silent:
@@ -176,17 +176,15 @@ def test_who_cannot_reach_the_api_server_stops_planning_and_leads_again_later(  
     else:
         line.kill()
 
-    eventually(lambda: said(cut_off) == ["plans", "rests"], what="it stops", timeout_s=30)
-    eventually(lambda: said(other) == ["plans"], what="the other one leads", timeout_s=60)
+    eventually(lambda: said(cut_off) == ["plans", "rests"], what="it stops")
+    eventually(lambda: said(other) == ["plans"], what="the other one leads")
     assert said_at(cut_off)[-1] < said_at(other)[0], "it stops before another one may begin"
     other.kill()
     if silent:
         os.kill(line.pid, signal.SIGCONT)
     else:
         line.start()
-    eventually(
-        lambda: said(cut_off) == ["plans", "rests", "plans"], what="it leads again", timeout_s=60
-    )
+    eventually(lambda: said(cut_off) == ["plans", "rests", "plans"], what="it leads again")
     assert holder(cluster, namespace) == "cut-off"
     log = cut_off.log.read_text(errors="replace")
     assert "Traceback" not in log
@@ -200,12 +198,12 @@ def test_an_api_server_that_takes_seconds_to_answer_lets_somebody_lead(
     kubeconfig = through(port, cluster, tmp_path)
     forwarder(group, cluster, port, late_s=LATE_S)
     slow = start(group, cluster, namespace, "slow", kubeconfig, part=1.0)
-    eventually(lambda: said(slow), what="it leads", timeout_s=60)
+    eventually(lambda: said(slow), what="it leads")
     other = start(group, cluster, namespace, "other", part=1.0)
 
     # Longer than a lease counts that is not renewed.
     enough_s = DURATION_S + RETRY_S
-    eventually(lambda: held_s(cluster, namespace) > enough_s, what="it leads on", timeout_s=60)
+    eventually(lambda: held_s(cluster, namespace) > enough_s, what="it leads on")
 
     assert (said(slow), said(other)) == (["plans"], [])
 

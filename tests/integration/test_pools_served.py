@@ -90,7 +90,7 @@ def test_a_unit_with_a_replica_of_two_pods_is_made_reached_and_restarted(
         lost = CHAT[1:]
         return all(name in pods and uid(pods[name]) != uid(before[name]) for name in lost)
 
-    eventually(anew, what="both pods of the replica are made anew", timeout_s=60)
+    eventually(anew, what="both pods of the replica are made anew")
     after = user.await_pods(CHAT)
     assert uid(after[CHAT[0]]) == uid(before[CHAT[0]])
     assert all(after[name]["spec"]["schedulingGates"] for name in CHAT[1:])
@@ -178,7 +178,7 @@ def test_services_follow_the_pools_and_go_with_the_deployment(user: User) -> Non
         ports = found["chat-prefill"]["spec"]["ports"]
         return [(port["port"], port["targetPort"]) for port in ports] == [(9000, "http")]
 
-    eventually(followed, what="the Services follow", timeout_s=60)
+    eventually(followed, what="the Services follow")
     metadata = services(user)["chat-prefill"]["metadata"]
     assert metadata["annotations"]["example.com/note"] == "kept"
     user.kubectl("delete", "infd", "chat")

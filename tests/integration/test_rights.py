@@ -96,5 +96,5 @@ def test_rights_that_are_taken_away_are_noticed(
     assert (registry.get_sample_value("bayplan_watch_failing_seconds", labels) or 0) >= 2.0
 
     grant(cluster, namespace)
-    eventually(lambda: asked.get("/readyz").status_code == 200, what="it is ready", timeout_s=30)
+    eventually(lambda: asked.get("/readyz").status_code == 200, what="it is ready")
     assert registry.get_sample_value("bayplan_watch_failing_seconds", labels) == 0.0
