@@ -81,3 +81,9 @@ def made_pod(**state: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
     raw["metadata"] |= {"uid": "u-chat-0-prefill-0", **said, "annotations": annotations}
     raw["spec"] |= state.get("spec", {})
     return raw | {"status": state.get("status", {})}
+
+
+def second(of: Deployment) -> list[Child]:
+    """Return the second unit of a deployment, running and ready."""
+    slots = children.unit_slots(of, 1, of.revision)
+    return [fill(slot, node=NodeName("n1"), ready=True) for slot in slots]

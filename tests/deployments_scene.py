@@ -15,7 +15,7 @@ from bayplan_operator.claims import Claims
 from bayplan_operator.deployments import Deployments
 from bayplan_operator.gates import Gates
 from bayplan_operator.keys import DeploymentKey
-from bayplan_operator.kube import deployment_path, pod_path
+from bayplan_operator.kube import deployment_path, node_path, pod_path
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.nodes import Nodes
 from bayplan_operator.plans import Plans
@@ -138,3 +138,16 @@ def asked(prefill: int, decode: int) -> Raw:
         container = {"name": "c", "resources": {"limits": {"nvidia.com/gpu": gpus}}}
         pools.append({"role": role, "template": {"spec": {"containers": [container]}}})
     return {"replicas": 1, "ratio": {"prefill": prefill, "decode": decode}, "pools": pools}
+
+
+def run(scene: Scene, *, starting: bool = False) -> None:
+    """Have every pod run, and serve unless it is starting or was taken out of service."""
+    scene.kube.add(node_path("n1"), {"metadata": {"name": "n1"}})
+    for name in scene.pods():
+        pod = scene.pod(name)
+        pod["spec"] |= {"nodeName": "n1", "schedulingGates": []}
+        status = pod.setdefault("status", {})
+        others = [c for c in status.get("conditions", ()) if c["type"] != "Ready"]
+        ready = not starting and all(c["status"] == "True" for c in others)
+        status["conditions"] = [*others, {"type": "Ready", "status": str(ready)}]
+        scene.kube.add(pod_path(PodKey(namespace="ns", name=name)), pod)

@@ -26,6 +26,7 @@ from bayplan.plan import (
 from bayplan.policy import Order
 from bayplan_operator.claims import Claims
 from bayplan_operator.execution import Execution
+from bayplan_operator.gates import Gates
 from bayplan_operator.kube import node_path, plan_path, pod_path
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.plans import Plans
@@ -151,3 +152,22 @@ def hold(name: str) -> Hold:
     """Return a hold."""
     rejection = Rejection(reason=Reason.TOO_SMALL, message="needs 16 GPUs; n1 has 8 in all")
     return Hold(pod=key(name), uid=f"uid-{name}", rejection=rejection, remedy="add a larger node")
+
+
+def gates_of(scene: Scene, now: list[datetime], *, clock: list[datetime] | None = None) -> Gates:
+    """Return the watch over the planner, with a time that can be set, and perhaps another clock."""
+
+    def at() -> float:
+        return (clock or now)[0].timestamp()
+
+    with_pool = scene.execution._pool  # noqa: SLF001 - the scene's threads
+    return Gates(
+        scene.kube,
+        scene.plans,
+        scene.told,
+        Metrics(),
+        namespace="bayplan-system",
+        pool=with_pool,
+        now=lambda: now[0],
+        clock=at,
+    )

@@ -1,6 +1,7 @@
 """Units of an InferenceDeployment by how far they are, and what is to happen to them."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -112,3 +113,26 @@ def going(found: Changes) -> set[int]:
 def coming(found: Changes) -> set[int]:
     """Return the units of which pods are made."""
     return {slot.unit for slot in found.create}
+
+
+LEFT = NodeName("left")
+
+
+def on(node: NodeName, of: Deployment, *indices: int) -> list[Child]:
+    """Return units that serve on a node."""
+    return [pod for index in indices for pod in unit(of, index, node=node)]
+
+
+def out(index: int, *, since: int) -> list[Child]:
+    """Return a unit that was taken out of service some seconds ago."""
+    return unit(NEW, index, ready=False, switched=True, drains_since=NOW_S - since)
+
+
+def in_service(*indices: int) -> list[Child]:
+    """Return units in service."""
+    return [p for n in indices for p in unit(NEW, n, switched=True, in_service=True)]
+
+
+def yielding(index: int, *, since: int) -> list[Child]:
+    """Return a unit that was taken out of service some seconds ago, for a plan."""
+    return [replace(pod, yields=True) for pod in out(index, since=since)]

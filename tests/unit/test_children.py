@@ -13,8 +13,7 @@ from bayplan.inference import children, rollout
 from bayplan.inference.parts import Around
 from bayplan.inference.rollout import Changes
 from bayplan.keys import NodeName
-from tests.children_scene import OLD, chat, deployment, fill, made_pod, names_of, running
-from tests.unit.test_deployment_specs import second
+from tests.children_scene import OLD, chat, deployment, fill, made_pod, names_of, running, second
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,7 @@ import pytest
 
 from bayplan.codec import DecodeError
 from bayplan.codec.deployments import deployment_of, drain_s_of
-from bayplan.inference import children
-from bayplan.inference.children import Child, Deployment
-from bayplan.keys import NodeName
-from tests.children_scene import chat, deployment, fill, template
-
-
-def second(of: Deployment) -> list[Child]:
-    """Return the second unit of a deployment, running and ready."""
-    slots = children.unit_slots(of, 1, of.revision)
-    return [fill(slot, node=NodeName("n1"), ready=True) for slot in slots]
+from tests.children_scene import chat, deployment, template
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,22 @@ from typing import Any
 import pytest
 
 from bayplan.inference import rollout
-from bayplan.inference.children import Child, Deployment
+from bayplan.inference.children import Child
 from bayplan.inference.parts import Around
-from bayplan.keys import NodeName
-from tests.rollout_scene import NEW, NOW_S, OLD, chat, coming, going, uids, unit, units, waiting
+from tests.rollout_scene import (
+    LEFT,
+    NEW,
+    NOW_S,
+    OLD,
+    chat,
+    coming,
+    going,
+    on,
+    uids,
+    unit,
+    units,
+    waiting,
+)
 
 
 @pytest.mark.parametrize(
@@ -49,14 +61,6 @@ def test_failures_are_forgotten_once_a_pod_is_well_or_not_wanted() -> None:
     found = rollout.changes(of, pods, failures={pods[0].name: 3, "chat-9-decode-0": 2}, now=NOW_S)
 
     assert found.failures == {}
-
-
-LEFT = NodeName("left")
-
-
-def on(node: NodeName, of: Deployment, *indices: int) -> list[Child]:
-    """Return units that serve on a node."""
-    return [pod for index in indices for pod in unit(of, index, node=node)]
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,8 @@ from bayplan.plan import Certificate, Hold, Plan, Reason, Rejection, Result, Ver
 from bayplan.policy import Order
 from bayplan_operator.kube import node_path, plan_path
 from tests import deployments_scene
-from tests.deployments_scene import PATH, Scene
+from tests.deployments_scene import PATH, Scene, run
 from tests.fake_kube import Raw
-from tests.unit.test_operator_rollouts import run
 
 scene = deployments_scene.scene
 

@@ -5,15 +5,14 @@ from datetime import timedelta
 import pytest
 from kubernetes.client.exceptions import ApiException
 
+from bayplan.api import names
 from bayplan.codec import plan_manifest
 from bayplan.keys import PodKey
 from bayplan.plan import Certificate, Hold, Plan, Reason, Rejection, Result, Verdict
 from bayplan.policy import Order
 from bayplan_operator.kube import plan_path, pod_path
 from tests import deployments_scene
-from tests.deployments_scene import Scene, asked
-from tests.unit.test_operator_network import _services
-from tests.unit.test_operator_rollouts import run
+from tests.deployments_scene import Scene, asked, run
 
 scene = deployments_scene.scene
 
@@ -172,3 +171,13 @@ def test_a_unit_of_which_a_pod_cannot_be_told_its_new_shape_serves_on(scene: Sce
     scene.look()
     assert _services(scene).count("Drains") == 2
     assert scene.status()["reason"] != "PodsRefused"
+
+
+def _services(scene: Scene) -> list[str]:
+    """Return why each pod is in service or out of it."""
+    found = []
+    for name in scene.pods():
+        said = scene.pod(name).get("status", {}).get("conditions", ())
+        ours = [c["reason"] for c in said if c["type"] == names.CONDITION_IN_SERVICE]
+        found += ours or ["None"]
+    return found

@@ -1,38 +1,16 @@
 """Gates without a planner, and pins that cannot be kept, against an API server in memory."""
 
-from datetime import datetime
-
 import pytest
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
-from bayplan_operator.gates import Gates
 from bayplan_operator.kube import POLICY, lease_path, node_path, pod_path
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.patches import note_failure
 from tests import execution_scene
-from tests.execution_scene import NOW, Scene, bind, key
+from tests.execution_scene import NOW, Scene, bind, gates_of, key
 
 scene = execution_scene.scene
-
-
-def gates_of(scene: Scene, now: list[datetime], *, clock: list[datetime] | None = None) -> Gates:
-    """Return the watch over the planner, with a time that can be set, and perhaps another clock."""
-
-    def at() -> float:
-        return (clock or now)[0].timestamp()
-
-    with_pool = scene.execution._pool  # noqa: SLF001 - the scene's threads
-    return Gates(
-        scene.kube,
-        scene.plans,
-        scene.told,
-        Metrics(),
-        namespace="bayplan-system",
-        pool=with_pool,
-        now=lambda: now[0],
-        clock=at,
-    )
 
 
 def test_gates_are_lifted_without_a_planner_and_shut_with_one(scene: Scene) -> None:

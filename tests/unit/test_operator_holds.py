@@ -6,8 +6,7 @@ from bayplan.api import names
 from bayplan_operator import holds
 from bayplan_operator.kube import POLICY, pod_path
 from tests import execution_scene
-from tests.execution_scene import NOW, Scene, hold, key
-from tests.unit.test_operator_gates import gates_of
+from tests.execution_scene import NOW, Scene, gates_of, hold, key
 
 scene = execution_scene.scene
 

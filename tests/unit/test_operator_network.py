@@ -20,16 +20,6 @@ INFERENCE_POOL = "/apis/inference.networking.k8s.io/v1/namespaces/ns/inferencepo
 GATEWAY = {"endpointPicker": "epp", "targetPort": 8000}
 
 
-def _services(scene: Scene) -> list[str]:
-    """Return why each pod is in service or out of it."""
-    found = []
-    for name in scene.pods():
-        said = scene.pod(name).get("status", {}).get("conditions", ())
-        ours = [c["reason"] for c in said if c["type"] == names.CONDITION_IN_SERVICE]
-        found += ours or ["None"]
-    return found
-
-
 def exposed_of(scene: Scene) -> tuple[str, str]:
     """Return status and reason of the condition Exposed."""
     found = next(c for c in scene.status()["conditions"] if c["type"] == "Exposed")

@@ -6,7 +6,7 @@ from bayplan.api import names
 from bayplan.keys import PodKey
 from bayplan_operator.kube import node_path, pod_path
 from tests import deployments_scene
-from tests.deployments_scene import Engine, Scene
+from tests.deployments_scene import Engine, Scene, run
 
 engine, scene = deployments_scene.engine, deployments_scene.scene
 
@@ -82,19 +82,6 @@ def test_a_rollout_is_told_in_events(scene: Scene) -> None:
     told = [note.split()[2].rstrip(":") for note in scene.told.notes if "Roll" in note]
     assert told == ["RolledOut", "RollingOut", "RolledOut"]
     assert scene.status()["units"] == {"desired": 2, "scheduled": 2, "ready": 2, "updated": 2}
-
-
-def run(scene: Scene, *, starting: bool = False) -> None:
-    """Have every pod run, and serve unless it is starting or was taken out of service."""
-    scene.kube.add(node_path("n1"), {"metadata": {"name": "n1"}})
-    for name in scene.pods():
-        pod = scene.pod(name)
-        pod["spec"] |= {"nodeName": "n1", "schedulingGates": []}
-        status = pod.setdefault("status", {})
-        others = [c for c in status.get("conditions", ()) if c["type"] != "Ready"]
-        ready = not starting and all(c["status"] == "True" for c in others)
-        status["conditions"] = [*others, {"type": "Ready", "status": str(ready)}]
-        scene.kube.add(pod_path(PodKey(namespace="ns", name=name)), pod)
 
 
 def test_a_unit_that_is_to_go_is_out_of_service_first_and_waits_for_its_engine(

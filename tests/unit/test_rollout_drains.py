@@ -8,17 +8,7 @@ from bayplan.inference import rollout
 from bayplan.inference.children import Child
 from bayplan.inference.parts import Around
 from bayplan.inference.rollout import Changes
-from tests.rollout_scene import NEW, NOW_S, OLD, going, uids, unit, units
-
-
-def out(index: int, *, since: int) -> list[Child]:
-    """Return a unit that was taken out of service some seconds ago."""
-    return unit(NEW, index, ready=False, switched=True, drains_since=NOW_S - since)
-
-
-def in_service(*indices: int) -> list[Child]:
-    """Return units in service."""
-    return [p for n in indices for p in unit(NEW, n, switched=True, in_service=True)]
+from tests.rollout_scene import NEW, NOW_S, OLD, going, in_service, out, uids, unit, units, yielding
 
 
 @pytest.mark.parametrize(
@@ -97,11 +87,6 @@ def test_a_unit_that_is_wanted_again_is_put_back_into_service() -> None:
 
     assert uids(found.serve) == uids(out(1, since=4))
     assert not found.delete
-
-
-def yielding(index: int, *, since: int) -> list[Child]:
-    """Return a unit that was taken out of service some seconds ago, for a plan."""
-    return [replace(pod, yields=True) for pod in out(index, since=since)]
 
 
 def test_a_unit_that_yields_to_a_plan_at_work_is_left_to_it() -> None:

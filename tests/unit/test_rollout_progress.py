@@ -6,9 +6,22 @@ from typing import Any
 import pytest
 
 from bayplan.inference.children import Child, Deployment
-from tests.rollout_scene import NEW, NOW_S, OLD, chat, hold, told, unit, units, waiting
-from tests.unit.test_mending import LEFT, on
-from tests.unit.test_rollout_drains import in_service, out, yielding
+from tests.rollout_scene import (
+    LEFT,
+    NEW,
+    NOW_S,
+    OLD,
+    chat,
+    hold,
+    in_service,
+    on,
+    out,
+    told,
+    unit,
+    units,
+    waiting,
+    yielding,
+)
 
 SURGE = waiting(NEW, 3)
 
