@@ -12,8 +12,8 @@ import pytest
 from e2e.cluster import Cluster, Process, ProcessGroup, add_gpu_nodes, eventually, remove_gpu_nodes
 from e2e.cluster.local import open_local, unavailable
 
-#: Seconds in which a cluster is up, and gone: three waits of 60 s, and five processes of 10 s.
-UP_S = 200.0
+#: Seconds in which a cluster is up, and gone: three waits of 120 s, and five processes of 10 s.
+UP_S = 400.0
 GONE_S = 60.0
 
 needs_local = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
