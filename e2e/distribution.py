@@ -56,7 +56,7 @@ class FilesAndTests(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist h
         if not self._in_order:
             units = sorted(self.workqueue.items(), key=lambda unit: _place(unit[0]))
             self.workqueue, self._in_order = OrderedDict(units), True
-        if _begins_with_the_core(self.nodes.index(node)):
+        if begins_with_the_core(self.nodes.index(node)):
             self.workqueue.move_to_end(next(reversed(self.workqueue)), last=False)
         super()._assign_work_unit(node)
 
@@ -73,7 +73,7 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 2
 
 
-def _begins_with_the_core(worker: int) -> bool:
+def begins_with_the_core(worker: int) -> bool:
     """Return whether a worker does: the second, and on larger machines the fourth and so on."""
     return worker % 2 == 1 and worker < max(2, os.cpu_count() or 1)
 
