@@ -166,7 +166,8 @@ def test_who_drained_for_a_plan_that_has_ended_serves_again_though_its_spec_is_w
     user: User, nodes: tuple[str, ...]
 ) -> None:
     """A typing error would keep it out of service until somebody corrects it."""
-    user.apply(chat(disruption={"drainTimeoutSeconds": 600}))
+    patient = {"drainTimeoutSeconds": 600}
+    user.apply(chat(disruption=patient))
     user.await_pods(UNIT_PODS)
     user.place(dict.fromkeys(UNIT_PODS, nodes[0]))
     user.await_reason("UnitsReady")
@@ -177,7 +178,8 @@ def test_who_drained_for_a_plan_that_has_ended_serves_again_though_its_spec_is_w
     user.publish(bind(waiting, nodes[0]), evict(user.pods()[name]))
     eventually(lambda: _since(user.pods()[name])[0] == "Yields", what="it yields to the plan")
 
-    user.apply(chat(pools=[pool("Prefill", gpus="many"), pool("Decode", gpus=2)]))
+    wrong = [pool("Prefill", gpus="many"), pool("Decode", gpus=2)]
+    user.apply(chat(disruption=patient, pools=wrong))
     user.await_reason("InvalidSpec")
     user.publish()
 
