@@ -12,7 +12,7 @@ from e2e import story
 from e2e.cluster import Cluster, eventually
 
 #: Seconds within which a deployment of a few units settles, on a busy machine too.
-SETTLED_S: Final = 120.0
+SETTLED_S: Final = 180.0
 
 
 def deployment(

@@ -37,7 +37,7 @@ PROGRAMS = ("operator", "planner", "webhook", "scheduler")
 CHART = Path(__file__).parent.parent / "charts" / "bayplan"
 
 #: Seconds in which a program is ready: what it imports takes seconds of a core.
-_READY_S = 180.0
+READY_S = 180.0
 
 #: A pod that the admission policy should gate; created as a dry run only.
 _PROBE_POD = {
@@ -334,7 +334,7 @@ def _wait_until_ready(stack: Stack, programs: Sequence[str]) -> None:
     for program in (program for program in programs if program in paths):
         url = stack.health[program] + paths[program]
         ready = partial(_answers, stack, program, url)
-        eventually(ready, what=f"the {program} is ready", timeout_s=_READY_S)
+        eventually(ready, what=f"the {program} is ready", timeout_s=READY_S)
 
 
 def _is_gated(cluster: Cluster) -> bool:

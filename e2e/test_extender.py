@@ -6,6 +6,7 @@ import signal
 import ssl
 import urllib.request
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import yaml
 from e2e.cluster import Cluster, add_gpu_nodes, eventually, remove_gpu_nodes
 from e2e.cluster.certificates import Authority
 from e2e.cluster.nodes import GPU
-from e2e.stack import NAMESPACE, Stack, install, tls_folder
+from e2e.stack import NAMESPACE, READY_S, Stack, install, tls_folder
 
 #: What runs here: no operator, so that a pod stays as the test made it.
 PROGRAMS = ("webhook", "scheduler")
@@ -49,7 +50,7 @@ def stack(installed: Stack, namespace: str) -> Iterator[Stack]:
     """Have the webhook count from 0, and take the pods away in the end."""
     installed.kill("webhook")
     installed.start("webhook")
-    eventually(lambda: is_ready(installed), what="it is ready", retry_on=(OSError,))
+    await_ready(installed)
     yield installed
     arguments = ("-n", namespace, "--grace-period=0", "--force")
     installed.cluster.kubectl_run("delete", "pods", "--all", *arguments)
@@ -113,8 +114,7 @@ def test_a_webhook_that_is_away_stops_nobody(
     binds(cluster, namespace, "a")
 
     stack.start("webhook")
-    eventually(lambda: calls(stack, "filter") == 0, what="it is back", retry_on=(OSError,))
-    eventually(lambda: is_ready(stack), what="it is ready", retry_on=(OSError,))
+    await_ready(stack)
     binds(cluster, namespace, "b")
     assert calls(stack, "filter") == 1
 
@@ -129,7 +129,7 @@ def test_a_webhook_that_hangs_stops_nobody(stack: Stack, cluster: Cluster, names
     finally:
         os.kill(pid, signal.SIGCONT)
 
-    eventually(lambda: is_ready(stack), what="late calls are answered", retry_on=(OSError,))
+    await_ready(stack)
     asked = calls(stack, "filter")
     binds(cluster, namespace, "b")
     eventually(lambda: calls(stack, "filter") > asked, what="it is asked again")
@@ -215,6 +215,12 @@ def running(cluster: Cluster, namespace: str) -> list[str]:
         for pod in raw["items"]
         if pod["spec"].get("nodeName") and "deletionTimestamp" not in pod["metadata"]
     ]
+
+
+def await_ready(stack: Stack) -> None:
+    """Wait until the webhook, which has just been started, is ready."""
+    ready = partial(is_ready, stack)
+    eventually(ready, what="the webhook is ready", timeout_s=READY_S, retry_on=(OSError,))
 
 
 def is_ready(stack: Stack) -> bool:

@@ -25,7 +25,7 @@ from e2e.stack import Stack, install
 
 Object = dict[str, Any]
 
-_BOUND_S = 120.0
+_BOUND_S = 180.0
 
 #: Seconds in which somebody is told why they wait: 10 are promised where nobody shares the machine.
 _TOLD_S = 30.0

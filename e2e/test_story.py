@@ -10,7 +10,7 @@ from e2e.cluster import Cluster, eventually, remove_gpu_nodes
 from e2e.stack import Stack, install
 
 #: Seconds in which everything must have settled.
-BOUND_S = 120.0
+BOUND_S = 180.0
 
 
 @pytest.fixture(scope="module")
