@@ -20,7 +20,9 @@ def served(cluster: Cluster) -> Iterator[None]:
     A cluster that is made for the tests keeps the CRDs, as after an installation.
     """
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": crds()})
-    cluster.kubectl_run("apply", "-f", "-", input=text)
+    # As helm does, which else takes them for somebody else's when the chart is installed later.
+    as_helm = ("--server-side", "--field-manager=helm", "--force-conflicts")
+    cluster.kubectl_run("apply", *as_helm, "-f", "-", input=text)
     kinds = "infd,pplan,ppolicy"
     eventually(
         lambda: cluster.kubectl_run("get", kinds, "-A", "-o", "name") is not None,
