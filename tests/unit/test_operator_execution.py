@@ -1,6 +1,5 @@
 """Carrying out plans against an API server in memory: what is written, and what is told."""
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -214,9 +213,9 @@ def test_a_plan_that_is_overtaken_while_it_is_carried_out_gives_nothing_more_awa
     scene.publish(bind("a", "n1"), bind("b", "n2"), sequence=1)
     patch = scene.kube.patch
 
-    def overtake(path: str, operations: Sequence[Raw], *, manager: str) -> None:
+    def overtake(path: str, body: Raw, *, manager: str) -> None:
         scene.publish(bind("b", "n1"), sequence=2)
-        patch(path, operations, manager=manager)
+        patch(path, body, manager=manager)
 
     monkeypatch.setattr(scene.kube, "patch", overtake)
     scene.look()
