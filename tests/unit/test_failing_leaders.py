@@ -9,8 +9,8 @@ import pytest
 from bayplan.api import names
 from bayplan_extender.planner.lease import DURATION_S
 from bayplan_operator.kube import POLICY, lease_path
+from tests.execution_scene import NOW, Scene, gates_of
 from tests.unit.test_leading import Server
-from tests.unit.test_operator_execution import NOW, Scene, gates_of
 
 
 def said(server: Server) -> str | None:

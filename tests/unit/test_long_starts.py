@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from tests.builders import node, pod
+from tests.steps_scene import told
 from tests.unit.test_firsts import MADE, look, may, serving, starting
-from tests.unit.test_steps import told
 
 HOUR = 3600
 

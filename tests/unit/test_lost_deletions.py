@@ -7,7 +7,7 @@ import pytest
 
 from bayplan.api import names
 from bayplan_operator.kube import plan_path
-from tests.unit.test_operator_execution import Scene, bind
+from tests.execution_scene import Scene, bind
 
 
 @pytest.fixture
