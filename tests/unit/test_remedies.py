@@ -66,6 +66,46 @@ def daemon(name: str, on: str) -> Pod:
         ),
         pytest.param(
             (
+                node("n0"),
+                node("n1"),
+                pod("a", gpus=8, on="n0", priority=9, disruption=Disruption.FIXED),
+                pod("b", gpus=6, on="n1", priority=9, disruption=Disruption.FIXED),
+                *[pod(f"w{i}", gpus=8, priority=9, gang="g", min_count=2) for i in range(2)],
+            ),
+            "free 6 more GPUs on n1 (2 of 8 are free) and 8 more GPUs on n0 (0 of 8 are free), "
+            "or add 2 nodes like n0 (8 GPUs)",
+            id="a node is emptied once",
+        ),
+        pytest.param(
+            (node("n0"), *[pod(f"w{i}", gpus=8, gang="g", min_count=2) for i in range(2)]),
+            "add 1 node like n0 (8 GPUs)",
+            id="no node could hold two of a gang",
+        ),
+        pytest.param(
+            (
+                node("n0"),
+                node("n1"),
+                pod("a", gpus=6, on="n1", priority=9, disruption=Disruption.FIXED),
+                pod("v", gpus=8, priority=9, gang="g", min_count=3),
+                pod("w", gpus=2, priority=9, gang="g", min_count=3),
+                pod("x", gpus=4, priority=9, gang="g", min_count=3),
+            ),
+            "free 4 more GPUs on n1 (2 of 8 are free), or add 1 node like n0 (8 GPUs)",
+            id="what is free is told as it is before the gang comes",
+        ),
+        pytest.param(
+            (
+                node("n0"),
+                pod("v", gpus=4, on="n0", gang="g", min_count=3),
+                pod("a", gpus=3, on="n0", priority=9, disruption=Disruption.FIXED),
+                pod("w", gpus=4, gang="g", min_count=3),
+                pod("x", gpus=1, gang="g", min_count=3),
+            ),
+            "add 1 node like n0 (8 GPUs)",
+            id="a gang makes no room for itself",
+        ),
+        pytest.param(
+            (
                 node("n0", cpu_milli=4000),
                 pod("a", gpus=4, cpu_milli=3000, on="n0", priority=9, disruption=Disruption.FIXED),
                 pod("w", gpus=4, cpu_milli=2000),
@@ -80,8 +120,8 @@ def daemon(name: str, on: str) -> Pod:
         ),
         pytest.param(
             (node("n0"), daemon("agent", "n0"), pod("w", gpus=8)),
-            "free 1 more GPU on n0 (7 of 8 are free)",
-            id="a new node would come with its daemons",
+            "add a node with 8 GPUs",
+            id="neither this node nor a new one has room beside its daemons",
         ),
         pytest.param(
             (

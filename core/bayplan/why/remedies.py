@@ -12,6 +12,7 @@ Every search is one look at each kind of node; pods that are alike share it.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 from typing import Final
 
@@ -43,11 +44,13 @@ class Freeing:
 
     Attributes:
         node: The node.
+        own: What the pods that wait would use there.
         lacking: The amounts.
-        free: What is free on it before.
+        free: What is free on it before any of them comes.
     """
 
     node: Node
+    own: Resources
     lacking: Resources
     free: Resources
 
@@ -91,6 +94,10 @@ class Search:
         self._known: dict[tuple[object, ...], Remedies] = {}
         self._looks = 0
 
+    @cached_property
+    def _free(self) -> Mapping[NodeName, Resources]:
+        return {node.name: room.free for room in self._rooms for node in room.nodes}
+
     def find(self, pods: Sequence[Pod]) -> Remedies:
         """Return what would make room for all of these at once: one pod, or those of a gang."""
         shape = (self._victims.running_gang(pods[0]), *map(_asks, pods))
@@ -116,19 +123,35 @@ class Search:
         )
 
     def _freeing(self, pods: Sequence[Pod], rooms: tuple[Room, ...]) -> tuple[Freeing, ...]:
-        """Return where the least room must be made, pod by pod."""
+        """Return where the least room must be made, pod by pod, beside who has room already."""
         found: dict[NodeName, Freeing] = {}
         for pod in pods:
-            takers = usable(pod, rooms)
-            if not takers:
+            takers = sorted(_apart(usable(pod, rooms)), key=lambda room: _missing(pod, room))
+            room = next((room for room in takers if self._holds(pod, room, found)), None)
+            if room is None:
                 return ()
-            room = min(_apart(takers), key=lambda room: _missing(pod, room))
-            lacking, node = pod.requests.shortfall(room.free), room.node
-            before = found.get(node.name, Freeing(node=node, lacking=Resources(), free=room.free))
-            if lacking.items:
-                found[node.name] = replace(before, lacking=before.lacking + lacking)
+            node, lacking = room.node, pod.requests.shortfall(room.free)
+            own = self._own(room, found) + pod.requests
+            before = self._free_on(node)
+            found[node.name] = Freeing(
+                node=node, own=own, lacking=own.shortfall(before), free=before
+            )
             rooms = _changed(rooms, room, node, room.free + lacking - pod.requests)
-        return tuple(found.values())
+        return tuple(each for each in found.values() if each.lacking.items)
+
+    def _holds(self, pod: Pod, room: Room, found: Mapping[NodeName, Freeing]) -> bool:
+        """Return whether the first node could be emptied enough for the pod and its own."""
+        stay = self._victims.staying(room.node.name, pod)
+        return (self._own(room, found) + pod.requests).fits(room.node.allocatable - stay)
+
+    def _own(self, room: Room, found: Mapping[NodeName, Freeing]) -> Resources:
+        """Return what pods of the same gang have been given so far on the first node."""
+        known = found.get(room.node.name)
+        return known.own if known else self._free_on(room.node) - room.free
+
+    def _free_on(self, node: Node) -> Resources:
+        """Return what the plan leaves free on a node."""
+        return self._free[node.name]
 
     def _evicting(self, pods: Sequence[Pod], rooms: tuple[Room, ...]) -> tuple[Pod, ...]:
         """Return the pods that must go, found pod by pod."""

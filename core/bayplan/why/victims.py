@@ -22,6 +22,9 @@ from bayplan.why.rooms import Census
 _EXACT: Final = 3
 _AMONG: Final = 16
 
+#: Owners whose pods come with every node: a static pod belongs to its node.
+_WITH_EVERY_NODE: Final = frozenset({"DaemonSet", "Node"})
+
 #: More pods than anybody evicts.
 NEVER: Final = 2**30
 
@@ -70,7 +73,7 @@ class Victims:
         victims: tuple[Move | Evict, ...] = (*after.moved.actions, *after.evicted.actions)
         self._disturbed = {victim.pod for victim in victims}
         self._leave = {kind for kind in census.kinds() if census.lets_go(kind)}
-        self._here = after.here
+        self._here, self._goes = after.here, after.goes
         self._gangs: dict[GangKey, list[Pod]] = defaultdict(list)
         self._leavers: dict[NodeName, Leavers] = {}
         self._likes: dict[tuple[object, ...], int] = {}
@@ -110,8 +113,16 @@ class Victims:
         """Return what the pods use that come with every node of the kind."""
         used = Resources()
         for pod in self._here(node):
-            if pod.owner is not None and pod.owner.kind == "DaemonSet":
+            if pod.owner is not None and pod.owner.kind in _WITH_EVERY_NODE:
                 used += pod.requests
+        return used
+
+    def staying(self, node: NodeName, pod: Pod) -> Resources:
+        """Return what is used by who cannot make room for the pod: those, and its own gang."""
+        used = self.daemons(node)
+        for member in self._gangs.get(pod.gang, ()) if pod.gang else ():
+            if self._goes.get(member.key, member.node) == node:
+                used += member.requests
         return used
 
     def _on(self, node: NodeName) -> Iterator[Party]:
