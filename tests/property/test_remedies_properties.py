@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bayplan import filters
 from bayplan.aftermath import Aftermath
 from bayplan.keys import NodeName
-from bayplan.plan import Plan
+from bayplan.plan import Plan, Reason
 from bayplan.policy import Policy
 from bayplan.resources import Resources
 from bayplan.snapshot import Disruption, Node, Pod, Snapshot
@@ -43,7 +43,7 @@ def found(snapshot: Snapshot, plan: Plan, unit: Sequence[Pod]) -> Remedies:
     """Return what would help the unit."""
     after = Aftermath.of_plan(snapshot, plan)
     census = Census.of(after, {pod.constraints for pod in unit})
-    return Search(after, census).find(unit)
+    return Search(after, census, lambda *_: True).find(unit)
 
 
 def lets_in(snapshot: Snapshot, unit: Sequence[Pod]) -> bool:
@@ -202,3 +202,25 @@ def fits_somewhere(snapshot: Snapshot, pod: Pod) -> bool:
     """Return whether some node has room for the pod."""
     free = snapshot.free()
     return any(filters.reject(pod, node, free[node.name]) is None for node in snapshot.nodes)
+
+
+@settings(max_examples=150)
+@given(snapshot=crowds(), policy=policies())
+def test_what_is_waited_for_is_what_is_in_the_way(snapshot: Snapshot, policy: Policy) -> None:
+    """People would wait for a cooldown, or raise a limit, and the pod would go on waiting."""
+    plan = made(snapshot, policy).plan
+    after = applied(snapshot, plan)
+
+    for unit in units(snapshot, plan):
+        said = next(hold.rejection for hold in plan.holds if hold.uid == unit[0].uid)
+        mine = {pod.uid for pod in unit}
+        alone = [p for p in after.pods if not p.waiting or p.uid in mine]
+        if said.reason is Reason.DISRUPTION_FORBIDDEN or "PackingPolicy" in said.message:
+            free = [
+                replace(p, disruption=Disruption.MOVABLE, fixed_by="", budget=None)
+                if p.fixed_by or p.budget
+                else p
+                for p in alone
+            ]
+            later = made(Snapshot.of(after.nodes, free), Policy(time_limit_s=20.0))
+            assert mine <= {bind.uid for bind in later.plan.binds}

@@ -288,7 +288,7 @@ def test_who_waits_because_others_must_stay_is_told_so(waiting: list[Pod]) -> No
     allowed = made(*things, budget("x", allowed=2, app="x"))
 
     assert forbidden.rejection.reason is Reason.DISRUPTION_FORBIDDEN
-    assert "it has PodDisruptionBudget default/x, which admits no" in forbidden.rejection.message
+    assert "has PodDisruptionBudget default/x, which admits no" in forbidden.rejection.message
     assert "w-0" in placed(allowed)
 
 

@@ -15,17 +15,16 @@ from bayplan.aftermath import Aftermath
 from bayplan.api import names
 from bayplan.keys import GangKey
 from bayplan.plan import Bind, Hold, Move, Reason, Rejection
+from bayplan.policy import Policy
 from bayplan.resources import Resources
-from bayplan.snapshot import UNKNOWN_COUNT, Disruption, Pod, PodKind
+from bayplan.snapshot import UNKNOWN_COUNT, Disruption, Node, Pod, PodKind
 from bayplan.why import advice, reasons, remedies
+from bayplan.why.keepers import Keepers, Kept
 from bayplan.why.obstacles import Obstacles
 from bayplan.why.rooms import Census, Room, fill, usable
 
 #: Most characters of a remedy; an API object takes a few more.
 MAX_REMEDY: Final = 900
-
-#: What helps when somebody must stay for now.
-_WAIT: Final = "wait until such a pod may be disturbed again"
 
 _ADD: Final = "add a node with {asks}"
 _FREE: Final = "free {asks} on one node, or add a node with {asks}"
@@ -39,7 +38,7 @@ _REMEDIES: Final = {
     Reason.INSUFFICIENT_ROOM: _FREE,
     Reason.NO_PLACE_FOUND: _FREE,
     Reason.GANG_DOES_NOT_FIT: _FREE,
-    Reason.DISRUPTION_FORBIDDEN: (_WAIT + ", or add a node with {asks}"),
+    Reason.DISRUPTION_FORBIDDEN: _ADD,
     Reason.NODE_CORDONED: "uncordon a node with {asks}, or add one",
     Reason.HOST_PORT_TAKEN: "free the port on a node with {asks}, or add a node with {asks}",
     Reason.POD_ANTI_AFFINITY: (
@@ -75,10 +74,12 @@ class Outcome:
     incomplete: tuple[int, int] | None = None
 
 
-def explain(after: Aftermath, *, outcomes: Mapping[str, Outcome]) -> tuple[Hold, ...]:
+def explain(
+    after: Aftermath, policy: Policy, *, outcomes: Mapping[str, Outcome]
+) -> tuple[Hold, ...]:
     """Return a hold for each waiting pod that has no node after the plan.
 
-    `outcomes` is by pod uid.
+    `policy` is what the plan had to keep to; `outcomes` is by pod uid.
     """
     after = _with_devices(after)
     snapshot = after.snapshot
@@ -90,7 +91,9 @@ def explain(after: Aftermath, *, outcomes: Mapping[str, Outcome]) -> tuple[Hold,
     together = any(pod.gang_topology for pod in held)
     obstacles = Obstacles(after) if between or together else None
     census = Census.of(after, asked)
-    writer = _Writer(census, remedies.Search(after, census), obstacles)
+    takes = obstacles.takes if obstacles else _takes
+    keepers = Keepers(after, census, policy, takes)
+    writer = _Writer(census, remedies.Search(after, census, takes), obstacles, keepers)
     gangs: dict[GangKey, list[Pod]] = defaultdict(list)
     for pod in held:
         if pod.gang is not None:
@@ -99,6 +102,11 @@ def explain(after: Aftermath, *, outcomes: Mapping[str, Outcome]) -> tuple[Hold,
         writer.hold(pod, gangs.get(pod.gang, []) if pod.gang else [], outcomes.get(pod.uid))
         for pod in held
     )
+
+
+def _takes(_: Pod, __: Node) -> bool:
+    """Return that a node with room takes a pod: there are no rules between pods."""
+    return True
 
 
 def _with_devices(after: Aftermath) -> Aftermath:
@@ -136,18 +144,21 @@ class _Writer:
     """Writes holds; pods that are alike share their sentence."""
 
     def __init__(
-        self, census: Census, search: remedies.Search, obstacles: Obstacles | None
+        self,
+        census: Census,
+        search: remedies.Search,
+        obstacles: Obstacles | None,
+        keepers: Keepers,
     ) -> None:
         self._census = census
         self._search = search
         self._obstacles = obstacles
         self._rooms = census.rooms(lambda _: True)
-        self._holding = census.holding()
-        self._let_go = census.rooms(lambda kind: not census.held(kind)) if self._holding else ()
+        self._keepers = keepers
         self._empty = census.rooms(lambda _: False)
         self._reserved: dict[int, tuple[Room, ...]] = {}
         self._gangs: dict[tuple[PodKind, ...], _Shortage | None] = {}
-        self._known: dict[tuple[object, ...], Rejection] = {}
+        self._known: dict[tuple[object, ...], Kept] = {}
         self._told: dict[tuple[object, ...], tuple[Rejection, str]] = {}
 
     def hold(self, pod: Pod, gang: Sequence[Pod], outcome: Outcome | None) -> Hold:
@@ -167,39 +178,28 @@ class _Writer:
         """Return why pods that are placed together stay waiting, and what would help."""
         if len(pods) > 1:
             return self._gang(pods, proved=proved)
-        rejection = self._single(pods[0], proved=proved)
-        return rejection, self._remedy(pods, pods[0], rejection)
+        kept = self._single(pods[0], proved=proved)
+        return kept.rejection, _either(kept.remedy, self._remedy(pods, pods[0], kept.rejection))
 
-    def _single(self, pod: Pod, *, proved: bool) -> Rejection:
+    def _single(self, pod: Pod, *, proved: bool) -> Kept:
         key = (pod.kind, proved, self._obstacles and self._obstacles.meant(pod))
         if key not in self._known:
             self._known[key] = self._judge(pod, proved=proved)
         return self._known[key]
 
-    def _judge(self, pod: Pod, *, proved: bool) -> Rejection:
+    def _judge(self, pod: Pod, *, proved: bool) -> Kept:
         final = reasons.over_rooms(pod, self._empty)
         if final is not None:
-            return final
+            return Kept(rejection=final)
         now = reasons.over_rooms(pod, self._rooms)
         if now is None and self._obstacles:
             now = self._obstacles.single(pod)
             if now is not None and proved:
-                return now
+                return Kept(rejection=now)
         if not proved or now is None:
-            return _not_found(now)
-        return self._held_up([pod], now) or self._outranked(pod) or now
-
-    def _held_up(self, pods: Sequence[Pod], why: Rejection) -> Rejection | None:
-        """Return the refusal when all would have room if pods that must stay for now were gone."""
-        if not self._let_go or self._shortage(pods, self._let_go) is not None:
-            return None
-        first, more = self._holding[0], len(self._holding) - 1
-        others = f" (and {more} other reasons)" if more else ""
-        return Rejection(
-            reason=Reason.DISRUPTION_FORBIDDEN,
-            message=f"{why.message}; a pod that might make room must stay: it {first}{others}",
-            resolvable=True,
-        )
+            return Kept(rejection=_not_found(now))
+        kept = self._keepers.keep([pod], now)
+        return kept or Kept(rejection=self._outranked(pod) or now)
 
     def _outranked(self, pod: Pod) -> Rejection | None:
         """Return the refusal when pods of its own tier and above leave no node with room."""
@@ -261,16 +261,15 @@ class _Writer:
             message=f"waits whole ({_needs(members)}): {some}; {pod.key.name}: {why.message}",
             resolvable=why.resolvable,
         )
-        held_up = None if short.ever else self._held_up(members, rejection)
-        return held_up or rejection, self._remedy(members, pod, held_up or why)
+        kept = None if short.ever else self._keepers.keep(members, rejection)
+        kept = kept or Kept(rejection=rejection)
+        return kept.rejection, _either(kept.remedy, self._remedy(members, pod, why))
 
     def _remedy(self, pods: Sequence[Pod], pod: Pod, why: Rejection) -> str:
         """Return what would help all of `pods`, of which `pod` is refused."""
         ruled_out = why.reason in _BETWEEN_PODS
         said = "" if ruled_out else advice.in_words(self._search.find(pods), most=MAX_REMEDY)
-        if not said:
-            return _remedy(pod.requests, why)
-        return f"{_WAIT}, or {said}" if why.reason is Reason.DISRUPTION_FORBIDDEN else said
+        return said or _remedy(pod.requests, why)
 
     def _shortage(self, members: Sequence[Pod], among: Sequence[Room]) -> _Shortage | None:
         """Return where placing the members one by one ends; None if all have room."""
@@ -285,6 +284,11 @@ class _Writer:
                 assert why is not None  # noqa: S101 - no room was found for the pod
                 return _Shortage(members_with_room=done, why=why, ever=never is not None)
         return None
+
+
+def _either(first: str, second: str) -> str:
+    """Return both remedies as one sentence."""
+    return f"{first}, or {second}" if first else second
 
 
 def _not_found(why: Rejection | None) -> Rejection:

@@ -33,6 +33,10 @@ class Obstacles:
         roomy = [n for n in self._nodes if filters.reject(pod, n, self._free[n.name]) is None]
         return self._neighbours.over_nodes(pod, roomy)
 
+    def takes(self, pod: Pod, node: Node) -> bool:
+        """Return whether no rule between pods keeps the pod off the node as it is then."""
+        return self._neighbours.refusal(pod, node) is None
+
     def gang(self, members: Sequence[Pod]) -> Rejection | None:
         """Return why a gang, which has room in all, may not use it; None if nothing is known.
 

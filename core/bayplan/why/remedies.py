@@ -3,27 +3,29 @@
 Three kinds are looked for, each of which is enough by itself in the room that the plan leaves:
 
     free    amounts on nodes that would otherwise take the pods: the fewest GPUs, then the rest
-    evict   running pods, whatever their priority: the fewest
+    evict   running pods, whatever their priority: the fewest (those that would come back first
+            must not be made anew: `advice` says so)
     add     nodes like one that is there: the fewest, then the smallest
 
 The members of a gang are looked after one by one, so that for them "fewest" holds for each in turn.
 Every search is one look at each kind of node; pods that are alike share it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from typing import Final
 
-from bayplan import filters, shares
+from bayplan import filters
 from bayplan.aftermath import Aftermath
 from bayplan.constraints import Constraints, Taint
-from bayplan.keys import NodeName, PodKey
+from bayplan.keys import NodeName
 from bayplan.resources import Resources
 from bayplan.snapshot import Node, Pod
-from bayplan.why.rooms import Census, Room, beside, fill, usable
-from bayplan.why.victims import NEVER, Leavers, Party, Victims, fewest, harm_of, sharing
+from bayplan.why.leaving import Takes, leaving
+from bayplan.why.rooms import Census, Room, beside, changed, fill, usable
+from bayplan.why.victims import Victims
 
 #: Most pods without room for which it is said where to free room and whom to evict.
 MOST_PODS: Final = 16
@@ -74,7 +76,7 @@ class Remedies:
 
     Attributes:
         free: Room to be made.
-        evict: Pods to be evicted, gangs whole.
+        evict: Pods that must go, gangs whole.
         uncordon: A cordoned node with room.
         add: Nodes to be added.
     """
@@ -88,9 +90,9 @@ class Remedies:
 class Search:
     """Looks for remedies in the room that a plan leaves."""
 
-    def __init__(self, after: Aftermath, census: Census) -> None:
-        self._rooms = census.by_guests()
-        self._victims = Victims(after, census)
+    def __init__(self, after: Aftermath, census: Census, takes: Takes) -> None:
+        self._rooms, self._takes = census.by_guests(), takes
+        self._victims = Victims(after, {kind for kind in census.kinds() if census.lets_go(kind)})
         self._known: dict[tuple[object, ...], Remedies] = {}
         self._looks = 0
 
@@ -115,9 +117,10 @@ class Search:
             unfit += members[placed:]
         few = len(unfit) <= MOST_PODS
         self._looks += len(rooms) * (3 + 2 * len(unfit) * few)
+        gone = leaving(unfit, rooms, self._victims, self._takes) if few else None
         return Remedies(
             free=self._freeing(unfit, rooms) if few else (),
-            evict=self._evicting(unfit, rooms) if few else (),
+            evict=gone.pods if gone else (),
             uncordon=_uncordoning(unfit, rooms),
             add=self._adding(unfit, rooms),
         )
@@ -126,89 +129,39 @@ class Search:
         """Return where the least room must be made, pod by pod, beside who has room already."""
         found: dict[NodeName, Freeing] = {}
         for pod in pods:
-            takers = sorted(_apart(usable(pod, rooms)), key=lambda room: _missing(pod, room))
-            room = next((room for room in takers if self._holds(pod, room, found)), None)
-            if room is None:
+            takers = sorted(self._takers(pod, rooms), key=lambda taker: _missing(pod, *taker))
+            taker = next((taker for taker in takers if self._holds(pod, *taker, found)), None)
+            if taker is None:
                 return ()
-            node, lacking = room.node, pod.requests.shortfall(room.free)
-            own = self._own(room, found) + pod.requests
-            before = self._free_on(node)
+            room, node = taker
+            lacking = pod.requests.shortfall(room.free)
+            own = self._own(room, node, found) + pod.requests
+            before = self._free[node.name]
             found[node.name] = Freeing(
                 node=node, own=own, lacking=own.shortfall(before), free=before
             )
-            rooms = _changed(rooms, room, node, room.free + lacking - pod.requests)
+            rooms = changed(rooms, room, node, room.free + lacking - pod.requests)
         return tuple(each for each in found.values() if each.lacking.items)
 
-    def _holds(self, pod: Pod, room: Room, found: Mapping[NodeName, Freeing]) -> bool:
-        """Return whether the first node could be emptied enough for the pod and its own."""
-        stay = self._victims.staying(room.node.name, pod)
-        return (self._own(room, found) + pod.requests).fits(room.node.allocatable - stay)
-
-    def _own(self, room: Room, found: Mapping[NodeName, Freeing]) -> Resources:
-        """Return what pods of the same gang have been given so far on the first node."""
-        known = found.get(room.node.name)
-        return known.own if known else self._free_on(room.node) - room.free
-
-    def _free_on(self, node: Node) -> Resources:
-        """Return what the plan leaves free on a node."""
-        return self._free[node.name]
-
-    def _evicting(self, pods: Sequence[Pod], rooms: tuple[Room, ...]) -> tuple[Pod, ...]:
-        """Return the pods that must go, found pod by pod."""
-        gone: dict[PodKey, Pod] = {}
-        for pod in pods:
-            found = self._least_harm(pod, rooms, gone)
-            if found is None:
-                return ()
-            room, node, chosen = found
-            gone |= {victim.key: victim for party in chosen for victim in party.pods}
-            free = room.free
-            for party in chosen:
-                free += party.gain
-            rooms = _changed(rooms, room, node, beside(free, pod.requests))
-        return tuple(gone[key] for key in sorted(gone))
-
-    def _least_harm(
-        self, pod: Pod, rooms: Sequence[Room], gone: Mapping[PodKey, Pod]
-    ) -> tuple[Room, Node, list[Party]] | None:
-        """Return the node on which the fewest have to go for the pod, and who they are."""
-        best: tuple[tuple[object, ...], tuple[Room, Node, list[Party]]] | None = None
-        most = NEVER - 1
-        shorts: dict[int, Resources] = {}
+    def _takers(self, pod: Pod, rooms: Sequence[Room]) -> Iterable[tuple[Room, Node]]:
+        """Return of the nodes that look alike and have the same to give the first that will do."""
+        first: dict[tuple[int, int], tuple[Room, Node]] = {}
         for room in usable(pod, rooms):
-            # Many rooms have the same to give.
-            if id(room.free) not in shorts:
-                shorts[id(room.free)] = pod.requests.shortfall(room.free)
-            short = shorts[id(room.free)]
-            in_parts = shares.concerned(short.items, room.free.items)
-            for node, leavers in self._different(pod, room, gone):
-                # Whoever goes, it is no less harm than the first of the parties.
-                least = leavers.parties[0].harm if short.items and leavers.parties else (0, 0)
-                if best is not None and best[0] <= (*least, node.name):
-                    continue
-                if in_parts:
-                    chosen = sharing(leavers.parties, pod.requests, room.free, most)
-                else:
-                    chosen = fewest(leavers.parties, short, most)
-                if chosen is None:
-                    continue
-                rank = (*harm_of(chosen), node.name)
-                if best is None or rank < best[0]:
-                    best, most = (rank, (room, node, chosen)), harm_of(chosen)[0]
-            if best is not None and harm_of(best[1][2]) <= (1, self._victims.lowest):
-                break
-        return best[1] if best else None
+            node = next((node for node in room.nodes if self._takes(pod, node)), None)
+            alike = (id(room.look), id(room.free))
+            if node and (alike not in first or node.name < first[alike][1].name):
+                first[alike] = (room, node)
+        return first.values()
 
-    def _different(
-        self, pod: Pod, room: Room, gone: Mapping[PodKey, Pod]
-    ) -> Iterator[tuple[Node, Leavers]]:
-        """Yield the nodes of a room that differ in who could leave, and who that is."""
-        seen: set[int] = set()
-        for node in room.nodes:
-            leavers = self._victims.leavers(node.name, pod, gone)
-            if leavers.likeness not in seen:
-                seen.add(leavers.likeness)
-                yield node, leavers
+    def _holds(self, pod: Pod, room: Room, node: Node, found: Mapping[NodeName, Freeing]) -> bool:
+        """Return whether the node could be emptied enough for the pod and its own."""
+        stay = self._victims.staying(node.name, pod)
+        return (self._own(room, node, found) + pod.requests).fits(node.allocatable - stay)
+
+    def _own(self, room: Room, node: Node, found: Mapping[NodeName, Freeing]) -> Resources:
+        """Return what pods of the same gang have been given so far on the node."""
+        known = found.get(node.name)
+        return known.own if known else self._free[node.name] - room.free
 
     def _adding(self, pods: Sequence[Pod], rooms: Iterable[Room]) -> Addition | None:
         """Return which existing type of node would take the pods, and how many of it."""
@@ -236,32 +189,11 @@ def _asks(pod: Pod) -> tuple[Resources, Constraints]:
     return (pod.requests, pod.constraints)
 
 
-def _apart(rooms: Iterable[Room]) -> Iterable[Room]:
-    """Return of the rooms that have the same to give the one with the first node."""
-    first: dict[tuple[int, int], Room] = {}
-    for room in rooms:
-        alike = (id(room.look), id(room.free))
-        if alike not in first or room.node.name < first[alike].node.name:
-            first[alike] = room
-    return first.values()
-
-
-def _missing(pod: Pod, room: Room) -> tuple[object, ...]:
-    """Return what orders rooms by what they lack: GPUs first, then shares of the node."""
+def _missing(pod: Pod, room: Room, node: Node) -> tuple[object, ...]:
+    """Return what orders nodes by what they lack: GPUs first, then shares of the node."""
     lacking = pod.requests.shortfall(room.free)
-    shares = sum(n / max(1, room.node.allocatable[name]) for name, n in lacking.items)
-    return (lacking.gpus, shares, room.node.name)
-
-
-def _changed(rooms: Iterable[Room], room: Room, node: Node, free: Resources) -> tuple[Room, ...]:
-    """Return the rooms with one node of one of them changed."""
-    others = [each for each in rooms if each is not room]
-    rest = tuple(each for each in room.nodes if each is not node)
-    return (
-        *others,
-        *([replace(room, nodes=rest)] if rest else []),
-        replace(room, nodes=(node,), free=free),
-    )
+    shares = sum(n / max(1, node.allocatable[name]) for name, n in lacking.items)
+    return (lacking.gpus, shares, node.name)
 
 
 def _uncordoning(pods: Sequence[Pod], rooms: Iterable[Room]) -> NodeName | None:

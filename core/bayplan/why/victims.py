@@ -15,8 +15,7 @@ from bayplan.aftermath import Aftermath
 from bayplan.keys import GangKey, NodeName, PodKey
 from bayplan.plan import Evict, Move
 from bayplan.resources import Resources
-from bayplan.snapshot import Pod
-from bayplan.why.rooms import Census
+from bayplan.snapshot import Pod, PodKind
 
 #: Largest sets of victims that are tried in full, and among how many pods of a node.
 _EXACT: Final = 3
@@ -63,16 +62,16 @@ class Leavers:
 
 
 class Victims:
-    """Who is where after the plan, as far as somebody could be evicted.
+    """Who is where after the plan, as far as pods of the kinds that may `leave` are concerned.
 
-    No pod that could be evicted is of a lower priority than `lowest`.
+    None of them is of a lower priority than `lowest`. Without `gangs`, gangs stay.
     """
 
-    def __init__(self, after: Aftermath, census: Census) -> None:
+    def __init__(self, after: Aftermath, leave: Collection[PodKind], *, gangs: bool = True) -> None:
         snapshot = after.snapshot
         victims: tuple[Move | Evict, ...] = (*after.moved.actions, *after.evicted.actions)
         self._disturbed = {victim.pod for victim in victims}
-        self._leave = {kind for kind in census.kinds() if census.lets_go(kind)}
+        self._leave, self._gangs_leave = leave, gangs
         self._here, self._goes = after.here, after.goes
         self._gangs: dict[GangKey, list[Pod]] = defaultdict(list)
         self._leavers: dict[NodeName, Leavers] = {}
@@ -131,7 +130,7 @@ class Victims:
             gang = self._gangs.get(pod.gang) if pod.gang else None
             together[pod.gang if gang and pod.gang else pod.key] = tuple(gang or (pod,))
         for pods in together.values():
-            if all(map(self._may_go, pods)):
+            if all(map(self._may_go, pods)) and (self._gangs_leave or len(pods) == 1):
                 here = [pod.requests for pod in pods if pod.node == node]
                 gain = here[0] if len(here) == 1 else sum(here, Resources())
                 yield Party(pods=pods, gain=gain, harm=_harm(pods))
