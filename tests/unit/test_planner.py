@@ -596,8 +596,8 @@ def test_nothing_waits_nothing_happens() -> None:
             Reason.OUTRANKED,
             "needs 8 GPUs on one node; all 16 GPUs it may use are taken by pods of "
             "priority >= 5 or by pods that must stay",
-            "free 8 more GPUs on n0 (0 of 8 are free), or evict default/a (priority 7), "
-            "or add 1 node like n0 (8 GPUs)",
+            "free 8 more GPUs on n0 (0 of 8 are free), or scale down the owner of default/a "
+            "(priority 7; evicted, it would come back), or add 1 node like n0 (8 GPUs)",
             id="higher tiers hold everything",
         ),
         pytest.param(
@@ -609,8 +609,8 @@ def test_nothing_waits_nothing_happens() -> None:
             Reason.OUTRANKED,
             "needs 8 GPUs on one node; pods of priority >= 5 and pods that must stay leave "
             "at most 3",
-            "free 5 more GPUs on n0 (3 of 8 are free), or evict default/a (priority 7), "
-            "or add 1 node like n0 (8 GPUs)",
+            "free 5 more GPUs on n0 (3 of 8 are free), or scale down the owner of default/a "
+            "(priority 7; evicted, it would come back), or add 1 node like n0 (8 GPUs)",
             id="higher tiers hold part of every node",
         ),
         pytest.param(

@@ -35,8 +35,9 @@ def daemon(name: str, on: str) -> Pod:
                 pod("c", gpus=3, on="n0", priority=9),
                 pod("w", gpus=5, priority=9),
             ),
-            "free 5 more GPUs on n0 (0 of 8 are free), or evict default/a and default/b "
-            "(priority 9), or add 1 node like n0 (8 GPUs)",
+            "free 5 more GPUs on n0 (0 of 8 are free), or scale down the owners of default/a "
+            "and default/b (priority 9; evicted, they would come back), "
+            "or add 1 node like n0 (8 GPUs)",
             id="the fewest pods that are enough",
         ),
         pytest.param(
@@ -47,8 +48,9 @@ def daemon(name: str, on: str) -> Pod:
                 pod("b", gpus=8, on="n1", priority=9, gang="g", min_count=2),
                 pod("w", gpus=5, priority=9),
             ),
-            "free 5 more GPUs on n0 (0 of 8 are free), or evict gang default/g (2 pods) "
-            "(priority 9), or add 1 node like n0 (8 GPUs)",
+            "free 5 more GPUs on n0 (0 of 8 are free), or scale down the owner of gang "
+            "default/g (2 pods) (priority 9; evicted, it would come back), "
+            "or add 1 node like n0 (8 GPUs)",
             id="a gang goes whole",
         ),
         pytest.param(
@@ -112,6 +114,26 @@ def daemon(name: str, on: str) -> Pod:
             ),
             "free 1 more CPU on n0 (1 CPU of 4 CPU are free), or add 1 node like n0 (8 GPUs)",
             id="CPU is short, not GPUs",
+        ),
+        pytest.param(
+            (
+                node("n0"),
+                pod("a", gpus=8, on="n0", priority=9),
+                pod("w", gpus=4, priority=10, preempts=False),
+            ),
+            "free 4 more GPUs on n0 (0 of 8 are free), or evict default/a (priority 9), "
+            "or add 1 node like n0 (8 GPUs)",
+            id="who is of a lower priority waits when it comes back",
+        ),
+        pytest.param(
+            (
+                node("n0"),
+                replace(pod("a", gpus=8, on="n0", priority=50), owner=None),
+                pod("w", gpus=4, priority=10),
+            ),
+            "free 4 more GPUs on n0 (0 of 8 are free), or evict default/a (priority 50), "
+            "or add 1 node like n0 (8 GPUs)",
+            id="who has no owner does not come back",
         ),
         pytest.param(
             (node("n0", schedulable=False), pod("w", gpus=4)),

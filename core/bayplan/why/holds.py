@@ -268,7 +268,8 @@ class _Writer:
     def _remedy(self, pods: Sequence[Pod], pod: Pod, why: Rejection) -> str:
         """Return what would help all of `pods`, of which `pod` is refused."""
         ruled_out = why.reason in _BETWEEN_PODS
-        said = "" if ruled_out else advice.in_words(self._search.find(pods), most=MAX_REMEDY)
+        found = remedies.Remedies() if ruled_out else self._search.find(pods)
+        said = advice.in_words(found, tier=min(p.priority for p in pods), most=MAX_REMEDY)
         return said or _remedy(pod.requests, why)
 
     def _shortage(self, members: Sequence[Pod], among: Sequence[Room]) -> _Shortage | None:
