@@ -10,7 +10,7 @@ from bayplan import filters
 from bayplan.constraints import Constraints, Taint, Toleration
 from bayplan.keys import Owner
 from bayplan.snapshot import Disruption, Node, Pod, Snapshot
-from tests.builders import budget, node, pod
+from tests.builders import apart, beside, budget, node, pod, spread
 from tests.builders import snapshot as snapshot_of
 
 HOSTNAME: Final = "kubernetes.io/hostname"
@@ -18,12 +18,16 @@ HOSTNAME: Final = "kubernetes.io/hostname"
 _CORDON: Final = Taint(key="node.kubernetes.io/unschedulable")
 
 
-def crowds() -> st.SearchStrategy[Snapshot]:
-    """Return clusters of up to four nodes, short of GPUs, CPU or memory, with daemons and gangs."""
-    return st.integers(0, 2**32).map(_crowd)
+def crowds(*, rules: bool = False) -> st.SearchStrategy[Snapshot]:
+    """Return clusters of up to four nodes, short of GPUs, CPU or memory, with daemons and gangs.
+
+    With `rules`, pods ask for others, keep away from others, or are spread.
+    """
+    return st.integers(0, 2**32).map(lambda seed: crowd(seed, rules=rules))
 
 
-def _crowd(seed: int) -> Snapshot:
+def crowd(seed: int, *, rules: bool = False) -> Snapshot:
+    """Return the cluster of a seed."""
     random = Random(seed)  # noqa: S311 - an example, not a secret
     nodes = [_node(random, f"n{i}") for i in range(random.randint(1, 4))]
     free = {each.name: each.allocatable for each in nodes}
@@ -33,12 +37,12 @@ def _crowd(seed: int) -> Snapshot:
             things.append(_daemon(random, home))
             free[home.name] -= things[-1].requests
     for i in range(random.randint(0, 9)):
-        guest = _running(random, f"r{i}", random.choice(nodes))
+        guest = _running(random, f"r{i}", random.choice(nodes), rules=rules)
         assert guest.node is not None
         if guest.requests.fits(free[guest.node]):
             free[guest.node] -= guest.requests
             things.append(guest)
-    things += [_waiting(random, f"w{i}") for i in range(random.randint(1, 6))]
+    things += [_waiting(random, f"w{i}", rules=rules) for i in range(random.randint(1, 6))]
     budgets = [
         budget(app, allowed=random.choice([0, 1, 2]), app=app)
         for app in "ab"
@@ -75,10 +79,10 @@ def _daemon(random: Random, home: Node) -> Pod:
     return replace(daemon, owner=owner)
 
 
-def _running(random: Random, name: str, home: Node) -> Pod:
+def _running(random: Random, name: str, home: Node, *, rules: bool) -> Pod:
     gang = random.choice([None] * 4 + ["run", "both"])
     guest = replace(
-        _asking(random, name),
+        _asking(random, name, rules=rules),
         node=home.name,
         waiting=False,
         disruption=random.choice([*[Disruption.MOVABLE] * 4, *Disruption]),
@@ -93,9 +97,11 @@ def _running(random: Random, name: str, home: Node) -> Pod:
     return guest if fits else replace(guest, constraints=Constraints())
 
 
-def _waiting(random: Random, name: str) -> Pod:
+def _waiting(random: Random, name: str, *, rules: bool) -> Pod:
     gang = random.choice([None] * 4 + ["x", "x", "y", "both"])
-    return _joined(replace(_asking(random, name), preempts=random.random() < 0.85), gang)
+    return _joined(
+        replace(_asking(random, name, rules=rules), preempts=random.random() < 0.85), gang
+    )
 
 
 def _joined(each: Pod, gang: str | None) -> Pod:
@@ -103,7 +109,7 @@ def _joined(each: Pod, gang: str | None) -> Pod:
     return replace(each, gang=like.gang, gang_min_count=like.gang_min_count)
 
 
-def _asking(random: Random, name: str) -> Pod:
+def _asking(random: Random, name: str, *, rules: bool) -> Pod:
     return pod(
         name,
         gpus=random.choice([0, 1, 1, 2, 3, 4, 8]),
@@ -111,13 +117,16 @@ def _asking(random: Random, name: str) -> Pod:
         memory_mib=random.choice([0, 1024, 8192, 20_000]),
         priority=random.choice([0, 0, 5, 10, 20]),
         labels={"app": random.choice("abc")},
-        constraints=_constraints(random),
+        constraints=_constraints(random, rules=rules),
     )
 
 
-def _constraints(random: Random) -> Constraints:
+def _constraints(random: Random, *, rules: bool) -> Constraints:
     selector = (("model", random.choice("ah")),) if random.random() < 0.2 else ()
     tolerated = (Toleration(key="team", operator="Equal", value=random.choice("xy")),)
-    return Constraints(
-        node_selector=selector, tolerations=tolerated if random.random() < 0.2 else ()
-    )
+    tolerations = tolerated if random.random() < 0.2 else ()
+    made = Constraints()
+    if rules and random.random() < 0.3:
+        key, app = random.choice([HOSTNAME, "zone"]), random.choice("ab")
+        made = random.choice([apart(key, app=app), beside(key, app=app), spread(key, app=app)])
+    return replace(made, node_selector=selector, tolerations=tolerations)

@@ -14,10 +14,12 @@ from bayplan.plan import Plan, Reason
 from bayplan.policy import Policy
 from bayplan.resources import Resources
 from bayplan.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.why.leaving import Rules
+from bayplan.why.obstacles import Obstacles
 from bayplan.why.remedies import Remedies, Search
 from bayplan.why.rooms import Census
 from tests import builders
-from tests.property.crowds import crowds
+from tests.property.crowds import HOSTNAME, crowds
 from tests.property.test_planner_properties import applied, made, policies, snapshots
 
 #: Nobody is disturbed: what is placed found room.
@@ -43,7 +45,13 @@ def found(snapshot: Snapshot, plan: Plan, unit: Sequence[Pod]) -> Remedies:
     """Return what would help the unit."""
     after = Aftermath.of_plan(snapshot, plan)
     census = Census.of(after, {pod.constraints for pod in unit})
-    return Search(after, census, lambda *_: True).find(unit)
+    asked = any(pod.constraints.peers for pod in snapshot.pods)
+    rules = Obstacles(after) if asked else Rules()
+    return (
+        Remedies()
+        if rules.bind(unit) and len(unit) > 1
+        else Search(after, census, rules).find(unit)
+    )
 
 
 def lets_in(snapshot: Snapshot, unit: Sequence[Pod]) -> bool:
@@ -74,7 +82,9 @@ def freed(snapshot: Snapshot, remedies: Remedies, unit: Sequence[Pod]) -> Snapsh
             left -= pod.requests
         assert all(n >= 0 for _, n in left.items), "more would be free than there is"
         filler = replace(builders.pod(f"filler-{each.node.name}", on=each.node.name), requests=left)
-        rest = [p for p in rest if p not in here or p in stay]
+        # Who is there shrinks to nothing, so that rules between pods mean them still.
+        less = [replace(p, requests=Resources()) for p in here if p not in stay]
+        rest = [p for p in rest if p not in here or p in stay] + less
         rest.append(replace(filler, disruption=Disruption.FIXED))
     return Snapshot.of(snapshot.nodes, rest)
 
@@ -102,6 +112,7 @@ def extended(snapshot: Snapshot, like: Node, count: int) -> Snapshot:
         replace(
             uncordoned(Snapshot.of([like], []), like.name).nodes[0],
             name=NodeName(f"more-{i}"),
+            labels=tuple((k, f"more-{i}" if k == HOSTNAME else v) for k, v in like.labels),
             ready=True,
         )
         for i in range(count)
@@ -110,7 +121,10 @@ def extended(snapshot: Snapshot, like: Node, count: int) -> Snapshot:
 
 
 @settings(max_examples=150)
-@given(snapshot=st.one_of(crowds(), snapshots(nodes=4, pods=12)), policy=policies())
+@given(
+    snapshot=st.one_of(crowds(), crowds(rules=True), snapshots(nodes=4, pods=12)),
+    policy=policies(),
+)
 def test_every_remedy_helps(snapshot: Snapshot, policy: Policy) -> None:
     """People would evict, free or buy what does not help."""
     plan = made(snapshot, policy).plan

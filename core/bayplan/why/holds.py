@@ -17,9 +17,10 @@ from bayplan.keys import GangKey
 from bayplan.plan import Bind, Hold, Move, Reason, Rejection
 from bayplan.policy import Policy
 from bayplan.resources import Resources
-from bayplan.snapshot import UNKNOWN_COUNT, Disruption, Node, Pod, PodKind
+from bayplan.snapshot import UNKNOWN_COUNT, Disruption, Pod, PodKind
 from bayplan.why import advice, reasons, remedies
 from bayplan.why.keepers import Keepers, Kept
+from bayplan.why.leaving import Rules
 from bayplan.why.obstacles import Obstacles
 from bayplan.why.rooms import Census, Room, fill, usable
 
@@ -91,9 +92,9 @@ def explain(
     together = any(pod.gang_topology for pod in held)
     obstacles = Obstacles(after) if between or together else None
     census = Census.of(after, asked)
-    takes = obstacles.takes if obstacles else _takes
-    keepers = Keepers(after, census, policy, takes)
-    writer = _Writer(census, remedies.Search(after, census, takes), obstacles, keepers)
+    rules = obstacles or Rules()
+    keepers = Keepers(after, census, policy, rules)
+    writer = _Writer(census, remedies.Search(after, census, rules), obstacles, keepers)
     gangs: dict[GangKey, list[Pod]] = defaultdict(list)
     for pod in held:
         if pod.gang is not None:
@@ -102,11 +103,6 @@ def explain(
         writer.hold(pod, gangs.get(pod.gang, []) if pod.gang else [], outcomes.get(pod.uid))
         for pod in held
     )
-
-
-def _takes(_: Pod, __: Node) -> bool:
-    """Return that a node with room takes a pod: there are no rules between pods."""
-    return True
 
 
 def _with_devices(after: Aftermath) -> Aftermath:
@@ -131,11 +127,15 @@ class _Shortage:
 
     Attributes:
         members_with_room: How many have room.
-        why: Why the next one has none.
+        without: Which have none, by their place among the members.
+        told: One of these; one that would have none on empty nodes either, if there is such.
+        why: Why that one has none.
         ever: Whether it would have none on empty nodes either.
     """
 
     members_with_room: int
+    without: tuple[int, ...]
+    told: int
     why: Rejection
     ever: bool
 
@@ -155,6 +155,7 @@ class _Writer:
         self._obstacles = obstacles
         self._rooms = census.rooms(lambda _: True)
         self._keepers = keepers
+        self._rules = obstacles or Rules()
         self._empty = census.rooms(lambda _: False)
         self._reserved: dict[int, tuple[Room, ...]] = {}
         self._gangs: dict[tuple[PodKind, ...], _Shortage | None] = {}
@@ -167,7 +168,8 @@ class _Writer:
         if outcome.incomplete is not None:
             rejection, remedy = _incomplete(*outcome.incomplete)
         else:
-            key = (pod.gang, None if len(gang) > 1 else pod.kind, outcome.proved)
+            look = self._rules.look(pod)
+            key = (pod.gang, None if len(gang) > 1 else (pod.kind, look), outcome.proved)
             if key not in self._told:
                 unit = gang if len(gang) > 1 else (pod,)
                 self._told[key] = self._unit(unit, proved=outcome.proved)
@@ -179,10 +181,10 @@ class _Writer:
         if len(pods) > 1:
             return self._gang(pods, proved=proved)
         kept = self._single(pods[0], proved=proved)
-        return kept.rejection, _either(kept.remedy, self._remedy(pods, pods[0], kept.rejection))
+        return kept.rejection, _either(kept.remedy, self._remedy(pods[0], kept.rejection))
 
     def _single(self, pod: Pod, *, proved: bool) -> Kept:
-        key = (pod.kind, proved, self._obstacles and self._obstacles.meant(pod))
+        key = (pod.kind, proved, self._rules.look(pod))
         if key not in self._known:
             self._known[key] = self._judge(pod, proved=proved)
         return self._known[key]
@@ -193,7 +195,7 @@ class _Writer:
             return Kept(rejection=final)
         now = reasons.over_rooms(pod, self._rooms)
         if now is None and self._obstacles:
-            now = self._obstacles.single(pod)
+            now = self._obstacles.gang([pod]) if pod.gang_topology else self._obstacles.single(pod)
             if now is not None and proved:
                 return Kept(rejection=now)
         if not proved or now is None:
@@ -211,7 +213,17 @@ class _Writer:
             short.update(dict.fromkeys(pod.requests.shortfall(room.free), room.count))
         if all(units.is_host_port(name) for name in short):
             return None
-        resource = max(short, key=lambda name: (filters.is_about_gpus(name), short[name], name))
+        count = sum(room.count for room in rooms)
+        resource = max(
+            short,
+            key=lambda name: (short[name] == count, filters.is_about_gpus(name), short[name], name),
+        )
+        if short[resource] < count:
+            message = (
+                f"needs {reasons.in_words(pod.requests)} on one node; pods of priority >= "
+                f"{pod.priority} and pods that must stay leave all of that on none"
+            )
+            return Rejection(reason=Reason.OUTRANKED, message=message)
         most = max(0, *(filters.free_of(resource, room.free) for room in rooms))
         total = sum(room.node.allocatable[resource] * room.count for room in rooms)
         need = units.words(resource, pod.requests[resource])
@@ -251,40 +263,80 @@ class _Writer:
             why = self._obstacles.gang(members) if self._obstacles else None
             rejection = why if why and proved else _not_found(why)
             return rejection, _remedy(members[0].requests, why) if why else ""
-        pod, why = members[short.members_with_room], short.why
+        pod, why = members[short.told], short.why
         if not short.ever and not proved:
-            return _not_found(why), self._remedy(members, pod, why)
-        some = f"{short.members_with_room} of its {len(members)} pods have room"
-        some = some if short.members_with_room else "none of its pods has room"
+            return _not_found(why), self._gang_remedy(members, short)
         rejection = Rejection(
             reason=Reason.GANG_DOES_NOT_FIT,
-            message=f"waits whole ({_needs(members)}): {some}; {pod.key.name}: {why.message}",
+            message=(
+                f"waits whole ({_needs(members)}): "
+                f"{_with_room(short.members_with_room, len(members))}; "
+                f"{pod.key.name}: {why.message}"
+            ),
             resolvable=why.resolvable,
         )
-        kept = None if short.ever else self._keepers.keep(members, rejection)
+        bound = self._rules.bind(members)
+        kept = None if short.ever or bound else self._keepers.keep(members, rejection)
         kept = kept or Kept(rejection=rejection)
-        return kept.rejection, _either(kept.remedy, self._remedy(members, pod, why))
+        return kept.rejection, _either(kept.remedy, self._gang_remedy(members, short))
 
-    def _remedy(self, pods: Sequence[Pod], pod: Pod, why: Rejection) -> str:
-        """Return what would help all of `pods`, of which `pod` is refused."""
-        ruled_out = why.reason in _BETWEEN_PODS
-        found = remedies.Remedies() if ruled_out else self._search.find(pods)
-        said = advice.in_words(found, tier=min(p.priority for p in pods), most=MAX_REMEDY)
-        return said or _remedy(pod.requests, why)
+    def _gang_remedy(self, members: Sequence[Pod], short: _Shortage) -> str:
+        """Return what would help a gang, some of which have no room."""
+        bound = self._rules.bind(members)
+        said = "" if bound else self._found(members)
+        if said:
+            return said
+        if short.ever:
+            pod = members[short.told]
+            return f"for {pod.key.name}: {_remedy(pod.requests, short.why)}"
+        lacking = _needs([members[i] for i in short.without])
+        topology = members[0].gang_topology
+        if topology is not None and topology.required:
+            return f"free or add room for {lacking} in one {topology.required}"
+        rest = " where rules between pods allow it" if bound else ""
+        return f"free or add room for {lacking} at once{rest}"
+
+    def _remedy(self, pod: Pod, why: Rejection) -> str:
+        """Return what would help a pod that is refused."""
+        # Where its gang must be is known to the search, other rules are not lifted by room.
+        ruled_out = why.reason in _BETWEEN_PODS - {Reason.GANG_TOPOLOGY}
+        said = "" if ruled_out else self._found([pod])
+        if said:
+            return said
+        bound = self._rules.bind([pod])
+        rest = ", where rules between pods allow it" if bound and why.resolvable else ""
+        return f"{_remedy(pod.requests, why)}{'' if why.reason in _BETWEEN_PODS else rest}"
+
+    def _found(self, pods: Sequence[Pod]) -> str:
+        """Return the cheapest changes that make room for all of the pods; "" without any."""
+        tier = min(pod.priority for pod in pods)
+        return advice.in_words(self._search.find(pods), tier=tier, most=MAX_REMEDY)
 
     def _shortage(self, members: Sequence[Pod], among: Sequence[Room]) -> _Shortage | None:
         """Return where placing the members one by one ends; None if all have room."""
-        rooms, done = tuple(among), 0
+        rooms, seen = tuple(among), 0
+        without: list[int] = []
+        first: list[int] = []
         for _, alike in groupby(members, key=lambda pod: pod.kind):
             pods = list(alike)
             placed, rooms = fill(pods[0], len(pods), rooms)
-            done += placed
             if placed < len(pods):
-                never = reasons.over_rooms(pods[0], self._empty)
-                why = never or reasons.over_rooms(pods[0], rooms)
-                assert why is not None  # noqa: S101 - no room was found for the pod
-                return _Shortage(members_with_room=done, why=why, ever=never is not None)
-        return None
+                first.append(seen + placed)
+                without += range(seen + placed, seen + len(pods))
+            seen += len(pods)
+        if not without:
+            return None
+        finals = {i: reasons.over_rooms(members[i], self._empty) for i in first}
+        told = next((i for i, final in finals.items() if final is not None), first[0])
+        why = finals[told] or reasons.over_rooms(members[told], rooms)
+        assert why is not None  # noqa: S101 - no room was found for the pod
+        return _Shortage(
+            members_with_room=len(members) - len(without),
+            without=tuple(without),
+            told=told,
+            why=why,
+            ever=finals[told] is not None,
+        )
 
 
 def _either(first: str, second: str) -> str:
@@ -316,6 +368,13 @@ def _incomplete(existing: int, min_count: int) -> tuple[Rejection, str]:
 def _remedy(requests: Resources, rejection: Rejection) -> str:
     """Return what would help, in the terms of the refusal."""
     return _REMEDIES.get(rejection.reason, _ALLOW).format(asks=reasons.in_words(requests))
+
+
+def _with_room(some: int, members: int) -> str:
+    """Return how many of a gang have room."""
+    if not some:
+        return "none of its pods has room"
+    return f"{some} of its {members} pods {'has' if some == 1 else 'have'} room"
 
 
 def _needs(gang: Sequence[Pod]) -> str:

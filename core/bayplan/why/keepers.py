@@ -13,7 +13,7 @@ from bayplan.aftermath import Aftermath
 from bayplan.plan import Reason, Rejection
 from bayplan.policy import Order, Policy
 from bayplan.snapshot import Disruption, Pod, PodKind
-from bayplan.why.leaving import Left, Takes, leaving
+from bayplan.why.leaving import Left, Rules, leaving
 from bayplan.why.rooms import Census, Room, usable
 from bayplan.why.victims import Victims
 
@@ -46,8 +46,8 @@ class Kept:
 class Keepers:
     """Finds what keeps others from making room after a plan."""
 
-    def __init__(self, after: Aftermath, census: Census, policy: Policy, takes: Takes) -> None:
-        self._after, self._census, self._policy, self._takes = after, census, policy, takes
+    def __init__(self, after: Aftermath, census: Census, policy: Policy, rules: Rules) -> None:
+        self._after, self._census, self._policy, self._rules = after, census, policy, rules
         self._rooms = census.by_guests()
         # Pods of these kinds wait for a budget or a cooldown.
         self._held = frozenset(kind for kind in census.kinds() if census.held(kind))
@@ -154,7 +154,7 @@ class Keepers:
         self._looks += len(self._rooms) * len(pods)
         if (kinds, gangs) not in self._victims:
             self._victims[kinds, gangs] = Victims(self._after, kinds, gangs=gangs)
-        return leaving(pods, self._rooms, self._victims[kinds, gangs], self._takes)
+        return leaving(pods, self._rooms, self._victims[kinds, gangs], self._rules)
 
     def _could(self, pods: Sequence[Pod], kinds: frozenset[PodKind]) -> bool:
         """Return whether each of the pods by itself has room where all of the kinds are gone."""

@@ -5,7 +5,7 @@ enough; or which nodes refuse the pod for good; or which room is short, and by h
 planner uses it for what it holds, `kubectl describe` shows it.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
@@ -93,12 +93,15 @@ def _refused_for_good(requests: Resources, total: int, counts: Counter[Reason]) 
 def _no_room(
     requests: Resources, usable: Sequence[Room], total: int, counts: Counter[Reason]
 ) -> Rejection:
-    lacking: Counter[str] = Counter()
+    lacking: dict[str, list[Room]] = defaultdict(list)
     order = _gpus_first(requests)
     for room in usable:
         short = requests.shortfall(room.free)
-        lacking[next(name for name, _ in order if short[name])] += room.count
-    parts = [_lack(name, n, requests[name], usable) for name, n in _ranked(lacking)]
+        lacking[next(name for name, _ in order if short[name])].append(room)
+    counts_of = Counter({name: sum(room.count for room in lack) for name, lack in lacking.items()})
+    parts = [
+        _lack(name, n, requests[name], lacking[name], usable) for name, n in _ranked(counts_of)
+    ]
     parts += [_said(reason, n) for reason, n in _ranked(counts)]
     ports_only = all(units.is_host_port(name) for name in lacking)
     return Rejection(
@@ -108,11 +111,16 @@ def _no_room(
     )
 
 
-def _lack(resource: str, count: int, need: int, usable: Sequence[Room]) -> str:
-    """Return e.g. "6 lack GPUs (most free on one node: 4, needs 8; 21 free in all)"."""
+def _lack(
+    resource: str, count: int, need: int, lacking: Sequence[Room], usable: Sequence[Room]
+) -> str:
+    """Return e.g. "6 lack GPUs (most free on one node: 4, needs 8; 21 free in all)".
+
+    The most is that of the nodes that lack it: others may have more of it, and lack something else.
+    """
     if units.is_host_port(resource):
         return f"{resource} is taken on {count}"
-    most = max(0, *(filters.free_of(resource, room.free) for room in usable))
+    most = max(0, *(filters.free_of(resource, room.free) for room in lacking))
     verb = "lacks" if count == 1 else "lack"
     if units.is_share(resource):
         loose = sum(left_in(room.free.items).loose * room.count for room in usable)

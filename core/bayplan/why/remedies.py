@@ -23,7 +23,7 @@ from bayplan.constraints import Constraints, Taint
 from bayplan.keys import NodeName
 from bayplan.resources import Resources
 from bayplan.snapshot import Node, Pod
-from bayplan.why.leaving import Takes, leaving
+from bayplan.why.leaving import Rules, leaving
 from bayplan.why.rooms import Census, Room, beside, changed, fill, usable
 from bayplan.why.victims import Victims
 
@@ -90,8 +90,8 @@ class Remedies:
 class Search:
     """Looks for remedies in the room that a plan leaves."""
 
-    def __init__(self, after: Aftermath, census: Census, takes: Takes) -> None:
-        self._rooms, self._takes = census.by_guests(), takes
+    def __init__(self, after: Aftermath, census: Census, rules: Rules) -> None:
+        self._rooms, self._rules = census.by_guests(), rules
         self._victims = Victims(after, {kind for kind in census.kinds() if census.lets_go(kind)})
         self._known: dict[tuple[object, ...], Remedies] = {}
         self._looks = 0
@@ -102,7 +102,8 @@ class Search:
 
     def find(self, pods: Sequence[Pod]) -> Remedies:
         """Return what would make room for all of these at once: one pod, or those of a gang."""
-        shape = (self._victims.running_gang(pods[0]), *map(_asks, pods))
+        looks = {self._rules.look(pod) for pod in pods}
+        shape = (self._victims.running_gang(pods[0]), *looks, *map(_asks, pods))
         if shape not in self._known:
             self._known[shape] = self._searched(pods)
         return self._known[shape]
@@ -111,17 +112,19 @@ class Search:
         if self._looks >= MOST_LOOKS:
             return Remedies()
         rooms, unfit = self._rooms, list[Pod]()
-        for _, alike in groupby(pods, key=_asks):
+        if self._rules.bind(pods):
+            unfit += pods
+        for _, alike in () if unfit else groupby(pods, key=_asks):
             members = list(alike)
             placed, rooms = fill(members[0], len(members), rooms)
             unfit += members[placed:]
         few = len(unfit) <= MOST_PODS
         self._looks += len(rooms) * (3 + 2 * len(unfit) * few)
-        gone = leaving(unfit, rooms, self._victims, self._takes) if few else None
+        gone = leaving(unfit, rooms, self._victims, self._rules) if few else None
         return Remedies(
             free=self._freeing(unfit, rooms) if few else (),
             evict=gone.pods if gone else (),
-            uncordon=_uncordoning(unfit, rooms),
+            uncordon=self._uncordoning(unfit, rooms),
             add=self._adding(unfit, rooms),
         )
 
@@ -147,7 +150,7 @@ class Search:
         """Return of the nodes that look alike and have the same to give the first that will do."""
         first: dict[tuple[int, int], tuple[Room, Node]] = {}
         for room in usable(pod, rooms):
-            node = next((node for node in room.nodes if self._takes(pod, node)), None)
+            node = next((node for node in room.nodes if self._rules.takes(pod, node)), None)
             alike = (id(room.look), id(room.free))
             if node and (alike not in first or node.name < first[alike][1].name):
                 first[alike] = (room, node)
@@ -163,6 +166,28 @@ class Search:
         known = found.get(node.name)
         return known.own if known else self._free[node.name] - room.free
 
+    def _uncordoning(self, pods: Sequence[Pod], rooms: Iterable[Room]) -> NodeName | None:
+        """Return the first node on which a pod has room that only its cordon keeps it off."""
+        if len(pods) != 1:
+            return None
+        pod = pods[0]
+        for room in rooms:
+            if room.node.schedulable or not pod.requests.fits(room.free):
+                continue
+            usual = replace(
+                room.node,
+                schedulable=True,
+                taints=tuple(
+                    taint for taint in room.node.taints if taint.key != filters.CORDON.key
+                ),
+            )
+            if filters.static_rejection(pod, usual) is not None:
+                continue
+            node = next((node for node in room.nodes if self._rules.takes(pod, node)), None)
+            if node is not None:
+                return node.name
+        return None
+
     def _adding(self, pods: Sequence[Pod], rooms: Iterable[Room]) -> Addition | None:
         """Return which existing type of node would take the pods, and how many of it."""
         found: dict[Resources, Addition] = {}
@@ -173,6 +198,8 @@ class Search:
             looks.add(id(room.look))
             fresh = _fresh(room.node)
             if any(filters.static_rejection(pod, fresh) for pod in pods):
+                continue
+            if not all(self._rules.takes(pod, fresh) for pod in pods):
                 continue
             count = _count(pods, fresh, fresh.allocatable - self._victims.daemons(room.node.name))
             if count:
@@ -194,19 +221,6 @@ def _missing(pod: Pod, room: Room, node: Node) -> tuple[object, ...]:
     lacking = pod.requests.shortfall(room.free)
     shares = sum(n / max(1, node.allocatable[name]) for name, n in lacking.items)
     return (lacking.gpus, shares, node.name)
-
-
-def _uncordoning(pods: Sequence[Pod], rooms: Iterable[Room]) -> NodeName | None:
-    """Return the first cordoned node on which a pod has room."""
-    if len(pods) != 1:
-        return None
-    for room in rooms:
-        if room.node.schedulable or not pods[0].requests.fits(room.free):
-            continue
-        usual = replace(room.node, schedulable=True, taints=_lasting(room.node))
-        if filters.static_rejection(pods[0], usual) is None:
-            return room.node.name
-    return None
 
 
 def _fresh(node: Node) -> Node:
