@@ -306,15 +306,11 @@ def _company(snapshot: Snapshot, places: Places, i: int, term: PodTerm) -> bool:
     meant = [_means(term.pods, p) for p in snapshot.pods]
     where = [_label(snapshot, place, term.key) for place in places]
     came = [_arrives(snapshot, places, j) for j in range(len(places))]
-    lacking = {
-        i
-        for members in _gangs(snapshot).values()
-        if len(members) < snapshot.pods[members[0]].gang_min_count
-        for i in members
-        if snapshot.pods[i].waiting
-    }
-    everyone = [j for j in range(len(places)) if j not in lacking]
-    if any(meant[j] and (snapshot.pods[j].node is not None or not asks[j]) for j in everyone):
+    everyone = range(len(places))
+    if any(
+        meant[j] and (snapshot.pods[j].node is not None or (not asks[j] and came[j]))
+        for j in everyone
+    ):
         return here is not None and any(
             meant[j] and where[j] == here and not (came[j] and asks[j]) for j in everyone
         )

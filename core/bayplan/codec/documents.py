@@ -6,17 +6,30 @@ are not among the documents, and the priority that a pod's PriorityClass gives i
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from bayplan.api import names
 from bayplan.codec.budgets import budget_of
 from bayplan.codec.deployments import deployment_of
-from bayplan.codec.fields import DecodeError, Raw, top
+from bayplan.codec.fields import Field, Raw, top
 from bayplan.codec.nodes import node_of
 from bayplan.codec.pods import pod_of
 from bayplan.codec.volumes import volume_of
 from bayplan.inference.manifests import manifests
 from bayplan.snapshot import Snapshot
+
+#: The kinds from which a plan is made.
+KINDS: Final = frozenset(
+    {
+        "Node",
+        "PackingPolicy",
+        "PersistentVolume",
+        "Pod",
+        "PodDisruptionBudget",
+        "PriorityClass",
+        names.KIND_DEPLOYMENT,
+    }
+)
 
 #: Priorities of the classes that every cluster has.
 _BUILT_IN: Final = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
@@ -50,15 +63,21 @@ def flat(documents: Iterable[Raw]) -> Iterator[Raw]:
     """Return the objects, lists opened.
 
     Raises:
-        DecodeError: A document has no kind.
+        DecodeError: A document has no kind, or a list no items.
     """
     for raw in documents:
-        if not isinstance(raw, dict) or not isinstance(raw.get("kind"), str):
-            raise DecodeError("document", "kind", "should be a Kubernetes kind such as Pod")
-        if raw["kind"].endswith("List"):
-            yield from flat(raw.get("items") or ())
-        else:
-            yield raw
+        yield from _opened(Field(raw, where="document"))
+
+
+def _opened(document: Field) -> Iterator[Raw]:
+    kind = document.get("kind")
+    if not isinstance(kind.value, str):
+        raise kind.error("should be a Kubernetes kind such as Pod")
+    if kind.value.endswith("List"):
+        for item in document.get("items").items():
+            yield from _opened(item)
+    else:
+        yield cast("Raw", document.value)
 
 
 def _missing_pods(by_kind: Mapping[str, list[Raw]]) -> Iterator[dict[str, Any]]:
