@@ -150,6 +150,8 @@ class Choice:
         runner_up: The node it would have been given otherwise; None when no other had room.
         runner_up_room: What was free there.
         asked: How many nodes the scheduler asked about.
+        loss: What the pod costs there, of which the least decides; see `bayplan.online`.
+        runner_up_loss: The same on the runner-up.
     """
 
     node: NodeName
@@ -157,6 +159,8 @@ class Choice:
     runner_up: NodeName | None
     runner_up_room: Resources
     asked: int
+    loss: float = 0.0
+    runner_up_loss: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,10 +27,10 @@ def daemon(name: str, on: str) -> Pod:
     return replace(pod(name, on=on, disruption=Disruption.FIXED), owner=owner)
 
 
-def in_rack(name: str, on: str | None = None, **rest: Disruption) -> Pod:
-    """Return a pod of a gang that must be within one rack."""
-    topology = GangTopology(required="rack")
-    return pod(name, gpus=4, on=on, gang="g", min_count=2, topology=topology, **rest)
+def in_rack(name: str, on: str | None = None) -> Pod:
+    """Return a pod of a gang that must be within one rack, and that nobody may move."""
+    topology, fixed = GangTopology(required="rack"), Disruption.FIXED
+    return pod(name, gpus=4, on=on, gang="g", min_count=2, topology=topology, disruption=fixed)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def in_rack(name: str, on: str | None = None, **rest: Disruption) -> Pod:
             (
                 node("n0", gpus=4, labels={"rack": "1"}),
                 node("n1", labels={"rack": "2"}),
-                in_rack("v", on="n0", disruption=Disruption.FIXED),
+                in_rack("v", on="n0"),
                 in_rack("w"),
             ),
             "add 1 node like n0 (4 GPUs)",
@@ -270,7 +270,7 @@ def test_who_must_join_its_gang_is_told_so() -> None:
     there = snapshot(
         node("n0", gpus=4, labels={"rack": "1"}),
         node("n1", labels={"rack": "2"}),
-        in_rack("v", on="n0", disruption=Disruption.FIXED),
+        in_rack("v", on="n0"),
         in_rack("w"),
     )
 
