@@ -619,7 +619,7 @@ def test_nothing_waits_nothing_happens() -> None:
                 pod("w", constraints=Constraints(node_selector=(("zone", "a"),))),
             ),
             Reason.SELECTOR_MISMATCH,
-            "0 of 1 nodes will do: 1 lacks a label it selects",
+            "0 of 1 nodes will do: 1 lacks a label it selects (zone=a)",
             "allow the pod on a node with 1 GPU, or add a node that it accepts",
             id="no node has the label",
         ),

@@ -84,7 +84,7 @@ def _evicted(pods: Sequence[Pod], tier: int) -> str:
             gangs[pod.gang] += 1
         else:
             names.append(str(pod.key))
-    names += [f"gang {key} ({n} pods)" for key, n in sorted(gangs.items())]
+    names += [f"gang {key} ({units.words('pods', n)})" for key, n in sorted(gangs.items())]
     tiers = sorted({pod.priority for pod in pods})
     said = f"priority {tiers[0]}" if len(tiers) == 1 else f"priorities {tiers[0]} to {tiers[-1]}"
     if all(pod.owner is None or pod.priority < tier for pod in pods):

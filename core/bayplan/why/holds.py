@@ -213,35 +213,7 @@ class _Writer:
             short.update(dict.fromkeys(pod.requests.shortfall(room.free), room.count))
         if all(units.is_host_port(name) for name in short):
             return None
-        count = sum(room.count for room in rooms)
-        resource = max(
-            short,
-            key=lambda name: (short[name] == count, filters.is_about_gpus(name), short[name], name),
-        )
-        if short[resource] < count:
-            message = (
-                f"needs {reasons.in_words(pod.requests)} on one node; pods of priority >= "
-                f"{pod.priority} and pods that must stay leave all of that on none"
-            )
-            return Rejection(reason=Reason.OUTRANKED, message=message)
-        most = max(0, *(filters.free_of(resource, room.free) for room in rooms))
-        total = sum(room.node.allocatable[resource] * room.count for room in rooms)
-        need = units.words(resource, pod.requests[resource])
-        if units.is_share(resource):
-            message = (
-                f"needs {need}; pods of priority >= {pod.priority} and pods that must stay leave "
-                f"at most {most / units.WHOLE_MILLI:g} of one"
-            )
-        elif most == 0:
-            message = (
-                f"needs {need} on one node; all {units.words(resource, total)} it may use are "
-                f"taken by pods of priority >= {pod.priority} or by pods that must stay"
-            )
-        else:
-            message = (
-                f"needs {need} on one node; pods of priority >= {pod.priority} and pods that "
-                f"must stay leave at most {units.text(resource, most)}"
-            )
+        message = _left_too_little(pod, rooms, short)
         return Rejection(reason=Reason.OUTRANKED, message=message)
 
     def _left_by(self, tier: int) -> tuple[Room, ...]:
@@ -337,6 +309,38 @@ class _Writer:
             why=why,
             ever=finals[told] is not None,
         )
+
+
+def _left_too_little(pod: Pod, rooms: Sequence[Room], short: Counter[str]) -> str:
+    """Return what a pod that is outranked is short of, and what is left of it in `rooms`.
+
+    `short` are the nodes that lack it, by resource.
+    """
+    count = sum(room.count for room in rooms)
+    resource = max(
+        short,
+        key=lambda name: (short[name] == count, filters.is_about_gpus(name), short[name], name),
+    )
+    who = f"pods of priority >= {pod.priority}"
+    if short[resource] < count:
+        asks = reasons.in_words(pod.requests)
+        return f"needs {asks} on one node; {who} and pods that must stay leave all of that on none"
+    if resource == "pods":
+        many = "are as many as a node takes"
+        return f"needs room for another pod; where it may be, {who} and pods that must stay {many}"
+    most = max(0, *(filters.free_of(resource, room.free) for room in rooms))
+    total = sum(room.node.allocatable[resource] * room.count for room in rooms)
+    nodes = [room.node for room in rooms]
+    need = reasons.words(resource, pod.requests[resource], nodes)
+    if units.is_share(resource):
+        left = f"{most / units.WHOLE_MILLI:g} of one"
+        return f"needs {need}; {who} and pods that must stay leave at most {left}"
+    if most > 0:
+        left = units.text(resource, most)
+        return f"needs {need} on one node; {who} and pods that must stay leave at most {left}"
+    there = reasons.words(resource, total, nodes)
+    taken = f"the {there} it may use is" if total == 1 else f"all {there} it may use are"
+    return f"needs {need} on one node; {taken} taken by {who} or by pods that must stay"
 
 
 def _either(first: str, second: str) -> str:
