@@ -128,3 +128,12 @@ def test_the_reason_is_that_of_the_pods_in_the_way() -> None:
 
     assert "default/low might make room but must stay: it was moved" in hold.rejection.message
     assert "PodDisruptionBudget" not in hold.rejection.message
+
+
+def test_a_limit_is_told_beside_what_is_waited_for() -> None:
+    """The pod would wait on after the cooldown, for a limit that nobody has heard of."""
+    hold = held(node("n0"), just_moved(LOW), HIGH, policy=Policy(max_evictions=0))
+
+    assert hold.remedy.startswith(
+        "wait until such a pod may be disturbed again, with a maxEvictions of 1 or more, or free 8"
+    )

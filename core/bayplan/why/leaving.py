@@ -11,7 +11,7 @@ from bayplan import shares
 from bayplan.keys import PodKey
 from bayplan.resources import Resources
 from bayplan.snapshot import Node, Pod
-from bayplan.why.rooms import Room, beside, changed, fill, usable
+from bayplan.why.rooms import Room, beside, changed, usable
 from bayplan.why.victims import NEVER, Leavers, Party, Victims, fewest, harm_of, sharing
 
 
@@ -40,15 +40,6 @@ class Left(NamedTuple):
 
     pods: tuple[Pod, ...]
     rooms: tuple[Room, ...]
-
-    def settled(self) -> bool:
-        """Return whether all who left have room elsewhere."""
-        rooms = self.rooms
-        for pod in sorted(self.pods, key=lambda pod: (-pod.requests.gpus, pod.key)):
-            placed, rooms = fill(pod, 1, rooms)
-            if not placed:
-                return False
-        return True
 
 
 def leaving(
