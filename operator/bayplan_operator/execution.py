@@ -312,9 +312,9 @@ class Execution:
             annotations[names.ANNOTATION_REPLACES] = step.replaces
         if step.device is not None:
             annotations[names.ANNOTATION_GPU_DEVICE] = str(step.device)
-        operations = release_patch(raws[step.uid], step.node, annotations)
+        patch = release_patch(raws[step.uid], step.node, annotations)
         try:
-            self._kube.patch(pod_path(step.pod), operations, manager=names.MANAGER_PODS)
+            self._kube.patch(pod_path(step.pod), patch, manager=names.MANAGER_PODS)
         except ApiException as error:
             return refusal_of(error)
         return ""

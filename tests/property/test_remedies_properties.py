@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
+from random import Random
 
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from bayplan.why.obstacles import Obstacles
 from bayplan.why.remedies import Remedies, Search
 from bayplan.why.rooms import Census
 from tests import builders
+from tests.builders import GPU
 from tests.property.crowds import HOSTNAME, crowds
 from tests.property.test_planner_properties import applied, made, policies, snapshots
 
@@ -120,9 +122,29 @@ def extended(snapshot: Snapshot, like: Node, count: int) -> Snapshot:
     return Snapshot.of([*snapshot.nodes, *more], snapshot.pods)
 
 
+def over_full() -> st.SearchStrategy[Snapshot]:
+    """Return clusters in which GPUs of some nodes have failed under running pods."""
+    return st.builds(_shrunk, snapshots(nodes=4, pods=12), st.integers(0, 2**32))
+
+
+def _shrunk(snapshot: Snapshot, seed: int) -> Snapshot:
+    random = Random(seed)  # noqa: S311 - an example, not a secret
+    nodes = [
+        replace(
+            each,
+            allocatable=Resources.of(
+                dict(each.allocatable.items)
+                | {GPU: max(1, each.allocatable[GPU] - random.choice([0, 1, 3]))}
+            ),
+        )
+        for each in snapshot.nodes
+    ]
+    return Snapshot.of(nodes, snapshot.pods, snapshot.budgets)
+
+
 @settings(max_examples=150)
 @given(
-    snapshot=st.one_of(crowds(), crowds(rules=True), snapshots(nodes=4, pods=12)),
+    snapshot=st.one_of(crowds(), crowds(rules=True), snapshots(nodes=4, pods=12), over_full()),
     policy=policies(),
 )
 def test_every_remedy_helps(snapshot: Snapshot, policy: Policy) -> None:

@@ -486,6 +486,47 @@ def test_the_answer_is_also_for_programs(
     assert told["plan"]["counts"]["bound"] == 1
 
 
+DISK = """\
+kind: PersistentVolume
+metadata: {name: NAME}
+spec:
+  claimRef: {namespace: team, name: data}
+  nodeAffinity: {required: {nodeSelectorTerms: b}}
+status: {phase: Bound}
+"""
+
+
+@pytest.mark.usefixtures("live")
+def test_a_volume_of_the_cluster_that_cannot_be_read_is_told_and_kept_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: one volume of somebody else, and nobody could ask anything any more."""
+    listed = [*whatif._cluster(), yaml.safe_load(DISK.replace("NAME", "there"))]  # noqa: SLF001 - the cluster
+    monkeypatch.setattr(whatif, "_cluster", lambda: listed)
+    free, bound = (yaml.safe_load(POD.replace("GPUS", "2")) for _ in range(2))
+    bound["metadata"]["name"] = "b"
+    bound["spec"]["volumes"] = [{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}]
+    (tmp_path / "new.yaml").write_text(yaml.safe_dump_all([free, bound]))
+
+    assert main(["plan", "-f", str(tmp_path)]) == 1
+
+    told = capsys.readouterr()
+    assert told.err.count("PersistentVolume there: spec.nodeAffinity") == 1
+    assert "should be a list" in told.err
+    assert "Does not fit: 1 of 2 would get a node" in told.out
+    assert "cannot tell where its volume is" in told.out
+
+
+@pytest.mark.usefixtures("live")
+def test_a_volume_in_the_files_that_cannot_be_read_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who wrote it is there to mend it."""
+    manifest = f"{POD.replace('GPUS', '2')}---\n{DISK.replace('NAME', 'new')}"
+
+    assert ask(tmp_path, capsys, manifest)[0] == 2
+
+
 @pytest.mark.usefixtures("live")
 def test_a_question_about_nothing_new_is_told_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -11,11 +11,14 @@ from bayplan.keys import NodeName
 from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.snapshot import Node, Pod
-from bayplan.solver import ejection, exchange, goals, repair, search
-from bayplan.solver.assignment import Assignment, evicted, moves, present
-from bayplan.solver.counting import build
-from bayplan.solver.goals import Goal, Keep, LeastDisruption, Place
-from bayplan.solver.instance import Instance, PlaceGroup
+from bayplan.solver import search
+from bayplan.solver.local import ejection, exchange, repair
+from bayplan.solver.problem import goals
+from bayplan.solver.problem.assignment import Assignment, evicted, moves, present
+from bayplan.solver.problem.counting import build
+from bayplan.solver.problem.goals import Goal, Keep, LeastDisruption, Place
+from bayplan.solver.problem.instance import Instance, PlaceGroup
+from bayplan.solver.programs.budget import Budget
 from tests.builders import node, pod, snapshot
 
 PLACE = Place(PlaceGroup(0, preempts=True))
@@ -127,6 +130,29 @@ def test_only_a_higher_tier_makes_a_pod_go_without() -> None:
     assert np.array_equal(found.final, instance.running)
 
 
+def test_a_needed_pod_takes_the_place_of_one_that_only_waited() -> None:
+    """It would wait because others of its tier were placed sooner, or evict one that runs."""
+    needed = Place(PlaceGroup(0, preempts=True, needed=True))
+    unit = pod("u-0", gpus=8, gang="u-0", min_count=1, owner="u", floor=1)
+    things = (node("a"), unit, pod("w", gpus=8, priority=0, namespace="other"))
+    instance = build(snapshot(*things))
+    start = present(instance)
+    start.final[[each.place != needed.group for each in instance.classes], 0] = 1
+    assert (needed.value(instance, start), PLACE.value(instance, start)) == (0, 1)
+
+    found = chains(instance, start, needed)[-1]
+    assert (needed.value(instance, found), PLACE.value(instance, found)) == (1, 0)
+
+    order = goals.in_order(instance, Policy().order)
+    budget = Budget(clock=frozen, deadline_at=1.0, effort=1.0, seed=0)
+    aim = repair.Aim(position=order.index(needed), bound=1)
+    *_, found = repair.improvements(instance, Policy(), start, aim=aim, budget=budget)
+    assert (needed.value(instance, found), PLACE.value(instance, found)) == (1, 0)
+
+    instance, found = chained(needed, node("a"), pod("r", gpus=8, on="a"), unit)
+    assert np.array_equal(found.final, instance.running)
+
+
 @pytest.mark.parametrize("policy", [Policy(max_moves=0), Policy(max_evictions=0)])
 def test_chains_keep_to_the_budgets(policy: Policy) -> None:
     """A plan would disturb more than the administrator allows."""
@@ -217,7 +243,7 @@ def test_a_window_finds_what_no_chain_does() -> None:
     instance, found = in_each_others_way()
 
     aim = repair.Aim(position=list(goals.in_order(instance, Policy().order)).index(PLACE), bound=1)
-    budget = repair.Budget(clock=frozen, deadline_at=1.0, effort=1.0, seed=0)
+    budget = Budget(clock=frozen, deadline_at=1.0, effort=1.0, seed=0)
     steps = list(repair.improvements(instance, Policy(), found, aim=aim, budget=budget))
 
     assert PLACE.value(instance, steps[-1]) == 1
@@ -230,7 +256,7 @@ def test_a_search_ends_with_its_time_and_with_its_effort() -> None:
     aim = repair.Aim(position=list(goals.in_order(instance, Policy().order)).index(PLACE), bound=1)
 
     def search(clock: Callable[[], float], effort: float) -> list[Assignment]:
-        budget = repair.Budget(clock=clock, deadline_at=1.0, effort=effort, seed=0)
+        budget = Budget(clock=clock, deadline_at=1.0, effort=effort, seed=0)
         with mock.patch.object(repair, "_TRIES_PER_NODE", 10**9):
             found = repair.improvements(
                 instance, Policy(), present(instance), aim=aim, budget=budget

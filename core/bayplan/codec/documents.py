@@ -5,16 +5,17 @@ API server and the operator would have added is added here: the pods of an Infer
 are not among the documents, and the priority that a pod's PriorityClass gives it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, cast
 
 from bayplan.api import names
 from bayplan.codec.budgets import budget_of
 from bayplan.codec.deployments import deployment_of
-from bayplan.codec.fields import Field, Raw, top
+from bayplan.codec.fields import DecodeError, Field, Raw, top
 from bayplan.codec.nodes import node_of
 from bayplan.codec.pods import pod_of
-from bayplan.codec.volumes import volume_of
+from bayplan.codec.volumes import unreadable_volume, volume_of
+from bayplan.constraints import Volume
 from bayplan.inference.manifests import manifests
 from bayplan.snapshot import Snapshot
 
@@ -35,10 +36,13 @@ KINDS: Final = frozenset(
 _BUILT_IN: Final = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
 
 
-def snapshot_of(documents: Iterable[Raw]) -> Snapshot:
+def snapshot_of(
+    documents: Iterable[Raw], *, unreadable: Callable[[DecodeError], None] | None = None
+) -> Snapshot:
     """Return the snapshot of the nodes, pods, budgets and volumes among `documents`.
 
-    Other kinds are ignored.
+    Other kinds are ignored. Where somebody is told of volumes that cannot be read, they are reached
+    from nowhere.
 
     Raises:
         DecodeError: An object cannot be read, or a document is no Kubernetes object.
@@ -50,13 +54,23 @@ def snapshot_of(documents: Iterable[Raw]) -> Snapshot:
     priorities = _priorities(by_kind)
     pods = (pod_of(_with_priority(raw, priorities)) for raw in raw_pods)
     budgets = (budget_of(raw) for raw in by_kind.get("PodDisruptionBudget", ()))
-    volumes = (volume_of(raw) for raw in by_kind.get("PersistentVolume", ()))
+    volumes = (_volume(raw, unreadable) for raw in by_kind.get("PersistentVolume", ()))
     return Snapshot(
         nodes=tuple(node_of(raw) for raw in by_kind.get("Node", ())),
         pods=tuple(pod for pod in pods if pod is not None),
         budgets=tuple(budget for budget in budgets if budget is not None),
         volumes=tuple(volume for volume in volumes if volume is not None),
     )
+
+
+def _volume(raw: Raw, unreadable: Callable[[DecodeError], None] | None) -> Volume | None:
+    try:
+        return volume_of(raw)
+    except DecodeError as error:
+        if unreadable is None:
+            raise
+        unreadable(error)
+        return unreadable_volume(raw, error)
 
 
 def flat(documents: Iterable[Raw]) -> Iterator[Raw]:

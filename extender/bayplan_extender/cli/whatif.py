@@ -67,9 +67,11 @@ def _world(
     """Return the cluster, the pods that would come, and what a plan may do."""
     live = list(flat(_cluster()))
     try:
-        there = snapshot_of(live)
+        there = snapshot_of(live, unreadable=_tell)
         added = with_pods(objects(documents))
-        both = snapshot_of([*live, *added])
+        rest = (raw for raw in live if raw["kind"] != "PersistentVolume")
+        both = snapshot_of([*rest, *added])
+        both = replace(both, volumes=(*there.volumes, *both.volumes))
         policies = [raw for raw in live if raw["kind"] == "PackingPolicy"]
         policy = policy_of(policies[0]) if policies else Policy()
     except DecodeError as error:
@@ -86,6 +88,11 @@ def _world(
     if options.time_limit:
         policy = replace(policy, time_limit_s=options.time_limit)
     return world, newcomers, policy
+
+
+def _tell(error: DecodeError) -> None:
+    """Say which volume of the cluster cannot be read: nobody but its own pods is to wait for it."""
+    sys.stderr.write(f"{error}; so pods with this volume go nowhere\n")
 
 
 def _cluster() -> Iterable[dict[str, Any]]:
