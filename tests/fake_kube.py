@@ -197,12 +197,19 @@ def _merged(raw: Raw, status: Raw) -> Raw:
 
 def _labelled(raw: Raw, selector: str) -> bool:
     labels = raw["metadata"].get("labels") or {}
-    wanted = (term.split("=") for term in selector.split(",") if term)
-    return all(labels.get(key) == value for key, value in wanted)
+    terms = [term for term in selector.split(",") if term]
+    unwanted = (term.split("!=") for term in terms if "!=" in term)
+    wanted = (term.split("=") for term in terms if "!=" not in term)
+    return all(labels.get(key) == value for key, value in wanted) and not any(
+        labels.get(key) == value for key, value in unwanted
+    )
 
 
 def _on(raw: Raw, selector: str) -> bool:
-    node = (raw.get("spec") or {}).get("nodeName", "")
-    if selector.startswith("spec.nodeName!="):
-        return bool(node != selector.removeprefix("spec.nodeName!="))
-    return not selector or bool(node == selector.removeprefix("spec.nodeName="))
+    spec = raw.get("spec") or {}
+    said = {f"spec.{field}": spec.get(field, "") for field in ("nodeName", "schedulerName")}
+    terms = [term.partition("=") for term in selector.split(",") if term]
+    return all(
+        said[field.removesuffix("!")] != value if field.endswith("!") else said[field] == value
+        for field, _, value in terms
+    )

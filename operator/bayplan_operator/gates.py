@@ -5,7 +5,7 @@ lifted without a pin. It also replaces pods whose pin cannot be kept (`bayplan.g
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from datetime import datetime
 from typing import Final
@@ -15,14 +15,14 @@ from kubernetes.client.exceptions import ApiException
 
 from bayplan import gates
 from bayplan.api import names
-from bayplan.codec import mistake_in
+from bayplan.codec import mistake_in, oversight_in
 from bayplan.codec.releases import ungate_patch
 from bayplan.keys import PodKey
 from bayplan.snapshot import Pod
 from bayplan.steps import STALL_S
 from bayplan_operator.events import About, Events
 from bayplan_operator.evictions import evict
-from bayplan_operator.kube import Kube, Raw, lease_path, pod_path
+from bayplan_operator.kube import PODS, Kube, Raw, lease_path, pod_path
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.observation import Observation, observe
 from bayplan_operator.patches import note_failure
@@ -89,7 +89,7 @@ class Gates:
         list(self._pool.map(lambda pod: self._lift(pod, seen.raws[pod.uid]), overdue))
         # 3. Replace pods whose pins cannot be kept.
         self._replace_stranded(seen, at=at)
-        # 4. Tell on pods that cannot be read, or not in full.
+        # 4. Tell on pods that cannot be read, or not in full, and on those that nobody looks for.
         self._tell_mistakes(seen)
         return min(_MAX_LOOK_S, max(_MIN_LOOK_S, signs.timeout_s / 4))
 
@@ -120,12 +120,21 @@ class Gates:
     def _tell_mistakes(self, seen: Observation) -> None:
         found = {pod.uid: mistake_in(seen.raws[pod.uid]) for pod in seen.unbound()}
         found |= {u: f"cannot be planned, correct it: {why}" for u, why in seen.unreadable.items()}
-        for uid, note in found.items():
+        overlooked = {raw["metadata"]["uid"]: raw for raw in self._overlooked()}
+        oversights = {uid: oversight_in(raw) for uid, raw in overlooked.items()}
+        raws = {**seen.raws, **overlooked}
+        for uid, note in (found | oversights).items():
             if note and self._mistakes.get(uid) != note:
-                metadata = seen.raws[uid]["metadata"]
-                key = PodKey(namespace=metadata["namespace"], name=metadata["name"])
-                self._events.tell(About.pod(key, uid), "Unreadable", "Hold", note, warning=True)
-        self._mistakes = found
+                metadata = raws[uid]["metadata"]
+                about = PodKey(namespace=metadata["namespace"], name=metadata["name"])
+                reason = "Overlooked" if uid in oversights else "Unreadable"
+                self._events.tell(About.pod(about, uid), reason, "Hold", note, warning=True)
+        self._mistakes = found | oversights
+
+    def _overlooked(self) -> Iterator[Raw]:
+        """Yield the pods of our scheduler without a node that `observe` does not look for."""
+        fields = f"spec.nodeName=,spec.schedulerName={names.SCHEDULER}"
+        yield from self._kube.pages(PODS, labels=f"{names.LABEL_MANAGED}!=true", fields=fields)
 
     def _replace_stranded(self, seen: Observation, *, at: float) -> None:
         pinned = {p.uid: p for p in seen.unbound() if _is_pinned_by_us(p, seen.raws)}

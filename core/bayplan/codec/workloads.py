@@ -58,4 +58,5 @@ def _waiting(raw: Raw) -> dict[str, Any]:
     gates = {"schedulerName": names.SCHEDULER, "schedulingGates": [{"name": names.GATE}]}
     metadata = {**raw["metadata"]}
     metadata.setdefault("uid", f"new-{metadata.get('namespace', 'default')}-{metadata['name']}")
+    metadata["labels"] = {**(metadata.get("labels") or {}), names.LABEL_MANAGED: "true"}
     return {**raw, "metadata": metadata, "spec": {**(raw.get("spec") or {}), **gates}}
