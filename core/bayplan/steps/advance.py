@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from bayplan.gates import believed
 from bayplan.inference.drains import Farewell
 from bayplan.keys import NodeName
 from bayplan.plan import Plan
@@ -43,7 +44,9 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     `farewells` are the victims, by uid, that are taken out of service before they leave; `beside`
     says whose replacement may start first.
     """
-    books = Books(plan, snapshot, farewells, idle_s)
+    # As the planner saw it: a pin that can never be kept takes no room from anybody.
+    there = believed(snapshot, ours=_placed_by(plan, snapshot))
+    books = Books(plan, there, farewells, idle_s)
     # 1. Give homes to the waiting pods and replacements that have one free.
     homes = Homes(books)
     placed = homes.reports()
@@ -64,3 +67,10 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
         reports=reports,
         patient=patient or books.awaits_replacement,
     )
+
+
+def _placed_by(plan: Plan, snapshot: Snapshot) -> frozenset[str]:
+    """Return the uids of the pods to which the plan gives their nodes."""
+    moved = {move.uid for move in plan.moves}
+    replacements = (pod.uid for pod in snapshot.pods if pod.replaces in moved)
+    return frozenset(bind.uid for bind in plan.binds) | frozenset(replacements)
