@@ -87,12 +87,21 @@ class FakeKube(Kube):
     def patch(self, path: str, operations: Sequence[Raw], *, manager: str) -> None:
         """Apply a JSON patch of replacing and adding."""
         self._write(f"patch as {manager}", path)
+        self._put(path, self._patched(path, operations))
+
+    def rehearse(self, path: str, operations: Sequence[Raw], *, manager: str) -> None:
+        """Refuse a patch that would be refused, and change nothing."""
+        _ = manager
+        self._write("rehearse", path)
+        self._patched(path, operations)
+
+    def _patched(self, path: str, operations: Sequence[Raw]) -> Raw:
         patched = apply_patch(self._existing(path), operations)
         if patched["metadata"]["resourceVersion"] != self.objects[path]["metadata"].get(
             "resourceVersion"
         ):
             raise error(409, "the object has been modified")
-        self._put(path, patched)
+        return patched
 
     def delete(self, path: str, *, uid: str, version: str = "", grace_s: int | None = None) -> bool:
         """Remove an object if it is still that one, and as it was if that is asked for."""

@@ -26,6 +26,7 @@ _NO_NODE_HELPS: Final = frozenset(
         Reason.GANG_INCOMPLETE,
         Reason.DISRUPTION_FORBIDDEN,
         Reason.VOLUME_UNREADABLE,
+        Reason.NOT_ADMITTED,
     }
 )
 

@@ -55,6 +55,7 @@ class Reason(StrEnum):
     OUTRANKED = "Outranked"
     DISRUPTION_FORBIDDEN = "DisruptionForbidden"
     NO_PLACE_FOUND = "NoPlaceFound"
+    NOT_ADMITTED = "NotAdmitted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

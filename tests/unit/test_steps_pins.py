@@ -21,7 +21,12 @@ def advanced(made: Plan, *things: Node | Pod) -> Progress:
 def test_a_pin_that_can_never_be_kept_takes_no_room_from_a_plan(gpus: int) -> None:
     """The planner counts it for nothing: each plan would fail, and the next one be the same."""
     made = plan(bind("new", "n1"), bind("urgent", "n2"), evict("low", "n2"))
-    there = [node("n1"), node("n2"), pod("half", gpus=4, on="n1"), pod("low", gpus=8, on="n2")]
+    there: list[Node | Pod] = [
+        node("n1"),
+        node("n2"),
+        pod("half", gpus=4, on="n1"),
+        pod("low", gpus=8, on="n2"),
+    ]
     waiting = [pod("new", gpus=4), pod("urgent", gpus=8, priority=9)]
 
     found = advanced(made, *there, *waiting, pinned("stray", "n1", gpus=gpus))
@@ -43,7 +48,11 @@ def test_a_pin_that_may_be_kept_takes_its_room() -> None:
 def test_a_pod_of_the_plan_itself_is_not_overlooked() -> None:
     """It would be told to be gone, and room would be given away that it may yet get."""
     made = plan(bind("a", "n1"), bind("b", "n1"))
-    there = [node("n1"), pod("foreign", gpus=4, on="n1"), pinned("a", "n1", gpus=8)]
+    there: list[Node | Pod] = [
+        node("n1"),
+        pod("foreign", gpus=4, on="n1"),
+        pinned("a", "n1", gpus=8),
+    ]
 
     found = advanced(made, *there, pod("b", gpus=1))
 

@@ -33,6 +33,7 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     idle_s: float,
     farewells: Mapping[str, Farewell] = MappingProxyType({}),
     beside: Beside = NOTHING_BESIDE,
+    denied: Mapping[str, str] = MappingProxyType({}),
 ) -> Progress:
     """Return the next steps of `plan` on the cluster as it is now.
 
@@ -42,18 +43,19 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     with 0, for what is given up after some time is no change; less than `REPLACEMENT_GRACE_S` is
     like 0.
     `farewells` are the victims, by uid, that are taken out of service before they leave; `beside`
-    says whose replacement may start first.
+    says whose replacement may start first. `denied` says why the API server refuses, whatever the
+    time, to release or evict pods, by uid.
     """
     # As the planner saw it: a pin that can never be kept takes no room from anybody.
     there = believed(snapshot, ours=_placed_by(plan, snapshot))
-    books = Books(plan, there, farewells, idle_s)
+    books = Books(plan, there, farewells, idle_s, denied)
     # 1. Give homes to the waiting pods and replacements that have one free.
     homes = Homes(books)
     placed = homes.reports()
     # 2. Make victims go, unless something failed: then nobody else is disturbed for this plan.
     victims = Victims(books, beside)
     cleared = victims.reports(
-        policy.max_parallel_moves, stop=any(report.state is State.FAILED for report in placed)
+        policy.max_parallel_moves, stop=any(report.state.is_failure for report in placed)
     )
     # 3. Say how far it is.
     todo: tuple[Step, ...] = (*homes.todo, *victims.todo)

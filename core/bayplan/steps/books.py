@@ -46,12 +46,19 @@ class Books:
             starts.
         idle_s: Seconds of standstill.
         stalled: Whether that is longer than anything takes that the plan waits for.
+        denied: Why the API server refuses to release or evict pods, by uid.
     """
 
     def __init__(
-        self, plan: Plan, snapshot: Snapshot, farewells: Mapping[str, Farewell], idle_s: float
+        self,
+        plan: Plan,
+        snapshot: Snapshot,
+        farewells: Mapping[str, Farewell],
+        idle_s: float,
+        denied: Mapping[str, str],
     ) -> None:
         self.plan = plan
+        self.denied = denied
         self.farewells = farewells
         self.nodes = {node.name: node for node in snapshot.nodes}
         self.pods = {pod.key: pod for pod in snapshot.pods}

@@ -56,7 +56,12 @@ class Homes:
             return self._elsewhere_state(pod)
         if not pod.waiting:
             return State.FAILED, f"no longer waits for {bind.node}: its gate was lifted"
-        return self._home_state(pod, bind)
+        return self._denial(pod, bind.node) or self._home_state(pod, bind)
+
+    def _denial(self, pod: Pod, name: NodeName) -> Standing | None:
+        """Return how far a pod is that the API server does not let go to its node, if so."""
+        why = self._books.denied.get(pod.uid)
+        return (State.REFUSED, f"cannot go to {name}, which is refused: {why}") if why else None
 
     def _elsewhere_state(self, pod: Pod) -> Standing:
         """Return how far a pod is that the plan before this one released while this was made.
@@ -147,6 +152,8 @@ class Homes:
         return state, message if state is State.FAILED else f"will move to {move.target}"
 
     def _replacement_state(self, move: Move, pod: Pod) -> Standing:
+        if denial := self._denial(pod, move.target):
+            return denial
         state, message = self._home_state(pod, move)
         asks = pod.requests.on_device(move.device)
         if state is State.WAITING and asks.fits(self._books.free[move.target]):
