@@ -74,6 +74,7 @@ class Gates:
         self._renewal = ("", 0.0)
         self._hopeless_since: dict[tuple[str, float], float] = {}
         self._mistakes: Mapping[str, str] = {}
+        self._mourned: set[str] = set()
 
     def reconcile(self) -> float:
         """Do one pass; return the seconds after which another one is wanted."""
@@ -138,6 +139,7 @@ class Gates:
 
     def _replace_stranded(self, seen: Observation, *, at: float) -> None:
         pinned = {p.uid: p for p in seen.unbound() if _is_pinned_by_us(p, seen.raws)}
+        self._mourned &= pinned.keys()
         refusals = {uid: why for uid in pinned if (why := _refusal(seen.raws[uid]))}
         stranded = self._stranded(pinned.values())
         reasons = {(uid, _REFUSED_GRACE_S): why for uid, why in refusals.items()}
@@ -149,7 +151,10 @@ class Gates:
             if at - since >= grace_s
         }
         for uid, why in overdue.items():
-            self._replace(pinned[uid], why)
+            if pinned[uid].owner is not None:
+                self._replace(pinned[uid], why, seen.raws[uid])
+            elif uid not in self._mourned:
+                self._mourn(pinned[uid], why)
 
     def _stranded(self, pinned: Iterable[Pod]) -> Mapping[str, str]:
         nodes = {pod.node for pod in pinned if pod.node is not None}
@@ -157,10 +162,27 @@ class Gates:
             return {}
         return gates.stranded(observe(self._kube, self._pool, nodes).snapshot, pinned)
 
-    def _replace(self, pod: Pod, reason: str) -> None:
-        """Evict a pod that never ran, so that its owner makes a gated one."""
-        if evict(self._kube, pod.key, pod.uid):
-            return  # refused: tried again in the next pass
+    def _mourn(self, pod: Pod, reason: str) -> None:
+        """Tell of a pod that never runs where it is pinned, and would be lost if it were evicted.
+
+        Once, for as long as we live: its reason may be another one in each pass.
+        """
+        self._mourned.add(pod.uid)
+        note = (
+            f"it cannot be bound where it is pinned: {reason}; nobody makes it again, so it is left"
+            " there: delete it and make it anew"
+        )
+        self._events.tell(About.pod(pod.key, pod.uid), "Stranded", "Hold", note, warning=True)
+        _log.warning("stranded_pod_left", pod=str(pod.key), reason=reason)
+
+    def _replace(self, pod: Pod, reason: str, raw: Raw) -> None:
+        """Evict a pod that never ran, so that its owner makes a gated one.
+
+        Only as it was seen: it may be bound at this moment.
+        """
+        version = raw["metadata"]["resourceVersion"]
+        if evict(self._kube, pod.key, pod.uid, version=version) != "":
+            return  # refused, or changed meanwhile: looked at again in the next pass
         note = f"it could not be bound where it was pinned: {reason}"
         self._events.tell(About.pod(pod.key, pod.uid), "Evicted", "Evict", note)
         _log.info("stranded_pod_replaced", pod=str(pod.key), reason=reason)
@@ -179,7 +201,7 @@ def _refusal(raw: Raw) -> str:
 
 
 def _is_pinned_by_us(pod: Pod, raws: Mapping[str, Raw]) -> bool:
-    """Return whether a plan pinned the pod; one without owner would be lost if it went."""
+    """Return whether a plan pinned the pod, which is not bound yet."""
     annotations = raws[pod.uid]["metadata"].get("annotations") or {}
     pinned = pod.node is not None and not pod.bound and not pod.terminating
-    return pinned and pod.owner is not None and names.ANNOTATION_PLAN in annotations
+    return pinned and names.ANNOTATION_PLAN in annotations
