@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bayplan_operator.kube import node_path
+from bayplan_operator.kube import node_path, pod_path
 from tests.fake_kube import Raw
-from tests.unit.test_operator_execution import NOW, Scene, bind, gates_of, key, pod_path
+from tests.unit.test_operator_execution import NOW, Scene, bind, gates_of, key
 
 
 @pytest.fixture

@@ -40,6 +40,6 @@ def test_what_a_plan_was_refused_the_next_one_does_not_ask_for(
     soon = plan(view.snapshot(ENDED + 1), view.policy, clock=lambda: 0.0).plan
     later = plan(view.snapshot(ENDED + 601), view.policy, clock=lambda: 0.0).plan
 
-    assert not (soon.binds or soon.evictions)
+    assert (soon.binds, soon.evictions) == ((), ())
     assert [hold.rejection.reason for hold in soon.holds] == [Reason.NOT_ADMITTED]
     assert [bind.uid for bind in later.binds] == [new.uid]

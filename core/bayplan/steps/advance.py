@@ -73,6 +73,7 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
 
 def _placed_by(plan: Plan, snapshot: Snapshot) -> frozenset[str]:
     """Return the uids of the pods to which the plan gives their nodes."""
-    moved = {move.uid for move in plan.moves}
-    replacements = (pod.uid for pod in snapshot.pods if pod.replaces in moved)
+    moves = {move.uid: move for move in plan.moves}
+    said = (pod for pod in snapshot.pods if pod.replaces in moves)
+    replacements = (pod.uid for pod in said if moves[pod.replaces].is_replaced_by(pod))
     return frozenset(bind.uid for bind in plan.binds) | frozenset(replacements)

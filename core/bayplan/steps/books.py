@@ -90,7 +90,9 @@ class Books:
 
     def taken(self) -> Mapping[str, Pod]:
         """Return the pods that have taken a moved pod's place, by its uid."""
-        return {p.replaces: p for p in self.pods.values() if p.replaces and not p.terminating}
+        moves = {move.uid: move for move in self.plan.moves}
+        said = [p for p in self.pods.values() if p.replaces in moves and not p.terminating]
+        return {p.replaces: p for p in said if moves[p.replaces].is_replaced_by(p)}
 
     def newcomers_by_owner(self) -> Mapping[str, list[Pod]]:
         """Return pods that may take a moved pod's place, by their owner's uid, oldest first.
