@@ -5,9 +5,9 @@ from typing import Final
 
 from bayplan import filters, units
 from bayplan.keys import NodeName
-from bayplan.plan import Bind, Move, together
+from bayplan.plan import Bind, Move, Rejection, together
 from bayplan.resources import Resources
-from bayplan.snapshot import Pod
+from bayplan.snapshot import Node, Pod
 from bayplan.steps.books import Books, home_of, pop_replacement
 from bayplan.steps.progress import ReleasePod, Report, Standing, State, has_failed, report_of
 
@@ -96,7 +96,7 @@ class Homes:
         node = self._books.nodes.get(name)
         if node is None:
             return State.FAILED, f"cannot go to {name}: the node is gone"
-        if refusal := filters.static_rejection(pod, node):
+        if refusal := filters.static_rejection(pod, node) or self._repulsion(pod, node):
             return State.FAILED, f"cannot go to {name}: {refusal.message}"
         short = asks.shortfall(self._books.due[name])
         if short.items:
@@ -106,6 +106,14 @@ class Homes:
             return State.FAILED, f"did not get to {name} in time"
         self._books.owed[name] = self._books.owed[name] + asks
         return State.WAITING, f"waits for room on {name}"
+
+    def _repulsion(self, pod: Pod, node: Node) -> Rejection | None:
+        """Return who has come since the plan was made and keeps the pod away from the node.
+
+        Of rules between pods only anti-affinity can be told from the nodes that are in sight.
+        """
+        staying = self._books.staying
+        return staying.repulsion(pod, node) if staying is not None else None
 
     def _release(self, group: Sequence[Bind], states: Sequence[Standing]) -> Sequence[Standing]:
         """Return the states after releasing the group's waiting pods, if all have room now."""
