@@ -44,10 +44,11 @@ def placements(snapshot: Snapshot, policy: Policy) -> Iterator[Places]:
 def score(snapshot: Snapshot, places: Places) -> Score:
     """Return the value of every stage, by name."""
     counted: Counter[str] = Counter()
-    tiers, gentle = _tiers(snapshot), _gentle(snapshot)
+    tiers, gentle, missing = _tiers(snapshot), _gentle(snapshot), needed(snapshot)
     for pod, place in zip(snapshot.pods, places, strict=True):
         if pod.waiting and place is not None:
-            suffix = " without preemption" if pod.uid in gentle else ""
+            suffix = " below minReplicas" if pod.gang in missing else ""
+            suffix += " without preemption" if pod.uid in gentle else ""
             counted[f"place {tiers[pod.uid]}{suffix}"] += 1
         elif not pod.waiting and place is not None and pod.disruption is not Disruption.FIXED:
             counted[f"keep {pod.priority}"] += 1
@@ -209,6 +210,35 @@ def _gangs(snapshot: Snapshot) -> dict[GangKey, list[int]]:
     return gangs
 
 
+def needed(snapshot: Snapshot) -> set[GangKey]:
+    """Return the waiting units that are missing, one after the other until none is.
+
+    Units are called NAME-NUMBER.
+    """
+    there = {node.name for node in snapshot.nodes}
+    seen = [p for p in snapshot.pods if not p.terminating and (p.waiting or p.node in there)]
+    found: set[GangKey] = set()
+    for owner in {pod.owner for pod in seen if pod.gang and pod.floor}:
+        gangs = defaultdict(list)
+        for pod in seen:
+            if pod.owner == owner and pod.gang:
+                gangs[pod.gang].append(pod)
+        missing = max(pod.floor for pods in gangs.values() for pod in pods)
+        waiting = []
+        for gang, pods in gangs.items():
+            size = max(pod.gang_min_count for pod in pods)
+            on_nodes = sum(pod.node is not None for pod in pods)
+            missing -= on_nodes >= size
+            if on_nodes < size <= len(pods):
+                waiting.append((on_nodes == 0, int(gang.name.split("-")[1]), gang))
+        while waiting and missing > 0:
+            first = min(waiting)
+            waiting.remove(first)
+            found.add(first[2])
+            missing -= 1
+    return found
+
+
 def _gangs_whole(snapshot: Snapshot, places: Places) -> bool:
     for members in _gangs(snapshot).values():
         waiting = [places[i] is not None for i in members if snapshot.pods[i].waiting]
@@ -306,15 +336,11 @@ def _company(snapshot: Snapshot, places: Places, i: int, term: PodTerm) -> bool:
     meant = [_means(term.pods, p) for p in snapshot.pods]
     where = [_label(snapshot, place, term.key) for place in places]
     came = [_arrives(snapshot, places, j) for j in range(len(places))]
-    lacking = {
-        i
-        for members in _gangs(snapshot).values()
-        if len(members) < snapshot.pods[members[0]].gang_min_count
-        for i in members
-        if snapshot.pods[i].waiting
-    }
-    everyone = [j for j in range(len(places)) if j not in lacking]
-    if any(meant[j] and (snapshot.pods[j].node is not None or not asks[j]) for j in everyone):
+    everyone = range(len(places))
+    if any(
+        meant[j] and (snapshot.pods[j].node is not None or (not asks[j] and came[j]))
+        for j in everyone
+    ):
         return here is not None and any(
             meant[j] and where[j] == here and not (came[j] and asks[j]) for j in everyone
         )

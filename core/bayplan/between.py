@@ -142,7 +142,10 @@ def _has_company(placement: Placement, term: PodTerm, value: str) -> bool:
 
 
 def _founds(placement: Placement, term: PodTerm, value: str) -> bool:
-    """Return whether nobody who is meant ran before, and all of them come to this domain."""
+    """Return whether nobody who is meant ran before, and all who have to do with it come here.
+
+    Who asks for it and runs elsewhere without company does so already.
+    """
     ran = any(
         each.node in placement.nodes and peers.selects(term.pods, each)
         for each in placement.snapshot.pods
@@ -150,7 +153,8 @@ def _founds(placement: Placement, term: PodTerm, value: str) -> bool:
     members = [
         placement.labels[node].get(term.key)
         for each, node in placement.placed
-        if peers.selects(term.pods, each) or term in peers.asks(each).attracts
+        if peers.selects(term.pods, each)
+        or (each.key in placement.arrivals and term in peers.asks(each).attracts)
     ]
     means_itself = any(
         peers.selects(term.pods, each) and term in peers.asks(each).attracts

@@ -99,6 +99,11 @@ def bounded(plan: Plan, most: int) -> Plan:
     return replace(plan, binds=binds, holds=holds)
 
 
+def most_urgent(binds: Iterable[Bind], most: int) -> AbstractSet[PodKey]:
+    """Return the pods of the highest priority, in whole gangs, that are at most so many."""
+    return _kept(_groups(binds), most)
+
+
 def _first_arrivals(plan: Plan, groups: Iterable[list[Bind]]) -> list[list[Bind]]:
     """Return the first groups that bind to each node that loses a pod and gets no moved one."""
     lonely: set[NodeName] = {move.source for move in plan.moves}

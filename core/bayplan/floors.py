@@ -1,52 +1,108 @@
-"""Units that their deployment can do without go before those that it needs.
+"""Which units their deployments need: they come before others of their tier, and go after them.
 
-An InferenceDeployment that says `minReplicas` can shrink to so many units. When lower priorities
-have to make room, a plan that takes units beyond that is better than one that takes others. Callers
-apply this to a snapshot before they plan: what is needed gets dearer to disturb.
+An InferenceDeployment that says `minReplicas` can do with so many units. Those that it needs are
+as many, the ones first that are nearest to serving: running ones, then those that are on their way,
+then those of which part runs, then those that wait; among equals the lowest numbers. Of these,
+who runs is dearer to disturb than others when lower priorities have to make room, and who waits
+is placed before others of the tier.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from operator import attrgetter
 
-from bayplan.api import names
 from bayplan.keys import GangKey
-from bayplan.snapshot import MAX_MOVE_COST, Pod, Snapshot
-from bayplan.units import whole_number
+from bayplan.snapshot import MAX_MOVE_COST, Pod, Snapshot, newest_member
 
 
 def protected(snapshot: Snapshot) -> Snapshot:
     """Return the snapshot in which to disturb a needed unit costs the most that a move may cost.
 
-    Which of the running units are the needed ones is decided by their number, the lowest first:
-    they are alike. A deployment that does not say how many it needs can do without any.
+    Callers apply this before they plan. A deployment that does not say how many units it needs can
+    do without any.
     """
-    needed = {gang for owner in _by_owner(snapshot.pods).values() for gang in _needed(owner)}
-    if not needed:
+    dear = {unit.key for unit in _needed(snapshot) if unit.is_whole}
+    if not dear:
         return snapshot
     pods = (
-        replace(pod, move_cost=MAX_MOVE_COST) if pod.gang in needed and pod.bound else pod
+        replace(pod, move_cost=MAX_MOVE_COST) if pod.gang in dear and pod.bound else pod
         for pod in snapshot.pods
     )
     return replace(snapshot, pods=tuple(pods))
 
 
-def _by_owner(pods: Iterable[Pod]) -> dict[str, dict[GangKey, list[Pod]]]:
-    """Return the running pods of deployments that say how many units they need, by unit."""
+def missing(snapshot: Snapshot) -> frozenset[GangKey]:
+    """Return the needed units that wait, whole or for a part of them.
+
+    Which they are depends on the snapshot alone, not on what a plan makes of it. A unit that waits
+    for pods to be made is none of them: it could not be placed.
+    """
+    return frozenset(unit.key for unit in _needed(snapshot) if not unit.is_whole)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Unit:
+    """A unit of a deployment.
+
+    Attributes:
+        key: Its gang.
+        size: How many pods make it whole.
+        bound: How many are bound to a node.
+        placed: How many have a node, those included that are on their way.
+        waiting: How many wait for a plan.
+    """
+
+    key: GangKey
+    size: int
+    bound: int
+    placed: int
+    waiting: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether as many pods have a node as make it whole."""
+        return self.placed >= self.size
+
+    @property
+    def can_be_whole(self) -> bool:
+        """Whether all its pods exist."""
+        return self.placed + self.waiting >= self.size
+
+    def order(self) -> tuple[object, ...]:
+        """Sort the nearest to serving first, then by number: of equal names the shortest first."""
+        runs = self.bound >= self.size
+        return (not runs, not self.is_whole, not self.placed, len(self.key.name), self.key)
+
+
+def _needed(snapshot: Snapshot) -> Iterator[_Unit]:
+    """Yield the units that deployments need."""
+    if not any(map(attrgetter("floor"), snapshot.in_gangs)):
+        return
+    for gangs in _by_owner(snapshot).values():
+        floor = max(pod.floor for pods in gangs.values() for pod in pods)
+        units = [_unit(key, pods) for key, pods in gangs.items()]
+        able = [unit for unit in units if unit.can_be_whole]
+        yield from sorted(able, key=_Unit.order)[:floor]
+
+
+def _by_owner(snapshot: Snapshot) -> dict[str, dict[GangKey, list[Pod]]]:
+    """Return the pods of each owner's gangs that have a node, or wait for one."""
     found: dict[str, dict[GangKey, list[Pod]]] = defaultdict(lambda: defaultdict(list))
-    for pod in pods:
-        running = pod.node is not None and pod.bound and not pod.terminating
-        if running and pod.gang is not None and pod.owner is not None and _floor(pod):
+    for pod in snapshot.in_gangs:
+        here = pod.waiting or pod.node in snapshot.rows
+        if here and not pod.terminating and pod.gang is not None and pod.owner is not None:
             found[pod.owner.uid][pod.gang].append(pod)
     return found
 
 
-def _needed(units: dict[GangKey, list[Pod]]) -> Iterator[GangKey]:
-    whole = [gang for gang, pods in units.items() if len(pods) >= pods[0].gang_min_count]
-    floor = max(_floor(pods[0]) for pods in units.values())
-    yield from sorted(whole)[:floor]
-
-
-def _floor(pod: Pod) -> int:
-    text = dict(pod.labels).get(names.LABEL_MIN_UNITS, "")
-    return whole_number(text) or 0
+def _unit(key: GangKey, pods: Iterable[Pod]) -> _Unit:
+    members = list(pods)
+    placed = [pod for pod in members if not pod.waiting]
+    return _Unit(
+        key=key,
+        size=newest_member(members).gang_min_count,
+        bound=sum(pod.bound for pod in placed),
+        placed=len(placed),
+        waiting=len(members) - len(placed),
+    )

@@ -53,10 +53,13 @@ class Resources:
         return shares.fit(self.items, room.items)
 
     def shortfall(self, room: "Resources") -> "Resources":
-        """Return what `room` lacks of these amounts; empty when they fit."""
+        """Return what has to come free in `room` for these amounts; empty when they fit.
+
+        Of an over-full node that is also what it holds too much.
+        """
         have = dict(room.items)
         short = {
-            name: n - max(0, there)
+            name: n - there
             for name, n in self.items
             if n > (there := have.get(name, 0)) and n > (there := there + units.implied(name))
         }

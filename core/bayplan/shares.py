@@ -116,18 +116,19 @@ def tightest(milli: int, room: Amounts) -> int:
 
 
 def short_of(asks: Amounts, room: Amounts) -> dict[str, int]:
-    """Return the whole GPUs and shares that do not fit; empty when all do.
+    """Return the whole GPUs and shares that have to come free; empty when all fit.
 
-    A share that is bound to a GPU without room for it is told by its size.
+    A share that is bound to a GPU without room for it is told by its size. Of a node that has too
+    many pods on its GPUs, those have to come free as well.
     """
     if fit(asks, room):
         return {}
-    lacking: Counter[str] = Counter()
+    lacking: Counter[str] = Counter({SHARED_GPU: max(0, -left_in(room).empty)})
     so_far: dict[str, int] = {}
     for name, n in sorted(asks, key=lambda item: (item[0] != SHARED_GPU, item[0])):
         if name == SHARED_GPU:
             so_far[name] = min(n, max(0, left_in(room).empty))
-            lacking[name] = n - so_far[name]
+            lacking[name] += n - so_far[name]
         elif units.is_share(name) or units.is_part(name):
             one = units.is_part(name)
             for _ in range(1 if one else n):

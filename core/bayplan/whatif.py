@@ -16,7 +16,7 @@ from bayplan.snapshot import Pod, Snapshot
 from bayplan.solver.solution import Progress, silent
 
 #: Most further copies that are counted, and pods that they may come to.
-MAX_COPIES: Final = 1000
+_MAX_COPIES: Final = 1000
 _MAX_PODS: Final = 20_000
 
 
@@ -29,13 +29,15 @@ class Forecast:
         placed: How many of the newcomers get a node in it.
         newcomers: How many there are.
         copies: How many more times all of them fit beside that without disturbing anybody; None
-            when that was not asked, for they disturb somebody or do not fit.
+            when that was not asked, for they disturb somebody, do not fit, or are too many.
+        asked: The most that were asked for; so many may be fewer than fit.
     """
 
     result: Result
     placed: int
     newcomers: int
     copies: int | None
+    asked: int
 
     @property
     def fits(self) -> bool:
@@ -72,13 +74,26 @@ def forecast(
         pods = [pod for n in range(copies + 1) for pod in _copy(newcomers, n)]
         return result_of(pods, quietly)[1] == len(pods)
 
+    asked = min(_MAX_COPIES, _MAX_PODS // max(1, len(newcomers)) - 1)
     result, placed = result_of(newcomers, quietly)
-    if placed == len(newcomers):
-        most = min(MAX_COPIES, _MAX_PODS // max(1, len(newcomers)))
-        copies = _most(fit, most)
-        return Forecast(result=result, placed=placed, newcomers=len(newcomers), copies=copies)
-    result, placed = result_of(newcomers, policy)
-    return Forecast(result=result, placed=placed, newcomers=len(newcomers), copies=None)
+    if placed < len(newcomers) or _keeps_waiting(snapshot, result, newcomers):
+        result, placed = result_of(newcomers, policy)
+    disturbs = result.plan.moves or result.plan.evictions
+    counted = placed == len(newcomers) and not disturbs and asked > 0
+    return Forecast(
+        result=result,
+        placed=placed,
+        newcomers=len(newcomers),
+        copies=_most(fit, asked) if counted else None,
+        asked=max(0, asked),
+    )
+
+
+def _keeps_waiting(snapshot: Snapshot, result: Result, newcomers: Sequence[Pod]) -> bool:
+    """Return whether somebody as urgent waits, for whom others might be moved or evicted."""
+    least = min((pod.priority for pod in newcomers), default=0)
+    urgent = {pod.uid for pod in snapshot.waiting() if pod.priority >= least}
+    return any(hold.uid in urgent for hold in result.plan.holds)
 
 
 def _copy(pods: Sequence[Pod], number: int) -> list[Pod]:

@@ -3,17 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
+from random import Random
 
 from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from bayplan import filters
 from bayplan.aftermath import Aftermath
 from bayplan.keys import NodeName
 from bayplan.plan import Plan
 from bayplan.policy import Policy
+from bayplan.resources import Resources
 from bayplan.snapshot import Disruption, Node, Pod, Snapshot
 from bayplan.why.remedies import Remedies, Search
 from bayplan.why.rooms import Census
+from tests.builders import GPU
 from tests.property.test_planner_properties import applied, made, policies, snapshots
 
 #: Nobody is disturbed: what is placed found room.
@@ -77,7 +81,27 @@ def extended(snapshot: Snapshot, like: Node, count: int) -> Snapshot:
     return Snapshot.of([*snapshot.nodes, *more], snapshot.pods)
 
 
-@given(snapshot=snapshots(nodes=4, pods=12), policy=policies())
+def over_full() -> st.SearchStrategy[Snapshot]:
+    """Return clusters in which GPUs of some nodes have failed under running pods."""
+    return st.builds(_shrunk, snapshots(nodes=4, pods=12), st.integers(0, 2**32))
+
+
+def _shrunk(snapshot: Snapshot, seed: int) -> Snapshot:
+    random = Random(seed)  # noqa: S311 - an example, not a secret
+    nodes = [
+        replace(
+            each,
+            allocatable=Resources.of(
+                dict(each.allocatable.items)
+                | {GPU: max(1, each.allocatable[GPU] - random.choice([0, 1, 3]))}
+            ),
+        )
+        for each in snapshot.nodes
+    ]
+    return Snapshot.of(nodes, snapshot.pods, snapshot.budgets)
+
+
+@given(snapshot=st.one_of(snapshots(nodes=4, pods=12), over_full()), policy=policies())
 def test_every_remedy_helps(snapshot: Snapshot, policy: Policy) -> None:
     """People would evict, free or buy what does not help."""
     plan = made(snapshot, policy).plan

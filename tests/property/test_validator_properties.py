@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from random import Random
 
 from hypothesis import given
@@ -35,6 +35,7 @@ LOOKED_AT = {
     Code.UNKNOWN_POD,
     Code.UNKNOWN_NODE,
     Code.UID_MISMATCH,
+    Code.MISDESCRIBED,
     Code.NOT_ONCE,
     Code.WRONG_STATE,
     Code.NOT_DISRUPTABLE,
@@ -178,6 +179,9 @@ def _faults_of(action: Action, pod: Pod, snapshot: Snapshot) -> Iterator[Code]:
     """Yield what is wrong with one action on a pod that is there."""
     if action.uid != pod.uid:
         yield Code.UID_MISMATCH
+    told = {"gang", "owner", "priority"} & {each.name for each in fields(action)}
+    if any(getattr(action, name) != getattr(pod, name) for name in told):
+        yield Code.MISDESCRIBED
     if isinstance(action, Bind | Move):
         name = action.node if isinstance(action, Bind) else action.target
         node = next((each for each in snapshot.nodes if each.name == name), None)

@@ -77,7 +77,36 @@ def test_what_cannot_be_placed_says_why(tmp_path: Path, capsys: pytest.CaptureFi
         pytest.param("a: [1,\nb", "pods.yaml:2: is not YAML", id="broken YAML"),
         pytest.param('{"kind":\n "Pod",,}', "pods.yaml:2: is not JSON", id="broken JSON"),
         pytest.param("", "pods.yaml: is empty", id="empty"),
-        pytest.param("- 1", "kind: should be a Kubernetes kind", id="no object"),
+        pytest.param("- 1", "pods.yaml:1: document: should be an object, is a list", id="a list"),
+        pytest.param(
+            "kind: List\nitems:\n- kind: Node\n  metadata: {name: a}\n- metadata: {name: b}\n",
+            "pods.yaml:5: document: items[1].kind: should be a Kubernetes kind such as Pod",
+            id="no kind",
+        ),
+        pytest.param("kind: List\nitems: abc", "items: should be a list", id="no items"),
+        pytest.param(
+            '{\n\t"kind": "Pod",\n\t"metadata": {"name": 5}\n}',
+            "pods.yaml:3: Pod 5: metadata.name: should be a string",
+            id="JSON with tabs",
+        ),
+        pytest.param(
+            "---\n---\n" + POD.replace("GPUS", "many"),
+            "pods.yaml:10: Pod team/a: spec.containers[0]",
+            id="after empty documents",
+        ),
+        pytest.param("a: " + "9" * 5000, "holds a number that is too long", id="digits"),
+        pytest.param('{"a": ' + "9" * 5000 + "}", "holds a number that is too long", id="in JSON"),
+        pytest.param("[" * 5000 + "]" * 5000, "nested too deeply", id="deep"),
+        pytest.param(
+            POD.replace("GPUS", "1") + "---\n" + POD.replace("GPUS", "2"),
+            "Pod team/a is in",
+            id="twice",
+        ),
+        pytest.param(
+            "kind: PackingPolicy\nmetadata: {name: default}\nspec: {maxMoves: -1}",
+            "pods.yaml:3: PackingPolicy default: spec.maxMoves: should be 0 or more, is -1",
+            id="a limit",
+        ),
         pytest.param(
             POD.replace("GPUS", "many"),
             "pods.yaml:8: Pod team/a: spec.containers[0].resources.limits.nvidia.com/gpu: 'many'",
@@ -95,6 +124,85 @@ def test_a_bad_file_is_named_with_line_and_field(
     assert main(["plan", "-f", folder]) == 2
 
     assert complaint in capsys.readouterr().err
+
+
+def test_an_object_in_two_files_is_told_with_both(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One node counted as two, and pods were promised room that is not there."""
+    folder = manifests(tmp_path)
+    (tmp_path / "again.yaml").write_text(NODE)
+
+    assert main(["plan", "-f", folder]) == 2
+
+    told = capsys.readouterr().err
+    assert f"Node n1 is in {tmp_path}/again.yaml and in {tmp_path}/nodes.yaml: leave one" in told
+
+
+def test_a_policy_in_a_list_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What kubectl prints of a cluster is a list, and its limits were passed over."""
+    one = POD.replace("GPUS", "8")
+    low = one.replace("{name: a, n", "{name: low, n").replace("spec:", "spec:\n  nodeName: n1")
+    low = low.replace("  schedulingGates: [{name: bayplan.dev/plan}]\n", "")
+    policy = {"kind": "PackingPolicy", "metadata": {"name": "default"}, "spec": {"maxEvictions": 0}}
+    items = [yaml.safe_load(low), policy]
+    (tmp_path / "list.json").write_text(json.dumps({"kind": "List", "items": items}))
+    folder = manifests(tmp_path)
+    (tmp_path / "pods.yaml").write_text(one.replace("spec:", "spec:\n  priority: 10"))
+
+    assert main(["plan", "-f", folder, "-o", "json"]) == 0
+
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["spec"]["counts"] == {"bound": 0, "moved": 0, "evicted": 0, "held": 1}
+
+
+def test_what_no_plan_is_made_for_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An `Optimal` plan of nothing would read as if everything fitted."""
+    folder = manifests(tmp_path)
+    free = POD.replace("GPUS", "1").replace("  schedulingGates: [{name: bayplan.dev/plan}]\n", "")
+    (tmp_path / "pods.yaml").write_text(f"{free}---\nkind: Deployment\nmetadata: {{name: web}}\n")
+
+    assert main(["plan", "-f", folder]) == 0
+
+    told = capsys.readouterr().err
+    assert "not planned: 1 Deployment, 1 Pod (no node, no gate bayplan.dev/plan)" in told
+
+
+def test_times_need_no_quotes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """So does kubectl take them."""
+    folder = manifests(tmp_path)
+    since = "{name: a, namespace: team, creationTimestamp: 2026-01-31T12:00:00Z}"
+    pod = POD.replace("GPUS", "1").replace("{name: a, namespace: team}", since)
+    (tmp_path / "pods.yaml").write_text(pod)
+
+    assert main(["plan", "-f", folder]) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "nan", "inf", "soon"])
+def test_a_time_limit_is_a_time(capsys: pytest.CaptureFixture[str], limit: str) -> None:
+    """A plan within at most -1 s would be no plan."""
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", "-f", "-", f"--time-limit={limit}"])
+
+    assert ended.value.code == 2
+    assert f"should be a number of seconds above 0, is '{limit}'" in capsys.readouterr().err
+
+
+def test_what_would_help_one_of_several_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One node more was bought for twelve pods."""
+    folder = manifests(tmp_path)
+    pods = [POD.replace("GPUS", "8").replace("name: a,", f"name: a{i},") for i in range(3)]
+    (tmp_path / "pods.yaml").write_text("---\n".join(pods))
+
+    assert main(["plan", "-f", folder]) == 0
+
+    text = capsys.readouterr().out
+    assert "2 pods, one of them team/a" in text
+    assert "would help one of them: " in text
 
 
 @pytest.mark.parametrize("name", ["missing.yaml", "binary.json"])
@@ -378,6 +486,47 @@ def test_the_answer_is_also_for_programs(
     assert told["plan"]["counts"]["bound"] == 1
 
 
+DISK = """\
+kind: PersistentVolume
+metadata: {name: NAME}
+spec:
+  claimRef: {namespace: team, name: data}
+  nodeAffinity: {required: {nodeSelectorTerms: b}}
+status: {phase: Bound}
+"""
+
+
+@pytest.mark.usefixtures("live")
+def test_a_volume_of_the_cluster_that_cannot_be_read_is_told_and_kept_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: one volume of somebody else, and nobody could ask anything any more."""
+    listed = [*whatif._cluster(), yaml.safe_load(DISK.replace("NAME", "there"))]  # noqa: SLF001 - the cluster
+    monkeypatch.setattr(whatif, "_cluster", lambda: listed)
+    free, bound = (yaml.safe_load(POD.replace("GPUS", "2")) for _ in range(2))
+    bound["metadata"]["name"] = "b"
+    bound["spec"]["volumes"] = [{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}]
+    (tmp_path / "new.yaml").write_text(yaml.safe_dump_all([free, bound]))
+
+    assert main(["plan", "-f", str(tmp_path)]) == 1
+
+    told = capsys.readouterr()
+    assert told.err.count("PersistentVolume there: spec.nodeAffinity") == 1
+    assert "should be a list" in told.err
+    assert "Does not fit: 1 of 2 would get a node" in told.out
+    assert "cannot tell where its volume is" in told.out
+
+
+@pytest.mark.usefixtures("live")
+def test_a_volume_in_the_files_that_cannot_be_read_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who wrote it is there to mend it."""
+    manifest = f"{POD.replace('GPUS', '2')}---\n{DISK.replace('NAME', 'new')}"
+
+    assert ask(tmp_path, capsys, manifest)[0] == 2
+
+
 @pytest.mark.usefixtures("live")
 def test_a_question_about_nothing_new_is_told_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -387,3 +536,47 @@ def test_a_question_about_nothing_new_is_told_so(
 
     assert main(["plan", "-f", str(tmp_path)]) == 2
     assert "no pod in it that is not in the cluster yet" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("live")
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        pytest.param(
+            "kind: Deployment\nmetadata: {name: w}\nspec:\n  template: x\n",
+            "new.yaml:4: Deployment w: spec.template: should be an object, is a string",
+            id="no template",
+        ),
+        pytest.param(
+            "kind: Pod\nmetadata: {generateName: w-}\nspec: {containers: []}\n",
+            "new.yaml:2: Pod (no name): metadata.name: should be a string, is missing",
+            id="no name",
+        ),
+        pytest.param(
+            "kind: Pod\nmetadata: {name: w}\nspec: abc\n",
+            "new.yaml:3: Pod w: spec: should be an object, is a string",
+            id="no spec",
+        ),
+    ],
+)
+def test_a_question_that_cannot_be_read_is_named_with_line_and_field(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, complaint: str
+) -> None:
+    """A traceback is no answer to a typing error."""
+    (tmp_path / "new.yaml").write_text(text)
+
+    assert main(["plan", "-f", str(tmp_path)]) == 2
+
+    assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("live")
+def test_a_question_about_pods_that_are_not_understood_is_told_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The cluster was said to have all of its pods."""
+    (tmp_path / "new.yaml").write_text("kind: DaemonSet\nmetadata: {name: w}\n")
+
+    assert main(["plan", "-f", str(tmp_path)]) == 2
+
+    assert "not planned: 1 DaemonSet" in capsys.readouterr().err

@@ -11,13 +11,13 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 from urllib3.exceptions import ReadTimeoutError
 
-from bayplan.codec import PublishedPlan
+from bayplan.codec import PublishedPlan, parts
 from bayplan.plan import Result
 from bayplan.policy import Defragmentation, Order, Policy, Window
 from bayplan_extender.planner import loop as loops
 from bayplan_extender.planner.loop import Loop
 from bayplan_extender.planner.publisher import Dropped, Publisher
-from bayplan_extender.planner.recorder import Recorder
+from bayplan_extender.planner.recorder import Pass, Recorder
 from bayplan_extender.reflector import STALE_S
 from bayplan_extender.view import View
 from tests.builders import node, pod
@@ -103,6 +103,28 @@ def test_what_waits_is_planned_once(scene: Scene) -> None:
 
     assert [hold.pod.name for hold in result.plan.holds] == ["a"]
     assert scene.look() == []
+
+
+def test_what_one_plan_cannot_list_is_in_the_next(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is published would be another plan than the one that was validated."""
+    monkeypatch.setattr(parts, "MAX_PARTS", 1)
+    monkeypatch.setattr(parts, "MAX_ACTIONS", 2)
+    pods = [pod(name, priority=priority) for priority, name in enumerate("abc")]
+    for each in pods:
+        scene.view.cache.set_pod(each)
+
+    (result,) = scene.look()
+
+    assert [bind.pod.name for bind in result.plan.binds] == ["b", "c"]
+    assert [hold.pod.name for hold in result.plan.holds] == ["a"]
+    assert "one plan can list" in result.plan.holds[0].rejection.message
+    for bind in result.plan.binds:
+        bound = next(each for each in pods if each.key == bind.pod)
+        scene.view.cache.set_pod(replace(bound, node=bind.node, waiting=False))
+    (result,) = scene.look()
+    assert [bind.pod.name for bind in result.plan.binds] == ["a"]
 
 
 def test_a_plan_that_somebody_deletes_is_made_again(scene: Scene) -> None:
@@ -246,7 +268,7 @@ def test_who_no_longer_leads_publishes_nothing(
         scene.view.done(kind)
     loop, place = scene.loop, scene.loop._place  # noqa: SLF001 - to lose the lease in the middle
 
-    def losing(seen: loops._Seen) -> Result | None:
+    def losing(seen: loops._Seen) -> Pass | None:
         found = place(seen)
         loop.stop()
         return found
@@ -275,7 +297,7 @@ def test_a_plan_has_the_number_after_those_that_were_seen_when_it_was_made(
     loop, place = scene.loop, scene.loop._place  # noqa: SLF001 - to publish in the middle
     scene.view.numbers = {"plan-00006": 6, "plan-00007-of-another-version": 7}
 
-    def overtaken(seen: loops._Seen) -> Result | None:
+    def overtaken(seen: loops._Seen) -> Pass | None:
         scene.view.numbers["plan-00008"] = 8
         return place(seen)
 

@@ -64,6 +64,7 @@ def several(count: int, **what: Any) -> list[Pod]:  # noqa: ANN401 - as the buil
 
 FIXED: dict[str, Any] = {"disruption": Disruption.FIXED}
 TO_X: dict[str, Any] = {"labels": X, "constraints": beside("zone", **X)}
+ONLY_B = Constraints(node_selector=(("zone", "b"),))
 WHOLE: dict[str, Any] = {"gang": "g", "min_count": 3, "topology": GangTopology(required="zone")}
 
 
@@ -149,6 +150,21 @@ WHOLE: dict[str, Any] = {"gang": "g", "min_count": 3, "topology": GangTopology(r
         ),
         pytest.param((*ALL, *several(8, **TO_X)), 8, id="the first of its kind may begin"),
         pytest.param((*ALL, *several(9, **TO_X)), 8, id="and all others must join it"),
+        pytest.param(
+            (*ALL, pod("c", gpus=9, labels=X), *several(2, **TO_X)),
+            2,
+            id="also where somebody else who is meant fits nowhere",
+        ),
+        pytest.param(
+            (A0, B0, pod("c", labels=X, constraints=ONLY_B), pod("a", gpus=4, **TO_X)),
+            1,
+            id="but not where somebody else may be bound first elsewhere",
+        ),
+        pytest.param(
+            (A0, B0, pod("r", on="b0", constraints=beside("zone", **X), **FIXED), pod("w", **TO_X)),
+            1,
+            id="whoever runs without company does not matter",
+        ),
         pytest.param((*ALL, *several(3, gpus=2, **WHOLE)), 3, id="a gang in one zone"),
         pytest.param((A0, B0, *several(3, gpus=2, **WHOLE)), 0, id="no gang across zones"),
         pytest.param((BARE, *several(3, **WHOLE)), 0, id="no gang on nodes without the label"),
@@ -160,6 +176,14 @@ def test_how_many_are_placed(things: tuple[Node | Pod, ...], count: int) -> None
 
     assert len(found.binds) == count
     assert len(found.holds) == sum(isinstance(x, Pod) and x.waiting for x in things) - count
+
+
+def test_nobody_loses_the_first_place_to_a_lower_priority() -> None:
+    """Whoever asks for others of its kind waited while one that asks for nothing took the room."""
+    urgent = pod("urgent", gpus=4, priority=9, **TO_X)
+
+    assert homes(made(A0, urgent, pod("late", gpus=4, labels=X))) == {"urgent": "a0"}
+    assert len(made(A0, A1, urgent, pod("late", gpus=4, labels=X)).binds) == 2
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from bayplan.codec import recording_of
 from bayplan.plan import plan_digest
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan_extender.planner.recorder import Recorder
+from bayplan_extender.planner.recorder import Pass, Recorder
 from tests.builders import node, pod, snapshot
 
 
@@ -29,7 +29,7 @@ def test_the_latest_pass_can_be_made_again(recorder: Recorder) -> None:
     """A plan that surprises somebody in production could be looked at nowhere else."""
     seen, policy = snapshot(node("n1"), pod("a"), pod("b", gpus=16)), Policy(max_moves=3)
     made = plan(seen, policy, clock=lambda: 0.0)
-    recorder.keep(seen, policy, made)
+    recorder.keep(Pass(snapshot=seen, policy=policy, result=made))
 
     recorded = recording_of(client(recorder).get("/snapshot").json())
 

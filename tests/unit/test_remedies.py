@@ -106,3 +106,34 @@ def test_long_names_do_not_make_a_sentence_that_is_refused() -> None:
     said = remedy(node("n0"), *victims, pod("w", gpus=8, priority=9))
 
     assert said == "free 8 more GPUs on n0 (0 of 8 are free), or add 1 node like n0 (8 GPUs)"
+
+
+@pytest.mark.parametrize(
+    ("things", "remedy"),
+    [
+        (
+            (pod("a", gpus=3, on="n", priority=9), pod("b", gpus=3, on="n", priority=9)),
+            "free 4 more",
+        ),
+        (
+            (
+                *(pod(name, on="n", gpus=2, priority=9) for name in "ab"),
+                pod("s", share=500, on="n", device=0, priority=9),
+            ),
+            "free 3 more",
+        ),
+    ],
+    ids=["whole GPUs", "with shares"],
+)
+def test_what_a_node_has_too_few_must_come_free_as_well(
+    things: tuple[Pod, ...], remedy: str
+) -> None:
+    """Seen: two GPUs were freed as told on a node that held two too many, and nobody came."""
+    found = plan(
+        snapshot(node("n", gpus=4), *things, pod("w", gpus=2, priority=5)),
+        Policy(),
+        clock=lambda: 0.0,
+    ).plan
+
+    (hold,) = found.holds
+    assert hold.remedy.startswith(remedy)

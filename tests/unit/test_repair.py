@@ -127,6 +127,29 @@ def test_only_a_higher_tier_makes_a_pod_go_without() -> None:
     assert np.array_equal(found.final, instance.running)
 
 
+def test_a_needed_pod_takes_the_place_of_one_that_only_waited() -> None:
+    """It would wait because others of its tier were placed sooner, or evict one that runs."""
+    needed = Place(PlaceGroup(0, preempts=True, needed=True))
+    unit = pod("u-0", gpus=8, gang="u-0", min_count=1, owner="u", floor=1)
+    things = (node("a"), unit, pod("w", gpus=8, priority=0, namespace="other"))
+    instance = build(snapshot(*things))
+    start = present(instance)
+    start.final[[each.place != needed.group for each in instance.classes], 0] = 1
+    assert (needed.value(instance, start), PLACE.value(instance, start)) == (0, 1)
+
+    found = chains(instance, start, needed)[-1]
+    assert (needed.value(instance, found), PLACE.value(instance, found)) == (1, 0)
+
+    order = goals.in_order(instance, Policy().order)
+    budget = repair.Budget(clock=frozen, deadline_at=1.0, effort=1.0, seed=0)
+    aim = repair.Aim(position=order.index(needed), bound=1)
+    *_, found = repair.improvements(instance, Policy(), start, aim=aim, budget=budget)
+    assert (needed.value(instance, found), PLACE.value(instance, found)) == (1, 0)
+
+    instance, found = chained(needed, node("a"), pod("r", gpus=8, on="a"), unit)
+    assert np.array_equal(found.final, instance.running)
+
+
 @pytest.mark.parametrize("policy", [Policy(max_moves=0), Policy(max_evictions=0)])
 def test_chains_keep_to_the_budgets(policy: Policy) -> None:
     """A plan would disturb more than the administrator allows."""

@@ -4,6 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bayplan import slots, steps
 from bayplan.answers import Reservations, answer
@@ -99,15 +101,32 @@ def homes(found: Plan) -> dict[str, tuple[str, int | None]]:
 
 
 @pytest.mark.parametrize(
-    ("text", "milli"), [("0.5", 500), ("0.25", 250), ("0.3333", 334), ("500m", 500)]
+    ("text", "milli"),
+    [
+        *(("0.5", 500), ("0.25", 250), ("500m", 500), ("0.4001", 401), ("0.0001", 1)),
+        # As many go on a GPU as really do.
+        *(("0.33", 330), ("0.333", 333), ("0.3333", 333), ("0.3333333333333333", 333)),
+        *(("0.16666", 166), ("0.142857", 142), ("0.0909", 90)),
+        # And no more than that.
+        *(("0.3334", 334), ("0.1667", 167), ("0.0015", 2)),
+    ],
 )
-def test_a_share_is_read_in_thousandths_rounded_up(text: str, milli: int) -> None:
-    """Rounded down, three thirds and a bit would be put on one GPU."""
+def test_a_share_is_read_in_thousandths_of_which_as_many_fit(text: str, milli: int) -> None:
+    """Seen: three thirds did not fit on one GPU. Three thirds and a bit must not."""
     found = read({"gpu-fraction": text})
 
     assert found.requests.share_milli == milli
     assert found.requests.device is None
     assert found.waiting
+
+
+@given(parts=st.integers(1, 999_999))
+def test_no_more_equal_shares_fit_than_a_gpu_has(parts: int) -> None:
+    """A GPU would be over-committed by a kind of share alone."""
+    milli = read({"gpu-fraction": f"{parts / 1_000_000:.6f}"}).requests.share_milli
+
+    assert 1000 // milli <= 1_000_000 // parts
+    assert milli * 1000 > parts - 1000
 
 
 @pytest.mark.parametrize("text", ["0", "1", "1.5", "-0.5", "half", "", "nan", 2, ["0.5"]])
@@ -411,11 +430,14 @@ def test_a_moved_share_leaves_its_gpu_behind() -> None:
     """Its number belongs to the node that it leaves."""
     runs, other = (pod(name, share=600, on="n", device=1) for name in ("r", "o"))
     other = pod("o", share=600, on="m", device=1)
-    move = Move(pod=runs.key, uid=runs.uid, source=N, target=NodeName("m"), owner=None, priority=0)
+    move = Move(
+        pod=runs.key, uid=runs.uid, source=N, target=NodeName("m"), owner=runs.owner, priority=0
+    )
     nodes = (node("n", gpus=2), node("m", gpus=2))
 
-    assert codes(planned(replace(move, device=0)), *nodes, runs, other) == set()
-    assert codes(planned(replace(move, device=1)), *nodes, runs, other) == {Code.OVER_COMMITTED}
+    # It moves for nobody.
+    assert codes(planned(replace(move, device=0)), *nodes, runs, other) == {Code.NO_GAIN}
+    assert Code.OVER_COMMITTED in codes(planned(replace(move, device=1)), *nodes, runs, other)
 
 
 # What the engines do alone.

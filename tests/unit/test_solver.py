@@ -325,6 +325,39 @@ def test_pods_that_preempt_nobody_come_after_every_keeping_stage() -> None:
     ]
 
 
+def test_who_is_needed_comes_first_in_a_tier() -> None:
+    """Who preempts nobody would come before the last that could be given up for them."""
+    units = [
+        pod(name, priority=priority, preempts=preempts, gang=name, owner=name, floor=1, min_count=1)
+        for name, priority, preempts in (("a-0", 20, False), ("b-0", 20, True), ("c-0", 0, False))
+    ]
+    others = [pod("x", priority=20), pod("y", priority=20, preempts=False), pod("z")]
+    instance = instance_of(pod("r", on="n0"), *units, *others)
+
+    assert [goal.name for goal in goals.in_order(instance, Order.PLACE_FIRST)][:7] == [
+        "place 20 below minReplicas",
+        "place 20",
+        "keep 0",
+        "place 20 below minReplicas without preemption",
+        "place 20 without preemption",
+        "place 0 below minReplicas without preemption",
+        "place 0",
+    ]
+
+
+def test_equal_units_are_apart_where_only_some_are_needed() -> None:
+    """All of them would be placed before others, or none."""
+    units = [
+        pod(f"u-{i}-{part}", gpus=4, gang=f"u-{i}", min_count=2, owner="u", floor=1)
+        for i in range(3)
+        for part in "ab"
+    ]
+    instance = instance_of(*units)
+
+    counted = {kind.place: len(kind.gangs) for kind in instance.kinds}
+    assert counted == {PlaceGroup(0, True, True): 1, PlaceGroup(0, True, False): 2}
+
+
 def test_protect_first_settles_what_a_tier_suffers_before_the_next_is_placed() -> None:
     """A lower tier could still move pods of the higher one."""
     instance = instance_of(

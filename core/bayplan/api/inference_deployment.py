@@ -247,9 +247,10 @@ class InferenceDeploymentSpec(BaseModel):
     )
     min_replicas: int | None = Field(
         default=None,
-        description="Units that must be ready for the condition Ready to be True; plans that"
-        " need room take others first, for pods made since it was said. Default: replicas, and no"
-        " unit is taken later than others; 0 to replicas. A change touches no pod.",
+        description="Units that must be ready for the condition Ready to be True. While fewer"
+        " have nodes, units are placed before others of their priority; plans that need room take"
+        " others first. Default: replicas, and no unit comes before others; 0 to replicas. A change"
+        " touches no pod.",
         ge=0,
         le=100_000,
     )

@@ -50,7 +50,7 @@ LABEL_LLMD_ROLE: Final = "llm-d.ai/role"
 LABEL_GANG: Final = f"{GROUP}/gang"
 LABEL_GANG_MIN_COUNT: Final = f"{GROUP}/gang-min-count"
 
-#: How many gangs of one owner are needed: in need of room, others of them go first.
+#: How many gangs of one owner are needed: these come before others of their tier, and go after.
 LABEL_MIN_UNITS: Final = f"{GROUP}/min-units"
 
 #: On the pods of a gang: the node label of which all must share a value, and those of which they

@@ -6,27 +6,44 @@ are not among the documents, the priority that a pod's PriorityClass gives it, a
 admission puts on pods behind our gate.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, cast
 
 from bayplan.api import names
 from bayplan.codec.budgets import budget_of
 from bayplan.codec.deployments import deployment_of
-from bayplan.codec.fields import DecodeError, Raw, top
+from bayplan.codec.fields import DecodeError, Field, Raw, top
 from bayplan.codec.nodes import node_of
 from bayplan.codec.pods import pod_of
-from bayplan.codec.volumes import volume_of
+from bayplan.codec.volumes import unreadable_volume, volume_of
+from bayplan.constraints import Volume
 from bayplan.inference.manifests import manifests
 from bayplan.snapshot import Snapshot
+
+#: The kinds from which a plan is made.
+KINDS: Final = frozenset(
+    {
+        "Node",
+        "PackingPolicy",
+        "PersistentVolume",
+        "Pod",
+        "PodDisruptionBudget",
+        "PriorityClass",
+        names.KIND_DEPLOYMENT,
+    }
+)
 
 #: Priorities of the classes that every cluster has.
 _BUILT_IN: Final = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
 
 
-def snapshot_of(documents: Iterable[Raw]) -> Snapshot:
+def snapshot_of(
+    documents: Iterable[Raw], *, unreadable: Callable[[DecodeError], None] | None = None
+) -> Snapshot:
     """Return the snapshot of the nodes, pods, budgets and volumes among `documents`.
 
-    Other kinds are ignored.
+    Other kinds are ignored. Where somebody is told of volumes that cannot be read, they are reached
+    from nowhere.
 
     Raises:
         DecodeError: An object cannot be read, or a document is no Kubernetes object.
@@ -38,7 +55,7 @@ def snapshot_of(documents: Iterable[Raw]) -> Snapshot:
     priorities = _priorities(by_kind)
     pods = (pod_of(_managed(_with_priority(raw, priorities))) for raw in raw_pods)
     budgets = (budget_of(raw) for raw in by_kind.get("PodDisruptionBudget", ()))
-    volumes = (volume_of(raw) for raw in by_kind.get("PersistentVolume", ()))
+    volumes = (_volume(raw, unreadable) for raw in by_kind.get("PersistentVolume", ()))
     return Snapshot(
         nodes=tuple(node_of(raw) for raw in by_kind.get("Node", ())),
         pods=tuple(pod for pod in pods if pod is not None),
@@ -47,19 +64,35 @@ def snapshot_of(documents: Iterable[Raw]) -> Snapshot:
     )
 
 
+def _volume(raw: Raw, unreadable: Callable[[DecodeError], None] | None) -> Volume | None:
+    try:
+        return volume_of(raw)
+    except DecodeError as error:
+        if unreadable is None:
+            raise
+        unreadable(error)
+        return unreadable_volume(raw, error)
+
+
 def flat(documents: Iterable[Raw]) -> Iterator[Raw]:
     """Return the objects, lists opened.
 
     Raises:
-        DecodeError: A document has no kind.
+        DecodeError: A document has no kind, or a list no items.
     """
     for raw in documents:
-        if not isinstance(raw, dict) or not isinstance(raw.get("kind"), str):
-            raise DecodeError("document", "kind", "should be a Kubernetes kind such as Pod")
-        if raw["kind"].endswith("List"):
-            yield from flat(raw.get("items") or ())
-        else:
-            yield raw
+        yield from _opened(Field(raw, where="document"))
+
+
+def _opened(document: Field) -> Iterator[Raw]:
+    kind = document.get("kind")
+    if not isinstance(kind.value, str):
+        raise kind.error("should be a Kubernetes kind such as Pod")
+    if kind.value.endswith("List"):
+        for item in document.get("items").items():
+            yield from _opened(item)
+    else:
+        yield cast("Raw", document.value)
 
 
 def _missing_pods(by_kind: Mapping[str, list[Raw]]) -> Iterator[dict[str, Any]]:
@@ -95,9 +128,8 @@ def _managed(raw: Raw) -> Raw:
     ours = root.get("spec", "schedulerName").text("") == names.SCHEDULER
     if not ours or root.get("metadata", "uid").value is not None:
         return raw
-    metadata = raw["metadata"]
-    labels = {**(metadata.get("labels") or {}), names.LABEL_MANAGED: "true"}
-    return {**raw, "metadata": {**metadata, "labels": labels}}
+    labels = {**root.get("metadata", "labels").labels(), names.LABEL_MANAGED: "true"}
+    return {**raw, "metadata": {**raw["metadata"], "labels": labels}}
 
 
 def _with_priority(raw: Raw, priorities: Mapping[str, int]) -> Raw:

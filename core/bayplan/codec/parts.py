@@ -91,9 +91,16 @@ def _paged(plan: Plan) -> tuple[Plan, tuple[Plan, ...]]:
         kept = replace(kept, holds=tuple(replace(hold, remedy="") for hold in kept.holds))
         pages = _pages(kept)
     while len(pages) > MAX_PARTS:
-        kept = bounded(kept, len(actions_of(kept)) * 9 // 10)
+        kept = bounded(kept, _fewer(kept))
         pages = _pages(kept)
     return kept, pages
+
+
+def _fewer(plan: Plan) -> int:
+    """Return how many actions to try next: all steps before fewer of them."""
+    actions = len(actions_of(plan))
+    steps = actions - len(plan.holds)
+    return max(actions * 9 // 10, steps if plan.holds else 0)
 
 
 def _pages(plan: Plan) -> tuple[Plan, ...]:

@@ -95,6 +95,7 @@ def pod_of(raw: Raw) -> Pod | None:
         gang=gang,
         gang_min_count=min_count,
         gang_topology=gang_topology_of(metadata) if gang else None,
+        floor=(units.whole_number(labels.get(names.LABEL_MIN_UNITS, "")) or 0) if gang else 0,
         labels=tuple(sorted(labels.items())),
         owner=owner,
         created_at=metadata.get("creationTimestamp").instant(),
@@ -203,12 +204,22 @@ def _requests(metadata: Field, spec: Field, *, placed: bool) -> Resources:
 
 
 def _share_milli(field: Field) -> int | None:
-    """Return the thousandths of a GPU that are asked for, rounded up; None if that is no share."""
+    """Return the thousandths of a GPU that are asked for; None if that is no share.
+
+    They are rounded up, but for shares of which fewer would then go on one GPU than really do:
+    three times "0.3333" fit. Such a share counts as up to a thousandth too little beside others.
+    """
     try:
         milli = units.parse(str(field.value)) * units.WHOLE_MILLI
     except ValueError:
         return None
-    return math.ceil(milli) if 0 < milli < units.WHOLE_MILLI else None
+    if not 0 < milli < units.WHOLE_MILLI:
+        return None
+    up = math.ceil(milli)
+    if up == 1:
+        return up
+    most, down = units.WHOLE_MILLI // milli, up - 1
+    return down if units.WHOLE_MILLI // up < most == units.WHOLE_MILLI // down else up
 
 
 def _device(metadata: Field) -> int | None:

@@ -1,5 +1,6 @@
 """PackingPolicy objects to `Policy` values."""
 
+import math
 from typing import Final
 
 from bayplan.codec.fields import Field, Raw, top
@@ -28,9 +29,9 @@ def policy_of(raw: Raw) -> Policy:
     spec, default = root.get("spec"), Policy()
     order, provisioning = spec.get("order"), spec.get("nodeProvisioning")
     return Policy(
-        time_limit_s=spec.get("timeLimitSeconds").number(default.time_limit_s),
-        max_moves=spec.get("maxMoves").integer(default.max_moves),
-        max_evictions=spec.get("maxEvictions").integer(default.max_evictions),
+        time_limit_s=_limit(spec.get("timeLimitSeconds"), default.time_limit_s),
+        max_moves=_count(spec.get("maxMoves"), default.max_moves),
+        max_evictions=_count(spec.get("maxEvictions"), default.max_evictions),
         max_parallel_moves=spec.get("maxParallelMoves").integer(default.max_parallel_moves),
         # An object that was stored when less was allowed.
         gate_timeout_s=max(
@@ -43,6 +44,22 @@ def policy_of(raw: Raw) -> Policy:
         if provisioning.value is not None
         else default.node_provisioning,
     )
+
+
+def _limit(field: Field, default: float) -> float:
+    """Return a number of seconds in which something can be done."""
+    seconds = field.number(default)
+    if not 0 < seconds < math.inf:
+        raise field.error(f"should be a number of seconds above 0, is {field.value}")
+    return seconds
+
+
+def _count(field: Field, default: int) -> int:
+    """Return a number of pods."""
+    count = field.integer(default)
+    if count < 0:
+        raise field.error(f"should be 0 or more, is {count}")
+    return count
 
 
 def _defragmentation(field: Field) -> Defragmentation:

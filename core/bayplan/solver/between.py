@@ -185,7 +185,7 @@ class _Builder:
             carriers=carries,
             meant=means,
             fixed=over.sums(self._counted_fixed(term.pods)) > 0,
-            founding=not somebody and not (means & ~carries).any(),
+            founding=not somebody,
         )
         self.rules.append(rule)
 

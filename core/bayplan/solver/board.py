@@ -17,7 +17,7 @@ from bayplan.solver.assignment import Assignment
 from bayplan.solver.constraints import allowed
 from bayplan.solver.goals import Goal, Keep, Place
 from bayplan.solver.greedy import scale_of
-from bayplan.solver.instance import Counts, Instance, Mask
+from bayplan.solver.instance import Counts, Instance, Mask, Rank
 
 #: What it weighs that a share breaks a whole GPU: more than anything that is left over.
 _BREAKING: Final = 1000.0
@@ -31,7 +31,7 @@ class Wish(NamedTuple):
 
     need: tuple[tuple[int, int], ...]
     kind: int | None
-    tier: int
+    rank: Rank
     evicted: bool
 
 
@@ -49,14 +49,13 @@ def wishes(instance: Instance, goal: Keep | Place) -> list[Wish]:
     weight = (instance.requests / total).max(axis=1, initial=0.0)
     mask = goal.mask(instance)
     evicted = isinstance(goal, Keep)
-    tier = goal.tier if isinstance(goal, Keep) else goal.group.tier
     lone = [
-        Wish(need=((i, 1),), kind=None, tier=tier, evicted=evicted)
+        Wish(need=((i, 1),), kind=None, rank=goal.rank, evicted=evicted)
         for i, each in enumerate(instance.classes)
         if mask[i] and (not each.gang if evicted else each.kind is None)
     ]
     gangs = [
-        Wish(need=kind.need, kind=k, tier=tier, evicted=False)
+        Wish(need=kind.need, kind=k, rank=goal.rank, evicted=False)
         for k, kind in enumerate(instance.kinds)
         if isinstance(goal, Place) and kind.place == goal.group
     ]

@@ -40,10 +40,19 @@ _SMALLEST_GANG: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Members:
-    """The pods of one gang that count."""
+    """The pods of one gang that count.
+
+    Attributes:
+        key: The gang.
+        min_count: How many make it whole.
+        needed: Whether its deployment has fewer units than it needs without it.
+        running: Those that have a node.
+        waiting: Those that wait for a plan.
+    """
 
     key: GangKey
     min_count: int
+    needed: bool
     running: tuple[Pod, ...]
     waiting: tuple[Pod, ...]
 
@@ -51,7 +60,9 @@ class Members:
     def place(self) -> PlaceGroup:
         """The stage of its waiting pods: its lowest tier, so that no member outranks itself."""
         return PlaceGroup(
-            min(pod.priority for pod in self.waiting), all(pod.preempts for pod in self.waiting)
+            tier=min(pod.priority for pod in self.waiting),
+            preempts=all(pod.preempts for pod in self.waiting),
+            needed=self.needed,
         )
 
     @property
@@ -75,8 +86,11 @@ class Members:
         return Incomplete(key=self.key, existing=existing, min_count=self.min_count)
 
 
-def members_of(snapshot: Snapshot) -> dict[GangKey, Members]:
-    """Return the gangs by key; terminating pods and those of vanished nodes do not count."""
+def members_of(snapshot: Snapshot, needed: Collection[GangKey]) -> dict[GangKey, Members]:
+    """Return the gangs by key; terminating pods and those of vanished nodes do not count.
+
+    `needed` are the waiting ones without which a deployment has fewer units than it needs.
+    """
     found: dict[GangKey, list[Pod]] = defaultdict(list)
     known = {node.name for node in snapshot.nodes} if snapshot.in_gangs else set()
     for pod in snapshot.in_gangs:
@@ -86,6 +100,7 @@ def members_of(snapshot: Snapshot) -> dict[GangKey, Members]:
         Members(
             key=key,
             min_count=newest_member(pods).gang_min_count,
+            needed=key in needed,
             running=tuple(pod for pod in pods if not pod.waiting),
             waiting=tuple(pod for pod in pods if pod.waiting),
         )
@@ -114,10 +129,11 @@ class _Shape(NamedTuple):
 
 
 class _Key(NamedTuple):
-    """What makes pods alike; sorts highest tier first, then largest."""
+    """What makes pods alike; sorts highest tier first, who is needed first in it."""
 
     tier: int
     preempts: bool
+    needed: bool
     keep_tier: int
     requests: Resources
     constraints: Constraints
@@ -132,7 +148,7 @@ class _Key(NamedTuple):
     doomed: bool = False
 
     def order(self) -> tuple[object, ...]:
-        return (-self.tier, -self.keep_tier, repr(self))
+        return (-self.tier, not self.needed, -self.keep_tier, repr(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +173,7 @@ class _Alike:
 
 
 def sorted_out(
-    snapshot: Snapshot, members: dict[GangKey, Members], meant: Meant
+    snapshot: Snapshot, members: dict[GangKey, Members], meant: Meant, needed: Collection[GangKey]
 ) -> tuple[list[Batch], Batch]:
     """Return the pods a plan decides on, and those with a node that it may not disturb.
 
@@ -180,6 +196,9 @@ def sorted_out(
         lacking = np.array([False, *(m.lacks_pods for m in members.values())], dtype=np.bool_)
         decided &= ~(waiting & lacking[gang_of])
         code = code * len(gangs) + code + gang_of
+    if needed:
+        # Gangs are told apart already, but not those of a single pod.
+        code = code * 2 + _column((pod.waiting and pod.gang in needed for pod in pods), pods)
     if meant.selectors:
         means: dict[tuple[int, ...], int] = {}
         code = code * len(pods) + _column(
@@ -224,6 +243,7 @@ def classes_of(  # noqa: PLR0913 - a snapshot and what was found in it
     decided: Iterable[Batch],
     members: dict[GangKey, Members],
     meant: Meant,
+    needed: Collection[GangKey],
     *,
     divided: bool,
     doomed: Collection[GangKey],
@@ -235,13 +255,14 @@ def classes_of(  # noqa: PLR0913 - a snapshot and what was found in it
         decided: The pods, those together that are alike at first sight.
         members: The gangs.
         meant: Which pods are meant by rules between pods.
+        needed: Waiting units without which a deployment has fewer than it needs.
         divided: Whether pods of running gangs are classed by what they are alone.
         doomed: Gangs that are given up, when divided.
     """
     shapes = {key: _shape(m, meant) for key, m in members.items() if m.below_minimum}
     pods, nodes = snapshot.pods, snapshot.nodes
     homes = {key: home for key, m in members.items() if (home := _home(m, snapshot))}
-    key_of = partial(_key, members=members, shapes=shapes, homes=homes, meant=meant)
+    key_of = partial(_key, members=members, shapes=shapes, homes=homes, meant=meant, needed=needed)
     grouped: dict[_Key, _Alike] = defaultdict(_Alike)
     for batch in decided:
         key = key_of(batch.pods[0])
@@ -258,22 +279,25 @@ def classes_of(  # noqa: PLR0913 - a snapshot and what was found in it
     return classes, kinds
 
 
-def _key(
+def _key(  # noqa: PLR0913 - a pod and what was found in its snapshot
     pod: Pod,
     *,
     members: dict[GangKey, Members],
     shapes: dict[GangKey, _Shape],
     homes: dict[GangKey, Home],
     meant: Meant,
+    needed: Collection[GangKey],
 ) -> _Key:
     gang = members.get(pod.gang) if pod.gang else None
-    place = gang.place if gang and pod.waiting else PlaceGroup(pod.priority, pod.preempts)
+    alone = PlaceGroup(pod.priority, pod.preempts, needed=pod.waiting and pod.gang in needed)
+    place = gang.place if gang and pod.waiting else alone
     shape = shapes.get(gang.key) if gang and pod.waiting else None
     # Identical waiting gangs share their classes; what runs, or joins what runs, has its own.
     shared = gang is None or (pod.waiting and not gang.running)
     return _Key(
         tier=place.tier,
         preempts=place.preempts,
+        needed=place.needed,
         keep_tier=pod.priority,
         requests=pod.requests,
         constraints=pod.constraints,
@@ -335,7 +359,7 @@ def _class(key: _Key, alike: _Alike, kind: int | None, pods: Sequence[Pod]) -> P
         requests=key.requests,
         constraints=key.constraints,
         keep_tier=key.keep_tier,
-        place=PlaceGroup(key.tier, key.preempts) if waiting.pods else None,
+        place=PlaceGroup(key.tier, key.preempts, key.needed) if waiting.pods else None,
         running=running.pods,
         rows=running.rows,
         waiting=waiting.pods,

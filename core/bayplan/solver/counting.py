@@ -8,6 +8,7 @@ import numpy as np
 
 from bayplan import filters, units
 from bayplan.constraints import NodeTerm
+from bayplan.floors import missing
 from bayplan.keys import BudgetKey, GangKey
 from bayplan.peers import Meant
 from bayplan.reach import Reach
@@ -35,10 +36,13 @@ def build(
     there are. An assignment of that instance counts only if it loses all of those in `doomed` and
     none of the others; what cannot be beaten without this rule cannot be beaten at all.
     """
-    members = members_of(snapshot)
+    needed = missing(snapshot)
+    members = members_of(snapshot, needed)
     meant = Meant(snapshot)
-    decided, fixed = sorted_out(snapshot, members, meant)
-    classes, kinds = classes_of(snapshot, decided, members, meant, divided=divided, doomed=doomed)
+    decided, fixed = sorted_out(snapshot, members, meant, needed)
+    classes, kinds = classes_of(
+        snapshot, decided, members, meant, needed, divided=divided, doomed=doomed
+    )
     resources = _resources(snapshot)
     room = _room(snapshot.nodes, fixed, resources)
     requests = _amounts([c.requests for c in classes], resources)

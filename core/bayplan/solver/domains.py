@@ -183,8 +183,9 @@ class Beside:
         carriers: [class] who carry the term.
         meant: [class] whom it means.
         fixed: [domain] whether somebody is there who stays whatever the plan.
-        founding: Whether nobody who is meant runs anywhere, nor waits but carriers: then those
-            that the term means may begin, all in one domain.
+        founding: Whether nobody who is meant runs anywhere. Then carriers that their own term means
+            may begin, all in one domain, as long as nobody else who is meant is placed: who of
+            them kube-scheduler binds first is not known, and the first one decides where.
     """
 
     domains: Domains
@@ -195,27 +196,45 @@ class Beside:
 
     def allowed(self, index: int, final: Counts, running: Counts) -> Mask | None:
         """Return the domains with company, or where a first one may begin."""
-        if not self.carriers[index]:
-            return None
-        if self.founding:
-            fine = self.domains.sums(_arrived(self.carriers & self.meant, final, running)) > 0
+        carries = bool(self.carriers[index])
+        if self._begins(final):
+            if not carries and not self.meant[index]:
+                return None
+            fine = self._begun(final, running)
             if not fine.any():
+                if not carries:
+                    return None
                 fine = np.full(self.domains.count, self.meant[index])
             return self.domains.spread_out(fine, outside=False)
-        others = (self.meant & ~self.carriers).astype(np.int64) @ final
-        stayed = (self.meant & self.carriers).astype(np.int64) @ np.minimum(final, running)
-        fine = self.fixed | (self.domains.sums(others + stayed) > 0)
-        return self.domains.spread_out(fine, outside=False)
+        if not carries:
+            return None
+        return self.domains.spread_out(self._accompanied(final, running), outside=False)
 
     def holds(self, final: Counts, running: Counts) -> bool:
         """Return whether every carrier that came has company, or began with its likes."""
         came = self.domains.sums(_arrived(self.carriers, final, running)) > 0
-        if self.founding:
-            begun = self.domains.sums(_arrived(self.carriers & self.meant, final, running)) > 0
-            return int(came.sum()) <= 1 and bool((begun | ~came).all())
-        others = (self.meant & ~self.carriers).astype(np.int64) @ final
+        if self._begins(final):
+            return int(came.sum()) <= 1 and bool((self._begun(final, running) | ~came).all())
+        return bool((self._accompanied(final, running) | ~came).all())
+
+    @property
+    def others(self) -> Mask:
+        """Return [class] whom the term means and who ask for nobody by it."""
+        return self.meant & ~self.carriers
+
+    def _begins(self, final: Counts) -> bool:
+        """Return whether whoever comes has nobody to come to."""
+        return self.founding and not final[self.others].any()
+
+    def _begun(self, final: Counts, running: Counts) -> Mask:
+        """Return [domain] where carriers have begun that the term means."""
+        return self.domains.sums(_arrived(self.carriers & self.meant, final, running)) > 0
+
+    def _accompanied(self, final: Counts, running: Counts) -> Mask:
+        """Return [domain] where somebody is for whose company a carrier may come."""
+        others = self.others.astype(np.int64) @ final
         stayed = (self.meant & self.carriers).astype(np.int64) @ np.minimum(final, running)
-        return bool((self.fixed | (self.domains.sums(others + stayed) > 0) | ~came).all())
+        return self.fixed | (self.domains.sums(others + stayed) > 0)
 
 
 def _arrived(classes: Mask, final: Counts, running: Counts) -> Counts:

@@ -17,7 +17,7 @@ from bayplan.policy import Policy
 from bayplan.solver.assignment import Assignment, kept
 from bayplan.solver.board import NOWHERE, Board, Step, Wish, wishes
 from bayplan.solver.goals import Goal, Keep, LeastDisruption, Place
-from bayplan.solver.instance import Counts, Instance, Mask
+from bayplan.solver.instance import Counts, Instance, Mask, Rank
 
 #: Pods that are tried as the first link of a longer chain, the most promising first.
 _FIRST_LINKS: Final = 200
@@ -57,7 +57,7 @@ class _Chains(Board):
 
     def grant(self, wish: Wish) -> bool:
         """Find places for the pods of a wish; return whether that made the whole better."""
-        for find in (self._spare, self._at_the_cost_of(wish.tier)):
+        for find in (self._spare, self._at_the_cost_of(wish.rank)):
             if all(self.follow(wish, find(i)) for i, n in wish.need for _ in range(n)):
                 if wish.kind is not None:
                     self.units[wish.kind] += 1
@@ -134,35 +134,35 @@ class _Chains(Board):
                 return (*aside, Step(index, NOWHERE, n1))
         return None
 
-    def _at_the_cost_of(self, tier: int) -> Callable[[int], tuple[Step, ...] | None]:
-        """Return a way to place a pod that may make one of a lower tier go without."""
+    def _at_the_cost_of(self, rank: Rank) -> Callable[[int], tuple[Step, ...] | None]:
+        """Return a way to place a pod that may make one of a lower rank go without."""
 
         def find(index: int) -> tuple[Step, ...] | None:
             if steps := self._spare(index):
                 return steps
             links = _Links.of(self)
-            lower = np.array(list(self._lone_below(tier)), dtype=np.int64)
+            lower = np.array(list(self._lone_below(rank)), dtype=np.int64)
             opens = links.opening(self, index, all_of_them=True) & np.isin(links.classes, lower)
             ranked = links.ranked(self, index, opens)
-            by_tier = sorted(ranked, key=lambda at: self._rank(int(links.classes[at])))
-            for at in by_tier[:1]:
+            by_rank = sorted(ranked, key=lambda at: self._rank(int(links.classes[at])))
+            for at in by_rank[:1]:
                 i, n = links.at(at)
                 return (Step(i, n, NOWHERE), Step(index, NOWHERE, n))
             return None
 
         return find
 
-    def _lone_below(self, tier: int) -> Iterator[int]:
-        """Yield the classes of a lower tier whose pods go alone."""
+    def _lone_below(self, rank: Rank) -> Iterator[int]:
+        """Yield the classes of a lower rank whose pods go alone."""
         for i, each in enumerate(self.instance.classes):
-            if each.gang is None and each.kind is None and self._rank(i) < tier:
+            if each.gang is None and each.kind is None and self._rank(i) < rank:
                 yield i
 
-    def _rank(self, index: int) -> int:
-        """Return the tier that loses when a pod of the class goes without."""
+    def _rank(self, index: int) -> Rank:
+        """Return what loses when a pod of the class goes without."""
         each = self.instance.classes[index]
         waits = self.final[index].sum() > self.survivors[index] and each.place
-        return each.place.tier if waits and each.place else each.keep_tier
+        return each.place.rank if waits and each.place else Rank(each.keep_tier, precious=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

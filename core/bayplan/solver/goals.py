@@ -1,15 +1,15 @@
 """The objectives and their order: what each stage counts, and what it can never exceed.
 
-For each tier from the highest: keep what runs, place what waits. `PlaceFirst` then asks for the
-least disruption over all tiers; `ProtectFirst` asks after each tier for the least disruption of it
-and all above, so that nothing placed later can disturb them more. Then come gangs inside one
-domain of the labels they prefer, and the preferred node affinity of who is placed; last the most
-whole free GPU slots of 8, 4, 2 and 1. Pods that preempt nobody are placed after the last stage
-that could give up a running pod for them.
+For each tier from the highest: keep what runs, place what waits, first the units that their
+deployments need (`bayplan.floors`). `PlaceFirst` then asks for the least disruption over all tiers;
+`ProtectFirst` asks after each tier for the least disruption of it and all above, so that nothing
+placed later can disturb them more. Then come gangs inside one domain of the labels they prefer, and
+the preferred node affinity of who is placed; last the most whole free GPU slots of 8, 4, 2 and 1.
+Pods that preempt nobody are placed after the last stage that could give up a running pod for them.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from bayplan.policy import Order
 from bayplan.slots import SIZES
 from bayplan.solver import gangs
 from bayplan.solver.assignment import Assignment, disturbed, evicted, kept
-from bayplan.solver.instance import Counts, Instance, PlaceGroup
+from bayplan.solver.instance import Counts, Instance, PlaceGroup, Rank
 
 
 class Goal(Protocol):
@@ -52,6 +52,11 @@ class Keep:
         """What is counted."""
         return f"keep {self.tier}"
 
+    @property
+    def rank(self) -> Rank:
+        """What those have who go on running: only who is of a lower tier goes without for them."""
+        return Rank(self.tier, precious=False)
+
     def mask(self, instance: Instance) -> Counts:
         """Return 1 for each class that counts."""
         return np.array([int(c.keep_tier == self.tier) for c in instance.classes], dtype=np.int64)
@@ -75,8 +80,14 @@ class Place:
     @property
     def name(self) -> str:
         """What is counted."""
-        suffix = "" if self.group.preempts else " without preemption"
-        return f"place {self.group.tier}{suffix}"
+        needed = " below minReplicas" if self.group.needed else ""
+        gently = "" if self.group.preempts else " without preemption"
+        return f"place {self.group.tier}{needed}{gently}"
+
+    @property
+    def rank(self) -> Rank:
+        """What those have who are placed."""
+        return self.group.rank
 
     def mask(self, instance: Instance) -> Counts:
         """Return 1 for each class that counts."""
@@ -221,6 +232,10 @@ def _comforts(instance: Instance) -> list[Goal]:
     return [*map(Together, range(ranks)), *wished]
 
 
+#: Who is placed before whom in a tier: whether somebody goes for them, and whether they are needed.
+_WHO_FIRST: Final = ((True, True), (False, True), (True, False), (False, False))
+
+
 def _tiers(instance: Instance, *, protect: bool) -> list[Goal]:
     keeps = {c.keep_tier for c in instance.classes if c.running}
     groups = {c.place for c in instance.classes if c.place is not None}
@@ -233,12 +248,9 @@ def _tiers(instance: Instance, *, protect: bool) -> list[Goal]:
         if safe:
             stages += peaceful
             peaceful = []
-        stages += [Place(g) for g in groups if g == PlaceGroup(tier, preempts=True)]
-        own = [Place(g) for g in groups if g == PlaceGroup(tier, preempts=False)]
-        if safe:
-            stages += own
-        else:
-            peaceful += own
+        own = [PlaceGroup(tier, *each) for each in _WHO_FIRST]
+        stages += [Place(g) for g in own if g in groups and (g.preempts or safe)]
+        peaceful += [Place(g) for g in own if g in groups and not g.preempts and not safe]
         if protect and tier in keeps:
             stages.append(LeastDisruption(tier))
     return [*stages, *peaceful]

@@ -20,7 +20,7 @@ from bayplan.solver import goals
 from bayplan.solver.assignment import Assignment, moves, present
 from bayplan.solver.devices import Devices
 from bayplan.solver.domains import Beside
-from bayplan.solver.instance import Counts, Instance, Mask
+from bayplan.solver.instance import Counts, Instance, Mask, PlaceGroup
 
 
 def fill(instance: Instance, order: Order) -> Assignment:
@@ -45,22 +45,27 @@ class _Unit:
     need: tuple[tuple[int, int], ...]
     count: int
     kind: int | None
-    tier: int
+    place: PlaceGroup
     weight: float
     gpus: float
 
+    @property
+    def turn(self) -> tuple[int, bool]:
+        """Sort the highest tier first, and in it who is needed."""
+        return (-self.place.tier, not self.place.needed)
+
 
 def _large_first(unit: _Unit) -> tuple[float, ...]:
-    return (-unit.tier, unit.kind is None, -unit.weight)
+    return (*unit.turn, unit.kind is None, -unit.weight)
 
 
 def _small_first(unit: _Unit) -> tuple[float, ...]:
-    return (-unit.tier, unit.weight)
+    return (*unit.turn, unit.weight)
 
 
 def _gpus_first(unit: _Unit) -> tuple[float, ...]:
     """Small pods first, but those without a GPU last: they fit beside GPUs, not the reverse."""
-    return (-unit.tier, not unit.gpus, unit.gpus, -unit.weight)
+    return (*unit.turn, not unit.gpus, unit.gpus, -unit.weight)
 
 
 #: More pods than a node ever has.
@@ -337,7 +342,7 @@ def _units(instance: Instance, start: Assignment, dead: set[GangKey]) -> list[_U
             need=((i, 1),),
             count=len(each.waiting) - int(placed[i]),
             kind=None,
-            tier=each.place.tier,
+            place=each.place,
             weight=float(weights[i]),
             gpus=float(gpus[i]),
         )
@@ -351,7 +356,7 @@ def _units(instance: Instance, start: Assignment, dead: set[GangKey]) -> list[_U
             ),
             count=len(kind.gangs) - int(start.units[k]),
             kind=k,
-            tier=kind.place.tier,
+            place=kind.place,
             weight=float(sum(weights[i] * n for i, n in kind.need) / sum(n for _, n in kind.need)),
             gpus=float(sum(gpus[i] * n for i, n in kind.need) / sum(n for _, n in kind.need)),
         )

@@ -33,10 +33,34 @@ class Home(NamedTuple):
 
 
 class PlaceGroup(NamedTuple):
-    """Waiting pods that one placing stage counts."""
+    """Waiting pods that one placing stage counts.
+
+    Attributes:
+        tier: Their priority, or the lowest of their gang.
+        preempts: Whether somebody may be made to go for them.
+        needed: Whether their deployment has fewer units than it needs without them.
+    """
 
     tier: int
     preempts: bool
+    needed: bool = False
+
+    @property
+    def rank(self) -> "Rank":
+        """Who goes without for whom."""
+        return Rank(self.tier, self.needed)
+
+
+class Rank(NamedTuple):
+    """Who goes without for whom: the lower for the higher.
+
+    Attributes:
+        tier: The priority.
+        precious: Whether they run, or are needed: others of their tier go without first.
+    """
+
+    tier: int
+    precious: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from bayplan.solver.assignment import Assignment
 from bayplan.solver.constraints import allowed
 from bayplan.solver.cpsat import Model
 from bayplan.solver.goals import Goal, Keep, LeastDisruption, Place
-from bayplan.solver.instance import Counts, Instance
+from bayplan.solver.instance import Counts, Instance, PodClass
 from bayplan.solver.variables import Window
 
 #: Nodes of the first windows.
@@ -198,18 +198,17 @@ class _Search:
         instance, final = self.instance, self.incumbent.final
         capacity = np.maximum(instance.capacity, 1)
         free = instance.capacity - final.T @ instance.requests
-        lower = np.array([float(each.keep_tier < self._tier) for each in instance.classes])
+        lower = np.array([float(self._yields(each)) for each in instance.classes])
         yielding = (final * lower[:, None]).T @ instance.requests
         return np.asarray(((free + 0.3 * yielding) / capacity).mean(axis=1) + 0.02)
 
-    @property
-    def _tier(self) -> float:
-        match self.goal:
-            case Place() as goal:
-                return goal.group.tier
-            case Keep() as goal:
-                return goal.tier
-        return float("-inf")
+    def _yields(self, each: PodClass) -> bool:
+        """Return whether pods of a class matter less than those that the goal looks after."""
+        goal = self.goal
+        if not isinstance(goal, Keep | Place):
+            return False
+        lower = each.place is not None and each.place.rank < goal.rank
+        return lower or each.keep_tier < goal.rank.tier
 
     def _takers(self, wanted: list[int]) -> list[int]:
         """Return the nodes that a wanted pod may go to, and where one of its gang is."""

@@ -4,6 +4,7 @@ Most rules bind a domain only if somebody comes there, which takes one boolean f
 added variable is told what it is in an assignment, so that a hint stays complete.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -82,8 +83,9 @@ def _even(model: cp_model.CpModel, v: Variables, rule: Even) -> None:
 
 
 def _beside(model: cp_model.CpModel, v: Variables, rule: Beside) -> None:
-    others = (rule.meant & ~rule.carriers).astype(np.int64)
+    others = rule.others.astype(np.int64)
     own = (rule.meant & rule.carriers).astype(np.int64)
+    begins = _begins(model, v, rule)
     begun = []
     for d, nodes in enumerate(rule.domains.members()):
         if rule.fixed[d]:
@@ -92,10 +94,24 @@ def _beside(model: cp_model.CpModel, v: Variables, rule: Beside) -> None:
         if some is None:
             continue
         begun.append(some)
-        company = v.on(nodes, own) if rule.founding else v.on(nodes, others) + v.stayed(nodes, own)
-        model.add(company >= some)
-    if rule.founding:
-        model.add(summed(begun) <= 1)
+        company = v.on(nodes, others) + v.stayed(nodes, own)
+        model.add(company >= some).only_enforce_if(~begins)
+        model.add(v.on(nodes, own) >= some).only_enforce_if(begins)
+    model.add(summed(begun) <= 1).only_enforce_if(begins)
+
+
+def _begins(model: cp_model.CpModel, v: Variables, rule: Beside) -> cp_model.IntVar:
+    """Return a boolean that is true if whoever comes has nobody to come to, and may begin."""
+    if not rule.founding:
+        return model.new_constant(0)
+    others = rule.others.astype(np.int64)
+    everywhere = range(len(v.instance.nodes))
+    if not _most(v, everywhere, others):
+        return model.new_constant(1)
+    begins = model.new_bool_var("begins")
+    v.further.append((begins, lambda assignment: int(not assignment.final[rule.others].any())))
+    model.add(v.on(everywhere, others) == 0).only_enforce_if(begins)
+    return begins
 
 
 def _someone_comes(
@@ -113,7 +129,7 @@ def _someone_comes(
     return some
 
 
-def _most(v: Variables, nodes: list[int], weights: Counts) -> int:
+def _most(v: Variables, nodes: Sequence[int], weights: Counts) -> int:
     return int(weights @ v.instance.upper[:, nodes].sum(axis=1))
 
 

@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, compress
+from itertools import chain, compress, count
 from operator import attrgetter, ne
+from typing import Final
 
 import numpy as np
 
@@ -13,8 +14,17 @@ from bayplan.budgets import Budget, Health
 from bayplan.keys import BudgetKey, PodKey
 from bayplan.plan import Bind, Evict, Hold, Move
 from bayplan.snapshot import Disruption, Pod
-from bayplan.validate.evidence import Evidence, Mask
+from bayplan.validate.evidence import Evidence
 from bayplan.validate.findings import Code, Violation, wrong
+
+#: What binds, moves, evictions and holds say of their pods beside key and uid: who carries them out
+#: goes by it.
+_SAID: Final = (
+    ("gang", "priority"),
+    ("owner", "priority"),
+    ("gang", "owner", "priority"),
+    ("gang",),
+)
 
 
 def _decided(about: Evidence) -> Iterator[tuple[Sequence[Bind | Move | Evict | Hold], Numbers]]:
@@ -44,6 +54,21 @@ def known(about: Evidence) -> Iterator[Violation]:
             yield wrong(Code.UNKNOWN_NODE, f"{action.pod} goes to {node}, which does not exist")
 
 
+def described(about: Evidence) -> Iterator[Violation]:
+    """Check that actions say of their pods what the snapshot says."""
+    pods = about.snapshot.pods
+    for (actions, where), names in zip(_decided(about), _SAID, strict=True):
+        there = where >= 0
+        chosen = list(compress(actions, there.tolist()))
+        known = list(map(pods.__getitem__, where[there].tolist()))
+        for name in names:
+            said, seen = (list(map(attrgetter(name), each)) for each in (chosen, known))
+            for i in compress(count(), map(ne, said, seen)):
+                yield wrong(
+                    Code.MISDESCRIBED, f"{name} of {known[i].key} is {seen[i]}, not {said[i]}"
+                )
+
+
 def decided_once(about: Evidence) -> Iterator[Violation]:
     """Check that every waiting pod is bound or held, and no pod is decided twice."""
     pods = about.snapshot.pods
@@ -56,18 +81,13 @@ def decided_once(about: Evidence) -> Iterator[Violation]:
     repeated |= {key: n for key, n in unknown.items() if n > 1}
     for key, n in repeated.items():
         yield wrong(Code.NOT_ONCE, f"{key} is decided {n} times")
-    for i in np.flatnonzero(_waiting(about) & (times == 0)).tolist():
+    for i in np.flatnonzero(about.waiting & (times == 0)).tolist():
         yield wrong(Code.NOT_ONCE, f"{pods[i].key} waits and is neither bound nor held")
-
-
-def _waiting(about: Evidence) -> Mask:
-    """Return [pod] whether it waits and is not being deleted."""
-    return np.frombuffer(about.snapshot.waits, dtype=np.bool_) & ~about.leaving
 
 
 def states(about: Evidence) -> Iterator[Violation]:
     """Check that what is bound or held waits, and what is moved or evicted is where it is said."""
-    waiting = _waiting(about)
+    waiting = about.waiting
     for verb, where in (("bound", about.after.bound.pods), ("held", about.held)):
         there = where[where >= 0]
         for i in there[~waiting[there]].tolist():
@@ -96,12 +116,12 @@ def disruptable(about: Evidence) -> Iterator[Violation]:
 
 def budgets(about: Evidence) -> Iterator[Violation]:
     """Check that no more is moved and evicted than allowed."""
-    for word, count, most in (
+    for word, n, most in (
         ("moves", len(about.plan.moves), about.policy.max_moves),
         ("evictions", len(about.plan.evictions), about.policy.max_evictions),
     ):
-        if count > most:
-            yield wrong(Code.OVER_BUDGET, f"{count} {word}; the policy allows {most}")
+        if n > most:
+            yield wrong(Code.OVER_BUDGET, f"{n} {word}; the policy allows {most}")
 
 
 def disruption_budgets(about: Evidence) -> Iterator[Violation]:

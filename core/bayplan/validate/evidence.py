@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from bayplan.aftermath import Aftermath, Numbers
 from bayplan.between import Placement
+from bayplan.constraints import GangTopology
 from bayplan.keys import GangKey, PodKey
 from bayplan.plan import Bind, Evict, Hold, Move, Plan
 from bayplan.policy import Policy
 from bayplan.resources import Resources
-from bayplan.snapshot import Pod, PodKind, Snapshot
+from bayplan.snapshot import Pod, PodKind, Snapshot, newest_member
+from bayplan.validate.minimums import lacking
 
 Mask = NDArray[np.bool_]
 
@@ -43,6 +45,28 @@ class Amounts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gang:
+    """The pods of a gang that count: those that wait, and those on nodes that are there.
+
+    Attributes:
+        min_count: How many must run for any of them to be useful; two and more.
+        topology: Where they are to be with respect to each other, if that is said.
+        running: Those with a node, before the plan.
+        waiting: Those without.
+    """
+
+    min_count: int
+    topology: GangTopology | None
+    running: tuple[Pod, ...]
+    waiting: tuple[Pod, ...]
+
+    @property
+    def lacks_pods(self) -> bool:
+        """Whether pods do not exist without which none of it may be placed."""
+        return len(self.running) + len(self.waiting) < self.min_count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """What the checks look at, gathered once.
 
@@ -57,7 +81,8 @@ class Evidence:
         targets: Where these nodes are in the snapshot; -1 for unknown ones.
         coming: The kinds of these pods.
         gone: Keys of the pods that lose their node.
-        gangs: Gangs of two pods and more.
+        gangs: Gangs of two pods and more, by key.
+        lacking: Waiting gangs that their deployment cannot do without.
         placement: The same as far as pods ask something of each other; None if none does.
         amounts: What is there and in use.
         node_kind, state: [node] row of `amounts`.
@@ -75,12 +100,24 @@ class Evidence:
     targets: Numbers = field(repr=False)
     coming: tuple[PodKind, ...] = field(repr=False)
     gone: frozenset[PodKey] = field(repr=False)
-    gangs: frozenset[GangKey] = field(repr=False)
+    gangs: Mapping[GangKey, Gang] = field(repr=False)
+    lacking: frozenset[GangKey] = field(repr=False)
     placement: Placement | None = field(repr=False)
     amounts: Amounts = field(repr=False)
     node_kind: Numbers = field(repr=False)
     state: Numbers = field(repr=False)
     shared: Mapping[int, "Shared"] = field(repr=False)
+
+    @property
+    def waiting(self) -> Mask:
+        """[pod] whether it waits and is not being deleted."""
+        return np.frombuffer(self.snapshot.waits, dtype=np.bool_) & ~self.leaving
+
+    @property
+    def takers(self) -> Mask:
+        """[node] whether it takes pods."""
+        takes = [node.ready and node.schedulable for node in self.snapshot.node_kinds.values]
+        return np.asarray(np.array(takes, dtype=np.bool_)[self.node_kind])
 
     @property
     def bound(self) -> Iterator[tuple[Bind, Pod]]:
@@ -102,6 +139,10 @@ class Evidence:
     ) -> Iterator[tuple["_Action", Pod]]:
         pods = self.snapshot.pods
         return ((a, pods[i]) for a, i in zip(actions, where.tolist(), strict=True) if i >= 0)
+
+    def gang_of(self, pod: Pod) -> Gang | None:
+        """Return the gang of a pod, if it has one of two pods and more."""
+        return None if pod.gang is None else self.gangs.get(pod.gang)
 
     def has_node(self, pod: Pod) -> bool:
         """Return whether the pod has a node after the plan."""
@@ -147,17 +188,32 @@ def gather(snapshot: Snapshot, policy: Policy, plan: Plan) -> Evidence:
         targets=targets,
         coming=tuple(kinds[k] for k in np.unique(after.kind_of[arrivals])),
         gone=frozenset(evict.pod for evict in plan.evictions),
-        gangs=frozenset(
-            pod.gang
-            for pod in snapshot.in_gangs
-            if pod.gang and pod.gang_min_count >= _SMALLEST_GANG and not pod.terminating
-        ),
+        gangs=_gangs(snapshot),
+        lacking=lacking(snapshot),
         placement=Placement.of(after),
         amounts=_amounts(after),
         node_kind=np.asarray(snapshot.node_kinds.numbers),
         state=np.asarray(after.state_of.numbers),
         shared=_shared(after),
     )
+
+
+def _gangs(snapshot: Snapshot) -> Mapping[GangKey, Gang]:
+    members: dict[GangKey, list[Pod]] = defaultdict(list)
+    for pod in snapshot.in_gangs:
+        if pod.gang and not pod.terminating and (pod.waiting or pod.node in snapshot.rows):
+            members[pod.gang].append(pod)
+    newest = {key: newest_member(pods) for key, pods in sorted(members.items())}
+    return {
+        key: Gang(
+            min_count=one.gang_min_count,
+            topology=one.gang_topology,
+            running=tuple(pod for pod in members[key] if not pod.waiting),
+            waiting=tuple(pod for pod in members[key] if pod.waiting),
+        )
+        for key, one in newest.items()
+        if one.gang_min_count >= _SMALLEST_GANG
+    }
 
 
 def _leaving(snapshot: Snapshot) -> Mask:

@@ -10,6 +10,7 @@ class Code(StrEnum):
     UNKNOWN_POD = "UnknownPod"
     UNKNOWN_NODE = "UnknownNode"
     UID_MISMATCH = "UidMismatch"
+    MISDESCRIBED = "Misdescribed"
     NOT_ONCE = "NotDecidedOnce"
     WRONG_STATE = "WrongState"
     NODE_REFUSES = "NodeRefuses"
@@ -22,6 +23,9 @@ class Code(StrEnum):
     OUTRANKED_VICTIM = "OutrankedVictim"
     OVER_BUDGET = "OverBudget"
     WRONG_OBJECTIVE = "WrongObjective"
+    WRONG_STAGES = "WrongStages"
+    WRONG_VERDICT = "WrongVerdict"
+    NO_GAIN = "NoGain"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

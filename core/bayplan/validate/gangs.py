@@ -1,7 +1,7 @@
 """Checks of pods with respect to each other: rules between them, whole gangs, and ranks."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,8 +10,8 @@ import numpy as np
 from bayplan import between
 from bayplan.aftermath import Numbers
 from bayplan.keys import GangKey
-from bayplan.snapshot import Pod, newest_member
-from bayplan.validate.evidence import Evidence, Mask
+from bayplan.snapshot import Pod
+from bayplan.validate.evidence import Evidence
 from bayplan.validate.findings import Code, Violation, wrong
 
 
@@ -21,10 +21,18 @@ class PlacedAs(NamedTuple):
     Attributes:
         tier: Their priority, or the lowest of their gang.
         gentle: Whether nobody is made to go for them, or for one of their gang.
+        needed: Whether their deployment lacks their unit.
     """
 
     tier: int
     gentle: bool
+    needed: bool
+
+    @property
+    def stage(self) -> str:
+        """The name of the stage that counts them."""
+        first = " below minReplicas" if self.needed else ""
+        return f"place {self.tier}{first}" + (" without preemption" if self.gentle else "")
 
 
 def between_pods(about: Evidence) -> Iterator[Violation]:
@@ -38,7 +46,7 @@ def between_pods(about: Evidence) -> Iterator[Violation]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Gang:
+class _Fate:
     """Where a gang stands, before and after."""
 
     key: GangKey
@@ -50,30 +58,22 @@ class _Gang:
     evicted: int
 
 
-def _gangs(about: Evidence) -> Iterator[_Gang]:
-    members: dict[GangKey, list[Pod]] = defaultdict(list)
-    for pod in about.snapshot.in_gangs:
-        if pod.gang is not None and not pod.terminating:
-            members[pod.gang].append(pod)
-    for key, pods in sorted(members.items()):
-        min_count = newest_member(pods).gang_min_count
-        running = [pod for pod in pods if not pod.waiting and pod.node in about.snapshot.rows]
-        waiting = [pod for pod in pods if pod.waiting]
-        if key in about.gangs:
-            yield _Gang(
-                key=key,
-                min_count=min_count,
-                before=len(running),
-                after=sum(map(about.has_node, running + waiting)),
-                waiting=len(waiting),
-                placed=sum(map(about.has_node, waiting)),
-                evicted=sum(pod.key in about.gone for pod in running),
-            )
+def _fates(about: Evidence) -> Iterator[_Fate]:
+    for key, gang in about.gangs.items():
+        yield _Fate(
+            key=key,
+            min_count=gang.min_count,
+            before=len(gang.running),
+            after=sum(map(about.has_node, gang.running + gang.waiting)),
+            waiting=len(gang.waiting),
+            placed=sum(map(about.has_node, gang.waiting)),
+            evicted=sum(pod.key in about.gone for pod in gang.running),
+        )
 
 
 def whole_gangs(about: Evidence) -> Iterator[Violation]:
     """Check that gangs are placed whole, reach their minimum, and are evicted whole."""
-    for gang in _gangs(about):
+    for gang in _fates(about):
         if gang.placed and gang.after < gang.min_count:
             yield wrong(
                 Code.GANG_SPLIT, f"{gang.key}: {gang.after} of {gang.min_count} pods would run"
@@ -89,44 +89,57 @@ def whole_gangs(about: Evidence) -> Iterator[Violation]:
 
 
 def newcomers(about: Evidence) -> Counter[PlacedAs]:
-    """Return how many waiting pods are bound, by what decides on them.
+    """Return how many waiting pods are bound, by what decides on them."""
+    bound = about.after.bound.pods[about.after.bound.pods >= 0]
+    waits = np.frombuffer(about.snapshot.waits, dtype=np.bool_)
+    return _placed_as(about, bound[waits[bound]])
+
+
+def hopefuls(about: Evidence) -> Counter[PlacedAs]:
+    """Return how many waiting pods may be placed, by what decides on them."""
+    return _placed_as(about, placeable(about))
+
+
+def placeable(about: Evidence) -> Numbers:
+    """Return where the pods are that may be placed: who waits, but in no gang that lacks pods."""
+    waiting = np.flatnonzero(about.waiting)
+    if not any(gang.lacks_pods for gang in about.gangs.values()):
+        return waiting
+    of = (about.gang_of(about.snapshot.pods[i]) for i in waiting.tolist())
+    return waiting[np.array([gang is None or not gang.lacks_pods for gang in of], dtype=np.bool_)]
+
+
+def placed_as(about: Evidence, pod: Pod) -> PlacedAs:
+    """Return what decides on a pod that waits.
 
     A pod is decided on at its priority; one of a gang at the gang's lowest, and like one that does
-    not preempt if one of the gang does not.
+    not preempt if one of the gang does not. Whom a deployment lacks is decided on before others.
     """
+    gang = about.gang_of(pod)
+    together = (pod,) if gang is None else gang.waiting
+    return PlacedAs(
+        min(each.priority for each in together),
+        not all(each.preempts for each in together),
+        pod.gang in about.lacking,
+    )
+
+
+def _placed_as(about: Evidence, pods: Numbers) -> Counter[PlacedAs]:
     found: Counter[PlacedAs] = Counter()
-    alone = _placed(about)
-    if about.gangs:
-        in_gangs = _in_gangs(about, alone)
-        found.update(_by_gang(about, [about.snapshot.pods[i] for i in alone[in_gangs].tolist()]))
-        alone = alone[~in_gangs]
-    for kind, n in about.kinds_at(alone).items():
-        found[PlacedAs(kind.priority, not kind.preempts)] += n
+    if about.gangs or about.lacking:
+        waiting = [about.snapshot.pods[i] for i in pods.tolist()]
+        by_gang = Counter(pod.gang for pod in waiting if about.gang_of(pod) is not None)
+        for gang in filter(None, by_gang):
+            found[placed_as(about, about.gangs[gang].waiting[0])] += by_gang[gang]
+        alone = [about.gang_of(pod) is None for pod in waiting]
+        needed = [pod.gang in about.lacking for pod in waiting]
+        for pod, on_its_own, first in zip(waiting, alone, needed, strict=True):
+            if on_its_own and first:
+                found[placed_as(about, pod)] += 1
+        pods = pods[np.array(alone, dtype=np.bool_) & ~np.array(needed, dtype=np.bool_)]
+    for kind, n in about.kinds_at(pods).items():
+        found[PlacedAs(kind.priority, not kind.preempts, needed=False)] += n
     return found
-
-
-def _placed(about: Evidence) -> Numbers:
-    """Return where the bound pods are in the snapshot that wait, each as often as it is bound."""
-    bound = about.after.bound.pods[about.after.bound.pods >= 0]
-    return np.asarray(bound[np.frombuffer(about.snapshot.waits, dtype=np.bool_)[bound]])
-
-
-def _in_gangs(about: Evidence, pods: Numbers) -> Mask:
-    of = (about.snapshot.pods[i].gang for i in pods.tolist())
-    return np.fromiter((gang in about.gangs for gang in of), dtype=np.bool_, count=len(pods))
-
-
-def _by_gang(about: Evidence, pods: Iterable[Pod]) -> Iterator[PlacedAs]:
-    lowest: dict[GangKey, int] = {}
-    gentle: set[GangKey] = set()
-    for pod in about.snapshot.waiting():
-        if pod.gang is not None and pod.gang in about.gangs and not pod.terminating:
-            lowest[pod.gang] = min(pod.priority, lowest.get(pod.gang, pod.priority))
-            gentle |= set() if pod.preempts else {pod.gang}
-    for pod in pods:
-        assert pod.gang is not None  # noqa: S101 - chosen by it
-        tier = lowest.get(pod.gang, pod.priority)
-        yield PlacedAs(tier, pod.gang in gentle)
 
 
 def ranks(about: Evidence) -> Iterator[Violation]:

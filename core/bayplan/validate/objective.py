@@ -1,23 +1,33 @@
 """Checks that the certificate says what the actions reach, stage by stage."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 
 import numpy as np
 
-from bayplan import between, filters, units
-from bayplan.plan import EVICTION_COST
-from bayplan.snapshot import Disruption, PodKind
-from bayplan.validate.evidence import Evidence
+from bayplan import between, filters, slots, units
+from bayplan.plan import EVICTION_COST, Plan
+from bayplan.snapshot import PodKind
+from bayplan.validate.evidence import Evidence, gather
 from bayplan.validate.findings import Code, Violation, wrong
 from bayplan.validate.gangs import newcomers
+from bayplan.validate.stages import decided, in_order, told
 
 
 def objective(about: Evidence) -> Iterator[Violation]:
-    """Check that the certificate says what the actions reach, and no bound is beaten."""
-    counted = _counted(about)
+    """Check that the certificate says what the actions reach, and that they are worth it."""
+    names, found = in_order(about), counted(about)
+    yield from told(about, names)
+    yield from _claimed(about, found)
+    if about.plan.binds or about.plan.victims:
+        yield from _gained(about, names, found)
+
+
+def _claimed(about: Evidence, found: Counter[str]) -> Iterator[Violation]:
+    """Check that each stage has its value, and no bound is beaten."""
     for stage in about.plan.certificate.stages:
-        value = counted.get(stage.name, 0)
+        value = found[stage.name]
         if value != stage.value:
             yield wrong(
                 Code.WRONG_OBJECTIVE, f"{stage.name} is {value}; the plan claims {stage.value}"
@@ -30,20 +40,48 @@ def objective(about: Evidence) -> Iterator[Violation]:
             )
 
 
-def _counted(about: Evidence) -> Counter[str]:
+def _gained(about: Evidence, names: tuple[str, ...], found: Counter[str]) -> Iterator[Violation]:
+    """Check that doing nothing is worth less: the first stage in which that differs decides."""
+    idle = _of_doing_nothing(about)
+    for name in names:
+        change = found[name] - idle(name)
+        if change:
+            if (change > 0) is name.startswith("disruption"):
+                yield wrong(
+                    Code.NO_GAIN, f"{name} is {found[name]}; without the plan it is {idle(name)}"
+                )
+            return
+
+
+def _of_doing_nothing(about: Evidence) -> Callable[[str], int]:
+    """Return what tells the value of a stage if nothing is done."""
+    runs = about.kinds_at(np.flatnonzero(decided(about)))
+    kept: Counter[str] = Counter()
+    for kind, n in runs.items():
+        kept[f"keep {kind.priority}"] += n
+
+    @cache
+    def free() -> Counter[str]:
+        # Hardly ever asked for: what binds, moves or evicts differs before it comes to slots.
+        idle = Plan(certificate=about.plan.certificate)
+        return _free_slots(gather(about.snapshot, about.policy, idle))
+
+    return lambda name: free()[name] if name.startswith("free ") else kept[name]
+
+
+def counted(about: Evidence) -> Counter[str]:
     """Return what the actions reach, by name of the stage."""
-    counted: Counter[str] = Counter()
+    found: Counter[str] = Counter()
     for kind, n in _survivors(about).items():
-        counted[f"keep {kind.priority}"] += n
+        found[f"keep {kind.priority}"] += n
     for each, n in newcomers(about).items():
-        suffix = " without preemption" if each.gentle else ""
-        counted[f"place {each.tier}{suffix}"] += n
-    counted.update(_disruption(about))
-    counted["preference"] = _preference(about)
+        found[each.stage] += n
+    found.update(_disruption(about))
+    found["preference"] = _preference(about)
     if about.placement is not None:
-        counted.update(between.gathered(about.placement))
-    counted.update(_free_slots(about))
-    return counted
+        found.update(between.gathered(about.placement))
+    found.update(_free_slots(about))
+    return found
 
 
 def _preference(about: Evidence) -> int:
@@ -73,23 +111,20 @@ def _disruption(about: Evidence) -> Counter[str]:
 
 def _survivors(about: Evidence) -> Mapping[PodKind, int]:
     """Return how many pods that the plan might have disturbed go on running, by kind."""
-    survives = (about.after.before >= 0) & ~about.leaving
+    survives = decided(about)
     survives[about.after.evicted.pods[about.after.evicted.pods >= 0]] = False
-    survivors = about.kinds_at(np.flatnonzero(survives))
-    return {kind: n for kind, n in survivors.items() if kind.disruption is not Disruption.FIXED}
+    return about.kinds_at(np.flatnonzero(survives))
 
 
 def _free_slots(about: Evidence) -> Counter[str]:
     """Return the whole free slots on nodes that take pods, by size."""
-    takes = [node.ready and node.schedulable for node in about.snapshot.node_kinds.values]
-    takers = np.array(takes, dtype=np.bool_)[about.node_kind]
-    slots: Counter[str] = Counter()
+    found: Counter[str] = Counter()
     for resource in filter(units.is_gpu, about.amounts.names):
         free = about.there(resource) - about.in_use(resource)
         if resource == units.SHARED_GPU:
             for n, shared in about.shared.items():
                 free[n] -= shared.gpus
-        free = np.maximum(free[takers], 0)
-        for size in (8, 4, 2, 1):
-            slots[f"free {size}-GPU slots"] += int((free // size).sum())
-    return slots
+        free = np.maximum(free[about.takers], 0)
+        for size in slots.SIZES:
+            found[f"free {size}-GPU slots"] += int((free // size).sum())
+    return found

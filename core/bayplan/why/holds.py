@@ -212,8 +212,10 @@ class _Writer:
         if any(pod.requests.fits(room.free) for room in rooms):
             return None
         short: Counter[str] = Counter()
+        asked = frozenset(pod.requests)
         for room in rooms:
-            short.update(dict.fromkeys(pod.requests.shortfall(room.free), room.count))
+            lacking = asked.intersection(pod.requests.shortfall(room.free))
+            short.update(dict.fromkeys(lacking, room.count))
         if all(units.is_host_port(name) for name in short):
             return None
         resource = max(short, key=lambda name: (filters.is_about_gpus(name), short[name], name))

@@ -9,6 +9,7 @@ same plan.
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -17,15 +18,17 @@ from typing import Any
 
 from tabulate import tabulate
 
+from bayplan.api import names
 from bayplan.codec import DecodeError, Recording, plan_manifest, policy_of, snapshot_of
-from bayplan.codec.documents import flat
+from bayplan.codec.documents import KINDS
 from bayplan.plan import Bind, Hold, Plan, Result, plan_digest
 from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.preparation import prepared
 from bayplan.snapshot import Snapshot
 from bayplan_extender.cli import recordings, whatif
-from bayplan_extender.cli.files import FileError, located, read
+from bayplan_extender.cli.files import FileError, located, objects, read, tell_unread
+from bayplan_extender.cli.holds import grouped, helps
 from bayplan_extender.cli.steps import Steps
 
 #: Most binds that a table lists; beyond it they are counted.
@@ -53,10 +56,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--time-limit",
-        type=float,
+        type=_seconds,
         metavar="SECONDS",
         help="most seconds to plan (default: the PackingPolicy in the files, else 10)",
     )
+
+
+def _seconds(text: str) -> float:
+    """Return a time limit.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    try:
+        limit = float(text)
+    except ValueError:
+        limit = math.nan
+    if not 0 < limit < math.inf:
+        raise argparse.ArgumentTypeError(f"should be a number of seconds above 0, is {text!r}")
+    return limit
 
 
 def run(options: argparse.Namespace) -> int:
@@ -90,20 +108,21 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _has_nodes(documents: Mapping[str, list[Any]]) -> bool:
-    try:
-        return any(raw["kind"] == "Node" for roots in documents.values() for raw in flat(roots))
-    except DecodeError as error:
-        raise located(error, documents) from error
+    return any(raw["kind"] == "Node" for raw in objects(documents))
 
 
 def _read(
     options: argparse.Namespace, documents: Mapping[str, list[Any]]
 ) -> tuple[Snapshot, Policy]:
     try:
-        read_in = snapshot_of(root for roots in documents.values() for root in roots)
+        read_in = snapshot_of(objects(documents))
         policy, now = _policy(documents, options.time_limit), time.time()
     except DecodeError as error:
         raise located(error, documents) from error
+    outside = sum(pod.node is None and not pod.waiting for pod in read_in.pods)
+    tell_unread(
+        documents, KINDS, [f"{outside:,} Pod (no node, no gate {names.GATE})"] * bool(outside)
+    )
     return prepared(read_in.once_left(now), policy, now=now), policy
 
 
@@ -126,8 +145,7 @@ def _compare(recorded: Recording, made: Recording) -> int:
 
 
 def _policy(documents: Mapping[str, list[Any]], time_limit: float | None) -> Policy:
-    roots = [root for roots in documents.values() for root in roots if isinstance(root, Mapping)]
-    found = [root for root in roots if root.get("kind") == "PackingPolicy"]
+    found = [raw for raw in objects(documents) if raw["kind"] == "PackingPolicy"]
     policy = policy_of(found[0]) if found else Policy()
     return replace(policy, time_limit_s=time_limit) if time_limit else policy
 
@@ -186,21 +204,14 @@ def _stages(plan: Plan) -> str:
 
 def _holds(holds: Iterable[Hold]) -> str:
     """Return why pods wait: one block for each reason, the most frequent first."""
-    groups: dict[tuple[str, str, str], list[Hold]] = {}
-    for hold in holds:
-        why = (hold.rejection.reason.value, hold.rejection.message, hold.remedy)
-        groups.setdefault(why, []).append(hold)
-    blocks = [
-        _hold_block(held, reason, message, remedy)
-        for (reason, message, remedy), held in sorted(groups.items(), key=lambda g: -len(g[1]))
-    ]
+    blocks = [_hold_block(held) for held in grouped(holds)]
     return "\n".join(["HELD", *blocks]) if blocks else ""
 
 
-def _hold_block(held: list[Hold], reason: str, message: str, remedy: str) -> str:
-    count = "1 pod" if len(held) == 1 else f"{len(held):,} pods, one of them"
-    lines = [f"{count} {held[0].pod} ({reason})", f"    {message}"]
-    return "\n".join([*lines, f"    would help: {remedy}"] if remedy else lines)
+def _hold_block(held: list[Hold]) -> str:
+    first, count = held[0], "1 pod" if len(held) == 1 else f"{len(held):,} pods, one of them"
+    told = (first.rejection.message, *helps(held))
+    return "\n    ".join([f"{count} {first.pod} ({first.rejection.reason.value})", *told])
 
 
 def _binds(plan: Plan, every: bool) -> str:  # noqa: FBT001 - private, one caller

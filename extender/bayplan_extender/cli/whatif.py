@@ -17,13 +17,14 @@ from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
 from bayplan.codec import DecodeError, plan_manifest, policy_of, snapshot_of
-from bayplan.codec.documents import flat
-from bayplan.codec.workloads import with_pods
+from bayplan.codec.documents import KINDS, flat
+from bayplan.codec.workloads import REPLICAS, with_pods
 from bayplan.policy import Policy
 from bayplan.preparation import attached, prepared
 from bayplan.snapshot import Pod, Snapshot
-from bayplan.whatif import MAX_COPIES, Forecast, forecast
-from bayplan_extender.cli.files import FileError, located
+from bayplan.whatif import Forecast, forecast
+from bayplan_extender.cli.files import FileError, located, objects, tell_unread
+from bayplan_extender.cli.holds import grouped, helps
 from bayplan_extender.cli.steps import Steps
 from bayplan_extender.kube import connect
 
@@ -66,19 +67,32 @@ def _world(
     """Return the cluster, the pods that would come, and what a plan may do."""
     live = list(flat(_cluster()))
     try:
-        there = snapshot_of(live)
-        added = with_pods(flat(root for roots in documents.values() for root in roots))
-        both = snapshot_of([*live, *added])
+        there = snapshot_of(live, unreadable=_tell)
+        added = with_pods(objects(documents))
+        rest = (raw for raw in live if raw["kind"] != "PersistentVolume")
+        both = snapshot_of([*rest, *added])
+        both = replace(both, volumes=(*there.volumes, *both.volumes))
         policies = [raw for raw in live if raw["kind"] == "PackingPolicy"]
         policy = policy_of(policies[0]) if policies else Policy()
     except DecodeError as error:
         raise located(error, documents) from error
     now = time.time()
     world = prepared(there.once_left(now), policy, now=now)
-    newcomers = tuple(pod for pod in attached(both).pods if pod.key not in there.by_key)
+    tell_unread(documents, KINDS | REPLICAS.keys())
+    # As the API server would have it: who waits already goes first among equals.
+    newcomers = tuple(
+        replace(pod, created_at=int(now))
+        for pod in attached(both).pods
+        if pod.key not in there.by_key
+    )
     if options.time_limit:
         policy = replace(policy, time_limit_s=options.time_limit)
     return world, newcomers, policy
+
+
+def _tell(error: DecodeError) -> None:
+    """Say which volume of the cluster cannot be read: nobody but its own pods is to wait for it."""
+    sys.stderr.write(f"{error}; so pods with this volume go nowhere\n")
 
 
 def _cluster() -> Iterable[dict[str, Any]]:
@@ -131,6 +145,7 @@ def _json(told: Forecast) -> str:
         "placed": told.placed,
         "newcomers": told.newcomers,
         "copies": told.copies,
+        "copiesAskedFor": told.asked,
     }
     return json.dumps(head | {"plan": manifest["spec"]}, indent=2)
 
@@ -143,11 +158,11 @@ def _lines(told: Forecast, newcomers: tuple[Pod, ...]) -> list[str]:
     homes = [bind for bind in plan.binds if bind.uid in uids]
     lines += [f"  {bind.pod.name} -> {bind.node}" for bind in homes[:_FEW]]
     lines += [f"  and {len(homes) - _FEW:,} more"] if len(homes) > _FEW else []
-    reasons = {(h.rejection.message, h.remedy) for h in plan.holds if h.uid in uids}
-    for message, remedy in sorted(reasons):
-        lines += [f"  {message}", *([f"  would help: {remedy}"] if remedy else [])]
+    for held in grouped(hold for hold in plan.holds if hold.uid in uids):
+        count = f"{len(held):,} pods: " if len(held) > 1 else ""
+        lines += [f"  {count}{held[0].rejection.message}", *(f"  {told}" for told in helps(held))]
     if told.copies is not None:
-        more = f"{MAX_COPIES:,} or more" if told.copies == MAX_COPIES else f"{told.copies:,}"
+        more = f"{told.copies:,} or more" if told.copies == told.asked else f"{told.copies:,}"
         lines.append(f"The same fits {more} times more without disturbing anybody.")
     return lines
 

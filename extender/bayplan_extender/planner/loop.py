@@ -23,6 +23,7 @@ from prometheus_client import CollectorRegistry
 
 from bayplan import planner, windows
 from bayplan.codec import PublishedPlan
+from bayplan.excerpts import publishable
 from bayplan.plan import Result
 from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
@@ -30,7 +31,7 @@ from bayplan.triggers import is_defragmentation_due, is_due, repeats
 from bayplan_extender.kube import FAILURES, brief
 from bayplan_extender.planner.metrics import Metrics
 from bayplan_extender.planner.publisher import Dropped, Publisher
-from bayplan_extender.planner.recorder import Recorder
+from bayplan_extender.planner.recorder import Pass, Recorder
 from bayplan_extender.planner.relevance import BrokenOff, Relevance
 from bayplan_extender.planner.watchdog import limited
 from bayplan_extender.view import View
@@ -203,7 +204,8 @@ class Loop:
             return
         # 2. Plan, if something is due.
         with limited(_MOST_LIMITS * seen.policy.time_limit_s + _MOST_BESIDES_S):
-            result = self._place(seen) or self._defragment(seen)
+            done = self._place(seen) or self._defragment(seen)
+            result = None if done is None else self._publishable(done)
         if result is None or self._stop.is_set():
             return
         # 3. Publish, unless it only says again what already stands there.
@@ -222,7 +224,7 @@ class Loop:
                 now=now,
             )
 
-    def _place(self, seen: _Seen) -> Result | None:
+    def _place(self, seen: _Seen) -> Pass | None:
         """Return a plan for the pods that wait, if one is due."""
         snapshot = seen.snapshot
         if not snapshot.waiting():
@@ -235,16 +237,16 @@ class Loop:
             snapshot, seen.newest, digest=lambda: seen.digest, last_digest=self._last_digest
         ):
             return None
-        result = self._place_at_once(seen)
-        if result is None:
+        done = self._place_at_once(seen)
+        if done is None:
             clock = self._relevance.clock(snapshot, limit_s=seen.policy.time_limit_s)
             result = planner.plan(snapshot, seen.policy, clock=clock)
             clock.check()
-            self._recorder.keep(snapshot, seen.policy, result)
+            done = Pass(snapshot=snapshot, policy=seen.policy, result=result)
         self._last_digest = seen.digest
-        return result
+        return self._recorder.keep(done)
 
-    def _place_at_once(self, seen: _Seen) -> Result | None:
+    def _place_at_once(self, seen: _Seen) -> Pass | None:
         """Return a plan that places everybody without waiting for those that are leaving, if any.
 
         Who leaves may take an hour for it, and its room looks as good as any once it has left.
@@ -259,10 +261,9 @@ class Loop:
         if found is None:
             return None
         gentle, result = found
-        self._recorder.keep(before, gentle, result)
-        return result
+        return Pass(snapshot=before, policy=gentle, result=result)
 
-    def _defragment(self, seen: _Seen) -> Result | None:
+    def _defragment(self, seen: _Seen) -> Pass | None:
         """Return a plan that wins slots, if a window is open and there are any worth it."""
         settings, (last_digest, looked_at) = seen.policy.defragmentation, self._last_window
         moves = windows.moves_left(seen.snapshot, settings, seen.now)
@@ -281,8 +282,12 @@ class Loop:
             _log.info("no_slots_to_win", moves_left=moves)
             return None
         allowed, result = found
-        self._recorder.keep(seen.snapshot, allowed, result)
-        return result
+        return self._recorder.keep(Pass(snapshot=seen.snapshot, policy=allowed, result=result))
+
+    def _publishable(self, done: Pass) -> Result:
+        """Return what of a plan its objects have room for."""
+        clock = self._relevance.clock(done.snapshot, limit_s=done.policy.time_limit_s)
+        return publishable(done.snapshot, done.policy, done.result, clock=clock)
 
     def _has_just_failed(self, seen: _Seen) -> bool:
         """Return whether the newest plan failed a moment ago; then come back a moment later.

@@ -19,7 +19,9 @@ _NOT_FOUND = 404
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Pass:
+class Pass:
+    """A plan, and what it was made from."""
+
     snapshot: Snapshot
     policy: Policy
     result: Result
@@ -29,11 +31,12 @@ class Recorder:
     """Keeps what the latest pass was made from; its values are frozen, so that costs nothing."""
 
     def __init__(self) -> None:
-        self._latest: _Pass | None = None
+        self._latest: Pass | None = None
 
-    def keep(self, snapshot: Snapshot, policy: Policy, result: Result) -> None:
-        """Keep a pass, and forget the one before."""
-        self._latest = _Pass(snapshot=snapshot, policy=policy, result=result)
+    def keep(self, done: Pass) -> Pass:
+        """Keep a pass, forget the one before, and return it."""
+        self._latest = done
+        return done
 
     def recording(self) -> Recording | None:
         """Return the latest pass, or None before the first."""

@@ -1,0 +1,98 @@
+"""Victims that nobody needs are found, and never in a plan that is best, against brute force."""
+
+from collections.abc import Iterator
+from itertools import islice
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bayplan.plan import Action, Bind, Certificate, Move, Plan, Verdict, plan_of
+from bayplan.policy import Order, Policy
+from bayplan.snapshot import Snapshot
+from bayplan.validate import Code, validate
+from bayplan.validate.evidence import gather
+from bayplan.validate.gangs import placed_as
+from bayplan.validate.stages import in_order
+from tests import oracle
+from tests.property.test_placing_properties import clusters
+from tests.property.test_planner_properties import policies, snapshots
+from tests.unit.test_validate import bind, evict, hold, move
+
+#: Placements of a cluster that are looked at, from some thousands.
+MOST = 40
+
+
+def plan_for(snapshot: Snapshot, places: oracle.Places, policy: Policy) -> Plan:
+    """Return the plan that puts everybody there, and claims nothing of itself."""
+    actions = tuple(_actions(snapshot, places))
+    does = any(isinstance(each, Bind | Move) for each in actions)
+    verdict = Verdict.IMPROVED if does else Verdict.UNCHANGED
+    return plan_of(Certificate(order=policy.order, verdict=verdict), actions)
+
+
+def _actions(snapshot: Snapshot, places: oracle.Places) -> Iterator[Action]:
+    for pod, place in zip(snapshot.pods, places, strict=True):
+        if pod.waiting:
+            yield hold(pod) if place is None else bind(pod, place)
+        elif place is None:
+            yield evict(pod)
+        elif place != pod.node:
+            yield move(pod, place)
+
+
+@settings(max_examples=60)
+@given(
+    snapshot=st.one_of(snapshots(nodes=3, pods=6), clusters(nodes=3, pods=5)),
+    policy=policies(),
+    seed=st.integers(0, 2**32),
+)
+def test_the_best_plans_pass_and_what_is_refused_is_not_best(
+    snapshot: Snapshot, policy: Policy, seed: int
+) -> None:
+    """The best plan would be thrown away for a greedy one."""
+    nothing = Plan(certificate=Certificate(order=policy.order, verdict=Verdict.UNCHANGED))
+    names = in_order(gather(snapshot, policy, nothing))
+
+    def worth(places: oracle.Places) -> tuple[int, ...]:
+        score = oracle.score(snapshot, places)
+        return oracle.reached(names, tuple(score.get(name, 0) for name in names))
+
+    placements = list(oracle.placements(snapshot, policy))
+    best = max(map(worth, placements))
+    Random(seed).shuffle(placements)  # noqa: S311 - an example, not a secret
+    for places in islice((each for each in placements if worth(each) == best), 3):
+        found = {
+            each.code for each in validate(snapshot, policy, plan_for(snapshot, places, policy))
+        }
+        assert found <= {Code.WRONG_VERDICT}
+    for places in placements[:MOST]:
+        plan = plan_for(snapshot, places, policy)
+        codes = {each.code for each in validate(snapshot, policy, plan)}
+        assert worth(places) < best or not codes & {Code.OUTRANKED_VICTIM, Code.NO_GAIN}
+
+
+@settings(max_examples=60)
+@given(snapshot=snapshots(nodes=3, pods=6), seed=st.integers(0, 2**32), protect=st.booleans())
+def test_a_victim_whose_room_goes_to_no_higher_priority_is_found(
+    snapshot: Snapshot,
+    seed: int,
+    protect: bool,  # noqa: FBT001 - drawn by hypothesis
+) -> None:
+    """A running pod would be restarted for one of its own priority, beside a newcomer of higher."""
+    policy = Policy(order=Order.PROTECT_FIRST if protect else Order.PLACE_FIRST)
+    placements = list(oracle.placements(snapshot, policy))
+    Random(seed).shuffle(placements)  # noqa: S311 - an example, not a secret
+    for places in placements[:MOST]:
+        plan = plan_for(snapshot, places, policy)
+        about = gather(snapshot, policy, plan)
+        came = [(b.node, placed_as(about, pod).tier) for b, pod in about.bound]
+        taken = {each.target for each in plan.moves}
+        leaving = [pod for _, pod in about.evicted]
+        leaving += [pod for _, pod in about.moved] if protect else []
+        for pod in leaving:
+            tier = pod.priority if pod.key in about.gone else pod.priority - 1
+            for_whom = {priority for node, priority in came if node == pod.node}
+            if pod.gang is None and pod.node not in taken and all(p <= tier for p in for_whom):
+                codes = {each.code for each in validate(snapshot, policy, plan)}
+                assert Code.OUTRANKED_VICTIM in codes
