@@ -5,7 +5,10 @@ only compute. So a worker takes files of the former as a whole and any of the la
 and one begins where the other ends:
 
     e2e/test_ratio.py, …, tests/integration/test_crds.py, …, a unit test, …, a property
-    ^ every other worker                                          the workers between ^
+    ^ most workers on a small machine                          one for every two cores ^
+
+The run takes as long as who has the longest files: these come first, and the shortest tests, in
+the middle, fill up what is left in the end.
 
 Marks cannot say this: pytest-xdist 3.8 overlooks `xdist_group` under pytest 9.2 (its issue 1386).
 """
@@ -19,8 +22,18 @@ from xdist.scheduler import LoadScopeScheduling
 
 from e2e.cluster import existing
 
-#: Where all tests need a cluster. Those of e2e take the longest: they come first.
+#: Where all tests need a cluster.
 _ON_A_CLUSTER = ("e2e/", "tests/integration/")
+
+#: The files of them that take minutes, the longest first.
+_LONGEST = (
+    "e2e/test_ratio.py",
+    "e2e/test_life.py",
+    "tests/integration/test_operator",
+    "e2e/test_burst.py",
+    "tests/integration/test_pools_served.py",
+    "tests/integration/test_lease.py",
+)
 
 #: Where tests only compute; those that take the longest come last.
 _IN_THE_CORE = ("tests/unit/", "tests/charts/", "tests/property/")
@@ -43,7 +56,7 @@ class FilesAndTests(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist h
         if not self._in_order:
             units = sorted(self.workqueue.items(), key=lambda unit: _place(unit[0]))
             self.workqueue, self._in_order = OrderedDict(units), True
-        if self.nodes.index(node) % 2:
+        if begins_with_the_core(self.nodes.index(node)):
             self.workqueue.move_to_end(next(reversed(self.workqueue)), last=False)
         super()._assign_work_unit(node)
 
@@ -56,10 +69,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesAndTest
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Return one worker more than there are cores: who waits for a cluster needs none."""
-    return (os.cpu_count() or 1) + 1
+    """Return two workers more than there are cores: who waits for a cluster needs none."""
+    return (os.cpu_count() or 1) + 2
+
+
+def begins_with_the_core(worker: int) -> bool:
+    """Return whether a worker does: the second, and on larger machines the fourth and so on."""
+    return worker % 2 == 1 and worker < max(2, os.cpu_count() or 1)
 
 
 def _place(unit: str) -> int:
-    places = (*_ON_A_CLUSTER, *_IN_THE_CORE)
+    places = (*_LONGEST, *_ON_A_CLUSTER, *_IN_THE_CORE)
     return next((n for n, folder in enumerate(places) if unit.startswith(folder)), -1)

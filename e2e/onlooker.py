@@ -2,9 +2,10 @@
 
 import sys
 import threading
-from typing import Any, Self
+from typing import Self
 
 from e2e.cluster import Cluster
+from e2e.story import is_ready
 
 #: Seconds between two looks.
 _LOOK_EVERY_S = 0.05
@@ -45,12 +46,7 @@ class Onlooker:
             found = self._cluster.read("pods", namespace=self._namespace, labels=self._labels)
             here = {pod["metadata"]["uid"]: pod for pod in found["items"]}
             leave = {uid for uid, pod in here.items() if "deletionTimestamp" in pod["metadata"]}
-            ready = {uid for uid, pod in here.items() if _is_ready(pod)}
+            ready = {uid for uid, pod in here.items() if is_ready(pod)}
             self._seen |= here.keys()
             self.left |= leave | (self._seen - here.keys())  # on a busy machine some go unseen
             self.fewest = min(self.fewest, len(ready - leave))
-
-
-def _is_ready(pod: Any) -> bool:  # noqa: ANN401 - JSON
-    conditions = pod["status"].get("conditions") or ()
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)

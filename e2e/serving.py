@@ -12,7 +12,7 @@ from e2e import story
 from e2e.cluster import Cluster, eventually
 
 #: Seconds within which a deployment of a few units settles, on a busy machine too.
-SETTLED_S: Final = 120.0
+SETTLED_S: Final = 180.0
 
 
 def deployment(
@@ -97,9 +97,8 @@ class User:
     def await_units(self, replicas: int, *, size: int = 3) -> dict[str, Any]:
         """Wait until exactly so many units serve, all from the newest template; return the status.
 
-        `size` is how many pods one has.
-
-        Nothing of any other is left then, and nothing is going on.
+        `size` is how many pods one has. Nothing of any other is left then, and nothing is going on.
+        The pods are looked at as well: a status may be of the moment before one was lost.
         """
         want = dict.fromkeys(("desired", "scheduled", "ready", "updated"), replicas)
 
@@ -110,7 +109,9 @@ class User:
             assert status["units"] == want, status
             reasons = {c["type"]: c["reason"] for c in status["conditions"]}
             assert reasons["Progressing"] == "RolledOut", status
-            assert len(self.pods()) == size * replicas, self.pods()
+            pods = self.pods()
+            assert len(pods) == size * replicas, pods
+            assert all(pod.node and pod.ready for pod in pods), pods
             return status
 
         return eventually(

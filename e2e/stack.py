@@ -36,6 +36,9 @@ NAMESPACE = "bayplan-system"
 PROGRAMS = ("operator", "planner", "webhook", "scheduler")
 CHART = Path(__file__).parent.parent / "charts" / "bayplan"
 
+#: Seconds in which a program is ready: what it imports takes seconds of a core.
+READY_S = 180.0
+
 #: A pod that the admission policy should gate; created as a dry run only.
 _PROBE_POD = {
     "apiVersion": "v1",
@@ -200,15 +203,19 @@ def _helm_install(cluster: Cluster, values: Sequence[str]) -> None:
 
 
 def _helm_uninstall(cluster: Cluster) -> None:
-    """Remove the release and, as helm leaves them, the CRDs with all our objects.
+    """Remove the release and all our objects; from a cluster of others the CRDs as well.
 
-    The namespace takes 5 s more to go, which nobody but the next installation has to wait for.
+    The namespace takes 5 s more to go, which nobody but the next installation has to wait for. A
+    cluster that is made for the tests keeps the CRDs: its garbage collector takes up to half a
+    minute to learn of new kinds, and each time nothing that belongs to them would go before.
     """
     _helm(cluster, "uninstall", "bayplan", "-n", NAMESPACE, "--wait")
     cluster.kubectl_run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false")
-    crds = ["inferencedeployments", "packingplans", "packingpolicies"]
-    named = [f"crd/{name}.bayplan.dev" for name in crds]
-    cluster.kubectl_run("delete", *named, "--ignore-not-found", "--wait=true")
+    cluster.kubectl_run("delete", "infd,pplan,ppolicy", "--all", "-A")
+    if cluster.flavor == "existing":
+        crds = ["inferencedeployments", "packingplans", "packingpolicies"]
+        named = [f"crd/{name}.bayplan.dev" for name in crds]
+        cluster.kubectl_run("delete", *named, "--ignore-not-found", "--wait=true")
 
 
 def _is_going(cluster: Cluster) -> bool:
@@ -327,7 +334,7 @@ def _wait_until_ready(stack: Stack, programs: Sequence[str]) -> None:
     for program in (program for program in programs if program in paths):
         url = stack.health[program] + paths[program]
         ready = partial(_answers, stack, program, url)
-        eventually(ready, what=f"the {program} is ready", timeout_s=90)
+        eventually(ready, what=f"the {program} is ready", timeout_s=READY_S)
 
 
 def _is_gated(cluster: Cluster) -> bool:

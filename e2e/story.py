@@ -70,6 +70,7 @@ class PodView:
     phase: str
     gpus: int
     gated: bool
+    ready: bool
     annotations: Mapping[str, str]
 
 
@@ -184,8 +185,15 @@ def _view(raw: Mapping[str, Any]) -> PodView:
         phase=raw["status"]["phase"],
         gpus=gpus_of(spec),
         gated=bool(spec.get("schedulingGates")),
+        ready=is_ready(raw),
         annotations=metadata.get("annotations", {}),
     )
+
+
+def is_ready(raw: Mapping[str, Any]) -> bool:
+    """Return whether a raw pod is ready."""
+    conditions = raw.get("status", {}).get("conditions") or ()
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
 def gpus_of(spec: Mapping[str, Any]) -> int:

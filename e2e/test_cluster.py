@@ -12,6 +12,10 @@ import pytest
 from e2e.cluster import Cluster, Process, ProcessGroup, add_gpu_nodes, eventually, remove_gpu_nodes
 from e2e.cluster.local import open_local, unavailable
 
+#: Seconds in which a cluster is up, and gone: three waits of 120 s, and five processes of 10 s.
+UP_S = 400.0
+GONE_S = 60.0
+
 needs_local = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 
 _DEPLOYMENT = {
@@ -104,15 +108,17 @@ def test_a_cluster_ends_with_the_process_that_opened_it(
     log = tmp_path / "up.log"
     command = [sys.executable, "-m", "e2e.cluster", "up"]
     parent = Process("up", command, log=log, cwd=Path(__file__).parents[1]).start()
-    text = eventually(lambda: _containing(log, "export KUBECONFIG="), what="it is up", timeout_s=60)
+    text = eventually(
+        lambda: _containing(log, "export KUBECONFIG="), what="it is up", timeout_s=UP_S
+    )
     run_dir = Path(text.partition("export KUBECONFIG=")[2].split()[0]).parent
     pids = _pids_naming(run_dir)
     assert len(pids) == 5
 
     os.kill(parent.pid, how)
 
-    eventually(lambda: not _alive(pids), what="all of it is gone", timeout_s=15)
-    eventually(lambda: not parent.alive, what="the parent is gone", timeout_s=15)
+    eventually(lambda: not _alive(pids), what="all of it is gone", timeout_s=GONE_S)
+    eventually(lambda: not parent.alive, what="the parent is gone", timeout_s=GONE_S)
     assert parent.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 0)
 
 

@@ -1,12 +1,12 @@
 """Moves on a real control plane: the replacement starts first, and the unit serves meanwhile."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from bayplan.api import names
 from e2e import story, test_ratio
-from e2e.cluster import eventually
+from e2e.cluster import CommandFailed, eventually
 from e2e.contract import Watch, watching
 from e2e.serving import SETTLED_S, User
 from e2e.stack import Stack
@@ -14,21 +14,32 @@ from e2e.test_ratio import AddNodes
 
 stack, add_nodes, user = test_ratio.stack, test_ratio.add_nodes, test_ratio.user
 
-#: Seconds from a pod's node to its readiness, where somebody is to come in between.
-SLOW_S = 12
+#: What lets a fake pod become ready after two seconds, or not before somebody says so.
+STARTS = {"pod-ready.stage.kwok.x-k8s.io/delay": "2s"}
+WAITS = {"bayplan.dev/fake-readiness": "starting"}
 
 
-def chat(user: User, *, start_s: int) -> dict[str, story.PodView]:
+def chat(user: User, annotations: Mapping[str, str]) -> None:
     """Run a unit of three pods, 4 GPUs in all, on the only node that there is."""
-    template = {"metadata": {"annotations": {"pod-ready.stage.kwok.x-k8s.io/delay": f"{start_s}s"}}}
+    template = {"metadata": {"annotations": annotations}}
     spec = {"terminationGracePeriodSeconds": 1}
     pools = [
         {"role": role, "template": template | {"spec": story.pod_spec(gpus) | spec}}
         for role, gpus in (("Prefill", 2), ("Decode", 1))
     ]
     user.apply("one", replicas=1, pools=pools, priorityClassName="batch")
+    eventually(lambda: sees_it_serve(user), what="the unit serves", timeout_s=SETTLED_S)
     user.await_units(1)
-    return {pod.name: pod for pod in user.pods()}
+
+
+def sees_it_serve(user: User) -> bool:
+    """Let pods that have a node become ready; return whether the unit's three are."""
+    pods = user.pods()
+    for pod in pods:
+        if pod.node and pod.annotations.keys() & WAITS.keys():
+            notes = [f"{name}-" for name in WAITS]
+            user.kubectl("annotate", "pod", pod.name, *notes)
+    return [pod.ready for pod in pods] == [True] * 3
 
 
 def ask_for_its_node(user: User, other: str) -> None:
@@ -48,10 +59,12 @@ def ask_for_its_node(user: User, other: str) -> None:
 
 
 @contextmanager
-def moving(user: User, add_nodes: AddNodes, *, start_s: int) -> Iterator[tuple[str, str, Watch]]:
+def moving(
+    user: User, add_nodes: AddNodes, annotations: Mapping[str, str]
+) -> Iterator[tuple[str, str, Watch]]:
     """Have a unit that serves give up its node; yield that, the other one, and who watches it."""
     (first,) = add_nodes(1)
-    chat(user, start_s=start_s)
+    chat(user, annotations)
     (other,) = add_nodes(1)
     try:
         with watching(user.cluster, namespace=user.namespace, name="chat") as watch:
@@ -77,12 +90,14 @@ def await_moved(user: User, first: str, other: str) -> None:
     """Wait until the unit runs on the other node, and who asked for its own on that."""
 
     def moved() -> bool:
+        sees_it_serve(user)
         assert user.nodes() == {other}, user.pods()
         big = [p for p in story.pods(user.cluster, user.namespace) if p.name.startswith("big")]
         assert [(pod.node, pod.phase) for pod in big] == [(first, "Running")], big
         return True
 
-    eventually(moved, what="the unit has moved", timeout_s=SETTLED_S)
+    gone = (CommandFailed,)  # a pod that was to become ready
+    eventually(moved, what="the unit has moved", timeout_s=SETTLED_S, retry_on=gone)
     user.await_units(1)
 
 
@@ -100,7 +115,7 @@ def newest_plan(user: User, holds: Callable[[dict[str, Any]], bool]) -> dict[str
 
 def test_a_unit_serves_while_all_of_it_is_moved(user: User, add_nodes: AddNodes) -> None:
     """Three pods move, one doubled at a time, as maxSurge has it: nobody waits for a cold start."""
-    with moving(user, add_nodes, start_s=2) as (first, other, watch):
+    with moving(user, add_nodes, STARTS) as (first, other, watch):
         replacement(user)
         await_moved(user, first, other)
 
@@ -113,7 +128,7 @@ def test_a_move_goes_on_after_the_operator_was_killed(
     user: User, stack: Stack, add_nodes: AddNodes
 ) -> None:
     """Nobody remembers what was going on but the pods."""
-    with moving(user, add_nodes, start_s=SLOW_S) as (first, other, watch):
+    with moving(user, add_nodes, WAITS) as (first, other, watch):
         replacement(user)
         stack.kill("operator")
         stack.start("operator")
@@ -127,7 +142,7 @@ def test_a_replacement_that_does_not_come_to_serve_is_removed_and_nothing_has_ch
     user: User, add_nodes: AddNodes
 ) -> None:
     """Its time is cut short here; it is not tried again at once either."""
-    with moving(user, add_nodes, start_s=SLOW_S) as (first, _, watch):
+    with moving(user, add_nodes, WAITS) as (first, _, watch):
         new = replacement(user)
         over = f"{names.ANNOTATION_SERVES_BY}=2026-01-01T00:00:00Z"
         user.kubectl("annotate", "pod", new["metadata"]["name"], over, "--overwrite")

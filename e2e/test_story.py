@@ -10,7 +10,7 @@ from e2e.cluster import Cluster, eventually, remove_gpu_nodes
 from e2e.stack import Stack, install
 
 #: Seconds in which everything must have settled.
-BOUND_S = 120.0
+BOUND_S = 180.0
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +62,16 @@ def test_two_units_come_to_run_by_moving_small_pods_and_evicting_none(
     story.apply(cluster, story.CHAT, namespace=namespace)
     _all_run(cluster, namespace)
 
-    plan = _big_plan(cluster)
-    assert plan["spec"]["verdict"] == "Optimal"
-    counts = plan["spec"]["counts"]
-    assert (counts["bound"], counts["evicted"], counts["held"]) == (6, 0, 0)
-    assert counts["moved"] > 0
-    _assert_placed_as_planned(cluster, namespace, plan)
+    placing = _plans_for_chat(cluster, namespace)
+    assert {plan["spec"]["verdict"] for plan in placing} == {"Optimal"}
+    assert [_counted(placing, kind) for kind in ("bound", "evicted")] == [6, 0]
+    assert _counted(placing[-1:], "held") == 0
+    assert _counted(placing, "moved") > 0
+    _assert_placed_as_planned(cluster, namespace, placing[-1])
     assert_no_node_is_over_full(cluster, empty)
     eventually(
-        lambda: _big_plan(cluster)["status"]["phase"] == "Completed", what="the plan is completed"
+        lambda: _plans_for_chat(cluster, namespace)[-1]["status"]["phase"] == "Completed",
+        what="the plan is completed",
     )
 
 
@@ -138,9 +139,19 @@ def _all_run(cluster: Cluster, namespace: str) -> None:
     eventually(settled, what="every pod runs", timeout_s=BOUND_S)
 
 
-def _big_plan(cluster: Cluster) -> dict[str, Any]:
-    """Return the plan that placed chat."""
-    return next(p for p in story.plans(cluster) if p["spec"]["counts"]["bound"] == 6)
+def _plans_for_chat(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
+    """Return the plans that placed chat: one, or one for each unit if they came far apart."""
+    chat = {pod.uid for pod in story.chat_pods(cluster, namespace)}
+
+    def places(plan: dict[str, Any]) -> bool:
+        actions = plan["spec"].get("actions", [])
+        return any(a["type"] == "Bind" and a["pod"]["uid"] in chat for a in actions)
+
+    return [plan for plan in story.plans(cluster) if places(plan)]
+
+
+def _counted(plans: Sequence[dict[str, Any]], kind: str) -> int:
+    return sum(plan["spec"]["counts"].get(kind, 0) for plan in plans)
 
 
 def _is_under_way(cluster: Cluster) -> bool:

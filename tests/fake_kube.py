@@ -3,7 +3,7 @@
 import copy
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from kubernetes.client.exceptions import ApiException
@@ -84,19 +84,19 @@ class FakeKube(Kube):
             known["metadata"][kind] = {k: v for k, v in said.items() if v is not None}
         self._put(path, known)
 
-    def patch(self, path: str, operations: Sequence[Raw], *, manager: str) -> None:
-        """Apply a JSON patch of replacing and adding."""
+    def patch(self, path: str, body: Raw, *, manager: str) -> None:
+        """Apply a strategic merge patch of a pod."""
         self._write(f"patch as {manager}", path)
-        self._put(path, self._patched(path, operations))
+        self._put(path, self._patched(path, body))
 
-    def rehearse(self, path: str, operations: Sequence[Raw], *, manager: str) -> None:
+    def rehearse(self, path: str, body: Raw, *, manager: str) -> None:
         """Refuse a patch that would be refused, and change nothing."""
         _ = manager
         self._write("rehearse", path)
-        self._patched(path, operations)
+        self._patched(path, body)
 
-    def _patched(self, path: str, operations: Sequence[Raw]) -> Raw:
-        patched = apply_patch(self._existing(path), operations)
+    def _patched(self, path: str, body: Raw) -> Raw:
+        patched = apply_patch(self._existing(path), body)
         if patched["metadata"]["resourceVersion"] != self.objects[path]["metadata"].get(
             "resourceVersion"
         ):
@@ -176,16 +176,23 @@ class Told(Events):
         self.notes.append(f"{about.kind} {about.name} {reason}: {note}")
 
 
-def apply_patch(raw: Raw, operations: Sequence[Raw]) -> Raw:
-    """Return the object after a JSON patch of `add` and `replace`."""
+def apply_patch(raw: Raw, patch: Raw) -> Raw:
+    """Return the object after a strategic merge patch, as far as patches of pods use it.
+
+    Maps are merged, where None removes what is there, and lists are replaced, but for entries that
+    are deleted by their name.
+    """
     patched = copy.deepcopy(raw)
-    for operation in operations:
-        *parents, last = operation["path"].strip("/").split("/")
-        place = patched
-        for name in parents:
-            place = place[name]
-        assert operation["op"] == "add" or last in place, operation
-        place[last] = copy.deepcopy(operation["value"])
+    for key, value in copy.deepcopy(patch).items():
+        if value is None:
+            patched.pop(key, None)
+        elif isinstance(value, dict):
+            patched[key] = apply_patch(patched.get(key) or {}, value)
+        elif isinstance(value, list) and any("$patch" in entry for entry in value):
+            gone = {entry["name"] for entry in value if entry.pop("$patch") == "delete"}
+            patched[key] = [entry for entry in patched.get(key, ()) if entry["name"] not in gone]
+        else:
+            patched[key] = value
     return patched
 
 

@@ -16,9 +16,10 @@ from bayplan.aftermath import Aftermath
 from bayplan.plan import Certificate, Plan, Result, Stage, Verdict
 from bayplan.policy import Policy, defragmenting, undisturbing
 from bayplan.snapshot import Snapshot
-from bayplan.solver import engine, extract, goals, portfolio
-from bayplan.solver.counting import build
-from bayplan.solver.instance import Instance
+from bayplan.solver import engine, portfolio
+from bayplan.solver.problem import extract, goals
+from bayplan.solver.problem.counting import build
+from bayplan.solver.problem.instance import Instance
 from bayplan.solver.solution import Progress, Solution, silent, unchanged
 from bayplan.validate import validate
 from bayplan.why import holds

@@ -30,7 +30,7 @@ from e2e.cluster.waiting import eventually
 
 _STAGES = Path(__file__).with_name("kwok-stages.yaml")
 _SERVICE_IP = "10.0.0.1"
-_READY_TIMEOUT_S = 60.0
+_READY_TIMEOUT_S = 120.0  # kube-apiserver takes five seconds of a core, of which there may be few
 _REQUEST_TIMEOUT_S = 5.0
 _HEARTBEAT_S = 10  # as kubelets do
 _USERS = {

@@ -15,7 +15,7 @@ def eventually(
     condition: Callable[[], T],
     *,
     what: str,
-    timeout_s: float = 30.0,
+    timeout_s: float = 60.0,
     interval_s: float = 0.1,
     retry_on: tuple[type[Exception], ...] = (),
 ) -> T:
@@ -25,7 +25,8 @@ def eventually(
         condition: What to try; an `AssertionError` in it means "not yet", and so does a
             `LookupError`: a field of an object is not there before its controller has set it.
         what: Names what is awaited, as in "pod web-0 is running".
-        timeout_s: Seconds until giving up; the condition is tried at least once.
+        timeout_s: Seconds until giving up; the condition is tried at least once. On a machine that
+            does ten things beside, what takes 3 s alone takes 30.
         interval_s: Seconds between two tries.
         retry_on: Further exceptions that mean "not yet"; all others pass through.
 

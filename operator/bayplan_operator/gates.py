@@ -108,9 +108,9 @@ class Gates:
 
     def _lift(self, pod: Pod, raw: Raw) -> None:
         note = f"no planner has led for {self.away_s:.0f} s: the default algorithm places the pod"
-        operations = ungate_patch(raw, {names.ANNOTATION_DECISION: note})
+        patch = ungate_patch(raw, {names.ANNOTATION_DECISION: note})
         try:
-            self._kube.patch(pod_path(pod.key), operations, manager=names.MANAGER_PODS)
+            self._kube.patch(pod_path(pod.key), patch, manager=names.MANAGER_PODS)
         except ApiException as error:  # the next pass tries again, whatever it is
             note_failure(error, pod=pod.key, purpose="lift", metrics=self._metrics)
             return

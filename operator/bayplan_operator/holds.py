@@ -84,8 +84,8 @@ class Holds:
         self._kube.merge(pod_path(hold.pod), body, manager=names.MANAGER_STATUS)
 
     def _offer(self, raw: Raw, hold: Hold, text: str) -> None:
-        operations = offer_patch(raw, {names.ANNOTATION_DECISION: text})
-        self._kube.patch(pod_path(hold.pod), operations, manager=names.MANAGER_PODS)
+        patch = offer_patch(raw, {names.ANNOTATION_DECISION: text})
+        self._kube.patch(pod_path(hold.pod), patch, manager=names.MANAGER_PODS)
         self._metrics.pods_offered.inc()
         about, note = About.pod(hold.pod, hold.uid), "shown to node autoscalers: it does not fit"
         self._events.tell(about, "Offered", "Offer", note)

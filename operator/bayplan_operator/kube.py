@@ -9,7 +9,7 @@ have changed alone, for nobody reads the rest.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
@@ -43,7 +43,7 @@ _JSON: Final = "application/json"
 _METADATA: Final = f"{_JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _APPLY: Final = "application/apply-patch+yaml"
 _MERGE: Final = "application/merge-patch+json"
-_JSON_PATCH: Final = "application/json-patch+json"
+_STRATEGIC: Final = "application/strategic-merge-patch+json"
 
 #: HTTP's "not found".
 _GONE: Final = 404
@@ -185,14 +185,14 @@ class Kube:
         query = {"fieldManager": manager} | ({"dryRun": "All"} if rehearse else {})
         self._change(path, query, body, content_type=_MERGE)
 
-    def patch(self, path: str, operations: Sequence[Raw], *, manager: str) -> None:
-        """Patch an object by JSON patch."""
-        self._change(path, {"fieldManager": manager}, list(operations), content_type=_JSON_PATCH)
+    def patch(self, path: str, body: Raw, *, manager: str) -> None:
+        """Patch an object of Kubernetes' own by strategic merge patch."""
+        self._change(path, {"fieldManager": manager}, body, content_type=_STRATEGIC)
 
-    def rehearse(self, path: str, operations: Sequence[Raw], *, manager: str) -> None:
+    def rehearse(self, path: str, body: Raw, *, manager: str) -> None:
         """Ask whether such a patch would be refused, and leave the object as it is."""
         query = {"fieldManager": manager, "dryRun": "All"}
-        self._change(path, query, list(operations), content_type=_JSON_PATCH)
+        self._change(path, query, body, content_type=_STRATEGIC)
 
     def delete(self, path: str, *, uid: str, version: str = "", grace_s: int | None = None) -> bool:
         """Delete the object with this uid; return whether it is gone, or going.

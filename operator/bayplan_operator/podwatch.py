@@ -25,6 +25,9 @@ _log = structlog.get_logger()
 #: Seconds between two attempts after an error, and between the beginnings of two watches.
 _RETRY_S: Final = 1.0
 
+#: Seconds for which the same news is gathered: to wake the event loop takes more than to read one.
+_GATHER_S: Final = 0.02
+
 #: HTTP's answer to a watch that would go on from where the server cannot look back to.
 _GONE: Final = 410
 
@@ -37,7 +40,10 @@ class Change(Enum):
     OTHER = "other"
 
 
-#: Takes the deployment that a pod is of, if it is of one, and what became of the pod.
+#: The deployment that a pod is of, if it is of one, and what became of the pod.
+News = tuple[DeploymentKey | None, Change]
+
+#: Takes such news, once for all pods of which it is the same.
 Listener = Callable[[DeploymentKey | None, Change], None]
 
 
@@ -50,10 +56,11 @@ async def watch_pods(kube: Kube, listener: Listener) -> None:
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
     stopped = threading.Event()
+    gathered = Gathered(listener)
 
     def tell(owner: DeploymentKey | None, change: Change) -> None:
-        if not stopped.is_set():
-            loop.call_soon_threadsafe(listener, owner, change)
+        if gathered.add((owner, change)) and not stopped.is_set():
+            loop.call_soon_threadsafe(loop.call_later, _GATHER_S, gathered.pass_on)
 
     def run() -> None:
         try:
@@ -67,6 +74,29 @@ async def watch_pods(kube: Kube, listener: Listener) -> None:
         await ended
     finally:
         stopped.set()
+
+
+class Gathered:
+    """News that the watch's thread adds and the event loop passes on, each once."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._lock = threading.Lock()
+        self._news: set[News] = set()
+
+    def add(self, news: News) -> bool:
+        """Take what has happened; return whether nothing had since it was last passed on."""
+        with self._lock:
+            first = not self._news
+            self._news.add(news)
+            return first
+
+    def pass_on(self) -> None:
+        """Tell the listener of it all."""
+        with self._lock:
+            gathered, self._news = self._news, set()
+        for owner, change in gathered:
+            self._listener(owner, change)
 
 
 class PodWatch:
@@ -112,7 +142,7 @@ class PodWatch:
                 yield event
 
 
-def news_of(event: Raw) -> tuple[DeploymentKey | None, Change]:
+def news_of(event: Raw) -> News:
     """Return the deployment that the event's pod is of, if it is of one, and what became of it."""
     metadata = event["object"]["metadata"]
     name = (metadata.get("labels") or {}).get(names.LABEL_DEPLOYMENT)

@@ -15,9 +15,14 @@ __all__ = ["api", "cluster", "namespace", "nowhere", "served"]
 
 @pytest.fixture(scope="module")
 def served(cluster: Cluster) -> Iterator[None]:
-    """Have the API server serve our kinds, and remove them in the end."""
+    """Have the API server serve our kinds, and remove all of them in the end.
+
+    A cluster that is made for the tests keeps the CRDs, as after an installation.
+    """
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": crds()})
-    cluster.kubectl_run("apply", "-f", "-", input=text)
+    # As helm does, which else takes them for somebody else's when the chart is installed later.
+    as_helm = ("--server-side", "--field-manager=helm", "--force-conflicts")
+    cluster.kubectl_run("apply", *as_helm, "-f", "-", input=text)
     kinds = "infd,pplan,ppolicy"
     eventually(
         lambda: cluster.kubectl_run("get", kinds, "-A", "-o", "name") is not None,
@@ -25,7 +30,9 @@ def served(cluster: Cluster) -> Iterator[None]:
         retry_on=(CommandFailed,),
     )
     yield
-    cluster.kubectl_run("delete", "--wait", "-f", "-", input=text)
+    cluster.kubectl_run("delete", kinds, "--all", "-A")
+    if cluster.flavor == "existing":
+        cluster.kubectl_run("delete", "--wait", "-f", "-", input=text)
 
 
 @pytest.fixture

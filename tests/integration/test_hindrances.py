@@ -1,6 +1,6 @@
 """What a cluster puts in the operator's way for one pod: nothing else waits, and somebody is told.
 
-As in `test_operator`, plans are written and pods are bound by hand.
+As in `operator_scene`, plans are written and pods are bound by hand.
 """
 
 import json
@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 from bayplan.api import names
 from e2e.cluster import Cluster, eventually
-from tests.integration import test_operator
-from tests.integration.test_operator import (
+from tests.integration import operator_scene
+from tests.integration.operator_scene import (
     UNIT_PODS,
     Object,
     User,
@@ -24,7 +24,7 @@ from tests.integration.test_operator import (
     shapes,
 )
 
-nodes, operator, user = test_operator.nodes, test_operator.operator, test_operator.user
+nodes, operator, user = operator_scene.nodes, operator_scene.operator, operator_scene.user
 
 PODS = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}
 ADMISSION = "admissionregistration.k8s.io/v1"
@@ -112,13 +112,13 @@ def test_a_webhook_that_is_down_for_one_pod_holds_up_no_other(user: User) -> Non
             assert held == "True"
             return message
 
-        message = eventually(told, what="the condition tells it", timeout_s=60)
+        message = eventually(told, what="the condition tells it")
         assert message.startswith(
             f"the API server fails to make pod {stuck}: Internal error occurred: failed calling"
             ' webhook "down.example.com"'
         )
 
-    user.await_pods(UNIT_PODS, timeout_s=60)
+    user.await_pods(UNIT_PODS)
     user.await_reason("WaitingForPlan")
 
 
@@ -152,7 +152,7 @@ def test_a_unit_gives_nothing_up_while_one_of_its_pods_cannot_be_told(
     def gives_up() -> bool:
         return any(reason == "Drains" for reason, _ in map(_since, user.pods().values()))
 
-    eventually(gives_up, what="it goes on when the pod can be told", timeout_s=60)
+    eventually(gives_up, what="it goes on when the pod can be told")
 
 
 def _since(pod: Object) -> tuple[str, str]:
@@ -166,7 +166,8 @@ def test_who_drained_for_a_plan_that_has_ended_serves_again_though_its_spec_is_w
     user: User, nodes: tuple[str, ...]
 ) -> None:
     """A typing error would keep it out of service until somebody corrects it."""
-    user.apply(chat(disruption={"drainTimeoutSeconds": 600}))
+    patient = {"drainTimeoutSeconds": 600}
+    user.apply(chat(disruption=patient))
     user.await_pods(UNIT_PODS)
     user.place(dict.fromkeys(UNIT_PODS, nodes[0]))
     user.await_reason("UnitsReady")
@@ -177,7 +178,8 @@ def test_who_drained_for_a_plan_that_has_ended_serves_again_though_its_spec_is_w
     user.publish(bind(waiting, nodes[0]), evict(user.pods()[name]))
     eventually(lambda: _since(user.pods()[name])[0] == "Yields", what="it yields to the plan")
 
-    user.apply(chat(pools=[pool("Prefill", gpus="many"), pool("Decode", gpus=2)]))
+    wrong = [pool("Prefill", gpus="many"), pool("Decode", gpus=2)]
+    user.apply(chat(disruption=patient, pools=wrong))
     user.await_reason("InvalidSpec")
     user.publish()
 

@@ -20,6 +20,7 @@ from bayplan.plan import (
     Verdict,
 )
 from bayplan.policy import Order
+from bayplan_extender.planner import publisher as publishers
 from bayplan_extender.planner.publisher import Publisher
 from bayplan_extender.view import View
 from e2e.cluster import Cluster, eventually
@@ -66,9 +67,10 @@ def large() -> Plan:
 
 
 def test_a_large_plan_is_stored_watched_and_reported_on(
-    cluster: Cluster, api: client.ApiClient, view: View
+    cluster: Cluster, api: client.ApiClient, view: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The planner would be refused for ever, or the webhook hold room for a part of the plan."""
+    monkeypatch.setattr(publishers, "_TIMEOUT_S", (60.0, 60.0))  # it is about size, not about time
     plan = large()
 
     publisher = Publisher(api, leads=lambda: True)

@@ -1,6 +1,6 @@
 """Pools, replicas of several pods and what leads to them, on a real API server.
 
-As in `test_operator`, plans are written and pods are bound by hand.
+As in `operator_scene`, plans are written and pods are bound by hand.
 """
 
 import json
@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from bayplan.api import names
-from e2e.cluster import Cluster, eventually
-from tests.integration import test_operator
-from tests.integration.test_operator import Object, User, condition, pod_spec, uid
+from e2e.cluster import Cluster, CommandFailed, eventually
+from tests.integration import operator_scene
+from tests.integration.operator_scene import Object, User, condition, pod_spec, uid
 
-nodes, operator, user = test_operator.nodes, test_operator.operator, test_operator.user
+nodes, operator, user = operator_scene.nodes, operator_scene.operator, operator_scene.user
 
 #: Seconds within which the garbage collector has learnt of a new kind, and autoscalers look.
 SLOW_S = 120.0
@@ -90,7 +90,7 @@ def test_a_unit_with_a_replica_of_two_pods_is_made_reached_and_restarted(
         lost = CHAT[1:]
         return all(name in pods and uid(pods[name]) != uid(before[name]) for name in lost)
 
-    eventually(anew, what="both pods of the replica are made anew", timeout_s=60)
+    eventually(anew, what="both pods of the replica are made anew")
     after = user.await_pods(CHAT)
     assert uid(after[CHAT[0]]) == uid(before[CHAT[0]])
     assert all(after[name]["spec"]["schedulingGates"] for name in CHAT[1:])
@@ -178,11 +178,11 @@ def test_services_follow_the_pools_and_go_with_the_deployment(user: User) -> Non
         ports = found["chat-prefill"]["spec"]["ports"]
         return [(port["port"], port["targetPort"]) for port in ports] == [(9000, "http")]
 
-    eventually(followed, what="the Services follow", timeout_s=60)
+    eventually(followed, what="the Services follow")
     metadata = services(user)["chat-prefill"]["metadata"]
     assert metadata["annotations"]["example.com/note"] == "kept"
     user.kubectl("delete", "infd", "chat")
-    eventually(lambda: not services(user), what="no Service is left")
+    eventually(lambda: not services(user), what="no Service is left", timeout_s=SLOW_S)
 
 
 @pytest.fixture
@@ -212,7 +212,11 @@ def gateways(cluster: Cluster) -> Iterator[None]:
         },
     }
     cluster.kubectl_run("apply", "-f", "-", input=json.dumps(definition))
-    cluster.kubectl_run("wait", "--for=condition=Established", f"crd/{plural}.{group}")
+    eventually(
+        lambda: cluster.read(plural) is not None,
+        what="InferencePools are served",
+        retry_on=(CommandFailed,),
+    )
     yield
     cluster.kubectl_run("delete", "--wait", "crd", f"{plural}.{group}")
 
@@ -246,8 +250,11 @@ def test_gateways_get_their_inference_pool_until_it_is_not_asked_for(user: User)
     assert selected == ["chat-0-decode-0", "chat-0-prefill-0"]
     assert found["spec"]["endpointPickerRef"] == {"name": "chat-epp", "port": {"number": 9002}}
     assert uid(user.get("infd", "chat")) == found["metadata"]["ownerReferences"][0]["uid"]
-    status = eventually(lambda: user.get("infd", "chat")["status"], what="the status is there")
-    assert "InferencePool chat" in condition(status, "Exposed")[2]
+
+    def told() -> bool:
+        return "InferencePool chat" in condition(user.get("infd", "chat")["status"], "Exposed")[2]
+
+    eventually(told, what="the condition names it")
 
     user.apply(chat())
 

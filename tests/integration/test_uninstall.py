@@ -17,7 +17,11 @@ KINDS = (
 
 def test_uninstalling_leaves_nothing_behind(cluster: Cluster) -> None:
     """An admission policy or a role that stays would haunt the next installation."""
-    eventually(lambda: not namespaces(cluster), what="an earlier installation's namespace is gone")
+    eventually(
+        lambda: not namespaces(cluster),
+        what="an earlier installation's namespace is gone",
+        timeout_s=90,
+    )
 
     with install(cluster, programs=()):
         assert ours(cluster)

@@ -14,7 +14,7 @@ from bayplan.policy import Policy
 from bayplan.snapshot import Node, Pod, Snapshot
 from bayplan.steps import DrainPod, EvictPod, ServePod, Step
 from tests.builders import budget, node, pod
-from tests.unit.test_steps import bind, evict, plan
+from tests.steps_scene import bind, evict, plan
 
 NODES: list[Node] = [node(f"n{i}") for i in range(3)]
 

@@ -16,7 +16,8 @@ from bayplan.plan import Plan
 from bayplan.policy import Policy
 from bayplan.snapshot import Disruption, Pod
 from bayplan.steps import Beside, DrainPod, EvictPod, Phase, Progress, StartPod, State, Step
-from tests.unit.test_steps import World, happen, overcommitted, scenes, settle, told
+from tests.steps_scene import told
+from tests.steps_world import World, happen, overcommitted, scenes, settle
 
 #: Rounds after which a plan has long ended.
 _ROUNDS = 100

@@ -14,8 +14,10 @@ from bayplan.keys import NodeName
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
 from bayplan.snapshot import Disruption, Node, Pod, Snapshot
-from bayplan.solver import engine, goals, greedy
-from bayplan.solver.counting import build
+from bayplan.solver import engine
+from bayplan.solver.local import greedy
+from bayplan.solver.problem import goals
+from bayplan.solver.problem.counting import build
 from bayplan.validate import validate
 from bayplan.validate.minimums import lacking
 from tests import oracle

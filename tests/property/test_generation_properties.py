@@ -10,16 +10,17 @@ from hypothesis import strategies as st
 
 from bayplan.policy import Policy
 from bayplan.snapshot import Disruption, Snapshot
-from bayplan.solver import generation, goals, mixes
-from bayplan.solver.assignment import Assignment, present
-from bayplan.solver.constraints import allowed
-from bayplan.solver.counting import build
-from bayplan.solver.cpsat import Model
-from bayplan.solver.demand import demand_for
-from bayplan.solver.goals import Goal, Keep, LeastDisruption, Place
-from bayplan.solver.instance import Counts, Instance
-from bayplan.solver.mixes import Nodes, Prices
-from bayplan.solver.rounding import Budget
+from bayplan.solver.bounds import generation, mixes
+from bayplan.solver.bounds.demand import demand_for
+from bayplan.solver.bounds.mixes import Nodes, Prices
+from bayplan.solver.exact.constraints import allowed
+from bayplan.solver.exact.cpsat import Model
+from bayplan.solver.problem import goals
+from bayplan.solver.problem.assignment import Assignment, present
+from bayplan.solver.problem.counting import build
+from bayplan.solver.problem.goals import Goal, Keep, LeastDisruption, Place
+from bayplan.solver.problem.instance import Counts, Instance
+from bayplan.solver.programs.budget import Budget
 from tests import oracle
 from tests.builders import node, pod
 from tests.builders import snapshot as snapshot_of

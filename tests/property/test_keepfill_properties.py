@@ -14,9 +14,10 @@ from bayplan.planner import plan
 from bayplan.policy import Order, Policy
 from bayplan.resources import Resources
 from bayplan.snapshot import Disruption, Node, Pod, Snapshot
-from bayplan.solver import engine, keepfill, program
-from bayplan.solver.counting import build
-from bayplan.solver.states import numbered
+from bayplan.solver import engine, keepfill
+from bayplan.solver.problem.counting import build
+from bayplan.solver.problem.states import numbered
+from bayplan.solver.programs import program
 from bayplan.validate import validate
 from tests import oracle
 from tests.builders import budget, node, pod

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayplan.solver import program as programs
-from bayplan.solver import sampling
-from bayplan.solver.linear import Basis, Corner, Failure, Linear, Reals
-from bayplan.solver.program import Program, Relaxed, Terms
+from bayplan.solver.programs import program as programs
+from bayplan.solver.programs import sampling
+from bayplan.solver.programs.linear import Basis, Corner, Failure, Linear, Reals
+from bayplan.solver.programs.program import Program, Relaxed, Terms
 
 
 class _Deal:

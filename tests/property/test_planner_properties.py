@@ -11,8 +11,9 @@ from bayplan.plan import Plan, Result, Verdict
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
 from bayplan.snapshot import Disruption, Pod, Snapshot
-from bayplan.solver import engine, goals
-from bayplan.solver.counting import build
+from bayplan.solver import engine
+from bayplan.solver.problem import goals
+from bayplan.solver.problem.counting import build
 from bayplan.validate import validate
 from tests import oracle
 from tests.builders import budget, node, pod

@@ -15,7 +15,7 @@ from bayplan.policy import Policy
 from bayplan.preparation import prepared
 from bayplan.reach import Reach
 from bayplan.snapshot import Node, Pod, Snapshot
-from bayplan.solver import counting
+from bayplan.solver.problem import counting
 from tests.builders import node, pod
 
 KEYS = st.sampled_from(["zone", "host"])

@@ -13,14 +13,18 @@ from bayplan.plan import Stage
 from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
-from bayplan.solver import ejection, engine, exchange, goals, greedy, repair, variables
-from bayplan.solver.assignment import Assignment, kept, present
-from bayplan.solver.constraints import RULES, allowed
-from bayplan.solver.counting import build
-from bayplan.solver.cpsat import Model
-from bayplan.solver.instance import Instance
+from bayplan.solver import engine
+from bayplan.solver.exact import variables
+from bayplan.solver.exact.constraints import RULES, allowed
+from bayplan.solver.exact.cpsat import Model
+from bayplan.solver.exact.variables import Window
+from bayplan.solver.local import ejection, exchange, greedy, repair
+from bayplan.solver.problem import goals
+from bayplan.solver.problem.assignment import Assignment, kept, present
+from bayplan.solver.problem.counting import build
+from bayplan.solver.problem.instance import Instance
+from bayplan.solver.programs.budget import Budget
 from bayplan.solver.solution import Solution
-from bayplan.solver.variables import Window
 from bayplan.validate import validate
 from tests import oracle
 from tests.property.test_planner_properties import frozen, policies, snapshots
@@ -36,7 +40,7 @@ def steps(instance: Instance, policy: Policy, start: Assignment) -> Iterator[Ass
                 start = better
                 yield start
         aim = repair.Aim(position=position, bound=goal.limit(instance))
-        budget = repair.Budget(clock=frozen, deadline_at=1.0, effort=0.02, seed=0)
+        budget = Budget(clock=frozen, deadline_at=1.0, effort=0.02, seed=0)
         with mock.patch.object(repair, "_NODES", 2):
             for better in repair.improvements(instance, policy, start, aim=aim, budget=budget):
                 start = better

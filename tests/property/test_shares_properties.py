@@ -14,7 +14,7 @@ from bayplan.policy import Order, Policy
 from bayplan.resources import Resources
 from bayplan.snapshot import Disruption, Pod, Snapshot
 from bayplan.solver import engine
-from bayplan.solver.counting import build
+from bayplan.solver.problem.counting import build
 from bayplan.validate import validate
 from tests import oracle
 from tests.builders import GPU, node, pod

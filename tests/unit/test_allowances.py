@@ -11,7 +11,7 @@ from bayplan.policy import Policy
 from bayplan.snapshot import Pod, Snapshot
 from bayplan.steps import EvictPod, Progress
 from tests.builders import budget, node, pod
-from tests.unit.test_steps import BUSY, IDLE, SERVES, bind, done, evict, plan, told
+from tests.steps_scene import BUSY, IDLE, SERVES, bind, done, evict, plan, told
 
 #: Two pods of one application leave for a newcomer.
 MADE = plan(bind("a", "n1"), evict("u", "n1"), evict("v", "n1"))

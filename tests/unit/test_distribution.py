@@ -1,10 +1,15 @@
 """How tests are spread over the workers of pytest-xdist."""
 
+import os
 import re
 import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
+
+import pytest
+
+from e2e.distribution import begins_with_the_core, pytest_xdist_auto_num_workers
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,3 +40,15 @@ def test_files_on_a_cluster_stay_whole_and_one_worker_begins_with_the_core(tmp_p
     } == {}
     assert {file.partition("/")[0] for file in first.values()} == {"e2e", "tests"}
     assert "tests/unit/test_d.py" in first.values()
+
+
+@pytest.mark.parametrize(("cores", "computing"), [(1, [1]), (2, [1]), (4, [1, 3])])
+def test_one_worker_computes_for_every_two_cores(
+    cores: int, computing: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those who wait for a cluster take next to nothing; idle cores would make the run longer."""
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+
+    workers = range(pytest_xdist_auto_num_workers())
+
+    assert [worker for worker in workers if begins_with_the_core(worker)] == computing

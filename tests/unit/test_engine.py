@@ -7,12 +7,16 @@ import pytest
 from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
-from bayplan.solver import goals, greedy, keepfill, rounding
-from bayplan.solver.assignment import Assignment
-from bayplan.solver.counting import build
-from bayplan.solver.goals import Keep, Place
-from bayplan.solver.instance import Instance
-from bayplan.solver.patterns import most_patterns
+from bayplan.solver import keepfill
+from bayplan.solver.keepfill.found import Found
+from bayplan.solver.keepfill.patterns import most_patterns
+from bayplan.solver.local import greedy
+from bayplan.solver.problem import goals
+from bayplan.solver.problem.assignment import Assignment
+from bayplan.solver.problem.counting import build
+from bayplan.solver.problem.goals import Keep, Place
+from bayplan.solver.problem.instance import Instance
+from bayplan.solver.programs.budget import Budget
 from bayplan.solver.search import stepped
 from bayplan.solver.solution import Solution, cheap_bound, only_counted
 from benchmarks import family
@@ -35,9 +39,9 @@ def steps(instance: Instance) -> Assignment:
     return stepped(instance, POLICY, start, goals=placing, ended=lambda: False)
 
 
-def counted(instance: Instance, start: Assignment | None = None) -> keepfill.Found | None:
+def counted(instance: Instance, start: Assignment | None = None) -> Found | None:
     """Return what keep and fill makes of an instance."""
-    budget = rounding.Budget(clock=lambda: 0.0, deadline_at=30.0, effort=30.0, seed=0)
+    budget = Budget(clock=lambda: 0.0, deadline_at=30.0, effort=30.0, seed=0)
     return keepfill.solve(instance, POLICY, budget, start=start)
 
 
@@ -89,8 +93,8 @@ def test_what_could_be_proved_is_told_of_a_start(monkeypatch: pytest.MonkeyPatch
     start, best = steps(instance), counted(instance)
     assert best is not None
     values = goals.values(instance, order, best.assignment)
-    monkeypatch.setattr("bayplan.solver.keepfill._Believer._reaching", lambda *_: None)
-    monkeypatch.setattr("bayplan.solver.keepfill._Climber.run", lambda _: None)
+    monkeypatch.setattr("bayplan.solver.keepfill.believer.Believer._reaching", lambda *_: None)
+    monkeypatch.setattr("bayplan.solver.keepfill.climber.Climber.run", lambda _: None)
 
     found = counted(instance, start)
 
@@ -128,7 +132,7 @@ def test_bounds_of_another_answer_hold_as_far_as_both_reach_the_same() -> None:
     assert bound(best.assignment, upto) == told[place + 1].bound > upto[-1].limit(instance)
 
 
-def told_of(instance: Instance, found: keepfill.Found) -> Solution:
+def told_of(instance: Instance, found: Found) -> Solution:
     """Return what was found, with its bounds, as a solution."""
     solution = only_counted(instance, POLICY, found.assignment)
     pairs = zip(solution.stages, found.bounds, strict=True)

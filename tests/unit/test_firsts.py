@@ -16,7 +16,7 @@ from bayplan.policy import Policy
 from bayplan.snapshot import GOODBYE_S, Disruption, Node, Pod, Snapshot
 from bayplan.steps import Beside, DrainPod, EvictPod, Phase, Progress, StartPod, advance
 from tests.builders import budget, node, pod, snapshot
-from tests.unit.test_steps import bind, evict, pinned, plan, told
+from tests.steps_scene import bind, evict, pinned, plan, told
 
 CHAT = Owner(kind="InferenceDeployment", namespace="default", name="chat", uid="chat")
 

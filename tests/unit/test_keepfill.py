@@ -8,14 +8,19 @@ import pytest
 
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
-from bayplan.solver import engine, goals, keepfill, rounding
-from bayplan.solver.branch import relax_whole
-from bayplan.solver.counting import build
-from bayplan.solver.instance import Counts
-from bayplan.solver.integral import Limits
-from bayplan.solver.patterns import enumerate_patterns
-from bayplan.solver.program import Program, Relaxed, Terms
-from bayplan.solver.states import count_states
+from bayplan.solver import engine, keepfill
+from bayplan.solver.keepfill import believer
+from bayplan.solver.keepfill.found import Found
+from bayplan.solver.keepfill.patterns import enumerate_patterns
+from bayplan.solver.keepfill.stages import countable
+from bayplan.solver.problem import goals
+from bayplan.solver.problem.counting import build
+from bayplan.solver.problem.instance import Counts
+from bayplan.solver.problem.states import count_states
+from bayplan.solver.programs.branch import relax_whole
+from bayplan.solver.programs.budget import Budget
+from bayplan.solver.programs.integral import Limits
+from bayplan.solver.programs.program import Program, Relaxed, Terms
 from bayplan.validate import validate
 from benchmarks.fleet import Variant, fleet
 from tests.builders import node, pod, snapshot
@@ -216,15 +221,15 @@ def test_slots_that_are_hard_to_win_cost_no_pod_its_place(monkeypatch: pytest.Mo
     """Whoever fits is placed with the least disruption, proved, whatever becomes of the slots."""
     instance = build(fleet(nodes=60, demand=1.1, seed=0, variant="mixed"), divided=True)
     policy = Policy(max_moves=10_000)
-    order = keepfill.stages(instance, policy.order)
-    budget = rounding.Budget(clock=lambda: 0.0, deadline_at=30.0, effort=30.0, seed=0)
+    order = countable(instance, policy.order)
+    budget = Budget(clock=lambda: 0.0, deadline_at=30.0, effort=30.0, seed=0)
     best = keepfill.solve(instance, policy, budget)
 
-    def value(goal: goals.Goal, of: keepfill.Found) -> int:
+    def value(goal: goals.Goal, of: Found) -> int:
         return goal.value(instance, of.assignment)
 
-    monkeypatch.setattr("bayplan.solver.keepfill._Believer._reaching", lambda *_: None)
-    monkeypatch.setattr("bayplan.solver.keepfill._Climber.run", lambda _: None)
+    monkeypatch.setattr("bayplan.solver.keepfill.believer.Believer._reaching", lambda *_: None)
+    monkeypatch.setattr("bayplan.solver.keepfill.climber.Climber.run", lambda _: None)
 
     found = keepfill.solve(instance, policy, budget)
 
@@ -241,13 +246,13 @@ def test_slots_are_not_looked_for_where_no_gpu_is_left(monkeypatch: pytest.Monke
     """The largest program of a pass would be solved for slots that cannot be there."""
     instance = build(fleet(nodes=60, demand=4, seed=0), divided=True)
     policy = Policy(max_moves=10_000, max_evictions=10_000)
-    budget = rounding.Budget(clock=lambda: 0.0, deadline_at=30.0, effort=30.0, seed=0)
-    monkeypatch.delattr("bayplan.solver.assembly.add_slots")
+    budget = Budget(clock=lambda: 0.0, deadline_at=30.0, effort=30.0, seed=0)
+    monkeypatch.delattr("bayplan.solver.keepfill.assembly.add_slots")
 
     found = keepfill.solve(instance, policy, budget)
 
     assert found is not None
-    order = keepfill.stages(instance, policy.order)
+    order = countable(instance, policy.order)
     assert [goal.value(instance, found.assignment) for goal in order] == [*found.bounds]
     assert found.bounds[-4:] == (0, 0, 0, 0)
 
@@ -276,7 +281,7 @@ def test_a_fill_that_costs_one_node_a_move_is_free_for_another() -> None:
             pod("w3", priority=10),
         )
     )
-    budget = rounding.Budget(clock=lambda: 0.0, deadline_at=10.0, effort=10.0, seed=0)
+    budget = Budget(clock=lambda: 0.0, deadline_at=10.0, effort=10.0, seed=0)
 
     found = keepfill.solve(instance, Policy(), budget)
 
@@ -316,12 +321,12 @@ def test_a_vertex_without_a_whole_point_beside_it_is_pushed(
 ) -> None:
     """Minutes would go into a search beside it, while another vertex as good is next to one."""
     instance = build(fleet(nodes=60, demand=1.1, seed=0, variant="mixed"), divided=True)
-    monkeypatch.setattr(keepfill, "beside", lambda *_, **__: None)
-    monkeypatch.setattr("bayplan.solver.keepfill._Climber.run", lambda _: None)
-    budget = rounding.Budget(clock=lambda: 0.0, deadline_at=30.0, effort=30.0, seed=0)
+    monkeypatch.setattr(believer, "beside", lambda *_, **__: None)
+    monkeypatch.setattr("bayplan.solver.keepfill.climber.Climber.run", lambda _: None)
+    budget = Budget(clock=lambda: 0.0, deadline_at=30.0, effort=30.0, seed=0)
 
     found = keepfill.solve(instance, Policy(max_moves=10_000), budget)
 
     assert found is not None
-    order = keepfill.stages(instance, Order.PLACE_FIRST)
+    order = countable(instance, Order.PLACE_FIRST)
     assert [goal.value(instance, found.assignment) for goal in order] == list(found.bounds)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from bayplan.solver.linear import At, Basis, Corner, Entries, Failure, Linear, minimum
-from bayplan.solver.relative import Choices
-from bayplan.solver.sifting import Start, sifted
+from bayplan.solver.programs.linear import At, Basis, Corner, Entries, Failure, Linear, minimum
+from bayplan.solver.programs.relative import Choices
+from bayplan.solver.programs.sifting import Start, sifted
 
 
 def counts(*values: int) -> np.ndarray:

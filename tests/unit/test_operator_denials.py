@@ -11,7 +11,7 @@ from bayplan.codec import published_plan_of
 from bayplan.keys import GangKey
 from bayplan.plan import Bind
 from bayplan_operator.kube import plan_path, pod_path
-from tests.unit.test_operator_execution import Scene, bind, evict, key
+from tests.execution_scene import Scene, bind, evict, key
 
 TOO_LONG = (422, "metadata.annotations: Too long")
 POLICY = (403, "denied by policy")

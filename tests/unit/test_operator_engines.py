@@ -14,6 +14,12 @@ from bayplan_operator import engines
 from bayplan_operator.engines import loads
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give engines, which are threads of a busy process here, more than the second they have."""
+    monkeypatch.setattr(engines, "_TIMEOUT_S", 30.0)
+
+
 @pytest.fixture
 def port() -> Iterator[int]:
     """Run a pod's web server; `/elsewhere` redirects to its metrics."""

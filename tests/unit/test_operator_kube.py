@@ -70,15 +70,15 @@ def kube(server: Server) -> Kube:
 
 def test_a_patch_says_who_we_are_and_asks_for_metadata_alone(server: Server, kube: Kube) -> None:
     """The whole pod comes by the watch anyway."""
-    operations = [{"op": "add", "path": "/metadata/labels", "value": {}}]
+    patch = {"metadata": {"labels": {"a": "b"}}}
 
-    kube.patch("/api/v1/namespaces/ns/pods/a", operations, manager="us")
+    kube.patch("/api/v1/namespaces/ns/pods/a", patch, manager="us")
 
     ((method, path, headers, body),) = server.asked
-    assert (method, body) == ("PATCH", operations)
+    assert (method, body) == ("PATCH", patch)
     assert path == "/clusters/c1/api/v1/namespaces/ns/pods/a?fieldManager=us"
     assert headers["Authorization"] == "Bearer secret"
-    assert headers["Content-Type"] == "application/json-patch+json"
+    assert headers["Content-Type"] == "application/strategic-merge-patch+json"
     assert "as=PartialObjectMetadata" in headers["Accept"]
 
 

@@ -12,7 +12,7 @@ from kubernetes.client.exceptions import ApiException
 from bayplan.api import names
 from bayplan_operator import podwatch
 from bayplan_operator.keys import DeploymentKey
-from bayplan_operator.podwatch import Change, PodWatch, news_of, watch_pods
+from bayplan_operator.podwatch import Change, Gathered, PodWatch, news_of, watch_pods
 from tests.fake_kube import FakeKube, Raw
 
 Script = Sequence[Sequence[Raw] | Exception]
@@ -116,17 +116,50 @@ def test_after_an_error_every_pod_is_told_of_again(failure: Any) -> None:  # noq
     assert [version for _, version in kube.asked] == ["", "5", "", "7"]
 
 
+class Patient(Watched):
+    """Goes on with the script once the listener has heard of what came before."""
+
+    def __init__(self, script: Script) -> None:
+        super().__init__(script)
+        self.heard = threading.Event()
+
+    def watch(self, path: str, *, labels: str, version: str = "") -> Iterator[Raw]:
+        """Yield the events of the next watch of the script, and wait."""
+        yield from super().watch(path, labels=labels, version=version)
+        assert self.heard.wait(30)
+
+
 def test_the_listener_is_called_on_the_loop_and_a_watch_that_ends_is_an_error() -> None:
     """An operator that hears nothing any more would look alive."""
     told: list[tuple[Change, bool]] = []
+    kube = Patient([[event("ADDED", "5")], KeyError("unforeseen")])
 
     async def listen() -> None:
         loop = asyncio.get_running_loop()
-        kube = Watched([[event("ADDED", "5")], KeyError("unforeseen")])
-        await watch_pods(
-            kube, lambda _, change: told.append((change, asyncio.get_running_loop() is loop))
-        )
+
+        def hear(_: DeploymentKey | None, change: Change) -> None:
+            told.append((change, asyncio.get_running_loop() is loop))
+            kube.heard.set()
+
+        await watch_pods(kube, hear)
 
     with pytest.raises(KeyError, match="unforeseen"):
         asyncio.run(listen())
     assert told == [(Change.CAME, True)]
+
+
+def test_the_same_news_of_many_pods_is_told_once_until_it_comes_again() -> None:
+    """The event loop wakes for a burst, not for each pod of it."""
+    told: list[tuple[DeploymentKey | None, Change]] = []
+    gathered = Gathered(lambda *news: told.append(news))
+    chat = DeploymentKey(namespace="ns", name="chat")
+
+    firsts = [gathered.add(n) for n in ((None, Change.CAME), (chat, Change.CAME)) * 2]
+    gathered.pass_on()
+    again = gathered.add((None, Change.CAME))
+    gathered.pass_on()
+
+    assert firsts == [True, False, False, False]
+    assert again
+    assert set(told[:2]) == {(None, Change.CAME), (chat, Change.CAME)}
+    assert told[2:] == [(None, Change.CAME)]

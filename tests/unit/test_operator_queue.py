@@ -17,7 +17,7 @@ def play(work: Callable[[str], Awaitable[float | None]], scene: Scene, **more: f
         queue: WorkQueue[str] = WorkQueue(work, first_retry_s=0.01, **more)  # type: ignore[arg-type]
         worker = asyncio.create_task(queue.run())
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await scene(queue)
         finally:
             worker.cancel()

@@ -19,8 +19,9 @@ from bayplan.plan import Bind, Certificate, Move, Plan, Reason, Rejection, Verdi
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
 from bayplan.snapshot import Disruption, Node, Pod
-from bayplan.solver import greedy, keepfill
-from bayplan.solver.counting import build
+from bayplan.solver import keepfill
+from bayplan.solver.local import greedy
+from bayplan.solver.problem.counting import build
 from bayplan.validate import Code, validate
 from tests.builders import apart, beside, node, pod, select, snapshot, spread
 

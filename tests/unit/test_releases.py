@@ -115,13 +115,13 @@ def test_a_patch_is_for_the_pod_as_it_was_read() -> None:
     """The API server refuses it with 409 once the pod has changed."""
     raw = gated()
 
-    first = release_patch(raw, NodeName("n1"), {})[0]
+    patches = [release_patch(raw, NodeName("n1"), {}), ungate_patch(raw, {}), offer_patch(raw, {})]
 
-    assert first == {"op": "replace", "path": "/metadata/resourceVersion", "value": "7"}
+    assert [patch["metadata"]["resourceVersion"] for patch in patches] == ["7"] * 3
 
 
 def test_annotations_of_others_stay() -> None:
-    """They are replaced as a whole, in case there were none."""
+    """The patch does not even tell them."""
     raw = gated()
     raw["metadata"]["annotations"] = {"theirs": "1"}
 

@@ -11,11 +11,14 @@ from bayplan.keys import NodeName
 from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.snapshot import Node, Pod
-from bayplan.solver import ejection, exchange, goals, repair, search
-from bayplan.solver.assignment import Assignment, evicted, moves, present
-from bayplan.solver.counting import build
-from bayplan.solver.goals import Goal, Keep, LeastDisruption, Place
-from bayplan.solver.instance import Instance, PlaceGroup
+from bayplan.solver import search
+from bayplan.solver.local import ejection, exchange, repair
+from bayplan.solver.problem import goals
+from bayplan.solver.problem.assignment import Assignment, evicted, moves, present
+from bayplan.solver.problem.counting import build
+from bayplan.solver.problem.goals import Goal, Keep, LeastDisruption, Place
+from bayplan.solver.problem.instance import Instance, PlaceGroup
+from bayplan.solver.programs.budget import Budget
 from tests.builders import node, pod, snapshot
 
 PLACE = Place(PlaceGroup(0, preempts=True))
@@ -141,7 +144,7 @@ def test_a_needed_pod_takes_the_place_of_one_that_only_waited() -> None:
     assert (needed.value(instance, found), PLACE.value(instance, found)) == (1, 0)
 
     order = goals.in_order(instance, Policy().order)
-    budget = repair.Budget(clock=frozen, deadline_at=1.0, effort=1.0, seed=0)
+    budget = Budget(clock=frozen, deadline_at=1.0, effort=1.0, seed=0)
     aim = repair.Aim(position=order.index(needed), bound=1)
     *_, found = repair.improvements(instance, Policy(), start, aim=aim, budget=budget)
     assert (needed.value(instance, found), PLACE.value(instance, found)) == (1, 0)
@@ -240,7 +243,7 @@ def test_a_window_finds_what_no_chain_does() -> None:
     instance, found = in_each_others_way()
 
     aim = repair.Aim(position=list(goals.in_order(instance, Policy().order)).index(PLACE), bound=1)
-    budget = repair.Budget(clock=frozen, deadline_at=1.0, effort=1.0, seed=0)
+    budget = Budget(clock=frozen, deadline_at=1.0, effort=1.0, seed=0)
     steps = list(repair.improvements(instance, Policy(), found, aim=aim, budget=budget))
 
     assert PLACE.value(instance, steps[-1]) == 1
@@ -253,7 +256,7 @@ def test_a_search_ends_with_its_time_and_with_its_effort() -> None:
     aim = repair.Aim(position=list(goals.in_order(instance, Policy().order)).index(PLACE), bound=1)
 
     def search(clock: Callable[[], float], effort: float) -> list[Assignment]:
-        budget = repair.Budget(clock=clock, deadline_at=1.0, effort=effort, seed=0)
+        budget = Budget(clock=clock, deadline_at=1.0, effort=effort, seed=0)
         with mock.patch.object(repair, "_TRIES_PER_NODE", 10**9):
             found = repair.improvements(
                 instance, Policy(), present(instance), aim=aim, budget=budget

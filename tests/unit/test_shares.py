@@ -20,12 +20,12 @@ from bayplan.policy import Order, Policy
 from bayplan.preparation import prepared
 from bayplan.resources import Resources
 from bayplan.snapshot import Disruption, Node, Pod
-from bayplan.solver import ejection, exchange, greedy
-from bayplan.solver.assignment import present
-from bayplan.solver.constraints import allowed
-from bayplan.solver.counting import build
-from bayplan.solver.goals import Place
-from bayplan.solver.instance import PlaceGroup
+from bayplan.solver.exact.constraints import allowed
+from bayplan.solver.local import ejection, exchange, greedy
+from bayplan.solver.problem.assignment import present
+from bayplan.solver.problem.counting import build
+from bayplan.solver.problem.goals import Place
+from bayplan.solver.problem.instance import PlaceGroup
 from bayplan.validate import Code, validate
 from tests.builders import GPU, node, pod, snapshot
 

@@ -11,13 +11,16 @@ from bayplan.budgets import Budget
 from bayplan.constraints import GangTopology
 from bayplan.policy import Order, Policy
 from bayplan.snapshot import Disruption, Node, Pod
-from bayplan.solver import constraints, goals, greedy, variables
-from bayplan.solver.assignment import Assignment, present
-from bayplan.solver.bound import Relaxation
-from bayplan.solver.constraints import Rule
-from bayplan.solver.counting import build
-from bayplan.solver.goals import Keep, Place
-from bayplan.solver.instance import Instance, PlaceGroup
+from bayplan.solver.bounds.relaxation import Relaxation
+from bayplan.solver.exact import constraints, variables
+from bayplan.solver.exact.constraints import Rule
+from bayplan.solver.local import greedy
+from bayplan.solver.local.drain import drain
+from bayplan.solver.problem import goals
+from bayplan.solver.problem.assignment import Assignment, present
+from bayplan.solver.problem.counting import build
+from bayplan.solver.problem.goals import Keep, Place
+from bayplan.solver.problem.instance import Instance, PlaceGroup
 from tests.builders import apart, beside, budget, node, pod, snapshot, spread
 
 Things = tuple[Node | Pod | Budget, ...]
@@ -292,6 +295,41 @@ def test_greedy_takes_the_order_that_places_more() -> None:
     instance = instance_of(node("n0"), pod("large", gpus=8), *(pod(f"s{i}") for i in range(8)))
 
     assert int(greedy.fill(instance, Order.PLACE_FIRST).placed.sum()) == 8
+
+
+def test_greedy_places_as_many_gangs_as_fit_and_no_half() -> None:
+    """Room that is there for each class of a gang alone would be taken for whole gangs."""
+    gangs = [
+        pod(f"{name}{k}", gpus=gpus, gang=f"g{k}", min_count=2)
+        for k in range(3)
+        for name, gpus in (("p", 4), ("d", 8))
+    ]
+    instance = instance_of(node("n0"), node("n1"), node("n2"), *gangs)
+
+    found = greedy.fill(instance, Order.PLACE_FIRST)
+
+    assert found.units.tolist() == [2]
+    assert sorted(found.final.sum(axis=1).tolist()) == [2, 2]
+    assert (instance.left(found.final) >= 0).all()
+
+
+def test_greedy_that_has_no_time_left_still_places() -> None:
+    """A fleet would get no answer where one placement takes all the time there is."""
+    instance = instance_of(node("n0"), pod("large", gpus=8), *(pod(f"s{i}") for i in range(8)))
+
+    assert int(greedy.fill(instance, Order.PLACE_FIRST, ended=lambda: True).placed.sum()) == 1
+
+
+def test_nodes_are_drained_only_while_there_is_time() -> None:
+    """A pass that wins slots would go on for minutes on a large fleet."""
+    instance = instance_of(node("n0"), node("n1"), pod("a", on="n0"), pod("b", on="n1"))
+    still = present(instance)
+
+    drained = drain(instance, Policy(), still, ended=lambda: False)
+    late = drain(instance, Policy(), still, ended=lambda: True)
+
+    assert sorted(drained.final.sum(axis=0).tolist()) == [0, 2]
+    assert late.final.tolist() == still.final.tolist()
 
 
 def test_refill_spares_a_victim_before_it_places_anyone() -> None:

@@ -9,7 +9,7 @@ from bayplan.policy import Policy
 from bayplan.snapshot import Node, Pod
 from bayplan.steps import Phase, Progress, State, advance
 from tests.builders import node, pod, snapshot
-from tests.unit.test_steps import bind, done, evict, pinned, plan
+from tests.steps_scene import bind, done, evict, pinned, plan
 
 
 def advanced(made: Plan, *things: Node | Pod) -> Progress:

@@ -15,7 +15,7 @@ from bayplan.inference.successors import Outlook
 from bayplan.inference.tally import Tally
 from bayplan.keys import NodeName
 from bayplan.resources import Resources
-from tests.unit.test_rollout import NOW_S, chat, told, unit, units, waiting
+from tests.rollout_scene import NOW_S, chat, told, unit, units, waiting
 
 OF, ONE = chat("a", replicas=2), chat("a", replicas=1)
 TARGET, LEFT = NodeName("n2"), NodeName("left")

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 
 from bayplan.snapshot import Disruption, Pod
-from bayplan.solver import teams
-from bayplan.solver.assignment import present
-from bayplan.solver.counting import build
-from bayplan.solver.instance import Instance
+from bayplan.solver.keepfill import teams
+from bayplan.solver.problem.assignment import present
+from bayplan.solver.problem.counting import build
+from bayplan.solver.problem.instance import Instance
 from tests.builders import node, pod, snapshot
 
 

@@ -1,5 +1,7 @@
-"""Finds placements: a greedy one always, a proved one where the model is small enough.
+"""Finds placements: a greedy one always, a proved one where that can be had in time.
 
-`engine.solve` is what the planner calls. Data is made ready in `instance`; `goals` holds the
-order of objectives; `greedy`, `cpsat` and `bound` work on arrays; `extract` names pods again.
+`portfolio.search` is what the planner calls. It asks `engine`, which chooses among the engines:
+`keepfill` counts, `search` goes stage by stage through `local`, `bounds` and `exact`. All of them
+answer with the values of `problem`, and what they know of linear and integer programs is in
+`programs`.
 """

@@ -12,12 +12,16 @@ from typing import Final
 
 from bayplan.plan import Stage
 from bayplan.policy import Order, Policy
-from bayplan.solver import goals, greedy, keepfill, rounding
-from bayplan.solver.assignment import Assignment
-from bayplan.solver.drain import drain
-from bayplan.solver.goals import FreeSlots, Keep, Place
-from bayplan.solver.instance import Instance
-from bayplan.solver.keepfill import Known
+from bayplan.solver import keepfill
+from bayplan.solver.keepfill.found import Known
+from bayplan.solver.keepfill.stages import countable
+from bayplan.solver.local import greedy
+from bayplan.solver.local.drain import drain
+from bayplan.solver.problem import goals
+from bayplan.solver.problem.assignment import Assignment
+from bayplan.solver.problem.goals import FreeSlots, Keep, Place
+from bayplan.solver.problem.instance import Instance
+from bayplan.solver.programs.budget import Budget
 from bayplan.solver.search import EFFORT_PER_SECOND, MAX_VARIABLES, STAGE_SHARE, Search, stepped
 from bayplan.solver.solution import Progress, Solution, only_counted, silent, sizes, unchanged
 
@@ -58,23 +62,29 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
 
     `known` is what was learnt before some gangs were given up.
     """
+
+    def after(share: float) -> Callable[[], bool]:
+        """Return what says whether a share of the time that is left now has passed."""
+        at = clock() + (deadline_at - clock()) * share
+        return lambda: clock() >= at
+
     order = goals.in_order(instance, policy.order)
     if not instance.wait_totals.sum() and policy.order is not Order.DEFRAGMENT:
         return _idle(instance, policy)
     first = None
     if _is_varied(instance):
         progress("chains and exchanges")
-        steps_end_at = clock() + (deadline_at - clock()) * _STEPS_SHARE
+        enough = after(_STEPS_SHARE)
         first = stepped(
             instance,
             policy,
-            _greedy(instance, policy),
+            _greedy(instance, policy, ended=after(STAGE_SHARE)),
             goals=tuple(goal for goal in order if isinstance(goal, Keep | Place)),
-            ended=lambda: clock() >= steps_end_at,
+            ended=enough,
         )
     hardly = instance.variables > _HARDLY_SEARCHED
     share = _COUNTING_SHARE if hardly else STAGE_SHARE
-    budget = rounding.Budget(
+    budget = Budget(
         clock=clock,
         deadline_at=clock() + (deadline_at - clock()) * share,
         effort=policy.time_limit_s * EFFORT_PER_SECOND,
@@ -91,7 +101,7 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
         incumbent = counted.assignment
     else:
         progress("greedy")
-        incumbent = _greedy(instance, policy) if first is None else first
+        incumbent = first or _greedy(instance, policy, ended=after(STAGE_SHARE))
         if counted and not goals.better(instance, order, incumbent, counted.assignment):
             incumbent = counted.assignment
     told = () if counted is None else counted.stages
@@ -128,10 +138,12 @@ def _vectors(instance: Instance) -> int:
     return len({asks.tobytes() for asks in instance.requests})
 
 
-def _greedy(instance: Instance, policy: Policy) -> Assignment:
-    """Return the greedy placement."""
-    found = greedy.fill(instance, policy.order)
-    return drain(instance, policy, found) if policy.order is Order.DEFRAGMENT else found
+def _greedy(instance: Instance, policy: Policy, *, ended: Callable[[], bool]) -> Assignment:
+    """Return the greedy placement, as good as there is time for."""
+    found = greedy.fill(instance, policy.order, ended=ended)
+    if policy.order is not Order.DEFRAGMENT:
+        return found
+    return drain(instance, policy, found, ended=ended)
 
 
 def is_worth_telling_gangs_apart(divided: Instance, stages: tuple[Stage, ...]) -> bool:
@@ -168,7 +180,7 @@ def _leaves_only_slots(instance: Instance, policy: Policy, stages: tuple[Stage, 
 def _by_states(
     instance: Instance,
     policy: Policy,
-    budget: rounding.Budget,
+    budget: Budget,
     known: Known | None,
     start: Assignment | None,
 ) -> Solution | None:
@@ -180,7 +192,7 @@ def _by_states(
         return None
     told = dict(
         zip(
-            keepfill.stages(instance, policy.order),
+            countable(instance, policy.order),
             zip(found.bounds, found.seconds, strict=True),
             strict=True,
         )

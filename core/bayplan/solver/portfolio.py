@@ -11,10 +11,11 @@ from collections.abc import Callable
 
 from bayplan.policy import Policy
 from bayplan.snapshot import Snapshot
-from bayplan.solver import engine, goals
-from bayplan.solver.counting import build
-from bayplan.solver.instance import Instance
-from bayplan.solver.keepfill import Known
+from bayplan.solver import engine
+from bayplan.solver.keepfill.found import Known
+from bayplan.solver.problem import goals
+from bayplan.solver.problem.counting import build
+from bayplan.solver.problem.instance import Instance
 from bayplan.solver.solution import Progress, Solution, silent
 
 

@@ -4,20 +4,24 @@ What was found is only ever replaced by something better. Each stage ends with a
 whether or not it was reached: counted, from a linear relaxation, from whole nodes, or from CP-SAT.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 from bayplan.plan import Stage
 from bayplan.policy import Policy
-from bayplan.solver import ejection, exchange, generation, goals, greedy, repair, rounding
-from bayplan.solver.assignment import Assignment
-from bayplan.solver.bound import Relaxation
-from bayplan.solver.constraints import allowed
-from bayplan.solver.cpsat import Model
-from bayplan.solver.demand import demand_for
-from bayplan.solver.goals import Goal, Keep, LeastDisruption, Place
-from bayplan.solver.instance import Instance
+from bayplan.solver.bounds import generation
+from bayplan.solver.bounds.demand import demand_for
+from bayplan.solver.bounds.relaxation import Relaxation
+from bayplan.solver.exact.constraints import allowed
+from bayplan.solver.exact.cpsat import Model
+from bayplan.solver.local import ejection, exchange, greedy, repair
+from bayplan.solver.problem import goals
+from bayplan.solver.problem.assignment import Assignment
+from bayplan.solver.problem.goals import Goal, Keep, LeastDisruption, Place
+from bayplan.solver.problem.instance import Instance
+from bayplan.solver.programs.budget import Budget
 from bayplan.solver.solution import Progress, Solution, cheap_bound, sizes
 
 #: Largest CP-SAT model, in (class, node) pairs; beyond it greedy answers and the relaxation bounds.
@@ -170,19 +174,12 @@ class Search:
             return bound
         if self.instance.variables < _MIN_APART:
             return bound
-        effort = self.effort * STAGE_SHARE
-        budget = repair.Budget(
-            clock=self.clock,
-            deadline_at=self.clock() + self._left() * STAGE_SHARE,
-            effort=effort,
-            seed=self.seed,
-        )
         aim = repair.Aim(position=position, bound=bound)
-        for better in repair.improvements(
-            self.instance, self.policy, self.incumbent, aim=aim, budget=budget
-        ):
-            self.incumbent, self.engine = better, "repair"
-        self.effort -= effort - budget.effort
+        with self._lent(STAGE_SHARE) as budget:
+            for better in repair.improvements(
+                self.instance, self.policy, self.incumbent, aim=aim, budget=budget
+            ):
+                self.incumbent, self.engine = better, "repair"
         return bound
 
     def _generate(self, position: int, bound: int) -> int:
@@ -193,19 +190,11 @@ class Search:
         most = self.policy.time_limit_s * _PRICED_PER_SECOND
         if not self._open(goal, bound) or not _MIN_APART <= self.instance.variables <= most:
             return bound
-        share = self._share(position)
-        effort = self.effort * share
-        budget = rounding.Budget(
-            clock=self.clock,
-            deadline_at=self.clock() + self._left() * share,
-            effort=effort,
-            seed=self.seed,
-        )
         before = self.order[:position]
         reached = [(each, each.value(self.instance, self.incumbent)) for each in before]
         demand = demand_for(self.instance, self.policy, goal, reached)
-        proof = generation.search(self.instance, demand, self.incumbent, budget)
-        self.effort -= effort - budget.effort
+        with self._lent(self._share(position)) as budget:
+            proof = generation.search(self.instance, demand, self.incumbent, budget)
         if proof is None:
             return bound
         if proof.assignment is not None and allowed(self.instance, self.policy, proof.assignment):
@@ -261,6 +250,19 @@ class Search:
         most = min(MAX_VARIABLES, self.effort * _VARIABLES_PER_EFFORT)
         small = self.instance.variables <= most and not self.instance.divided
         return small and self._left() > 0
+
+    @contextmanager
+    def _lent(self, share: float) -> Iterator[Budget]:
+        """Lend a share of what is left; what is used of its effort is taken off at the end."""
+        lent = self.effort * share
+        budget = Budget(
+            clock=self.clock,
+            deadline_at=self.clock() + self._left() * share,
+            effort=lent,
+            seed=self.seed,
+        )
+        yield budget
+        self.effort -= lent - budget.effort
 
     def _left(self) -> float:
         return self.deadline_at - self.clock()

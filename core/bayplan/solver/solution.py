@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from bayplan.plan import Stage
 from bayplan.policy import Policy
-from bayplan.solver import goals
-from bayplan.solver.assignment import Assignment, present
-from bayplan.solver.goals import Goal
-from bayplan.solver.instance import Instance
-from bayplan.solver.keepfill import Known
+from bayplan.solver.keepfill.found import Known
+from bayplan.solver.problem import goals
+from bayplan.solver.problem.assignment import Assignment, present
+from bayplan.solver.problem.goals import Goal
+from bayplan.solver.problem.instance import Instance
 
 #: Called with what is done next, in a few words.
 Progress = Callable[[str], None]

@@ -65,17 +65,18 @@ def in_order(about: Evidence) -> tuple[str, ...]:
 def _tiers(about: Evidence) -> Iterator[str]:
     """Yield what is kept, placed and protected, from the highest tier down.
 
-    Who preempts nobody is placed when no tier is left that could lose a pod for it.
+    Who preempts nobody is placed when no tier is left that could lose a pod for it. Of one tier go
+    first those whom a deployment lacks, then those who preempt.
     """
     kinds = about.kinds_at(np.flatnonzero(decided(about)))
     keeps = {kind.priority for kind in kinds}
-    stages = [(-tier, 0, -tier, False, f"keep {tier}") for tier in keeps]
+    stages = [(-tier, 0, -tier, False, False, f"keep {tier}") for tier in keeps]
     for each in hopefuls(about):
         tier = min(each.tier, *keeps) if each.gentle and keeps else each.tier
-        turn = 2 if not each.gentle else 3 if tier == each.tier else 1
-        stages.append((-tier, turn, -each.tier, not each.needed, each.stage))
+        turn = 1 if tier < each.tier else 2
+        stages.append((-tier, turn, -each.tier, not each.needed, each.gentle, each.stage))
     if about.policy.order is Order.PROTECT_FIRST:
-        stages += [(-tier, 4, -tier, False, f"disruption from {tier}") for tier in keeps]
+        stages += [(-tier, 3, -tier, False, False, f"disruption from {tier}") for tier in keeps]
     return (name for *_, name in sorted(stages))
 
 

@@ -1,0 +1,89 @@
+"""An InferenceDeployment for tests, and the pods that it has."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from bayplan.api import names
+from bayplan.codec.deployments import deployment_of
+from bayplan.inference import children, manifests
+from bayplan.inference.children import Child, Deployment, Slot
+from bayplan.keys import NodeName
+
+#: What every pod of `chat` says of its unit.
+SHAPE = {names.ANNOTATION_SHAPE: "decode=2,prefill=1"}
+
+NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
+
+
+def chat(**spec: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """Return the InferenceDeployment that everyone knows: units of one prefill and two decode."""
+    limits = {"Prefill": 8, "Decode": 4}
+    pools = [{"role": role, "template": template(gpus)} for role, gpus in limits.items()]
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "InferenceDeployment",
+        "metadata": {"name": "chat", "namespace": "team", "uid": "u-chat", "generation": 3},
+        "spec": {"replicas": 2, "ratio": {"prefill": 1, "decode": 2}, "pools": pools, **spec},
+    }
+
+
+def template(gpus: int, **spec: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """Return a pod template with one container."""
+    container = {"name": "vllm", "image": "x", "resources": {"limits": {"nvidia.com/gpu": gpus}}}
+    return {"spec": {"containers": [container], **spec}}
+
+
+def deployment(**spec: Any) -> Deployment:  # noqa: ANN401 - JSON
+    """Return the decoded `chat`."""
+    return deployment_of(chat(**spec))
+
+
+def fill(slot: Slot, **state: Any) -> Child:  # noqa: ANN401 - fields of Child
+    """Return the pod that the operator made for a slot."""
+    return Child(
+        **{
+            "name": slot.name,
+            "uid": f"u-{slot.name}",
+            "owner_uid": "u-chat",
+            "pool": slot.pool.name,
+            "unit": slot.unit,
+            "revision": slot.revision,
+            "unit_size": slot.unit_size,
+            "shape": slot.shape,
+            "replica": slot.index,
+            "represents": slot.represents,
+            "gated": not state.get("node"),
+            **state,
+        }
+    )
+
+
+def running(of: Deployment) -> list[Child]:
+    """Return all pods of a deployment, running and ready."""
+    return [fill(slot, node=NodeName("n1"), ready=True) for slot in children.slots(of)]
+
+
+def names_of(things: Iterable[Slot | Child]) -> list[str]:
+    """Return the names of slots or children."""
+    return [thing.name for thing in things]
+
+
+OLD = "0123456789"
+
+
+def made_pod(**state: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """Return the first pod of `chat` as the API server shows it."""
+    of = deployment()
+    raw = manifests.manifest(of, children.slots(of)[0])
+    said = state.get("metadata", {})
+    annotations = raw["metadata"]["annotations"] | said.get("annotations", {})
+    raw["metadata"] |= {"uid": "u-chat-0-prefill-0", **said, "annotations": annotations}
+    raw["spec"] |= state.get("spec", {})
+    return raw | {"status": state.get("status", {})}
+
+
+def second(of: Deployment) -> list[Child]:
+    """Return the second unit of a deployment, running and ready."""
+    slots = children.unit_slots(of, 1, of.revision)
+    return [fill(slot, node=NodeName("n1"), ready=True) for slot in slots]

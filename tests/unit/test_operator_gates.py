@@ -1,0 +1,204 @@
+"""Gates without a planner, and pins that cannot be kept, against an API server in memory."""
+
+import pytest
+from kubernetes.client.exceptions import ApiException
+
+from bayplan.api import names
+from bayplan_operator.kube import POLICY, lease_path, node_path, pod_path
+from bayplan_operator.metrics import Metrics
+from bayplan_operator.patches import note_failure
+from tests import execution_scene
+from tests.execution_scene import NOW, Scene, bind, gates_of, key
+
+scene = execution_scene.scene
+
+
+def test_gates_are_lifted_without_a_planner_and_shut_with_one(scene: Scene) -> None:
+    """The policy says how long to wait."""
+    scene.kube.add(POLICY, {"metadata": {"name": "default"}, "spec": {"gateTimeoutSeconds": 20}})
+    scene.add("a")
+    now = [NOW]
+    gates = gates_of(scene, now)
+    assert gates.reconcile() == 5
+    assert (gates.away_s, scene.pod("a")["spec"]["schedulingGates"]) == (0, [{"name": names.GATE}])
+
+    now[0] = NOW.replace(second=21)
+    gates.reconcile()
+
+    assert (gates.away_s, scene.pod("a")["spec"]["schedulingGates"]) == (20, [])
+    assert scene.told.notes == [
+        "Pod a GatesLifted: no planner has led for 20 s: the default algorithm places the pod"
+    ]
+    lease = {"metadata": {"name": "l"}, "spec": {"renewTime": "2026-05-01T12:00:20.000000Z"}}
+    scene.kube.add(lease_path("bayplan-system"), lease)
+    scene.add("b")
+    gates.reconcile()
+    assert (gates.away_s, scene.pod("b")["spec"]["schedulingGates"]) == (0, [{"name": names.GATE}])
+
+
+@pytest.mark.parametrize("status", [403, 422, 500])
+def test_a_gate_that_cannot_be_lifted_keeps_nobody_else_waiting(scene: Scene, status: int) -> None:
+    """Pods that are stranded, or cannot be read, are looked at after the gates."""
+    scene.kube.add(POLICY, {"metadata": {"name": "default"}, "spec": {"gateTimeoutSeconds": 20}})
+    for name in ("a", "b", "odd"):
+        scene.add(name)
+    scene.pod("odd")["spec"]["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": "many"}}
+    scene.kube.refusals[pod_path(key("a"))] = (status, "no")
+    now = [NOW]
+    gates = gates_of(scene, now)
+
+    now[0] = NOW.replace(second=21)
+    gates.reconcile()
+
+    assert not scene.pod("b")["spec"]["schedulingGates"]
+    assert any(note.startswith("Pod odd Unreadable") for note in scene.told.notes)
+
+
+def test_a_lost_connection_is_no_matter_of_one_pod() -> None:
+    """The pass ends, and is tried again as a whole."""
+    with pytest.raises(ApiException):
+        note_failure(ApiException(status=0), pod=key("a"), purpose="lift", metrics=Metrics())
+
+
+def test_a_clock_that_jumps_lifts_no_gate(scene: Scene) -> None:
+    """Whoever sets the clock of a machine would undo every plan."""
+    scene.add("a")
+    now = [NOW]
+    gates = gates_of(scene, now, clock=[NOW])
+    gates.reconcile()
+
+    now[0] = NOW.replace(day=2)
+    gates.reconcile()
+
+    assert (gates.away_s, scene.pod("a")["spec"]["schedulingGates"]) == (0, [{"name": names.GATE}])
+
+
+def test_a_pod_pinned_to_a_lost_node_is_replaced_after_a_while(scene: Scene) -> None:
+    """Its affinity cannot be changed any more; its owner makes a gated one."""
+    scene.add("a")
+    scene.publish(bind("a", "n1"))
+    scene.look()
+    del scene.kube.objects[node_path("n1")]
+    now = [NOW]
+    gates = gates_of(scene, now)
+    gates.reconcile()
+    assert "deletionTimestamp" not in scene.pod("a")["metadata"]
+
+    now[0] = NOW.replace(second=31)
+    gates.reconcile()
+
+    assert "deletionTimestamp" in scene.pod("a")["metadata"]
+    assert scene.told.notes[-1] == (
+        "Pod a Evicted: it could not be bound where it was pinned: n1 is gone"
+    )
+
+
+@pytest.mark.parametrize("status", [401, 429, 503, 504])
+def test_a_pod_that_cannot_be_replaced_keeps_nobody_else_waiting(scene: Scene, status: int) -> None:
+    """One answer of an overloaded API server would end the pass for all other pods."""
+    for name in ("a", "b"):
+        scene.add(name)
+    scene.publish(bind("a", "n1"), bind("b", "n1"))
+    scene.look()
+    del scene.kube.objects[node_path("n1")]
+    scene.add("odd", gpus="many")
+    path = f"{pod_path(key('a'))}/eviction"
+    scene.kube.refusals[path] = (status, "not now")
+    now = [NOW]
+    gates = gates_of(scene, now)
+    gates.reconcile()
+
+    now[0] = NOW.replace(second=31)
+    gates.reconcile()
+
+    gone = ["deletionTimestamp" in scene.pod(name)["metadata"] for name in "ab"]
+    assert gone == [False, True]
+    assert any(note.startswith("Pod odd Unreadable") for note in scene.told.notes)
+
+    del scene.kube.refusals[path]
+    gates.reconcile()
+    assert "deletionTimestamp" in scene.pod("a")["metadata"]
+
+
+@pytest.mark.parametrize("text", ["dear", "0", "101"])
+def test_a_cost_of_a_move_that_cannot_be_read_is_told_once(scene: Scene, text: str) -> None:
+    """Its owner would wonder why nothing ever moves it."""
+    scene.add("a")
+    scene.add("b")
+    scene.pod("a")["metadata"]["annotations"] = {names.ANNOTATION_MOVE_COST: text}
+    scene.pod("b")["metadata"]["annotations"] = {names.ANNOTATION_MOVE_COST: "7"}
+    gates = gates_of(scene, [NOW])
+
+    gates.reconcile()
+    gates.reconcile()
+
+    (note,) = scene.told.notes
+    assert note == (
+        "Pod a Unreadable: no plan disturbs it while it runs, for bayplan.dev/move-cost is"
+        f" {text!r}: make it a whole number from 1 to 100"
+    )
+
+
+def test_a_pod_that_an_open_plan_places_keeps_its_gate(scene: Scene) -> None:
+    """The plan would fail half-way, its victims gone for nothing."""
+    scene.kube.add(POLICY, {"metadata": {"name": "default"}, "spec": {"gateTimeoutSeconds": 20}})
+    scene.add("a")
+    scene.publish(bind("a", "n1"))
+    now = [NOW]
+    gates = gates_of(scene, now)
+    now[0] = NOW.replace(second=21)
+
+    gates.reconcile()
+
+    assert (gates.away_s, scene.pod("a")["spec"]["schedulingGates"]) == (20, [{"name": names.GATE}])
+
+
+def test_a_lease_that_is_renewed_by_another_clock_is_alive(scene: Scene) -> None:
+    """A minute of skew would lift every gate of the cluster."""
+    now = [NOW]
+    gates = gates_of(scene, now)
+    for second, renewed in ((0, "11:00:00"), (50, "11:00:50")):
+        lease = {"metadata": {"name": "l"}, "spec": {"renewTime": f"2026-05-01T{renewed}.000000Z"}}
+        scene.kube.add(lease_path("bayplan-system"), lease)
+        now[0] = NOW.replace(second=second)
+        gates.reconcile()
+    now[0] = NOW.replace(minute=1, second=20)
+    gates.reconcile()
+
+    assert gates.away_s == 0
+
+
+@pytest.mark.parametrize(
+    "since",
+    [
+        pytest.param("2026-05-01T11:00:00Z", id="the pod waited behind its gate for an hour"),
+        pytest.param(None, id="no time is told"),
+    ],
+)
+def test_a_pin_that_the_scheduler_refuses_for_long_is_given_up(
+    scene: Scene, since: str | None
+) -> None:
+    """It would hold its GPUs for ever; but not while its plan still waits for it."""
+    refused = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "didn't match pod anti-affinity rules",
+        "lastTransitionTime": since,
+    }
+    scene.add("a")
+    scene.publish(bind("a", "n1"))
+    scene.look()
+    raw = scene.pod("a")
+    scene.kube.add(pod_path(key("a")), {**raw, "status": {"conditions": [refused]}})
+    now = [NOW]
+    gates = gates_of(scene, now)
+    gates.reconcile()
+    now[0] = NOW.replace(minute=2, second=29)
+    gates.reconcile()
+    assert "deletionTimestamp" not in scene.pod("a")["metadata"]
+
+    now[0] = NOW.replace(minute=2, second=30)
+    gates.reconcile()
+
+    assert any("kube-scheduler refuses it there" in note for note in scene.told.notes)

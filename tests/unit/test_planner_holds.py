@@ -1,0 +1,104 @@
+"""What the planner tells those who wait."""
+
+import pytest
+
+from bayplan.constraints import Constraints
+from bayplan.plan import Reason
+from bayplan.snapshot import (
+    Disruption,
+    Node,
+    Pod,
+)
+from tests.builders import budget, node, pod
+from tests.planner_scene import hold_of, made, placed, unit
+
+
+@pytest.mark.parametrize(
+    "waiting", [[pod("w-0", gpus=8, priority=10)], unit("w", 8, 8)], ids=["pod", "gang"]
+)
+def test_who_waits_because_others_must_stay_is_told_so(waiting: list[Pod]) -> None:
+    """An operator would buy nodes instead of looking at a budget."""
+    team = [
+        pod(f"r{i}", gpus=4, on=f"n{i}", labels={"app": "x"}, disruption=Disruption.EVICTABLE)
+        for i in range(2)
+    ]
+    things: list[Node | Pod] = [node("n0"), node("n1"), *team, *waiting]
+
+    forbidden = hold_of(made(*things, budget("x", allowed=0, app="x")), "w-0")
+    allowed = made(*things, budget("x", allowed=2, app="x"))
+
+    assert forbidden.rejection.reason is Reason.DISRUPTION_FORBIDDEN
+    assert "it has PodDisruptionBudget default/x, which admits no" in forbidden.rejection.message
+    assert "w-0" in placed(allowed)
+
+
+def test_a_budget_that_the_plan_uses_up_is_named() -> None:
+    """The second of two newcomers would not know that the first took what the budget admits."""
+    team = [pod(f"r{i}", gpus=8, on=f"n{i}", labels={"app": "x"}) for i in range(2)]
+    newcomers = [pod(f"w{i}", gpus=8, priority=10) for i in range(2)]
+
+    plan = made(node("n0"), node("n1"), *team, *newcomers, budget("x", allowed=1, app="x"))
+
+    (hold,) = plan.holds
+    assert hold.rejection.reason is Reason.DISRUPTION_FORBIDDEN
+    assert "default/x, which admits no more evictions than" in hold.rejection.message
+
+
+@pytest.mark.parametrize(
+    ("things", "reason", "message", "remedy"),
+    [
+        pytest.param(
+            (node("n0", gpus=4), pod("w", gpus=8)),
+            Reason.TOO_SMALL,
+            "needs 8 GPUs on one node; the largest has 4",
+            "add a node with 8 GPUs",
+            id="no node is large enough",
+        ),
+        pytest.param(
+            (
+                node("n0"),
+                node("n1"),
+                pod("a", gpus=8, on="n0", priority=7),
+                pod("b", gpus=8, on="n1", priority=9),
+                pod("w", gpus=8, priority=5),
+            ),
+            Reason.OUTRANKED,
+            "needs 8 GPUs on one node; all 16 GPUs it may use are taken by pods of "
+            "priority >= 5 or by pods that must stay",
+            "free 8 more GPUs on n0 (0 of 8 are free), or evict default/a (priority 7), "
+            "or add 1 node like n0 (8 GPUs)",
+            id="higher tiers hold everything",
+        ),
+        pytest.param(
+            (
+                node("n0"),
+                pod("a", gpus=5, on="n0", priority=7),
+                pod("w", gpus=8, priority=5),
+            ),
+            Reason.OUTRANKED,
+            "needs 8 GPUs on one node; pods of priority >= 5 and pods that must stay leave "
+            "at most 3",
+            "free 5 more GPUs on n0 (3 of 8 are free), or evict default/a (priority 7), "
+            "or add 1 node like n0 (8 GPUs)",
+            id="higher tiers hold part of every node",
+        ),
+        pytest.param(
+            (
+                node("n0", labels={"zone": "b"}),
+                pod("w", constraints=Constraints(node_selector=(("zone", "a"),))),
+            ),
+            Reason.SELECTOR_MISMATCH,
+            "0 of 1 nodes will do: 1 lacks a label it selects",
+            "allow the pod on a node with 1 GPU, or add a node that it accepts",
+            id="no node has the label",
+        ),
+    ],
+)
+def test_holds_say_why_and_what_would_help(
+    things: tuple[Node | Pod, ...], reason: Reason, message: str, remedy: str
+) -> None:
+    """Pending would be all that people see."""
+    hold = hold_of(made(*things), "w")
+
+    assert (hold.rejection.reason, hold.rejection.message) == (reason, message)
+    assert hold.remedy == remedy

@@ -1,0 +1,111 @@
+"""Carrying out a plan step by step: what comes in the place of a pod that is moved."""
+
+from dataclasses import replace
+
+from bayplan import steps
+from bayplan.keys import NodeName, Owner
+from bayplan.steps import Phase
+from tests.builders import node, pod
+from tests.steps_scene import advance, done, hold, move, plan, told
+
+
+def test_a_move_waits_for_its_replacement_and_releases_it_to_the_target() -> None:
+    """From eviction to arrival, pass by pass."""
+    made = plan(move("m", "n1", "n2"))
+    nodes = [node("n1"), node("n2")]
+    new = replace(pod("m-2", owner="m"), created_at=5)
+
+    asked = advance(made, *nodes, pod("m", on="n1"))
+    leaving = advance(made, *nodes, pod("m", on="n1", terminating=True))
+    gone = advance(made, *nodes)
+    back = advance(made, *nodes, new)
+    pin = replace(new, node=NodeName("n2"), waiting=False, bound=False, replaces="uid-m")
+    on_its_way = advance(made, *nodes, pin)
+    arrived = advance(made, *nodes, replace(pin, bound=True))
+
+    assert done(asked) == ["evict m from n1"]
+    assert told(asked) == ["Move m Waiting: is asked to leave n1"]
+    assert told(leaving) == ["Move m Started: is leaving n1"]
+    assert told(gone) == [
+        "Move m Waiting: waits for ReplicaSet default/m to make a pod in its place"
+    ]
+    assert done(back) == ["release m-2 to n2 for uid-m"]
+    assert told(on_its_way) == [
+        "Move m Started: is pinned to n2; the scheduler binds it next",
+    ]
+    assert arrived.phase is Phase.COMPLETED
+
+
+def test_a_replacement_that_comes_while_the_victim_leaves_is_released_at_once() -> None:
+    """A ReplicaSet makes the new pod as soon as the old one is terminating."""
+    pods = [pod("m", on="n1", terminating=True), pod("m-2", owner="m")]
+
+    found = advance(plan(move("m", "n1", "n2")), node("n1"), node("n2"), *pods)
+
+    assert done(found) == ["release m-2 to n2 for uid-m"]
+
+
+def test_a_pod_that_waits_before_the_victim_has_left_is_no_replacement() -> None:
+    """It came by scaling up; taking it would leave the real replacement without a home."""
+    pods = [pod("m", on="n1"), pod("m-2", owner="m")]
+
+    found = advance(plan(move("m", "n1", "n2")), node("n1"), node("n2"), *pods)
+
+    assert done(found) == ["evict m from n1"]
+
+
+def test_a_held_pod_of_the_same_owner_is_no_replacement() -> None:
+    """The plan has decided on it already."""
+    made = plan(move("m", "n1", "n2"), hold("m-0"))
+
+    found = advance(made, node("n1"), node("n2"), pod("m-0", owner="m"))
+
+    assert not found.todo
+
+
+def test_a_replacement_of_an_inference_deployment_has_the_old_name() -> None:
+    """Its other new pods may be of another pool and size."""
+    owner = Owner(kind="InferenceDeployment", namespace="default", name="chat", uid="u")
+    made = plan(move("chat-0-decode-0", "n1", "n2", owner))
+    others = replace(pod("chat-1-prefill-0"), owner=owner)
+    again = replace(pod("chat-0-decode-0"), owner=owner, uid="new", created_at=9)
+
+    before = advance(made, node("n1"), node("n2"), others)
+    after = advance(made, node("n1"), node("n2"), others, again)
+
+    assert not before.todo
+    assert done(after) == ["release chat-0-decode-0 to n2 for uid-chat-0-decode-0"]
+
+
+def test_two_moves_of_one_owner_take_two_replacements() -> None:
+    """The oldest newcomer goes to the first target."""
+    owner = Owner(kind="ReplicaSet", namespace="default", name="m", uid="m")
+    made = plan(move("m-1", "n1", "n2", owner), move("m-2", "n1", "n3", owner))
+    new = [replace(pod(f"new-{i}", owner="m"), created_at=i) for i in (2, 1)]
+
+    found = advance(made, node("n1"), node("n2"), node("n3"), *new)
+
+    assert done(found) == ["release new-1 to n2 for uid-m-1", "release new-2 to n3 for uid-m-2"]
+
+
+def test_a_replacement_whose_target_was_taken_waits_for_a_new_plan() -> None:
+    """It goes on waiting behind its gate."""
+    made = plan(move("m", "n1", "n2"))
+    pods = [pod("m-2", gpus=4, owner="m"), pod("x", gpus=6, on="n2")]
+
+    found = advance(made, node("n1"), node("n2"), *pods)
+
+    assert found.phase is Phase.FAILED
+    assert told(found) == [
+        "Move m Failed: m-2 cannot go to n2: others took its room (2 GPUs short) in its place"
+    ]
+
+
+def test_a_replacement_that_never_comes_does_not_hold_up_the_plan() -> None:
+    """Its owner was scaled down meanwhile."""
+    made = plan(move("m", "n1", "n2"))
+
+    found = advance(made, node("n1"), node("n2"), idle_s=steps.REPLACEMENT_GRACE_S)
+
+    assert found.phase is Phase.COMPLETED
+    assert told(found) == ["Move m Done: left, and nothing was made in its place"]
