@@ -10,7 +10,7 @@ and a look at few nodes.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from bayplan import filters, gates
@@ -47,6 +47,9 @@ class Ranking(Protocol):
 
     def ranked(self, pod: Pod, asked: Sequence[NodeName]) -> Iterable[NodeName]:
         """Return the nodes, the best first; those that have no room may be among them."""
+
+    def losses(self, pod: Pod, names: Sequence[NodeName]) -> Sequence[float]:
+        """Return what decides: the loss that the pod would cause on each of the nodes."""
 
 
 class Reservations:
@@ -134,7 +137,11 @@ def answer(
     able = ((name, room) for name, room in rooms if pod.requests.fits(room))
     best = next(able, None)
     if best is not None:
-        return Answer(node=best[0], choice=_choice(best, next(able, None), asked))
+        choice = _choice(best, next(able, None), asked)
+        if choice.runner_up is not None:
+            loss, other = ranking.losses(pod, (choice.node, choice.runner_up))
+            choice = replace(choice, loss=loss, runner_up_loss=other)
+        return Answer(node=best[0], choice=choice)
     return Answer(node=None, refused=tuple((name, _refusal(pod, name, cache)) for name in asked))
 
 

@@ -166,6 +166,7 @@ def _tainted(constraints: Constraints, node: Node) -> Rejection | None:
             return Rejection(
                 reason=Reason.TAINT_NOT_TOLERATED,
                 message=f"does not tolerate the taint {mark}:{taint.effect} of {node.name}",
+                about=f"{mark}:{taint.effect}",
             )
     return None
 
@@ -180,6 +181,7 @@ def _selected(constraints: Constraints, node: Node) -> Rejection | None:
             return Rejection(
                 reason=Reason.SELECTOR_MISMATCH,
                 message=f"selects nodes with {key}={value}; {node.name} has {has}",
+                about=f"{key}={value}",
             )
     return None
 
@@ -194,6 +196,9 @@ def _affine(constraints: Constraints, node: Node) -> Rejection | None:
     return Rejection(
         reason=Reason.AFFINITY_MISMATCH,
         message=f"node affinity asks for {wanted}; {node.name} does not match",
+        about=wanted.removeprefix("(").removesuffix(")")
+        if len(constraints.affinity) == 1
+        else wanted,
     )
 
 

@@ -77,6 +77,7 @@ class Neighbours:
         self._nodes = snapshot.nodes
         self._labels = {node.name: dict(node.labels) for node in snapshot.nodes}
         self._placed = [pod for pod in snapshot.placed() if pod.node in self._labels]
+        self._tallies: dict[tuple[Spread, Constraints], Mapping[str, int]] = {}
         self._members: dict[PodTerm, dict[str, Pod]] = {}
         self._repelling: dict[PodTerm, dict[str, Pod]] = defaultdict(dict)
         for pod in self._placed:
@@ -127,9 +128,14 @@ class Neighbours:
             self._members[term] = found
         return self._members[term]
 
+    def _labels_of(self, node: Node) -> Mapping[str, str]:
+        """Return the labels of a node, which may be one that is not there yet."""
+        known = self._labels.get(node.name)
+        return dict(node.labels) if known is None else known
+
     def _repelled(self, pod: Pod, node: Node) -> Rejection | None:
         for term in asks(pod).repels:
-            value = self._labels[node.name].get(term.key)
+            value = self._labels_of(node).get(term.key)
             other = self._meant(term).get(value) if value is not None else None
             if other is not None and other.uid != pod.uid:
                 message = f"its anti-affinity keeps it away from {other.key} in {term.key}={value}"
@@ -138,7 +144,7 @@ class Neighbours:
 
     def _keeps_away(self, pod: Pod, node: Node) -> Rejection | None:
         for term, carriers in self._repelling.items():
-            value = self._labels[node.name].get(term.key)
+            value = self._labels_of(node).get(term.key)
             other = carriers.get(value) if value is not None else None
             if other is not None and other.uid != pod.uid and selects(term.pods, pod):
                 message = f"the anti-affinity of {other.key} keeps it out of {term.key}={value}"
@@ -147,7 +153,7 @@ class Neighbours:
 
     def _crowded(self, pod: Pod, node: Node) -> Rejection | None:
         for spread in asks(pod).spreads:
-            value = self._labels[node.name].get(spread.key)
+            value = self._labels_of(node).get(spread.key)
             if value is None:
                 message = f"is spread over {spread.key}; {node.name} has no such label"
                 return Rejection(reason=Reason.TOPOLOGY_SPREAD, message=message)
@@ -164,16 +170,20 @@ class Neighbours:
 
     def _tally(self, spread: Spread, pod: Pod) -> Mapping[str, int]:
         """Return the pods that a spread counts, by value of its label."""
+        known = self._tallies.get((spread, pod.constraints))
+        if known is not None:
+            return known
         eligible = {n.name for n in self._nodes if counts(spread, pod.constraints, n)}
         tally = dict.fromkeys((self._labels[name][spread.key] for name in eligible), 0)
         for other in self._placed:
             if other.node in eligible and not other.terminating and selects(spread.pods, other):
                 tally[self._labels[other.node][spread.key]] += 1
+        self._tallies[spread, pod.constraints] = tally
         return tally
 
     def _alone(self, pod: Pod, node: Node) -> Rejection | None:
         for term in asks(pod).attracts:
-            value, near = self._labels[node.name].get(term.key), self._meant(term)
+            value, near = self._labels_of(node).get(term.key), self._meant(term)
             if value is not None and value in near:
                 continue
             if value is not None and selects(term.pods, pod) and not self._anyone(term):

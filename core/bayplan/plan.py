@@ -7,7 +7,7 @@ operator carries that out, the webhook and the command line answer from it.
 import hashlib
 from collections import defaultdict, deque
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from itertools import repeat, starmap
 from typing import Final, TypeVar
@@ -67,11 +67,13 @@ class Rejection:
         reason: The code that programs compare.
         message: A sentence for the person who asks why.
         resolvable: Whether moving or evicting other pods could lift it.
+        about: Of a node that refuses for good, which taint, label or term it is; else "".
     """
 
     reason: Reason
     message: str
     resolvable: bool = False
+    about: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +162,8 @@ class Choice:
         runner_up: The node it would have been given otherwise; None when no other had room.
         runner_up_room: What was free there.
         asked: How many nodes the scheduler asked about.
+        loss: What the pod costs there, of which the least decides; see `bayplan.online`.
+        runner_up_loss: The same on the runner-up.
     """
 
     node: NodeName
@@ -167,6 +171,8 @@ class Choice:
     runner_up: NodeName | None
     runner_up_room: Resources
     asked: int
+    loss: float = 0.0
+    runner_up_loss: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

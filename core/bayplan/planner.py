@@ -197,6 +197,7 @@ def _compose(snapshot: Snapshot, policy: Policy, instance: Instance, solution: S
     done = extract.actions(snapshot, instance, solution.assignment)
     held = holds.explain(
         Aftermath.of(snapshot, bound=done.bound, moved=done.moved, evicted=done.evicted),
+        policy,
         outcomes=_outcomes(instance, snapshot, solution),
     )
     verdict = _verdict(

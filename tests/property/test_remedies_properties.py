@@ -5,19 +5,23 @@ from dataclasses import replace
 from itertools import combinations
 from random import Random
 
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bayplan import filters
 from bayplan.aftermath import Aftermath
 from bayplan.keys import NodeName
-from bayplan.plan import Plan
+from bayplan.plan import Plan, Reason
 from bayplan.policy import Policy
 from bayplan.resources import Resources
 from bayplan.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.why.leaving import Rules
+from bayplan.why.obstacles import Obstacles
 from bayplan.why.remedies import Remedies, Search
 from bayplan.why.rooms import Census
+from tests import builders
 from tests.builders import GPU
+from tests.property.crowds import HOSTNAME, crowds
 from tests.property.test_planner_properties import applied, made, policies, snapshots
 
 #: Nobody is disturbed: what is placed found room.
@@ -43,7 +47,13 @@ def found(snapshot: Snapshot, plan: Plan, unit: Sequence[Pod]) -> Remedies:
     """Return what would help the unit."""
     after = Aftermath.of_plan(snapshot, plan)
     census = Census.of(after, {pod.constraints for pod in unit})
-    return Search(after, census).find(unit)
+    asked = any(pod.constraints.peers for pod in snapshot.pods)
+    rules = Obstacles(after) if asked else Rules()
+    return (
+        Remedies()
+        if rules.bind(unit) and len(unit) > 1
+        else Search(after, census, rules).find(unit)
+    )
 
 
 def lets_in(snapshot: Snapshot, unit: Sequence[Pod]) -> bool:
@@ -60,12 +70,38 @@ def without(snapshot: Snapshot, pods: Sequence[Pod]) -> Snapshot:
     return Snapshot.of(snapshot.nodes, [p for p in snapshot.pods if p.uid not in gone])
 
 
-def freed(snapshot: Snapshot, remedies: Remedies) -> Snapshot:
-    """Return the snapshot with as much more room as the remedy asks for."""
-    lacking = {each.node.name: each.lacking for each in remedies.free}
+def freed(snapshot: Snapshot, remedies: Remedies, unit: Sequence[Pod]) -> Snapshot:
+    """Return the snapshot after so much use as the remedy says went from each of its nodes.
+
+    What is left of it is in one pod; who cannot make room for the unit stays as it is.
+    """
+    free, rest = snapshot.free(), list(snapshot.pods)
+    for each in remedies.free:
+        here = [p for p in rest if p.node == each.node.name]
+        stay = [p for p in here if stays(p, unit)]
+        left = each.node.allocatable - free[each.node.name] - each.lacking
+        for pod in stay:
+            left -= pod.requests
+        assert all(n >= 0 for _, n in left.items), "more would be free than there is"
+        filler = replace(builders.pod(f"filler-{each.node.name}", on=each.node.name), requests=left)
+        # Who is there shrinks to nothing, so that rules between pods mean them still.
+        less = [replace(p, requests=Resources()) for p in here if p not in stay]
+        rest = [p for p in rest if p not in here or p in stay] + less
+        rest.append(replace(filler, disruption=Disruption.FIXED))
+    return Snapshot.of(snapshot.nodes, rest)
+
+
+def stays(pod: Pod, unit: Sequence[Pod]) -> bool:
+    """Return whether nobody would end the pod for the unit: a daemon, or one of its own gang."""
+    daemon = pod.owner is not None and pod.owner.kind == "DaemonSet"
+    return daemon or (pod.gang is not None and pod.gang == unit[0].gang)
+
+
+def uncordoned(snapshot: Snapshot, name: NodeName) -> Snapshot:
+    """Return the snapshot after `kubectl uncordon`, which takes the taint away as well."""
     nodes = [
-        replace(node, allocatable=node.allocatable + lacking[node.name])
-        if node.name in lacking
+        replace(node, schedulable=True, taints=tuple(t for t in node.taints if t != filters.CORDON))
+        if node.name == name
         else node
         for node in snapshot.nodes
     ]
@@ -75,7 +111,12 @@ def freed(snapshot: Snapshot, remedies: Remedies) -> Snapshot:
 def extended(snapshot: Snapshot, like: Node, count: int) -> Snapshot:
     """Return the snapshot with that many more nodes like one of it."""
     more = [
-        replace(like, name=NodeName(f"more-{i}"), schedulable=True, ready=True)
+        replace(
+            uncordoned(Snapshot.of([like], []), like.name).nodes[0],
+            name=NodeName(f"more-{i}"),
+            labels=tuple((k, f"more-{i}" if k == HOSTNAME else v) for k, v in like.labels),
+            ready=True,
+        )
         for i in range(count)
     ]
     return Snapshot.of([*snapshot.nodes, *more], snapshot.pods)
@@ -101,7 +142,11 @@ def _shrunk(snapshot: Snapshot, seed: int) -> Snapshot:
     return Snapshot.of(nodes, snapshot.pods, snapshot.budgets)
 
 
-@given(snapshot=st.one_of(snapshots(nodes=4, pods=12), over_full()), policy=policies())
+@settings(max_examples=150)
+@given(
+    snapshot=st.one_of(crowds(), crowds(rules=True), snapshots(nodes=4, pods=12), over_full()),
+    policy=policies(),
+)
 def test_every_remedy_helps(snapshot: Snapshot, policy: Policy) -> None:
     """People would evict, free or buy what does not help."""
     plan = made(snapshot, policy).plan
@@ -113,13 +158,12 @@ def test_every_remedy_helps(snapshot: Snapshot, policy: Policy) -> None:
         remedies = found(snapshot, plan, unit)
 
         if remedies.free:
-            assert lets_in(freed(after, remedies), unit)
+            assert lets_in(freed(after, remedies, unit), unit)
         if remedies.evict:
             assert all(victim.disruption is not Disruption.FIXED for victim in remedies.evict)
             assert lets_in(without(after, remedies.evict), unit)
         if remedies.uncordon:
-            fixed = [replace(n, schedulable=True) for n in after.nodes]
-            assert lets_in(Snapshot.of(fixed, after.pods), unit)
+            assert lets_in(uncordoned(after, remedies.uncordon), unit)
         if remedies.add:
             assert lets_in(extended(after, remedies.add.like, remedies.add.count), unit)
             if remedies.add.count > 1 and len(unit) == 1:
@@ -140,12 +184,24 @@ def test_a_single_pod_gets_the_cheapest_remedy(snapshot: Snapshot, policy: Polic
         if len(unit) > 1 or filters_all(unit[0], after) or lets_in(after, unit):
             continue
         least = min(
-            sum(n for name, n in unit[0].requests.shortfall(free).items if name.endswith("gpu"))
-            for name, free in after.free().items()
-            if filters.static_rejection(unit[0], node_of(after, name)) is None
+            (
+                unit[0].requests.shortfall(free).gpus
+                for name, free in after.free().items()
+                if could_hold(after, name, unit[0])
+            ),
+            default=0,
         )
         assert sum(gap.lacking["nvidia.com/gpu"] for gap in remedies.free) == least
         assert len(remedies.evict) == fewest(after, unit, stay)
+
+
+def could_hold(snapshot: Snapshot, name: NodeName, pod: Pod) -> bool:
+    """Return whether the pod has room on the node beside who would stay."""
+    node = node_of(snapshot, name)
+    stay = [p for p in snapshot.pods if p.node == name and stays(p, [pod])]
+    room = sum((p.requests for p in stay), Resources())
+    lacks = filters.static_rejection(pod, node)
+    return lacks is None and pod.requests.fits(node.allocatable - room)
 
 
 def filters_all(pod: Pod, snapshot: Snapshot) -> bool:
@@ -182,3 +238,25 @@ def fits_somewhere(snapshot: Snapshot, pod: Pod) -> bool:
     """Return whether some node has room for the pod."""
     free = snapshot.free()
     return any(filters.reject(pod, node, free[node.name]) is None for node in snapshot.nodes)
+
+
+@settings(max_examples=150)
+@given(snapshot=crowds(), policy=policies())
+def test_what_is_waited_for_is_what_is_in_the_way(snapshot: Snapshot, policy: Policy) -> None:
+    """People would wait for a cooldown, or raise a limit, and the pod would go on waiting."""
+    plan = made(snapshot, policy).plan
+    after = applied(snapshot, plan)
+
+    for unit in units(snapshot, plan):
+        said = next(hold.rejection for hold in plan.holds if hold.uid == unit[0].uid)
+        mine = {pod.uid for pod in unit}
+        alone = [p for p in after.pods if not p.waiting or p.uid in mine]
+        if said.reason is Reason.DISRUPTION_FORBIDDEN or "PackingPolicy" in said.message:
+            free = [
+                replace(p, disruption=Disruption.MOVABLE, fixed_by="", budget=None)
+                if p.fixed_by or p.budget
+                else p
+                for p in alone
+            ]
+            later = made(Snapshot.of(after.nodes, free), Policy(time_limit_s=20.0))
+            assert mine <= {bind.uid for bind in later.plan.binds}

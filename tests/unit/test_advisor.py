@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from bayplan.answers import Reservations, answer
 from bayplan.cache import Cache
 from bayplan.constraints import Constraints, NodeTerm, Requirement
 from bayplan.keys import NodeName
@@ -146,3 +147,16 @@ def test_rooms_that_nodes_had_once_are_forgotten(monkeypatch: pytest.MonkeyPatch
 
     assert max(len(each.names) for each in made) < 300
     assert len(made) < 20
+
+
+def test_the_losses_that_decided_are_told_with_the_choice() -> None:
+    """Why a node was chosen would be guessed from its GPUs."""
+    cache = cache_of(node("n1"), node("n2"), pod("b", gpus=5, on="n2"))
+    advisor = Advisor(cache)
+
+    choice = answer(pod("a"), [N1, N2], cache, Reservations(), advisor).choice
+
+    assert choice is not None
+    assert (choice.node, choice.runner_up) == (N2, N1)
+    assert [choice.loss, choice.runner_up_loss] == list(advisor.losses(pod("a"), [N2, N1]))
+    assert choice.loss < choice.runner_up_loss

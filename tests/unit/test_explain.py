@@ -81,6 +81,32 @@ def test_a_pod_with_a_home_is_told_what_it_waits_for() -> None:
     ]
 
 
+def test_a_pod_of_a_plan_that_ended_waits_for_the_next_one() -> None:
+    """A plan that is over would still be said to give the pod a node."""
+    waiting = pod("chat")
+    bind = Bind(pod=waiting.key, uid=waiting.uid, node=N1)
+
+    assert told(waiting, published(bind, phase="Superseded")).splitlines()[1:] == [
+        "plan-1 was to give it n1, and ended before: Superseded.",
+        "Next: another plan follows within seconds.",
+    ]
+    assert "Progress" not in told(waiting, published(bind))
+
+
+def test_room_is_not_said_to_be_made_for_one_of_several() -> None:
+    """A pod that had room anyhow would be said to have cost another its place."""
+    one, other = pod("one", on="n1"), pod("other", on="n1")
+    victim = pod("small", on="n1")
+    move = Move(
+        pod=victim.key, uid=victim.uid, source=N1, target=N2, owner=victim.owner, priority=0
+    )
+    binds = [Bind(pod=each.key, uid=each.uid, node=N1) for each in (one, other)]
+
+    text = told(one, published(*binds, move), placed_by="plan-1")
+
+    assert "Room was made there for it or for other: default/small (priority 0) moved" in text
+
+
 def test_a_pod_that_no_plan_knows_is_told_so() -> None:
     """Silence would look like a fault."""
     assert "none has looked at it yet" in told(pod("chat"))
@@ -98,14 +124,16 @@ def test_a_victim_is_told_before_it_goes() -> None:
     assert "plan-1 asks it to leave" in told(victim, published(move))
 
 
-def choice(free: int, other: int | None) -> Choice:
-    """Return n1 with `free` GPUs, chosen before n2 with `other`."""
+def choice(free: int, other: int | None, *, loss: float = 1.0) -> Choice:
+    """Return n1 with `free` GPUs, chosen for its `loss` before n2 with `other` and a loss of 2."""
     return Choice(
         node=N1,
         room=Resources.of({GPU: free}),
         runner_up=None if other is None else N2,
         runner_up_room=Resources.of({GPU: other or 0}),
         asked=5,
+        loss=loss,
+        runner_up_loss=2.0,
     )
 
 
@@ -125,6 +153,20 @@ def test_a_free_pod_is_told_when_no_slot_decided() -> None:
     lines = chosen(pod("a", gpus=1), choice(8, 8))
 
     assert lines[2] == "What decided: how many of the known pods still have room afterwards."
+
+
+def test_a_free_pod_is_told_no_slot_that_speaks_against_its_node() -> None:
+    """The node that was chosen would lose a slot of eight that the runner-up keeps."""
+    lines = chosen(pod("a", gpus=1), choice(8, 3))
+
+    assert lines[2] == "What decided: how many of the known pods still have room afterwards."
+
+
+def test_a_free_pod_is_told_that_nothing_decided() -> None:
+    """Slots would be named although both nodes are worth the same."""
+    lines = chosen(pod("a", gpus=1), choice(3, 8, loss=2.0))
+
+    assert lines[2] == "What decided: both are equal, and it was asked about first."
 
 
 def test_a_free_pod_is_told_that_it_had_no_choice() -> None:

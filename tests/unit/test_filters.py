@@ -1,5 +1,7 @@
 """Filters and reasons: what keeps a pod from a node, in codes and in words."""
 
+from dataclasses import replace
+
 import pytest
 
 from bayplan import filters, units
@@ -242,8 +244,62 @@ SIX = tuple(node(f"n{i}", gpus=8) for i in range(6))
         pytest.param(
             pod("p", constraints=Constraints(node_selector=(("zone", "x"),))),
             SIX,
-            "0 of 6 nodes will do: 6 lack a label it selects",
+            "0 of 6 nodes will do: 6 lack a label it selects (zone=x)",
             id="no node has the label",
+        ),
+        pytest.param(
+            pod("p"),
+            (
+                node("a", taints=(Taint(key="team", value="y"),)),
+                node("b", taints=(Taint(key="team", value="y"), Taint(key="zone", value="z"))),
+                node("c", taints=(Taint(key="team", value="z"),)),
+            ),
+            "0 of 3 nodes will do: 3 have a taint it does not tolerate "
+            "(most often team=y:NoSchedule)",
+            id="the commonest of several taints is named",
+        ),
+        pytest.param(
+            pod(
+                "p",
+                constraints=Constraints(
+                    affinity=(
+                        NodeTerm(labels=(Requirement(key="m", operator="In", values=("h", "b")),)),
+                    )
+                ),
+            ),
+            (node("a"),),
+            "0 of 1 nodes will do: 1 fails its node affinity (m In h, b)",
+            id="the term of an affinity is named",
+        ),
+        pytest.param(
+            pod("p", gpus=2, cpu_milli=2000),
+            (
+                node("a", gpus=1),
+                node("b", cpu_milli=3000),
+                pod("r", gpus=0, cpu_milli=1500, on="b"),
+            ),
+            "0 of 2 nodes have room: 1 lacks CPU (most free on one node: 1.5 CPU, "
+            "needs 2 CPU; 1.5 CPU free in all); 1 is too small",
+            id="GPUs of a node that is too small do not count",
+        ),
+        pytest.param(
+            pod("p", gpus=2, cpu_milli=2000),
+            (
+                node("a"),
+                pod("q", gpus=7, on="a"),
+                node("b", cpu_milli=3000),
+                pod("r", gpus=0, cpu_milli=1500, on="b"),
+            ),
+            "0 of 2 nodes have room: 1 lacks CPU (most free on one node: 1.5 CPU, "
+            "needs 2 CPU; 65.5 CPU free in all); 1 lacks GPUs (most free on one node: 1, "
+            "needs 2; 9 free in all)",
+            id="the most is that of nodes that lack it",
+        ),
+        pytest.param(
+            replace(pod("p"), requests=Resources.of({"amd.com/gpu": 2, "pods": 1})),
+            (node("a"),),
+            "needs 2 amd.com/gpu on one node; the largest has 0",
+            id="GPUs of another make are called by their name",
         ),
         pytest.param(
             pod("p", gpus=8, memory_mib=2048),

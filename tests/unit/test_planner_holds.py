@@ -28,7 +28,7 @@ def test_who_waits_because_others_must_stay_is_told_so(waiting: list[Pod]) -> No
     allowed = made(*things, budget("x", allowed=2, app="x"))
 
     assert forbidden.rejection.reason is Reason.DISRUPTION_FORBIDDEN
-    assert "it has PodDisruptionBudget default/x, which admits no" in forbidden.rejection.message
+    assert "has PodDisruptionBudget default/x, which admits no" in forbidden.rejection.message
     assert "w-0" in placed(allowed)
 
 
@@ -65,8 +65,8 @@ def test_a_budget_that_the_plan_uses_up_is_named() -> None:
             Reason.OUTRANKED,
             "needs 8 GPUs on one node; all 16 GPUs it may use are taken by pods of "
             "priority >= 5 or by pods that must stay",
-            "free 8 more GPUs on n0 (0 of 8 are free), or evict default/a (priority 7), "
-            "or add 1 node like n0 (8 GPUs)",
+            "free 8 more GPUs on n0 (0 of 8 are free), or scale down the owner of default/a "
+            "(priority 7; evicted, it would come back), or add 1 node like n0 (8 GPUs)",
             id="higher tiers hold everything",
         ),
         pytest.param(
@@ -78,8 +78,8 @@ def test_a_budget_that_the_plan_uses_up_is_named() -> None:
             Reason.OUTRANKED,
             "needs 8 GPUs on one node; pods of priority >= 5 and pods that must stay leave "
             "at most 3",
-            "free 5 more GPUs on n0 (3 of 8 are free), or evict default/a (priority 7), "
-            "or add 1 node like n0 (8 GPUs)",
+            "free 5 more GPUs on n0 (3 of 8 are free), or scale down the owner of default/a "
+            "(priority 7; evicted, it would come back), or add 1 node like n0 (8 GPUs)",
             id="higher tiers hold part of every node",
         ),
         pytest.param(
@@ -88,7 +88,7 @@ def test_a_budget_that_the_plan_uses_up_is_named() -> None:
                 pod("w", constraints=Constraints(node_selector=(("zone", "a"),))),
             ),
             Reason.SELECTOR_MISMATCH,
-            "0 of 1 nodes will do: 1 lacks a label it selects",
+            "0 of 1 nodes will do: 1 lacks a label it selects (zone=a)",
             "allow the pod on a node with 1 GPU, or add a node that it accepts",
             id="no node has the label",
         ),

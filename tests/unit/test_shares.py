@@ -332,7 +332,7 @@ def test_the_remedy_names_a_share_whose_going_is_enough() -> None:
 
     (hold,) = made(node("n", gpus=2), small, large, fixed, pod("a", share=900)).holds
 
-    assert "evict default/large (priority 5)" in hold.remedy
+    assert "the owner of default/large (priority 5;" in hold.remedy
 
 
 def test_what_one_gpu_never_holds_on_a_node_without_any() -> None:

@@ -100,6 +100,12 @@ class Advisor:
         marks[able] = MAX_SCORE - MAX_SCORE * ranks // (ranks.max(initial=0) + 1)
         return dict.fromkeys(asked, 0) | dict(zip(known, marks.tolist(), strict=True))
 
+    def losses(self, pod: Pod, names: Sequence[NodeName]) -> Sequence[float]:
+        """Return the loss on each of the nodes; infinite where it is not known, or without room."""
+        known, loss = self._losses(pod, names)
+        found = dict(zip(known, loss.tolist(), strict=True))
+        return [found.get(name, float("inf")) for name in names]
+
     def _losses(self, pod: Pod, asked: Sequence[NodeName]) -> tuple[Sequence[NodeName], Floats]:
         """Return which of the nodes are known, and the loss on each; infinite without room."""
         scorer = self._following()

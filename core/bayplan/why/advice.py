@@ -10,22 +10,25 @@ from bayplan.snapshot import Node, Pod
 from bayplan.why.remedies import Freeing, Remedies
 
 
-def in_words(remedies: Remedies, *, most: int) -> str:
-    """Return the remedies as one sentence of at most `most` characters; empty without any."""
+def in_words(remedies: Remedies, *, tier: int, most: int) -> str:
+    """Return the remedies as one sentence of at most `most` characters; empty without any.
+
+    `tier` is the lowest priority of the pods that they are for.
+    """
     said = ""
-    for part in _parts(remedies):
+    for part in _parts(remedies, tier):
         longer = f"{said}, or {part}" if said else part
         said = longer if len(longer) <= most else said
     return said
 
 
-def _parts(remedies: Remedies) -> Iterator[str]:
+def _parts(remedies: Remedies, tier: int) -> Iterator[str]:
     if remedies.uncordon is not None:
         yield f"uncordon {remedies.uncordon}"
     if remedies.free:
         yield "free " + _listed([_freed(each) for each in remedies.free])
     if remedies.evict:
-        yield "evict " + _evicted(remedies.evict)
+        yield _evicted(remedies.evict, tier)
     if remedies.add is not None:
         count, like = remedies.add.count, remedies.add.like
         yield f"add {count} node{'' if count == 1 else 's'} like {like.name} ({_size(like)})"
@@ -68,7 +71,12 @@ def _gpus_first(amounts: Resources) -> list[tuple[str, int]]:
     return sorted(amounts.items, key=lambda item: (not filters.is_about_gpus(item[0]), item[0]))
 
 
-def _evicted(pods: Sequence[Pod]) -> str:
+def _evicted(pods: Sequence[Pod], tier: int) -> str:
+    """Return e.g. "evict default/a (priority 0)", where it helps.
+
+    Whoever has an owner is made anew, and goes first among those who wait unless it is of a lower
+    priority than they.
+    """
     gangs: dict[GangKey, int] = defaultdict(int)
     names = []
     for pod in pods:
@@ -76,10 +84,13 @@ def _evicted(pods: Sequence[Pod]) -> str:
             gangs[pod.gang] += 1
         else:
             names.append(str(pod.key))
-    names += [f"gang {key} ({n} pods)" for key, n in sorted(gangs.items())]
+    names += [f"gang {key} ({units.words('pods', n)})" for key, n in sorted(gangs.items())]
     tiers = sorted({pod.priority for pod in pods})
     said = f"priority {tiers[0]}" if len(tiers) == 1 else f"priorities {tiers[0]} to {tiers[-1]}"
-    return f"{_listed(names)} ({said})"
+    if all(pod.owner is None or pod.priority < tier for pod in pods):
+        return f"evict {_listed(names)} ({said})"
+    they, s = ("they", "s") if len(names) > 1 else ("it", "")
+    return f"scale down the owner{s} of {_listed(names)} ({said}; evicted, {they} would come back)"
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -5,12 +5,16 @@ command line prints it; nothing is solved.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from bayplan import units
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Bind, Choice, Evict, Hold, Move
 from bayplan.slots import SIZES
 from bayplan.snapshot import UNKNOWN_COUNT, Pod
+
+#: Most names of pods in one sentence.
+_MOST_NAMES: Final = 3
 
 
 def explain(pod: Pod, *, placed_by: str, plans: Sequence[PublishedPlan]) -> tuple[str, ...]:
@@ -56,11 +60,15 @@ def chosen(pod: Pod, choice: Choice) -> tuple[str, ...]:
     if choice.runner_up is None:
         return (first, "No other of them had room.")
     second = f"Runner-up: {choice.runner_up} ({units.words('/gpu', there)} free)."
+    if choice.loss == choice.runner_up_loss:
+        return (first, second, "What decided: both are equal, and it was asked about first.")
     for size in SIZES:
         broken, spared = _broken(here, ask, size), _broken(there, ask, size)
-        if broken != spared:
+        if broken < spared:
             what = f"whole free slots of {size} GPUs lost: {broken}, on the runner-up {spared}"
             return (first, second, f"What decided: {what}.")
+        if broken > spared:
+            break
     return (first, second, "What decided: how many of the known pods still have room afterwards.")
 
 
@@ -84,14 +92,18 @@ def _room_made(pod: Pod, published: PublishedPlan) -> list[str]:
     evicted = [e for e in published.plan.evictions if e.node == pod.node]
     if not moved and not evicted:
         return ["Nobody had to leave that node for it."]
-    return [
-        *(_made(f"{m.pod} (priority {m.priority}) moved to {m.target}") for m in moved),
-        *(_made(f"{e.pod} (priority {e.priority}) was evicted") for e in evicted),
+    others = [
+        bind.pod.name
+        for bind in published.plan.binds
+        if bind.node == pod.node and bind.uid != pod.uid
     ]
-
-
-def _made(what: str) -> str:
-    return f"Room was made there: {what}."
+    guests = ", ".join(others[:_MOST_NAMES]) + (", ..." if len(others) > _MOST_NAMES else "")
+    # Whose room it is now, nobody can tell: they all came at once.
+    made = f"Room was made there for it or for {guests}" if guests else "Room was made there"
+    return [
+        *(f"{made}: {m.pod} (priority {m.priority}) moved to {m.target}." for m in moved),
+        *(f"{made}: {e.pod} (priority {e.priority}) was evicted." for e in evicted),
+    ]
 
 
 def _leaving(pod: Pod, plans: Sequence[PublishedPlan]) -> list[str]:
@@ -113,10 +125,14 @@ def _waiting(pod: Pod, plans: Sequence[PublishedPlan]) -> list[str]:
 
 
 def _decided(pod: Pod, published: PublishedPlan, action: Bind | Hold) -> list[str]:
+    if isinstance(action, Bind) and published.finished:
+        ended = f"{published.name} was to give it {action.node}, and ended before: "
+        how = f"{published.phase}, {published.message}" if published.message else published.phase
+        return [f"{ended}{how}.", "Next: another plan follows within seconds."]
     if isinstance(action, Bind):
         step = _step(pod, published, action)
         given = f"{published.name} gives it {action.node}: {step}."
-        return [given, f"Progress: {published.message}."]
+        return [given, *([f"Progress: {published.message}."] if published.message else [])]
     lines = [f"{published.name} holds it ({action.rejection.reason}): {action.rejection.message}."]
     lines += [f"What would help: {action.remedy}."] if action.remedy else []
     next_ = f"Next: it is planned again when the cluster changes ({_quality(published)})."

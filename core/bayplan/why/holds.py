@@ -15,17 +15,17 @@ from bayplan.aftermath import Aftermath
 from bayplan.api import names
 from bayplan.keys import GangKey
 from bayplan.plan import Bind, Hold, Move, Reason, Rejection
+from bayplan.policy import Policy
 from bayplan.resources import Resources
 from bayplan.snapshot import UNKNOWN_COUNT, Disruption, Pod, PodKind
 from bayplan.why import advice, reasons, remedies
+from bayplan.why.keepers import Keepers, Kept
+from bayplan.why.leaving import Rules
 from bayplan.why.obstacles import Obstacles
 from bayplan.why.rooms import Census, Room, fill, usable
 
 #: Most characters of a remedy; an API object takes a few more.
 MAX_REMEDY: Final = 900
-
-#: What helps when somebody must stay for now.
-_WAIT: Final = "wait until such a pod may be disturbed again"
 
 _ADD: Final = "add a node with {asks}"
 _FREE: Final = "free {asks} on one node, or add a node with {asks}"
@@ -39,7 +39,7 @@ _REMEDIES: Final = {
     Reason.INSUFFICIENT_ROOM: _FREE,
     Reason.NO_PLACE_FOUND: _FREE,
     Reason.GANG_DOES_NOT_FIT: _FREE,
-    Reason.DISRUPTION_FORBIDDEN: (_WAIT + ", or add a node with {asks}"),
+    Reason.DISRUPTION_FORBIDDEN: _ADD,
     Reason.NODE_CORDONED: "uncordon a node with {asks}, or add one",
     Reason.HOST_PORT_TAKEN: "free the port on a node with {asks}, or add a node with {asks}",
     Reason.POD_ANTI_AFFINITY: (
@@ -80,10 +80,12 @@ class Outcome:
     incomplete: tuple[int, int] | None = None
 
 
-def explain(after: Aftermath, *, outcomes: Mapping[str, Outcome]) -> tuple[Hold, ...]:
+def explain(
+    after: Aftermath, policy: Policy, *, outcomes: Mapping[str, Outcome]
+) -> tuple[Hold, ...]:
     """Return a hold for each waiting pod that has no node after the plan.
 
-    `outcomes` is by pod uid.
+    `policy` is what the plan had to keep to; `outcomes` is by pod uid.
     """
     after = _with_devices(after)
     snapshot = after.snapshot
@@ -95,7 +97,9 @@ def explain(after: Aftermath, *, outcomes: Mapping[str, Outcome]) -> tuple[Hold,
     together = any(pod.gang_topology for pod in held)
     obstacles = Obstacles(after) if between or together else None
     census = Census.of(after, asked)
-    writer = _Writer(census, remedies.Search(after, census), obstacles)
+    rules = obstacles or Rules()
+    keepers = Keepers(after, census, policy, rules)
+    writer = _Writer(census, remedies.Search(after, census, rules), obstacles, keepers)
     gangs: dict[GangKey, list[Pod]] = defaultdict(list)
     for pod in held:
         if pod.gang is not None:
@@ -128,11 +132,15 @@ class _Shortage:
 
     Attributes:
         members_with_room: How many have room.
-        why: Why the next one has none.
+        without: Which have none, by their place among the members.
+        told: One of these; one that would have none on empty nodes either, if there is such.
+        why: Why that one has none.
         ever: Whether it would have none on empty nodes either.
     """
 
     members_with_room: int
+    without: tuple[int, ...]
+    told: int
     why: Rejection
     ever: bool
 
@@ -141,18 +149,22 @@ class _Writer:
     """Writes holds; pods that are alike share their sentence."""
 
     def __init__(
-        self, census: Census, search: remedies.Search, obstacles: Obstacles | None
+        self,
+        census: Census,
+        search: remedies.Search,
+        obstacles: Obstacles | None,
+        keepers: Keepers,
     ) -> None:
         self._census = census
         self._search = search
         self._obstacles = obstacles
         self._rooms = census.rooms(lambda _: True)
-        self._holding = census.holding()
-        self._let_go = census.rooms(lambda kind: not census.held(kind)) if self._holding else ()
+        self._keepers = keepers
+        self._rules = obstacles or Rules()
         self._empty = census.rooms(lambda _: False)
         self._reserved: dict[int, tuple[Room, ...]] = {}
         self._gangs: dict[tuple[PodKind, ...], _Shortage | None] = {}
-        self._known: dict[tuple[object, ...], Rejection] = {}
+        self._known: dict[tuple[object, ...], Kept] = {}
         self._told: dict[tuple[object, ...], tuple[Rejection, str]] = {}
 
     def hold(self, pod: Pod, gang: Sequence[Pod], outcome: Outcome | None) -> Hold:
@@ -161,7 +173,8 @@ class _Writer:
         if outcome.incomplete is not None:
             rejection, remedy = _incomplete(*outcome.incomplete)
         else:
-            key = (pod.gang, None if len(gang) > 1 else pod.kind, outcome.proved)
+            look = self._rules.look(pod)
+            key = (pod.gang, None if len(gang) > 1 else (pod.kind, look), outcome.proved)
             if key not in self._told:
                 unit = gang if len(gang) > 1 else (pod,)
                 self._told[key] = self._unit(unit, proved=outcome.proved)
@@ -172,39 +185,28 @@ class _Writer:
         """Return why pods that are placed together stay waiting, and what would help."""
         if len(pods) > 1:
             return self._gang(pods, proved=proved)
-        rejection = self._single(pods[0], proved=proved)
-        return rejection, self._remedy(pods, pods[0], rejection)
+        kept = self._single(pods[0], proved=proved)
+        return kept.rejection, _either(kept.remedy, self._remedy(pods[0], kept.rejection))
 
-    def _single(self, pod: Pod, *, proved: bool) -> Rejection:
-        key = (pod.kind, proved, self._obstacles and self._obstacles.meant(pod))
+    def _single(self, pod: Pod, *, proved: bool) -> Kept:
+        key = (pod.kind, proved, self._rules.look(pod))
         if key not in self._known:
             self._known[key] = self._judge(pod, proved=proved)
         return self._known[key]
 
-    def _judge(self, pod: Pod, *, proved: bool) -> Rejection:
+    def _judge(self, pod: Pod, *, proved: bool) -> Kept:
         final = reasons.over_rooms(pod, self._empty)
         if final is not None:
-            return final
+            return Kept(rejection=final)
         now = reasons.over_rooms(pod, self._rooms)
         if now is None and self._obstacles:
-            now = self._obstacles.single(pod)
+            now = self._obstacles.gang([pod]) if pod.gang_topology else self._obstacles.single(pod)
             if now is not None and proved:
-                return now
+                return Kept(rejection=now)
         if not proved or now is None:
-            return _not_found(now)
-        return self._held_up([pod], now) or self._outranked(pod) or now
-
-    def _held_up(self, pods: Sequence[Pod], why: Rejection) -> Rejection | None:
-        """Return the refusal when all would have room if pods that must stay for now were gone."""
-        if not self._let_go or self._shortage(pods, self._let_go) is not None:
-            return None
-        first, more = self._holding[0], len(self._holding) - 1
-        others = f" (and {more} other reasons)" if more else ""
-        return Rejection(
-            reason=Reason.DISRUPTION_FORBIDDEN,
-            message=f"{why.message}; a pod that might make room must stay: it {first}{others}",
-            resolvable=True,
-        )
+            return Kept(rejection=_not_found(now))
+        kept = self._keepers.keep([pod], now)
+        return kept or Kept(rejection=self._outranked(pod) or now)
 
     def _outranked(self, pod: Pod) -> Rejection | None:
         """Return the refusal when pods of its own tier and above leave no node with room."""
@@ -218,25 +220,7 @@ class _Writer:
             short.update(dict.fromkeys(lacking, room.count))
         if all(units.is_host_port(name) for name in short):
             return None
-        resource = max(short, key=lambda name: (filters.is_about_gpus(name), short[name], name))
-        most = max(0, *(filters.free_of(resource, room.free) for room in rooms))
-        total = sum(room.node.allocatable[resource] * room.count for room in rooms)
-        need = units.words(resource, pod.requests[resource])
-        if units.is_share(resource):
-            message = (
-                f"needs {need}; pods of priority >= {pod.priority} and pods that must stay leave "
-                f"at most {most / units.WHOLE_MILLI:g} of one"
-            )
-        elif most == 0:
-            message = (
-                f"needs {need} on one node; all {units.words(resource, total)} it may use are "
-                f"taken by pods of priority >= {pod.priority} or by pods that must stay"
-            )
-        else:
-            message = (
-                f"needs {need} on one node; pods of priority >= {pod.priority} and pods that "
-                f"must stay leave at most {units.text(resource, most)}"
-            )
+        message = _left_too_little(pod, rooms, short)
         return Rejection(reason=Reason.OUTRANKED, message=message)
 
     def _left_by(self, tier: int) -> tuple[Room, ...]:
@@ -258,43 +242,120 @@ class _Writer:
             why = self._obstacles.gang(members) if self._obstacles else None
             rejection = why if why and proved else _not_found(why)
             return rejection, _remedy(members[0].requests, why) if why else ""
-        pod, why = members[short.members_with_room], short.why
+        pod, why = members[short.told], short.why
         if not short.ever and not proved:
-            return _not_found(why), self._remedy(members, pod, why)
-        some = f"{short.members_with_room} of its {len(members)} pods have room"
-        some = some if short.members_with_room else "none of its pods has room"
+            return _not_found(why), self._gang_remedy(members, short)
         rejection = Rejection(
             reason=Reason.GANG_DOES_NOT_FIT,
-            message=f"waits whole ({_needs(members)}): {some}; {pod.key.name}: {why.message}",
+            message=(
+                f"waits whole ({_needs(members)}): "
+                f"{_with_room(short.members_with_room, len(members))}; "
+                f"{pod.key.name}: {why.message}"
+            ),
             resolvable=why.resolvable,
         )
         if why.reason is Reason.NOT_ADMITTED:
             whole = replace(why, message=f"waits whole: {pod.key.name} {why.message}")
-            return whole, self._remedy(members, pod, why)
-        held_up = None if short.ever else self._held_up(members, rejection)
-        return held_up or rejection, self._remedy(members, pod, held_up or why)
+            return whole, _remedy(pod.requests, why)
+        bound = self._rules.bind(members)
+        kept = None if short.ever or bound else self._keepers.keep(members, rejection)
+        kept = kept or Kept(rejection=rejection)
+        return kept.rejection, _either(kept.remedy, self._gang_remedy(members, short))
 
-    def _remedy(self, pods: Sequence[Pod], pod: Pod, why: Rejection) -> str:
-        """Return what would help all of `pods`, of which `pod` is refused."""
-        ruled_out = why.reason in _BETWEEN_PODS
-        said = "" if ruled_out else advice.in_words(self._search.find(pods), most=MAX_REMEDY)
-        if not said:
-            return _remedy(pod.requests, why)
-        return f"{_WAIT}, or {said}" if why.reason is Reason.DISRUPTION_FORBIDDEN else said
+    def _gang_remedy(self, members: Sequence[Pod], short: _Shortage) -> str:
+        """Return what would help a gang, some of which have no room."""
+        bound = self._rules.bind(members)
+        said = "" if bound else self._found(members)
+        if said:
+            return said
+        if short.ever:
+            pod = members[short.told]
+            return f"for {pod.key.name}: {_remedy(pod.requests, short.why)}"
+        lacking = _needs([members[i] for i in short.without])
+        topology = members[0].gang_topology
+        if topology is not None and topology.required:
+            return f"free or add room for {lacking} in one {topology.required}"
+        rest = " where rules between pods allow it" if bound else ""
+        return f"free or add room for {lacking} at once{rest}"
+
+    def _remedy(self, pod: Pod, why: Rejection) -> str:
+        """Return what would help a pod that is refused."""
+        # Where its gang must be is known to the search, other rules are not lifted by room.
+        ruled_out = why.reason in _BETWEEN_PODS - {Reason.GANG_TOPOLOGY}
+        said = "" if ruled_out else self._found([pod])
+        if said:
+            return said
+        bound = self._rules.bind([pod])
+        rest = ", where rules between pods allow it" if bound and why.resolvable else ""
+        return f"{_remedy(pod.requests, why)}{'' if why.reason in _BETWEEN_PODS else rest}"
+
+    def _found(self, pods: Sequence[Pod]) -> str:
+        """Return the cheapest changes that make room for all of the pods; "" without any."""
+        tier = min(pod.priority for pod in pods)
+        return advice.in_words(self._search.find(pods), tier=tier, most=MAX_REMEDY)
 
     def _shortage(self, members: Sequence[Pod], among: Sequence[Room]) -> _Shortage | None:
         """Return where placing the members one by one ends; None if all have room."""
-        rooms, done = tuple(among), 0
+        rooms, seen = tuple(among), 0
+        without: list[int] = []
+        first: list[int] = []
         for _, alike in groupby(members, key=lambda pod: pod.kind):
             pods = list(alike)
             placed, rooms = fill(pods[0], len(pods), rooms)
-            done += placed
             if placed < len(pods):
-                never = reasons.over_rooms(pods[0], self._empty)
-                why = never or reasons.over_rooms(pods[0], rooms)
-                assert why is not None  # noqa: S101 - no room was found for the pod
-                return _Shortage(members_with_room=done, why=why, ever=never is not None)
-        return None
+                first.append(seen + placed)
+                without += range(seen + placed, seen + len(pods))
+            seen += len(pods)
+        if not without:
+            return None
+        finals = {i: reasons.over_rooms(members[i], self._empty) for i in first}
+        told = next((i for i, final in finals.items() if final is not None), first[0])
+        why = finals[told] or reasons.over_rooms(members[told], rooms)
+        assert why is not None  # noqa: S101 - no room was found for the pod
+        return _Shortage(
+            members_with_room=len(members) - len(without),
+            without=tuple(without),
+            told=told,
+            why=why,
+            ever=finals[told] is not None,
+        )
+
+
+def _left_too_little(pod: Pod, rooms: Sequence[Room], short: Counter[str]) -> str:
+    """Return what a pod that is outranked is short of, and what is left of it in `rooms`.
+
+    `short` are the nodes that lack it, by resource.
+    """
+    count = sum(room.count for room in rooms)
+    resource = max(
+        short,
+        key=lambda name: (short[name] == count, filters.is_about_gpus(name), short[name], name),
+    )
+    who = f"pods of priority >= {pod.priority}"
+    if short[resource] < count:
+        asks = reasons.in_words(pod.requests)
+        return f"needs {asks} on one node; {who} and pods that must stay leave all of that on none"
+    if resource == "pods":
+        many = "are as many as a node takes"
+        return f"needs room for another pod; where it may be, {who} and pods that must stay {many}"
+    most = max(0, *(filters.free_of(resource, room.free) for room in rooms))
+    total = sum(room.node.allocatable[resource] * room.count for room in rooms)
+    nodes = [room.node for room in rooms]
+    need = reasons.words(resource, pod.requests[resource], nodes)
+    if units.is_share(resource):
+        left = f"{most / units.WHOLE_MILLI:g} of one"
+        return f"needs {need}; {who} and pods that must stay leave at most {left}"
+    if most > 0:
+        left = units.text(resource, most)
+        return f"needs {need} on one node; {who} and pods that must stay leave at most {left}"
+    there = reasons.words(resource, total, nodes)
+    taken = f"the {there} it may use is" if total == 1 else f"all {there} it may use are"
+    return f"needs {need} on one node; {taken} taken by {who} or by pods that must stay"
+
+
+def _either(first: str, second: str) -> str:
+    """Return both remedies as one sentence."""
+    return f"{first}, or {second}" if first else second
 
 
 def _not_found(why: Rejection | None) -> Rejection:
@@ -321,6 +382,13 @@ def _incomplete(existing: int, min_count: int) -> tuple[Rejection, str]:
 def _remedy(requests: Resources, rejection: Rejection) -> str:
     """Return what would help, in the terms of the refusal."""
     return _REMEDIES.get(rejection.reason, _ALLOW).format(asks=reasons.in_words(requests))
+
+
+def _with_room(some: int, members: int) -> str:
+    """Return how many of a gang have room."""
+    if not some:
+        return "none of its pods has room"
+    return f"{some} of its {members} pods {'has' if some == 1 else 'have'} room"
 
 
 def _needs(gang: Sequence[Pod]) -> str:

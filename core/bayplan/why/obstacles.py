@@ -9,14 +9,15 @@ from dataclasses import replace
 
 from bayplan import filters
 from bayplan.aftermath import Aftermath
-from bayplan.keys import NodeName, PodKey
-from bayplan.peers import Meant, Neighbours
+from bayplan.keys import GangKey, NodeName, PodKey
+from bayplan.peers import Meant, Neighbours, asks, selects
 from bayplan.plan import Reason, Rejection
 from bayplan.snapshot import Node, Pod, Snapshot
+from bayplan.why.leaving import Rules
 from bayplan.why.rooms import beside
 
 
-class Obstacles:
+class Obstacles(Rules):
     """The cluster as a plan leaves it, and the rules between its pods."""
 
     def __init__(self, aftermath: Aftermath) -> None:
@@ -25,6 +26,11 @@ class Obstacles:
         after = Snapshot.of(snapshot.nodes, (_after(pod, goes) for pod in snapshot.pods))
         self._nodes = snapshot.nodes
         self._free = after.free()
+        self._runs: dict[GangKey, set[NodeName]] = defaultdict(set)
+        for pod in after.in_gangs:
+            if pod.gang is not None and pod.node is not None:
+                self._runs[pod.gang].add(pod.node)
+        self._labels = {node.name: dict(node.labels) for node in after.nodes}
         self._neighbours = Neighbours(after)
         self._gangs: dict[tuple[object, ...], Rejection | None] = {}
 
@@ -33,12 +39,47 @@ class Obstacles:
         roomy = [n for n in self._nodes if filters.reject(pod, n, self._free[n.name]) is None]
         return self._neighbours.over_nodes(pod, roomy)
 
+    def takes(self, pod: Pod, node: Node) -> bool:
+        """Return whether rules between pods, and where its gang runs, leave the node to the pod."""
+        homes, key = self._homes(pod)
+        if homes and dict(node.labels).get(key) not in homes:
+            return False
+        return self._neighbours.refusal(pod, node) is None
+
+    def look(self, pod: Pod) -> object:
+        """Return who means the pod, and where its gang runs if it must be there as well."""
+        return (self.meant(pod), self._homes(pod))
+
+    def needs(self, pod: Pod, other: Pod) -> bool:
+        """Return whether the pod is to be beside the other, or is spread with it."""
+        rules = asks(pod)
+        meant = [term.pods for term in rules.attracts] + [spread.pods for spread in rules.spreads]
+        return any(selects(each, other) for each in meant)
+
+    def bind(self, pods: Sequence[Pod]) -> bool:
+        """Return whether places of these depend on each other or on others, beside the room."""
+        return any(
+            pod.constraints.peers is not None
+            or self.meant(pod)
+            or (pod.gang_topology is not None and pod.gang_topology.required)
+            for pod in pods
+        )
+
+    def _homes(self, pod: Pod) -> tuple[frozenset[str], str]:
+        """Return in which domains of which label the gang of the pod runs and must stay."""
+        key = pod.gang_topology.required if pod.gang_topology else ""
+        if not key or pod.gang is None:
+            return frozenset(), ""
+        nodes = (self._labels.get(name, {}) for name in self._runs.get(pod.gang, ()))
+        return frozenset(labels[key] for labels in nodes if key in labels), key
+
     def gang(self, members: Sequence[Pod]) -> Rejection | None:
         """Return why a gang, which has room in all, may not use it; None if nothing is known.
 
         Gangs that are alike get one answer, which names none of them.
         """
-        alike = (members[0].gang_topology, *((pod.kind, self.meant(pod)) for pod in members))
+        home = self._homes(members[0])
+        alike = (members[0].gang_topology, home, *((pod.kind, self.meant(pod)) for pod in members))
         if alike not in self._gangs:
             self._gangs[alike] = self._gang(members)
         return self._gangs[alike]
@@ -51,6 +92,8 @@ class Obstacles:
                 return scattered
         for pod in members:
             refusal = self.single(pod)
+            if refusal is not None and len(members) == 1:
+                return refusal
             if refusal is not None:
                 message = f"waits whole, and one of its pods finds no place: {refusal.message}"
                 return replace(refusal, message=message)
@@ -66,10 +109,19 @@ class Obstacles:
         if not domains:
             message = f"must be within one {key}, and no node has that label"
             return Rejection(reason=Reason.GANG_TOPOLOGY, message=message)
-        fits = {value: self._fit(members, nodes) for value, nodes in sorted(domains.items())}
+        homes, _ = self._homes(members[0])
+        fits = {
+            value: self._fit(members, nodes)
+            for value, nodes in sorted(domains.items())
+            if not homes or value in homes
+        }
         best = max(fits, key=lambda value: fits[value])
         if fits[best] == len(members):
             return None
+        if homes:
+            room = f"for {fits[best]} of its {len(members)} pods" if fits[best] else "for none"
+            message = f"must be within {key}={best}, where its gang runs: there is room {room}"
+            return Rejection(reason=Reason.GANG_TOPOLOGY, message=message, resolvable=True)
         message = (
             f"waits whole within one {key}: the best one, {best}, has room for {fits[best]} of its "
             f"{len(members)} pods"
@@ -79,13 +131,15 @@ class Obstacles:
     def _fit(self, members: Sequence[Pod], nodes: Sequence[Node]) -> int:
         """Return how many of the members have room on `nodes`, placed one by one."""
         free = {node.name: self._free[node.name] for node in nodes}
-        for done, pod in enumerate(members):
+        done = 0
+        for pod in members:
             roomy = [n.name for n in nodes if filters.reject(pod, n, free[n.name]) is None]
             if not roomy:
-                return done
+                continue
+            done += 1
             tightest = min(roomy, key=lambda name: (free[name].gpus, name))
             free[tightest] = beside(free[tightest], pod.requests)
-        return len(members)
+        return done
 
 
 def _after(pod: Pod, goes: Mapping[PodKey, NodeName | None]) -> Pod:

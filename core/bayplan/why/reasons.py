@@ -5,7 +5,7 @@ enough; or which nodes refuse the pod for good; or which room is short, and by h
 planner uses it for what it holds, `kubectl describe` shows it.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
@@ -33,6 +33,13 @@ _SAID: Final = {
 }
 
 
+#: Most characters of a label, a taint or a term that are told.
+_MOST_ABOUT: Final = 120
+
+#: How many nodes refuse for good: by reason, and by what it is about.
+_Refusing = defaultdict[Reason, Counter[str]]
+
+
 def over_rooms(pod: Pod, rooms: Sequence[Room]) -> Rejection | None:
     """Return why none of the nodes with these rooms takes the pod; None if one does."""
     if not rooms:
@@ -47,10 +54,10 @@ def over_rooms(pod: Pod, rooms: Sequence[Room]) -> Rejection | None:
     never = _never_large_enough(pod.requests, [room.node for room in rooms])
     if never is not None:
         return never
-    counts: Counter[Reason] = Counter()
+    counts: _Refusing = defaultdict(Counter)
     for room, refusal in zip(rooms, refused, strict=True):
         if refusal is not None:
-            counts[refusal.reason] += room.count
+            counts[refusal.reason][refusal.about] += room.count
     total = sum(room.count for room in rooms)
     if not usable:
         return _refused_for_good(pod.requests, total, counts)
@@ -72,7 +79,7 @@ def _never_large_enough(requests: Resources, nodes: Sequence[Node]) -> Rejection
         largest = max(node.allocatable[resource] for node in nodes)
         if largest < need:
             message = (
-                f"needs {units.words(resource, need)} on one node; "
+                f"needs {words(resource, need, nodes)} on one node; "
                 f"the largest has {units.text(resource, largest)}"
             )
             return Rejection(reason=Reason.TOO_SMALL, message=message)
@@ -82,24 +89,35 @@ def _never_large_enough(requests: Resources, nodes: Sequence[Node]) -> Rejection
     )
 
 
-def _refused_for_good(requests: Resources, total: int, counts: Counter[Reason]) -> Rejection:
-    parts = [_said(reason, n) for reason, n in _ranked(counts)]
-    message = f"0 of {total} nodes will do: {'; '.join(parts)}"
-    if counts[Reason.TOO_SMALL]:
+def _refused_for_good(requests: Resources, total: int, counts: _Refusing) -> Rejection:
+    message = f"0 of {total} nodes will do: {'; '.join(_refusals_said(counts))}"
+    if Reason.TOO_SMALL in counts:
         message += f" (needs {in_words(requests)})"
-    return Rejection(reason=_ranked(counts)[0][0], message=message)
+    return Rejection(reason=_ranked(_summed(counts))[0][0], message=message)
+
+
+def _summed(counts: _Refusing) -> Counter[Reason]:
+    return Counter({reason: each.total() for reason, each in counts.items()})
+
+
+def _refusals_said(counts: _Refusing) -> list[str]:
+    """Return what refuses the pod for good, what refuses it on most nodes first."""
+    return [_said(reason, counts[reason]) for reason, _ in _ranked(_summed(counts))]
 
 
 def _no_room(
-    requests: Resources, usable: Sequence[Room], total: int, counts: Counter[Reason]
+    requests: Resources, usable: Sequence[Room], total: int, counts: _Refusing
 ) -> Rejection:
-    lacking: Counter[str] = Counter()
+    lacking: dict[str, list[Room]] = defaultdict(list)
     order = _gpus_first(requests)
     for room in usable:
         short = requests.shortfall(room.free)
-        lacking[next(name for name, _ in order if short[name])] += room.count
-    parts = [_lack(name, n, requests[name], usable) for name, n in _ranked(lacking)]
-    parts += [_said(reason, n) for reason, n in _ranked(counts)]
+        lacking[next(name for name, _ in order if short[name])].append(room)
+    counts_of = Counter({name: sum(room.count for room in lack) for name, lack in lacking.items()})
+    parts = [
+        _lack(name, n, requests[name], lacking[name], usable) for name, n in _ranked(counts_of)
+    ]
+    parts += _refusals_said(counts)
     ports_only = all(units.is_host_port(name) for name in lacking)
     return Rejection(
         reason=Reason.HOST_PORT_TAKEN if ports_only else Reason.INSUFFICIENT_ROOM,
@@ -108,11 +126,16 @@ def _no_room(
     )
 
 
-def _lack(resource: str, count: int, need: int, usable: Sequence[Room]) -> str:
-    """Return e.g. "6 lack GPUs (most free on one node: 4, needs 8; 21 free in all)"."""
+def _lack(
+    resource: str, count: int, need: int, lacking: Sequence[Room], usable: Sequence[Room]
+) -> str:
+    """Return e.g. "6 lack GPUs (most free on one node: 4, needs 8; 21 free in all)".
+
+    The most is that of the nodes that lack it: others may have more of it, and lack something else.
+    """
     if units.is_host_port(resource):
         return f"{resource} is taken on {count}"
-    most = max(0, *(filters.free_of(resource, room.free) for room in usable))
+    most = max(0, *(filters.free_of(resource, room.free) for room in lacking))
     verb = "lacks" if count == 1 else "lack"
     if units.is_share(resource):
         loose = sum(left_in(room.free.items).loose * room.count for room in usable)
@@ -124,20 +147,39 @@ def _lack(resource: str, count: int, need: int, usable: Sequence[Room]) -> str:
     in_all = sum(max(0, filters.free_of(resource, room.free)) * room.count for room in usable)
     largest, needs, total = (units.text(resource, n) for n in (most, need, in_all))
     return (
-        f"{count} {verb} {_noun(resource)} "
+        f"{count} {verb} {_noun(resource, [room.node for room in usable])} "
         f"(most free on one node: {largest}, needs {needs}; {total} free in all)"
     )
 
 
-def _noun(resource: str) -> str:
+def _noun(resource: str, nodes: Sequence[Node]) -> str:
     if units.is_gpu(resource):
-        return "GPUs"
+        return resource if _has_others(resource, nodes) else "GPUs"
     return {"cpu": "CPU", "pods": "room for another pod"}.get(resource, resource)
 
 
-def _said(reason: Reason, count: int) -> str:
+def words(resource: str, n: int, nodes: Sequence[Node]) -> str:
+    """Return an amount in words; GPUs by the resource's name where nodes have those of others."""
+    if units.is_gpu(resource) and _has_others(resource, nodes):
+        return f"{n} {resource}"
+    return units.words(resource, n)
+
+
+def _has_others(resource: str, nodes: Sequence[Node]) -> bool:
+    """Return whether a node has GPUs of another make."""
+    sizes = {id(node.allocatable): node.allocatable for node in nodes}
+    return any(units.is_gpu(name) and name != resource for size in sizes.values() for name in size)
+
+
+def _said(reason: Reason, counts: Counter[str]) -> str:
+    """Return e.g. "3 lack a label it selects (model=h)", with the one that most of them lack."""
     one, many = _SAID[reason]
-    return f"{count} {one if count == 1 else many}"
+    said = f"{counts.total()} {one if counts.total() == 1 else many}"
+    about, n = _ranked(counts)[0]
+    if not about:
+        return said
+    what = about if len(about) <= _MOST_ABOUT else f"{about[:_MOST_ABOUT]}..."
+    return f"{said} ({what})" if n == counts.total() else f"{said} (most often {what})"
 
 
 def _ranked(counts: "Counter[T]") -> list[tuple[T, int]]:

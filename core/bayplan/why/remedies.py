@@ -3,26 +3,29 @@
 Three kinds are looked for, each of which is enough by itself in the room that the plan leaves:
 
     free    amounts on nodes that would otherwise take the pods: the fewest GPUs, then the rest
-    evict   running pods, whatever their priority: the fewest
+    evict   running pods, whatever their priority: the fewest (those that would come back first
+            must not be made anew: `advice` says so)
     add     nodes like one that is there: the fewest, then the smallest
 
 The members of a gang are looked after one by one, so that for them "fewest" holds for each in turn.
 Every search is one look at each kind of node; pods that are alike share it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 from typing import Final
 
-from bayplan import filters, shares
+from bayplan import filters
 from bayplan.aftermath import Aftermath
 from bayplan.constraints import Constraints, Taint
-from bayplan.keys import NodeName, PodKey
+from bayplan.keys import NodeName
 from bayplan.resources import Resources
 from bayplan.snapshot import Node, Pod
-from bayplan.why.rooms import Census, Room, beside, fill, usable
-from bayplan.why.victims import NEVER, Leavers, Party, Victims, fewest, harm_of, sharing
+from bayplan.why.leaving import Rules, leaving
+from bayplan.why.rooms import Census, Room, beside, changed, fill, usable
+from bayplan.why.victims import Victims
 
 #: Most pods without room for which it is said where to free room and whom to evict.
 MOST_PODS: Final = 16
@@ -43,11 +46,13 @@ class Freeing:
 
     Attributes:
         node: The node.
+        own: What the pods that wait would use there.
         lacking: The amounts.
-        free: What is free on it before.
+        free: What is free on it before any of them comes.
     """
 
     node: Node
+    own: Resources
     lacking: Resources
     free: Resources
 
@@ -71,7 +76,7 @@ class Remedies:
 
     Attributes:
         free: Room to be made.
-        evict: Pods to be evicted, gangs whole.
+        evict: Pods that must go, gangs whole.
         uncordon: A cordoned node with room.
         add: Nodes to be added.
     """
@@ -85,15 +90,20 @@ class Remedies:
 class Search:
     """Looks for remedies in the room that a plan leaves."""
 
-    def __init__(self, after: Aftermath, census: Census) -> None:
-        self._rooms = census.by_guests()
-        self._victims = Victims(after, census)
+    def __init__(self, after: Aftermath, census: Census, rules: Rules) -> None:
+        self._rooms, self._rules = census.by_guests(), rules
+        self._victims = Victims(after, {kind for kind in census.kinds() if census.lets_go(kind)})
         self._known: dict[tuple[object, ...], Remedies] = {}
         self._looks = 0
 
+    @cached_property
+    def _free(self) -> Mapping[NodeName, Resources]:
+        return {node.name: room.free for room in self._rooms for node in room.nodes}
+
     def find(self, pods: Sequence[Pod]) -> Remedies:
         """Return what would make room for all of these at once: one pod, or those of a gang."""
-        shape = (self._victims.running_gang(pods[0]), *map(_asks, pods))
+        looks = {self._rules.look(pod) for pod in pods}
+        shape = (self._victims.running_gang(pods[0]), *looks, *map(_asks, pods))
         if shape not in self._known:
             self._known[shape] = self._searched(pods)
         return self._known[shape]
@@ -102,90 +112,81 @@ class Search:
         if self._looks >= MOST_LOOKS:
             return Remedies()
         rooms, unfit = self._rooms, list[Pod]()
-        for _, alike in groupby(pods, key=_asks):
+        if self._rules.bind(pods):
+            unfit += pods
+        for _, alike in () if unfit else groupby(pods, key=_asks):
             members = list(alike)
             placed, rooms = fill(members[0], len(members), rooms)
             unfit += members[placed:]
         few = len(unfit) <= MOST_PODS
         self._looks += len(rooms) * (3 + 2 * len(unfit) * few)
+        gone = leaving(unfit, rooms, self._victims, self._rules) if few else None
         return Remedies(
             free=self._freeing(unfit, rooms) if few else (),
-            evict=self._evicting(unfit, rooms) if few else (),
-            uncordon=_uncordoning(unfit, rooms),
+            evict=gone.pods if gone else (),
+            uncordon=self._uncordoning(unfit, rooms),
             add=self._adding(unfit, rooms),
         )
 
     def _freeing(self, pods: Sequence[Pod], rooms: tuple[Room, ...]) -> tuple[Freeing, ...]:
-        """Return where the least room must be made, pod by pod."""
+        """Return where the least room must be made, pod by pod, beside who has room already."""
         found: dict[NodeName, Freeing] = {}
         for pod in pods:
-            takers = usable(pod, rooms)
-            if not takers:
+            takers = sorted(self._takers(pod, rooms), key=lambda taker: _missing(pod, *taker))
+            taker = next((taker for taker in takers if self._holds(pod, *taker, found)), None)
+            if taker is None:
                 return ()
-            room = min(_apart(takers), key=lambda room: _missing(pod, room))
-            lacking, node = pod.requests.shortfall(room.free), room.node
-            before = found.get(node.name, Freeing(node=node, lacking=Resources(), free=room.free))
-            if lacking.items:
-                found[node.name] = replace(before, lacking=before.lacking + lacking)
-            rooms = _changed(rooms, room, node, room.free + lacking - pod.requests)
-        return tuple(found.values())
+            room, node = taker
+            lacking = pod.requests.shortfall(room.free)
+            own = self._own(room, node, found) + pod.requests
+            before = self._free[node.name]
+            found[node.name] = Freeing(
+                node=node, own=own, lacking=own.shortfall(before), free=before
+            )
+            rooms = changed(rooms, room, node, room.free + lacking - pod.requests)
+        return tuple(each for each in found.values() if each.lacking.items)
 
-    def _evicting(self, pods: Sequence[Pod], rooms: tuple[Room, ...]) -> tuple[Pod, ...]:
-        """Return the pods that must go, found pod by pod."""
-        gone: dict[PodKey, Pod] = {}
-        for pod in pods:
-            found = self._least_harm(pod, rooms, gone)
-            if found is None:
-                return ()
-            room, node, chosen = found
-            gone |= {victim.key: victim for party in chosen for victim in party.pods}
-            free = room.free
-            for party in chosen:
-                free += party.gain
-            rooms = _changed(rooms, room, node, beside(free, pod.requests))
-        return tuple(gone[key] for key in sorted(gone))
-
-    def _least_harm(
-        self, pod: Pod, rooms: Sequence[Room], gone: Mapping[PodKey, Pod]
-    ) -> tuple[Room, Node, list[Party]] | None:
-        """Return the node on which the fewest have to go for the pod, and who they are."""
-        best: tuple[tuple[object, ...], tuple[Room, Node, list[Party]]] | None = None
-        most = NEVER - 1
-        shorts: dict[int, Resources] = {}
+    def _takers(self, pod: Pod, rooms: Sequence[Room]) -> Iterable[tuple[Room, Node]]:
+        """Return of the nodes that look alike and have the same to give the first that will do."""
+        first: dict[tuple[int, int], tuple[Room, Node]] = {}
         for room in usable(pod, rooms):
-            # Many rooms have the same to give.
-            if id(room.free) not in shorts:
-                shorts[id(room.free)] = pod.requests.shortfall(room.free)
-            short = shorts[id(room.free)]
-            in_parts = shares.concerned(short.items, room.free.items)
-            for node, leavers in self._different(pod, room, gone):
-                # Whoever goes, it is no less harm than the first of the parties.
-                least = leavers.parties[0].harm if short.items and leavers.parties else (0, 0)
-                if best is not None and best[0] <= (*least, node.name):
-                    continue
-                if in_parts:
-                    chosen = sharing(leavers.parties, pod.requests, room.free, most)
-                else:
-                    chosen = fewest(leavers.parties, short, most)
-                if chosen is None:
-                    continue
-                rank = (*harm_of(chosen), node.name)
-                if best is None or rank < best[0]:
-                    best, most = (rank, (room, node, chosen)), harm_of(chosen)[0]
-            if best is not None and harm_of(best[1][2]) <= (1, self._victims.lowest):
-                break
-        return best[1] if best else None
+            node = next((node for node in room.nodes if self._rules.takes(pod, node)), None)
+            alike = (id(room.look), id(room.free))
+            if node and (alike not in first or node.name < first[alike][1].name):
+                first[alike] = (room, node)
+        return first.values()
 
-    def _different(
-        self, pod: Pod, room: Room, gone: Mapping[PodKey, Pod]
-    ) -> Iterator[tuple[Node, Leavers]]:
-        """Yield the nodes of a room that differ in who could leave, and who that is."""
-        seen: set[int] = set()
-        for node in room.nodes:
-            leavers = self._victims.leavers(node.name, pod, gone)
-            if leavers.likeness not in seen:
-                seen.add(leavers.likeness)
-                yield node, leavers
+    def _holds(self, pod: Pod, room: Room, node: Node, found: Mapping[NodeName, Freeing]) -> bool:
+        """Return whether the node could be emptied enough for the pod and its own."""
+        stay = self._victims.staying(node.name, pod)
+        return (self._own(room, node, found) + pod.requests).fits(node.allocatable - stay)
+
+    def _own(self, room: Room, node: Node, found: Mapping[NodeName, Freeing]) -> Resources:
+        """Return what pods of the same gang have been given so far on the node."""
+        known = found.get(node.name)
+        return known.own if known else self._free[node.name] - room.free
+
+    def _uncordoning(self, pods: Sequence[Pod], rooms: Iterable[Room]) -> NodeName | None:
+        """Return the first node on which a pod has room that only its cordon keeps it off."""
+        if len(pods) != 1:
+            return None
+        pod = pods[0]
+        for room in rooms:
+            if room.node.schedulable or not pod.requests.fits(room.free):
+                continue
+            usual = replace(
+                room.node,
+                schedulable=True,
+                taints=tuple(
+                    taint for taint in room.node.taints if taint.key != filters.CORDON.key
+                ),
+            )
+            if filters.static_rejection(pod, usual) is not None:
+                continue
+            node = next((node for node in room.nodes if self._rules.takes(pod, node)), None)
+            if node is not None:
+                return node.name
+        return None
 
     def _adding(self, pods: Sequence[Pod], rooms: Iterable[Room]) -> Addition | None:
         """Return which existing type of node would take the pods, and how many of it."""
@@ -197,6 +198,8 @@ class Search:
             looks.add(id(room.look))
             fresh = _fresh(room.node)
             if any(filters.static_rejection(pod, fresh) for pod in pods):
+                continue
+            if not all(self._rules.takes(pod, fresh) for pod in pods):
                 continue
             count = _count(pods, fresh, fresh.allocatable - self._victims.daemons(room.node.name))
             if count:
@@ -213,45 +216,11 @@ def _asks(pod: Pod) -> tuple[Resources, Constraints]:
     return (pod.requests, pod.constraints)
 
 
-def _apart(rooms: Iterable[Room]) -> Iterable[Room]:
-    """Return of the rooms that have the same to give the one with the first node."""
-    first: dict[tuple[int, int], Room] = {}
-    for room in rooms:
-        alike = (id(room.look), id(room.free))
-        if alike not in first or room.node.name < first[alike].node.name:
-            first[alike] = room
-    return first.values()
-
-
-def _missing(pod: Pod, room: Room) -> tuple[object, ...]:
-    """Return what orders rooms by what they lack: GPUs first, then shares of the node."""
+def _missing(pod: Pod, room: Room, node: Node) -> tuple[object, ...]:
+    """Return what orders nodes by what they lack: GPUs first, then shares of the node."""
     lacking = pod.requests.shortfall(room.free)
-    shares = sum(n / max(1, room.node.allocatable[name]) for name, n in lacking.items)
-    return (lacking.gpus, shares, room.node.name)
-
-
-def _changed(rooms: Iterable[Room], room: Room, node: Node, free: Resources) -> tuple[Room, ...]:
-    """Return the rooms with one node of one of them changed."""
-    others = [each for each in rooms if each is not room]
-    rest = tuple(each for each in room.nodes if each is not node)
-    return (
-        *others,
-        *([replace(room, nodes=rest)] if rest else []),
-        replace(room, nodes=(node,), free=free),
-    )
-
-
-def _uncordoning(pods: Sequence[Pod], rooms: Iterable[Room]) -> NodeName | None:
-    """Return the first cordoned node on which a pod has room."""
-    if len(pods) != 1:
-        return None
-    for room in rooms:
-        if room.node.schedulable or not pods[0].requests.fits(room.free):
-            continue
-        usual = replace(room.node, schedulable=True, taints=_lasting(room.node))
-        if filters.static_rejection(pods[0], usual) is None:
-            return room.node.name
-    return None
+    shares = sum(n / max(1, node.allocatable[name]) for name, n in lacking.items)
+    return (lacking.gpus, shares, node.name)
 
 
 def _fresh(node: Node) -> Node:

@@ -99,14 +99,6 @@ class Census:
             )
         return kind.fixed_by
 
-    def holding(self) -> tuple[str, ...]:
-        """Return why pods must stay for now, the reason of the most first."""
-        counts: Counter[str] = Counter()
-        for group in self._groups:
-            for kind in group.guests:
-                counts[self.held(kind)] += len(group.nodes)
-        return tuple(sorted(filter(None, counts), key=lambda why: (-counts[why], why)))
-
     def rooms(self, stays: Callable[[PodKind], bool]) -> tuple[Room, ...]:
         """Return the rooms of nodes on which only the guests are that `stays` selects."""
         stay = {kind for kind in self.kinds() if stays(kind)}
@@ -225,6 +217,17 @@ def _split(room: Room, requests: Resources, copies: Sequence[int]) -> list[Room]
         replace(room, nodes=tuple(nodes), free=beside(room.free, requests, n))
         for n, nodes in parts.items()
     ]
+
+
+def changed(rooms: Iterable[Room], room: Room, node: Node, free: Resources) -> tuple[Room, ...]:
+    """Return the rooms with one node of one of them changed."""
+    others = [each for each in rooms if each is not room]
+    rest = tuple(each for each in room.nodes if each is not node)
+    return (
+        *others,
+        *([replace(room, nodes=rest)] if rest else []),
+        replace(room, nodes=(node,), free=free),
+    )
 
 
 def beside(free: Resources, requests: Resources, count: int = 1) -> Resources:

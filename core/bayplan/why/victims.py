@@ -15,12 +15,14 @@ from bayplan.aftermath import Aftermath
 from bayplan.keys import GangKey, NodeName, PodKey
 from bayplan.plan import Evict, Move
 from bayplan.resources import Resources
-from bayplan.snapshot import Pod
-from bayplan.why.rooms import Census
+from bayplan.snapshot import Pod, PodKind
 
 #: Largest sets of victims that are tried in full, and among how many pods of a node.
 _EXACT: Final = 3
 _AMONG: Final = 16
+
+#: Owners whose pods come with every node: a static pod belongs to its node.
+_WITH_EVERY_NODE: Final = frozenset({"DaemonSet", "Node"})
 
 #: More pods than anybody evicts.
 NEVER: Final = 2**30
@@ -60,17 +62,17 @@ class Leavers:
 
 
 class Victims:
-    """Who is where after the plan, as far as somebody could be evicted.
+    """Who is where after the plan, as far as pods of the kinds that may `leave` are concerned.
 
-    No pod that could be evicted is of a lower priority than `lowest`.
+    None of them is of a lower priority than `lowest`. Without `gangs`, gangs stay.
     """
 
-    def __init__(self, after: Aftermath, census: Census) -> None:
+    def __init__(self, after: Aftermath, leave: Collection[PodKind], *, gangs: bool = True) -> None:
         snapshot = after.snapshot
         victims: tuple[Move | Evict, ...] = (*after.moved.actions, *after.evicted.actions)
         self._disturbed = {victim.pod for victim in victims}
-        self._leave = {kind for kind in census.kinds() if census.lets_go(kind)}
-        self._here = after.here
+        self._leave, self._gangs_leave = leave, gangs
+        self._here, self._goes = after.here, after.goes
         self._gangs: dict[GangKey, list[Pod]] = defaultdict(list)
         self._leavers: dict[NodeName, Leavers] = {}
         self._likes: dict[tuple[object, ...], int] = {}
@@ -110,8 +112,16 @@ class Victims:
         """Return what the pods use that come with every node of the kind."""
         used = Resources()
         for pod in self._here(node):
-            if pod.owner is not None and pod.owner.kind == "DaemonSet":
+            if pod.owner is not None and pod.owner.kind in _WITH_EVERY_NODE:
                 used += pod.requests
+        return used
+
+    def staying(self, node: NodeName, pod: Pod) -> Resources:
+        """Return what is used by who cannot make room for the pod: those, and its own gang."""
+        used = self.daemons(node)
+        for member in self._gangs.get(pod.gang, ()) if pod.gang else ():
+            if self._goes.get(member.key, member.node) == node:
+                used += member.requests
         return used
 
     def _on(self, node: NodeName) -> Iterator[Party]:
@@ -120,7 +130,7 @@ class Victims:
             gang = self._gangs.get(pod.gang) if pod.gang else None
             together[pod.gang if gang and pod.gang else pod.key] = tuple(gang or (pod,))
         for pods in together.values():
-            if all(map(self._may_go, pods)):
+            if all(map(self._may_go, pods)) and (self._gangs_leave or len(pods) == 1):
                 here = [pod.requests for pod in pods if pod.node == node]
                 gain = here[0] if len(here) == 1 else sum(here, Resources())
                 yield Party(pods=pods, gain=gain, harm=_harm(pods))
