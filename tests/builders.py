@@ -85,7 +85,7 @@ def pod(  # noqa: PLR0913 - each argument is one thing a test may be about
         priority=priority,
         constraints=constraints or Constraints(),
         node=NodeName(on) if on else None,
-        waiting=on is None,
+        waiting=on is None and not terminating,
         disruption=disruption,
         preempts=preempts,
         terminating=terminating,

@@ -22,6 +22,7 @@ def raw_pod(**spec: object) -> dict[str, Any]:
             "name": "web-1",
             "namespace": "team",
             "uid": "u1",
+            "labels": {names.LABEL_MANAGED: "true"},
             "ownerReferences": [owner],
             "creationTimestamp": "2026-01-31T12:00:00Z",
         },

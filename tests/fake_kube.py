@@ -87,12 +87,21 @@ class FakeKube(Kube):
     def patch(self, path: str, body: Raw, *, manager: str) -> None:
         """Apply a strategic merge patch of a pod."""
         self._write(f"patch as {manager}", path)
+        self._put(path, self._patched(path, body))
+
+    def rehearse(self, path: str, body: Raw, *, manager: str) -> None:
+        """Refuse a patch that would be refused, and change nothing."""
+        _ = manager
+        self._write("rehearse", path)
+        self._patched(path, body)
+
+    def _patched(self, path: str, body: Raw) -> Raw:
         patched = apply_patch(self._existing(path), body)
         if patched["metadata"]["resourceVersion"] != self.objects[path]["metadata"].get(
             "resourceVersion"
         ):
             raise error(409, "the object has been modified")
-        self._put(path, patched)
+        return patched
 
     def delete(self, path: str, *, uid: str, version: str = "", grace_s: int | None = None) -> bool:
         """Remove an object if it is still that one, and as it was if that is asked for."""
@@ -204,12 +213,19 @@ def _merged(raw: Raw, status: Raw) -> Raw:
 
 def _labelled(raw: Raw, selector: str) -> bool:
     labels = raw["metadata"].get("labels") or {}
-    wanted = (term.split("=") for term in selector.split(",") if term)
-    return all(labels.get(key) == value for key, value in wanted)
+    terms = [term for term in selector.split(",") if term]
+    unwanted = (term.split("!=") for term in terms if "!=" in term)
+    wanted = (term.split("=") for term in terms if "!=" not in term)
+    return all(labels.get(key) == value for key, value in wanted) and not any(
+        labels.get(key) == value for key, value in unwanted
+    )
 
 
 def _on(raw: Raw, selector: str) -> bool:
-    node = (raw.get("spec") or {}).get("nodeName", "")
-    if selector.startswith("spec.nodeName!="):
-        return bool(node != selector.removeprefix("spec.nodeName!="))
-    return not selector or bool(node == selector.removeprefix("spec.nodeName="))
+    spec = raw.get("spec") or {}
+    said = {f"spec.{field}": spec.get(field, "") for field in ("nodeName", "schedulerName")}
+    terms = [term.partition("=") for term in selector.split(",") if term]
+    return all(
+        said[field.removesuffix("!")] != value if field.endswith("!") else said[field] == value
+        for field, _, value in terms
+    )

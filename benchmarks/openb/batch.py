@@ -71,6 +71,7 @@ def _pod(row: dict[str, str]) -> Raw:
             "name": row["name"],
             "namespace": "openb",
             "uid": row["name"],
+            "labels": {names.LABEL_MANAGED: "true"},
             "annotations": annotations,
             "creationTimestamp": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
         },

@@ -92,8 +92,8 @@ class Reservations:
         """Return whether anything was promised on the node; it may have been kept already."""
         return node in self._binds or node in self._moves
 
-    def on(self, node: NodeName, cache: Cache, *, besides: str = "") -> Resources:
-        """Return the room on `node` promised to pods other than the one with uid `besides`.
+    def on(self, node: NodeName, cache: Cache, *, besides: Pod | None = None) -> Resources:
+        """Return the room on `node` promised to other pods than `besides`.
 
         A bind's room is held until the cache shows its pod on a node, or assumes it there; a
         move's until a pod has taken the victim's place. What a victim asked for is remembered
@@ -103,13 +103,15 @@ class Reservations:
         for bind in self._binds.get(node, ()):
             pod = cache.pod(bind.pod)
             waits = pod is not None and pod.uid == bind.uid and pod.node is None
-            if pod and waits and bind.uid != besides and node not in cache.assumed_nodes(bind.uid):
+            mine = besides is not None and bind.uid == besides.uid
+            if pod and waits and not mine and node not in cache.assumed_nodes(bind.uid):
                 held = held + pod.requests.on_device(bind.device)
         for move in self._moves.get(node, ()):
             victim = cache.pod(move.pod)
             if victim and victim.uid == move.uid:
                 self._asks[move.uid] = victim.requests.on_device(move.device)
-            if move.uid != besides and not cache.is_replaced(move.uid):
+            mine = besides is not None and (move.uid == besides.uid or move.is_replaced_by(besides))
+            if not mine and not cache.is_replaced(move.uid, move.owner):
                 held = held + self._asks.get(move.uid, Resources())
         return held
 
@@ -247,7 +249,7 @@ def _room_beside(pod: Pod, name: NodeName, cache: Cache, reservations: Reservati
     room = _room(pod, name, cache)
     if not reservations.promises(name):
         return room
-    return room - reservations.on(name, cache, besides=pod.replaces or pod.uid)
+    return room - reservations.on(name, cache, besides=pod)
 
 
 def _refusal(pod: Pod, name: NodeName, cache: Cache) -> Rejection:

@@ -19,7 +19,7 @@ from heapq import heappop, heappush
 from types import MappingProxyType
 from typing import Final
 
-from bayplan.keys import NodeName, PodKey
+from bayplan.keys import NodeName, Owner, PodKey
 from bayplan.resources import Resources
 from bayplan.snapshot import Node, Pod, Snapshot
 
@@ -56,7 +56,7 @@ class Cache:
         self._used: dict[NodeName, Resources] = {}
         self._free: dict[NodeName, Resources] = {}
         self._rooms: dict[Resources, Resources] = {}
-        self._replaced: Counter[str] = Counter()
+        self._replaced: Counter[tuple[str, str]] = Counter()  # uids of moved pods and of owners
         self._followers: list[set[NodeName]] = []
 
     def follow(self) -> set[NodeName]:
@@ -221,9 +221,9 @@ class Cache:
         here = seen is not None and self.seen_node(pod) == name
         return seen.requests if seen is not None and here else _NOTHING
 
-    def is_replaced(self, uid: str) -> bool:
-        """Return whether a pod has taken the place of the moved pod with this uid."""
-        return uid in self._replaced
+    def is_replaced(self, uid: str, owner: Owner | None) -> bool:
+        """Return whether a pod of this owner has taken the place of its moved one with this uid."""
+        return owner is not None and (uid, owner.uid) in self._replaced
 
     def free(self, name: NodeName) -> Resources:
         """Return a node's room that nothing uses; empty for an unknown node."""
@@ -252,11 +252,12 @@ class Cache:
 
     def _count_replaced(self, pod: Pod | None, more: int) -> None:
         """Count a pod that took the place of a moved one, or do so no more."""
-        if pod is None or not pod.replaces:
+        if pod is None or not pod.replaces or pod.owner is None:
             return
-        self._replaced[pod.replaces] += more
-        if not self._replaced[pod.replaces]:
-            del self._replaced[pod.replaces]
+        place = pod.replaces, pod.owner.uid
+        self._replaced[place] += more
+        if not self._replaced[place]:
+            del self._replaced[place]
 
     def _take(self, name: NodeName, requests: Resources) -> None:
         self._used[name] = self._used.get(name, _NOTHING) + requests

@@ -131,8 +131,8 @@ class Constraints:
     """What a pod asks of a node besides room. No terms mean no node affinity.
 
     `volumes` has, for each of its volumes that not every node reaches, the terms of which one must
-    hold; `unreadable` says why it is not known where one is, if so; `peers` is None
-    for the many pods that ask nothing of other pods.
+    hold; `unreadable` says why it is not known where one is, if so; `barred` why no node is to be
+    asked for at all, if so; `peers` is None for the many pods that ask nothing of other pods.
     """
 
     node_selector: tuple[tuple[str, str], ...] = ()
@@ -141,6 +141,7 @@ class Constraints:
     prefers: tuple[Preference, ...] = ()
     volumes: tuple[tuple[NodeTerm, ...], ...] = field(default=(), repr=False)
     unreadable: str = field(default="", repr=False)
+    barred: str = field(default="", repr=False)
     peers: Peers | None = None
 
 

@@ -226,8 +226,13 @@ def _reached(constraints: Constraints, node: Node) -> Rejection | None:
     return None
 
 
-def volume_rejection(constraints: Constraints) -> Rejection | None:
-    """Return why no node at all is known to reach a volume; None if that can be read of each."""
+def blanket_rejection(constraints: Constraints) -> Rejection | None:
+    """Return why no node at all will do, however much room it has; None if one may.
+
+    It is not known where a volume is, or whoever admits changes has refused the last try.
+    """
+    if constraints.barred:
+        return Rejection(reason=Reason.NOT_ADMITTED, message=constraints.barred)
     if not constraints.unreadable:
         return None
     return Rejection(
@@ -237,7 +242,7 @@ def volume_rejection(constraints: Constraints) -> Rejection | None:
 
 
 def _known(constraints: Constraints, _: Node) -> Rejection | None:
-    return volume_rejection(constraints)
+    return blanket_rejection(constraints)
 
 
 def preference(prefers: Sequence[Preference], node: Node) -> int:

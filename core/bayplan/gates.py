@@ -26,6 +26,7 @@ _NO_NODE_HELPS: Final = frozenset(
         Reason.GANG_INCOMPLETE,
         Reason.DISRUPTION_FORBIDDEN,
         Reason.VOLUME_UNREADABLE,
+        Reason.NOT_ADMITTED,
     }
 )
 
@@ -119,19 +120,25 @@ def hopeless(node: Node, free: Resources, pinned: Collection[Pod]) -> Iterator[t
         free = free + pod.requests
 
 
-def believed(snapshot: Snapshot) -> Snapshot:
+def believed(snapshot: Snapshot, *, ours: Collection[str] = ()) -> Snapshot:
     """Return the snapshot without pods whose pin cannot be kept.
 
-    Anybody may pin a pod to any node; what can never be bound there takes none of its room.
+    Anybody may pin a pod to any node; what can never be bound there takes none of its room. The
+    pods with the uids in `ours` were pinned since others were judged: they stay, and it is judged
+    of the others as it was without them.
     """
     names = {node.name for node in snapshot.nodes}
-    pinned = [pod for pod in snapshot.placed() if not pod.bound and pod.node in names]
+    pinned = [
+        pod
+        for pod in snapshot.placed()
+        if not pod.bound and pod.node in names and pod.uid not in ours
+    ]
     if not pinned:
         return snapshot
     at = {pod.node for pod in pinned}
     there = Snapshot.of(
         (node for node in snapshot.nodes if node.name in at),
-        (pod for pod in snapshot.pods if pod.node in at),
+        (pod for pod in snapshot.pods if pod.node in at and (pod.bound or pod.uid not in ours)),
     )
     never = stranded(there, pinned)
     if not never:

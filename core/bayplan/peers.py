@@ -88,12 +88,13 @@ class Neighbours:
         """Return which rule between pods keeps the pod off the node now; None if none does."""
         if pod.constraints.peers is None and not self._repelling:
             return None
-        return (
-            self._repelled(pod, node)
-            or self._keeps_away(pod, node)
-            or self._crowded(pod, node)
-            or self._alone(pod, node)
-        )
+        return self.repulsion(pod, node) or self._crowded(pod, node) or self._alone(pod, node)
+
+    def repulsion(self, pod: Pod, node: Node) -> Rejection | None:
+        """Return whose anti-affinity, its own or another's, keeps the pod off the node, if any."""
+        if pod.constraints.peers is None and not self._repelling:
+            return None
+        return self._repelled(pod, node) or self._keeps_away(pod, node)
 
     def over_nodes(self, pod: Pod, nodes: Iterable[Node]) -> Rejection | None:
         """Return why rules between pods keep the pod off all of `nodes`; None if one will do."""

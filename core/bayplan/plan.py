@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from bayplan.keys import GangKey, NodeName, Owner, PodKey
 from bayplan.policy import Order
 from bayplan.resources import Resources
+from bayplan.snapshot import Pod
 
 #: By how much an eviction counts for more than a move in the stages of disruption; more than any
 #: move costs.
@@ -55,6 +56,7 @@ class Reason(StrEnum):
     OUTRANKED = "Outranked"
     DISRUPTION_FORBIDDEN = "DisruptionForbidden"
     NO_PLACE_FOUND = "NoPlaceFound"
+    NOT_ADMITTED = "NotAdmitted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,14 @@ class Move:
     owner: Owner | None
     priority: int
     device: int | None = None
+
+    def is_replaced_by(self, pod: Pod) -> bool:
+        """Return whether a pod took the place: it says so, and is of the same controller.
+
+        Anybody may write that into a pod.
+        """
+        ours = pod.owner is not None and self.owner is not None and pod.owner.uid == self.owner.uid
+        return ours and pod.replaces == self.uid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,7 +133,8 @@ class PodKind:
         """Return all of it as text; volumes only where there are some, for older recordings."""
         volumes, unreadable = self.constraints.volumes, self.constraints.unreadable
         told = f"{self!r} {volumes!r}" if volumes else repr(self)
-        return f"{told} {unreadable}" if unreadable else told
+        told = f"{told} {unreadable}" if unreadable else told
+        return f"{told} {self.constraints.barred}" if self.constraints.barred else told
 
 
 #: The kinds that some pod has.

@@ -82,7 +82,9 @@ def uncovered(snapshot: Snapshot, published: PublishedPlan) -> tuple[str, ...]:
     plan = published.plan
     decided = {bind.uid for bind in plan.binds} | {hold.uid for hold in plan.holds}
     # A replacement that has its place is none of those that wait.
-    placed = {pod.replaces for pod in snapshot.pods if pod.replaces} if plan.moves else set()
+    moves = {move.uid: move for move in plan.moves}
+    said = (pod for pod in snapshot.pods if pod.replaces in moves) if moves else ()
+    placed = {pod.replaces for pod in said if moves[pod.replaces].is_replaced_by(pod)}
     owners = [move.owner for move in plan.moves if move.uid not in placed]
     owners += [evict.owner for evict in plan.evictions]
     expected = Counter(owner.uid for owner in owners if owner)

@@ -38,6 +38,7 @@ from bayplan.constraints import Volume
 from bayplan.keys import BudgetKey, NodeName, PodKey
 from bayplan.policy import RESTRAINED, Policy
 from bayplan.preparation import prepared
+from bayplan.setbacks import refused, set_aside
 from bayplan.snapshot import Pod, Snapshot
 from bayplan.triggers import is_at_work
 from bayplan_extender.reflector import STALE_S, Raw, Reflector
@@ -143,7 +144,9 @@ class View:
 
     def _prepared(self, seen: Snapshot, now: float) -> Snapshot:
         budgets, volumes = tuple(self.budgets.values()), tuple(self.volumes.values())
-        return prepared(replace(seen, budgets=budgets, volumes=volumes), self.policy, now=now)
+        told = refused(self.plans.values(), now=now, cooldown_s=self.policy.cooldown_s)
+        there = set_aside(replace(seen, budgets=budgets, volumes=volumes), told)
+        return prepared(there, self.policy, now=now)
 
     @property
     def last_number(self) -> int:

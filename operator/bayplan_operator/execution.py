@@ -7,7 +7,7 @@ own steps, and the first one, which is written last, of the plan.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -21,7 +21,6 @@ from kubernetes.client.exceptions import ApiException
 from bayplan import steps
 from bayplan.api import names
 from bayplan.codec import PublishedPlan, service
-from bayplan.codec.releases import release_patch
 from bayplan.inference.drains import LOOK_S, Farewell
 from bayplan.keys import PodKey
 from bayplan.plan import Plan
@@ -46,12 +45,13 @@ from bayplan_operator.events import About, Events
 from bayplan_operator.evictions import evict
 from bayplan_operator.farewells import Farewells
 from bayplan_operator.holds import Holds
-from bayplan_operator.kube import OVERTAKEN, Kube, Raw, plan_path, pod_path, refusal_of
+from bayplan_operator.kube import OVERTAKEN, Kube, Raw, plan_path, refusal_of
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.observation import observe
 from bayplan_operator.plans import Decision, Entry, Plans
 from bayplan_operator.policies import read_policy
 from bayplan_operator.refusals import Refusals
+from bayplan_operator.releases import Releases, in_batches, whole
 from bayplan_operator.removals import evict_as_seen
 from bayplan_operator.service import put
 from bayplan_operator.starts import Starts
@@ -109,6 +109,7 @@ class Execution:
         self._starts = Starts(kube, claims, now=now, clock=clock)
         self._stillness = Stillness(clock)
         self._refusals: Refusals[str] = Refusals(clock)  # by the uids of pods
+        self._releases = Releases(kube, pool)
         self._holds = Holds(kube, events, metrics, pool=pool)
 
     def reconcile(self) -> float | None:
@@ -143,7 +144,7 @@ class Execution:
         # 3. Act.
         # A pod that drains is evicted as it was seen: if it serves again, it drains again first.
         drained = {uid: seen.raws[uid] for uid in farewells}
-        again = self._do(progress.todo, published.name, seen.raws, drained)
+        again = self._do(progress, published, seen.raws, drained)
         # 4. Say how far it is.
         if self._report(decision, progress):
             self._count_ended(published, progress)
@@ -187,8 +188,13 @@ class Execution:
     ) -> Progress:
         if not self._stillness.knows(published.uid):
             self._refusals.clear()  # another plan: worth another try
+            self._releases.forget()
         look = partial(
-            steps.advance, published.plan, seen, policy, farewells=farewells, beside=beside
+            steps.advance,
+            *(published.plan, seen, policy),
+            farewells=farewells,
+            beside=beside,
+            denied=self._refusals.denied(),
         )
         # What has happened since the last look is no standstill, and what is given up for having
         # been waited for is nothing that has happened.
@@ -201,8 +207,8 @@ class Execution:
 
     def _do(
         self,
-        todo: Sequence[Step],
-        plan: str,
+        progress: Progress,
+        published: PublishedPlan,
         raws: Mapping[str, Raw],
         drained: Mapping[str, Raw],
     ) -> bool:
@@ -210,29 +216,46 @@ class Execution:
 
         One that is refused waits before it is tried again.
         """
+        plan, todo = published.name, progress.todo
         due = [step for step in todo if self._refusals.is_due(step.uid)]
         for step in due:
             if isinstance(step, ServePod):
                 self._note(step, self._put(step, service.serves(self._now())))
+        released = [step for step in todo if isinstance(step, ReleasePod)]
+        # Nobody is disturbed for a pod that could not come then.
+        disturbs = any(isinstance(step, EvictPod | DrainPod | StartPod) for step in todo)
+        welcome = not disturbs or self._may_come(published, progress.reports, raws)
         # Who has drained need not wait for those that may not drain yet.
         for kind in (EvictPod, DrainPod):
             victims = [step for step in todo if isinstance(step, kind)]
-            if all(step in due for step in victims) and not self._is_overtaken(plan):
+            if welcome and all(step in due for step in victims) and not self._is_overtaken(plan):
                 self._clear(victims, plan, drained)
         again = False
         for step in due:
-            if isinstance(step, StartPod) and not self._is_overtaken(plan):
+            if welcome and isinstance(step, StartPod) and not self._is_overtaken(plan):
                 refused = self._start(step, plan, raws[step.uid])
                 again = again or refused is None
                 self._note(step, refused or "")
-        for releases in _in_batches([step for step in due if isinstance(step, ReleasePod)]):
+        for batch in in_batches(whole(released, self._refusals.is_due), _BATCH):
             if self._is_overtaken(plan):
                 break  # what this plan gives away now, the newer one may give to others
-            answers = self._pool.map(lambda step: self._release(step, plan, raws), releases)
-            for step, message in zip(releases, answers, strict=True):
+            for step, message in self._releases.release(batch, plan, raws):
                 again = again or message is None
                 self._note(step, message or "")
         return again
+
+    def _may_come(
+        self, published: PublishedPlan, reports: Sequence[Report], raws: Mapping[str, Raw]
+    ) -> bool:
+        """Return whether the API server will let those go who wait for the room of others."""
+        wait = {r.pod for r in reports if r.type == "Bind" and r.state is State.WAITING}
+        late = [bind for bind in published.plan.binds if bind.pod in wait]
+        if not all(self._refusals.is_due(bind.uid) for bind in late):
+            return False
+        refused = self._releases.rehearse(late, published.name, raws)
+        for step, why in refused:
+            self._note(step, why)
+        return not refused
 
     def _is_overtaken(self, plan: str) -> bool:
         newest = self._plans.newest()
@@ -261,7 +284,8 @@ class Execution:
     def _note(self, step: Step, refused: str) -> None:
         kind = _KINDS[type(step)]
         self._metrics.plan_steps.labels(kind, "refused" if refused else "done").inc()
-        self._refusals.note(step.uid, refused)
+        # Whether a pod may be put back into service says nothing about its going.
+        self._refusals.note(step.uid, str(refused) if kind == "serve" else refused)
         if refused:
             _log.warning("step_refused", step=kind, pod=str(step.pod), error=refused)
 
@@ -299,27 +323,6 @@ class Execution:
             self._events.tell(About.pod(step.pod, step.uid), reason, action, note)
         return refused or ""
 
-    def _release(self, step: ReleasePod, plan: str, raws: Mapping[str, Raw]) -> str | None:
-        """Lift the gate and pin the pod in one patch; return why that is refused, or "".
-
-        None when it is gone, or has changed since it was read.
-
-        Raises:
-            ApiException: There was no answer, so the others fare no better.
-        """
-        note = f"{plan} places it on {step.node}"
-        annotations = {names.ANNOTATION_PLAN: plan, names.ANNOTATION_DECISION: note}
-        if step.replaces:
-            annotations[names.ANNOTATION_REPLACES] = step.replaces
-        if step.device is not None:
-            annotations[names.ANNOTATION_GPU_DEVICE] = str(step.device)
-        patch = release_patch(raws[step.uid], step.node, annotations)
-        try:
-            self._kube.patch(pod_path(step.pod), patch, manager=names.MANAGER_PODS)
-        except ApiException as error:
-            return refusal_of(error)
-        return ""
-
     def _report(self, decision: Decision, progress: Progress) -> bool:
         """Write what has changed of the plan's status; return whether anything had.
 
@@ -347,7 +350,9 @@ class Execution:
             "startedAt": part.status.get("startedAt") or self._instant(),
         }
         if reports:
-            uids = {step.pod: step.uid for step in progress.todo}
+            actions = (*part.published.plan.binds, *part.published.plan.victims)
+            uids = {action.pod: action.uid for action in actions}
+            uids |= {step.pod: step.uid for step in progress.todo}
             status["steps"] = [self._step(report, uids.get(report.pod, "")) for report in reports]
         if progress.phase is not Phase.EXECUTING:
             status["finishedAt"] = self._instant()
@@ -357,7 +362,7 @@ class Execution:
         """Return what is said of an action; `uid` is that of the pod with which it goes on."""
         message = report.message
         refusal = self._refusals.of(uid)
-        if refusal is not None and report.state is not State.DONE:
+        if refusal is not None and report.state not in {State.DONE, State.REFUSED}:
             message = f"{message}, but that is refused: {refusal.message}"
         return {
             "pod": str(report.pod),
@@ -411,16 +416,3 @@ def _steps_of(plan: Plan) -> AbstractSet[tuple[PodKey, str]]:
         *((move.pod, "Move") for move in plan.moves),
         *((evict.pod, "Evict") for evict in plan.evictions),
     }
-
-
-def _in_batches(releases: Sequence[ReleasePod]) -> Iterator[Sequence[ReleasePod]]:
-    """Yield the releases in the order given, some at a time, gangs whole."""
-    batch: list[ReleasePod] = []
-    for step in releases:
-        same = bool(batch) and step.gang is not None and step.gang == batch[-1].gang
-        if len(batch) >= _BATCH and not same:
-            yield batch
-            batch = []
-        batch.append(step)
-    if batch:
-        yield batch

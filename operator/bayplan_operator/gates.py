@@ -6,7 +6,7 @@ the gates of waiting pods are lifted without a pin. It also replaces pods whose 
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from datetime import datetime
 from typing import Final
@@ -16,14 +16,14 @@ from kubernetes.client.exceptions import ApiException
 
 from bayplan import gates
 from bayplan.api import names
-from bayplan.codec import mistake_in
+from bayplan.codec import mistake_in, oversight_in
 from bayplan.codec.releases import ungate_patch
 from bayplan.keys import PodKey
 from bayplan.snapshot import Pod
 from bayplan.steps import STALL_S
 from bayplan_operator.events import About, Events
 from bayplan_operator.evictions import evict
-from bayplan_operator.kube import Kube, Raw, lease_path, pod_path
+from bayplan_operator.kube import PODS, Kube, Raw, lease_path, pod_path
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.observation import Observation, observe
 from bayplan_operator.patches import note_failure
@@ -75,6 +75,7 @@ class Gates:
         self._renewal = ("", 0.0)
         self._hopeless_since: dict[tuple[str, float], float] = {}
         self._mistakes: Mapping[str, str] = {}
+        self._mourned: set[str] = set()
 
     def reconcile(self) -> float:
         """Do one pass; return the seconds after which another one is wanted."""
@@ -90,7 +91,7 @@ class Gates:
         list(self._pool.map(lambda pod: self._lift(pod, seen.raws[pod.uid]), overdue))
         # 3. Replace pods whose pins cannot be kept.
         self._replace_stranded(seen, at=at)
-        # 4. Tell on pods that cannot be read, or not in full.
+        # 4. Tell on pods that cannot be read, or not in full, and on those that nobody looks for.
         self._tell_mistakes(seen)
         return min(_MAX_LOOK_S, max(_MIN_LOOK_S, signs.timeout_s / 4))
 
@@ -126,15 +127,25 @@ class Gates:
     def _tell_mistakes(self, seen: Observation) -> None:
         found = {pod.uid: mistake_in(seen.raws[pod.uid]) for pod in seen.unbound()}
         found |= {u: f"cannot be planned, correct it: {why}" for u, why in seen.unreadable.items()}
-        for uid, note in found.items():
+        overlooked = {raw["metadata"]["uid"]: raw for raw in self._overlooked()}
+        oversights = {uid: oversight_in(raw) for uid, raw in overlooked.items()}
+        raws = {**seen.raws, **overlooked}
+        for uid, note in (found | oversights).items():
             if note and self._mistakes.get(uid) != note:
-                metadata = seen.raws[uid]["metadata"]
-                key = PodKey(namespace=metadata["namespace"], name=metadata["name"])
-                self._events.tell(About.pod(key, uid), "Unreadable", "Hold", note, warning=True)
-        self._mistakes = found
+                metadata = raws[uid]["metadata"]
+                about = PodKey(namespace=metadata["namespace"], name=metadata["name"])
+                reason = "Overlooked" if uid in oversights else "Unreadable"
+                self._events.tell(About.pod(about, uid), reason, "Hold", note, warning=True)
+        self._mistakes = found | oversights
+
+    def _overlooked(self) -> Iterator[Raw]:
+        """Yield the pods of our scheduler without a node that `observe` does not look for."""
+        fields = f"spec.nodeName=,spec.schedulerName={names.SCHEDULER}"
+        yield from self._kube.pages(PODS, labels=f"{names.LABEL_MANAGED}!=true", fields=fields)
 
     def _replace_stranded(self, seen: Observation, *, at: float) -> None:
         pinned = {p.uid: p for p in seen.unbound() if _is_pinned_by_us(p, seen.raws)}
+        self._mourned &= pinned.keys()
         refusals = {uid: why for uid in pinned if (why := _refusal(seen.raws[uid]))}
         stranded = self._stranded(pinned.values())
         reasons = {(uid, _REFUSED_GRACE_S): why for uid, why in refusals.items()}
@@ -146,7 +157,10 @@ class Gates:
             if at - since >= grace_s
         }
         for uid, why in overdue.items():
-            self._replace(pinned[uid], why)
+            if pinned[uid].owner is not None:
+                self._replace(pinned[uid], why, seen.raws[uid])
+            elif uid not in self._mourned:
+                self._mourn(pinned[uid], why)
 
     def _stranded(self, pinned: Iterable[Pod]) -> Mapping[str, str]:
         nodes = {pod.node for pod in pinned if pod.node is not None}
@@ -154,10 +168,27 @@ class Gates:
             return {}
         return gates.stranded(observe(self._kube, self._pool, nodes).snapshot, pinned)
 
-    def _replace(self, pod: Pod, reason: str) -> None:
-        """Evict a pod that never ran, so that its owner makes a gated one."""
-        if evict(self._kube, pod.key, pod.uid):
-            return  # refused: tried again in the next pass
+    def _mourn(self, pod: Pod, reason: str) -> None:
+        """Tell of a pod that never runs where it is pinned, and would be lost if it were evicted.
+
+        Once, for as long as we live: its reason may be another one in each pass.
+        """
+        self._mourned.add(pod.uid)
+        note = (
+            f"it cannot be bound where it is pinned: {reason}; nobody makes it again, so it is left"
+            " there: delete it and make it anew"
+        )
+        self._events.tell(About.pod(pod.key, pod.uid), "Stranded", "Hold", note, warning=True)
+        _log.warning("stranded_pod_left", pod=str(pod.key), reason=reason)
+
+    def _replace(self, pod: Pod, reason: str, raw: Raw) -> None:
+        """Evict a pod that never ran, so that its owner makes a gated one.
+
+        Only as it was seen: it may be bound at this moment.
+        """
+        version = raw["metadata"]["resourceVersion"]
+        if evict(self._kube, pod.key, pod.uid, version=version) != "":
+            return  # refused, or changed meanwhile: looked at again in the next pass
         note = f"it could not be bound where it was pinned: {reason}"
         self._events.tell(About.pod(pod.key, pod.uid), "Evicted", "Evict", note)
         _log.info("stranded_pod_replaced", pod=str(pod.key), reason=reason)
@@ -176,7 +207,7 @@ def _refusal(raw: Raw) -> str:
 
 
 def _is_pinned_by_us(pod: Pod, raws: Mapping[str, Raw]) -> bool:
-    """Return whether a plan pinned the pod; one without owner would be lost if it went."""
+    """Return whether a plan pinned the pod, which is not bound yet."""
     annotations = raws[pod.uid]["metadata"].get("annotations") or {}
     pinned = pod.node is not None and not pod.bound and not pod.terminating
-    return pinned and pod.owner is not None and names.ANNOTATION_PLAN in annotations
+    return pinned and names.ANNOTATION_PLAN in annotations

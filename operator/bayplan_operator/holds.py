@@ -71,7 +71,9 @@ class Holds:
             elif before != text:
                 self._annotate(hold, text)
         except ApiException as error:
-            return not note_failure(error, pod=hold.pod, purpose="tell", metrics=self._metrics)
+            if note_failure(error, pod=hold.pod, purpose="tell", metrics=self._metrics):
+                return False
+            # One that takes no annotation can have an event.
         if before.partition(":")[0] != hold.rejection.reason:
             about = About.pod(hold.pod, hold.uid)
             self._events.tell(about, str(hold.rejection.reason), "Hold", text, warning=True)

@@ -189,6 +189,11 @@ class Kube:
         """Patch an object of Kubernetes' own by strategic merge patch."""
         self._change(path, {"fieldManager": manager}, body, content_type=_STRATEGIC)
 
+    def rehearse(self, path: str, body: Raw, *, manager: str) -> None:
+        """Ask whether such a patch would be refused, and leave the object as it is."""
+        query = {"fieldManager": manager, "dryRun": "All"}
+        self._change(path, query, body, content_type=_STRATEGIC)
+
     def delete(self, path: str, *, uid: str, version: str = "", grace_s: int | None = None) -> bool:
         """Delete the object with this uid; return whether it is gone, or going.
 
@@ -270,8 +275,16 @@ def _given(**query: str) -> dict[str, str]:
     return {name: value for name, value in query.items() if value}
 
 
+class Denial(str):
+    """A refusal that has its reason in the request or the object: asking again is of no use."""
+
+    __slots__ = ()
+
+
 def refusal_of(error: ApiException) -> str | None:
     """Return why the API server refuses to change one object; None if that was overtaken.
+
+    It is a `Denial` where the answer is one of `REFUSALS`.
 
     Raises:
         ApiException: There was no answer, so that others fare no better.
@@ -280,7 +293,7 @@ def refusal_of(error: ApiException) -> str | None:
         return None
     if not error.status:
         raise error
-    return message_of(error)
+    return Denial(message_of(error)) if error.status in REFUSALS else message_of(error)
 
 
 def message_of(error: ApiException) -> str:

@@ -1,8 +1,10 @@
 """What the API server would not do, and when each is tried again: with growing pauses."""
 
-from collections.abc import Callable, Container, Hashable
+from collections.abc import Callable, Container, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
+
+from bayplan_operator.kube import Denial
 
 K = TypeVar("K", bound=Hashable)
 
@@ -10,14 +12,21 @@ K = TypeVar("K", bound=Hashable)
 _FIRST_RETRY_S: Final = 1.0
 _MAX_RETRY_S: Final = 30.0
 
+#: Times that something is denied before that counts for good: who corrects a policy may be at it.
+_MOST_DENIALS: Final = 3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """Something that the API server would not do: why, and when it is tried again."""
+    """Something that the API server would not do: why, and when it is tried again.
+
+    `denials` is how many times on end it was denied (`kube.Denial`).
+    """
 
     message: str
     retry_s: float
     again_at: float
+    denials: int = 0
 
 
 class Refusals(Generic[K]):
@@ -50,7 +59,15 @@ class Refusals(Generic[K]):
             return
         retry_s = min(_MAX_RETRY_S, 2 * known.retry_s) if known else _FIRST_RETRY_S
         again_at = self._clock() + retry_s
-        self._known[key] = Refusal(message=refused, retry_s=retry_s, again_at=again_at)
+        denials = 1 + (known.denials if known else 0) if isinstance(refused, Denial) else 0
+        self._known[key] = Refusal(
+            message=refused, retry_s=retry_s, again_at=again_at, denials=denials
+        )
+
+    def denied(self) -> Mapping[K, str]:
+        """Return why things are refused that are denied again and again."""
+        known = self._known.items()
+        return {key: each.message for key, each in known if each.denials >= _MOST_DENIALS}
 
     def wait_s(self) -> float | None:
         """Return the seconds until the first of them may be asked for again; None without any."""

@@ -89,7 +89,7 @@ def test_memory_reads_as_fresh_eyes_do(
         return pods.pinned_node(field), pods._constraints(field, labels, namespace, planned=planned)  # noqa: SLF001 - read anew
 
     def remembered() -> object:
-        return pods._placing(metadata, field, labels, namespace)  # noqa: SLF001 - the same, remembered
+        return pods._placing(metadata, field, labels, namespace, gated=False)  # noqa: SLF001 - the same, remembered
 
     for fresh, known in (
         (partial(pods._requests_of, field), partial(pods.requests, field)),  # noqa: SLF001 - read anew

@@ -28,6 +28,7 @@ def test_a_gated_pod_waits_with_all_that_it_asks_for() -> None:
         priority=5,
         waiting=True,
         disruption=Disruption.MOVABLE,
+        labels=((names.LABEL_MANAGED, "true"),),
         owner=Owner(kind="ReplicaSet", namespace="team", name="web", uid="rs-1"),
         created_at=1_769_860_800,
         bound=False,

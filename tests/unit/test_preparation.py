@@ -34,7 +34,12 @@ def raw_pod(name: str, *, gpus: int = 8, priority: int = 0, **spec: Any) -> Raw:
     container = {"name": "c", "resources": {"limits": {"nvidia.com/gpu": gpus}}}
     return {
         "kind": "Pod",
-        "metadata": {"namespace": "team", "name": name, "uid": f"uid-{name}"},
+        "metadata": {
+            "namespace": "team",
+            "name": name,
+            "uid": f"uid-{name}",
+            "labels": {names.LABEL_MANAGED: "true"},
+        },
         "spec": {
             "schedulerName": names.SCHEDULER,
             "priority": priority,

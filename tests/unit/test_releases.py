@@ -20,7 +20,8 @@ def gated(*, affinity: Raw | None = None, gates: tuple[str, ...] = (names.GATE,)
     spec: Raw = {"containers": [{"name": "c"}], "schedulingGates": [{"name": g} for g in gates]}
     if affinity is not None:
         spec["affinity"] = affinity
-    metadata = {"name": "p", "namespace": "ns", "uid": "u", "resourceVersion": "7"}
+    metadata: Raw = {"name": "p", "namespace": "ns", "uid": "u", "resourceVersion": "7"}
+    metadata |= {"labels": {names.LABEL_MANAGED: "true"}}
     return {"metadata": metadata, "spec": spec}
 
 

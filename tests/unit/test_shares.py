@@ -45,6 +45,7 @@ def raw_pod(annotations: dict[str, Any], *, on: str = "", gpus: str = "") -> dic
             "name": "a",
             "namespace": "ns",
             "uid": "u",
+            "labels": {names.LABEL_MANAGED: "true"},
             "annotations": annotations,
             "ownerReferences": [owner],
         },

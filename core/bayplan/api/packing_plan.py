@@ -71,6 +71,7 @@ class StepState(StrEnum):
     STARTED = "Started"
     DONE = "Done"
     FAILED = "Failed"
+    REFUSED = "Refused"
 
 
 class PodRef(BaseModel):
@@ -264,7 +265,10 @@ class Step(BaseModel):
 
     pod: str = Field(description="The pod as namespace/name.", max_length=317)
     type: ActionType = Field(description="What happens to it.")
-    state: StepState = Field(description="How far it is.")
+    state: StepState = Field(
+        description="How far it is. Refused: the API server does not admit it, so that for some"
+        " time no plan asks for it again."
+    )
     message: str | None = Field(
         default=None, description="What it waits for, or why it failed.", max_length=MAX_MESSAGE
     )

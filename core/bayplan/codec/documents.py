@@ -2,7 +2,8 @@
 
 Takes what `kubectl get nodes,pods,infd,pdb -A -o json` prints, or manifests from files. What the
 API server and the operator would have added is added here: the pods of an InferenceDeployment that
-are not among the documents, and the priority that a pod's PriorityClass gives it.
+are not among the documents, the priority that a pod's PriorityClass gives it, and the label that
+admission puts on pods behind our gate.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -52,7 +53,7 @@ def snapshot_of(
         by_kind.setdefault(raw["kind"], []).append(raw)
     raw_pods = [*by_kind.get("Pod", ()), *_missing_pods(by_kind)]
     priorities = _priorities(by_kind)
-    pods = (pod_of(_with_priority(raw, priorities)) for raw in raw_pods)
+    pods = (pod_of(_managed(_with_priority(raw, priorities))) for raw in raw_pods)
     budgets = (budget_of(raw) for raw in by_kind.get("PodDisruptionBudget", ()))
     volumes = (_volume(raw, unreadable) for raw in by_kind.get("PersistentVolume", ()))
     return Snapshot(
@@ -119,6 +120,16 @@ def _priorities(by_kind: Mapping[str, list[Raw]]) -> dict[str, int]:
         root = top(raw, "PriorityClass")
         seen[root.get("metadata", "name").text()] = root.get("value").integer()
     return seen
+
+
+def _managed(raw: Raw) -> Raw:
+    """Return a pod of our scheduler with our label, unless the API server has seen it without."""
+    root = top(raw, "Pod")
+    ours = root.get("spec", "schedulerName").text("") == names.SCHEDULER
+    if not ours or root.get("metadata", "uid").value is not None:
+        return raw
+    labels = {**root.get("metadata", "labels").labels(), names.LABEL_MANAGED: "true"}
+    return {**raw, "metadata": {**raw["metadata"], "labels": labels}}
 
 
 def _with_priority(raw: Raw, priorities: Mapping[str, int]) -> Raw:

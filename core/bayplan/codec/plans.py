@@ -4,8 +4,8 @@ Who writes and reads plans sees whole ones, through `bayplan.codec.parts`; an ob
 a part of one.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from bayplan.api import names
@@ -35,6 +35,9 @@ from bayplan.units import whole_number
 #: Phases in which nothing more happens to a plan.
 FINISHED = frozenset({"Completed", "Superseded", "Failed"})
 
+#: The state of a step that the API server does not admit.
+_REFUSED = "Refused"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepStatus:
@@ -43,7 +46,7 @@ class StepStatus:
     Attributes:
         pod: Namespace and name as "ns/name".
         type: Bind, Move or Evict.
-        state: Waiting, Draining, Started, Done or Failed.
+        state: Waiting, Draining, Started, Done, Failed or Refused.
         message: The same in words.
     """
 
@@ -69,6 +72,8 @@ class PublishedPlan:
         message: How far it is, in words.
         steps: How far each action is.
         truncated: Whether more pods are held than the objects list.
+        finished_at: When nothing more was to be done, in seconds since the epoch; 0 before.
+        refused: What the API server does not admit, by the uid of the pod that it is about.
     """
 
     name: str
@@ -82,6 +87,8 @@ class PublishedPlan:
     message: str = ""
     steps: tuple[StepStatus, ...] = ()
     truncated: bool = False
+    finished_at: int = 0
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -147,6 +154,7 @@ def published_plan_of(raw: Raw) -> PublishedPlan:
         stages=tuple(_stage(stage) for stage in spec.get("stages").items()),
     )
     actions = [_action(action) for action in spec.get("actions").items()]
+    steps = tuple(_step_status(step) for step in root.get("status", "steps").items())
     return PublishedPlan(
         name=root.get("metadata", "name").text(),
         uid=root.get("metadata", "uid").text(""),
@@ -157,7 +165,9 @@ def published_plan_of(raw: Raw) -> PublishedPlan:
         phase=root.get("status", "phase").text("Pending"),
         created_at=root.get("metadata", "creationTimestamp").instant(),
         message=root.get("status", "message").text(""),
-        steps=tuple(_step_status(step) for step in root.get("status", "steps").items()),
+        steps=steps,
+        finished_at=root.get("status", "finishedAt").instant(),
+        refused=_refused(steps, actions),
         truncated=spec.get("counts", "held").integer(0)
         > sum(isinstance(action, Hold) for action in actions),
     )
@@ -170,6 +180,14 @@ def _step_status(field: Field) -> StepStatus:
         state=field.get("state").text(""),
         message=field.get("message").text(""),
     )
+
+
+def _refused(steps: Iterable[StepStatus], actions: Iterable[Action]) -> dict[str, str]:
+    told = {(step.pod, step.type): step.message for step in steps if step.state == _REFUSED}
+    if not told:
+        return {}
+    about = ((action, (str(action.pod), type(action).__name__)) for action in actions)
+    return {action.uid: told[key] for action, key in about if key in told}
 
 
 def _counts(plan: Plan, unlisted: int) -> dict[str, int]:

@@ -67,7 +67,6 @@ def pod_of(raw: Raw) -> Pod | None:
     )
     labels = metadata.get("labels").labels()
     bound = spec.get("nodeName").text("")
-    pin, constraints = _placing(metadata, spec, labels, key.namespace)
     gates = {gate.get("name").text() for gate in spec.get("schedulingGates").items()}
     home = None if bound or gates else _home(root)
     owner = _owner(metadata, key.namespace)
@@ -76,8 +75,13 @@ def pod_of(raw: Raw) -> Pod | None:
     serves_by = moment_of(metadata, names.ANNOTATION_SERVES_BY) if is_ours else 0
     # One that starts before another goes is made with its pin: its gate is lifted next.
     gated = bool(gates) and not (serves_by and gates == {names.GATE})
+    pin, constraints = _placing(metadata, spec, labels, key.namespace, gated=gated)
     node = bound or ("" if gated else pin or home or ("" if gates else _nominated(root)))
     gang, min_count = (None, 0) if bound and not _has_count(metadata) else _gang(metadata, key)
+    terminating = metadata.get("deletionTimestamp").value is not None
+    asks = gates == {names.GATE} or home is not None
+    # The operator sees those with the label alone, and nobody needs a node to go.
+    waiting = asks and not node and not terminating and is_managed(labels)
     return Pod(
         key=key,
         uid=metadata.get("uid").text(str(key)),
@@ -85,10 +89,10 @@ def pod_of(raw: Raw) -> Pod | None:
         priority=spec.get("priority").integer(0),
         constraints=constraints,
         node=NodeName(node) if node else None,
-        waiting=not node and (gates == {names.GATE} or home is not None),
+        waiting=waiting,
         disruption=Disruption.FIXED if node and not bound else _disruption(metadata, spec),
         preempts=spec.get("preemptionPolicy").text("") != "Never",
-        terminating=metadata.get("deletionTimestamp").value is not None,
+        terminating=terminating,
         leaves_at=metadata.get("deletionTimestamp").instant(),
         gang=gang,
         gang_min_count=min_count,
@@ -103,7 +107,7 @@ def pod_of(raw: Raw) -> Pod | None:
         gives_way_by=moment_of(metadata, names.ANNOTATION_GIVES_WAY_BY) if is_ours else 0,
         move_failed_at=failed_move_of(metadata).at,
         started_at=root.get("status", "startTime").instant(),
-        move_cost=_move_cost(metadata) or 1,
+        move_cost=move_cost(metadata) or 1,
         offered=home is not None,
         claims=tuple(_claims(spec, key.name)),
         health=_health(root.get("status")) if bound else Health.READY,
@@ -132,18 +136,6 @@ def _health(status: Field) -> Health:
             ready = condition.get("status").value == "True"
             return Health.READY if ready else Health.UNREADY
     return Health.UNREADY if phase else Health.READY
-
-
-def mistake_in(raw: Raw) -> str:
-    """Return what in a pod that can be read is not believed, and what follows; "" if all is."""
-    metadata = top(raw, "Pod").get("metadata")
-    if _move_cost(metadata) is not None:
-        return ""
-    told = metadata.get("annotations", names.ANNOTATION_MOVE_COST).text("")[:20]
-    return (
-        f"no plan disturbs it while it runs, for {names.ANNOTATION_MOVE_COST} is {told!r}:"
-        f" make it a whole number from 1 to {MAX_MOVE_COST}"
-    )
 
 
 def stand_in_of(raw: Raw) -> Pod | None:
@@ -317,16 +309,25 @@ def _is_one_value(requirement: Requirement) -> bool:
     return requirement.operator == "In" and len(requirement.values) == 1
 
 
+def is_managed(labels: Mapping[str, str]) -> bool:
+    """Return whether a pod with these labels is one of those that the operator looks at."""
+    return labels.get(names.LABEL_MANAGED) == "true"
+
+
 def is_outdated(metadata: Field) -> bool:
     """Return whether the pod is marked as one of an older template."""
     return metadata.get("annotations", names.ANNOTATION_OUTDATED).value == "true"
 
 
 def _placing(
-    metadata: Field, spec: Field, labels: Mapping[str, str], namespace: str
+    metadata: Field, spec: Field, labels: Mapping[str, str], namespace: str, *, gated: bool
 ) -> tuple[str, Constraints]:
-    """Return the node that the pod is pinned to, or "", and what it asks of a node beside that."""
-    planned = bool(metadata.get("annotations", names.ANNOTATION_PLAN).text(""))
+    """Return the node that the pod is pinned to, or "", and what it asks of a node beside that.
+
+    We pin a pod as we lift its gate: behind one a pin is its own, whatever its annotations say. It
+    may have been made from the manifest of a pod that had its place.
+    """
+    planned = not gated and bool(metadata.get("annotations", names.ANNOTATION_PLAN).text(""))
     rules = spec.parts(*_PLACING)
     # Only rules between pods look at the pod's own labels, which may be different for each.
     peers = (dict(labels), namespace) if any(rules[:2]) else ()
@@ -410,7 +411,7 @@ def _owner(metadata: Field, namespace: str) -> Owner | None:
     return None
 
 
-def _move_cost(metadata: Field) -> int | None:
+def move_cost(metadata: Field) -> int | None:
     """Return what a move costs, 1 without a word of it; None where it is no number in range."""
     text = metadata.get("annotations", names.ANNOTATION_MOVE_COST).text("1")
     cost = units.whole_number(text) or 0
@@ -434,7 +435,7 @@ def _disruption(metadata: Field, spec: Field) -> Disruption:
     annotations = metadata.get("annotations").labels()
     if any(annotations.get(name) == value for name, value in names.DO_NOT_DISRUPT.items()):
         return Disruption.FIXED
-    if _move_cost(metadata) is None:
+    if move_cost(metadata) is None:
         return Disruption.FIXED
     if names.ANNOTATION_GPU_SHARE in annotations and _device(metadata) is None:
         # Nobody knows which GPU would be free without it.

@@ -59,6 +59,8 @@ def _waiting(raw: Raw) -> dict[str, Any]:
     gates = {"schedulerName": names.SCHEDULER, "schedulingGates": [{"name": names.GATE}]}
     metadata = _object(root.get("metadata"))
     metadata.setdefault("uid", f"new-{metadata.get('namespace', 'default')}-{metadata['name']}")
+    labels = _object(root.get("metadata", "labels"))
+    metadata["labels"] = {**labels, names.LABEL_MANAGED: "true"}
     return {**raw, "metadata": metadata, "spec": {**_object(root.get("spec")), **gates}}
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from bayplan.gates import believed
 from bayplan.inference.drains import Farewell
 from bayplan.keys import NodeName
 from bayplan.plan import Plan
@@ -32,6 +33,7 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     idle_s: float,
     farewells: Mapping[str, Farewell] = MappingProxyType({}),
     beside: Beside = NOTHING_BESIDE,
+    denied: Mapping[str, str] = MappingProxyType({}),
 ) -> Progress:
     """Return the next steps of `plan` on the cluster as it is now.
 
@@ -41,16 +43,19 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     with 0, for what is given up after some time is no change; less than `REPLACEMENT_GRACE_S` is
     like 0.
     `farewells` are the victims, by uid, that are taken out of service before they leave; `beside`
-    says whose replacement may start first.
+    says whose replacement may start first. `denied` says why the API server refuses, whatever the
+    time, to release or evict pods, by uid.
     """
-    books = Books(plan, snapshot, farewells, idle_s)
+    # As the planner saw it: a pin that can never be kept takes no room from anybody.
+    there = believed(snapshot, ours=_placed_by(plan, snapshot))
+    books = Books(plan, there, farewells, idle_s, denied)
     # 1. Give homes to the waiting pods and replacements that have one free.
     homes = Homes(books)
     placed = homes.reports()
     # 2. Make victims go, unless something failed: then nobody else is disturbed for this plan.
     victims = Victims(books, beside)
     cleared = victims.reports(
-        policy.max_parallel_moves, stop=any(report.state is State.FAILED for report in placed)
+        policy.max_parallel_moves, stop=any(report.state.is_failure for report in placed)
     )
     # 3. Say how far it is.
     todo: tuple[Step, ...] = (*homes.todo, *victims.todo)
@@ -64,3 +69,11 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
         reports=reports,
         patient=patient or books.awaits_replacement,
     )
+
+
+def _placed_by(plan: Plan, snapshot: Snapshot) -> frozenset[str]:
+    """Return the uids of the pods to which the plan gives their nodes."""
+    moves = {move.uid: move for move in plan.moves}
+    said = (pod for pod in snapshot.pods if pod.replaces in moves)
+    replacements = (pod.uid for pod in said if moves[pod.replaces].is_replaced_by(pod))
+    return frozenset(bind.uid for bind in plan.binds) | frozenset(replacements)

@@ -7,6 +7,7 @@ from typing import Final
 from bayplan.api import names
 from bayplan.inference.drains import Farewell
 from bayplan.keys import NodeName, PodKey
+from bayplan.peers import Neighbours
 from bayplan.plan import Bind, Evict, Move, Plan
 from bayplan.resources import Resources
 from bayplan.snapshot import Pod, Snapshot
@@ -46,12 +47,20 @@ class Books:
             starts.
         idle_s: Seconds of standstill.
         stalled: Whether that is longer than anything takes that the plan waits for.
+        staying: The pods that neither leave nor are placed by the plan, as neighbours of its homes.
+        denied: Why the API server refuses to release or evict pods, by uid.
     """
 
     def __init__(
-        self, plan: Plan, snapshot: Snapshot, farewells: Mapping[str, Farewell], idle_s: float
+        self,
+        plan: Plan,
+        snapshot: Snapshot,
+        farewells: Mapping[str, Farewell],
+        idle_s: float,
+        denied: Mapping[str, str],
     ) -> None:
         self.plan = plan
+        self.denied = denied
         self.farewells = farewells
         self.nodes = {node.name: node for node in snapshot.nodes}
         self.pods = {pod.key: pod for pod in snapshot.pods}
@@ -64,6 +73,7 @@ class Books:
         self._count_leaving(snapshot.placed())
         awaited = self._awaited(snapshot.placed())
         self.awaits_replacement = any(pod.gives_way_by for pod in awaited)
+        self.staying = self._staying(snapshot)
         self.stalled = idle_s >= (LEAVING_STALL_S if awaited else STALL_S)
 
     def remaining(self, victim: Move | Evict) -> Pod | None:
@@ -83,7 +93,9 @@ class Books:
 
     def taken(self) -> Mapping[str, Pod]:
         """Return the pods that have taken a moved pod's place, by its uid."""
-        return {p.replaces: p for p in self.pods.values() if p.replaces and not p.terminating}
+        moves = {move.uid: move for move in self.plan.moves}
+        said = [p for p in self.pods.values() if p.replaces in moves and not p.terminating]
+        return {p.replaces: p for p in said if moves[p.replaces].is_replaced_by(p)}
 
     def newcomers_by_owner(self) -> Mapping[str, list[Pod]]:
         """Return pods that may take a moved pod's place, by their owner's uid, oldest first.
@@ -107,6 +119,16 @@ class Books:
                 self.due[pod.node] = self.due[pod.node] + pod.requests
             if pod.node in self.terminated and _leaves(pod):
                 self.terminated[pod.node] = self.terminated[pod.node] + pod.requests
+
+    def _staying(self, snapshot: Snapshot) -> Neighbours | None:
+        """Return the pods beside which the plan places others; None where nobody asks for that."""
+        if not any(kind.constraints.peers for kind in snapshot.kinds):
+            return None
+        changes = {bind.uid for bind in self.plan.binds}
+        changes |= {pod.uid for pod in self.taken().values()}
+        changes |= {victim.uid for victim in self.plan.victims}
+        stay = (p for p in snapshot.placed() if not _leaves(p) and p.uid not in changes)
+        return Neighbours(Snapshot.of(snapshot.nodes, stay))
 
     def _awaited(self, placed: Iterable[Pod]) -> list[Pod]:
         """Return the pods that are leaving whose room, or whose going, the plan waits for.

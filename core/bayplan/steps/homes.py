@@ -5,9 +5,9 @@ from typing import Final
 
 from bayplan import filters, units
 from bayplan.keys import NodeName
-from bayplan.plan import Bind, Move, together
+from bayplan.plan import Bind, Move, Rejection, together
 from bayplan.resources import Resources
-from bayplan.snapshot import Pod
+from bayplan.snapshot import Node, Pod
 from bayplan.steps.books import Books, home_of, pop_replacement
 from bayplan.steps.progress import ReleasePod, Report, Standing, State, has_failed, report_of
 
@@ -56,7 +56,12 @@ class Homes:
             return self._elsewhere_state(pod)
         if not pod.waiting:
             return State.FAILED, f"no longer waits for {bind.node}: its gate was lifted"
-        return self._home_state(pod, bind)
+        return self._denial(pod, bind.node) or self._home_state(pod, bind)
+
+    def _denial(self, pod: Pod, name: NodeName) -> Standing | None:
+        """Return how far a pod is that the API server does not let go to its node, if so."""
+        why = self._books.denied.get(pod.uid)
+        return (State.REFUSED, f"cannot go to {name}, which is refused: {why}") if why else None
 
     def _elsewhere_state(self, pod: Pod) -> Standing:
         """Return how far a pod is that the plan before this one released while this was made.
@@ -91,7 +96,7 @@ class Homes:
         node = self._books.nodes.get(name)
         if node is None:
             return State.FAILED, f"cannot go to {name}: the node is gone"
-        if refusal := filters.static_rejection(pod, node):
+        if refusal := filters.static_rejection(pod, node) or self._repulsion(pod, node):
             return State.FAILED, f"cannot go to {name}: {refusal.message}"
         short = asks.shortfall(self._books.due[name])
         if short.items:
@@ -101,6 +106,14 @@ class Homes:
             return State.FAILED, f"did not get to {name} in time"
         self._books.owed[name] = self._books.owed[name] + asks
         return State.WAITING, f"waits for room on {name}"
+
+    def _repulsion(self, pod: Pod, node: Node) -> Rejection | None:
+        """Return who has come since the plan was made and keeps the pod away from the node.
+
+        Of rules between pods only anti-affinity can be told from the nodes that are in sight.
+        """
+        staying = self._books.staying
+        return staying.repulsion(pod, node) if staying is not None else None
 
     def _release(self, group: Sequence[Bind], states: Sequence[Standing]) -> Sequence[Standing]:
         """Return the states after releasing the group's waiting pods, if all have room now."""
@@ -147,6 +160,8 @@ class Homes:
         return state, message if state is State.FAILED else f"will move to {move.target}"
 
     def _replacement_state(self, move: Move, pod: Pod) -> Standing:
+        if denial := self._denial(pod, move.target):
+            return denial
         state, message = self._home_state(pod, move)
         asks = pod.requests.on_device(move.device)
         if state is State.WAITING and asks.fits(self._books.free[move.target]):

@@ -26,6 +26,12 @@ class State(StrEnum):
     STARTED = "Started"
     DONE = "Done"
     FAILED = "Failed"
+    REFUSED = "Refused"  #: failed as the API server refuses it for good: not planned again soon
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it ends the plan."""
+        return self in {State.FAILED, State.REFUSED}
 
 
 class Phase(StrEnum):
@@ -138,7 +144,7 @@ Standing = tuple[State, str]
 
 def has_failed(states: Iterable[Standing]) -> bool:
     """Return whether one of them has failed."""
-    return any(state is State.FAILED for state, _ in states)
+    return any(state.is_failure for state, _ in states)
 
 
 def report_of(action: Bind | Move | Evict, state: State, message: str) -> Report:
@@ -171,13 +177,13 @@ def merged(victims: Sequence[Report], homes: Sequence[Report]) -> Iterable[Repor
     leaving = {r.pod: r for r in moving if r.state is not State.DONE or r.message == SPARED}
     yield from (report for report in victims if report.type == "Evict")
     for report in homes:
-        failed = report.state is State.FAILED or report.type == "Bind"
+        failed = report.state.is_failure or report.type == "Bind"
         yield report if failed else leaving.get(report.pod, report)
 
 
 def phase_of(plan: Plan, reports: Sequence[Report], todo: Sequence[Step]) -> tuple[Phase, str]:
     """Return the phase of a plan, and in words why it is in it."""
-    failed = [r for r in reports if r.state is State.FAILED]
+    failed = [r for r in reports if r.state.is_failure]
     under_way = [r for r in reports if r.state in {State.DRAINING, State.STARTED}]
     # A pod that is put back into service is no reason to go on: that is done once it has ended.
     left = [step for step in todo if not isinstance(step, ServePod)]

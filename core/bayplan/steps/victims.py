@@ -225,12 +225,20 @@ class Victims:
             return State.FAILED, f"does not end on {source_of(victim)}: look at its finalizers"
         if pod.terminating:
             return State.STARTED, f"is leaving {source_of(victim)}"
-        if problem := _not_allowed(victim, pod):
-            return State.FAILED, problem
+        if hindrance := self._hindrance(victim, pod):
+            return hindrance
         if self._books.stalled:
             why = f": {self._shortage}" if self._shortage else ""
             return State.FAILED, f"does not leave {source_of(victim)}{why}"
         return State.WAITING, f"is asked to leave {source_of(victim)}"
+
+    def _hindrance(self, victim: Move | Evict, pod: Pod) -> Standing | None:
+        """Return how far a victim is that may not be asked to leave, if so."""
+        if problem := _not_allowed(victim, pod):
+            return State.FAILED, problem
+        why = self._books.denied.get(victim.uid)
+        stays = f"stays on {source_of(victim)}, for its going is refused: {why}"
+        return (State.REFUSED, stays) if why else None
 
     def _ask_to_leave(self, waiting: Iterable[Move | Evict], group: Group) -> None:
         """Put evictions on the list."""

@@ -48,6 +48,10 @@ _REMEDIES: Final = {
     Reason.TOPOLOGY_SPREAD: "free {asks} in the emptiest domain, or raise maxSkew",
     Reason.POD_AFFINITY: "free {asks} beside a pod that it asks for, or prefer instead of require",
     Reason.GANG_TOPOLOGY: "free room for the whole gang in one domain, or prefer it to be in one",
+    Reason.NOT_ADMITTED: (
+        "correct what refuses it, the pod or an admission policy; it is planned again when"
+        " cooldownSeconds of the PackingPolicy are over"
+    ),
 }
 
 
@@ -58,6 +62,7 @@ _BETWEEN_PODS: Final = frozenset(
         Reason.TOPOLOGY_SPREAD,
         Reason.POD_AFFINITY,
         Reason.GANG_TOPOLOGY,
+        Reason.NOT_ADMITTED,
     }
 )
 
@@ -249,6 +254,9 @@ class _Writer:
             ),
             resolvable=why.resolvable,
         )
+        if why.reason is Reason.NOT_ADMITTED:
+            whole = replace(why, message=f"waits whole: {pod.key.name} {why.message}")
+            return whole, _remedy(pod.requests, why)
         bound = self._rules.bind(members)
         kept = None if short.ever or bound else self._keepers.keep(members, rejection)
         kept = kept or Kept(rejection=rejection)

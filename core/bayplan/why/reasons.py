@@ -44,9 +44,9 @@ def over_rooms(pod: Pod, rooms: Sequence[Room]) -> Rejection | None:
     """Return why none of the nodes with these rooms takes the pod; None if one does."""
     if not rooms:
         return Rejection(reason=Reason.NO_NODES, message="the cluster has no nodes")
-    unreadable = filters.volume_rejection(pod.constraints)
-    if unreadable is not None:
-        return unreadable
+    nowhere = filters.blanket_rejection(pod.constraints)
+    if nowhere is not None:
+        return nowhere
     refused = refusals(pod, rooms)
     usable = [room for room, refusal in zip(rooms, refused, strict=True) if refusal is None]
     if any(pod.requests.fits(room.free) for room in usable):

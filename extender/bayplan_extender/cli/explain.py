@@ -10,7 +10,14 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
-from bayplan.codec import DecodeError, decisions, joined, pod_of, published_plan_of
+from bayplan.codec import (
+    DecodeError,
+    decisions,
+    joined,
+    oversight_in,
+    pod_of,
+    published_plan_of,
+)
 from bayplan.why.explain import explain
 from bayplan_extender.kube import connect
 
@@ -57,6 +64,8 @@ def _lines(api: client.ApiClient, namespace: str, name: str) -> tuple[str, ...]:
     pod = pod_of(raw)
     if pod is None:
         return (f"Pod {namespace}/{name} has ended ({raw['status']['phase']}).",)
+    if oversight := oversight_in(raw):
+        return (f"Pod {namespace}/{name} {oversight}.",)
     objects = [published_plan_of(plan) for plan in _plans(custom)]
     plans = [joined(pages) for pages in decisions(objects)]
     placed_by = raw["metadata"].get("annotations", {}).get(names.ANNOTATION_PLAN, "")

@@ -1,0 +1,47 @@
+"""What the API server did not admit of the last plans, so that the next ones do not ask for it.
+
+An admission policy may forbid that a pod is released or evicted, or the pod itself be such that no
+change of it is valid. Nothing of that can be seen before it is tried, and a plan of which one step
+is refused does nothing else either: the next plan would be the same, and stop there again. So who
+was refused is left out for a while: a waiting pod is held with the reason, a running one stays.
+What is known is in the status of plans, for the pod may be one that takes no annotation.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Final
+
+from bayplan.codec import PublishedPlan
+from bayplan.snapshot import Disruption, Pod, Snapshot
+
+#: Seconds for which they are left out at least, however short the cooldown is.
+_LEAST_S: Final = 60.0
+
+
+def refused(plans: Iterable[PublishedPlan], *, now: float, cooldown_s: float) -> Mapping[str, str]:
+    """Return who is to be left out at `now` (seconds since the epoch), by uid, and why.
+
+    That ends `cooldown_s` seconds after the plan has, or a minute if that is more.
+    """
+    told: dict[str, str] = {}
+    for published in sorted(plans, key=lambda plan: plan.sequence):
+        over_at = published.finished_at + max(_LEAST_S, cooldown_s)
+        if published.refused and (not published.finished or now < over_at):
+            told |= published.refused
+    return told
+
+
+def set_aside(snapshot: Snapshot, told: Mapping[str, str]) -> Snapshot:
+    """Return the snapshot in which no plan asks anything for the pods with these uids."""
+    if not any(pod.uid in told for pod in snapshot.pods):
+        return snapshot
+    pods = (_left_out(pod, told[pod.uid]) if pod.uid in told else pod for pod in snapshot.pods)
+    return replace(snapshot, pods=tuple(pods))
+
+
+def _left_out(pod: Pod, why: str) -> Pod:
+    if pod.waiting:
+        return replace(pod, constraints=replace(pod.constraints, barred=why))
+    if pod.bound and pod.disruption is not Disruption.FIXED:
+        return replace(pod, disruption=Disruption.FIXED, fixed_by=why)
+    return pod

@@ -1,0 +1,110 @@
+"""Letting pods go to their nodes: gangs together, and nobody where that is refused.
+
+A patch that lifts a gate can be refused, by an admission policy or for what the pod is. A gang of
+which one pod has gone and another may not is of no use to anybody, and gates cannot be shut again:
+so its release is rehearsed. So is that of pods for which others have to leave. The many pods that
+go alone to room that is there are not: each is one request.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+
+from kubernetes.client.exceptions import ApiException
+
+from bayplan.api import names
+from bayplan.codec.releases import release_patch
+from bayplan.plan import Bind
+from bayplan.steps import ReleasePod
+from bayplan_operator.kube import Kube, Raw, pod_path, refusal_of
+
+
+class Releases:
+    """Releases the pods of one plan after the other."""
+
+    def __init__(self, kube: Kube, pool: Executor) -> None:
+        self._kube = kube
+        self._pool = pool
+        self._admitted: set[str] = set()
+
+    def forget(self) -> None:
+        """Begin with another plan."""
+        self._admitted.clear()
+
+    def release(
+        self, batch: Sequence[ReleasePod], plan: str, raws: Mapping[str, Raw]
+    ) -> Iterator[tuple[ReleasePod, str | None]]:
+        """Release pods, of gangs all or none; yield each with why that is refused, or "".
+
+        None when it is gone, or has changed since it was read. Nothing is yielded of the pods of a
+        gang that stay for the sake of another one.
+
+        Raises:
+            ApiException: There was no answer, so the others fare no better.
+        """
+        members = Counter(step.gang for step in batch)
+        gangs = {gang for gang, size in members.items() if gang is not None and size > 1}
+        together = [s for s in batch if s.gang in gangs and s.uid not in self._admitted]
+        asked = self._pool.map(lambda s: self._send(s, plan, raws, self._kube.rehearse), together)
+        refused = [(s, why) for s, why in zip(together, asked, strict=True) if why != ""]
+        torn = {step.gang for step, _ in refused}
+        yield from refused
+        going = [step for step in batch if step.gang is None or step.gang not in torn]
+        answers = self._pool.map(lambda step: self._send(step, plan, raws, self._kube.patch), going)
+        yield from zip(going, answers, strict=True)
+
+    def rehearse(
+        self, binds: Iterable[Bind], plan: str, raws: Mapping[str, Raw]
+    ) -> list[tuple[ReleasePod, str]]:
+        """Ask whether pods could go to their nodes, once; return those that may not, and why.
+
+        Raises:
+            ApiException: There was no answer.
+        """
+        asked = [_step(bind) for bind in binds if bind.uid not in self._admitted]
+        answers = self._pool.map(lambda s: self._send(s, plan, raws, self._kube.rehearse), asked)
+        told = [*zip(asked, answers, strict=True)]
+        self._admitted |= {step.uid for step, why in told if why == ""}
+        return [(step, why) for step, why in told if why]
+
+    def _send(
+        self, step: ReleasePod, plan: str, raws: Mapping[str, Raw], send: Callable[..., None]
+    ) -> str | None:
+        """`send` the one patch that lifts the gate and pins the pod; return the refusal, or ""."""
+        note = f"{plan} places it on {step.node}"
+        annotations = {names.ANNOTATION_PLAN: plan, names.ANNOTATION_DECISION: note}
+        if step.replaces:
+            annotations[names.ANNOTATION_REPLACES] = step.replaces
+        if step.device is not None:
+            annotations[names.ANNOTATION_GPU_DEVICE] = str(step.device)
+        patch = release_patch(raws[step.uid], step.node, annotations)
+        try:
+            send(pod_path(step.pod), patch, manager=names.MANAGER_PODS)
+        except ApiException as error:
+            return refusal_of(error)
+        return ""
+
+
+def whole(releases: Sequence[ReleasePod], is_due: Callable[[str], bool]) -> Sequence[ReleasePod]:
+    """Return the releases that are due, by uid; those of a gang once all of them are."""
+    late = {step.gang for step in releases if step.gang is not None and not is_due(step.uid)}
+    return [step for step in releases if is_due(step.uid) and step.gang not in late]
+
+
+def in_batches(releases: Iterable[ReleasePod], size: int) -> Iterator[Sequence[ReleasePod]]:
+    """Yield the releases in the order given, `size` at a time, gangs whole."""
+    batch: list[ReleasePod] = []
+    for step in releases:
+        same = bool(batch) and step.gang is not None and step.gang == batch[-1].gang
+        if len(batch) >= size and not same:
+            yield batch
+            batch = []
+        batch.append(step)
+    if batch:
+        yield batch
+
+
+def _step(bind: Bind) -> ReleasePod:
+    return ReleasePod(
+        pod=bind.pod, uid=bind.uid, node=bind.node, device=bind.device, gang=bind.gang
+    )

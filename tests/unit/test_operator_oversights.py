@@ -1,0 +1,33 @@
+"""Pods that wait where nobody looks for them hear of it."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from bayplan.api import names
+from bayplan_operator.kube import pod_path
+from tests.execution_scene import NOW, Scene, bind, gates_of, key, raw_pod
+
+
+def test_a_gated_pod_without_the_label_is_told_once_and_harms_nobody() -> None:
+    """It would wait for ever without a word, and with it everybody who needs somebody to go."""
+    with ThreadPoolExecutor(2) as pool:
+        scene = Scene(pool)
+        scene.add("a")
+        overlooked = raw_pod("odd")
+        del overlooked["metadata"]["labels"]
+        scene.kube.add(pod_path(key("odd")), overlooked)
+        foreign = raw_pod("foreign", gated=False)
+        del foreign["metadata"]["labels"]
+        scene.kube.add(pod_path(key("foreign")), foreign)
+        plan = scene.publish(bind("a", "n1"))
+        gates = gates_of(scene, [NOW])
+
+        scene.look()
+        gates.reconcile()
+        gates.reconcile()
+
+    assert scene.status(plan)["phase"] == "Executing"
+    (note,) = scene.told.notes
+    assert note == (
+        f"Pod odd Overlooked: has the gate {names.GATE}, but no plan is made for it and its gate"
+        f' is never lifted: give it the label {names.LABEL_MANAGED}: "true" as well'
+    )
