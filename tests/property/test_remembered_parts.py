@@ -92,7 +92,7 @@ def test_memory_reads_as_fresh_eyes_do(
         return pods._placing(metadata, field, labels, namespace, gated=False)  # noqa: SLF001 - the same, remembered
 
     for fresh, known in (
-        (partial(pods._requests_of, field), partial(pods.requests, field)),  # noqa: SLF001 - read anew
+        (partial(pods._requests_of, field, {}), partial(pods.requests, field)),  # noqa: SLF001 - read anew
         (asks, remembered),
     ):
         expected = outcome(fresh)
