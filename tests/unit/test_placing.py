@@ -179,6 +179,18 @@ def test_how_many_are_placed(things: tuple[Node | Pod, ...], count: int) -> None
     assert len(found.holds) == sum(isinstance(x, Pod) and x.waiting for x in things) - count
 
 
+def test_the_pods_of_a_gang_share_a_node_where_that_costs_nothing() -> None:
+    """Two units on two nodes were split by class, so that one lost node took both of them."""
+    gangs = [
+        pod(f"{gang}{i}", gpus=gpus, gang=gang, min_count=3)
+        for gang in "gh"
+        for i, gpus in enumerate((4, 2, 2))
+    ]
+    at = homes(made(*(node(f"n{i}", gpus=8) for i in range(3)), *gangs))
+
+    assert [len({at[f"{gang}{i}"] for i in range(3)}) for gang in "gh"] == [1, 1]
+
+
 def test_nobody_loses_the_first_place_to_a_lower_priority() -> None:
     """Whoever asks for others of its kind waited while one that asks for nothing took the room."""
     urgent = pod("urgent", gpus=4, priority=9, **TO_X)

@@ -23,6 +23,9 @@ from bayplan.solver.problem.devices import Devices
 from bayplan.solver.problem.domains import Beside
 from bayplan.solver.problem.instance import Counts, Instance, Mask, PlaceGroup
 
+#: Nodes looked at for gangs that come one by one, at most: a fraction of a second.
+_MOST_LOOKS: Final = 1_000_000
+
 
 def fill(
     instance: Instance, order: Order, *, ended: Callable[[], bool] = lambda: False
@@ -292,7 +295,8 @@ def _place_units(state: _Fill, start: Assignment, dead: set[GangKey], key: _Orde
 
 def _place_gangs(state: _Fill, unit: _Unit) -> int:
     """Place as many of the gangs as fit; return how many."""
-    if not state.instance.far_sighted:
+    looks = unit.count * len(state.instance.nodes)
+    if looks > _MOST_LOOKS and not state.instance.far_sighted:
         return _place_crowd(state, unit)
     for whole in range(unit.count):
         if not any(_placed(state, unit, 1, within) for within in _homes(state, unit)):
@@ -301,10 +305,10 @@ def _place_gangs(state: _Fill, unit: _Unit) -> int:
 
 
 def _place_crowd(state: _Fill, unit: _Unit) -> int:
-    """Place as many gangs as fit, where it does not matter which of them are near each other.
+    """Place as many gangs as fit, many at a time: all pods of a class, then all of the next.
 
-    They come many at a time: a look at every node for each gang would take seconds in a large
-    fleet.
+    No rule keeps the pods of a gang together here, but one node for all of them is worth having
+    where it costs nothing, so this is for numbers only that would take seconds one by one.
     """
     room = (int(state.copies(index).sum()) // count for index, count in unit.need)
     most = step = min(unit.count, *room)
