@@ -84,24 +84,16 @@ class FakeKube(Kube):
             known["metadata"][kind] = {k: v for k, v in said.items() if v is not None}
         self._put(path, known)
 
-    def patch(self, path: str, body: Raw, *, manager: str) -> None:
-        """Apply a strategic merge patch of a pod."""
-        self._write(f"patch as {manager}", path)
-        self._put(path, self._patched(path, body))
-
-    def rehearse(self, path: str, body: Raw, *, manager: str) -> None:
-        """Refuse a patch that would be refused, and change nothing."""
-        _ = manager
-        self._write("rehearse", path)
-        self._patched(path, body)
-
-    def _patched(self, path: str, body: Raw) -> Raw:
+    def patch(self, path: str, body: Raw, *, manager: str, rehearse: bool = False) -> None:
+        """Apply a strategic merge patch of a pod, or refuse it if it would be refused."""
+        self._write("rehearse" if rehearse else f"patch as {manager}", path)
         patched = apply_patch(self._existing(path), body)
         if patched["metadata"]["resourceVersion"] != self.objects[path]["metadata"].get(
             "resourceVersion"
         ):
             raise error(409, "the object has been modified")
-        return patched
+        if not rehearse:
+            self._put(path, patched)
 
     def delete(self, path: str, *, uid: str, version: str = "", grace_s: int | None = None) -> bool:
         """Remove an object if it is still that one, and as it was if that is asked for."""

@@ -182,16 +182,12 @@ class Kube:
 
         To `rehearse` is to ask whether that would be refused, and leave the object as it is.
         """
-        query = {"fieldManager": manager} | ({"dryRun": "All"} if rehearse else {})
+        query = _given(fieldManager=manager, dryRun="All" if rehearse else "")
         self._change(path, query, body, content_type=_MERGE)
 
-    def patch(self, path: str, body: Raw, *, manager: str) -> None:
-        """Patch an object of Kubernetes' own by strategic merge patch."""
-        self._change(path, {"fieldManager": manager}, body, content_type=_STRATEGIC)
-
-    def rehearse(self, path: str, body: Raw, *, manager: str) -> None:
-        """Ask whether such a patch would be refused, and leave the object as it is."""
-        query = {"fieldManager": manager, "dryRun": "All"}
+    def patch(self, path: str, body: Raw, *, manager: str, rehearse: bool = False) -> None:
+        """Patch an object of Kubernetes' own by strategic merge patch, or `rehearse` that."""
+        query = _given(fieldManager=manager, dryRun="All" if rehearse else "")
         self._change(path, query, body, content_type=_STRATEGIC)
 
     def delete(self, path: str, *, uid: str, version: str = "", grace_s: int | None = None) -> bool:

@@ -45,12 +45,12 @@ class Releases:
         members = Counter(step.gang for step in batch)
         gangs = {gang for gang, size in members.items() if gang is not None and size > 1}
         together = [s for s in batch if s.gang in gangs and s.uid not in self._admitted]
-        asked = self._pool.map(lambda s: self._send(s, plan, raws, self._kube.rehearse), together)
+        asked = self._pool.map(lambda s: self._send(s, plan, raws, rehearse=True), together)
         refused = [(s, why) for s, why in zip(together, asked, strict=True) if why != ""]
         torn = {step.gang for step, _ in refused}
         yield from refused
         going = [step for step in batch if step.gang is None or step.gang not in torn]
-        answers = self._pool.map(lambda step: self._send(step, plan, raws, self._kube.patch), going)
+        answers = self._pool.map(lambda step: self._send(step, plan, raws), going)
         yield from zip(going, answers, strict=True)
 
     def rehearse(
@@ -62,24 +62,24 @@ class Releases:
             ApiException: There was no answer.
         """
         asked = [_step(bind) for bind in binds if bind.uid not in self._admitted]
-        answers = self._pool.map(lambda s: self._send(s, plan, raws, self._kube.rehearse), asked)
+        answers = self._pool.map(lambda s: self._send(s, plan, raws, rehearse=True), asked)
         told = [*zip(asked, answers, strict=True)]
         self._admitted |= {step.uid for step, why in told if why == ""}
         return [(step, why) for step, why in told if why]
 
     def _send(
-        self, step: ReleasePod, plan: str, raws: Mapping[str, Raw], send: Callable[..., None]
+        self, step: ReleasePod, plan: str, raws: Mapping[str, Raw], *, rehearse: bool = False
     ) -> str | None:
-        """`send` the one patch that lifts the gate and pins the pod; return the refusal, or ""."""
+        """Send the one patch that lifts the gate and pins the pod; return the refusal, or ""."""
         note = f"{plan} places it on {step.node}"
         annotations = {names.ANNOTATION_PLAN: plan, names.ANNOTATION_DECISION: note}
         if step.replaces:
             annotations[names.ANNOTATION_REPLACES] = step.replaces
         if step.device is not None:
             annotations[names.ANNOTATION_GPU_DEVICE] = str(step.device)
-        patch = release_patch(raws[step.uid], step.node, annotations)
+        path, patch = pod_path(step.pod), release_patch(raws[step.uid], step.node, annotations)
         try:
-            send(pod_path(step.pod), patch, manager=names.MANAGER_PODS)
+            self._kube.patch(path, patch, manager=names.MANAGER_PODS, rehearse=rehearse)
         except ApiException as error:
             return refusal_of(error)
         return ""

@@ -213,9 +213,9 @@ def test_a_plan_that_is_overtaken_while_it_is_carried_out_gives_nothing_more_awa
     scene.publish(bind("a", "n1"), bind("b", "n2"), sequence=1)
     patch = scene.kube.patch
 
-    def overtake(path: str, body: Raw, *, manager: str) -> None:
+    def overtake(path: str, body: Raw, *, manager: str, rehearse: bool) -> None:
         scene.publish(bind("b", "n1"), sequence=2)
-        patch(path, body, manager=manager)
+        patch(path, body, manager=manager, rehearse=rehearse)
 
     monkeypatch.setattr(scene.kube, "patch", overtake)
     scene.look()
