@@ -33,7 +33,7 @@ def refused(plans: Iterable[PublishedPlan], *, now: float, cooldown_s: float) ->
 
 def set_aside(snapshot: Snapshot, told: Mapping[str, str]) -> Snapshot:
     """Return the snapshot in which no plan asks anything for the pods with these uids."""
-    if not any(pod.uid in told for pod in snapshot.pods):
+    if not told or not any(pod.uid in told for pod in snapshot.pods):
         return snapshot
     pods = (_left_out(pod, told[pod.uid]) if pod.uid in told else pod for pod in snapshot.pods)
     return replace(snapshot, pods=tuple(pods))

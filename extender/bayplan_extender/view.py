@@ -265,7 +265,7 @@ class _Pods(_Sink):
         versions = {uid: version for _, uid, version in seen}
         steps = self._view.cache.replacing_pods(pods, versions, at_once=self._view.at_once)
         while self._goes_on(steps):
-            time.sleep(_BREATH_S)
+            time.sleep(_BREATH_S)  # a lock goes to whoever waits for it only if we pause
 
     def _goes_on(self, steps: Iterator[None]) -> bool:
         """Do one step of a list; return whether there are more."""

@@ -25,7 +25,6 @@ _UNNAMED = "(no name)"
 #: One step of a field's path: a key or an index.
 _STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 
-
 #: What YAML calls an empty document, and what it takes for times, which Kubernetes does not.
 _NULL = "tag:yaml.org,2002:null"
 _TIME = "tag:yaml.org,2002:timestamp"
@@ -84,8 +83,7 @@ def _objects(file: str, number: int, root: object) -> list[Mapping[str, Any]]:
     try:
         return list(flat([root]))  # type: ignore[list-item]  # whether it is one is asked here
     except DecodeError as error:
-        line = _line(file, number, [*_steps(error.path)])
-        raise FileError(f"{file}:{line}: {error}" if line else f"{file}: {error}") from error
+        raise _at(file, number, [*_steps(error.path)], error) from error
 
 
 def located(error: DecodeError, documents: Mapping[str, list[Any]]) -> FileError:
@@ -94,9 +92,14 @@ def located(error: DecodeError, documents: Mapping[str, list[Any]]) -> FileError
         for number, place in enumerate(roots):
             found = _find(place, error.where)
             if found is not None:
-                line = _line(file, number, [*found, *_steps(error.path)])
-                return FileError(f"{file}:{line}: {error}" if line else f"{file}: {error}")
+                return _at(file, number, [*found, *_steps(error.path)], error)
     return FileError(str(error))
+
+
+def _at(file: str, number: int, path: Sequence[str | int], error: DecodeError) -> FileError:
+    """Return the complaint with the file, and the line of `path` in a document where known."""
+    line = _line(file, number, path)
+    return FileError(f"{file}:{line}: {error}" if line else f"{file}: {error}")
 
 
 def _files(path: str) -> list[str]:
