@@ -35,3 +35,32 @@ class Arriving:
     def give(self, size: int) -> None:
         """Take bytes for gone: they were answered, or their connection is lost."""
         self.held -= size
+
+
+class Body:
+    """One body as it comes, up to a limit of its own and one of all that arrive."""
+
+    def __init__(self, arriving: Arriving) -> None:
+        self._arriving = arriving
+        self._parts: list[bytes] = []
+        self._held = 0
+
+    def add(self, part: bytes) -> str:
+        """Take a part; return why it is not taken, or ""."""
+        size = len(part)
+        if self._held + size > MAX_BODY:
+            return TOO_LARGE
+        if not self._arriving.take(size):
+            return TOO_MANY
+        self._held += size
+        self._parts.append(part)
+        return ""
+
+    def whole(self) -> bytes:
+        """Return what has come."""
+        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+
+    def drop(self) -> None:
+        """Let go of what has come."""
+        self._arriving.give(self._held)
+        self._parts, self._held = [], 0

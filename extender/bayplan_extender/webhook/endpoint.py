@@ -11,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from prometheus_client import Histogram
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bayplan_extender.webhook.arriving import MAX_BODY, TOO_LARGE, TOO_MANY, Arriving
+from bayplan_extender.webhook.arriving import Arriving, Body
 from bayplan_extender.webhook.wire import Reply
 
 
@@ -52,14 +52,14 @@ class Endpoint:
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         """Read the request, answer it with status 200."""
-        parts: list[bytes] = []
+        body = Body(self._arriving)
         try:
-            why = await self._read(receive, parts)
+            why = await _read(receive, body)
             if why is None:
                 return
-            payload = self.refuse(why) if why else await self._reply(parts)
+            payload = self.refuse(why) if why else await self._reply(body.whole())
         finally:
-            self._arriving.give(sum(map(len, parts)))
+            body.drop()
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(payload)).encode()),
@@ -69,25 +69,7 @@ class Endpoint:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": payload})
 
-    async def _read(self, receive: Receive, parts: list[bytes]) -> str | None:
-        """Add the body's parts; return why not all of it, "", or None when the caller has gone."""
-        size = 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            part = message.get("body", b"")
-            size += len(part)
-            if size > MAX_BODY:
-                return TOO_LARGE
-            if not self._arriving.take(len(part)):
-                return TOO_MANY
-            parts.append(part)
-            if not message.get("more_body"):
-                return ""
-
-    async def _reply(self, parts: list[bytes]) -> bytes:
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
+    async def _reply(self, body: bytes) -> bytes:
         if self.blocking:
             return await run_in_threadpool(self.answer, body)
         return self.answer(body)
@@ -105,3 +87,15 @@ class Shortcut:
         endpoint = self._endpoints.get(scope.get("path", ""))
         is_ours = endpoint is not None and scope["type"] == "http" and scope["method"] == "POST"
         await (endpoint if endpoint and is_ours else self._app)(scope, receive, send)
+
+
+async def _read(receive: Receive, body: Body) -> str | None:
+    """Read the body; return why not all of it, "", or None when the caller has gone."""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        if why := body.add(message.get("body", b"")):
+            return why
+        if not message.get("more_body"):
+            return ""

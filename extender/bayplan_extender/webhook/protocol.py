@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 import httptools
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from bayplan_extender.webhook.arriving import MAX_BODY, TOO_LARGE, TOO_MANY, Arriving
+from bayplan_extender.webhook.arriving import Arriving, Body
 from bayplan_extender.webhook.endpoint import Endpoint
 
 #: Seconds without a call after which a connection is closed. Longer than a scheduler keeps an idle
@@ -49,9 +49,7 @@ class VerbProtocol(asyncio.Protocol):
         self._idle: asyncio.TimerHandle | None = None
         self._begun = tuple(f"POST {path} HTTP/1.1\r\n".encode() for path in self.served)
         self._url = b""
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._held = 0
+        self._body = Body(self.arriving)
         self._refusal = ""
         self._is_within = False
         self._is_last = False
@@ -66,7 +64,7 @@ class VerbProtocol(asyncio.Protocol):
         """Forget the connection."""
         self._connections.discard(self)
         self._rest()
-        self._drop()
+        self._body.drop()
 
     def data_received(self, data: bytes) -> None:
         """Answer the calls that are whole by now, or leave the connection to uvicorn."""
@@ -104,8 +102,8 @@ class VerbProtocol(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """Begin a call."""
-        self._drop()
-        self._url, self._size, self._refusal, self._is_within = b"", 0, "", True
+        self._body.drop()
+        self._url, self._refusal, self._is_within = b"", "", True
 
     def on_url(self, url: bytes) -> None:
         """Take a part of the path."""
@@ -117,17 +115,10 @@ class VerbProtocol(asyncio.Protocol):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of the body, up to a limit of its own and one of all."""
+        """Take a part of the body, while there is room for it."""
         if self._refusal:
             return
-        self._size += len(body)
-        if self._size > MAX_BODY:
-            self._refusal = TOO_LARGE
-        elif not self.arriving.take(len(body)):
-            self._refusal = TOO_MANY
-        else:
-            self._held += len(body)
-            self._parts.append(body)
+        self._refusal = self._body.add(body)
         if self._refusal and not self._transport.is_closing():
             self._reply(last=True)
 
@@ -144,19 +135,14 @@ class VerbProtocol(asyncio.Protocol):
         if endpoint is None or self._parser.get_method() != b"POST":
             self._end(_BAD_REQUEST)  # sent before the reply to the call before, which nobody does
             return
-        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        self._drop()
+        body = self._body.whole()
+        self._body.drop()
         payload = endpoint.refuse(self._refusal) if self._refusal else endpoint.answer(body)
         reply = _REPLY % (len(payload), _CLOSE if last else b"", payload)
         if last:
             self._end(reply)
         else:
             self._transport.write(reply)
-
-    def _drop(self) -> None:
-        """Let go of what has come of a body."""
-        self.arriving.give(self._held)
-        self._parts, self._held = [], 0
 
     def _end(self, reply: bytes) -> None:
         self._transport.write(reply)
