@@ -26,7 +26,7 @@ from kubernetes import client, config
 from prometheus_client.parser import text_string_to_metric_families
 
 from bayplan.api import names
-from bayplan_operator.kube import Kube, Raw
+from bayplan_operator.cluster.kube import Kube, Raw
 from e2e.cluster import Cluster, eventually, open_cluster
 from e2e.stack import Stack, install
 

@@ -12,13 +12,13 @@ import pytest
 from bayplan.keys import PodKey
 from bayplan_operator import engines
 from bayplan_operator.claims import Claims
-from bayplan_operator.deployments import Deployments
+from bayplan_operator.cluster.kube import deployment_path, node_path, pod_path
+from bayplan_operator.cluster.nodes import Nodes
+from bayplan_operator.deployments.reconciler import Deployments
 from bayplan_operator.gates import Gates
 from bayplan_operator.keys import DeploymentKey
-from bayplan_operator.kube import deployment_path, node_path, pod_path
 from bayplan_operator.metrics import Metrics
-from bayplan_operator.nodes import Nodes
-from bayplan_operator.plans import Plans
+from bayplan_operator.plans.memory import Plans
 from tests.fake_kube import FakeKube, Raw, Told
 
 CHAT = DeploymentKey(namespace="ns", name="chat")

@@ -13,16 +13,16 @@ from bayplan.inference.children import Child
 from bayplan.keys import GangKey, NodeName, PodKey
 from bayplan.plan import Bind, Certificate, Evict, Move, Result, Verdict, plan_of
 from bayplan.policy import Order
-from bayplan_operator import deployments, farewells
 from bayplan_operator.claims import Claims
-from bayplan_operator.deployments import Deployments
-from bayplan_operator.execution import Execution
+from bayplan_operator.cluster.kube import deployment_path, node_path, plan_path, pod_path, pods_path
+from bayplan_operator.cluster.nodes import Nodes
+from bayplan_operator.deployments.reconciler import Deployments
 from bayplan_operator.gates import Gates
 from bayplan_operator.keys import DeploymentKey
-from bayplan_operator.kube import deployment_path, node_path, plan_path, pod_path, pods_path
 from bayplan_operator.metrics import Metrics
-from bayplan_operator.nodes import Nodes
-from bayplan_operator.plans import Plans
+from bayplan_operator.plans import farewells
+from bayplan_operator.plans.execution import Execution
+from bayplan_operator.plans.memory import Plans
 from tests.fake_kube import FakeKube, Raw, Told
 
 CHAT = DeploymentKey(namespace="ns", name="chat")
@@ -43,7 +43,7 @@ class Scene:
         self.loads: dict[str, int] = {}
         self.asked: set[str] = set()
         self._pool = pool
-        for module in (deployments, farewells):
+        for module in (reconciler, farewells):
             patch.setattr(module, "loads", self._loads)
         self.start()
         self.kube.add(node_path("n1"), node("n1"))

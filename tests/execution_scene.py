@@ -25,11 +25,11 @@ from bayplan.plan import (
 )
 from bayplan.policy import Order
 from bayplan_operator.claims import Claims
-from bayplan_operator.execution import Execution
+from bayplan_operator.cluster.kube import node_path, plan_path, pod_path
 from bayplan_operator.gates import Gates
-from bayplan_operator.kube import node_path, plan_path, pod_path
 from bayplan_operator.metrics import Metrics
-from bayplan_operator.plans import Plans
+from bayplan_operator.plans.execution import Execution
+from bayplan_operator.plans.memory import Plans
 from tests.fake_kube import FakeKube, Raw, Told
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)

@@ -8,8 +8,8 @@ from typing import Any
 
 from kubernetes.client.exceptions import ApiException
 
-from bayplan_operator.events import About, Events
-from bayplan_operator.kube import Kube
+from bayplan_operator.cluster.events import About, Events
+from bayplan_operator.cluster.kube import Kube
 
 Raw = dict[str, Any]
 

@@ -31,7 +31,7 @@ _MAX_TEXT: Final = 300
 def connect() -> client.ApiClient:
     """Return a client for the cluster that KUBECONFIG names, or the one we run in, or kubectl's.
 
-    The operator goes by the same order (`bayplan_operator.connection`).
+    The operator goes by the same order (`bayplan_operator.cluster.connection`).
 
     Raises:
         kubernetes.config.ConfigException: There is none of them.

@@ -16,18 +16,18 @@ from kubernetes.config import ConfigException
 
 from bayplan_operator import logs
 from bayplan_operator.claims import Claims
-from bayplan_operator.connection import POOL_SIZE, configuration
-from bayplan_operator.deployments import Deployments
+from bayplan_operator.cluster.connection import POOL_SIZE, configuration
+from bayplan_operator.cluster.events import Events
+from bayplan_operator.cluster.kube import Kube
+from bayplan_operator.cluster.nodes import Nodes
+from bayplan_operator.deployments.reconciler import Deployments
 from bayplan_operator.dispatcher import Dispatcher, Workers
-from bayplan_operator.events import Events
-from bayplan_operator.execution import Execution
 from bayplan_operator.gates import Gates
 from bayplan_operator.handlers import registry_for, settings
 from bayplan_operator.health import serve_health, serve_metrics
-from bayplan_operator.kube import Kube
 from bayplan_operator.metrics import Metrics
-from bayplan_operator.nodes import Nodes
-from bayplan_operator.plans import Plans
+from bayplan_operator.plans.execution import Execution
+from bayplan_operator.plans.memory import Plans
 
 _log = structlog.get_logger()
 

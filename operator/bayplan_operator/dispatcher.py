@@ -13,15 +13,15 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final
 
-from bayplan_operator.deployments import Deployments
-from bayplan_operator.execution import Execution
+from bayplan_operator.cluster.kube import Kube, Raw
+from bayplan_operator.cluster.nodes import Nodes
+from bayplan_operator.deployments.podwatch import Change, watch_pods
+from bayplan_operator.deployments.reconciler import Deployments
 from bayplan_operator.gates import Gates
 from bayplan_operator.keys import GATES, PLANS, DeploymentKey, Key
-from bayplan_operator.kube import Kube, Raw
 from bayplan_operator.metrics import Metrics
-from bayplan_operator.nodes import Nodes
-from bayplan_operator.plans import Plans
-from bayplan_operator.podwatch import Change, watch_pods
+from bayplan_operator.plans.execution import Execution
+from bayplan_operator.plans.memory import Plans
 from bayplan_operator.queue import WorkQueue
 
 #: Seconds after which everything is looked at again, event or not.

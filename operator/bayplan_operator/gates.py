@@ -21,14 +21,14 @@ from bayplan.codec.releases import ungate_patch
 from bayplan.keys import PodKey
 from bayplan.snapshot import Pod
 from bayplan.steps import STALL_S
-from bayplan_operator.events import About, Events
-from bayplan_operator.evictions import evict
-from bayplan_operator.kube import PODS, Kube, Raw, lease_path, pod_path
+from bayplan_operator.cluster.events import About, Events
+from bayplan_operator.cluster.evictions import evict
+from bayplan_operator.cluster.kube import PODS, Kube, Raw, lease_path, pod_path
+from bayplan_operator.cluster.observation import Observation, observe
+from bayplan_operator.cluster.patches import note_failure
+from bayplan_operator.cluster.policies import read_policy
 from bayplan_operator.metrics import Metrics
-from bayplan_operator.observation import Observation, observe
-from bayplan_operator.patches import note_failure
-from bayplan_operator.plans import Plans
-from bayplan_operator.policies import read_policy
+from bayplan_operator.plans.memory import Plans
 
 _log = structlog.get_logger()
 

@@ -11,7 +11,7 @@ import kopf
 from kubernetes import client
 
 from bayplan.api import names
-from bayplan_operator.connection import kopf_login
+from bayplan_operator.cluster.connection import kopf_login
 from bayplan_operator.dispatcher import Asked, Dispatcher
 from bayplan_operator.forgetful import NoDiffBase, NoProgress
 from bayplan_operator.keys import DeploymentKey

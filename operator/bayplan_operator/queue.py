@@ -15,7 +15,7 @@ from typing import Final, Generic, TypeVar
 import structlog
 from kubernetes.client.exceptions import ApiException
 
-from bayplan_operator.kube import message_of
+from bayplan_operator.cluster.kube import message_of
 
 K = TypeVar("K", bound=Hashable)
 

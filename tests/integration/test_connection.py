@@ -9,8 +9,8 @@ import yaml
 from kubernetes import client
 from kubernetes.config import incluster_config
 
-from bayplan_operator.connection import configuration, kopf_login
-from bayplan_operator.kube import Kube
+from bayplan_operator.cluster.connection import configuration, kopf_login
+from bayplan_operator.cluster.kube import Kube
 from e2e.cluster import Cluster, eventually
 
 

@@ -10,7 +10,7 @@ from kubernetes.client.exceptions import ApiException
 from bayplan.api import names
 from bayplan.codec.releases import offer_patch, release_patch, ungate_patch
 from bayplan.keys import NodeName, PodKey
-from bayplan_operator.kube import Kube, Raw, pod_path
+from bayplan_operator.cluster.kube import Kube, Raw, pod_path
 from e2e.cluster import Cluster
 
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"

@@ -9,8 +9,8 @@ from kubernetes import client, config
 from bayplan.api import names
 from bayplan.codec.deployments import child_of
 from bayplan.keys import PodKey
-from bayplan_operator.kube import Kube, Raw, pod_path
-from bayplan_operator.removals import delete_as_seen, evict_as_seen
+from bayplan_operator.cluster.kube import Kube, Raw, pod_path
+from bayplan_operator.cluster.removals import delete_as_seen, evict_as_seen
 from e2e.cluster import Cluster
 
 #: How a pod is made to go.

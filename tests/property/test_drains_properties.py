@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bayplan.api import names
 from bayplan.inference.drains import NOTICE_S
-from bayplan_operator.kube import pod_path
+from bayplan_operator.cluster.kube import pod_path
 from tests.drain_scene import CHAT, PATH, PODS, Scene, conditions, key, service_of, waiting_pod
 from tests.fake_kube import Raw
 

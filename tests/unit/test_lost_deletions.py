@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from bayplan.api import names
-from bayplan_operator.kube import plan_path
+from bayplan_operator.cluster.kube import plan_path
 from tests.execution_scene import Scene, bind
 
 

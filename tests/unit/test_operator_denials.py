@@ -10,7 +10,7 @@ from bayplan.api import names
 from bayplan.codec import published_plan_of
 from bayplan.keys import GangKey
 from bayplan.plan import Bind
-from bayplan_operator.kube import plan_path, pod_path
+from bayplan_operator.cluster.kube import plan_path, pod_path
 from tests.execution_scene import Scene, bind, evict, key
 
 TOO_LONG = (422, "metadata.annotations: Too long")

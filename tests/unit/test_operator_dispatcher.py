@@ -5,9 +5,9 @@ from typing import Any, cast
 
 import pytest
 
+from bayplan_operator.deployments.podwatch import Change
 from bayplan_operator.dispatcher import Asked, Dispatcher, Workers
 from bayplan_operator.keys import PLANS, DeploymentKey, Key
-from bayplan_operator.podwatch import Change
 
 CHAT = DeploymentKey(namespace="ns", name="chat")
 

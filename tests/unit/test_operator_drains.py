@@ -8,7 +8,7 @@ import pytest
 
 from bayplan.api import names
 from bayplan.steps import STALL_S
-from bayplan_operator.kube import pod_path
+from bayplan_operator.cluster.kube import pod_path
 from tests.drain_scene import CHAT, PATH, PODS, Scene, key, service_of
 from tests.fake_kube import Raw
 

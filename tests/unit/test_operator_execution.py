@@ -9,8 +9,8 @@ from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
 from bayplan.codec import pod_of
-from bayplan_operator import execution
-from bayplan_operator.kube import plan_path, pod_path
+from bayplan_operator.cluster.kube import plan_path, pod_path
+from bayplan_operator.plans import execution
 from tests import execution_scene
 from tests.execution_scene import Scene, bind, evict, key, move
 from tests.fake_kube import Raw

@@ -10,7 +10,7 @@ from bayplan.codec import plan_manifest
 from bayplan.keys import PodKey
 from bayplan.plan import Certificate, Hold, Plan, Reason, Rejection, Result, Verdict
 from bayplan.policy import Order
-from bayplan_operator.kube import plan_path, pod_path
+from bayplan_operator.cluster.kube import plan_path, pod_path
 from tests import deployments_scene
 from tests.deployments_scene import Scene, asked, run
 

@@ -4,9 +4,9 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
-from bayplan_operator.kube import POLICY, lease_path, node_path, pod_path
+from bayplan_operator.cluster.kube import POLICY, lease_path, node_path, pod_path
+from bayplan_operator.cluster.patches import note_failure
 from bayplan_operator.metrics import Metrics
-from bayplan_operator.patches import note_failure
 from tests import execution_scene
 from tests.execution_scene import NOW, Scene, bind, gates_of, key
 

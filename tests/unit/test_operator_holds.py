@@ -3,8 +3,8 @@
 import pytest
 
 from bayplan.api import names
-from bayplan_operator import holds
-from bayplan_operator.kube import POLICY, pod_path
+from bayplan_operator.cluster.kube import POLICY, pod_path
+from bayplan_operator.plans import holds
 from tests import execution_scene
 from tests.execution_scene import NOW, Scene, gates_of, hold, key
 

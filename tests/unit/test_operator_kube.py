@@ -10,7 +10,7 @@ import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ConflictException
 
-from bayplan_operator.kube import PODS, Kube
+from bayplan_operator.cluster.kube import PODS, Kube
 
 
 class Server(ThreadingHTTPServer):

@@ -8,10 +8,10 @@ from kubernetes.client.exceptions import ApiException
 from bayplan.api import names
 from bayplan.codec import parts, pod_of
 from bayplan_operator.claims import Claims
-from bayplan_operator.execution import Execution
-from bayplan_operator.kube import plan_path, pod_path
+from bayplan_operator.cluster.kube import plan_path, pod_path
 from bayplan_operator.metrics import Metrics
-from bayplan_operator.plans import Plans
+from bayplan_operator.plans.execution import Execution
+from bayplan_operator.plans.memory import Plans
 from tests import execution_scene
 from tests.execution_scene import NOW, Scene, bind, evict, hold, key
 

@@ -11,7 +11,7 @@ from bayplan.codec import pod_of
 from bayplan.keys import NodeName, Owner
 from bayplan.plan import Bind, Move
 from bayplan_operator.claims import Claims
-from bayplan_operator.kube import node_path, pod_path
+from bayplan_operator.cluster.kube import node_path, pod_path
 from tests.drain_scene import CHAT, PATH, PODS, Scene, conditions, key, node, service_of
 from tests.fake_kube import Raw
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from bayplan.inference.parts import Trouble
 from bayplan.keys import NodeName
-from bayplan_operator.kube import node_path
-from bayplan_operator.nodes import Nodes
+from bayplan_operator.cluster.kube import node_path
+from bayplan_operator.cluster.nodes import Nodes
 from tests.fake_kube import FakeKube
 
 ONE, TWO, THREE = NodeName("n1"), NodeName("n2"), NodeName("n3")

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from bayplan.keys import NodeName
-from bayplan_operator.kube import NODES, node_path, pods_path
-from bayplan_operator.observation import Observation, observe
+from bayplan_operator.cluster.kube import NODES, node_path, pods_path
+from bayplan_operator.cluster.observation import Observation, observe
 from tests.fake_kube import FakeKube, Raw
 
 

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 from bayplan.api import names
-from bayplan_operator.kube import pod_path
+from bayplan_operator.cluster.kube import pod_path
 from tests.execution_scene import NOW, Scene, bind, gates_of, key, raw_pod
 
 

@@ -10,9 +10,9 @@ import urllib3
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
-from bayplan_operator import podwatch
+from bayplan_operator.deployments import podwatch
+from bayplan_operator.deployments.podwatch import Change, Gathered, PodWatch, news_of, watch_pods
 from bayplan_operator.keys import DeploymentKey
-from bayplan_operator.podwatch import Change, Gathered, PodWatch, news_of, watch_pods
 from tests.fake_kube import FakeKube, Raw
 
 Script = Sequence[Sequence[Raw] | Exception]

@@ -7,8 +7,8 @@ import pytest
 
 from bayplan import steps
 from bayplan.keys import GangKey
-from bayplan_operator import execution
-from bayplan_operator.kube import pod_path
+from bayplan_operator.cluster.kube import pod_path
+from bayplan_operator.plans import execution
 from tests import execution_scene
 from tests.execution_scene import Scene, bind, evict, key, move, raw_pod
 

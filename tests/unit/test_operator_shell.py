@@ -19,10 +19,10 @@ from bayplan_extender import kube
 from bayplan_extender import logs as extender_logs
 from bayplan_extender.__main__ import main as extender
 from bayplan_operator import __main__ as program
-from bayplan_operator import connection
 from bayplan_operator import logs as operator_logs
+from bayplan_operator.cluster import connection
+from bayplan_operator.cluster.kube import message_of
 from bayplan_operator.handlers import settings
-from bayplan_operator.kube import message_of
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 

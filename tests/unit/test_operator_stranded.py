@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bayplan_operator.kube import node_path, pod_path
+from bayplan_operator.cluster.kube import node_path, pod_path
 from tests.execution_scene import NOW, Scene, bind, gates_of, key
 from tests.fake_kube import Raw
 

@@ -6,8 +6,8 @@ from structlog.testing import capture_logs
 
 from bayplan.policy import RESTRAINED, Order, Policy
 from bayplan_extender.view import View, _Policies
-from bayplan_operator.kube import POLICY
-from bayplan_operator.policies import read_policy
+from bayplan_operator.cluster.kube import POLICY
+from bayplan_operator.cluster.policies import read_policy
 from tests.fake_kube import FakeKube
 
 STRICT = {"maxMoves": 0, "maxEvictions": 0, "order": "ProtectFirst"}

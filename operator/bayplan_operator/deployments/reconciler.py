@@ -29,14 +29,10 @@ from bayplan.inference.tally import News, Tally
 from bayplan.inference.tellings import Telling
 from bayplan.keys import PodKey
 from bayplan.plan import Reason
-from bayplan_operator.attempts import Attempts
 from bayplan_operator.claims import Claims
-from bayplan_operator.engines import loads
-from bayplan_operator.events import About, Events
-from bayplan_operator.evictions import ask_to_leave
-from bayplan_operator.gates import Gates
-from bayplan_operator.keys import DeploymentKey
-from bayplan_operator.kube import (
+from bayplan_operator.cluster.events import About, Events
+from bayplan_operator.cluster.evictions import ask_to_leave
+from bayplan_operator.cluster.kube import (
     OVERTAKEN,
     Kube,
     Raw,
@@ -44,12 +40,16 @@ from bayplan_operator.kube import (
     pod_path,
     pods_path,
 )
+from bayplan_operator.cluster.nodes import Nodes
+from bayplan_operator.cluster.removals import delete_as_seen, relieve_as_seen
+from bayplan_operator.cluster.service import put
+from bayplan_operator.deployments.attempts import Attempts
+from bayplan_operator.deployments.network import Network
+from bayplan_operator.engines import loads
+from bayplan_operator.gates import Gates
+from bayplan_operator.keys import DeploymentKey
 from bayplan_operator.metrics import Metrics
-from bayplan_operator.network import Network
-from bayplan_operator.nodes import Nodes
-from bayplan_operator.plans import Plans
-from bayplan_operator.removals import delete_as_seen, relieve_as_seen
-from bayplan_operator.service import put
+from bayplan_operator.plans.memory import Plans
 
 _log = structlog.get_logger()
 

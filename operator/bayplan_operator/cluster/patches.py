@@ -6,7 +6,7 @@ import structlog
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.keys import PodKey
-from bayplan_operator.kube import OVERTAKEN, message_of
+from bayplan_operator.cluster.kube import OVERTAKEN, message_of
 from bayplan_operator.metrics import Metrics
 
 _log = structlog.get_logger()

@@ -16,12 +16,12 @@ from bayplan.api import names
 from bayplan.codec import PublishedPlan
 from bayplan.codec.releases import offer_patch
 from bayplan.plan import Hold
-from bayplan_operator.events import About, Events
-from bayplan_operator.kube import Kube, Raw, pod_path
+from bayplan_operator.cluster.events import About, Events
+from bayplan_operator.cluster.kube import Kube, Raw, pod_path
+from bayplan_operator.cluster.observation import observe
+from bayplan_operator.cluster.patches import note_failure
+from bayplan_operator.cluster.policies import read_policy
 from bayplan_operator.metrics import Metrics
-from bayplan_operator.observation import observe
-from bayplan_operator.patches import note_failure
-from bayplan_operator.policies import read_policy
 
 #: Longest text of an annotation.
 _MAX_DECISION: Final = 300

@@ -17,8 +17,8 @@ import urllib3
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
+from bayplan_operator.cluster.kube import PODS, Kube, Raw, message_of
 from bayplan_operator.keys import DeploymentKey
-from bayplan_operator.kube import PODS, Kube, Raw, message_of
 
 _log = structlog.get_logger()
 

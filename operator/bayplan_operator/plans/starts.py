@@ -25,8 +25,7 @@ from bayplan.inference.successors import Outlook
 from bayplan.keys import PodKey
 from bayplan.steps import Beside, StartPod
 from bayplan_operator.claims import Claims
-from bayplan_operator.keys import DeploymentKey, owner_of
-from bayplan_operator.kube import (
+from bayplan_operator.cluster.kube import (
     REFUSALS,
     Kube,
     Raw,
@@ -36,6 +35,7 @@ from bayplan_operator.kube import (
     pods_path,
     refusal_of,
 )
+from bayplan_operator.keys import DeploymentKey, owner_of
 
 _log = structlog.get_logger()
 

@@ -15,7 +15,7 @@ from bayplan.inference.children import Child, Deployment
 from bayplan.inference.exposed import exposed
 from bayplan.inference.network import INFERENCE_POOL, SERVICE
 from bayplan.inference.tally import Finding
-from bayplan_operator.kube import (
+from bayplan_operator.cluster.kube import (
     Kube,
     Raw,
     inference_pools_path,

@@ -5,7 +5,7 @@ from typing import Any
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.keys import PodKey
-from bayplan_operator.kube import Kube, pod_path, refusal_of
+from bayplan_operator.cluster.kube import Kube, pod_path, refusal_of
 
 
 def evict(

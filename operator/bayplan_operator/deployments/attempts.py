@@ -11,8 +11,8 @@ from typing import Final
 import structlog
 from kubernetes.client.exceptions import ApiException
 
-from bayplan_operator.kube import OVERTAKEN, REFUSALS, message_of
-from bayplan_operator.refusals import Refusals
+from bayplan_operator.cluster.kube import OVERTAKEN, REFUSALS, message_of
+from bayplan_operator.cluster.refusals import Refusals
 
 _log = structlog.get_logger()
 

@@ -39,23 +39,23 @@ from bayplan.steps import (
     State,
     Step,
 )
-from bayplan_operator.budgets import budgets_over
 from bayplan_operator.claims import Claims
-from bayplan_operator.events import About, Events
-from bayplan_operator.evictions import evict
-from bayplan_operator.farewells import Farewells
-from bayplan_operator.holds import Holds
-from bayplan_operator.kube import OVERTAKEN, Kube, Raw, plan_path, refusal_of
+from bayplan_operator.cluster.events import About, Events
+from bayplan_operator.cluster.evictions import evict
+from bayplan_operator.cluster.kube import OVERTAKEN, Kube, Raw, plan_path, refusal_of
+from bayplan_operator.cluster.observation import observe
+from bayplan_operator.cluster.policies import read_policy
+from bayplan_operator.cluster.refusals import Refusals
+from bayplan_operator.cluster.removals import evict_as_seen
+from bayplan_operator.cluster.service import put
 from bayplan_operator.metrics import Metrics
-from bayplan_operator.observation import observe
-from bayplan_operator.plans import Decision, Entry, Plans
-from bayplan_operator.policies import read_policy
-from bayplan_operator.refusals import Refusals
-from bayplan_operator.releases import Releases, in_batches, whole
-from bayplan_operator.removals import evict_as_seen
-from bayplan_operator.service import put
-from bayplan_operator.starts import Starts
-from bayplan_operator.stillness import Stillness
+from bayplan_operator.plans.budgets import budgets_over
+from bayplan_operator.plans.farewells import Farewells
+from bayplan_operator.plans.holds import Holds
+from bayplan_operator.plans.memory import Decision, Entry, Plans
+from bayplan_operator.plans.releases import Releases, in_batches, whole
+from bayplan_operator.plans.starts import Starts
+from bayplan_operator.plans.stillness import Stillness
 
 _log = structlog.get_logger()
 

@@ -11,7 +11,7 @@ import structlog
 from bayplan.codec import DecodeError, trouble_of
 from bayplan.inference.parts import Trouble
 from bayplan.keys import NodeName
-from bayplan_operator.kube import NODES, Kube, Raw, node_path
+from bayplan_operator.cluster.kube import NODES, Kube, Raw, node_path
 
 _log = structlog.get_logger()
 

@@ -15,9 +15,9 @@ from bayplan.codec.deployments import child_of, drain_s_of
 from bayplan.inference.children import Child
 from bayplan.inference.drains import LOOK_S, Farewell, farewell
 from bayplan.plan import Plan
+from bayplan_operator.cluster.kube import Kube, Raw, deployment_path
 from bayplan_operator.engines import loads
 from bayplan_operator.keys import owner_of
-from bayplan_operator.kube import Kube, Raw, deployment_path
 
 _log = structlog.get_logger()
 

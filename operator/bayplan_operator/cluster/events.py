@@ -18,7 +18,7 @@ from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
 from bayplan.keys import PodKey
-from bayplan_operator.kube import OVERTAKEN, Kube, events_path, message_of
+from bayplan_operator.cluster.kube import OVERTAKEN, Kube, events_path, message_of
 
 _log = structlog.get_logger()
 

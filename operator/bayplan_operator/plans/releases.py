@@ -16,7 +16,7 @@ from bayplan.api import names
 from bayplan.codec.releases import release_patch
 from bayplan.plan import Bind
 from bayplan.steps import ReleasePod
-from bayplan_operator.kube import Kube, Raw, pod_path, refusal_of
+from bayplan_operator.cluster.kube import Kube, Raw, pod_path, refusal_of
 
 
 class Releases:

@@ -15,8 +15,8 @@ from bayplan.codec import DecodeError
 from bayplan.codec.deployments import child_of
 from bayplan.inference.children import Child
 from bayplan.keys import PodKey
-from bayplan_operator.evictions import ask_to_leave, evict
-from bayplan_operator.kube import OVERTAKEN, Kube, Raw, pod_path
+from bayplan_operator.cluster.evictions import ask_to_leave, evict
+from bayplan_operator.cluster.kube import OVERTAKEN, Kube, Raw, pod_path
 
 #: Metadata of a pod that say when it was written, and by whom.
 _OF_EACH_WRITE: Final = frozenset({"resourceVersion", "managedFields", "generation"})

@@ -20,7 +20,7 @@ import structlog
 from bayplan.codec import PublishedPlan, decisions, joined, published_plan_of
 from bayplan.codec.plans import FINISHED
 from bayplan.plan import Hold
-from bayplan_operator.kube import PLANS, Kube, Raw, plan_path
+from bayplan_operator.cluster.kube import PLANS, Kube, Raw, plan_path
 
 _log = structlog.get_logger()
 

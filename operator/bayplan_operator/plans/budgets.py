@@ -12,7 +12,7 @@ import structlog
 from bayplan.budgets import Budget
 from bayplan.codec import DecodeError, budget_of
 from bayplan.plan import Plan
-from bayplan_operator.kube import Kube
+from bayplan_operator.cluster.kube import Kube
 
 _log = structlog.get_logger()
 

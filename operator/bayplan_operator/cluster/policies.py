@@ -4,7 +4,7 @@ import structlog
 
 from bayplan.codec import DecodeError, policy_of
 from bayplan.policy import RESTRAINED, Policy
-from bayplan_operator.kube import POLICY, Kube
+from bayplan_operator.cluster.kube import POLICY, Kube
 
 _log = structlog.get_logger()
 

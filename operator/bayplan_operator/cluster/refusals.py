@@ -4,7 +4,7 @@ from collections.abc import Callable, Container, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from bayplan_operator.kube import Denial
+from bayplan_operator.cluster.kube import Denial
 
 K = TypeVar("K", bound=Hashable)
 

@@ -1,0 +1,1 @@
+"""InferenceDeployments: their pods, Services and statuses are kept as they are declared."""

@@ -1,0 +1,1 @@
+"""PackingPlans: known as they stand, and carried out step by step."""
