@@ -21,14 +21,14 @@ from typing import Any, Final, get_args
 
 import numpy as np
 
-from bayplan import filters
-from bayplan.constraints import Constraints
-from bayplan.keys import NodeName, Owner, PodKey
+from bayplan.cluster.constraints import Constraints
+from bayplan.cluster.keys import NodeName, Owner, PodKey
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
 from bayplan.plan import Stage
 from bayplan.planner import plan
 from bayplan.policy import Policy, defragmenting
-from bayplan.resources import Resources
-from bayplan.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.rules import filters
 from bayplan.validate import validate
 from benchmarks import tables
 from benchmarks.fleet import GPU, Variant, fleet

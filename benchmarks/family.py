@@ -18,9 +18,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bayplan.keys import NodeName, Owner, PodKey
-from bayplan.resources import Resources
-from bayplan.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.cluster.keys import NodeName, Owner, PodKey
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
 
 #: Largest ReplicaSet.
 LARGEST_SET: Final = 4

@@ -23,13 +23,13 @@ from random import Random
 from typing import Any, Final, Literal, get_args
 from unittest import mock
 
-from bayplan.constraints import Constraints
-from bayplan.keys import GangKey, NodeName, Owner, PodKey
+from bayplan.cluster.constraints import Constraints
+from bayplan.cluster.keys import GangKey, NodeName, Owner, PodKey
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
 from bayplan.plan import Result
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.resources import Resources
-from bayplan.snapshot import Disruption, Node, Pod, Snapshot
 from bayplan.solver import engine
 from bayplan.validate import validate
 

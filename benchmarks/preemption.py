@@ -22,14 +22,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from bayplan import filters
-from bayplan.constraints import Constraints
-from bayplan.keys import GangKey, NodeName, Owner, PodKey
+from bayplan.cluster.constraints import Constraints
+from bayplan.cluster.keys import GangKey, NodeName, Owner, PodKey
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
 from bayplan.plan import EVICTION_COST, Plan, Verdict
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.resources import Resources
-from bayplan.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.rules import filters
 from bayplan.validate import validate
 from benchmarks import tables
 from benchmarks.fleet import GPU

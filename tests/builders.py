@@ -1,8 +1,8 @@
 """Small valid nodes, pods and snapshots for tests: say only what a test is about."""
 
-from bayplan import units
-from bayplan.budgets import Budget, Health
-from bayplan.constraints import (
+from bayplan.cluster import units
+from bayplan.cluster.budgets import Budget, Health
+from bayplan.cluster.constraints import (
     Constraints,
     GangTopology,
     Peers,
@@ -12,10 +12,10 @@ from bayplan.constraints import (
     Spread,
     Taint,
 )
-from bayplan.keys import BudgetKey, GangKey, NodeName, Owner, PodKey
-from bayplan.resources import Resources
-from bayplan.restraints import restrained
-from bayplan.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.cluster.keys import BudgetKey, GangKey, NodeName, Owner, PodKey
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.rules.restraints import restrained
 
 GPU = "nvidia.com/gpu"
 

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bayplan.api import names
+from bayplan.cluster.keys import NodeName
 from bayplan.codec.deployments import deployment_of
 from bayplan.inference import children, manifests
 from bayplan.inference.children import Child, Deployment, Slot
-from bayplan.keys import NodeName
 
 #: What every pod of `chat` says of its unit.
 SHAPE = {names.ANNOTATION_SHAPE: "decode=2,prefill=1"}

@@ -3,10 +3,10 @@
 from typing import Any
 
 from bayplan.api import names
+from bayplan.cluster.snapshot import Pod
 from bayplan.codec import (
     pod_of,
 )
-from bayplan.snapshot import Pod
 from tests.builders import GPU
 
 

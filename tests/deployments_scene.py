@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bayplan.keys import PodKey
+from bayplan.cluster.keys import PodKey
 from bayplan_operator import engines
 from bayplan_operator.claims import Claims
 from bayplan_operator.cluster.kube import deployment_path, node_path, pod_path

@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from bayplan.api import names
+from bayplan.cluster.keys import GangKey, NodeName, PodKey
 from bayplan.codec import plan_manifest
 from bayplan.inference.children import Child
-from bayplan.keys import GangKey, NodeName, PodKey
 from bayplan.plan import Bind, Certificate, Evict, Move, Result, Verdict, plan_of
 from bayplan.policy import Order
 from bayplan_operator.claims import Claims
 from bayplan_operator.cluster.kube import deployment_path, node_path, plan_path, pod_path, pods_path
 from bayplan_operator.cluster.nodes import Nodes
+from bayplan_operator.deployments import reconciler
 from bayplan_operator.deployments.reconciler import Deployments
 from bayplan_operator.gates import Gates
 from bayplan_operator.keys import DeploymentKey

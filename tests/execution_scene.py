@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from bayplan.api import names
+from bayplan.cluster.keys import NodeName, Owner, PodKey
 from bayplan.codec import plan_manifests
-from bayplan.keys import NodeName, Owner, PodKey
 from bayplan.plan import (
     Bind,
     Certificate,

@@ -8,12 +8,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
-from bayplan import filters
-from bayplan.constraints import Peers, PodSelector, PodTerm, Spread
-from bayplan.keys import BudgetKey, GangKey, NodeName
+from bayplan.cluster.constraints import Peers, PodSelector, PodTerm, Spread
+from bayplan.cluster.keys import BudgetKey, GangKey, NodeName
+from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
 from bayplan.plan import EVICTION_COST
 from bayplan.policy import Policy
-from bayplan.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.rules import filters
 from tests.builders import GPU
 
 Place = NodeName | None

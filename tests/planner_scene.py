@@ -1,14 +1,14 @@
 """Passes of the planner on clusters made by hand, and what comes of them."""
 
-from bayplan.budgets import Budget
-from bayplan.plan import Hold, Plan, Result
-from bayplan.planner import plan
-from bayplan.policy import Policy
-from bayplan.snapshot import (
+from bayplan.cluster.budgets import Budget
+from bayplan.cluster.snapshot import (
     Node,
     Pod,
     Snapshot,
 )
+from bayplan.plan import Hold, Plan, Result
+from bayplan.planner import plan
+from bayplan.policy import Policy
 from bayplan.validate import validate
 from tests.builders import node, pod, snapshot
 

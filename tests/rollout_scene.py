@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bayplan.api.pools import Role
+from bayplan.cluster.keys import NodeName, PodKey
+from bayplan.cluster.resources import Resources
 from bayplan.inference import readiness, rollout
 from bayplan.inference.children import Child, Deployment, Pool, Rollout, unit_slots
 from bayplan.inference.parts import Around
 from bayplan.inference.rollout import Changes
 from bayplan.inference.tally import News, Tally
-from bayplan.keys import NodeName, PodKey
 from bayplan.plan import Hold, Reason, Rejection
-from bayplan.resources import Resources
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 NOW_S = int(NOW.timestamp())

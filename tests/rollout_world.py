@@ -13,6 +13,8 @@ from hypothesis import note
 
 from bayplan.api import names
 from bayplan.api.pools import Role
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.resources import Resources
 from bayplan.inference import rollout
 from bayplan.inference.children import Child, Deployment, Pool, Slot, least_slots
 from bayplan.inference.pairs import Pair
@@ -21,8 +23,6 @@ from bayplan.inference.rollout import Changes
 from bayplan.inference.shapes import Shape
 from bayplan.inference.successors import slot_beside
 from bayplan.inference.tellings import Telling
-from bayplan.keys import NodeName
-from bayplan.resources import Resources
 
 NODE, CORDONED, FAILING = NodeName("n1"), NodeName("cordoned"), NodeName("failing")
 OWNER = "u-chat"

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from bayplan import steps
+from bayplan.cluster.keys import GangKey, NodeName, Owner, PodKey
+from bayplan.cluster.snapshot import Disruption, Node, Pod
 from bayplan.inference.drains import Farewell
-from bayplan.keys import GangKey, NodeName, Owner, PodKey
 from bayplan.plan import (
     Bind,
     Certificate,
@@ -19,7 +20,6 @@ from bayplan.plan import (
     plan_of,
 )
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import Disruption, Node, Pod
 from bayplan.steps import DrainPod, EvictPod, Progress, ReleasePod, Step
 from tests.builders import pod, snapshot
 

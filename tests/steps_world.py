@@ -7,8 +7,10 @@ from functools import partial
 from hypothesis import strategies as st
 
 from bayplan import steps
+from bayplan.cluster.keys import NodeName, PodKey
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
 from bayplan.inference.drains import Farewell
-from bayplan.keys import NodeName, PodKey
 from bayplan.plan import (
     Bind,
     Evict,
@@ -16,8 +18,6 @@ from bayplan.plan import (
     Plan,
 )
 from bayplan.policy import Policy
-from bayplan.resources import Resources
-from bayplan.snapshot import Disruption, Node, Pod, Snapshot
 from bayplan.steps import DrainPod, EvictPod, Phase, Progress, ReleasePod, ServePod, Step
 from tests.builders import node, pod
 from tests.steps_scene import bind, evict, move, plan

@@ -8,12 +8,13 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from bayplan import codec, units
+from bayplan import codec
 from bayplan.api import names
+from bayplan.cluster import units
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import Result
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.snapshot import Snapshot
 from bayplan.validate import validate
 from benchmarks.openb import trace
 

@@ -15,9 +15,9 @@ from typing import Final, Self
 
 import numpy as np
 
+from bayplan.cluster.units import WHOLE_MILLI
 from bayplan.online.kinds import Kind
 from bayplan.online.value import Floats, Ints, Rooms, accepts
-from bayplan.units import WHOLE_MILLI
 
 #: Part of the pods whose requests are typical.
 _POPULAR: Final = 0.95

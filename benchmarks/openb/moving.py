@@ -13,10 +13,10 @@ from typing import Final
 
 import numpy as np
 
+from bayplan.cluster.units import WHOLE_MILLI
 from bayplan.online.kinds import Kind
 from bayplan.online.scorer import Row, Scorer, Spot
 from bayplan.online.value import Floats
-from bayplan.units import WHOLE_MILLI
 from benchmarks.openb.policies import Start, scorer
 from benchmarks.openb.trace import Trace
 

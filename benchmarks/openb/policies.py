@@ -10,10 +10,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from bayplan.cluster.units import WHOLE_MILLI
 from bayplan.online.kinds import Kind, catalogue
 from bayplan.online.scorer import NodeRoom, Scorer
 from bayplan.online.value import Copies, Floats, Ints
-from bayplan.units import WHOLE_MILLI
 from benchmarks.openb.fgd import Fragmentation
 from benchmarks.openb.inflation import Policy
 from benchmarks.openb.trace import Trace

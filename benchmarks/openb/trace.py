@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from bayplan.cluster.units import WHOLE_MILLI
 from bayplan.codec import DecodeError
 from bayplan.online.kinds import Kind
 from bayplan.online.scorer import NodeRoom
-from bayplan.units import WHOLE_MILLI
 
 DATA: Final = Path(__file__).parent.parent / "data" / "openb"
 NODES: Final = "openb_node_list_gpu_node"

@@ -14,10 +14,10 @@ from typing import Final, Generic, NamedTuple, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from bayplan.columns import Column
-from bayplan.keys import NodeName, PodKey
+from bayplan.cluster.columns import Column
+from bayplan.cluster.keys import NodeName, PodKey
+from bayplan.cluster.snapshot import Guests, Node, Pod, Snapshot
 from bayplan.plan import Bind, Evict, Move, Plan
-from bayplan.snapshot import Guests, Node, Pod, Snapshot
 
 #: Whole numbers, such as where pods are in `Snapshot.pods`.
 Numbers = NDArray[np.int64]

@@ -13,12 +13,14 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from bayplan import filters, gates, shares, units
+from bayplan import gates
 from bayplan.cache import Cache
-from bayplan.keys import NodeName
+from bayplan.cluster import shares, units
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Node, Pod
 from bayplan.plan import Bind, Choice, Move, Plan, Reason, Rejection
-from bayplan.resources import Resources
-from bayplan.snapshot import Node, Pod
+from bayplan.rules import filters
 
 #: What keeps a pod that is shown to node autoscalers off every node that would take it alone.
 _NO_HOME: Final = Rejection(

@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from bayplan.keys import NodeName, PodKey
+from bayplan.cluster.keys import NodeName, PodKey
 from bayplan.plan import Action, Bind, Plan, by_pod, plan_of, together
 
 

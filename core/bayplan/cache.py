@@ -19,9 +19,9 @@ from heapq import heappop, heappush
 from types import MappingProxyType
 from typing import Final
 
-from bayplan.keys import NodeName, Owner, PodKey
-from bayplan.resources import Resources
-from bayplan.snapshot import Node, Pod, Snapshot
+from bayplan.cluster.keys import NodeName, Owner, PodKey
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Node, Pod, Snapshot
 
 _NOTHING: Final = Resources()
 

@@ -13,11 +13,11 @@ from operator import attrgetter
 from typing import Final
 
 from bayplan import bounding, planner
+from bayplan.cluster.keys import PodKey
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import parts
-from bayplan.keys import PodKey
 from bayplan.plan import Certificate, Hold, Plan, Reason, Rejection, Result, Stage, Verdict
 from bayplan.policy import Policy
-from bayplan.snapshot import Snapshot
 from bayplan.validate import reached, validate
 
 #: How often a plan is made for half as many pods, before nobody is placed at all.

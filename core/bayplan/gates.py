@@ -11,12 +11,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from bayplan import filters
-from bayplan.keys import NodeName, PodKey
+from bayplan.cluster.keys import NodeName, PodKey
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Node, Pod, Snapshot
 from bayplan.plan import Hold, Reason
 from bayplan.policy import NodeProvisioning, Policy
-from bayplan.resources import Resources
-from bayplan.snapshot import Node, Pod, Snapshot
+from bayplan.rules import filters
 
 #: Why a pod waits for something other than room: a search that found nothing proves nothing, a
 #: gang must first be complete, a pod that is in the way may leave later.

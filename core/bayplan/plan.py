@@ -12,10 +12,10 @@ from enum import StrEnum
 from itertools import repeat, starmap
 from typing import Final, TypeVar
 
-from bayplan.keys import GangKey, NodeName, Owner, PodKey
+from bayplan.cluster.keys import GangKey, NodeName, Owner, PodKey
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Pod
 from bayplan.policy import Order
-from bayplan.resources import Resources
-from bayplan.snapshot import Pod
 
 #: By how much an eviction counts for more than a move in the stages of disruption; more than any
 #: move costs.

@@ -13,9 +13,9 @@ from typing import Final
 
 from bayplan import windows
 from bayplan.aftermath import Aftermath
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import Certificate, Plan, Result, Stage, Verdict
 from bayplan.policy import Policy, defragmenting, undisturbing
-from bayplan.snapshot import Snapshot
 from bayplan.solver import engine, portfolio
 from bayplan.solver.problem import extract, goals
 from bayplan.solver.problem.counting import build

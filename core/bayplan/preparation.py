@@ -7,15 +7,15 @@ the planner does not do.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from bayplan.constraints import Volume
-from bayplan.floors import protected
+from bayplan.cluster.constraints import Volume
+from bayplan.cluster.keys import ClaimKey, NodeName
+from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
+from bayplan.cluster.units import SHARED_GPU
 from bayplan.gates import believed
-from bayplan.keys import ClaimKey, NodeName
 from bayplan.policy import Policy
-from bayplan.reach import Reach
-from bayplan.restraints import restrained
-from bayplan.snapshot import Disruption, Pod, Snapshot
-from bayplan.units import SHARED_GPU
+from bayplan.rules.floors import protected
+from bayplan.rules.reach import Reach
+from bayplan.rules.restraints import restrained
 
 
 def prepared(seen: Snapshot, policy: Policy, *, now: float) -> Snapshot:

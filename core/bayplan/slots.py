@@ -7,11 +7,11 @@ worth what it wins of them.
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from bayplan import shares, units
-from bayplan.keys import NodeName, PodKey
+from bayplan.cluster import shares, units
+from bayplan.cluster.keys import NodeName, PodKey
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import Bind, Move, Plan
-from bayplan.resources import Resources
-from bayplan.snapshot import Snapshot
 
 #: Sizes of slots in GPUs, most wanted first.
 SIZES: Final = (8, 4, 2, 1)

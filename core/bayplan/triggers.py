@@ -8,10 +8,10 @@ it was made from has changed.
 from collections import Counter
 from collections.abc import Callable
 
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan
 from bayplan.codec.parts import listed
 from bayplan.plan import Plan
-from bayplan.snapshot import Snapshot
 
 
 def is_due(

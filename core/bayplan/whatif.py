@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from bayplan.keys import PodKey
+from bayplan.cluster.keys import PodKey
+from bayplan.cluster.snapshot import Pod, Snapshot
 from bayplan.plan import Result
 from bayplan.planner import plan
 from bayplan.policy import Policy, undisturbing
-from bayplan.snapshot import Pod, Snapshot
 from bayplan.solver.solution import Progress, silent
 
 #: Most further copies that are counted, and pods that they may come to.

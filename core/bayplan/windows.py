@@ -7,9 +7,9 @@ planner that has just started knows as well as any other what the open window ha
 from typing import Final
 
 from bayplan import slots
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import Plan
 from bayplan.policy import Day, Defragmentation, Window
-from bayplan.snapshot import Snapshot
 
 _MINUTE_S: Final = 60
 _DAY_S: Final = 86_400

@@ -17,8 +17,11 @@ from kubernetes import client
 
 from bayplan.answers import Reservations
 from bayplan.api import names
-from bayplan.budgets import Budget
 from bayplan.cache import Cache
+from bayplan.cluster.budgets import Budget
+from bayplan.cluster.constraints import Volume
+from bayplan.cluster.keys import BudgetKey, NodeName, PodKey
+from bayplan.cluster.snapshot import Pod, Snapshot
 from bayplan.codec import (
     DecodeError,
     PublishedPlan,
@@ -34,12 +37,9 @@ from bayplan.codec import (
     volume_of,
 )
 from bayplan.codec.plans import sequence_in
-from bayplan.constraints import Volume
-from bayplan.keys import BudgetKey, NodeName, PodKey
 from bayplan.policy import RESTRAINED, Policy
 from bayplan.preparation import prepared
-from bayplan.setbacks import refused, set_aside
-from bayplan.snapshot import Pod, Snapshot
+from bayplan.rules.setbacks import refused, set_aside
 from bayplan.triggers import is_at_work
 from bayplan_extender.reflector import STALE_S, Raw, Reflector
 

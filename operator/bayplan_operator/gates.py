@@ -16,10 +16,10 @@ from kubernetes.client.exceptions import ApiException
 
 from bayplan import gates
 from bayplan.api import names
+from bayplan.cluster.keys import PodKey
+from bayplan.cluster.snapshot import Pod
 from bayplan.codec import mistake_in, oversight_in
 from bayplan.codec.releases import ungate_patch
-from bayplan.keys import PodKey
-from bayplan.snapshot import Pod
 from bayplan.steps import STALL_S
 from bayplan_operator.cluster.events import About, Events
 from bayplan_operator.cluster.evictions import evict

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from bayplan.api import names
+from bayplan.cluster.keys import GangKey, NodeName, Owner, PodKey
 from bayplan.codec import plan_manifests
-from bayplan.keys import GangKey, NodeName, Owner, PodKey
 from bayplan.plan import (
     Bind,
     Certificate,

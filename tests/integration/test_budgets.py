@@ -8,11 +8,11 @@ import pytest
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
-from bayplan.budgets import Budget
+from bayplan.cluster.budgets import Budget
+from bayplan.cluster.keys import BudgetKey
+from bayplan.cluster.snapshot import Disruption, Snapshot
 from bayplan.codec import budget_of, pod_of
-from bayplan.keys import BudgetKey
-from bayplan.restraints import restrained
-from bayplan.snapshot import Disruption, Snapshot
+from bayplan.rules.restraints import restrained
 from bayplan_extender.view import View
 from e2e.cluster import Cluster, eventually
 

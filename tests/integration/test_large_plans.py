@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from kubernetes import client
 
+from bayplan.cluster.keys import GangKey, NodeName, PodKey
 from bayplan.codec.parts import MAX_PARTS
 from bayplan.codec.stages import folded
-from bayplan.keys import GangKey, NodeName, PodKey
 from bayplan.plan import (
     Bind,
     Certificate,

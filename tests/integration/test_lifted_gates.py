@@ -8,8 +8,8 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
+from bayplan.cluster.keys import NodeName, PodKey
 from bayplan.codec.releases import offer_patch, release_patch, ungate_patch
-from bayplan.keys import NodeName, PodKey
 from bayplan_operator.cluster.kube import Kube, Raw, pod_path
 from e2e.cluster import Cluster
 

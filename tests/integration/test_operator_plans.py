@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from bayplan.api import names
+from bayplan.cluster.keys import GangKey
 from bayplan.codec import parts
-from bayplan.keys import GangKey
 from bayplan.plan import (
     Evict,
 )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from kubernetes import client
 
-from bayplan.keys import NodeName, PodKey
+from bayplan.cluster.keys import NodeName, PodKey
 from bayplan.plan import Bind, Certificate, Plan, Result, Verdict
 from bayplan.policy import Order
 from bayplan_extender.planner.publisher import Dropped, Publisher

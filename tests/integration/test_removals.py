@@ -7,8 +7,8 @@ import pytest
 from kubernetes import client, config
 
 from bayplan.api import names
+from bayplan.cluster.keys import PodKey
 from bayplan.codec.deployments import child_of
-from bayplan.keys import PodKey
 from bayplan_operator.cluster.kube import Kube, Raw, pod_path
 from bayplan_operator.cluster.removals import delete_as_seen, evict_as_seen
 from e2e.cluster import Cluster

@@ -6,10 +6,10 @@ from typing import Final
 
 from hypothesis import strategies as st
 
-from bayplan import filters
-from bayplan.constraints import Constraints, Taint, Toleration
-from bayplan.keys import Owner
-from bayplan.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.cluster.constraints import Constraints, Taint, Toleration
+from bayplan.cluster.keys import Owner
+from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.rules import filters
 from tests.builders import apart, beside, budget, node, pod, spread
 from tests.builders import snapshot as snapshot_of
 

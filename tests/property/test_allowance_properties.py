@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayplan import steps
-from bayplan.budgets import Budget, Health
+from bayplan.cluster.budgets import Budget, Health
+from bayplan.cluster.keys import PodKey
+from bayplan.cluster.snapshot import Node, Pod, Snapshot
 from bayplan.inference.drains import Farewell
-from bayplan.keys import PodKey
 from bayplan.plan import Plan
 from bayplan.policy import Policy
-from bayplan.snapshot import Node, Pod, Snapshot
 from bayplan.steps import DrainPod, EvictPod, ServePod, Step
 from tests.builders import budget, node, pod
 from tests.steps_scene import bind, evict, plan

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayplan.bounding import bounded
-from bayplan.keys import GangKey, NodeName, PodKey
+from bayplan.cluster.keys import GangKey, NodeName, PodKey
 from bayplan.plan import Bind, Certificate, Evict, Move, Plan, Verdict
 from bayplan.policy import Order
 

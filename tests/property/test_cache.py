@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from bayplan.cache import Cache
-from bayplan.keys import NodeName
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Node, Pod, Snapshot
 from bayplan.online.advisor import Advisor
-from bayplan.resources import Resources
-from bayplan.snapshot import Node, Pod, Snapshot
 from tests.builders import node, pod
 
 NODES = (NodeName("n1"), NodeName("n2"))

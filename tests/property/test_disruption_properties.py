@@ -6,10 +6,10 @@ from unittest import mock
 
 import pytest
 
+from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
 from bayplan.plan import Result
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import Disruption, Pod, Snapshot
 from bayplan.solver import engine
 from bayplan.validate import validate
 from tests import oracle

@@ -7,12 +7,12 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayplan.budgets import Budget, Health
+from bayplan.cluster.budgets import Budget, Health
+from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
 from bayplan.plan import Evict, Plan
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.restraints import covers, restrained
-from bayplan.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.rules.restraints import covers, restrained
 from bayplan.validate import validate
 from tests.builders import budget, node, pod
 from tests.unit.test_validate import planned

@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayplan.bounding import bounded
+from bayplan.cluster.keys import PodKey
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.excerpts import publishable
-from bayplan.keys import PodKey
 from bayplan.plan import Plan, Verdict
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import Snapshot
 from bayplan.validate import validate
 from tests import oracle
 from tests.property.test_placing_properties import clusters

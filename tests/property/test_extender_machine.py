@@ -29,12 +29,12 @@ from hypothesis.stateful import (
 
 from bayplan.answers import Reservations
 from bayplan.cache import Cache
+from bayplan.cluster.keys import NodeName, PodKey
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Pod
 from bayplan.codec import PublishedPlan
-from bayplan.keys import NodeName, PodKey
 from bayplan.plan import Bind, Certificate, Move, Plan, Verdict
 from bayplan.policy import Order
-from bayplan.resources import Resources
-from bayplan.snapshot import Pod
 from bayplan_extender.view import View
 from bayplan_extender.webhook.verbs import ASSUME_S, Verbs
 from tests.builders import GPU, node, pod

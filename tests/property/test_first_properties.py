@@ -8,13 +8,13 @@ from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from bayplan import steps
-from bayplan.budgets import Health
+from bayplan.cluster.budgets import Health
+from bayplan.cluster.keys import PodKey
+from bayplan.cluster.snapshot import Disruption, Pod
 from bayplan.inference.drains import Farewell
 from bayplan.inference.successors import Failing, Outlook
-from bayplan.keys import PodKey
 from bayplan.plan import Plan
 from bayplan.policy import Policy
-from bayplan.snapshot import Disruption, Pod
 from bayplan.steps import Beside, DrainPod, EvictPod, Phase, Progress, StartPod, State, Step
 from tests.steps_scene import told
 from tests.steps_world import World, happen, overcommitted, scenes, settle

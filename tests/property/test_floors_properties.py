@@ -9,11 +9,11 @@ from unittest import mock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bayplan import floors
-from bayplan.keys import NodeName
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.rules import floors
 from bayplan.solver import engine
 from bayplan.solver.local import greedy
 from bayplan.solver.problem import goals

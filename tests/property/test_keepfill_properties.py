@@ -7,13 +7,13 @@ import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bayplan.constraints import Constraints, Taint, Toleration
-from bayplan.keys import NodeName
+from bayplan.cluster.constraints import Constraints, Taint, Toleration
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
 from bayplan.plan import Result
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
-from bayplan.resources import Resources
-from bayplan.snapshot import Disruption, Node, Pod, Snapshot
 from bayplan.solver import engine, keepfill
 from bayplan.solver.problem.counting import build
 from bayplan.solver.problem.states import numbered

@@ -6,14 +6,14 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayplan import filters
 from bayplan.aftermath import Aftermath
-from bayplan.budgets import Health
-from bayplan.constraints import Constraints, NodeTerm, Requirement, Taint, Toleration
-from bayplan.keys import GangKey, NodeName, PodKey
+from bayplan.cluster.budgets import Health
+from bayplan.cluster.constraints import Constraints, NodeTerm, Requirement, Taint, Toleration
+from bayplan.cluster.keys import GangKey, NodeName, PodKey
+from bayplan.cluster.snapshot import Disruption, Node, Pod, PodKind, Snapshot
 from bayplan.plan import Bind, Certificate, Evict, Move, Verdict, plan_of
 from bayplan.policy import Order
-from bayplan.snapshot import Disruption, Node, Pod, PodKind, Snapshot
+from bayplan.rules import filters
 from tests.builders import budget, node, pod, snapshot
 
 words = st.sampled_from(["a", "b", "c"])

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayplan.bounding import Limits, divided
+from bayplan.cluster.keys import GangKey, NodeName, Owner, PodKey
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import decisions, joined, plan_manifests, published_plan_of
 from bayplan.codec.parts import MAX_BYTES, MAX_PARTS
-from bayplan.keys import GangKey, NodeName, Owner, PodKey
 from bayplan.plan import (
     Action,
     Bind,
@@ -25,7 +26,6 @@ from bayplan.plan import (
     Verdict,
 )
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import Snapshot
 from bayplan.validate import Code, validate
 from tests.property.test_planner_properties import applied, made, policies, snapshots
 

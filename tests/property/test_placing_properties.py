@@ -6,10 +6,10 @@ from unittest import mock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bayplan.constraints import Constraints, GangTopology, NodeTerm, Preference, Requirement
+from bayplan.cluster.constraints import Constraints, GangTopology, NodeTerm, Preference, Requirement
+from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.snapshot import Disruption, Pod, Snapshot
 from bayplan.solver import engine, keepfill
 from bayplan.solver.local import greedy
 from bayplan.solver.problem import goals

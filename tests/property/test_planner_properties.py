@@ -7,10 +7,10 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
 from bayplan.plan import Plan, Result, Verdict
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import Disruption, Pod, Snapshot
 from bayplan.solver import engine
 from bayplan.solver.problem import goals
 from bayplan.solver.problem.counting import build

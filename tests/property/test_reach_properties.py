@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayplan import filters
-from bayplan.constraints import Constraints, NodeTerm, Requirement, Volume
-from bayplan.filters import eligibility, term_matches
-from bayplan.keys import ClaimKey
+from bayplan.cluster.constraints import Constraints, NodeTerm, Requirement, Volume
+from bayplan.cluster.keys import ClaimKey
+from bayplan.cluster.snapshot import Node, Pod, Snapshot
 from bayplan.plan import Rejection
 from bayplan.policy import Policy
 from bayplan.preparation import prepared
-from bayplan.reach import Reach
-from bayplan.snapshot import Node, Pod, Snapshot
+from bayplan.rules import filters
+from bayplan.rules.filters import eligibility, term_matches
+from bayplan.rules.reach import Reach
 from bayplan.solver.problem import counting
 from tests.builders import node, pod
 

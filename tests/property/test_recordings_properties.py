@@ -9,12 +9,12 @@ from typing import Any, Final
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bayplan.cluster.constraints import Constraints, NodeTerm, Requirement, Taint, Toleration
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import DecodeError, Recording, recording_document, recording_of
-from bayplan.constraints import Constraints, NodeTerm, Requirement, Taint, Toleration
 from bayplan.plan import plan_digest
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.snapshot import Snapshot
 from tests.builders import node, pod
 from tests.property.test_planner_properties import frozen, made, policies, snapshots
 

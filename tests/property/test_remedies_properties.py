@@ -8,13 +8,13 @@ from random import Random
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bayplan import filters
 from bayplan.aftermath import Aftermath
-from bayplan.keys import NodeName
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
 from bayplan.plan import Plan, Reason
 from bayplan.policy import Policy
-from bayplan.resources import Resources
-from bayplan.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.rules import filters
 from bayplan.why.leaving import Rules
 from bayplan.why.obstacles import Obstacles
 from bayplan.why.remedies import Remedies, Search

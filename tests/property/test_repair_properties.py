@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ortools.sat.python import cp_model
 
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import Stage
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.snapshot import Snapshot
 from bayplan.solver import engine
 from bayplan.solver.exact import variables
 from bayplan.solver.exact.constraints import RULES, allowed

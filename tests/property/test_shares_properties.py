@@ -8,11 +8,11 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bayplan import shares, units
+from bayplan.cluster import shares, units
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
-from bayplan.resources import Resources
-from bayplan.snapshot import Disruption, Pod, Snapshot
 from bayplan.solver import engine
 from bayplan.solver.problem.counting import build
 from bayplan.validate import validate

@@ -7,9 +7,9 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import Action, Bind, Certificate, Move, Plan, Verdict, plan_of
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import Snapshot
 from bayplan.validate import Code, validate
 from bayplan.validate.evidence import gather
 from bayplan.validate.gangs import placed_as

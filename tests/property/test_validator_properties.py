@@ -8,8 +8,9 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayplan import filters, units
-from bayplan.keys import NodeName, PodKey
+from bayplan.cluster import units
+from bayplan.cluster.keys import NodeName, PodKey
+from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
 from bayplan.plan import (
     EVICTION_COST,
     Action,
@@ -25,7 +26,7 @@ from bayplan.plan import (
     plan_of,
 )
 from bayplan.policy import Policy
-from bayplan.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.rules import filters
 from bayplan.validate import Code, validate
 from tests.builders import GPU
 from tests.property.test_planner_properties import made, policies, snapshots

@@ -7,14 +7,14 @@ import pytest
 
 from bayplan.answers import Reservations, answer
 from bayplan.cache import Cache
-from bayplan.constraints import Constraints, NodeTerm, Requirement
-from bayplan.keys import NodeName
+from bayplan.cluster.constraints import Constraints, NodeTerm, Requirement
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.snapshot import Node, Pod
 from bayplan.online import advisor as advisors
 from bayplan.online.advisor import MAX_SCORE, Advisor, forecast
 from bayplan.online.kinds import Kind
 from bayplan.online.scorer import NodeRoom, Scorer
 from bayplan.online.value import Worth
-from bayplan.snapshot import Node, Pod
 from tests.builders import node, pod
 
 N1, N2, N3 = NodeName("n1"), NodeName("n2"), NodeName("n3")

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from bayplan import steps
-from bayplan.budgets import Budget, Health
+from bayplan.cluster.budgets import Budget, Health
+from bayplan.cluster.snapshot import Pod, Snapshot
 from bayplan.inference.drains import Farewell
 from bayplan.policy import Policy
-from bayplan.snapshot import Pod, Snapshot
 from bayplan.steps import EvictPod, Progress
 from tests.builders import budget, node, pod
 from tests.steps_scene import BUSY, IDLE, SERVES, bind, done, evict, plan, told

@@ -7,11 +7,11 @@ import pytest
 from bayplan import answers
 from bayplan.answers import Answer, Reservations, agreed
 from bayplan.cache import Cache
-from bayplan.keys import NodeName
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.snapshot import Node, Pod
 from bayplan.online.advisor import Advisor
 from bayplan.plan import Bind, Certificate, Evict, Move, Plan, Reason, Verdict
 from bayplan.policy import Order
-from bayplan.snapshot import Node, Pod
 from tests.builders import GPU, node, pod
 
 CERTIFICATE = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)

@@ -4,9 +4,9 @@ from random import Random
 
 import pytest
 
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.planner import plan
 from bayplan.policy import Policy, defragmenting
-from bayplan.snapshot import Snapshot
 from bayplan.validate import validate
 from benchmarks import defrag, preemption, tables
 from benchmarks.fleet import fleet

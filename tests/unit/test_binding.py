@@ -8,7 +8,7 @@ import pytest
 import urllib3
 from kubernetes import client
 
-from bayplan.keys import NodeName, PodKey
+from bayplan.cluster.keys import NodeName, PodKey
 from bayplan_extender.webhook.binding import ApiBinder
 from bayplan_extender.webhook.wire import Binding
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from bayplan.bounding import bounded
+from bayplan.cluster.keys import GangKey, NodeName, PodKey
 from bayplan.codec import PublishedPlan, decisions, joined, plan_manifests, published_plan_of
 from bayplan.codec.parts import MAX_BYTES, MAX_PARTS
-from bayplan.keys import GangKey, NodeName, PodKey
 from bayplan.plan import Bind, Certificate, Hold, Plan, Reason, Rejection, Result, Verdict
 from bayplan.policy import Order
 from bayplan.triggers import repeats

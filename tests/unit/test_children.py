@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from bayplan.api import names
+from bayplan.cluster.keys import NodeName
 from bayplan.codec import service
 from bayplan.codec.deployments import child_of
 from bayplan.inference import children, rollout
 from bayplan.inference.parts import Around
 from bayplan.inference.rollout import Changes
-from bayplan.keys import NodeName
 from tests.children_scene import OLD, chat, deployment, fill, made_pod, names_of, running, second
 
 

@@ -7,6 +7,9 @@ import pytest
 import yaml
 
 from bayplan.api.packing_plan import MAX_MESSAGE
+from bayplan.cluster.constraints import Requirement, Taint
+from bayplan.cluster.keys import GangKey, NodeName, Owner, PodKey
+from bayplan.cluster.resources import Resources
 from bayplan.codec import (
     DecodeError,
     node_of,
@@ -18,9 +21,7 @@ from bayplan.codec import (
     trouble_of,
 )
 from bayplan.codec.nodes import UNHEALTHY
-from bayplan.constraints import Requirement, Taint
 from bayplan.inference.parts import Trouble
-from bayplan.keys import GangKey, NodeName, Owner, PodKey
 from bayplan.plan import (
     Bind,
     Certificate,
@@ -35,7 +36,6 @@ from bayplan.plan import (
     Verdict,
 )
 from bayplan.policy import Order, Policy
-from bayplan.resources import Resources
 from tests.builders import GPU
 from tests.codec_scene import raw_pod
 

@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from bayplan.budgets import Budget
+from bayplan.cluster.budgets import Budget
+from bayplan.cluster.constraints import Requirement
+from bayplan.cluster.keys import BudgetKey
 from bayplan.codec import (
     DecodeError,
     budget_of,
     snapshot_of,
 )
-from bayplan.constraints import Requirement
-from bayplan.keys import BudgetKey
 
 
 def raw_budget(**spec: object) -> dict[str, Any]:

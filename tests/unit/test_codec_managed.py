@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from bayplan.api import names
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.snapshot import Pod
 from bayplan.codec import pod_of, snapshot_of
 from bayplan.codec.releases import release_patch
-from bayplan.filters import static_rejection
-from bayplan.keys import NodeName
-from bayplan.snapshot import Pod
+from bayplan.rules.filters import static_rejection
 from tests.builders import node
 from tests.fake_kube import apply_patch
 

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from bayplan.api import names
-from bayplan.codec import DecodeError, pod_of
-from bayplan.constraints import (
+from bayplan.cluster.constraints import (
     GangTopology,
     NodeTerm,
     Peers,
@@ -16,7 +15,8 @@ from bayplan.constraints import (
     Requirement,
     Spread,
 )
-from bayplan.snapshot import Pod
+from bayplan.cluster.snapshot import Pod
+from bayplan.codec import DecodeError, pod_of
 
 HOST = "kubernetes.io/hostname"
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"

@@ -3,6 +3,9 @@
 import pytest
 
 from bayplan.api import names
+from bayplan.cluster.keys import GangKey, Owner, PodKey
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import UNKNOWN_COUNT, Disruption, Pod
 from bayplan.codec import (
     DecodeError,
     pod_of,
@@ -10,9 +13,6 @@ from bayplan.codec import (
 )
 from bayplan.codec.marks import FailedMove, failed_move_in
 from bayplan.inference.successors import Failing
-from bayplan.keys import GangKey, Owner, PodKey
-from bayplan.resources import Resources
-from bayplan.snapshot import UNKNOWN_COUNT, Disruption, Pod
 from tests.builders import GPU, node, pod, snapshot
 from tests.codec_scene import decoded, pinned, raw_pod
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.snapshot import Snapshot
 from bayplan.solver import keepfill
 from bayplan.solver.keepfill.found import Found
 from bayplan.solver.keepfill.patterns import most_patterns

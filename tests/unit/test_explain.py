@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Pod
 from bayplan.codec import PublishedPlan, StepStatus
-from bayplan.keys import NodeName
 from bayplan.plan import Bind, Certificate, Choice, Hold, Move, Plan, Reason, Rejection, Verdict
 from bayplan.policy import Order
-from bayplan.resources import Resources
-from bayplan.snapshot import Pod
 from bayplan.why.explain import chosen, explain
 from tests.builders import GPU, pod
 

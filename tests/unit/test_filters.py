@@ -4,14 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from bayplan import filters, units
 from bayplan.aftermath import Aftermath
-from bayplan.constraints import Constraints, NodeTerm, Requirement, Taint, Toleration
-from bayplan.keys import NodeName
+from bayplan.cluster import units
+from bayplan.cluster.constraints import Constraints, NodeTerm, Requirement, Taint, Toleration
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Node, Pod
 from bayplan.plan import Certificate, Plan, Reason, Verdict
 from bayplan.policy import Order
-from bayplan.resources import Resources
-from bayplan.snapshot import Node, Pod
+from bayplan.rules import filters
 from bayplan.why import reasons
 from bayplan.why.rooms import Census, Room
 from tests.builders import GPU, node, pod, snapshot

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from bayplan.budgets import Budget, Health
-from bayplan.constraints import Constraints, Peers
+from bayplan.cluster.budgets import Budget, Health
+from bayplan.cluster.constraints import Constraints, Peers
+from bayplan.cluster.keys import NodeName, Owner
+from bayplan.cluster.snapshot import GOODBYE_S, Disruption, Node, Pod, Snapshot
 from bayplan.inference.drains import Farewell
 from bayplan.inference.successors import Failing, Outlook
-from bayplan.keys import NodeName, Owner
 from bayplan.plan import Move, Plan
 from bayplan.policy import Policy
-from bayplan.snapshot import GOODBYE_S, Disruption, Node, Pod, Snapshot
 from bayplan.steps import Beside, DrainPod, EvictPod, Phase, Progress, StartPod, advance
 from tests.builders import budget, node, pod, snapshot
 from tests.steps_scene import bind, evict, pinned, plan, told

@@ -6,16 +6,16 @@ from unittest import mock
 
 import pytest
 
+from bayplan.cluster.keys import NodeName, Owner
+from bayplan.cluster.snapshot import MAX_MOVE_COST, Pod, Snapshot
 from bayplan.codec.deployments import deployment_of
 from bayplan.codec.nodes import node_of
 from bayplan.codec.pods import pod_of
-from bayplan.floors import missing, protected
 from bayplan.inference import manifests
-from bayplan.keys import NodeName, Owner
 from bayplan.plan import Result
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import MAX_MOVE_COST, Pod, Snapshot
+from bayplan.rules.floors import missing, protected
 from bayplan.solver import engine
 from tests.builders import node, pod
 

@@ -7,11 +7,11 @@ import pytest
 from bayplan import steps
 from bayplan.answers import Reservations
 from bayplan.cache import Cache
+from bayplan.cluster.keys import NodeName, Owner
+from bayplan.cluster.snapshot import Pod
 from bayplan.codec import PublishedPlan
-from bayplan.keys import NodeName, Owner
 from bayplan.plan import Certificate, Move, Plan, Verdict
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import Pod
 from bayplan.steps import Phase
 from bayplan.triggers import uncovered
 from tests.builders import node, pod, snapshot

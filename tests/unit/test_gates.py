@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from bayplan import gates
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.snapshot import Disruption, Pod
 from bayplan.gates import PlannerSigns
-from bayplan.keys import NodeName
 from bayplan.plan import Hold, Reason, Rejection
 from bayplan.policy import NodeProvisioning, Policy
-from bayplan.snapshot import Disruption, Pod
 from tests.builders import node, pod, snapshot
 
 NOW = 1000.0

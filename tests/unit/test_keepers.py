@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from bayplan.budgets import Budget
+from bayplan.cluster.budgets import Budget
+from bayplan.cluster.snapshot import Disruption, Node, Pod
 from bayplan.plan import Hold, Reason
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import Disruption, Node, Pod
 from tests.builders import budget, node, pod, snapshot
 
 LOW = pod("low", gpus=8, on="n0", disruption=Disruption.EVICTABLE)

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from bayplan.api import names
+from bayplan.cluster.keys import GangKey
 from bayplan.codec import published_plan_of
-from bayplan.keys import GangKey
 from bayplan.plan import Bind
 from bayplan_operator.cluster.kube import plan_path, pod_path
 from tests.execution_scene import Scene, bind, evict, key

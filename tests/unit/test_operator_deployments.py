@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from bayplan.api import names
+from bayplan.cluster.keys import PodKey
 from bayplan.codec import plan_manifest
-from bayplan.keys import PodKey
 from bayplan.plan import Certificate, Hold, Plan, Reason, Rejection, Result, Verdict
 from bayplan.policy import Order
 from bayplan_operator.cluster.kube import node_path, plan_path

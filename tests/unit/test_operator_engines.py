@@ -8,8 +8,8 @@ from threading import Event, Thread
 
 import pytest
 
+from bayplan.cluster.keys import NodeName
 from bayplan.inference.children import Child
-from bayplan.keys import NodeName
 from bayplan_operator import engines
 from bayplan_operator.engines import loads
 

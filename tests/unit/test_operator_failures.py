@@ -6,8 +6,8 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
+from bayplan.cluster.keys import PodKey
 from bayplan.codec import plan_manifest
-from bayplan.keys import PodKey
 from bayplan.plan import Certificate, Hold, Plan, Reason, Rejection, Result, Verdict
 from bayplan.policy import Order
 from bayplan_operator.cluster.kube import plan_path, pod_path

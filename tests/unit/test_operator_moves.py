@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from bayplan.api import names
+from bayplan.cluster.keys import NodeName, Owner
 from bayplan.codec import pod_of
-from bayplan.keys import NodeName, Owner
 from bayplan.plan import Bind, Move
 from bayplan_operator.claims import Claims
 from bayplan_operator.cluster.kube import node_path, pod_path

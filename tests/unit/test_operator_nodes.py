@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from bayplan.cluster.keys import NodeName
 from bayplan.inference.parts import Trouble
-from bayplan.keys import NodeName
 from bayplan_operator.cluster.kube import node_path
 from bayplan_operator.cluster.nodes import Nodes
 from tests.fake_kube import FakeKube

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bayplan.keys import NodeName
+from bayplan.cluster.keys import NodeName
 from bayplan_operator.cluster.kube import NODES, node_path, pods_path
 from bayplan_operator.cluster.observation import Observation, observe
 from tests.fake_kube import FakeKube, Raw

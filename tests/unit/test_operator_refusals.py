@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from bayplan import steps
-from bayplan.keys import GangKey
+from bayplan.cluster.keys import GangKey
 from bayplan_operator.cluster.kube import pod_path
 from bayplan_operator.plans import execution
 from tests import execution_scene

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from bayplan.api import names
-from bayplan.keys import PodKey
+from bayplan.cluster.keys import PodKey
 from bayplan_operator.cluster.kube import node_path, pod_path
 from tests import deployments_scene
 from tests.deployments_scene import Engine, Scene, run

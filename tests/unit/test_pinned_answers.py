@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from bayplan import units
 from bayplan.answers import Answer, Reservations
 from bayplan.api import names
-from bayplan.constraints import Taint, Toleration
+from bayplan.cluster import units
+from bayplan.cluster.constraints import Taint, Toleration
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Node, Pod
 from bayplan.plan import Reason
-from bayplan.resources import Resources
-from bayplan.snapshot import Node, Pod
 from tests.builders import node, pod
 from tests.unit.test_answers import N1, answer, cache_of
 

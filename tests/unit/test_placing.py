@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bayplan.constraints import (
+from bayplan.cluster.constraints import (
     Constraints,
     GangTopology,
     NodeTerm,
@@ -14,11 +14,11 @@ from bayplan.constraints import (
     Preference,
     Requirement,
 )
-from bayplan.keys import NodeName
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.snapshot import Disruption, Node, Pod
 from bayplan.plan import Bind, Certificate, Move, Plan, Reason, Rejection, Verdict
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import Disruption, Node, Pod
 from bayplan.solver import keepfill
 from bayplan.solver.local import greedy
 from bayplan.solver.problem.counting import build

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bayplan.keys import GangKey, NodeName, PodKey
+from bayplan.cluster.keys import GangKey, NodeName, PodKey
 from bayplan.plan import Bind, in_bulk
 
 KEYS = [PodKey("default", name) for name in "ab"]

@@ -8,16 +8,16 @@ from dataclasses import replace
 import pytest
 from ortools.sat.python import cp_model
 
-from bayplan.plan import Move, Stage, Verdict
-from bayplan.planner import plan
-from bayplan.policy import Order, Policy
-from bayplan.snapshot import (
+from bayplan.cluster.snapshot import (
     MAX_MOVE_COST,
     OVERSTAY_S,
     Disruption,
     Node,
     Pod,
 )
+from bayplan.plan import Move, Stage, Verdict
+from bayplan.planner import plan
+from bayplan.policy import Order, Policy
 from bayplan.solver import engine
 from bayplan.solver.problem.counting import build
 from bayplan.solver.solution import Solution

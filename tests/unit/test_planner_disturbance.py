@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from bayplan.restraints import restrained
-from bayplan.snapshot import (
+from bayplan.cluster.snapshot import (
     GOODBYE_S,
     OVERSTAY_S,
     Disruption,
@@ -13,6 +12,7 @@ from bayplan.snapshot import (
     Pod,
     Snapshot,
 )
+from bayplan.rules.restraints import restrained
 from tests.builders import budget, node, pod, snapshot
 from tests.planner_scene import POLICY, evicted, made, moved, placed, result_of, unit
 

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from bayplan.plan import Reason
-from bayplan.snapshot import (
+from bayplan.cluster.snapshot import (
     UNKNOWN_COUNT,
     Disruption,
 )
+from bayplan.plan import Reason
 from tests.builders import node, pod
 from tests.planner_scene import evicted, hold_of, made, moved, placed, unit
 

@@ -2,13 +2,13 @@
 
 import pytest
 
-from bayplan.constraints import Constraints
-from bayplan.plan import Reason
-from bayplan.snapshot import (
+from bayplan.cluster.constraints import Constraints
+from bayplan.cluster.snapshot import (
     Disruption,
     Node,
     Pod,
 )
+from bayplan.plan import Reason
 from tests.builders import budget, node, pod
 from tests.planner_scene import hold_of, made, placed, unit
 

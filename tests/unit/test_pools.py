@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from bayplan import filters
 from bayplan.api import names
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.snapshot import Disruption, Snapshot
 from bayplan.codec import DecodeError, node_of, pod_of
 from bayplan.codec.deployments import child_of, deployment_of
 from bayplan.inference import children, manifests, readiness
 from bayplan.inference.children import Child, Deployment
 from bayplan.inference.rollout import Changes
 from bayplan.inference.tally import News, Tally
-from bayplan.keys import NodeName
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.snapshot import Disruption, Snapshot
+from bayplan.rules import filters
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 

@@ -6,8 +6,8 @@ import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
+from bayplan.cluster.keys import NodeName, PodKey
 from bayplan.codec import PublishedPlan, parts
-from bayplan.keys import NodeName, PodKey
 from bayplan.plan import Bind, Certificate, Plan, Result, Verdict
 from bayplan.policy import Order
 from bayplan_extender.planner.publisher import HISTORY, HISTORY_OBJECTS, Dropped, Publisher

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from bayplan.api import names
+from bayplan.cluster.keys import NodeName, PodKey
 from bayplan.inference import children, manifests, readiness, rollout
 from bayplan.inference.children import Child, Deployment
 from bayplan.inference.tally import News, Tally
-from bayplan.keys import NodeName, PodKey
 from bayplan.plan import Hold, Reason, Rejection
 from tests.children_scene import NOW, SHAPE, deployment, fill, running, template
 

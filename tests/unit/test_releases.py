@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from bayplan.api import names
+from bayplan.cluster.keys import NodeName
 from bayplan.codec import pod_of
 from bayplan.codec.releases import offer_patch, release_patch, ungate_patch
-from bayplan.keys import NodeName
 from tests.fake_kube import apply_patch
 
 Raw = dict[str, Any]

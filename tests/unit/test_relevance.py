@@ -2,7 +2,7 @@
 
 import pytest
 
-from bayplan.keys import PodKey
+from bayplan.cluster.keys import PodKey
 from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan_extender.planner import relevance

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bayplan.keys import NodeName
+from bayplan.cluster.keys import NodeName
 from bayplan_extender.view import View, _Nodes, _Pods
 
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from bayplan import filters
-from bayplan.constraints import Constraints, GangTopology, Taint
-from bayplan.keys import Owner
+from bayplan.cluster.constraints import Constraints, GangTopology, Taint
+from bayplan.cluster.keys import Owner
+from bayplan.cluster.snapshot import Disruption, Node, Pod
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.snapshot import Disruption, Node, Pod
+from bayplan.rules import filters
 from tests.builders import apart, beside, node, pod, snapshot
 
 HOSTNAME = "kubernetes.io/hostname"

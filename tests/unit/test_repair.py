@@ -6,11 +6,11 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from bayplan.constraints import Constraints
-from bayplan.keys import NodeName
+from bayplan.cluster.constraints import Constraints
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.snapshot import Node, Pod
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.snapshot import Node, Pod
 from bayplan.solver import search
 from bayplan.solver.local import ejection, exchange, repair
 from bayplan.solver.problem import goals

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from bayplan.budgets import Budget, Health
-from bayplan.constraints import Requirement
-from bayplan.keys import BudgetKey
-from bayplan.restraints import covers, restrained
-from bayplan.snapshot import Disruption, Pod, Snapshot
+from bayplan.cluster.budgets import Budget, Health
+from bayplan.cluster.constraints import Requirement
+from bayplan.cluster.keys import BudgetKey
+from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
+from bayplan.rules.restraints import covers, restrained
 from tests.builders import budget, node, pod
 
 NOW = 1_000_000.0

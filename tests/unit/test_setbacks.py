@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan
 from bayplan.gates import to_offer
 from bayplan.plan import Certificate, Plan, Reason, Verdict
 from bayplan.planner import plan
 from bayplan.policy import NodeProvisioning, Order, Policy
-from bayplan.setbacks import refused, set_aside
-from bayplan.snapshot import Snapshot
+from bayplan.rules.setbacks import refused, set_aside
 from tests.builders import node, pod, snapshot
 
 POLICY = Policy(cooldown_s=600)

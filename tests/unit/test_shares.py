@@ -11,15 +11,15 @@ from bayplan import slots, steps
 from bayplan.answers import Reservations, answer
 from bayplan.api import names
 from bayplan.cache import Cache
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Disruption, Node, Pod
 from bayplan.codec import DecodeError, plan_manifest, pod_of, published_plan_of
-from bayplan.keys import NodeName
 from bayplan.online.advisor import Advisor
 from bayplan.plan import Bind, Certificate, Evict, Hold, Move, Plan, Reason, Result, Verdict
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
 from bayplan.preparation import prepared
-from bayplan.resources import Resources
-from bayplan.snapshot import Disruption, Node, Pod
 from bayplan.solver.exact.constraints import allowed
 from bayplan.solver.local import ejection, exchange, greedy
 from bayplan.solver.problem.assignment import present

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from ortools.sat.python import cp_model
 
-from bayplan.budgets import Budget
-from bayplan.constraints import GangTopology
+from bayplan.cluster.budgets import Budget
+from bayplan.cluster.constraints import GangTopology
+from bayplan.cluster.snapshot import Disruption, Node, Pod
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import Disruption, Node, Pod
 from bayplan.solver.bounds.relaxation import Relaxation
 from bayplan.solver.exact import constraints, variables
 from bayplan.solver.exact.constraints import Rule

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from bayplan import steps
-from bayplan.constraints import Taint
+from bayplan.cluster.constraints import Taint
+from bayplan.cluster.snapshot import Node, Pod
 from bayplan.plan import (
     Plan,
 )
-from bayplan.snapshot import Node, Pod
 from bayplan.steps import Phase, State
 from tests.builders import node, pod
 from tests.steps_scene import advance, bind, done, evict, hold, move, pinned, plan, told

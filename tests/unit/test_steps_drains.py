@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from bayplan import steps
+from bayplan.cluster.snapshot import Node, Pod
 from bayplan.inference.drains import Farewell
-from bayplan.snapshot import Node, Pod
 from bayplan.steps import Phase, ReleasePod, State
 from tests.builders import node, pod
 from tests.steps_scene import BUSY, IDLE, SERVES, advance, bind, done, evict, move, plan, told

@@ -2,9 +2,9 @@
 
 import pytest
 
+from bayplan.cluster.snapshot import Node, Pod
 from bayplan.plan import Plan
 from bayplan.policy import Policy
-from bayplan.snapshot import Node, Pod
 from bayplan.steps import Phase, Progress, advance
 from tests.builders import apart, node, pod, snapshot
 from tests.steps_scene import bind, done, evict, move, plan

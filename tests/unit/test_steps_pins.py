@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from bayplan.cluster.snapshot import Node, Pod
 from bayplan.plan import Plan
 from bayplan.policy import Policy
-from bayplan.snapshot import Node, Pod
 from bayplan.steps import Phase, Progress, State, advance
 from tests.builders import node, pod, snapshot
 from tests.steps_scene import bind, done, evict, pinned, plan

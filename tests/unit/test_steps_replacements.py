@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from bayplan import steps
-from bayplan.keys import NodeName, Owner
+from bayplan.cluster.keys import NodeName, Owner
 from bayplan.steps import Phase
 from tests.builders import node, pod
 from tests.steps_scene import advance, done, hold, move, plan, told

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from bayplan.keys import NodeName
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.snapshot import Disruption, Node, Pod
 from bayplan.plan import (
     Plan,
 )
-from bayplan.snapshot import Disruption, Node, Pod
 from bayplan.steps import EvictPod, Phase
 from tests.builders import node, pod
 from tests.steps_scene import advance, bind, done, evict, key, move, plan, told

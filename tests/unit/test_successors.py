@@ -7,14 +7,14 @@ import pytest
 
 from bayplan.api import names
 from bayplan.api.pools import Role
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.resources import Resources
 from bayplan.inference import rollout, successors
 from bayplan.inference.children import Child, Deployment, Pool
 from bayplan.inference.parts import Around
 from bayplan.inference.rollout import Changes
 from bayplan.inference.successors import Outlook
 from bayplan.inference.tally import Tally
-from bayplan.keys import NodeName
-from bayplan.resources import Resources
 from tests.rollout_scene import NOW_S, chat, told, unit, units, waiting
 
 OF, ONE = chat("a", replicas=2), chat("a", replicas=1)

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
+from bayplan.cluster.keys import NodeName, PodKey
+from bayplan.cluster.snapshot import Pod, Snapshot
 from bayplan.codec import PublishedPlan
-from bayplan.keys import NodeName, PodKey
 from bayplan.plan import Bind, Certificate, Evict, Hold, Move, Plan, Reason, Rejection, Verdict
 from bayplan.policy import Order
-from bayplan.snapshot import Pod, Snapshot
 from bayplan.triggers import is_defragmentation_due, is_due, is_useless, repeats, uncovered
 from tests.builders import node, pod, snapshot
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from bayplan import units
-from bayplan.units import Rounding
+from bayplan.cluster import units
+from bayplan.cluster.units import Rounding
 
 
 @pytest.mark.parametrize(

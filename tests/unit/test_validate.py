@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from bayplan.budgets import Budget, Health
-from bayplan.keys import NodeName
+from bayplan.cluster.budgets import Budget, Health
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
 from bayplan.plan import (
     Bind,
     Certificate,
@@ -20,8 +22,6 @@ from bayplan.plan import (
     plan_of,
 )
 from bayplan.policy import Order, Policy
-from bayplan.resources import Resources
-from bayplan.snapshot import Disruption, Pod, Snapshot
 from bayplan.validate import Code, validate
 from tests.builders import GPU, budget, node, pod, snapshot
 

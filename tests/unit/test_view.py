@@ -8,12 +8,12 @@ from kubernetes import client
 
 from bayplan.answers import Reservations
 from bayplan.api import names
+from bayplan.cluster.keys import BudgetKey, NodeName
+from bayplan.cluster.snapshot import Pod
 from bayplan.codec import parts, plan_manifests
-from bayplan.keys import BudgetKey, NodeName
 from bayplan.plan import Bind, Certificate, Hold, Move, Plan, Reason, Rejection, Result, Verdict
 from bayplan.planner import plan
 from bayplan.policy import Order
-from bayplan.snapshot import Pod
 from bayplan_extender import view as views
 from bayplan_extender.view import View
 from tests.builders import node, pod

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from kubernetes import client
 
+from bayplan.cluster.keys import NodeName
 from bayplan.codec import plan_manifests
-from bayplan.keys import NodeName
 from bayplan.plan import Bind, Certificate, Evict, Plan, Reason, Result, Verdict
 from bayplan.planner import plan
 from bayplan.policy import Order

@@ -8,9 +8,9 @@ import pytest
 from kubernetes import client
 
 from bayplan.api import names
+from bayplan.cluster.constraints import NodeTerm, Requirement, Volume
+from bayplan.cluster.keys import ClaimKey
 from bayplan.codec import DecodeError, pod_of, volume_of
-from bayplan.constraints import NodeTerm, Requirement, Volume
-from bayplan.keys import ClaimKey
 from bayplan.plan import Plan, Reason
 from bayplan.planner import plan
 from bayplan_extender import view as views

@@ -9,8 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 from structlog.testing import capture_logs
 
+from bayplan.cluster.keys import NodeName
 from bayplan.codec import PublishedPlan
-from bayplan.keys import NodeName
 from bayplan.plan import Bind, Certificate, Plan, Verdict
 from bayplan.policy import Order
 from bayplan_extender.view import View

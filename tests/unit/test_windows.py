@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 
 import pytest
 
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.snapshot import Disruption, Snapshot
 from bayplan.codec import DecodeError, policy_of
-from bayplan.keys import NodeName
 from bayplan.plan import Certificate, Move, Plan, Verdict
 from bayplan.planner import defragment
 from bayplan.policy import Day, Defragmentation, Order, Policy, Window
 from bayplan.slots import free_slots, promised_gpus, won
-from bayplan.snapshot import Disruption, Snapshot
 from bayplan.windows import is_worth_it, moves_left, opened_at
 from tests.builders import node, pod, snapshot, spread
 

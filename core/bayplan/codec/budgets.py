@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from bayplan.budgets import Budget
+from bayplan.cluster.budgets import Budget
+from bayplan.cluster.keys import BudgetKey
 from bayplan.codec.fields import Raw, top
 from bayplan.codec.selectors import label_selector
-from bayplan.keys import BudgetKey
 
 #: The policy under which pods that are not ready are no matter of the budget.
 _ALWAYS: Final = "AlwaysAllow"

@@ -7,9 +7,9 @@ resize is refused as infeasible only the status counts.
 
 from collections.abc import Mapping
 
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.units import Rounding
 from bayplan.codec.fields import Field
-from bayplan.resources import Resources
-from bayplan.units import Rounding
 
 
 def asked_by(one: Field) -> Resources:

@@ -11,16 +11,16 @@ from typing import Final
 
 from bayplan.api import names
 from bayplan.api.inference_deployment import SERVICE_NAME, Sharing
+from bayplan.cluster.constraints import GangTopology
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.units import whole_number
 from bayplan.codec.fields import DecodeError, Field, Raw, top
 from bayplan.codec.marks import moment_of
 from bayplan.codec.pods import is_outdated, pinned_node
 from bayplan.codec.pools import pools_of, port_of
 from bayplan.codec.service import YIELDS
-from bayplan.constraints import GangTopology
 from bayplan.inference.children import Child, Deployment, Gateway, Rollout
 from bayplan.inference.shapes import Shape
-from bayplan.keys import NodeName
-from bayplan.units import whole_number
 
 #: Longest name of an InferenceDeployment: it becomes part of names and labels.
 _MAX_NAME: Final = 52

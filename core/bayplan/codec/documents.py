@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, cast
 
 from bayplan.api import names
+from bayplan.cluster.constraints import Volume
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec.budgets import budget_of
 from bayplan.codec.deployments import deployment_of
 from bayplan.codec.fields import DecodeError, Field, Raw, top
 from bayplan.codec.nodes import node_of
 from bayplan.codec.pods import pod_of
 from bayplan.codec.volumes import unreadable_volume, volume_of
-from bayplan.constraints import Volume
 from bayplan.inference.manifests import manifests
-from bayplan.snapshot import Snapshot
 
 #: The kinds from which a plan is made.
 KINDS: Final = frozenset(

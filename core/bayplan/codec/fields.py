@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final, TypeGuard, TypeVar
 
-from bayplan import units
+from bayplan.cluster import units
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -159,7 +159,7 @@ class Field:
         return {key: self.get(key).text() for key in self.value}
 
     def amounts(self, rounding: units.Rounding, *, besides: Container[str] = ()) -> dict[str, int]:
-        """Return a resource list as integers in the units of `bayplan.units`.
+        """Return a resource list as integers in the units of `bayplan.cluster.units`.
 
         Resources named in `besides` are passed over unread.
         """

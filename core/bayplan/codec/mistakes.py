@@ -4,9 +4,9 @@ For its events and for who asks about it: of a field that cannot be read the cod
 """
 
 from bayplan.api import names
+from bayplan.cluster.snapshot import MAX_MOVE_COST
 from bayplan.codec.fields import Raw, top
 from bayplan.codec.pods import is_managed, move_cost
-from bayplan.snapshot import MAX_MOVE_COST
 
 
 def mistake_in(raw: Raw) -> str:

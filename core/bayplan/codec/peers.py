@@ -8,9 +8,16 @@ from collections.abc import Mapping
 from typing import Final
 
 from bayplan.api import names
+from bayplan.cluster.constraints import (
+    GangTopology,
+    Peers,
+    PodSelector,
+    PodTerm,
+    Requirement,
+    Spread,
+)
 from bayplan.codec.fields import Field
 from bayplan.codec.selectors import lenient_selector
-from bayplan.constraints import GangTopology, Peers, PodSelector, PodTerm, Requirement, Spread
 
 #: Where Kubernetes keeps rules that hold when a pod is placed, and not later.
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"

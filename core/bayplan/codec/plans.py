@@ -10,9 +10,10 @@ from typing import Any
 
 from bayplan.api import names
 from bayplan.api.packing_plan import MAX_MESSAGE
+from bayplan.cluster.keys import GangKey, NodeName, Owner, PodKey
+from bayplan.cluster.units import whole_number
 from bayplan.codec.fields import Field, Raw, top
 from bayplan.codec.stages import folded
-from bayplan.keys import GangKey, NodeName, Owner, PodKey
 from bayplan.plan import (
     Action,
     Bind,
@@ -30,7 +31,6 @@ from bayplan.plan import (
     plan_of,
 )
 from bayplan.policy import Order
-from bayplan.units import whole_number
 
 #: Phases in which nothing more happens to a plan.
 FINISHED = frozenset({"Completed", "Superseded", "Failed"})

@@ -10,20 +10,20 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
-from bayplan import units
 from bayplan.api import names
-from bayplan.budgets import Health
+from bayplan.cluster import units
+from bayplan.cluster.budgets import Health
+from bayplan.cluster.constraints import Constraints, NodeTerm, Preference, Requirement, Toleration
+from bayplan.cluster.keys import GangKey, NodeName, Owner, PodKey
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import MAX_MOVE_COST, UNKNOWN_COUNT, Disruption, Pod
+from bayplan.cluster.units import Rounding
 from bayplan.codec.containers import asked_by, largest, resized
 from bayplan.codec.fields import Field, Raw, top
 from bayplan.codec.marks import failed_move_of, moment_of
 from bayplan.codec.peers import gang_topology_of, peers_of
 from bayplan.codec.remembered import Remembered
 from bayplan.codec.selectors import node_term
-from bayplan.constraints import Constraints, NodeTerm, Preference, Requirement, Toleration
-from bayplan.keys import GangKey, NodeName, Owner, PodKey
-from bayplan.resources import Resources
-from bayplan.snapshot import MAX_MOVE_COST, UNKNOWN_COUNT, Disruption, Pod
-from bayplan.units import Rounding
 
 #: Priorities from here on belong to the cluster itself (system-cluster-critical and above).
 SYSTEM_PRIORITY = 2_000_000_000

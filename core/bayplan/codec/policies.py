@@ -3,6 +3,7 @@
 import math
 from typing import Final
 
+from bayplan.cluster.units import whole_number
 from bayplan.codec.fields import Field, Raw, top
 from bayplan.policy import (
     LEAST_GATE_TIMEOUT_S,
@@ -13,7 +14,6 @@ from bayplan.policy import (
     Policy,
     Window,
 )
-from bayplan.units import whole_number
 
 _HOUR_MINUTES: Final = 60
 _DAY_MINUTES: Final = 1440

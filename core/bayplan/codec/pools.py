@@ -13,11 +13,11 @@ from bayplan.api import names
 from bayplan.api.pod_template import OUR_ANNOTATIONS, OUR_LABELS
 from bayplan.api.pools import MAX_HOST_NAMES, MAX_SERVICE_NAMES, MAX_UNIT, Role
 from bayplan.api.ratio import RatioMode
+from bayplan.cluster.resources import Resources
 from bayplan.codec.fields import Field
 from bayplan.codec.pods import requests
 from bayplan.inference import accelerators, members
 from bayplan.inference.children import PEERS, Pool, Port
-from bayplan.resources import Resources
 
 #: Most replicas of one role in one unit, and most pods of one replica.
 _MAX_COUNT: Final = 256

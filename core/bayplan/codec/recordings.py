@@ -16,11 +16,11 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from bayplan import units
+from bayplan.cluster import units
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec.fields import DecodeError, Field, Raw
 from bayplan.policy import Policy
-from bayplan.resources import Resources
-from bayplan.snapshot import Snapshot
 
 Number = TypeVar("Number", int, float)
 

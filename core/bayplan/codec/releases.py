@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from bayplan.api import names
+from bayplan.cluster.keys import NodeName
 from bayplan.codec.fields import Raw
 from bayplan.codec.pods import PIN_FIELD
-from bayplan.keys import NodeName
 
 Patch = dict[str, Any]
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Final
 
+from bayplan.cluster.constraints import NodeTerm, Requirement
 from bayplan.codec.fields import Field
-from bayplan.constraints import NodeTerm, Requirement
 
 #: What a label selector may ask of a label.
 _OPERATORS: Final = ("In", "NotIn", "Exists", "DoesNotExist")

@@ -1,9 +1,9 @@
 """PersistentVolume objects to `Volume` values."""
 
+from bayplan.cluster.constraints import Volume
+from bayplan.cluster.keys import ClaimKey
 from bayplan.codec.fields import DecodeError, Field, Raw, top
 from bayplan.codec.selectors import node_term
-from bayplan.constraints import Volume
-from bayplan.keys import ClaimKey
 
 _KIND = "PersistentVolume"
 

@@ -16,11 +16,11 @@ from typing import Any, Final
 
 from bayplan.api import names
 from bayplan.api.pools import Role
-from bayplan.constraints import GangTopology
+from bayplan.cluster.constraints import GangTopology
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.resources import Resources
 from bayplan.inference import members
 from bayplan.inference.shapes import NO_SHAPE, Shape
-from bayplan.keys import NodeName
-from bayplan.resources import Resources
 
 #: Ends the name of the headless Service in which pods of one replica find each other; no pool may
 #: have this name.

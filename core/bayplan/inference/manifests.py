@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from bayplan.api import names
 from bayplan.api.pools import Role
+from bayplan.cluster.snapshot import MAX_MOVE_COST
 from bayplan.inference import accelerators, members
 from bayplan.inference.children import Deployment, Slot, slots, topology_annotations
-from bayplan.snapshot import MAX_MOVE_COST
 
 #: What gateways of llm-d call the roles.
 _LLMD_ROLES: Final = {Role.PREFILL: "prefill", Role.DECODE: "decode", Role.AGGREGATED: "both"}

@@ -12,10 +12,10 @@ from enum import StrEnum
 from functools import cached_property
 from operator import attrgetter
 
+from bayplan.cluster.keys import NodeName
 from bayplan.inference.children import Child, Deployment
 from bayplan.inference.pairs import Pair, pairs_of
 from bayplan.inference.shapes import NO_SHAPE, Shape
-from bayplan.keys import NodeName
 
 
 class Trouble(StrEnum):

@@ -11,7 +11,7 @@ from functools import total_ordering
 from typing import Final
 
 from bayplan.api.pools import MAX_UNIT
-from bayplan.units import whole_number
+from bayplan.cluster.units import whole_number
 
 
 @total_ordering

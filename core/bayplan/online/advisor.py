@@ -14,15 +14,15 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from bayplan.cache import Cache
-from bayplan.constraints import NodeTerm
-from bayplan.keys import NodeName
+from bayplan.cluster.constraints import NodeTerm
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Node, Pod, PodKind
+from bayplan.cluster.units import WHOLE_MILLI
 from bayplan.online.kinds import Kind, catalogue
 from bayplan.online.scorer import NodeRoom, Row, Scorer
 from bayplan.online.value import Copies, Floats, Ints
-from bayplan.resources import Resources
 from bayplan.slots import SIZES
-from bayplan.snapshot import Node, Pod, PodKind
-from bayplan.units import WHOLE_MILLI
 
 #: The best score that the extender protocol knows.
 MAX_SCORE: Final = 10

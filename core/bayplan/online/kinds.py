@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bayplan.units import WHOLE_MILLI
+from bayplan.cluster.units import WHOLE_MILLI
 
 #: How much dearer room for n GPUs gets with the square of its share of the demand.
 _DEARER: Final = 250

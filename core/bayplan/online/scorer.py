@@ -12,9 +12,9 @@ from typing import Final, NewType
 import numpy as np
 from numpy.typing import NDArray
 
+from bayplan.cluster.units import WHOLE_MILLI
 from bayplan.online.kinds import Kind
 from bayplan.online.value import Floats, Ints, Rooms, Worth, accepts
-from bayplan.units import WHOLE_MILLI
 
 #: Kinds whose scores are remembered; beyond it the one that was asked about first is forgotten.
 _MOST_KNOWN: Final = 256

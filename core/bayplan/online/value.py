@@ -18,8 +18,8 @@ from typing import Final, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from bayplan.cluster.units import WHOLE_MILLI
 from bayplan.online.kinds import Catalogue, Kind
-from bayplan.units import WHOLE_MILLI
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

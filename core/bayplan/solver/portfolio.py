@@ -9,8 +9,8 @@ counts.
 
 from collections.abc import Callable
 
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.policy import Policy
-from bayplan.snapshot import Snapshot
 from bayplan.solver import engine
 from bayplan.solver.keepfill.found import Known
 from bayplan.solver.problem import goals

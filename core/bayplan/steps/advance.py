@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.gates import believed
 from bayplan.inference.drains import Farewell
-from bayplan.keys import NodeName
 from bayplan.plan import Plan
 from bayplan.policy import Policy
-from bayplan.snapshot import Snapshot
 from bayplan.steps.books import Books
 from bayplan.steps.firsts import NOTHING_BESIDE, Beside
 from bayplan.steps.homes import Homes

@@ -11,10 +11,10 @@ controller has seen that. Until then, and while it is put back, it counts here.
 from collections import Counter
 from collections.abc import Iterable
 
-from bayplan.budgets import Budget, Health
-from bayplan.keys import BudgetKey
+from bayplan.cluster.budgets import Budget, Health
+from bayplan.cluster.keys import BudgetKey
 from bayplan.plan import Evict, Move
-from bayplan.restraints import Covering
+from bayplan.rules.restraints import Covering
 from bayplan.steps.books import Books
 
 

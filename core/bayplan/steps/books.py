@@ -5,12 +5,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from bayplan.api import names
+from bayplan.cluster.keys import NodeName, PodKey
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Pod, Snapshot
 from bayplan.inference.drains import Farewell
-from bayplan.keys import NodeName, PodKey
-from bayplan.peers import Neighbours
 from bayplan.plan import Bind, Evict, Move, Plan
-from bayplan.resources import Resources
-from bayplan.snapshot import Pod, Snapshot
+from bayplan.rules.peers import Neighbours
 
 #: Seconds without progress after which a plan gives up what waits: an eviction that a
 #: PodDisruptionBudget keeps refusing, a pinned pod that the scheduler does not bind.

@@ -13,12 +13,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from bayplan.budgets import Health
+from bayplan.cluster.budgets import Health
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Disruption, Pod
 from bayplan.inference.successors import Failing, Outlook
-from bayplan.keys import NodeName
 from bayplan.plan import Evict, Move
-from bayplan.resources import Resources
-from bayplan.snapshot import Disruption, Pod
 from bayplan.steps.books import Books
 from bayplan.steps.progress import (
     Standing,

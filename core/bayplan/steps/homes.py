@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from bayplan import filters, units
-from bayplan.keys import NodeName
+from bayplan.cluster import units
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Node, Pod
 from bayplan.plan import Bind, Move, Rejection, together
-from bayplan.resources import Resources
-from bayplan.snapshot import Node, Pod
+from bayplan.rules import filters
 from bayplan.steps.books import Books, home_of, pop_replacement
 from bayplan.steps.progress import ReleasePod, Report, Standing, State, has_failed, report_of
 

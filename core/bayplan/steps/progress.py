@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
+from bayplan.cluster.keys import GangKey, NodeName, PodKey
 from bayplan.inference.drains import Farewell
-from bayplan.keys import GangKey, NodeName, PodKey
 from bayplan.plan import Bind, Evict, Move, Plan
 
 _MINUTE_S: Final = 60

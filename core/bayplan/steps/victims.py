@@ -6,10 +6,10 @@ Those that serve finish their requests first, out of service.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.snapshot import Disruption, Pod
 from bayplan.inference.drains import Farewell
-from bayplan.keys import NodeName
 from bayplan.plan import Evict, Move, together
-from bayplan.snapshot import Disruption, Pod
 from bayplan.steps.allowances import Allowances
 from bayplan.steps.books import Books, source_of
 from bayplan.steps.firsts import Beside, Firsts

@@ -7,9 +7,9 @@ returns what it finds wrong; they are listed in `CHECKS`.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import Plan
 from bayplan.policy import Policy
-from bayplan.snapshot import Snapshot
 from bayplan.validate import actions, gangs, objective, rooms, spared
 from bayplan.validate.evidence import Evidence, gather
 from bayplan.validate.findings import Code, Violation

@@ -8,12 +8,12 @@ from typing import Final
 
 import numpy as np
 
-from bayplan import filters
 from bayplan.aftermath import Numbers
-from bayplan.budgets import Budget, Health
-from bayplan.keys import BudgetKey, PodKey
+from bayplan.cluster.budgets import Budget, Health
+from bayplan.cluster.keys import BudgetKey, PodKey
+from bayplan.cluster.snapshot import Disruption, Pod
 from bayplan.plan import Bind, Evict, Hold, Move
-from bayplan.snapshot import Disruption, Pod
+from bayplan.rules import filters
 from bayplan.validate.evidence import Evidence
 from bayplan.validate.findings import Code, Violation, wrong
 

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayplan.aftermath import Aftermath, Numbers
-from bayplan.between import Placement
-from bayplan.constraints import GangTopology
-from bayplan.keys import GangKey, PodKey
+from bayplan.cluster.constraints import GangTopology
+from bayplan.cluster.keys import GangKey, PodKey
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Pod, PodKind, Snapshot, newest_member
 from bayplan.plan import Bind, Evict, Hold, Move, Plan
 from bayplan.policy import Policy
-from bayplan.resources import Resources
-from bayplan.snapshot import Pod, PodKind, Snapshot, newest_member
+from bayplan.rules.between import Placement
 from bayplan.validate.minimums import lacking
 
 Mask = NDArray[np.bool_]

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bayplan import between
 from bayplan.aftermath import Numbers
-from bayplan.keys import GangKey
-from bayplan.snapshot import Pod
+from bayplan.cluster.keys import GangKey
+from bayplan.cluster.snapshot import Pod
+from bayplan.rules import between
 from bayplan.validate.evidence import Evidence
 from bayplan.validate.findings import Code, Violation, wrong
 

@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from bayplan.keys import GangKey
-from bayplan.snapshot import Pod, Snapshot, newest_member
+from bayplan.cluster.keys import GangKey
+from bayplan.cluster.snapshot import Pod, Snapshot, newest_member
 
 
 class _Unfinished(NamedTuple):

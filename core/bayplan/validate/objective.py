@@ -6,9 +6,11 @@ from functools import cache
 
 import numpy as np
 
-from bayplan import between, filters, slots, units
+from bayplan import slots
+from bayplan.cluster import units
+from bayplan.cluster.snapshot import PodKind
 from bayplan.plan import EVICTION_COST, Plan
-from bayplan.snapshot import PodKind
+from bayplan.rules import between, filters
 from bayplan.validate.evidence import Evidence, gather
 from bayplan.validate.findings import Code, Violation, wrong
 from bayplan.validate.gangs import newcomers

@@ -6,11 +6,12 @@ from operator import attrgetter
 
 import numpy as np
 
-from bayplan import filters, units
 from bayplan.aftermath import Numbers
-from bayplan.keys import NodeName
+from bayplan.cluster import units
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.snapshot import Pod
 from bayplan.plan import Bind, Move
-from bayplan.snapshot import Pod
+from bayplan.rules import filters
 from bayplan.validate.evidence import Amounts, Evidence
 from bayplan.validate.findings import Code, Violation, wrong
 

@@ -14,11 +14,11 @@ from typing import Final
 
 import numpy as np
 
-from bayplan import units
 from bayplan.aftermath import NOWHERE
-from bayplan.keys import GangKey, NodeName, PodKey
+from bayplan.cluster import units
+from bayplan.cluster.keys import GangKey, NodeName, PodKey
+from bayplan.cluster.snapshot import Pod
 from bayplan.policy import Order
-from bayplan.snapshot import Pod
 from bayplan.validate import gangs, rooms
 from bayplan.validate.evidence import Evidence, gather
 from bayplan.validate.findings import Code, Violation, wrong

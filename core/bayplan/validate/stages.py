@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bayplan import slots, units
+from bayplan import slots
 from bayplan.aftermath import Numbers
+from bayplan.cluster import units
+from bayplan.cluster.snapshot import Disruption, Pod
 from bayplan.plan import Verdict
 from bayplan.policy import Order
-from bayplan.snapshot import Disruption, Pod
 from bayplan.validate.evidence import Evidence, Mask
 from bayplan.validate.findings import Code, Violation, wrong
 from bayplan.validate.gangs import hopefuls, placeable

@@ -3,10 +3,11 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from bayplan import filters, units
-from bayplan.keys import GangKey
-from bayplan.resources import Resources
-from bayplan.snapshot import Node, Pod
+from bayplan.cluster import units
+from bayplan.cluster.keys import GangKey
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Node, Pod
+from bayplan.rules import filters
 from bayplan.why.remedies import Freeing, Remedies
 
 

@@ -7,11 +7,11 @@ command line prints it; nothing is solved.
 from collections.abc import Sequence
 from typing import Final
 
-from bayplan import units
+from bayplan.cluster import units
+from bayplan.cluster.snapshot import UNKNOWN_COUNT, Pod
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Bind, Choice, Evict, Hold, Move
 from bayplan.slots import SIZES
-from bayplan.snapshot import UNKNOWN_COUNT, Pod
 
 #: Most names of pods in one sentence.
 _MOST_NAMES: Final = 3

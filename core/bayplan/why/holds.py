@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 
-from bayplan import filters, units
 from bayplan.aftermath import Aftermath
 from bayplan.api import names
-from bayplan.keys import GangKey
+from bayplan.cluster import units
+from bayplan.cluster.keys import GangKey
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import UNKNOWN_COUNT, Disruption, Pod, PodKind
 from bayplan.plan import Bind, Hold, Move, Reason, Rejection
 from bayplan.policy import Policy
-from bayplan.resources import Resources
-from bayplan.snapshot import UNKNOWN_COUNT, Disruption, Pod, PodKind
+from bayplan.rules import filters
 from bayplan.why import advice, reasons, remedies
 from bayplan.why.keepers import Keepers, Kept
 from bayplan.why.leaving import Rules

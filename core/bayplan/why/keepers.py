@@ -12,10 +12,10 @@ from itertools import chain, islice
 from typing import Final
 
 from bayplan.aftermath import Aftermath
-from bayplan.keys import NodeName
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.snapshot import Disruption, Pod, PodKind
 from bayplan.plan import Reason, Rejection
 from bayplan.policy import Order, Policy
-from bayplan.snapshot import Disruption, Pod, PodKind
 from bayplan.why.leaving import Left, Rules, leaving
 from bayplan.why.rooms import Census, Room, fill, usable
 from bayplan.why.victims import Victims

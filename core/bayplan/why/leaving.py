@@ -7,10 +7,10 @@ remedy; those that some budget keeps, for a reason.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from bayplan import shares
-from bayplan.keys import PodKey
-from bayplan.resources import Resources
-from bayplan.snapshot import Node, Pod
+from bayplan.cluster import shares
+from bayplan.cluster.keys import PodKey
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Node, Pod
 from bayplan.why.rooms import Room, beside, changed, usable
 from bayplan.why.victims import NEVER, Leavers, Party, Victims, fewest, harm_of, sharing
 

@@ -7,12 +7,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from bayplan import filters
 from bayplan.aftermath import Aftermath
-from bayplan.keys import GangKey, NodeName, PodKey
-from bayplan.peers import Meant, Neighbours, asks, selects
+from bayplan.cluster.keys import GangKey, NodeName, PodKey
+from bayplan.cluster.snapshot import Node, Pod, Snapshot
 from bayplan.plan import Reason, Rejection
-from bayplan.snapshot import Node, Pod, Snapshot
+from bayplan.rules import filters
+from bayplan.rules.peers import Meant, Neighbours, asks, selects
 from bayplan.why.leaving import Rules
 from bayplan.why.rooms import beside
 

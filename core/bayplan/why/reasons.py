@@ -9,11 +9,12 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
-from bayplan import filters, units
+from bayplan.cluster import units
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.shares import left_in
+from bayplan.cluster.snapshot import Node, Pod
 from bayplan.plan import Reason, Rejection
-from bayplan.resources import Resources
-from bayplan.shares import left_in
-from bayplan.snapshot import Node, Pod
+from bayplan.rules import filters
 from bayplan.why.rooms import Room, refusals
 
 T = TypeVar("T", bound=str)

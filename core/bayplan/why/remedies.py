@@ -17,12 +17,12 @@ from functools import cached_property
 from itertools import groupby
 from typing import Final
 
-from bayplan import filters
 from bayplan.aftermath import Aftermath
-from bayplan.constraints import Constraints, Taint
-from bayplan.keys import NodeName
-from bayplan.resources import Resources
-from bayplan.snapshot import Node, Pod
+from bayplan.cluster.constraints import Constraints, Taint
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Node, Pod
+from bayplan.rules import filters
 from bayplan.why.leaving import Rules, leaving
 from bayplan.why.rooms import Census, Room, beside, changed, fill, usable
 from bayplan.why.victims import Victims

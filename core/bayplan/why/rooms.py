@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from bayplan import shares, units
 from bayplan.aftermath import Aftermath
-from bayplan.constraints import Constraints
-from bayplan.filters import Looks, static_rejection
-from bayplan.keys import BudgetKey
+from bayplan.cluster import shares, units
+from bayplan.cluster.constraints import Constraints
+from bayplan.cluster.keys import BudgetKey
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Disruption, Guests, Node, Pod, PodKind
 from bayplan.plan import Rejection
-from bayplan.resources import Resources
-from bayplan.snapshot import Disruption, Guests, Node, Pod, PodKind
+from bayplan.rules.filters import Looks, static_rejection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Final
 
-from bayplan import units
 from bayplan.aftermath import Aftermath
-from bayplan.keys import GangKey, NodeName, PodKey
+from bayplan.cluster import units
+from bayplan.cluster.keys import GangKey, NodeName, PodKey
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Pod, PodKind
 from bayplan.plan import Evict, Move
-from bayplan.resources import Resources
-from bayplan.snapshot import Pod, PodKind
 
 #: Largest sets of victims that are tried in full, and among how many pods of a node.
 _EXACT: Final = 3

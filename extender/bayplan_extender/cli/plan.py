@@ -19,13 +19,13 @@ from typing import Any
 from tabulate import tabulate
 
 from bayplan.api import names
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import DecodeError, Recording, plan_manifest, policy_of, snapshot_of
 from bayplan.codec.documents import KINDS
 from bayplan.plan import Bind, Hold, Plan, Result, plan_digest
 from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.preparation import prepared
-from bayplan.snapshot import Snapshot
 from bayplan_extender.cli import recordings, whatif
 from bayplan_extender.cli.files import FileError, located, objects, read, tell_unread
 from bayplan_extender.cli.holds import grouped, helps

@@ -16,12 +16,12 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
+from bayplan.cluster.snapshot import Pod, Snapshot
 from bayplan.codec import DecodeError, plan_manifest, policy_of, snapshot_of
 from bayplan.codec.documents import KINDS, flat
 from bayplan.codec.workloads import REPLICAS, with_pods
 from bayplan.policy import Policy
 from bayplan.preparation import attached, prepared
-from bayplan.snapshot import Pod, Snapshot
 from bayplan.whatif import Forecast, forecast
 from bayplan_extender.cli.files import FileError, located, objects, tell_unread
 from bayplan_extender.cli.holds import grouped, helps

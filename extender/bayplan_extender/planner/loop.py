@@ -23,11 +23,11 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from bayplan import planner, windows
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan
 from bayplan.excerpts import publishable
 from bayplan.plan import Result
 from bayplan.policy import Policy
-from bayplan.snapshot import Snapshot
 from bayplan.triggers import is_defragmentation_due, is_due, repeats
 from bayplan_extender.kube import FAILURES, brief
 from bayplan_extender.planner.metrics import Metrics

@@ -11,9 +11,9 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from bayplan import slots
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Result
-from bayplan.snapshot import Snapshot
 from bayplan.triggers import is_at_work
 
 #: Buckets of the time to make a plan (seconds): milliseconds to the longest time limit.

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter, Depends, HTTPException, Response
 
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import Recording, recording_document
 from bayplan.plan import Result, plan_digest
 from bayplan.policy import Policy
-from bayplan.snapshot import Snapshot
 from bayplan_extender.private import from_loopback
 
 _NOT_FOUND = 404

@@ -9,7 +9,7 @@ that was broken off is left to end.
 import time
 from typing import Final
 
-from bayplan.snapshot import Snapshot
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.triggers import is_useless
 from bayplan_extender.view import View
 

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from bayplan.resources import Resources
+from bayplan.cluster.resources import Resources
 from bayplan.slots import SIZES, whole_gpus
 from bayplan_extender.view import View
 

@@ -7,9 +7,9 @@ same, with what only the webhook knows: how it chose a node for a pod without a 
 from fastapi import APIRouter, Depends, HTTPException
 from fastapi.responses import PlainTextResponse
 
+from bayplan.cluster.keys import PodKey
+from bayplan.cluster.snapshot import Pod
 from bayplan.codec import PublishedPlan, decisions, joined
-from bayplan.keys import PodKey
-from bayplan.snapshot import Pod
 from bayplan.why.explain import chosen, explain
 from bayplan_extender.private import from_loopback
 from bayplan_extender.view import View

@@ -11,11 +11,11 @@ from typing import Final
 import structlog
 
 from bayplan.answers import Answer, agreed, answer
+from bayplan.cluster.keys import NodeName, PodKey
+from bayplan.cluster.snapshot import Pod
 from bayplan.codec import DecodeError
-from bayplan.keys import NodeName, PodKey
 from bayplan.online.advisor import Advisor, forecast
 from bayplan.plan import Choice, Reason
-from bayplan.snapshot import Pod
 from bayplan_extender.view import View
 from bayplan_extender.webhook import metrics, wire
 from bayplan_extender.webhook.binding import Binder

@@ -12,9 +12,9 @@ from typing import Any, Final, cast
 import orjson
 
 from bayplan.answers import Answer
+from bayplan.cluster.keys import NodeName, PodKey
+from bayplan.cluster.snapshot import Pod
 from bayplan.codec import DecodeError, Raw, pod_of
-from bayplan.keys import NodeName, PodKey
-from bayplan.snapshot import Pod
 
 Reply = dict[str, Any] | list[dict[str, Any]]
 

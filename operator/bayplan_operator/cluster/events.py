@@ -17,7 +17,7 @@ import structlog
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
-from bayplan.keys import PodKey
+from bayplan.cluster.keys import PodKey
 from bayplan_operator.cluster.kube import OVERTAKEN, Kube, events_path, message_of
 
 _log = structlog.get_logger()

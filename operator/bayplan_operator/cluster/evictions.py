@@ -4,7 +4,7 @@ from typing import Any
 
 from kubernetes.client.exceptions import ApiException
 
-from bayplan.keys import PodKey
+from bayplan.cluster.keys import PodKey
 from bayplan_operator.cluster.kube import Kube, pod_path, refusal_of
 
 

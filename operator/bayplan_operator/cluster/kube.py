@@ -18,8 +18,8 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
+from bayplan.cluster.keys import PodKey
 from bayplan.inference.network import INFERENCE_API
-from bayplan.keys import PodKey
 
 Raw = dict[str, Any]
 

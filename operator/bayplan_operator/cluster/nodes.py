@@ -8,9 +8,9 @@ from collections.abc import Collection
 
 import structlog
 
+from bayplan.cluster.keys import NodeName
 from bayplan.codec import DecodeError, trouble_of
 from bayplan.inference.parts import Trouble
-from bayplan.keys import NodeName
 from bayplan_operator.cluster.kube import NODES, Kube, Raw, node_path
 
 _log = structlog.get_logger()

@@ -11,9 +11,9 @@ from typing import Final
 import structlog
 
 from bayplan.api import names
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.snapshot import Node, Pod, Snapshot
 from bayplan.codec import DecodeError, node_of, pod_of, stand_in_of
-from bayplan.keys import NodeName
-from bayplan.snapshot import Node, Pod, Snapshot
 from bayplan_operator.cluster.kube import NODES, PODS, Kube, Raw, node_path
 
 _log = structlog.get_logger()

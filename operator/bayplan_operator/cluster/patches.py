@@ -5,7 +5,7 @@ from typing import Final
 import structlog
 from kubernetes.client.exceptions import ApiException
 
-from bayplan.keys import PodKey
+from bayplan.cluster.keys import PodKey
 from bayplan_operator.cluster.kube import OVERTAKEN, message_of
 from bayplan_operator.metrics import Metrics
 

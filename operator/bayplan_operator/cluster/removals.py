@@ -11,10 +11,10 @@ from typing import Final
 
 from kubernetes.client.exceptions import ApiException
 
+from bayplan.cluster.keys import PodKey
 from bayplan.codec import DecodeError
 from bayplan.codec.deployments import child_of
 from bayplan.inference.children import Child
-from bayplan.keys import PodKey
 from bayplan_operator.cluster.evictions import ask_to_leave, evict
 from bayplan_operator.cluster.kube import OVERTAKEN, Kube, Raw, pod_path
 

@@ -16,6 +16,7 @@ import structlog
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
+from bayplan.cluster.keys import PodKey
 from bayplan.codec import DecodeError, service
 from bayplan.codec.deployments import child_of, deployment_of
 from bayplan.codec.releases import ungate_patch
@@ -27,7 +28,6 @@ from bayplan.inference.parts import Around, Trouble
 from bayplan.inference.rollout import Changes
 from bayplan.inference.tally import News, Tally
 from bayplan.inference.tellings import Telling
-from bayplan.keys import PodKey
 from bayplan.plan import Reason
 from bayplan_operator.claims import Claims
 from bayplan_operator.cluster.events import About, Events

@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from bayplan.budgets import Budget
+from bayplan.cluster.budgets import Budget
 from bayplan.codec import DecodeError, budget_of
 from bayplan.plan import Plan
 from bayplan_operator.cluster.kube import Kube

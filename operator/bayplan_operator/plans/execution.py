@@ -20,12 +20,12 @@ from kubernetes.client.exceptions import ApiException
 
 from bayplan import steps
 from bayplan.api import names
+from bayplan.cluster.keys import PodKey
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan, service
 from bayplan.inference.drains import LOOK_S, Farewell
-from bayplan.keys import PodKey
 from bayplan.plan import Plan
 from bayplan.policy import Policy
-from bayplan.snapshot import Snapshot
 from bayplan.steps import (
     Beside,
     DrainPod,

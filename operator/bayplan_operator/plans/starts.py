@@ -14,6 +14,7 @@ import structlog
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
+from bayplan.cluster.keys import PodKey
 from bayplan.codec import DecodeError, PublishedPlan
 from bayplan.codec.deployments import child_of, deployment_of
 from bayplan.codec.marks import failed_move_in
@@ -22,7 +23,6 @@ from bayplan.inference import manifests, successors
 from bayplan.inference.children import Child, Deployment, Slot
 from bayplan.inference.drains import LOOK_S
 from bayplan.inference.successors import Outlook
-from bayplan.keys import PodKey
 from bayplan.steps import Beside, StartPod
 from bayplan_operator.claims import Claims
 from bayplan_operator.cluster.kube import (

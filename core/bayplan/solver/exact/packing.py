@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from ortools.sat.python import cp_model
 
+from bayplan.cluster.units import WHOLE_MILLI
 from bayplan.solver.exact.variables import Expression, Variables, summed
 from bayplan.solver.problem.assignment import Assignment
 from bayplan.solver.problem.devices import Devices
-from bayplan.units import WHOLE_MILLI
 
 
 def add(model: cp_model.CpModel, v: Variables, devices: Devices) -> None:

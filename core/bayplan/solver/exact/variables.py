@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from ortools.sat.python import cp_model
 
-from bayplan.keys import GangKey
+from bayplan.cluster.keys import GangKey
 from bayplan.solver.problem import assignment as assignments
 from bayplan.solver.problem.assignment import Assignment
 from bayplan.solver.problem.instance import Counts, Instance

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bayplan.keys import GangKey
+from bayplan.cluster.keys import GangKey
 from bayplan.solver.problem.assignment import Assignment
 from bayplan.solver.problem.goals import Goal
 from bayplan.solver.problem.instance import Counts, Instance

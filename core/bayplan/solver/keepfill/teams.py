@@ -6,7 +6,7 @@ pods stand in that room spare the others a move.
 
 from collections import defaultdict
 
-from bayplan.keys import GangKey
+from bayplan.cluster.keys import GangKey
 from bayplan.solver.problem.assignment import Assignment, kept
 from bayplan.solver.problem.instance import Counts, Instance, Mask, Team
 

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bayplan.keys import GangKey
+from bayplan.cluster.keys import GangKey
 from bayplan.policy import Order, Policy
 from bayplan.solver.problem import goals
 from bayplan.solver.problem.assignment import Assignment, moves, present

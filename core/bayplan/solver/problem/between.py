@@ -11,11 +11,11 @@ from typing import TypeVar, cast
 
 import numpy as np
 
-from bayplan import peers
-from bayplan.constraints import Constraints, Peers, PodSelector, PodTerm, Spread
-from bayplan.keys import NodeName
-from bayplan.peers import Meant
-from bayplan.snapshot import Disruption, Pod, Snapshot
+from bayplan.cluster.constraints import Constraints, Peers, PodSelector, PodTerm, Spread
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
+from bayplan.rules import peers
+from bayplan.rules.peers import Meant
 from bayplan.solver.problem import domains
 from bayplan.solver.problem.domains import Apart, Beside, Counts, DomainRule, Domains, Even, Mask
 from bayplan.solver.problem.instance import PodClass

@@ -14,11 +14,11 @@ from typing import Final, NamedTuple, cast
 
 import numpy as np
 
-from bayplan.constraints import Constraints, GangTopology
-from bayplan.keys import BudgetKey, GangKey, NodeName
-from bayplan.peers import Meant
-from bayplan.resources import Resources
-from bayplan.snapshot import Disruption, Node, Pod, Snapshot, newest_member
+from bayplan.cluster.constraints import Constraints, GangTopology
+from bayplan.cluster.keys import BudgetKey, GangKey, NodeName
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot, newest_member
+from bayplan.rules.peers import Meant
 from bayplan.solver.problem import gangs
 from bayplan.solver.problem.domains import by_label
 from bayplan.solver.problem.instance import (

@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from bayplan import filters, units
-from bayplan.constraints import NodeTerm
-from bayplan.floors import missing
-from bayplan.keys import BudgetKey, GangKey
-from bayplan.peers import Meant
-from bayplan.reach import Reach
-from bayplan.resources import Resources
-from bayplan.snapshot import Node, Pod, Snapshot
+from bayplan.cluster import units
+from bayplan.cluster.constraints import NodeTerm
+from bayplan.cluster.keys import BudgetKey, GangKey
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Node, Pod, Snapshot
+from bayplan.rules import filters
+from bayplan.rules.floors import missing
+from bayplan.rules.peers import Meant
+from bayplan.rules.reach import Reach
 from bayplan.solver.problem.between import between
 from bayplan.solver.problem.classes import (
     Batch,

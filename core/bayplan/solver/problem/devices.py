@@ -20,11 +20,11 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bayplan import shares
-from bayplan.keys import NodeName
-from bayplan.resources import Resources
-from bayplan.snapshot import Node, Pod
-from bayplan.units import SHARED_GPU, WHOLE_MILLI
+from bayplan.cluster import shares
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Node, Pod
+from bayplan.cluster.units import SHARED_GPU, WHOLE_MILLI
 
 Counts = NDArray[np.int64]
 Mask = NDArray[np.bool_]

@@ -12,9 +12,9 @@ from operator import attrgetter
 import numpy as np
 
 from bayplan.aftermath import NOWHERE, Sent
-from bayplan.keys import NodeName
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import Bind, Evict, Move, in_bulk
-from bayplan.snapshot import Snapshot
 from bayplan.solver.problem import gangs
 from bayplan.solver.problem.assignment import Assignment, kept
 from bayplan.solver.problem.classes import oldest_first

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bayplan.constraints import GangTopology
-from bayplan.snapshot import Node
+from bayplan.cluster.constraints import GangTopology
+from bayplan.cluster.snapshot import Node
 from bayplan.solver.problem.assignment import Assignment
 from bayplan.solver.problem.domains import Counts, Domains, by_label
 from bayplan.solver.problem.instance import GangKind, Instance

@@ -1,10 +1,11 @@
 """The objectives and their order: what each stage counts, and what it can never exceed.
 
 For each tier from the highest: keep what runs, place what waits, first the units that their
-deployments need (`bayplan.floors`). `PlaceFirst` then asks for the least disruption over all tiers;
-`ProtectFirst` asks after each tier for the least disruption of it and all above, so that nothing
-placed later can disturb them more. Then come gangs inside one domain of the labels they prefer, and
-the preferred node affinity of who is placed; last the most whole free GPU slots of 8, 4, 2 and 1.
+deployments need (`bayplan.rules.floors`). `PlaceFirst` then asks for the least disruption over all
+tiers; `ProtectFirst` asks after each tier for the least disruption of it and all above, so that
+nothing placed later can disturb them more. Then come gangs inside one domain of the labels they
+prefer, and the preferred node affinity of who is placed; last the most whole free GPU slots of 8,
+4, 2 and 1.
 Pods that preempt nobody are placed after the last stage that could give up a running pod for them.
 """
 
@@ -13,7 +14,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from bayplan import units
+from bayplan.cluster import units
 from bayplan.plan import EVICTION_COST
 from bayplan.policy import Order
 from bayplan.slots import SIZES

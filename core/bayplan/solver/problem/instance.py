@@ -13,10 +13,10 @@ from typing import NamedTuple, overload
 
 import numpy as np
 
-from bayplan.constraints import Constraints
-from bayplan.keys import BudgetKey, GangKey
-from bayplan.resources import Resources
-from bayplan.snapshot import Node, Pod
+from bayplan.cluster.constraints import Constraints
+from bayplan.cluster.keys import BudgetKey, GangKey
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.snapshot import Node, Pod
 from bayplan.solver.problem import domains
 from bayplan.solver.problem.devices import Devices
 from bayplan.solver.problem.domains import DomainRule, Domains

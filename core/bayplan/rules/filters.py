@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from bayplan import units
 from bayplan.api import names
-from bayplan.columns import Column, alike
-from bayplan.constraints import Constraints, NodeTerm, Preference, Requirement, Taint
+from bayplan.cluster import units
+from bayplan.cluster.columns import Column, alike
+from bayplan.cluster.constraints import Constraints, NodeTerm, Preference, Requirement, Taint
+from bayplan.cluster.resources import Resources
+from bayplan.cluster.shares import left_in
+from bayplan.cluster.snapshot import Node, Pod, Snapshot
 from bayplan.plan import Reason, Rejection
-from bayplan.resources import Resources
-from bayplan.shares import left_in
-from bayplan.snapshot import Node, Pod, Snapshot
 
 #: The taint that stands for a cordon; a pod that tolerates it may use a cordoned node.
 CORDON: Final = Taint(key="node.kubernetes.io/unschedulable")

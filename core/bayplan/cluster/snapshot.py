@@ -1,7 +1,7 @@
 """The frozen view of a cluster that one pass decides on.
 
 Nodes, pods and gangs as plain values: everything is hashable, ordered by name, and counted in
-the integer units of `bayplan.units`. The codec makes these from Kubernetes objects; filters,
+the integer units of `bayplan.cluster.units`. The codec makes these from Kubernetes objects; rules,
 solver, validator and steps only read them.
 """
 
@@ -16,11 +16,11 @@ from operator import attrgetter
 from typing import Final, cast
 from weakref import WeakValueDictionary
 
-from bayplan.budgets import Budget, Health
-from bayplan.columns import NONE, Column, alike
-from bayplan.constraints import Constraints, GangTopology, Taint, Volume
-from bayplan.keys import BudgetKey, GangKey, NodeName, Owner, PodKey
-from bayplan.resources import Resources
+from bayplan.cluster.budgets import Budget, Health
+from bayplan.cluster.columns import NONE, Column, alike
+from bayplan.cluster.constraints import Constraints, GangTopology, Taint, Volume
+from bayplan.cluster.keys import BudgetKey, GangKey, NodeName, Owner, PodKey
+from bayplan.cluster.resources import Resources
 
 #: Seconds after its deadline from which a terminating pod counts as stuck: its room stays taken.
 OVERSTAY_S: Final = 60
@@ -160,7 +160,7 @@ class Pod:
         gang: The gang it belongs to, if any.
         gang_min_count: How many pods of the gang must run for any of them to be useful.
         gang_topology: Where the gang's pods are to be with respect to each other, if it says so.
-        floor: How many gangs its owner needs, as it says; 0 if it does not: see `bayplan.floors`.
+        floor: How many gangs its owner needs, as it says; else 0 (`bayplan.rules.floors`).
         labels: Labels, sorted by key: what rules between pods select by.
         owner: The controller that makes it again.
         created_at: Seconds since the epoch; earlier pods go first among equals.
@@ -172,7 +172,7 @@ class Pod:
         move_failed_at: When its replacement was last given up, in seconds since the epoch; else 0.
         started_at: When its node began to run it, seconds since the epoch; 0 before.
         move_cost: What a move of it costs, 1 to `MAX_MOVE_COST`.
-        budget: The PodDisruptionBudget that limits its eviction, as `bayplan.restraints` finds.
+        budget: The PodDisruptionBudget that limits its eviction (`bayplan.rules.restraints`).
         fixed_by: What keeps a plan from disturbing it for now, in words; "" if nothing does that
             is not its own manifest.
         offered: Whether its gate was lifted without a pin, for node autoscalers to see it.

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from bayplan import peers
 from bayplan.aftermath import Aftermath
-from bayplan.constraints import Constraints, GangTopology, PodTerm, Spread
-from bayplan.keys import GangKey, NodeName, PodKey
-from bayplan.snapshot import Node, Pod, Snapshot, newest_member
+from bayplan.cluster.constraints import Constraints, GangTopology, PodTerm, Spread
+from bayplan.cluster.keys import GangKey, NodeName, PodKey
+from bayplan.cluster.snapshot import Node, Pod, Snapshot, newest_member
+from bayplan.rules import peers
 
 #: A gang of fewer pods is no gang.
 _SMALLEST_GANG: Final = 2

@@ -1,9 +1,9 @@
-"""Amounts of what a node has and pods ask for, in the integer units of `bayplan.units`."""
+"""Amounts of what a node has and pods ask for, in the integer units of `bayplan.cluster.units`."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from bayplan import shares, units
+from bayplan.cluster import shares, units
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)

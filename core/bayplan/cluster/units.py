@@ -159,7 +159,7 @@ def is_host_port(resource: str) -> bool:
 def share(milli: int) -> str:
     """Return the resource that stands for so many thousandths of any one GPU: "gpu share 600".
 
-    Amounts of it count such shares. Whether they fit is a matter of packing: `bayplan.shares`.
+    Amounts of it count such shares. Whether they fit is for `bayplan.cluster.shares` to say.
     """
     return f"{_SHARE}{milli}"
 

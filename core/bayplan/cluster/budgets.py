@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from bayplan.constraints import Requirement
-from bayplan.keys import BudgetKey
+from bayplan.cluster.constraints import Requirement
+from bayplan.cluster.keys import BudgetKey
 
 
 class Health(StrEnum):

@@ -8,9 +8,9 @@ values that terms ask for.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from bayplan.constraints import NodeTerm, Requirement
-from bayplan.filters import term_matches
-from bayplan.snapshot import Node
+from bayplan.cluster.constraints import NodeTerm, Requirement
+from bayplan.cluster.snapshot import Node
+from bayplan.rules.filters import term_matches
 
 
 class Reach:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
 from bayplan.codec import PublishedPlan
-from bayplan.snapshot import Disruption, Pod, Snapshot
 
 #: Seconds for which they are left out at least, however short the cooldown is.
 _LEAST_S: Final = 60.0

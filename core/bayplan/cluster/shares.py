@@ -2,7 +2,7 @@
 
 A share is a part of one GPU, so it is not enough that the shares of a node are no more than its
 GPUs: each must fit on one, and a GPU of which anybody has a part is lost to who asks for whole
-ones. Amounts are those of `bayplan.resources.Resources`: a share that has its GPU is a part of the
+ones. Amounts are those of `bayplan.cluster.resources`: a share that has its GPU is a part of the
 GPU with that number, any other is a share of that size, and counts as if it had a GPU for itself.
 """
 
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from bayplan import units
-from bayplan.units import SHARED_GPU, WHOLE_MILLI
+from bayplan.cluster import units
+from bayplan.cluster.units import SHARED_GPU, WHOLE_MILLI
 
 #: More shares than these on one node are packed by best fit alone.
 _MOST_SHARES: Final = 500

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
-from bayplan.keys import GangKey
-from bayplan.snapshot import MAX_MOVE_COST, Pod, Snapshot, newest_member
+from bayplan.cluster.keys import GangKey
+from bayplan.cluster.snapshot import MAX_MOVE_COST, Pod, Snapshot, newest_member
 
 
 def protected(snapshot: Snapshot) -> Snapshot:

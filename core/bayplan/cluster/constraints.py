@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from bayplan.keys import ClaimKey
+from bayplan.cluster.keys import ClaimKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

@@ -11,9 +11,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bayplan import filters
-from bayplan.budgets import Budget, Health
-from bayplan.snapshot import Disruption, Pod, Snapshot
+from bayplan.cluster.budgets import Budget, Health
+from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
+from bayplan.rules import filters
 
 
 def restrained(snapshot: Snapshot, *, now: float, cooldown_s: float) -> Snapshot:

@@ -8,10 +8,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from bayplan import filters
-from bayplan.constraints import Constraints, Peers, PodSelector, PodTerm, Spread
+from bayplan.cluster.constraints import Constraints, Peers, PodSelector, PodTerm, Spread
+from bayplan.cluster.snapshot import Node, Pod, Snapshot
 from bayplan.plan import Reason, Rejection
-from bayplan.snapshot import Node, Pod, Snapshot
+from bayplan.rules import filters
 
 #: Where a rule between pods applies: a label of nodes and its value.
 Domain = tuple[str, str]
