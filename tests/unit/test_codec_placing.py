@@ -199,6 +199,11 @@ BAD = {
             id="a skew of zero",
         ),
         pytest.param(
+            {"topologySpreadConstraints": [{"topologyKey": "zone", "maxSkew": 10**30}]},
+            r"Pod team/p: spec.topologySpreadConstraints\[0\].maxSkew: should be a number up to",
+            id="an endless skew",
+        ),
+        pytest.param(
             {"topologySpreadConstraints": [{"maxSkew": 1}]},
             r"spec.topologySpreadConstraints\[0\].topologyKey: should be a string, is missing",
             id="a spread over nothing",

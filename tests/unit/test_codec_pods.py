@@ -317,6 +317,7 @@ def test_a_running_pod_keeps_its_room_even_with_a_spoilt_gang_label() -> None:
         ),
         ({"containers": {}}, r"spec.containers: should be a list, is an object"),
         ({"priority": "high"}, r"spec.priority: should be an integer, is a string"),
+        ({"priority": -(2**70)}, r"spec.priority: should be a number up to 9007199254740992"),
         ({"nodeSelector": {"zone": 1}}, r"spec.nodeSelector.zone: should be a string"),
     ],
 )
