@@ -288,8 +288,11 @@ def _host_ports(spec: Field) -> Resources:
 
 
 def pinned_node(spec: Field) -> str:
-    """Return the one node that every required affinity term pins the pod to, or ""."""
-    pins = {_pin(term) for term in _terms(spec)}
+    """Return the one node that every required affinity term pins the pod to, or "".
+
+    But for empty terms, which no node meets.
+    """
+    pins = {_pin(term) for term in _terms(spec) if term.labels or term.fields}
     return pins.pop() if len(pins) == 1 else ""
 
 
