@@ -103,6 +103,25 @@ def test_anti_affinity_is_read_with_namespaces_and_label_keys() -> None:
     )
 
 
+def test_company_is_who_all_terms_of_an_affinity_mean() -> None:
+    """A pod would be pinned beside two others of which kube-scheduler takes neither for company."""
+    y = Requirement(key="tier", operator="In", values=("y",))
+    at_host = {"topologyKey": HOST, "labelSelector": {"matchLabels": {"app": "x"}}}
+    in_zone = {"topologyKey": "zone", "labelSelector": {"matchLabels": {"tier": "y"}}}
+    listed = in_zone | {"namespaces": ["a", "team"]}
+    everywhere = in_zone | {"namespaceSelector": {}}
+    apart = in_zone | {"namespaces": ["a"]}
+
+    for terms in ([at_host, in_zone], [at_host, listed], [at_host, everywhere]):
+        both = _selector("team", labels=(APP_X, y))
+        assert near(*terms) == Peers(
+            attracts=(PodTerm(key=HOST, pods=both), PodTerm(key="zone", pods=both))
+        )
+    nobody = near(at_host, apart)
+    assert nobody is not None
+    assert [term.pods.nobody for term in nobody.attracts] == [True, True]
+
+
 def _selector(*namespaces: str, labels: tuple[Requirement, ...]) -> PodSelector:
     return PodSelector(namespaces=namespaces, labels=labels)
 
