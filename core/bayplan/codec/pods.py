@@ -264,7 +264,11 @@ def _requests_of(spec: Field, instead: Mapping[str, Resources]) -> Resources:
     overhead = Resources.of(spec.get("overhead").amounts(Rounding.UP))
     whole = asked_by(spec)
     asked = Resources.of({**dict(largest(running, peak).items), **dict(whole.items)})
-    return asked + overhead + _host_ports(spec)
+    total = asked + overhead + _host_ports(spec)
+    for name, n in total.items:
+        if n > units.MAX_AMOUNT:
+            raise spec.error(f"requests {n} of {name} in sum, which is too large to be meant")
+    return total
 
 
 def _host_ports(spec: Field) -> Resources:
