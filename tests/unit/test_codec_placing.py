@@ -172,6 +172,17 @@ def test_topology_spread_is_read_with_the_defaults_of_kubernetes() -> None:
     assert len(most.spreads[0].pods.labels) == 2
 
 
+def test_an_empty_selector_of_a_spread_counts_no_pod() -> None:
+    """Pods would wait, or others be moved, for a skew that kube-scheduler does not see."""
+    empty = even(topologyKey="zone", labelSelector={}, maxSkew=1)
+    keyed = even(topologyKey="zone", labelSelector={}, matchLabelKeys=["rev"], maxSkew=1)
+
+    assert empty is not None
+    assert keyed is not None
+    assert empty.spreads[0].pods.nobody
+    assert not keyed.spreads[0].pods.nobody
+
+
 def test_preferred_nodes_are_read_with_their_weight() -> None:
     """A wish would be ignored."""
     term = {"matchExpressions": [{"key": "app", "operator": "In", "values": ["x"]}]}

@@ -134,13 +134,14 @@ def _is_hard(constraint: Field) -> bool:
 
 
 def _spread(constraint: Field, labels: Mapping[str, str], namespace: str) -> Spread:
-    selector = constraint.get("labelSelector")
+    """Return a spread; an empty selector, unlike one of affinity, counts no pod."""
+    selector, selected = constraint.get("labelSelector"), _selected(constraint, labels)
     return Spread(
         key=_key(constraint),
         pods=PodSelector(
             namespaces=(namespace,),
-            labels=tuple(sorted(_selected(constraint, labels))),
-            nobody=selector.value is None,
+            labels=tuple(sorted(selected)),
+            nobody=selector.value is None or not selected,
         ),
         max_skew=_at_least_one(constraint.get("maxSkew")),
         min_domains=_at_least_one(constraint.get("minDomains")),
