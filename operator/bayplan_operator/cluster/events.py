@@ -92,7 +92,7 @@ class Events:
             "reportingInstance": self._instance,
             "action": action,
             "reason": reason,
-            "note": note[:_MAX_NOTE],
+            "note": note.encode()[:_MAX_NOTE].decode(errors="ignore"),
             "type": "Warning" if warning else "Normal",
             "regarding": {
                 "apiVersion": about.api_version,
