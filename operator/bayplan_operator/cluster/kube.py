@@ -102,7 +102,7 @@ def lease_path(namespace: str) -> str:
 
 def events_path(namespace: str) -> str:
     """Return the path of a namespace's events."""
-    return f"/apis/events.k8s.io/v1/namespaces/{namespace}/events"
+    return f"/api/v1/namespaces/{namespace}/events"
 
 
 class Kube:
