@@ -269,6 +269,13 @@ def test_a_unit_that_waits_gets_a_new_template_at_once(user: User) -> None:
             "spec.containers[0].image: Required value; correct the template of pool prefill",
             id="what the API server refuses",
         ),
+        pytest.param(
+            4,
+            {"resource": {"limits": {"nvidia.com/gpu": 4}}},
+            "PodsRefused",
+            'unknown field "spec.containers[0].resource"; correct the template of pool prefill',
+            id="a field that there is not",
+        ),
     ],
 )
 def test_a_template_that_makes_no_pod_is_told_in_a_condition(
