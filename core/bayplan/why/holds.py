@@ -272,7 +272,7 @@ class _Writer:
             message=(
                 f"waits whole ({_needs(members)}): "
                 f"{_with_room(short.members_with_room, len(members))}; "
-                f"{pod.key.name}: {why.message}"
+                f"{_beside(short)}{pod.key.name}: {why.message}"
             ),
             resolvable=why.resolvable,
         )
@@ -411,6 +411,13 @@ def _with_room(some: int, members: int) -> str:
     if not some:
         return "none of its pods has room"
     return f"{some} of its {members} pods {'has' if some == 1 else 'have'} room"
+
+
+def _beside(short: _Shortage) -> str:
+    """Return beside whom a member finds no room that may be free now, as the start of a clause."""
+    if short.ever or not short.members_with_room:
+        return ""
+    return f"beside {'it' if short.members_with_room == 1 else 'them'} "
 
 
 def _needs(gang: Sequence[Pod]) -> str:
