@@ -7,11 +7,15 @@ it was made from has changed.
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Final
 
-from bayplan.cluster.snapshot import Snapshot
+from bayplan.cluster.snapshot import Pod, Snapshot, newest_member
 from bayplan.codec import PublishedPlan
 from bayplan.codec.parts import listed
 from bayplan.plan import Plan
+
+#: Seconds from the creation of its newest pod in which a gang that lacks some is being made.
+MAKING_S: Final = 2.0
 
 
 def is_due(
@@ -45,6 +49,23 @@ def is_defragmentation_due(
     if not moves or (newest is not None and is_at_work(newest)):
         return False
     return digest != last_digest
+
+
+def are_being_made(snapshot: Snapshot, now: float) -> bool:
+    """Return whether all who wait are of gangs whose owners are just making the rest.
+
+    A plan would hold them, and be overtaken at once. `now` is in seconds since the epoch.
+    """
+    waiting = snapshot.waiting()
+    if not all(pod.gang and 0 <= now - pod.created_at < MAKING_S for pod in waiting):
+        return False
+    gangs: dict[object, list[Pod]] = {pod.gang: [] for pod in waiting}
+    for pod in snapshot.in_gangs if gangs else ():
+        if pod.gang in gangs and not pod.terminating:
+            gangs[pod.gang].append(pod)
+    return bool(gangs) and all(
+        len(pods) < newest_member(pods).gang_min_count for pods in gangs.values()
+    )
 
 
 def is_useless(solved: Snapshot, seen: Snapshot) -> bool:

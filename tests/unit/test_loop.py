@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 from urllib3.exceptions import ReadTimeoutError
 
+from bayplan import triggers
 from bayplan.codec import PublishedPlan, parts
 from bayplan.plan import Result
 from bayplan.policy import Defragmentation, Order, Policy, Window
@@ -234,6 +235,24 @@ def test_the_failure_of_a_plan_holds_up_only_those_it_had_homes_for(scene: Scene
 
     (result,) = scene.look()
     assert [bind.pod.name for bind in result.plan.binds] == ["b"]
+
+
+def test_half_a_gang_is_planned_when_its_rest_does_not_come(
+    hurried: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each new gang would be told first that it is infeasible, or half of one nothing at all."""
+    for module in (loops, triggers):
+        monkeypatch.setattr(module, "MAKING_S", 0.01)
+    half = replace(pod("a", gang="g", min_count=2), created_at=int(time.time()) + 1)
+    now = iter([half.created_at + 0.001])
+    monkeypatch.setattr(time, "time", lambda: next(now, half.created_at + 1.0))
+    hurried.view.cache.set_pod(half)
+    monkeypatch.setattr(hurried.publisher, "clear_away", lambda _: hurried.loop.stop())
+
+    hurried.loop.run()
+
+    assert hurried.passes == [True, True]
+    assert [hold.pod.name for hold in hurried.publisher.results[0].plan.holds] == ["a"]
 
 
 def test_figures_tell_queue_room_and_plans(scene: Scene) -> None:

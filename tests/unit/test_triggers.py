@@ -2,12 +2,21 @@
 
 from dataclasses import replace
 
+import pytest
+
 from bayplan.cluster.keys import NodeName, PodKey
 from bayplan.cluster.snapshot import Pod, Snapshot
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Bind, Certificate, Evict, Hold, Move, Plan, Reason, Rejection, Verdict
 from bayplan.policy import Order
-from bayplan.triggers import is_defragmentation_due, is_due, is_useless, repeats, uncovered
+from bayplan.triggers import (
+    are_being_made,
+    is_defragmentation_due,
+    is_due,
+    is_useless,
+    repeats,
+    uncovered,
+)
 from tests.builders import node, pod, snapshot
 
 CERTIFICATE = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)
@@ -17,6 +26,14 @@ N1, N2 = NodeName("n1"), NodeName("n2")
 def published(plan: Plan, phase: str = "Executing") -> PublishedPlan:
     """Return a plan as it stands in the API server."""
     return PublishedPlan(name="plan-1", uid="p", sequence=1, plan=plan, phase=phase)
+
+
+def young(
+    name: str, *, gang: str = "g", at: int = 1000, on: str | None = None, gone: bool = False
+) -> Pod:
+    """Return a pod of a gang of two, made at an instant."""
+    made = pod(name, gang=gang, min_count=2, on=on, terminating=gone)
+    return replace(made, created_at=at)
 
 
 def bind(name: str) -> Bind:
@@ -165,3 +182,22 @@ def test_a_pass_is_worth_finishing_while_others_only_join() -> None:
     assert not is_useless(world(), world(pod("c")))
     assert not is_useless(world(tired=True), world())
     assert not is_useless(world(), world(pod("running", on="n1")))
+
+
+@pytest.mark.parametrize(
+    ("things", "made"),
+    [
+        pytest.param([young("a")], True, id="the rest is missing"),
+        pytest.param([young("a"), young("b")], False, id="whole"),
+        pytest.param([young("a", at=998)], False, id="the rest does not come"),
+        pytest.param([young("a", at=1002)], False, id="by a clock that is behind"),
+        pytest.param([young("a"), pod("single")], False, id="another pod waits"),
+        pytest.param([young("a"), young("h", gang="h")], True, id="two gangs"),
+        pytest.param([young("a"), young("b", on="n1")], False, id="the rest runs"),
+        pytest.param([young("a"), young("b", gone=True)], True, id="the rest leaves"),
+        pytest.param([pod("r", on="n1")], False, id="nobody waits"),
+    ],
+)
+def test_half_a_gang_is_not_planned_while_the_rest_is_made(things: list[Pod], made: bool) -> None:  # noqa: FBT001 - a case
+    """Each new gang would be told first that it is infeasible."""
+    assert are_being_made(snapshot(node("n1"), *things), 1000.5) is made

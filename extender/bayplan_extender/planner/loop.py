@@ -28,7 +28,13 @@ from bayplan.codec import PublishedPlan
 from bayplan.excerpts import publishable
 from bayplan.plan import Result
 from bayplan.policy import Policy
-from bayplan.triggers import is_defragmentation_due, is_due, repeats
+from bayplan.triggers import (
+    MAKING_S,
+    are_being_made,
+    is_defragmentation_due,
+    is_due,
+    repeats,
+)
 from bayplan_extender.kube import FAILURES, brief
 from bayplan_extender.planner.metrics import Metrics
 from bayplan_extender.planner.publisher import Dropped, Publisher
@@ -121,6 +127,7 @@ class Loop:
         self._published = ""
         self._published_at = -math.inf
         self._rests_until = -math.inf
+        self._looks_by = math.inf
 
     def stop(self) -> None:
         """End the loop after the pass it is in, which publishes nothing any more.
@@ -172,7 +179,8 @@ class Loop:
         repeated all the time, but who comes to a quiet one is not to wait for that.
         """
         while not self._stop.is_set():
-            self._view.changed.wait(RESYNC_S)
+            self._view.changed.wait(min(RESYNC_S, max(0.0, self._looks_by - time.monotonic())))
+            self._looks_by = math.inf
             patience = time.monotonic() + PATIENCE_S
             while self._view.changed.is_set() and time.monotonic() < patience:
                 self._view.changed.clear()
@@ -253,6 +261,9 @@ class Loop:
         if not is_due(
             snapshot, seen.newest, digest=lambda: seen.digest, last_digest=self._last_digest
         ):
+            return None
+        if are_being_made(snapshot, seen.now):
+            self._looks_by = time.monotonic() + MAKING_S
             return None
         done = self._place_at_once(seen)
         if done is None:
