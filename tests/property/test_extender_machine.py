@@ -7,11 +7,10 @@ is late, repeats itself, breaks, and lists anew. What is true of the world must 
 every moment; once a list has been taken in full, the cache must equal one built from nothing.
 
 A live watch is at most `LAG_S` behind; the scheduler binds within `BIND_S` or gives up. Both are
-less than the webhook's `ASSUME_S`, which is why assumptions may end. `BAYPLAN_LONG=1` runs ten
-times as much.
+less than the webhook's `ASSUME_S`, which is why assumptions may end. `make long` runs ten times as
+much.
 """
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -478,5 +477,5 @@ def test_the_machine_notices_a_webhook_that_is_wrong(machine: type[ExtenderMachi
 
 TestExtender = ExtenderMachine.TestCase
 TestExtender.settings = settings(
-    max_examples=10_000 if os.environ.get("BAYPLAN_LONG") else 1_000, stateful_step_count=100
+    max_examples=max(10 * settings().max_examples, 1_000), stateful_step_count=100
 )
