@@ -105,7 +105,10 @@ def test_a_gang_of_which_one_drains_counts_as_a_whole() -> None:
     """All of it leaves together."""
     made = plan(bind("a", "n1"), *(evict(name, "n1", "g") for name in "uv"), evict("w", "n1"))
     gang = [pod(name, gpus=2, on="n1", gang="g") for name in "uv"]
-    things = (node("n1"), pod("a", gpus=8), *gang, pod("w", gpus=4, on="n1"))
+    things: list[Node | Pod] = [
+        *(node("n1"), pod("a", gpus=8)),
+        *(*gang, pod("w", gpus=4, on="n1")),
+    ]
 
     found = advance(made, *things, max_parallel=2, farewells={"u": BUSY, "v": IDLE})
 
