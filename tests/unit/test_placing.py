@@ -418,6 +418,8 @@ THREE = Constraints(peers=Peers(spreads=(Spread(key="zone", pods=select(**X), mi
 BOTH = [pod(name, on=on, labels=X) for name, on in (("ra", "a0"), ("rb", "b0"))]
 LEAVES = replace(RUNS, terminating=True)
 MEMBER = pod("m", on="a0", gang="g", min_count=2, topology=GangTopology(required="zone"))
+GOING = replace(MEMBER, key=pod("going").key, uid="uid-going", node=B0.name, terminating=True)
+ALONE = replace(MEMBER, gang_min_count=1)
 
 
 @pytest.mark.parametrize(
@@ -435,12 +437,16 @@ MEMBER = pod("m", on="a0", gang="g", min_count=2, topology=GangTopology(required
         ([pod("shy", on="a0", constraints=apart("zone", **X))], COMING, A1, Code.PEERS_BROKEN),
         ([MEMBER, pod("o", on="a0", gang="o")], replace(MEMBER, **COMES), B0, Code.GANG_SCATTERED),
         ([MEMBER, pod("o", on="a0", gang="o")], replace(MEMBER, **COMES), A1, None),
+        ([MEMBER, GOING], replace(MEMBER, **COMES), B0, Code.GANG_SCATTERED),
+        ([replace(MEMBER, node=BARE.name)], replace(MEMBER, **COMES), BARE, Code.GANG_SCATTERED),
+        ([ALONE], replace(ALONE, **COMES), B0, None),
     ],
     ids=[
         *("spread, no such label", "spread, too few domains", "spread, uneven"),
         *("spread, one leaves", "spread, one is nowhere", "company, no such label"),
         *("company that leaves", "no company", "company elsewhere", "somebody keeps away"),
-        *("away from its gang", "beside its gang"),
+        *("away from its gang", "beside its gang", "beside who leaves", "gang, no such label"),
+        "a gang of one is none",
     ],
 )
 def test_the_validator_judges_who_comes_by_who_is_there(
