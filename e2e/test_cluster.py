@@ -4,13 +4,12 @@ import json
 import os
 import signal
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from e2e.cluster import Cluster, Process, ProcessGroup, add_gpu_nodes, eventually, remove_gpu_nodes
-from e2e.cluster.local import open_local, unavailable
+from e2e.cluster.local import unavailable
 
 #: Seconds in which a cluster is up, and gone: three waits of 120 s, and five processes of 10 s.
 UP_S = 400.0
@@ -80,46 +79,33 @@ def test_a_pod_can_be_told_to_fail_its_readiness_probe(cluster: Cluster, namespa
 
 
 @needs_local
-def test_two_local_clusters_run_side_by_side_and_stop_clean() -> None:
-    """Parallel test sessions, and a demo beside them, must not meet; nothing may stay behind."""
-    told: list[str] = []
-
-    with ExitStack() as stack:
-        first = stack.enter_context(open_local(progress=told.append))
-        second = stack.enter_context(open_local(progress=told.append))
-        pids = _pids_naming(first.run_dir) | _pids_naming(second.run_dir)
-        first.kubectl_run("create", "configmap", "only-here")
-
-        assert "only-here" not in second.kubectl_run("get", "configmaps")
-        assert len(pids) == 10
-
-    assert not _alive(pids)
-    assert not first.kubeconfig.exists()
-    assert (first.logs / "kube-apiserver.log").exists()
-    assert any("ready in" in line for line in told)
-
-
-@needs_local
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_cluster_ends_with_the_process_that_opened_it(
-    how: signal.Signals, tmp_path: Path
+def test_a_cluster_runs_beside_another_and_ends_with_the_process_that_opened_it(
+    cluster: Cluster, namespace: str, how: signal.Signals, tmp_path: Path
 ) -> None:
-    """A killed test run or demo must not leave a control plane that eats the machine."""
+    """Test runs side by side must not meet, and one that is killed must leave nothing behind."""
     log = tmp_path / "up.log"
     command = [sys.executable, "-m", "e2e.cluster", "up"]
     parent = Process("up", command, log=log, cwd=Path(__file__).parents[1]).start()
     text = eventually(
         lambda: _containing(log, "export KUBECONFIG="), what="it is up", timeout_s=UP_S
     )
-    run_dir = Path(text.partition("export KUBECONFIG=")[2].split()[0]).parent
-    pids = _pids_naming(run_dir)
+    kubeconfig = Path(text.partition("export KUBECONFIG=")[2].split()[0])
+    pids = _pids_naming(kubeconfig.parent)
     assert len(pids) == 5
+    assert "ready in" in text
+    other = cluster.kubectl_run("--kubeconfig", str(kubeconfig), "get", "namespaces")
+    assert "default" in other
+    assert namespace not in other
 
     os.kill(parent.pid, how)
 
     eventually(lambda: not _alive(pids), what="all of it is gone", timeout_s=GONE_S)
     eventually(lambda: not parent.alive, what="the parent is gone", timeout_s=GONE_S)
     assert parent.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 0)
+    assert kubeconfig.exists() == (how == signal.SIGKILL)
+    assert (kubeconfig.parent / "logs" / "kube-apiserver.log").exists()
+    assert namespace in cluster.kubectl_run("get", "namespaces")
 
 
 def test_a_process_restarts_after_a_crash_and_its_group_ends_with_it(tmp_path: Path) -> None:

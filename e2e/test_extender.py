@@ -36,20 +36,26 @@ def nodes(cluster: Cluster) -> Iterator[Sequence[str]]:
 
 
 @pytest.fixture(scope="module")
-def installed(cluster: Cluster, nodes: Sequence[str]) -> Iterator[Stack]:
+def authority() -> Authority:
+    """Return who makes the certificates of webhook and scheduler."""
+    return Authority()
+
+
+@pytest.fixture(scope="module")
+def installed(cluster: Cluster, nodes: Sequence[str], authority: Authority) -> Iterator[Stack]:
     """Run the webhook and the scheduler for all tests of this file."""
     assert nodes
     if cluster.flavor != "local":
         pytest.skip("stops processes, which are pods elsewhere")
-    with install(cluster, programs=PROGRAMS, values=VALUES, tls=Authority()) as running:
+    with install(cluster, programs=PROGRAMS, values=VALUES, tls=authority) as running:
         yield running
 
 
 @pytest.fixture
 def stack(installed: Stack, namespace: str) -> Iterator[Stack]:
-    """Have the webhook count from 0, and take the pods away in the end."""
-    installed.kill("webhook")
-    installed.start("webhook")
+    """Have the webhook there, and take the pods away in the end."""
+    if not installed.processes["webhook"].alive:
+        installed.start("webhook")
     await_ready(installed)
     yield installed
     arguments = ("-n", namespace, "--grace-period=0", "--force")
@@ -97,12 +103,30 @@ def test_pods_are_bound_through_every_verb_that_is_asked(
     stack: Stack, cluster: Cluster, namespace: str
 ) -> None:
     """The wire format is as somebody read it: only a real scheduler can say that it is right."""
+    bound, filtered = calls(stack, "bind"), calls(stack, "filter")
+
     binds(cluster, namespace, "a")
 
     # A binding is counted a moment after it is there to be seen.
-    eventually(lambda: calls(stack, "bind") == 1, what="the binding is counted")
-    assert calls(stack, "filter") == 1
+    eventually(lambda: calls(stack, "bind") == bound + 1, what="the binding is counted")
+    assert calls(stack, "filter") == filtered + 1
     assert "gpu-" in node_of(cluster, namespace, "a")
+
+
+def test_certificates_that_are_renewed_are_used(
+    stack: Stack, cluster: Cluster, authority: Authority, namespace: str
+) -> None:
+    """A scheduler that cannot ask skips us in silence: pods would be bound without our answer."""
+    filtered = calls(stack, "filter")
+    binds(cluster, namespace, "a")
+
+    authority.issue("bayplan-webhook", tls_folder(cluster, "webhook"))
+    stack.stop("scheduler")  # its connections are kept alive: only a new one sees the files
+    stack.start("scheduler")
+    binds(cluster, namespace, "b")
+
+    assert "certificate_renewed" in stack.log("webhook")
+    assert calls(stack, "filter") == filtered + 2
 
 
 def test_a_webhook_that_is_away_stops_nobody(
@@ -155,6 +179,7 @@ def test_nobody_is_preempted_behind_the_planners_back(
     stack: Stack, cluster: Cluster, nodes: Sequence[str], namespace: str
 ) -> None:
     """With the webhook, whom to evict is for plans to say; without it, the scheduler decides."""
+    asked = calls(stack, "preempt")
     make_priority(cluster, "urgent")
     small = [f"small-{i}" for i in range(2 * len(nodes))]
     for name in small:
@@ -162,7 +187,7 @@ def test_nobody_is_preempted_behind_the_planners_back(
     create(cluster, namespace, "big", gpus=8, priorityClassName="urgent")
     release(cluster, namespace, "big")
 
-    eventually(lambda: calls(stack, "preempt") >= 1, what="the webhook is asked about victims")
+    eventually(lambda: calls(stack, "preempt") > asked, what="the webhook is asked about victims")
     assert len(running(cluster, namespace)) == len(small)
 
     stack.stop("webhook")

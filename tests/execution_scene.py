@@ -42,9 +42,10 @@ class Scene:
     def __init__(self, pool: Executor, clock: Callable[[], float] = time.monotonic) -> None:
         self.kube = FakeKube()
         self.told = Told()
+        self.metrics = Metrics()
         self.plans = Plans(self.kube)
         self.execution = Execution(
-            *(self.kube, self.plans, self.told, Metrics()),
+            *(self.kube, self.plans, self.told, self.metrics),
             claims=Claims(),
             pool=pool,
             now=lambda: NOW,

@@ -65,8 +65,8 @@ def overdue(pods: Iterable[Pod], signs: PlannerSigns, *, at: float, now: float) 
     """
     if not signs.away_s(at):
         return ()
-    late = (pod for pod in pods if pod.waiting and not pod.terminating)
-    return tuple(pod for pod in late if now - pod.created_at >= signs.timeout_s)
+    waiting = (pod for pod in pods if pod.waiting)
+    return tuple(pod for pod in waiting if now - pod.created_at >= signs.timeout_s)
 
 
 def to_offer(holds: Iterable[Hold], policy: Policy) -> frozenset[str]:
@@ -90,7 +90,7 @@ def stranded(snapshot: Snapshot, pinned: Iterable[Pod]) -> Mapping[str, str]:
     reasons: dict[str, str] = {}
     by_node: dict[NodeName, list[Pod]] = defaultdict(list)
     for pod in pinned:
-        if pod.node is not None and not pod.bound and not pod.terminating:
+        if pod.node is not None:
             by_node[pod.node].append(pod)
     for name, pods in by_node.items():
         if name in nodes:

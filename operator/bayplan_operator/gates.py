@@ -208,7 +208,7 @@ def _refusal(raw: Raw) -> str:
 
 
 def _is_pinned_by_us(pod: Pod, raws: Mapping[str, Raw]) -> bool:
-    """Return whether a plan pinned the pod, which is not bound yet."""
+    """Return whether a plan pinned a pod that is not bound yet."""
     annotations = raws[pod.uid]["metadata"].get("annotations") or {}
-    pinned = pod.node is not None and not pod.bound and not pod.terminating
+    pinned = pod.node is not None and not pod.terminating
     return pinned and names.ANNOTATION_PLAN in annotations

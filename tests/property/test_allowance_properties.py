@@ -121,7 +121,7 @@ def emptying(cluster: Cluster, nodes: set[int]) -> Plan:
     max_parallel=st.integers(1, 6),
     data=st.data(),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=max(settings().max_examples, 300))
 def test_no_more_are_out_of_service_than_the_budget_admits(
     cluster: Cluster, plans: list[set[int]], max_parallel: int, data: st.DataObject
 ) -> None:

@@ -18,6 +18,9 @@ from tests.builders import snapshot as snapshot_of
 
 POLICY = Policy(time_limit_s=20.0)
 
+#: What is looked at; brute force takes a tenth of a second for each and each order.
+SEEDS = range(40)
+
 
 def crowded(seed: int) -> Snapshot:
     """Return a small cluster with free GPUs in pieces, and newcomers that need them whole."""
@@ -55,26 +58,27 @@ def made(snapshot: Snapshot, policy: Policy, *, counted: bool) -> Result:
 
 
 @pytest.mark.parametrize("order", Order)
-@pytest.mark.parametrize("counted", [False, True], ids=["direct", "keep and fill"])
-def test_stages_equal_brute_force(order: Order, *, counted: bool) -> None:
+def test_stages_equal_brute_force(order: Order) -> None:
     """The wrong pods would be disturbed, or more than a budget admits."""
-    for seed in range(40):
+    for seed in SEEDS:
         snapshot, policy = crowded(seed), replace(POLICY, order=order, max_moves=2 + seed % 3)
-        result = made(snapshot, policy, counted=counted)
-        stages = result.plan.certificate.stages
+        direct, counted = (made(snapshot, policy, counted=each) for each in (False, True))
+        stages = direct.plan.certificate.stages
         names = tuple(stage.name for stage in stages)
         values = tuple(stage.value for stage in stages)
 
-        assert validate(snapshot, policy, result.plan) == ()
-        assert all(stage.proved for stage in stages)
-        assert not counted or result.engine == "keep-and-fill"
+        for result in (direct, counted):
+            assert validate(snapshot, policy, result.plan) == ()
+            assert all(stage.proved for stage in result.plan.certificate.stages)
+        assert counted.engine == "keep-and-fill"
+        assert counted.plan.certificate.stages == stages
         assert oracle.reached(names, values) == oracle.best(snapshot, policy, names)
 
 
 def test_the_examples_are_about_something() -> None:
     """Without budgets that bind, costs that matter and orders that differ nothing is tested."""
     budgets = costs = orders = 0
-    for seed in range(60):
+    for seed in SEEDS:
         snapshot = crowded(seed)
         pods = tuple(
             replace(each, disruption=Disruption.MOVABLE) if each.fixed_by else each
@@ -89,4 +93,4 @@ def test_the_examples_are_about_something() -> None:
         costs += values[1].moves != values[2].moves
         orders += len(values[0].binds) != len(protect.binds)
 
-    assert min(budgets, costs, orders) > 5, (budgets, costs, orders)
+    assert min(budgets, costs, orders) > 3, (budgets, costs, orders)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, note, settings
+from hypothesis import given, note
 from hypothesis import strategies as st
 
 from bayplan.api import names
@@ -137,7 +137,6 @@ OPERATIONS = st.one_of(
 
 
 @given(st.lists(OPERATIONS, max_size=30), st.booleans())
-@settings(deadline=None)
 def test_nobody_is_cut_off_and_nobody_stays_out_of_service(
     operations: list[tuple[str, int]],
     evicts: bool,  # noqa: FBT001 - drawn

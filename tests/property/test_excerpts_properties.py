@@ -49,7 +49,6 @@ def test_what_is_left_of_a_plan_is_a_plan(snapshot: Snapshot, policy: Policy, mo
     assert everybody(kept) == everybody(whole)
 
 
-@settings(max_examples=200)
 @given(snapshot=clusters(nodes=4, pods=10), most=st.integers(1, 6))
 def test_what_pods_ask_of_each_other_holds_in_what_is_left(snapshot: Snapshot, most: int) -> None:
     """A pod would come to a zone that another one leaves in the steps that are left out."""

@@ -192,7 +192,7 @@ def _farewells(world: Doubling) -> Mapping[str, Farewell]:
 
 
 @given(doubling())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=max(settings().max_examples, 200))
 def test_undisturbed_who_may_be_doubled_serves_until_the_replacement_does(
     scene: tuple[Doubling, Plan],
 ) -> None:
@@ -211,7 +211,7 @@ def test_undisturbed_who_may_be_doubled_serves_until_the_replacement_does(
 
 
 @given(doubling(), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=max(settings().max_examples, 200))
 def test_whatever_happens_a_plan_ends_and_nobody_who_has_a_replacement_is_made_to_leave(
     scene: tuple[Doubling, Plan], trouble: st.DataObject
 ) -> None:

@@ -111,7 +111,7 @@ def _disturbed(snapshot: Snapshot, random: Random) -> Snapshot:
     return Snapshot.of(snapshot.nodes[1:] if gone else snapshot.nodes, pods)
 
 
-@settings(max_examples=120)
+@settings(max_examples=max(settings().max_examples, 120))
 @given(snapshot=clusters(nodes=4, pods=14), random=st.randoms(use_true_random=False))
 def test_the_validator_knows_by_itself_who_is_needed(snapshot: Snapshot, random: Random) -> None:
     """A plan would be refused that is right, or pass with a stage that counts others."""
@@ -126,7 +126,6 @@ def test_the_validator_knows_by_itself_who_is_needed(snapshot: Snapshot, random:
     assert lacking(odd) == floors.missing(odd)
 
 
-@settings(max_examples=80)
 @given(snapshot=clusters(nodes=3, pods=6), policy=policies())
 def test_stages_equal_brute_force(snapshot: Snapshot, policy: Policy) -> None:
     """A needed unit would lose its room to one that nobody needs as much."""
@@ -141,7 +140,6 @@ def test_stages_equal_brute_force(snapshot: Snapshot, policy: Policy) -> None:
     )
 
 
-@settings(max_examples=80)
 @given(snapshot=clusters(nodes=3, pods=6), policy=policies(), sifted=st.booleans())
 def test_keep_and_fill_equals_brute_force(
     snapshot: Snapshot, policy: Policy, *, sifted: bool

@@ -3,7 +3,7 @@
 from random import Random
 from unittest import mock
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bayplan.cluster.constraints import Constraints, GangTopology, NodeTerm, Preference, Requirement
@@ -126,7 +126,6 @@ def _constraints(random: Random) -> Constraints:
     )
 
 
-@settings(max_examples=200)
 @given(snapshot=clusters(nodes=3, pods=5))
 def test_stages_equal_brute_force(snapshot: Snapshot) -> None:
     """A rule would forbid what is right, or `Optimal` would not mean optimal."""
@@ -137,7 +136,6 @@ def test_stages_equal_brute_force(snapshot: Snapshot) -> None:
     assert oracle.reached(names, values) == oracle.best(snapshot, POLICY, names)
 
 
-@settings(max_examples=200)
 @given(snapshot=clusters(nodes=5, pods=12))
 def test_every_plan_is_valid(snapshot: Snapshot) -> None:
     """A pod would be pinned where kube-scheduler refuses it."""
@@ -151,7 +149,6 @@ def test_every_plan_is_valid(snapshot: Snapshot) -> None:
     assert result.plan.certificate.stages == found.stages
 
 
-@settings(max_examples=200)
 @given(snapshot=clusters(nodes=5, pods=12))
 def test_the_greedy_placement_is_valid(snapshot: Snapshot) -> None:
     """A fleet too large for the exact model would be placed against the rules."""
@@ -166,7 +163,6 @@ def test_the_greedy_placement_is_valid(snapshot: Snapshot) -> None:
     assert reached == tuple(goal.value(build(snapshot), first) for goal in order)
 
 
-@settings(max_examples=200)
 @given(snapshot=fleets(nodes=3, pods=6))
 def test_keep_and_fill_knows_what_is_settled_node_by_node(snapshot: Snapshot) -> None:
     """A large fleet would get two pods on one node that exclude each other, or no proof."""
@@ -182,7 +178,6 @@ def test_keep_and_fill_knows_what_is_settled_node_by_node(snapshot: Snapshot) ->
     assert oracle.reached(names, values) == oracle.best(snapshot, POLICY, names)
 
 
-@settings(max_examples=100)
 @given(snapshot=clusters(nodes=5, pods=12))
 def test_keep_and_fill_is_never_wrong(snapshot: Snapshot) -> None:
     """It would answer where it does not see what is asked."""

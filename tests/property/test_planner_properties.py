@@ -4,7 +4,7 @@ import copy
 from dataclasses import replace
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
@@ -156,7 +156,6 @@ def test_a_plan_that_was_carried_out_leaves_nothing_to_do(snapshot: Snapshot) ->
             assert (second.binds, second.moves, second.evictions) == ((), (), ())
 
 
-@settings(max_examples=120)
 @given(snapshot=snapshots(nodes=3, pods=6), policy=policies())
 def test_stages_equal_brute_force(snapshot: Snapshot, policy: Policy) -> None:
     """`Optimal` would not mean optimal."""

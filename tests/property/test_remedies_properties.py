@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import combinations
 from random import Random
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bayplan.aftermath import Aftermath
@@ -142,7 +142,6 @@ def _shrunk(snapshot: Snapshot, seed: int) -> Snapshot:
     return Snapshot.of(nodes, snapshot.pods, snapshot.budgets)
 
 
-@settings(max_examples=150)
 @given(
     snapshot=st.one_of(crowds(), crowds(rules=True), snapshots(nodes=4, pods=12), over_full()),
     policy=policies(),
@@ -240,7 +239,6 @@ def fits_somewhere(snapshot: Snapshot, pod: Pod) -> bool:
     return any(filters.reject(pod, node, free[node.name]) is None for node in snapshot.nodes)
 
 
-@settings(max_examples=150)
 @given(snapshot=crowds(), policy=policies())
 def test_what_is_waited_for_is_what_is_in_the_way(snapshot: Snapshot, policy: Policy) -> None:
     """People would wait for a cooldown, or raise a limit, and the pod would go on waiting."""

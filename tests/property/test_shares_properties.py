@@ -138,7 +138,7 @@ def test_plans_with_shares_are_valid_and_no_bound_is_beaten(
     assert reached <= optimum <= bounds
 
 
-@settings(max_examples=200)
+@settings(max_examples=max(settings().max_examples, 200))
 @given(snapshot=CLUSTERS)
 def test_small_plans_with_shares_are_the_best_there_are(snapshot: Snapshot) -> None:
     """A share would wait though it fits, or somebody would move in vain."""

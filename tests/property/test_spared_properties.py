@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import islice
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bayplan.cluster.snapshot import Snapshot
@@ -41,7 +41,6 @@ def _actions(snapshot: Snapshot, places: oracle.Places) -> Iterator[Action]:
             yield move(pod, place)
 
 
-@settings(max_examples=60)
 @given(
     snapshot=st.one_of(snapshots(nodes=3, pods=6), clusters(nodes=3, pods=5)),
     policy=policies(),
@@ -72,7 +71,6 @@ def test_the_best_plans_pass_and_what_is_refused_is_not_best(
         assert worth(places) < best or not codes & {Code.OUTRANKED_VICTIM, Code.NO_GAIN}
 
 
-@settings(max_examples=60)
 @given(snapshot=snapshots(nodes=3, pods=6), seed=st.integers(0, 2**32), protect=st.booleans())
 def test_a_victim_whose_room_goes_to_no_higher_priority_is_found(
     snapshot: Snapshot,

@@ -14,7 +14,7 @@ from tests.steps_world import World, overcommitted, rounds, scenes
 
 
 @given(scene=scenes())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=max(settings().max_examples, 300))
 def test_undisturbed_a_plan_is_carried_out_as_it_is(scene: tuple[World, Plan]) -> None:
     """Every home taken, every victim gone or spared, no node over-committed, nobody else moved."""
     world, made = scene
@@ -35,7 +35,7 @@ def test_undisturbed_a_plan_is_carried_out_as_it_is(scene: tuple[World, Plan]) -
 
 
 @given(scene=scenes(), trouble=st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=max(settings().max_examples, 300))
 def test_whatever_happens_a_plan_ends_and_harms_nobody_in_vain(
     scene: tuple[World, Plan], trouble: st.DataObject
 ) -> None:

@@ -253,6 +253,45 @@ def test_a_promise_is_held_while_its_pod_is_assumed_elsewhere() -> None:
     assert answer(pod("b", gpus=8), [N1], cache, reservations).node is None
 
 
+def test_a_reply_that_was_lost_is_given_again() -> None:
+    """Another node would be told now, and the room on the first one be lost until the end."""
+    first, later = pod("a", gpus=4), pod("b", gpus=8)
+    cache = cache_of(node("n1"), node("n2"), first, later, pod("x", gpus=4, on="n1"))
+    cache.assume(first, N2, until=30.0)
+
+    assert answer(first, [N1, N2], cache, Reservations()).node == N2
+    assert answer(first, [N1], cache, Reservations()).node == N1
+    assert answer(first, [N1, N2], cache, planned(later, N2)).node == N1
+
+
+def test_a_promise_is_for_the_pod_that_was_planned() -> None:
+    """Room would be kept for a pod that nobody has decided on."""
+    old, again = pod("a", gpus=8), replace(pod("a", gpus=8), uid="uid-again")
+    cache = cache_of(node("n1"), again)
+
+    assert answer(pod("b", gpus=8), [N1], cache, planned(old, N1)).node == N1
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        [pod("x", gpus=8, on="n1"), pod("y", gpus=6, on="n1")],
+        [
+            pod("x", gpus=8, on="n1"),
+            node("n2", gpus=16),
+            replace(pod("q", gpus=16, on="n2"), bound=False),
+        ],
+    ],
+    ids=["who runs on an over-full node", "a pin to another node"],
+)
+def test_only_a_pin_that_cannot_be_kept_leaves_its_room(there: list[Node | Pod]) -> None:
+    """A planned pod would be bound where there is no room."""
+    waiting = pod("a", gpus=2)
+    cache = cache_of(node("n1"), waiting, *there)
+
+    assert answer(waiting, [N1], cache, planned(waiting, N1)).node is None
+
+
 def test_a_late_repetition_of_an_older_call_frees_no_room() -> None:
     """Seen: the pod was bound on the first node by then, and that was told to another one."""
     first, second = pod("a", gpus=8), pod("b", gpus=8)
@@ -297,8 +336,11 @@ def test_preemption_agrees_to_victims_of_the_plan_that_are_leaving() -> None:
 
     assert agreed(newcomer.uid, proposed, reservations, [newcomer, victim, other]) == {}
     leaving = replace(victim, terminating=True)
-    known = [newcomer, leaving, other]
+    known = [newcomer, leaving, other, pod("stranger", terminating=True)]
     assert agreed(newcomer.uid, proposed, reservations, known) == {N1: (victim.uid,)}
+    both = {N1: (victim.uid, other.uid)}
+    gone = [newcomer, leaving, replace(other, terminating=True)]
+    assert agreed(newcomer.uid, both, reservations, gone) == both
 
 
 @pytest.mark.parametrize(

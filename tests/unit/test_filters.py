@@ -6,7 +6,14 @@ import pytest
 
 from bayplan.aftermath import Aftermath
 from bayplan.cluster import units
-from bayplan.cluster.constraints import Constraints, NodeTerm, Requirement, Taint, Toleration
+from bayplan.cluster.constraints import (
+    Constraints,
+    NodeTerm,
+    Preference,
+    Requirement,
+    Taint,
+    Toleration,
+)
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import Node, Pod
@@ -86,6 +93,18 @@ GPU_TAINT = Taint(key="gpu", value="yes")
             id="another effect does not cover it",
         ),
         pytest.param(
+            _tolerating(key="disk", operator="Exists"),
+            node("n", taints=(GPU_TAINT,)),
+            Reason.TAINT_NOT_TOLERATED,
+            id="another key does not cover it",
+        ),
+        pytest.param(
+            _tolerating(key="gpu", operator="Lt", value="yes"),
+            node("n", taints=(GPU_TAINT,)),
+            Reason.TAINT_NOT_TOLERATED,
+            id="an operator that nobody knows covers nothing",
+        ),
+        pytest.param(
             _tolerating(operator="Exists"),
             node("n", taints=(GPU_TAINT,)),
             None,
@@ -158,6 +177,8 @@ def test_static_rejection(constraints: Constraints, target: Node, expected: Reas
         pytest.param("Gt", ("80",), "80", False, id="Gt is strict"),
         pytest.param("Lt", ("80",), "9", True, id="Lt compares as integers, not as text"),
         pytest.param("Gt", ("80",), "many", False, id="Gt fails for what is no integer"),
+        pytest.param("Lt", ("80",), "80", False, id="Lt is strict"),
+        pytest.param("Gt", ("few",), "80", False, id="Gt fails where the limit is no integer"),
         pytest.param("Gt", ("80",), None, False, id="Gt fails without the label"),
         pytest.param("Lt", ("-0080",), "-81", True, id="Lt compares with leading zeros"),
         pytest.param("Gt", (str(2**63 - 2),), str(2**63 - 1), True, id="Gt has 64 bits"),
@@ -174,6 +195,24 @@ def test_affinity_operators(
     target = node("n", labels={} if label is None else {"k": label})
 
     assert (filters.eligibility(wanted, target) is None) is holds
+
+
+def test_an_empty_preference_is_fulfilled_by_every_node() -> None:
+    """Unlike an empty term that is required; kube-scheduler counts it so."""
+    zone = NodeTerm(labels=(Requirement(key="zone", operator="In", values=("a",)),))
+    prefers = [Preference(weight=1, term=NodeTerm()), Preference(weight=7, term=zone)]
+
+    found = [filters.preference(prefers, node("n", labels={"zone": z})) for z in "ab"]
+
+    assert found == [8, 1]
+
+
+def test_gpus_are_told_before_anything_else_that_is_short() -> None:
+    """They are what people wait for."""
+    found = filters.reject(pod("p", gpus=16, cpu_milli=10**9), node("n"), node("n").allocatable)
+
+    assert found is not None
+    assert found.message == "needs 16 GPUs; n has 8 in all"
 
 
 def test_too_small_is_final_and_says_the_numbers() -> None:

@@ -14,7 +14,7 @@ from bayplan.inference.drains import Farewell
 from bayplan.inference.successors import Failing, Outlook
 from bayplan.plan import Move, Plan
 from bayplan.policy import Policy
-from bayplan.steps import Beside, DrainPod, EvictPod, Phase, Progress, StartPod, advance
+from bayplan.steps import STALL_S, Beside, DrainPod, EvictPod, Phase, Progress, StartPod, advance
 from tests.builders import budget, node, pod, snapshot
 from tests.steps_scene import bind, evict, pinned, plan, told
 
@@ -257,6 +257,86 @@ def test_no_more_start_than_may_be_on_their_way() -> None:
     found = look(made, *there, beside=may("a", "b", left=2), farewells=serves, max_parallel=1)
 
     assert done(found) == ["start a"]
+
+
+def test_one_that_gives_way_is_on_its_way() -> None:
+    """The limit would count those alone that begin in the same pass."""
+    old, new = serving("a", "n1", gives_way_by=900), starting("a2", "n2", "a")
+    there = (node("n1"), node("n2"), old, new, serving("b", "n1"), pod("w", gpus=8))
+    made = plan(bind("w", "n1"), move("a", "n1", "n2"), move("b", "n1", "n2"))
+    serves = dict.fromkeys("ab", SERVES)
+
+    one, two = (
+        look(made, *there, beside=may("b", left=2), farewells=serves, max_parallel=most)
+        for most in (1, 2)
+    )
+
+    assert (done(one), done(two)) == ([], ["start b"])
+
+
+def test_two_do_not_start_in_the_room_of_one() -> None:
+    """The other one has its room when a pod that is leaving has ended."""
+    there = (
+        *(node("n1"), node("n2"), pod("w", gpus=8)),
+        *(serving("a", "n1"), serving("b", "n1"), pod("x", gpus=4, on="n2", terminating=True)),
+    )
+    made = plan(bind("w", "n1"), move("a", "n1", "n2"), move("b", "n1", "n2"))
+    serves = dict.fromkeys("ab", SERVES)
+
+    found = look(made, *there, beside=may("a", "b", left=2), farewells=serves)
+
+    assert done(found) == ["start a"]
+    assert "Move b Waiting: waits for room on n2, where it starts first" in told(found)
+
+
+def test_one_waits_for_room_that_somebody_is_evicted_from() -> None:
+    """It would be cut off for room that comes free without that."""
+    there = (
+        *(node("n1"), node("n2"), pod("w", gpus=8)),
+        *(serving("a", "n1"), pod("e", gpus=8, on="n2")),
+    )
+    made = plan(bind("w", "n1"), move("a", "n1", "n2"), evict("e", "n2"))
+
+    found = look(made, *there, beside=may("a"), farewells={"a": SERVES})
+
+    assert done(found) == ["evict e"]
+    assert "Move a Waiting: waits for room on n2, where it starts first" in told(found)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"idle_s": STALL_S}, {"failed": ["a"]}],
+    ids=["the plan has stood still", "another one has failed"],
+)
+def test_nothing_more_starts_for_a_plan_that_ends(change: dict[str, Any]) -> None:
+    """It would be doubled for nothing."""
+    there = (node("n1"), node("n2"), serving("a", "n1"), serving("b", "n1"), pod("w", gpus=8))
+    made = plan(bind("w", "n1"), move("a", "n1", "n2"), move("b", "n1", "n2"))
+    beside = may("a", "b", left=2, failed=change.get("failed", ()))
+    serves = dict.fromkeys("ab", SERVES)
+
+    found = look(made, *there, beside=beside, farewells=serves, idle_s=change.get("idle_s", 0))
+
+    assert (done(found), found.phase) == ([], Phase.FAILED)
+
+
+def test_one_that_may_not_be_moved_any_more_does_not_start_elsewhere() -> None:
+    """Its template was changed meanwhile."""
+    fixed = replace(serving("v", "n1"), disruption=Disruption.EVICTABLE)
+
+    found = look(MADE, *SCENE[:2], fixed, SCENE[3], beside=may("v"), farewells={"v": SERVES})
+
+    assert (done(found), found.phase) == ([], Phase.FAILED)
+
+
+def test_the_replacement_of_a_share_that_starts_first_is_told_its_gpu() -> None:
+    """Others have a part of each."""
+    moved = replace(move("v", "n1", "n2"), device=3)
+    share = replace(pod("v", share=500, device=0, on="n1"), owner=serving("v", "n1").owner)
+
+    found = look(plan(moved), *SCENE[:2], share, beside=may("v"), farewells={"v": SERVES})
+
+    assert [step.device for step in found.todo if isinstance(step, StartPod)] == [3]
 
 
 def test_one_waits_for_room_that_another_move_leaves() -> None:

@@ -20,9 +20,9 @@ def signs(*, renewed_at: float | None = None, since: float = 0.0) -> PlannerSign
     return PlannerSigns(renewed_at=renewed_at, watched_since=since, timeout_s=60.0)
 
 
-def waiting(*, created_at: int = 0, terminating: bool = False) -> Pod:
+def waiting(*, created_at: int = 0) -> Pod:
     """Return a pod behind our gate."""
-    return replace(pod("p", terminating=terminating), created_at=created_at)
+    return replace(pod("p"), created_at=created_at)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,6 @@ def test_silence_of_the_planner(seen: PlannerSigns, away_s: float) -> None:
         ),
         pytest.param(signs(), waiting(created_at=941), False, id="a pod that is too young"),
         pytest.param(signs(), waiting(created_at=940), True, id="a pod just old enough"),
-        pytest.param(signs(), waiting(terminating=True), False, id="a pod on its way out"),
         pytest.param(signs(), pod("p", on="n1"), False, id="a pod that has a node"),
         pytest.param(
             signs(), replace(pod("p"), waiting=False), False, id="a pod behind another gate"
@@ -102,11 +101,11 @@ def test_a_pin_that_cannot_be_kept_is_a_trap(things: list, why: str) -> None:  #
 
 def test_on_an_over_full_node_the_youngest_pins_go_until_the_rest_fits() -> None:
     """No more than necessary."""
-    pods = [pinned("a", created_at=1), pinned("b", created_at=2), pinned("c", created_at=3)]
+    pods = [pinned(name, created_at=n) for n, name in enumerate("abcd")]
 
     found = gates.stranded(snapshot(node("n1"), *pods), pods)
 
-    assert set(found) == {"uid-c"}
+    assert set(found) == {"uid-c", "uid-d"}
 
 
 def test_a_lack_of_what_a_pod_does_not_use_is_none_of_its_business() -> None:
@@ -147,6 +146,21 @@ def test_a_pin_that_will_be_kept_is_believed() -> None:
     there = snapshot(node("n1"), pinned("ours"), pod("a", on="n1", gpus=4), pod("w"))
 
     assert gates.believed(there) == there
+
+
+def test_a_pin_to_a_node_out_of_sight_is_believed() -> None:
+    """Who looks at a few nodes alone would lose every pod that has its home on another one."""
+    there = snapshot(node("n1"), pinned("ours"), pinned("theirs", on="n2"))
+
+    assert gates.believed(there) == there
+
+
+def test_a_bound_pod_of_ours_takes_its_room_from_other_pins() -> None:
+    """A pod that can never come would keep others away."""
+    ours, theirs = pod("ours", on="n1", gpus=6), pinned("theirs")
+    there = snapshot(node("n1"), ours, theirs)
+
+    assert gates.believed(there, ours={ours.uid}) == snapshot(node("n1"), ours)
 
 
 @pytest.mark.parametrize(

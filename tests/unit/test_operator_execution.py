@@ -237,6 +237,58 @@ def test_a_plan_that_is_overtaken_while_it_is_carried_out_gives_nothing_more_awa
     assert scene.pod("b")["spec"]["schedulingGates"]
 
 
+def test_nobody_leaves_for_a_plan_that_is_overtaken_while_it_is_carried_out(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newer plan may want the victim where it is."""
+    scene.add("a", gpus=8)
+    scene.add("v", gpus=8, on="n1")
+    scene.publish(bind("a", "n1"), evict("v", "n1"), sequence=1)
+    patch = scene.kube.patch
+
+    def overtake(path: str, body: Raw, *, manager: str, rehearse: bool) -> None:
+        assert rehearse, "whether the newcomer may come is asked first"
+        scene.publish(bind("a", "n2"), sequence=2)
+        patch(path, body, manager=manager, rehearse=rehearse)
+
+    monkeypatch.setattr(scene.kube, "patch", overtake)
+    scene.look()
+
+    assert not [write for write in scene.kube.writes if "eviction" in write]
+
+
+def test_when_a_plan_ended_is_told_once(scene: Scene) -> None:
+    """Who was refused is left out of plans for a while from then on."""
+    scene.add("a", on="n1")
+    name = scene.publish(bind("a", "n1"))
+
+    scene.look()
+
+    status = scene.status(name)
+    assert (status["phase"], status["finishedAt"]) == ("Completed", "2026-05-01T12:00:00Z")
+
+
+def test_what_is_done_is_counted(scene: Scene) -> None:
+    """Whoever watches a fleet sees by figures that pods are sent away, and plans given up."""
+    scene.add("a")
+    scene.add("v", gpus=8, on="n1")
+    scene.publish(bind("a", "n1"), evict("v", "n1"), sequence=1)
+    scene.look()
+    scene.publish(bind("a", "n2"), sequence=2)
+    scene.look()
+    scene.pod("a")["spec"]["nodeName"] = "n2"
+    scene.look()
+
+    figure = scene.metrics.registry.get_sample_value
+    assert figure("bayplan_plan_steps_total", {"type": "evict", "result": "done"}) == 1
+    assert figure("bayplan_plan_steps_total", {"type": "release", "result": "done"}) == 1
+    assert figure("bayplan_victims_total", {"fate": "evicted"}) == 1
+    assert figure("bayplan_plans_ended_total", {"phase": "Superseded"}) == 1
+    assert figure("bayplan_plans_ended_total", {"phase": "Completed"}) == 1
+    assert figure("bayplan_plans_ended_total", {"phase": "Executing"}) is None
+    assert figure("bayplan_plan_execution_seconds_count") == 1
+
+
 def test_nobody_is_released_beside_a_running_pod_that_cannot_be_read(scene: Scene) -> None:
     """Its room would look free, and the newcomer be refused by the kubelet."""
     scene.add("a")

@@ -9,6 +9,7 @@ from bayplan_operator.cluster.patches import note_failure
 from bayplan_operator.metrics import Metrics
 from tests import execution_scene
 from tests.execution_scene import NOW, Scene, bind, gates_of, key
+from tests.fake_kube import Raw
 
 scene = execution_scene.scene
 
@@ -166,6 +167,77 @@ def test_a_lease_that_is_renewed_by_another_clock_is_alive(scene: Scene) -> None
     gates.reconcile()
 
     assert gates.away_s == 0
+
+
+@pytest.mark.parametrize(
+    ("renewals", "said"),
+    [
+        pytest.param([0], {}, id="it died after it had led"),
+        pytest.param([0, 10, 20], {names.ANNOTATION_PASSES: names.PASSES_FAIL}, id="it fails"),
+    ],
+)
+def test_a_planner_that_plans_nothing_is_none(
+    scene: Scene, renewals: list[int], said: dict[str, str]
+) -> None:
+    """Its lease is there, and nobody would ever place a pod."""
+    scene.kube.add(POLICY, {"metadata": {"name": "default"}, "spec": {"gateTimeoutSeconds": 20}})
+    scene.add("a")
+    now = [NOW]
+    gates = gates_of(scene, now)
+    for second in (0, 10, 20):
+        if second in renewals:
+            spec = {"renewTime": f"2026-05-01T12:00:{second:02}.000000Z"}
+            lease = {"metadata": {"name": "l", "annotations": said}, "spec": spec}
+            scene.kube.add(lease_path("bayplan-system"), lease)
+        now[0] = NOW.replace(second=second)
+        gates.reconcile()
+
+    assert (gates.away_s, scene.pod("a")["spec"]["schedulingGates"]) == (20, [])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"annotations": {}}, {"deletionTimestamp": "2026-05-01T12:00:00Z"}],
+    ids=["somebody else pinned it", "it is being deleted"],
+)
+def test_a_pod_that_is_no_matter_of_ours_is_left_alone(scene: Scene, change: Raw) -> None:
+    """Whoever pinned it may be waiting for the node."""
+    scene.add("a")
+    scene.publish(bind("a", "n1"))
+    scene.look()
+    scene.pod("a")["metadata"].update(change)
+    del scene.kube.objects[node_path("n1")]
+    now = [NOW]
+    gates = gates_of(scene, now)
+    for minute in (0, 5):
+        now[0] = NOW.replace(minute=minute)
+        gates.reconcile()
+
+    assert scene.told.notes == []
+    assert not [write for write in scene.kube.writes if "eviction" in write]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"},
+        {"type": "Other", "status": "False", "reason": "Unschedulable"},
+    ],
+    ids=["somebody else's gate keeps it", "somebody else says so"],
+)
+def test_only_the_scheduler_refuses_a_pin(scene: Scene, condition: Raw) -> None:
+    """The pod would be replaced again and again while others are at work on it."""
+    scene.add("a")
+    scene.publish(bind("a", "n1"))
+    scene.look()
+    scene.kube.add(pod_path(key("a")), {**scene.pod("a"), "status": {"conditions": [condition]}})
+    now = [NOW]
+    gates = gates_of(scene, now)
+    for minute in (0, 5):
+        now[0] = NOW.replace(minute=minute)
+        gates.reconcile()
+
+    assert "deletionTimestamp" not in scene.pod("a")["metadata"]
 
 
 @pytest.mark.parametrize(

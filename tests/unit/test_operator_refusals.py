@@ -38,6 +38,21 @@ def test_a_refused_eviction_is_told_and_not_repeated_at_once(scene: Scene, statu
     assert not scene.told.notes
 
 
+def test_what_the_plan_before_was_refused_is_tried_at_once(scene: Scene) -> None:
+    """A newer plan would stand still for what may have changed long ago."""
+    scene.add("a")
+    scene.add("v", gpus=8, on="n1")
+    refuse_evictions(scene, "v")
+    scene.publish(bind("a", "n1"), evict("v", "n1"))
+    scene.look()
+    scene.kube.refusals.clear()
+
+    scene.publish(bind("a", "n1"), evict("v", "n1"), sequence=2)
+    scene.look()
+
+    assert "deletionTimestamp" in scene.pod("v")["metadata"]
+
+
 def refuse_evictions(scene: Scene, *pods: str) -> None:
     """Have a PodDisruptionBudget keep pods."""
     for name in pods:

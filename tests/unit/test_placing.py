@@ -13,6 +13,7 @@ from bayplan.cluster.constraints import (
     PodTerm,
     Preference,
     Requirement,
+    Spread,
 )
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.snapshot import Disruption, Node, Pod
@@ -366,6 +367,13 @@ JOIN = several(2, **TO_X)
 GANG = several(3, **WHOLE)
 RUNS = pod("r", on="a0", labels=X)
 COMPANY = pod("c", constraints=beside("zone", **X))
+COMING = pod("p", labels=X)
+COMES: dict[str, Any] = {
+    "key": pod("new").key,
+    "uid": "uid-new",
+    "node": None,
+    "waiting": True,
+}
 
 
 @pytest.mark.parametrize(
@@ -404,6 +412,59 @@ def test_the_validator_sees_who_left() -> None:
     """A pod would come for company that the same plan moves away."""
     assert codes(*ALL, RUNS, COMPANY, binds={COMPANY: A1}, moves={}) == set()
     assert codes(*ALL, RUNS, COMPANY, binds={COMPANY: A1}, moves={RUNS: B0}) == {Code.PEERS_BROKEN}
+
+
+THREE = Constraints(peers=Peers(spreads=(Spread(key="zone", pods=select(**X), min_domains=3),)))
+BOTH = [pod(name, on=on, labels=X) for name, on in (("ra", "a0"), ("rb", "b0"))]
+LEAVES = replace(RUNS, terminating=True)
+MEMBER = pod("m", on="a0", gang="g", min_count=2, topology=GangTopology(required="zone"))
+GOING = replace(MEMBER, key=pod("going").key, uid="uid-going", node=B0.name, terminating=True)
+ALONE = replace(MEMBER, gang_min_count=1)
+
+
+@pytest.mark.parametrize(
+    ("there", "comes", "to", "code"),
+    [
+        ([], EVEN[0], BARE, Code.PEERS_BROKEN),
+        (BOTH, pod("p", labels=X, constraints=THREE), A1, Code.PEERS_BROKEN),
+        ([RUNS], EVEN[0], A1, Code.PEERS_BROKEN),
+        ([LEAVES], EVEN[0], A1, None),
+        ([pod("ghost", on="gone", labels=X)], EVEN[0], A1, None),
+        ([RUNS], COMPANY, BARE, Code.PEERS_BROKEN),
+        ([LEAVES], COMPANY, A1, Code.PEERS_BROKEN),
+        ([], COMPANY, A1, Code.PEERS_BROKEN),
+        ([RUNS], JOIN[0], B0, Code.PEERS_BROKEN),
+        ([pod("shy", on="a0", constraints=apart("zone", **X))], COMING, A1, Code.PEERS_BROKEN),
+        ([MEMBER, pod("o", on="a0", gang="o")], replace(MEMBER, **COMES), B0, Code.GANG_SCATTERED),
+        ([MEMBER, pod("o", on="a0", gang="o")], replace(MEMBER, **COMES), A1, None),
+        ([MEMBER, GOING], replace(MEMBER, **COMES), B0, Code.GANG_SCATTERED),
+        ([replace(MEMBER, node=BARE.name)], replace(MEMBER, **COMES), BARE, Code.GANG_SCATTERED),
+        ([ALONE], replace(ALONE, **COMES), B0, None),
+    ],
+    ids=[
+        *("spread, no such label", "spread, too few domains", "spread, uneven"),
+        *("spread, one leaves", "spread, one is nowhere", "company, no such label"),
+        *("company that leaves", "no company", "company elsewhere", "somebody keeps away"),
+        *("away from its gang", "beside its gang", "beside who leaves", "gang, no such label"),
+        "a gang of one is none",
+    ],
+)
+def test_the_validator_judges_who_comes_by_who_is_there(
+    there: list[Pod], comes: Pod, to: Node, code: Code | None
+) -> None:
+    """What is wrong in engine and validator alike would be carried out."""
+    found = codes(*ALL, BARE, *there, comes, binds={comes: to}, moves={})
+
+    assert found == ({code} if code else set())
+
+
+def test_who_comes_to_the_first_of_its_kind_finds_company_elsewhere_only() -> None:
+    """Two that ask for each other are no company where a third one runs elsewhere."""
+    there = pod("r", on="b0", labels=X)
+
+    assert codes(*ALL, there, *JOIN, binds={JOIN[0]: A0, JOIN[1]: A1}, moves={}) == {
+        Code.PEERS_BROKEN
+    }
 
 
 def test_the_validator_lets_a_pod_of_a_scattered_gang_move_within_its_domain() -> None:

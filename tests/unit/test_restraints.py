@@ -21,6 +21,7 @@ def seen(of: Pod, *budgets: Budget, cooldown_s: float = 600) -> Pod:
 
 
 RUNNING = pod("a", on="n", labels={"app": "x"})
+BOTH = "default/x and default/y"
 
 
 def test_a_pod_knows_the_budget_that_limits_its_eviction() -> None:
@@ -34,10 +35,13 @@ def test_a_pod_knows_the_budget_that_limits_its_eviction() -> None:
 @pytest.mark.parametrize(
     ("budgets", "why"),
     [
-        ([budget("x", allowed=0, app="x")], "PodDisruptionBudget default/x, which admits no"),
+        (
+            [budget("x", allowed=0, app="x")],
+            "has PodDisruptionBudget default/x, which admits no eviction now",
+        ),
         (
             [budget("x", allowed=5, app="x"), budget("y", allowed=5)],
-            "more than one PodDisruptionBudget (default/x and default/y)",
+            f"has more than one PodDisruptionBudget ({BOTH}), so nobody can evict it",
         ),
     ],
     ids=["nothing left", "two budgets"],
@@ -47,13 +51,14 @@ def test_who_cannot_be_evicted_stays(budgets: list[Budget], why: str) -> None:
     stays = seen(RUNNING, *budgets)
 
     assert stays.disruption is Disruption.FIXED
-    assert why in stays.fixed_by
+    assert stays.fixed_by == why
 
 
 @pytest.mark.parametrize(
     ("of", "health", "free"),
     [
         (budget("x", allowed=0, healthy=2, desired=2, app="x"), Health.UNREADY, True),
+        (budget("x", allowed=0, healthy=1, desired=1, app="x"), Health.UNREADY, True),
         (budget("x", allowed=0, healthy=2, desired=2, app="x"), Health.READY, False),
         (budget("x", allowed=0, healthy=1, desired=2, app="x"), Health.UNREADY, False),
         (budget("x", allowed=0, healthy=1, desired=2, always=True, app="x"), Health.UNREADY, True),
@@ -62,7 +67,8 @@ def test_who_cannot_be_evicted_stays(budgets: list[Budget], why: str) -> None:
         (budget("x", allowed=0, healthy=1, desired=2, app="x"), Health.PENDING, True),
     ],
     ids=[
-        *("enough are healthy", "it is one of them", "too few are healthy", "AlwaysAllow"),
+        *("enough are healthy", "one is enough", "it is one of them", "too few are healthy"),
+        "AlwaysAllow",
         *("AlwaysAllow is not for ready ones", "none need be healthy", "has not begun"),
     ],
 )
@@ -72,6 +78,23 @@ def test_who_costs_no_healthy_pod_may_go(of: Budget, health: Health, *, free: bo
 
     assert (found.disruption is Disruption.MOVABLE) is free
     assert found.budget is None
+
+
+@pytest.mark.parametrize(
+    ("of", "budgets"),
+    [
+        (RUNNING, [budget("y", allowed=0, app="y")]),
+        (replace(RUNNING, health=Health.PENDING), [budget("x", allowed=0), budget("y", allowed=0)]),
+        (
+            replace(RUNNING, disruption=Disruption.FIXED, fixed_by="its owner says so"),
+            [budget("x", allowed=0)],
+        ),
+    ],
+    ids=["it is for others", "two, before it has begun", "it stays in any case"],
+)
+def test_whom_no_budget_keeps(of: Pod, budgets: list[Budget]) -> None:
+    """Nobody could be moved in a namespace with one budget, or a wrong reason would be told."""
+    assert seen(of, *budgets) == of
 
 
 def test_an_unready_pod_where_none_need_be_healthy_counts_like_a_ready_one() -> None:

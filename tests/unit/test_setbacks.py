@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from bayplan.cluster.snapshot import Snapshot
+from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
 from bayplan.codec import PublishedPlan
 from bayplan.gates import to_offer
 from bayplan.plan import Certificate, Plan, Reason, Verdict
@@ -50,6 +50,13 @@ def test_how_long_somebody_is_left_out(
     assert ("uid-a" in refused([published], now=now, cooldown_s=cooldown_s)) is left_out
 
 
+def test_what_the_newest_plan_was_told_counts() -> None:
+    """The reason before may be mended, and nobody would learn of the next one."""
+    newer = replace(ENDED, sequence=2, refused={"uid-a": "newer"})
+
+    assert refused([newer, ENDED], now=1001, cooldown_s=600) == {"uid-a": "newer"}
+
+
 def test_who_may_not_go_to_a_node_is_held_and_others_are_placed() -> None:
     """One such pod kept all evictions and moves from happening."""
     there = snapshot(node("n1"), pod("a", gpus=4, priority=9), pod("b", gpus=8))
@@ -85,6 +92,21 @@ def test_who_may_not_leave_is_no_victim_again() -> None:
     others = planned(set_aside(there, {chosen.uid: "which is refused"})).evictions
 
     assert [evict.uid for evict in others] == list({"uid-a", "uid-b"} - {chosen.uid})
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        replace(pod("a", on="n1", disruption=Disruption.FIXED), fixed_by="its owner says so"),
+        replace(pod("a", on="n1"), bound=False),
+    ],
+    ids=["it stays anyway", "it is on its way"],
+)
+def test_who_is_asked_for_nothing_is_as_before(left: Pod) -> None:
+    """Why it stays would be told wrongly."""
+    there = snapshot(node("n1"), left)
+
+    assert set_aside(there, {"uid-a": "which is refused"}) == there
 
 
 def test_it_is_news_to_the_planner_that_somebody_was_refused() -> None:

@@ -161,6 +161,28 @@ def test_a_gang_waits_until_there_is_room_for_all_of_it() -> None:
     assert done(after) == ["release a to n1", "release b to n2"]
 
 
+def test_a_gang_on_one_node_waits_until_there_is_room_for_all_of_it() -> None:
+    """Each of them would fit alone."""
+    made = plan(bind("a", "n1", "g"), bind("b", "n1", "g"))
+    leaving = pod("v", gpus=4, on="n1", terminating=True)
+
+    found = advance(made, node("n1"), pod("a", gpus=4), pod("b", gpus=4), leaving)
+
+    assert not found.todo
+    assert found.phase is Phase.EXECUTING
+
+
+def test_homes_of_one_node_are_judged_together() -> None:
+    """A stranger came: the first one has room, and the other would be waited for in vain."""
+    made = plan(bind("a", "n1"), bind("b", "n1"))
+    stranger = pod("s", gpus=2, on="n1")
+
+    found = advance(made, node("n1"), pod("a", gpus=4), pod("b", gpus=4), stranger)
+
+    assert done(found) == ["release a to n1"]
+    assert told(found)[1] == "Bind b Failed: cannot go to n1: others took its room (2 GPUs short)"
+
+
 def test_a_gang_with_a_lost_home_is_not_released_at_all() -> None:
     """One pod that cannot go keeps the others, which a new plan places together."""
     made = plan(bind("a", "n1", "g"), bind("b", "n2", "g"), bind("c", "n1"))

@@ -101,6 +101,21 @@ def test_who_drains_counts_among_those_on_their_way() -> None:
     assert done(over) == ["evict v from n1"], "whoever drained is not made to wait"
 
 
+def test_a_gang_of_which_one_drains_counts_as_a_whole() -> None:
+    """All of it leaves together."""
+    made = plan(bind("a", "n1"), *(evict(name, "n1", "g") for name in "uv"), evict("w", "n1"))
+    gang = [pod(name, gpus=2, on="n1", gang="g") for name in "uv"]
+    things: list[Node | Pod] = [
+        *(node("n1"), pod("a", gpus=8)),
+        *(*gang, pod("w", gpus=4, on="n1")),
+    ]
+
+    found = advance(made, *things, max_parallel=2, farewells={"u": BUSY, "v": IDLE})
+
+    assert done(found) == []
+    assert "Evict w Waiting: waits for its turn: 2 pods are on their way" in told(found)
+
+
 def test_the_room_of_who_drains_is_given_to_nobody() -> None:
     """It still runs there."""
     found = advance(MADE, *SCENE, pod("b", gpus=8), farewells={"v": IDLE})
@@ -124,6 +139,16 @@ def test_who_drains_for_a_plan_that_fails_is_put_back_into_service() -> None:
 
     assert done(found) == ["serve v"]
     assert found.phase is Phase.FAILED
+
+
+def test_who_drains_for_room_that_a_failed_plan_still_wants_is_put_back_as_well() -> None:
+    """It would serve nobody until the next plan thinks of it."""
+    made = plan(*MADE.binds, bind("lost", "n1"), *MADE.evictions)
+
+    found = advance(made, *SCENE, farewells={"v": BUSY})
+
+    assert done(found) == ["serve v"]
+    assert "Evict v Waiting: stays: the plan can no longer be completed" in told(found)
 
 
 def test_who_drains_because_its_unit_is_to_go_is_not_put_back_for_a_plan_that_fails() -> None:

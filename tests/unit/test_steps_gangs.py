@@ -37,6 +37,48 @@ def test_a_victim_is_not_spared_for_room_when_somebody_is_kept_apart() -> None:
     assert "evict v from n1" in done(found)
 
 
+def test_who_is_kept_apart_elsewhere_spares_a_victim_all_the_same() -> None:
+    """One such pod in a plan would have all of its victims leave for nothing."""
+    made = plan(bind("a", "n1"), bind("shy", "n2"), evict("v", "n1"))
+    shy = pod("shy", gpus=1, constraints=apart("host", app="x"))
+
+    found = advance(made, node("n1"), node("n2"), shy, pod("a", gpus=1), pod("v", gpus=1, on="n1"))
+
+    assert done(found) == ["release a to n1", "release shy to n2"]
+
+
+def test_a_victim_is_not_spared_when_one_that_moves_there_is_kept_apart() -> None:
+    """Its replacement would be bound nowhere."""
+    made = plan(bind("a", "n2"), move("shy", "n2", "n1"), evict("v", "n1"))
+    shy = pod("shy", gpus=8, on="n2", constraints=apart("host", app="x"))
+
+    found = advance(
+        made, node("n1", gpus=16), node("n2"), shy, pod("a", gpus=8), pod("v", gpus=8, on="n1")
+    )
+
+    assert done(found) == ["evict shy from n2", "evict v from n1"]
+
+
+def test_a_victim_is_spared_for_the_room_of_a_stranger_that_is_leaving() -> None:
+    """There is enough in a moment, with what is free and with what that gives back."""
+    made = plan(bind("a", "n1"), evict("v", "n1"))
+    stranger = pod("s", gpus=4, on="n1", terminating=True)
+
+    found = advance(made, node("n1"), pod("a", gpus=6), pod("v", gpus=2, on="n1"), stranger)
+
+    assert not done(found)
+    assert f"Evict v Done: {steps.SPARED}" in told(found)
+
+
+def test_a_victim_on_a_node_that_is_gone_is_not_asked_to_leave() -> None:
+    """Its room is nobody's home any more, and there is nothing to count."""
+    made = plan(bind("a", "n1"), evict("v", "n1"))
+
+    found = advance(made, pod("a", gpus=6), pod("v", gpus=2, on="n1"))
+
+    assert (done(found), found.phase) == ([], Phase.FAILED)
+
+
 def test_a_move_that_is_spared_spares_whom_it_would_have_displaced() -> None:
     """A chain of moves would go on although its first link is not needed."""
     made = plan(bind("a", "n1"), move("v", "n1", "n2"), evict("w", "n2"))
@@ -116,6 +158,17 @@ def test_a_gang_larger_than_the_limit_goes_whole_in_its_turn(
     found = advance(made, *nodes, VA, VB, u, pod("a", gpus=8), max_parallel=1)
 
     assert done(found) == asked
+
+
+def test_a_gang_is_not_spared_when_a_member_may_be_in_the_way_of_anybody() -> None:
+    """One leaves a node that is nobody's home: it may be near to any of them."""
+    made = plan(*GANG_PLAN.binds, bind("shy", "n3"), *GANG_PLAN.evictions)
+    nodes = [node(name) for name in ("n1", "n2", "n3")]
+    shy = pod("shy", gpus=4, constraints=apart("zone", app="x"))
+
+    found = advance(made, *nodes, VA, VB, pod("a", gpus=4), shy)
+
+    assert {"evict va from n1", "evict vb from n2"} <= set(done(found))
 
 
 def test_a_gang_is_not_spared_when_somebody_is_kept_apart_from_a_member_elsewhere() -> None:

@@ -73,6 +73,13 @@ def test_a_pod_that_may_only_be_evicted_with_its_unit_since_the_plan_is_not_move
     assert "Move v Failed: may not be moved any more" in told(found)
 
 
+def test_a_pod_that_may_only_be_evicted_is_evicted() -> None:
+    """Nobody would ever make room whose like nobody makes again elsewhere."""
+    victim = pod("v", on="n1", disruption=Disruption.EVICTABLE)
+
+    assert done(advance(plan(evict("v", "n1")), node("n1"), victim)) == ["evict v from n1"]
+
+
 def test_only_so_many_victims_are_on_their_way_at_a_time() -> None:
     """The budget counts those that are leaving already."""
     made = plan(evict("u", "n1"), evict("v", "n1"), evict("w", "n1"))
@@ -170,6 +177,16 @@ def test_nobody_is_moved_to_a_target_that_is_no_home_any_more(
             id="for two pods",
         ),
         pytest.param(
+            plan(evict("v", "n1"), bind("a", "n1"), bind("b", "n2")),
+            "it makes room for default/a",
+            id="not for who goes to another node",
+        ),
+        pytest.param(
+            plan(evict("v", "n1"), move("c", "n2", "n1")),
+            "it makes room for default/c",
+            id="for one that is moved there",
+        ),
+        pytest.param(
             plan(move("v", "n1", "n2"), bind("a", "n1")),
             "it makes room for default/a, and its replacement is planned on n2",
             id="a moved pod has another home",
@@ -184,7 +201,9 @@ def test_nobody_is_moved_to_a_target_that_is_no_home_any_more(
 def test_a_victim_is_told_for_whom_it_leaves(made: Plan, because: str) -> None:
     """The event on the pod is what its owner gets to see."""
     pods = [pod("v", gpus=8, on="n1"), pod("a", gpus=4), pod("b", gpus=4)]
+    pods += [pod("c", gpus=1, on="n2")]
 
-    found = advance(made, node("n1"), node("n2"), *pods)
+    found = advance(made, node("n1"), node("n2", gpus=16), *pods)
 
-    assert [step.because for step in found.todo if isinstance(step, EvictPod)] == [because]
+    told_to_v = [s.because for s in found.todo if isinstance(s, EvictPod) and s.uid == "uid-v"]
+    assert told_to_v == [because]

@@ -26,7 +26,7 @@ def refused(plans: Iterable[PublishedPlan], *, now: float, cooldown_s: float) ->
     told: dict[str, str] = {}
     for published in sorted(plans, key=lambda plan: plan.sequence):
         over_at = published.finished_at + max(_LEAST_S, cooldown_s)
-        if published.refused and (not published.finished or now < over_at):
+        if not published.finished or now < over_at:
             told |= published.refused
     return told
 
