@@ -396,13 +396,15 @@ class Execution:
         }
         self._plans.writes(name, status)
         try:
-            self._kube.apply(f"{plan_path(name)}/status", body, manager=names.MANAGER_STEPS)
+            version = self._kube.apply(
+                f"{plan_path(name)}/status", body, manager=names.MANAGER_STEPS
+            )
         except ApiException as error:
             if error.status not in OVERTAKEN:
                 raise
             self._plans.forget(name, entry.published.uid)  # it was deleted
             return False
-        self._plans.wrote(name, status)
+        self._plans.wrote(entry, status, version)
         return True
 
     def _instant(self) -> str:
