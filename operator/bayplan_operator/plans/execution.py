@@ -228,16 +228,17 @@ class Execution:
         # Who has drained need not wait for those that may not drain yet.
         for kind in (EvictPod, DrainPod):
             victims = [step for step in todo if isinstance(step, kind)]
-            if welcome and all(step in due for step in victims) and not self._is_overtaken(plan):
+            overtaken = self._is_overtaken(published)
+            if welcome and all(step in due for step in victims) and not overtaken:
                 self._clear(victims, plan, drained)
         again = False
         for step in due:
-            if welcome and isinstance(step, StartPod) and not self._is_overtaken(plan):
+            if welcome and isinstance(step, StartPod) and not self._is_overtaken(published):
                 refused = self._start(step, plan, raws[step.uid])
                 again = again or refused is None
                 self._note(step, refused or "")
         for batch in in_batches(whole(released, self._refusals.is_due), _BATCH):
-            if self._is_overtaken(plan):
+            if self._is_overtaken(published):
                 break  # what this plan gives away now, the newer one may give to others
             for step, message in self._releases.release(batch, plan, raws):
                 again = again or message is None
@@ -257,9 +258,9 @@ class Execution:
             self._note(step, why)
         return not refused
 
-    def _is_overtaken(self, plan: str) -> bool:
+    def _is_overtaken(self, published: PublishedPlan) -> bool:
         newest = self._plans.newest()
-        return newest is not None and newest.published.name != plan
+        return newest is None or newest.published.uid != published.uid
 
     def _clear(
         self, victims: Sequence[EvictPod | DrainPod], plan: str, drained: Mapping[str, Raw]
