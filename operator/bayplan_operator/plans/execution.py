@@ -222,23 +222,24 @@ class Execution:
             if isinstance(step, ServePod):
                 self._note(step, self._put(step, service.serves(self._now())))
         released = [step for step in todo if isinstance(step, ReleasePod)]
+        starts = [step for step in due if isinstance(step, StartPod)]
         # Nobody is disturbed for a pod that could not come then.
         disturbs = any(isinstance(step, EvictPod | DrainPod | StartPod) for step in todo)
         welcome = not disturbs or self._may_come(published, progress.reports, raws)
         # Who has drained need not wait for those that may not drain yet.
         for kind in (EvictPod, DrainPod):
             victims = [step for step in todo if isinstance(step, kind)]
-            overtaken = self._is_overtaken(published)
-            if welcome and all(step in due for step in victims) and not overtaken:
+            now = welcome and all(step in due for step in victims)
+            if now and self._plans.is_newest(published):
                 self._clear(victims, plan, drained)
         again = False
-        for step in due:
-            if welcome and isinstance(step, StartPod) and not self._is_overtaken(published):
+        for step in starts if welcome else ():
+            if self._plans.is_newest(published):
                 refused = self._start(step, plan, raws[step.uid])
                 again = again or refused is None
                 self._note(step, refused or "")
         for batch in in_batches(whole(released, self._refusals.is_due), _BATCH):
-            if self._is_overtaken(published):
+            if not self._plans.is_newest(published):
                 break  # what this plan gives away now, the newer one may give to others
             for step, message in self._releases.release(batch, plan, raws):
                 again = again or message is None
@@ -257,10 +258,6 @@ class Execution:
         for step, why in refused:
             self._note(step, why)
         return not refused
-
-    def _is_overtaken(self, published: PublishedPlan) -> bool:
-        newest = self._plans.newest()
-        return newest is None or newest.published.uid != published.uid
 
     def _clear(
         self, victims: Sequence[EvictPod | DrainPod], plan: str, drained: Mapping[str, Raw]

@@ -138,6 +138,11 @@ class Plans:
             pages = _decisions(entries)
             return self._decision(entries, pages[-1]) if pages else None
 
+    def is_newest(self, published: PublishedPlan) -> bool:
+        """Return whether this plan is there, and no newer one is."""
+        newest = self.newest()
+        return newest is not None and newest.published.uid == published.uid
+
     def overtaken(self) -> tuple[Entry, ...]:
         """Return unfinished objects that are not of the newest plan."""
         with self._all() as entries:
