@@ -75,6 +75,7 @@ class Gates:
         self._halves = Halves(kube, plans, events, metrics, clock=clock)
         self._watched_since = clock()
         self._renewal = ("", 0.0)
+        self._seen_at: dict[str, float] = {}
         self._hopeless_since: dict[tuple[str, float], float] = {}
         self._mistakes: Mapping[str, str] = {}
         self._mourned: set[str] = set()
@@ -89,7 +90,8 @@ class Gates:
         # 2. Lift the gates that have waited long enough.
         promised = self._plans.bound_by_open()
         free = [pod for pod in seen.unbound() if pod.uid not in promised]
-        overdue = gates.overdue(free, signs, at=at, now=now)
+        self._seen_at = {pod.uid: self._seen_at.get(pod.uid, at) for pod in free}
+        overdue = gates.overdue(free, signs, self._seen_at, at=at, now=now)
         list(self._pool.map(lambda pod: self._lift(pod, seen.raws[pod.uid]), overdue))
         # 3. Replace pods whose pins cannot be kept.
         self._replace_stranded(seen, at=at)
