@@ -61,7 +61,7 @@ class FakeKube(Kube):
             raise error(409, "it exists already")
         return self._put(path, body)
 
-    def apply(self, path: str, body: Raw, *, manager: str, force: bool = True) -> None:
+    def apply(self, path: str, body: Raw, *, manager: str, force: bool = True) -> int:
         """Keep an object, or replace the status of one."""
         _ = force
         self._write(f"apply as {manager}", path)
@@ -69,9 +69,8 @@ class FakeKube(Kube):
             owner = path.removesuffix("/status")
             known = self._existing(owner, body["metadata"].get("uid"))
             status = _merged(known, body["status"]) if "/pods/" in owner else body["status"]
-            self._put(owner, {**self.objects[owner], "status": status})
-            return
-        self._put(path, body)
+            path, body = owner, {**self.objects[owner], "status": status}
+        return int(self._put(path, body)["metadata"]["resourceVersion"])
 
     def merge(self, path: str, body: Raw, *, manager: str, rehearse: bool = False) -> None:
         """Merge labels and annotations into an object; None removes one."""

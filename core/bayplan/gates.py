@@ -51,22 +51,29 @@ class PlannerSigns:
         return silence if silence >= self.timeout_s else 0.0
 
 
-def overdue(pods: Iterable[Pod], signs: PlannerSigns, *, at: float, now: float) -> tuple[Pod, ...]:
+def overdue(
+    pods: Iterable[Pod], signs: PlannerSigns, seen_at: Mapping[str, float], *, at: float, now: float
+) -> tuple[Pod, ...]:
     """Return the waiting pods whose gates must be lifted now; none while a planner is alive.
 
     A pod gets the full time-out from its creation, too, so that a planner that comes back has a
-    chance to place it.
+    chance to place it; or from when we first saw it, for its creation may lie in our future.
 
     Args:
         pods: Pods that have no node.
         signs: What is known about the planner.
+        seen_at: When they were first seen, by uid, on the clock of the signs.
         at: The time on the clock of the signs.
         now: Seconds since the epoch, as pods are told theirs.
     """
     if not signs.away_s(at):
         return ()
-    waiting = (pod for pod in pods if pod.waiting)
-    return tuple(pod for pod in waiting if now - pod.created_at >= signs.timeout_s)
+    late = (pod for pod in pods if pod.waiting)
+    return tuple(
+        pod
+        for pod in late
+        if max(now - pod.created_at, at - seen_at.get(pod.uid, at)) >= signs.timeout_s
+    )
 
 
 def to_offer(holds: Iterable[Hold], policy: Policy) -> frozenset[str]:

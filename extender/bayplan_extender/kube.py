@@ -63,6 +63,14 @@ def unretried(api: client.ApiClient) -> client.ApiClient:
     return client.ApiClient(configuration)
 
 
+def is_away(error: Exception) -> bool:
+    """Return whether a call reached nobody: then it is no burden to anybody to ask again."""
+    why = error.reason if isinstance(error, urllib3.exceptions.MaxRetryError) else error
+    return isinstance(
+        why, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError
+    )
+
+
 def brief(error: Exception) -> str:
     """Return why a call failed, on one short line."""
     text = f"{error.status} {_reason(error)}" if isinstance(error, ApiException) else str(error)

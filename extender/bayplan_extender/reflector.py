@@ -4,7 +4,8 @@ Objects stay raw dicts (building typed models of every pod costs more than all t
 lines of a watch are decoded here, as fast as can be: every pod comes several times.
 
 A watch that ends or breaks off is resumed where it ended, with growing pauses: the server may be
-struggling, and a whole list is the dearest thing to ask of it. The collection is listed anew after
+struggling, and a whole list is the dearest thing to ask of it. Where nobody takes the connection it
+is asked for each second, for then nobody struggles. The collection is listed anew after
 a gap that the server cannot bridge (410 Gone), after an event that cannot be read, and once a
 minute while nothing else works; a sink that honours `replace` is right again then. While nothing
 works (the API server is away, or somebody took our rights from us), the sink is told since when
@@ -22,7 +23,7 @@ import orjson
 import structlog
 from kubernetes.client.exceptions import ApiException
 
-from bayplan_extender.kube import FAILURES, brief
+from bayplan_extender.kube import FAILURES, brief, is_away
 
 _log = structlog.get_logger()
 
@@ -115,7 +116,8 @@ class Reflector(threading.Thread):
         if is_gone:
             return
         # Replicas of all our programs lose their watches at the same moment.
-        self._pause_s = min(_MOST_RETRY_S, 2 * self._pause_s) * random.uniform(0.75, 1.0)  # noqa: S311 - no secret
+        longest_s = _RETRY_S if is_away(error) else _MOST_RETRY_S
+        self._pause_s = min(longest_s, 2 * self._pause_s) * random.uniform(0.75, 1.0)  # noqa: S311 - no secret
         if now - self._told_at < STALE_S:
             return
         self._told_at = now

@@ -143,14 +143,21 @@ class Dispatcher:
 
     async def _work(self, key: Key) -> float | None:
         loop = asyncio.get_running_loop()
-        again_s = await loop.run_in_executor(self._workers.threads, self._look_at, key)
+        again_s = await loop.run_in_executor(self._workers.threads, self._try, key)
         if self._away_s != self._workers.gates.away_s:
             self._away_s = self._workers.gates.away_s
             self._look_at_deployments()
         return again_s
 
+    def _try(self, key: Key) -> float | None:
+        """Do one pass over `key`, in a thread; nobody hears of a `StopIteration` out of one."""
+        try:
+            return self._look_at(key)
+        except StopIteration as error:
+            raise RuntimeError("something that was looked for is not there") from error
+
     def _look_at(self, key: Key) -> float | None:
-        """Do one pass over `key`. Runs in a thread."""
+        """Do one pass over `key`."""
         kind = "deployment" if isinstance(key, DeploymentKey) else str(key)
         with self._workers.metrics.pass_seconds.labels(kind).time():
             if isinstance(key, DeploymentKey):

@@ -2,7 +2,7 @@
 
 A pass looks at the planner's lease; while it is silent for too long, or says that every pass fails,
 the gates of waiting pods are lifted without a pin. It also replaces pods whose pin cannot be kept
-(`bayplan.gates` decides).
+(`bayplan.gates` decides), and calls half a gang back whose rest waits in vain.
 """
 
 import time
@@ -28,6 +28,7 @@ from bayplan_operator.cluster.observation import Observation, observe
 from bayplan_operator.cluster.patches import note_failure
 from bayplan_operator.cluster.policies import read_policy
 from bayplan_operator.metrics import Metrics
+from bayplan_operator.plans.halves import Halves
 from bayplan_operator.plans.memory import Plans
 
 _log = structlog.get_logger()
@@ -71,8 +72,10 @@ class Gates:
         self._now = now
         self._clock = clock
         self._plans = plans
+        self._halves = Halves(kube, plans, events, metrics, clock=clock)
         self._watched_since = clock()
         self._renewal = ("", 0.0)
+        self._seen_at: dict[str, float] = {}
         self._hopeless_since: dict[tuple[str, float], float] = {}
         self._mistakes: Mapping[str, str] = {}
         self._mourned: set[str] = set()
@@ -87,11 +90,14 @@ class Gates:
         # 2. Lift the gates that have waited long enough.
         promised = self._plans.bound_by_open()
         free = [pod for pod in seen.unbound() if pod.uid not in promised]
-        overdue = gates.overdue(free, signs, at=at, now=now)
+        self._seen_at = {pod.uid: self._seen_at.get(pod.uid, at) for pod in free}
+        overdue = gates.overdue(free, signs, self._seen_at, at=at, now=now)
         list(self._pool.map(lambda pod: self._lift(pod, seen.raws[pod.uid]), overdue))
         # 3. Replace pods whose pins cannot be kept.
         self._replace_stranded(seen, at=at)
-        # 4. Tell on pods that cannot be read, or not in full, and on those that nobody looks for.
+        # 4. Call half a gang back for which there is no rest.
+        self._halves.reconcile(seen.unbound())
+        # 5. Tell on pods that cannot be read, or not in full, and on those that nobody looks for.
         self._tell_mistakes(seen)
         return min(_MAX_LOOK_S, max(_MIN_LOOK_S, signs.timeout_s / 4))
 

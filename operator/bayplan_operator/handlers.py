@@ -5,7 +5,9 @@ them, so an event that is lost or merged costs nothing (the next pass compares e
 of which events come by the thousand, are watched beside kopf (`podwatch`).
 """
 
-from typing import Any
+from collections.abc import Iterator
+from itertools import chain, repeat
+from typing import Any, Final
 
 import kopf
 from kubernetes import client
@@ -15,6 +17,14 @@ from bayplan_operator.cluster.connection import kopf_login
 from bayplan_operator.dispatcher import Asked, Dispatcher
 from bayplan_operator.forgetful import NoDiffBase, NoProgress
 from bayplan_operator.keys import DeploymentKey
+
+#: Seconds between two tries of kopf's while the API server does not answer, or not well; the last
+#: one goes on for ever. Nobody else asks for the operator's three collections.
+_PAUSES_S: Final = (0.5, 1.0, 2.0)
+
+#: Seconds to connect, and for a whole list to come.
+_CONNECT_S: Final = 5.0
+_LIST_S: Final = 30.0
 
 
 def registry_for(dispatcher: Dispatcher, access: client.Configuration) -> kopf.OperatorRegistry:
@@ -58,9 +68,24 @@ def registry_for(dispatcher: Dispatcher, access: client.Configuration) -> kopf.O
 
 
 def settings() -> kopf.OperatorSettings:
-    """Return kopf's settings: post and remember nothing."""
+    """Return kopf's settings: post and remember nothing, and never give the API server up.
+
+    By itself kopf ends the process when it was answered badly for a minute (a load balancer with
+    nobody behind it says 503), and Kubernetes starts it again minutes later.
+    """
     chosen = kopf.OperatorSettings()
+    chosen.networking.connect_timeout = _CONNECT_S
+    chosen.networking.request_timeout = _LIST_S
+    chosen.networking.error_backoffs = _Pauses()
     chosen.posting.enabled = False
     chosen.persistence.diffbase_storage = NoDiffBase()
     chosen.persistence.progress_storage = NoProgress()
     return chosen
+
+
+class _Pauses:
+    """The seconds between tries, without end."""
+
+    def __iter__(self) -> Iterator[float]:
+        """Begin anew, as each request does."""
+        return chain(_PAUSES_S, repeat(_PAUSES_S[-1]))

@@ -63,7 +63,7 @@ def test_silence_of_the_planner(seen: PlannerSigns, away_s: float) -> None:
 )
 def test_which_gates_are_lifted(seen: PlannerSigns, one: Pod, lifted: bool) -> None:  # noqa: FBT001 - a column
     """Fail open, and only then."""
-    assert gates.overdue([one], seen, at=NOW, now=NOW) == ((one,) if lifted else ())
+    assert gates.overdue([one], seen, {}, at=NOW, now=NOW) == ((one,) if lifted else ())
 
 
 def pinned(name: str, *, on: str = "n1", gpus: int = 4, created_at: int = 0) -> Pod:

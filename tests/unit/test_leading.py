@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
-from urllib3.exceptions import ReadTimeoutError
+from structlog.testing import capture_logs
+from urllib3.exceptions import NewConnectionError, ReadTimeoutError
 
-from bayplan_extender.planner.lease import DURATION_S, LEAD_S, Lease
+from bayplan_extender.planner.lease import DURATION_S, LEAD_S, Lease, lead
 
 
 class Server:
@@ -236,6 +237,31 @@ def test_what_the_server_refuses_is_no_answer() -> None:
     server.read_namespaced_lease = lambda *_, **__: _refuse()  # type: ignore[method-assign]
     with pytest.raises(ApiException):
         server.of("a").hold()
+
+
+def test_a_server_that_nobody_reaches_is_asked_every_two_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Eight seconds after it was back nobody planned yet; one that struggles has its pauses."""
+    server, pauses = Server(), list[float]()
+    read = server.read_namespaced_lease
+    nobody = NewConnectionError(None, "refused")  # type: ignore[arg-type]
+    slow = ReadTimeoutError(None, "/", "no answer")  # type: ignore[arg-type]
+    answers = iter([nobody, nobody, slow, slow, slow, nobody])
+
+    def answer(*_: str, _request_timeout: float) -> Any:  # noqa: ANN401 - as the library
+        for error in answers:
+            raise error
+        return read(_request_timeout=_request_timeout)
+
+    server.read_namespaced_lease = answer  # type: ignore[method-assign]
+    monkeypatch.setattr("bayplan_extender.planner.lease.time.sleep", pauses.append)
+
+    with capture_logs() as events:
+        lead(server.of("a"), lambda: None, lambda: None)
+
+    assert pauses == [2, 2, 4, 8, 8, 2]
+    assert [event["event"] for event in events].count("lease_not_reached") == 1
 
 
 def _refuse() -> None:

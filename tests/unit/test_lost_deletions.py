@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 
 import pytest
 
 from bayplan.api import names
 from bayplan_operator.cluster.kube import plan_path
-from tests.execution_scene import Scene, bind
+from bayplan_operator.plans import holds
+from tests.execution_scene import Scene, bind, evict, hold
+from tests.fake_kube import Raw
 
 
 @pytest.fixture
@@ -81,3 +84,43 @@ def test_the_next_one_of_a_name_is_news(scene: Scene) -> None:
 
     assert not scene.plans.see(raw)
     assert scene.plans.see(raw | {"metadata": raw["metadata"] | {"uid": "the next"}})
+
+
+def test_what_the_next_one_of_a_name_holds_is_told(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After all plans were deleted the first one was made anew, and nobody learned from it."""
+    monkeypatch.setattr(holds, "_ROUND_S", 0.0)
+    for name in ("a", "b"):
+        scene.add(name, gpus=16)
+    plan = scene.publish(hold("a"), sequence=1)
+    scene.look()
+    del scene.kube.objects[plan_path(plan)]
+    scene.plans.forget(plan, f"uid-{plan}")
+    other = deepcopy(scene.kube.objects[plan_path(scene.publish(hold("b"), sequence=2))])
+    scene.plans.forget(f"{plan[:-1]}2", other["metadata"]["uid"])
+
+    other["metadata"] |= {"name": plan, "uid": "the next"}
+    scene.plans.see(scene.kube.add(plan_path(plan), other))
+    scene.look()
+
+    assert names.ANNOTATION_DECISION in scene.pod("b")["metadata"]["annotations"]
+
+
+def test_a_plan_that_is_deleted_in_the_middle_of_a_pass_disturbs_nobody_any_more(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who deletes it sees what it is about to do, and does not want that."""
+    scene.add("a", gpus=8)
+    scene.add("v", gpus=8, on="n1")
+    plan = scene.publish(bind("a", "n1"), evict("v", "n1"))
+    get = scene.kube.get
+
+    def deleting(path: str) -> Raw | None:
+        scene.plans.forget(plan, f"uid-{plan}")
+        return get(path)
+
+    monkeypatch.setattr(scene.kube, "get", deleting)
+    scene.look()
+
+    assert "deletionTimestamp" not in scene.pod("v")["metadata"]

@@ -1,5 +1,6 @@
 """The dispatcher: which events ask for a look, and how soon."""
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -8,6 +9,7 @@ import pytest
 from bayplan_operator.deployments.podwatch import Change
 from bayplan_operator.dispatcher import Asked, Dispatcher, Workers
 from bayplan_operator.keys import PLANS, DeploymentKey, Key
+from bayplan_operator.metrics import Metrics
 
 CHAT = DeploymentKey(namespace="ns", name="chat")
 
@@ -179,3 +181,37 @@ def test_a_new_plan_is_taken_up_without_rest(dispatcher: Dispatcher, noted: Note
     dispatcher.plan_changed({"metadata": {"name": "plan-00002"}})
 
     assert noted.rested == [PLANS]
+
+
+class Stumbling:
+    """A pass that looks for something that is not there."""
+
+    away_s = 0.0
+
+    def reconcile(self) -> None:
+        """Stumble."""
+        next(iter(()))
+
+
+def test_a_pass_that_does_not_find_something_ends() -> None:
+    """It was awaited for ever, and nobody looked at plans or gates any more."""
+    nobody = cast(Any, None)
+    with ThreadPoolExecutor(1) as threads:
+        stumbles = cast(Any, Stumbling())
+        workers = Workers(
+            kube=nobody,
+            deployments=nobody,
+            execution=stumbles,
+            gates=stumbles,
+            nodes=nobody,
+            plans=nobody,
+            metrics=Metrics(),
+            threads=threads,
+        )
+        work = Dispatcher(workers)._work  # noqa: SLF001 - what the queue calls
+
+        async def within(seconds: float) -> None:
+            await asyncio.wait_for(work(PLANS), seconds)
+
+        with pytest.raises(RuntimeError, match="not there"):
+            asyncio.run(within(20))

@@ -81,9 +81,10 @@ def test_the_echo_of_a_phase_may_come_before_the_answer(
     news: list[bool] = []
     apply = scene.kube.apply
 
-    def echo(path: str, body: Raw, **how: Any) -> None:  # noqa: ANN401 - as in FakeKube
-        apply(path, body, **how)
+    def echo(path: str, body: Raw, **how: Any) -> int:  # noqa: ANN401 - as in FakeKube
+        version = apply(path, body, **how)
         news.append(scene.plans.see(scene.kube.objects[path.removesuffix("/status")]))
+        return version
 
     monkeypatch.setattr(scene.kube, "apply", echo)
     scene.look()

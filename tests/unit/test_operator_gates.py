@@ -74,6 +74,20 @@ def test_a_clock_that_jumps_lifts_no_gate(scene: Scene) -> None:
     assert (gates.away_s, scene.pod("a")["spec"]["schedulingGates"]) == (0, [{"name": names.GATE}])
 
 
+def test_a_clock_that_is_behind_keeps_no_gate_shut(scene: Scene) -> None:
+    """Pods are told their age by the API server's clock: of tomorrow they waited till tomorrow."""
+    scene.add("a")
+    clock = [NOW]
+    gates = gates_of(scene, [NOW.replace(year=2020)], clock=clock)
+    gates.reconcile()
+    assert scene.pod("a")["spec"]["schedulingGates"] == [{"name": names.GATE}]
+
+    clock[0] = NOW.replace(hour=13)
+    gates.reconcile()
+
+    assert scene.pod("a")["spec"]["schedulingGates"] == []
+
+
 def test_a_pod_pinned_to_a_lost_node_is_replaced_after_a_while(scene: Scene) -> None:
     """Its affinity cannot be changed any more; its owner makes a gated one."""
     scene.add("a")

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import Any
 
 import pytest
@@ -100,13 +101,13 @@ def test_a_watch_goes_on_where_the_last_one_ended() -> None:
     "failure",
     [
         [{"type": "ERROR", "object": {"code": 410, "message": "too old"}}],
-        ApiException(status=500, reason="down"),
-        urllib3.exceptions.ProtocolError("broken"),
         ValueError("no JSON"),
     ],
-    ids=["gone", "refused", "broken off", "garbled"],
+    ids=["gone", "garbled"],
 )
-def test_after_an_error_every_pod_is_told_of_again(failure: Any) -> None:  # noqa: ANN401 - a script
+def test_after_what_cannot_be_gone_on_from_every_pod_is_told_of_again(
+    failure: Any,  # noqa: ANN401 - a script
+) -> None:
     """What happened meanwhile is not known."""
     kube = Watched([[event("ADDED", "5")], failure, [event("ADDED", "7")]])
 
@@ -114,6 +115,39 @@ def test_after_an_error_every_pod_is_told_of_again(failure: Any) -> None:  # noq
 
     assert told == [(None, Change.CAME)] * 2
     assert [version for _, version in kube.asked] == ["", "5", "", "7"]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        ApiException(status=500, reason="down"),
+        ApiException(status=429, reason="too many requests"),
+        urllib3.exceptions.ProtocolError("broken"),
+    ],
+    ids=["refused", "overloaded", "broken off"],
+)
+def test_after_other_errors_the_watch_goes_on_where_it_was(failure: Exception) -> None:
+    """A server that struggles was asked for every pod there is each second."""
+    kube = Watched([[event("ADDED", "5")], failure, failure, [event("MODIFIED", "7")]])
+
+    told = told_by(kube)
+
+    assert told == [(None, Change.CAME), (None, Change.OTHER)]
+    assert [version for _, version in kube.asked] == ["", "5", "5", "5", "7"]
+
+
+def test_after_a_minute_of_them_it_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server whose data were restored cannot go on from what it has never heard of."""
+    ticks = count(step=30.0)
+    monkeypatch.setattr("bayplan_operator.deployments.podwatch.time.monotonic", lambda: next(ticks))
+    refused = ApiException(status=504, reason="too large resource version")
+    kube = Watched([[event("ADDED", "5")], *[refused] * 3, [event("ADDED", "3")]])
+
+    told_by(kube)
+
+    versions = [version for _, version in kube.asked]
+    assert versions[:3] == ["", "5", "5"]
+    assert "" in versions[3:5]
 
 
 class Patient(Watched):

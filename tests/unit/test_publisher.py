@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
+from structlog.testing import capture_logs
 
 from bayplan.cluster.keys import NodeName, PodKey
 from bayplan.codec import PublishedPlan, parts
@@ -142,6 +143,21 @@ def test_a_few_plans_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     publisher(plans, monkeypatch).clear_away(seen)
 
     assert len(plans.names) == HISTORY
+
+
+def test_old_plans_that_stay_make_no_failed_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pass counted as failed though its plan was there, and gates were lifted in the end."""
+    seen = [readable(n) for n in range(1, HISTORY + 3)]
+    plans = Plans(*(plan.name for plan in seen))
+
+    def refuse(*_: str, **__: object) -> None:
+        raise ApiException(status=403, reason="Forbidden")
+
+    plans.delete_cluster_custom_object = refuse  # type: ignore[method-assign]
+    with capture_logs() as events:
+        publisher(plans, monkeypatch).clear_away(seen)
+
+    assert [event["event"] for event in events] == ["plans_not_cleared_away"]
 
 
 def large() -> Result:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 from structlog.testing import capture_logs
+from urllib3 import HTTPConnectionPool
+from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from tests.unit.test_reflector import Response, Server, line, listed
 
@@ -76,3 +78,19 @@ def test_a_watch_that_begins_and_says_nothing_does_not_end_the_growth(
         Server(listed("a"), reset, reset, reset).run()
 
     assert Pauses.waited == (2.0, 4.0, 8.0)
+
+
+def test_where_nobody_takes_the_connection_it_is_asked_for_each_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After an outage of the API server everybody saw the cluster eight seconds late."""
+    monkeypatch.setattr("bayplan_extender.reflector.random.uniform", always(1.0))
+    pool = HTTPConnectionPool("nowhere")
+    refused = NewConnectionError(pool, "Connection refused")  # type: ignore[arg-type]
+    away = Response(error=MaxRetryError(pool, "/", refused))
+    bad = Response(status=503)
+
+    with capture_logs():
+        Server(listed("a"), bad, bad, away, away, bad, bad).run()
+
+    assert Pauses.waited == (2.0, 4.0, 1.0, 1.0, 2.0, 4.0)

@@ -20,6 +20,7 @@ ENDED = PublishedPlan(
     sequence=1,
     plan=Plan(certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)),
     phase="Failed",
+    created_at=1000,
     finished_at=1000,
     refused={"uid-a": "why"},
 )
@@ -37,6 +38,12 @@ def planned(there: Snapshot) -> Plan:
         pytest.param(ENDED, 1600, 600, False, id="then it is tried again"),
         pytest.param(ENDED, 1059, 0, True, id="a minute at least, or plans would fail on end"),
         pytest.param(replace(ENDED, phase="Executing"), 9999, 600, True, id="while it is at work"),
+        pytest.param(
+            replace(ENDED, finished_at=9_000_000_000), 1599, 600, True, id="a clock was wrong"
+        ),
+        pytest.param(
+            replace(ENDED, finished_at=9_000_000_000), 1600, 600, False, id="not for years"
+        ),
         pytest.param(replace(ENDED, refused={}), 1001, 600, False, id="nobody was refused"),
     ],
 )

@@ -114,6 +114,19 @@ def pod_of(raw: Raw) -> Pod | None:
     )
 
 
+def bound_at_of(raw: Raw) -> int:
+    """Return since when the pod has its node, in seconds since the epoch; 0 if it has none.
+
+    Raises:
+        DecodeError: That cannot be read.
+    """
+    for condition in top(raw, "Pod").get("status", "conditions").items():
+        scheduled = condition.get("type").value == "PodScheduled"
+        if scheduled and condition.get("status").value == "True":
+            return condition.get("lastTransitionTime").instant()
+    return 0
+
+
 def _claims(spec: Field, pod: str) -> Iterator[str]:
     """Yield the names of the claims that the pod uses; that of one made for it begins with its."""
     for volume in spec.get("volumes").items():

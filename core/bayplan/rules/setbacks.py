@@ -21,11 +21,14 @@ _LEAST_S: Final = 60.0
 def refused(plans: Iterable[PublishedPlan], *, now: float, cooldown_s: float) -> Mapping[str, str]:
     """Return who is to be left out at `now` (seconds since the epoch), by uid, and why.
 
-    That ends `cooldown_s` seconds after the plan has, or a minute if that is more.
+    That ends `cooldown_s` seconds after the plan has, or a minute if that is more. A plan that has
+    ended in the future was ended by a clock that was wrong: it counts from its creation.
     """
     told: dict[str, str] = {}
     for published in sorted(plans, key=lambda plan: plan.sequence):
-        over_at = published.finished_at + max(_LEAST_S, cooldown_s)
+        wrong = published.finished_at > now + _LEAST_S
+        since = published.created_at if wrong else published.finished_at
+        over_at = since + max(_LEAST_S, cooldown_s)
         if not published.finished or now < over_at:
             told |= published.refused
     return told

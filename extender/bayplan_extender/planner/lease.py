@@ -37,7 +37,7 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
-from bayplan_extender.kube import FAILURES, brief, unretried
+from bayplan_extender.kube import FAILURES, brief, is_away, unretried
 
 _log = structlog.get_logger()
 
@@ -46,7 +46,8 @@ DURATION_S: Final = 15.0
 LEAD_S: Final = 12.0
 RETRY_S: Final = 2.0
 
-#: Most seconds between two tries while nobody answers.
+#: Most seconds between two tries while answers are bad or do not come; where nobody takes the
+#: connection it is `RETRY_S`.
 _MOST_RETRY_S: Final = 8.0
 
 #: How much of the time that is left an answer may take, and the least (seconds): one that is lost
@@ -228,16 +229,17 @@ def _serve(lease: Lease, work: Callable[[], None], stop: Callable[[], None]) -> 
 
 def _await(lease: Lease) -> None:
     """Wait until the lease is ours."""
-    pause_s = RETRY_S
+    pause_s, told = RETRY_S, False
     while True:
         try:
             if lease.hold() and lease.is_ours():
                 return
-            pause_s = RETRY_S
+            pause_s, told = RETRY_S, False
         except FAILURES as error:
-            if pause_s == RETRY_S:  # once for each time that it is away
+            if not told:  # once for each time that it is away
                 _log.warning("lease_not_reached", identity=lease.identity, error=brief(error))
-            pause_s = min(_MOST_RETRY_S, 2 * pause_s)
+            told = True
+            pause_s = RETRY_S if is_away(error) else min(_MOST_RETRY_S, 2 * pause_s)
         time.sleep(pause_s)  # nothing tells that another's lease has lapsed
 
 

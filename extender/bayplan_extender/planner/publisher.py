@@ -95,7 +95,8 @@ class Publisher:
         """Delete the oldest plans, all objects of each, beyond `HISTORY` and `HISTORY_OBJECTS`.
 
         So many newer ones have overtaken them, whether anybody is there to say so or not: without
-        an operator no plan ever counts as finished.
+        an operator no plan ever counts as finished. What cannot be deleted now is with the next
+        plan: the new one is published all the same.
         """
         objects: dict[int, list[str]] = defaultdict(list)
         for plan in plans:
@@ -104,8 +105,12 @@ class Publisher:
         for age, sequence in enumerate(sorted(objects, reverse=True)):
             kept += len(objects[sequence])
             if age and (age >= HISTORY or kept > HISTORY_OBJECTS):
-                for name in objects[sequence]:
-                    self._delete(name)
+                try:
+                    for name in objects[sequence]:
+                        self._delete(name)
+                except FAILURES as error:
+                    _log.warning("plans_not_cleared_away", sequence=sequence, error=brief(error))
+                    return
 
     def _delete(self, name: str) -> None:
         try:

@@ -173,13 +173,15 @@ class Kube:
         query = {"fieldManager": manager, "fieldValidation": "Strict"}
         return self._send("POST", path, query=query, body=body, content_type=_JSON)
 
-    def apply(self, path: str, body: Raw, *, manager: str, force: bool = True) -> None:
+    def apply(self, path: str, body: Raw, *, manager: str, force: bool = True) -> int:
         """Apply our fields of an object by server-side apply; make the object if need be.
 
-        Without `force` a field that somebody else has set otherwise is a conflict (409).
+        Return its resourceVersion since. Without `force` a field that somebody else has set
+        otherwise is a conflict (409).
         """
         query = {"fieldManager": manager, "force": str(force).lower()}
-        self._change(path, query, body, content_type=_APPLY)
+        changed = self._change(path, query, body, content_type=_APPLY)
+        return int(changed["metadata"]["resourceVersion"])
 
     def merge(self, path: str, body: Raw, *, manager: str, rehearse: bool = False) -> None:
         """Patch an object by JSON merge patch; a uid in it must be the object's.
@@ -215,8 +217,8 @@ class Kube:
 
     def _change(
         self, path: str, query: Mapping[str, str], body: object, *, content_type: str
-    ) -> None:
-        self._send(
+    ) -> Raw:
+        return self._send(
             "PATCH", path, query=query, body=body, content_type=content_type, accept=_METADATA
         )
 

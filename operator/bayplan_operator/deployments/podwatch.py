@@ -25,6 +25,10 @@ _log = structlog.get_logger()
 #: Seconds between two attempts after an error, and between the beginnings of two watches.
 _RETRY_S: Final = 1.0
 
+#: Seconds of failures on end after which the watch begins anew: the server may not be able to go on
+#: from where it was, and not know it (its data were restored from a backup, say).
+_ANEW_S: Final = 60.0
+
 #: Seconds for which the same news is gathered: to wake the event loop takes more than to read one.
 _GATHER_S: Final = 0.02
 
@@ -107,9 +111,13 @@ class PodWatch:
         self._listener = listener
         self._stopped = stopped
         self._version = ""
+        self._fails_since: float | None = None
 
     def run(self) -> None:
-        """Watch; after an error begin again, with every pod there is."""
+        """Watch; after an error go on from there.
+
+        A server that struggles is not asked for every pod there is without need.
+        """
         while not self._stopped.is_set():
             begun_at = time.monotonic()
             try:
@@ -117,12 +125,21 @@ class PodWatch:
                     self._listener(*news_of(event))
                 # A server that is going down ends watches as soon as they begin.
                 self._stopped.wait(max(0.0, _RETRY_S - (time.monotonic() - begun_at)))
+                self._fails_since = None
             except (ApiException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-                if getattr(error, "status", None) != _GONE:
-                    told = message_of(error) if isinstance(error, ApiException) else str(error)
-                    _log.warning("watch_failed", kind="pods", error=told[:300])
-                self._version = ""
+                self._fail(error)
                 self._stopped.wait(_RETRY_S)
+
+    def _fail(self, error: Exception) -> None:
+        """Say why the watch has ended, and decide whether the next one begins anew."""
+        now, is_gone = time.monotonic(), getattr(error, "status", None) == _GONE
+        since = now if self._fails_since is None else self._fails_since
+        self._fails_since = since
+        if is_gone or isinstance(error, ValueError) or now - since >= _ANEW_S:
+            self._version, self._fails_since = "", None
+        if not is_gone:
+            told = message_of(error) if isinstance(error, ApiException) else str(error)
+            _log.warning("watch_failed", kind="pods", error=told[:300])
 
     def _events(self) -> Iterator[Raw]:
         """Yield the events of one watch, which goes on where the last one ended.
@@ -138,6 +155,7 @@ class PodWatch:
                 status = event["object"]
                 raise ApiException(status=status.get("code"), reason=status.get("message"))
             self._version = event["object"]["metadata"]["resourceVersion"]
+            self._fails_since = None
             if event["type"] != "BOOKMARK":
                 yield event
 

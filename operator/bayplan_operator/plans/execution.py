@@ -222,22 +222,24 @@ class Execution:
             if isinstance(step, ServePod):
                 self._note(step, self._put(step, service.serves(self._now())))
         released = [step for step in todo if isinstance(step, ReleasePod)]
+        starts = [step for step in due if isinstance(step, StartPod)]
         # Nobody is disturbed for a pod that could not come then.
         disturbs = any(isinstance(step, EvictPod | DrainPod | StartPod) for step in todo)
         welcome = not disturbs or self._may_come(published, progress.reports, raws)
         # Who has drained need not wait for those that may not drain yet.
         for kind in (EvictPod, DrainPod):
             victims = [step for step in todo if isinstance(step, kind)]
-            if welcome and all(step in due for step in victims) and not self._is_overtaken(plan):
+            now = welcome and all(step in due for step in victims)
+            if now and self._plans.is_newest(published):
                 self._clear(victims, plan, drained)
         again = False
-        for step in due:
-            if welcome and isinstance(step, StartPod) and not self._is_overtaken(plan):
+        for step in starts if welcome else ():
+            if self._plans.is_newest(published):
                 refused = self._start(step, plan, raws[step.uid])
                 again = again or refused is None
                 self._note(step, refused or "")
         for batch in in_batches(whole(released, self._refusals.is_due), _BATCH):
-            if self._is_overtaken(plan):
+            if not self._plans.is_newest(published):
                 break  # what this plan gives away now, the newer one may give to others
             for step, message in self._releases.release(batch, plan, raws):
                 again = again or message is None
@@ -256,10 +258,6 @@ class Execution:
         for step, why in refused:
             self._note(step, why)
         return not refused
-
-    def _is_overtaken(self, plan: str) -> bool:
-        newest = self._plans.newest()
-        return newest is not None and newest.published.name != plan
 
     def _clear(
         self, victims: Sequence[EvictPod | DrainPod], plan: str, drained: Mapping[str, Raw]
@@ -396,13 +394,15 @@ class Execution:
         }
         self._plans.writes(name, status)
         try:
-            self._kube.apply(f"{plan_path(name)}/status", body, manager=names.MANAGER_STEPS)
+            version = self._kube.apply(
+                f"{plan_path(name)}/status", body, manager=names.MANAGER_STEPS
+            )
         except ApiException as error:
             if error.status not in OVERTAKEN:
                 raise
             self._plans.forget(name, entry.published.uid)  # it was deleted
             return False
-        self._plans.wrote(name, status)
+        self._plans.wrote(entry, status, version)
         return True
 
     def _instant(self) -> str:

@@ -48,7 +48,7 @@ class Holds:
         """Tell each pod that the plan holds what is news to it; return whether that is done."""
         holds = {hold.uid: hold for hold in published.plan.holds}
         offered = gates.to_offer(holds.values(), read_policy(self._kube)) if holds else frozenset()
-        news = (published.name, bool(offered))  # the policy may say otherwise by now
+        news = (published.uid, bool(offered))  # the policy may say otherwise by now
         if self._told == news:
             return True
         if time.monotonic() < self._next_at:

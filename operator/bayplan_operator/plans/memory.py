@@ -6,13 +6,19 @@ still there is asked before another is taken for overtaken by it.
 
 Execution asks for the plan to carry out, deployments ask what the newest plan says about their
 pods. A plan's spec never changes and its status is written by us alone, so memory is as good as a
-fresh read. A large plan is in several objects, and none while one of them is missing. Used from
-several threads.
+fresh read; of two words on one object the one with the higher resourceVersion counts, for a write
+of an operator that is gone may come late. A large plan is in several objects, and none while one of
+them is missing.
+
+Used from several threads, the one of the event loop too, which never waits for the API server here:
+what it tells while all objects are read is taken in after them.
 """
 
 import threading
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -30,10 +36,11 @@ _MAX_MESSAGE: Final = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """An object and its status as last seen or written."""
+    """An object and its status as last seen or written, and the resourceVersion of that."""
 
     published: PublishedPlan
     status: Mapping[str, Any]
+    version: int
 
     @property
     def open(self) -> bool:
@@ -59,13 +66,19 @@ class Decision:
         return str(self.parts[0].status.get("message", "is about to be carried out"))
 
 
+#: What is to be done to the entries for something that was told.
+News = Callable[[dict[str, Entry]], None]
+
+
 class Plans:
     """All objects, by name."""
 
     def __init__(self, kube: Kube) -> None:
         self._kube = kube
         self._lock = threading.Lock()
+        self._reads = threading.Lock()  # held by who reads all of them
         self._entries: dict[str, Entry] | None = None
+        self._unread: list[News] = []
         self._told: dict[str, str] = {}
         self._joined: tuple[tuple[str, ...], PublishedPlan] | None = None
 
@@ -78,19 +91,13 @@ class Plans:
             is_other = known is not None and known.published.uid != raw["metadata"].get("uid")
             is_news = is_other or self._told.get(name) != phase
             self._told[name] = phase
-            if self._entries is not None:
-                self._put(raw)
+            self._take(partial(_put, raw))
             return is_news
 
     def forget(self, name: str, uid: str) -> None:
         """Take that an object was deleted; another one of its name may be there already."""
         with self._lock:
-            known = (self._entries or {}).get(name)
-            if known is not None and known.published.uid != uid:
-                return
-            self._told.pop(name, None)
-            if self._entries is not None:
-                self._entries.pop(name, None)
+            self._take(partial(self._drop, name, uid))
 
     def look_again(self) -> None:
         """If a plan seems overtaken by one that is gone, have all of them read anew.
@@ -116,32 +123,37 @@ class Plans:
             with self._lock:
                 self._told[name] = status["phase"]
 
-    def wrote(self, name: str, status: Mapping[str, Any]) -> None:
-        """Take the status that was just written."""
+    def wrote(self, entry: Entry, status: Mapping[str, Any], version: int) -> None:
+        """Take the status that was just written to an object, with its resourceVersion since."""
+        name, uid = entry.published.name, entry.published.uid
         with self._lock:
-            entry = self._all().get(name)
-            if entry is None:
-                return
-            published = replace(entry.published, phase=status["phase"])
-            self._all()[name] = Entry(published=published, status=status)
+            entries = self._entries or {}
+            known = entries.get(name)
+            if known is not None and known.published.uid == uid:
+                _update(entries, known, status, version)
 
     def newest(self) -> Decision | None:
         """Return the plan with the highest sequence."""
-        with self._lock:
-            pages = self._decisions()
-            return self._decision(pages[-1]) if pages else None
+        with self._all() as entries:
+            pages = _decisions(entries)
+            return self._decision(entries, pages[-1]) if pages else None
+
+    def is_newest(self, published: PublishedPlan) -> bool:
+        """Return whether this plan is there, and no newer one is."""
+        newest = self.newest()
+        return newest is not None and newest.published.uid == published.uid
 
     def overtaken(self) -> tuple[Entry, ...]:
         """Return unfinished objects that are not of the newest plan."""
-        with self._lock:
-            entries, pages = tuple(self._all().values()), self._decisions()
+        with self._all() as entries:
+            known, pages = tuple(entries.values()), _decisions(entries)
         newest = pages[-1][0].sequence if pages else 0
-        return tuple(e for e in entries if e.open and e.published.sequence < newest)
+        return tuple(e for e in known if e.open and e.published.sequence < newest)
 
     def bound_by_open(self) -> frozenset[str]:
         """Return the uids of pods that unfinished plans give a node."""
-        with self._lock:
-            pages = self._decisions()
+        with self._all() as entries:
+            pages = _decisions(entries)
         at_work = [page for each in pages if not each[0].finished for page in each]
         return frozenset(bind.uid for page in at_work for bind in page.plan.binds)
 
@@ -179,44 +191,83 @@ class Plans:
         )
         return f"{newest.published.name}: {newest.message}"[:_MAX_MESSAGE] if concerned else ""
 
-    def _decisions(self) -> tuple[tuple[PublishedPlan, ...], ...]:
-        """Return the objects of whole plans, the oldest plan first. Call with the lock."""
-        return decisions(entry.published for entry in self._all().values())
-
-    def _decision(self, pages: Iterable[PublishedPlan]) -> Decision:
+    def _decision(self, entries: Mapping[str, Entry], pages: Iterable[PublishedPlan]) -> Decision:
         """Return a whole plan; the newest is put together once. Call with the lock."""
-        parts = tuple(self._all()[page.name] for page in pages)
+        parts = tuple(entries[page.name] for page in pages)
         uids = tuple(part.published.uid for part in parts)
         if self._joined is None or self._joined[0] != uids:
             self._joined = (uids, joined([part.published for part in parts]))
         published = replace(self._joined[1], phase=parts[0].published.phase)
         return Decision(published=published, parts=parts)
 
-    def _all(self) -> dict[str, Entry]:
-        """Return the entries, read from the API server the first time. Call with the lock."""
-        if self._entries is None:
+    @contextmanager
+    def _all(self) -> Iterator[Mapping[str, Entry]]:
+        """Yield the entries, with the lock held; the first time they are read before that.
+
+        Raises:
+            ApiException: The API server does not tell.
+        """
+        while True:
+            with self._lock:
+                if self._entries is not None:
+                    yield self._entries
+                    return
+            self._read()
+
+    def _read(self) -> None:
+        """Read all objects, and take in after them what was told meanwhile."""
+        with self._reads:
+            with self._lock:
+                if self._entries is not None:
+                    return  # somebody else has
+                self._unread = []
             found = self._kube.items(PLANS)
-            self._entries = {}
-            for raw in found:
-                self._put(raw)
-        return self._entries
+            with self._lock:
+                entries: dict[str, Entry] = {}
+                for raw in found:
+                    _put(raw, entries)
+                for take in self._unread:
+                    take(entries)
+                self._entries, self._unread = entries, []
 
-    def _put(self, raw: Raw) -> None:
-        name, status = raw["metadata"]["name"], raw.get("status") or {}
-        known = self._all().get(name)
-        if known is not None and known.published.uid == raw["metadata"].get("uid"):
-            self._update(name, known, status)
-            return
-        try:
-            entry = Entry(published=published_plan_of(raw), status=status)
-        except ValueError as error:  # a DecodeError, or a word that this version does not know
-            _log.warning("plan_unreadable", plan=name, error=str(error))
-            return
-        self._all()[name] = entry
+    def _take(self, news: News) -> None:
+        """Take something in, or keep it until all objects are read. Call with the lock."""
+        if self._entries is None:
+            self._unread.append(news)
+        else:
+            news(self._entries)
 
-    def _update(self, name: str, known: Entry, status: Mapping[str, Any]) -> None:
-        """Take a newer status; an echo of one that we wrote before the last cannot reopen it."""
-        phase = status.get("phase", "Pending")
-        if known.open or phase in FINISHED:
-            published = replace(known.published, phase=phase)
-            self._all()[name] = Entry(published=published, status=status)
+    def _drop(self, name: str, uid: str, entries: dict[str, Entry]) -> None:
+        known = entries.get(name)
+        if known is None or known.published.uid == uid:
+            self._told.pop(name, None)
+            entries.pop(name, None)
+
+
+def _put(raw: Raw, entries: dict[str, Entry]) -> None:
+    metadata, status = raw["metadata"], raw.get("status") or {}
+    name, version = metadata["name"], int(metadata["resourceVersion"])
+    known = entries.get(name)
+    if known is not None and known.published.uid == metadata.get("uid"):
+        _update(entries, known, status, version)
+        return
+    try:
+        published = published_plan_of(raw)
+    except ValueError as error:  # a DecodeError, or a word that this version does not know
+        _log.warning("plan_unreadable", plan=name, error=str(error))
+        return
+    entries[name] = Entry(published=published, status=status, version=version)
+
+
+def _update(
+    entries: dict[str, Entry], known: Entry, status: Mapping[str, Any], version: int
+) -> None:
+    """Take a status, unless it is the echo of one before the last that is known."""
+    if version > known.version:
+        published = replace(known.published, phase=status.get("phase", "Pending"))
+        entries[published.name] = Entry(published=published, status=status, version=version)
+
+
+def _decisions(entries: Mapping[str, Entry]) -> tuple[tuple[PublishedPlan, ...], ...]:
+    """Return the objects of whole plans, the oldest plan first."""
+    return decisions(entry.published for entry in entries.values())

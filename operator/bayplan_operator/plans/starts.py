@@ -65,8 +65,8 @@ class Starts:
 
     def of(self, published: PublishedPlan, raws: Mapping[str, Raw]) -> Beside:
         """Return what is known of replacements that might start first."""
-        if published.name != self._plan:
-            self._plan, self._outlooks = published.name, {}
+        if published.uid != self._plan:
+            self._plan, self._outlooks = published.uid, {}
             self._refused, self._started = set(), set()
         there = [move for move in published.plan.moves if move.uid in raws]
         said = {move.uid: failed_move_in(raws[move.uid]) for move in there}

@@ -1,0 +1,114 @@
+"""What the operator knows of plans while the API server is slow, and words come late."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+
+import pytest
+
+from bayplan_operator.cluster.kube import plan_path
+from bayplan_operator.plans.memory import Plans
+from tests import execution_scene
+from tests.execution_scene import Scene, bind
+from tests.fake_kube import FakeKube, Raw
+
+scene = execution_scene.scene
+
+#: Seconds after which whoever waits counts as stuck.
+_STUCK_S = 20.0
+
+
+class Slow(FakeKube):
+    """An API server that begins to list, and answers when it is told to."""
+
+    def __init__(self, objects: dict[str, Raw]) -> None:
+        super().__init__(objects)
+        self.asked = threading.Event()
+        self.answers = threading.Event()
+
+    def items(self, path: str, *, labels: str = "", fields: str = "") -> list[Raw]:
+        """Look at what there is, and keep it back."""
+        found = super().items(path, labels=labels, fields=fields)
+        self.asked.set()
+        assert self.answers.wait(_STUCK_S)
+        return found
+
+
+@pytest.fixture
+def slow(scene: Scene) -> Iterator[tuple[Slow, Plans]]:
+    """Return a slow API server that has plan 1, and plans that are being read from it."""
+    scene.publish(bind("a", "n1"))
+    kube = Slow(scene.kube.objects)
+    plans = Plans(kube)
+    with ThreadPoolExecutor(1) as reader:
+        newest = reader.submit(plans.newest)
+        assert kube.asked.wait(_STUCK_S)
+        yield kube, plans
+        kube.answers.set()
+        newest.result(_STUCK_S)
+
+
+def test_who_tells_of_a_plan_never_waits_for_the_api_server(slow: tuple[Slow, Plans]) -> None:
+    """The event loop stood still with it: no probe was answered, and the operator was ended."""
+    kube, plans = slow
+    raw = kube.objects[plan_path("plan-00001")]
+
+    with ThreadPoolExecutor(1) as loop:
+        for tell in (
+            lambda: plans.see(raw),
+            plans.awaits_replacements,
+            lambda: plans.forget("plan-00009", "uid"),
+        ):
+            loop.submit(tell).result(_STUCK_S / 4)
+
+
+def test_what_is_told_while_plans_are_read_is_not_lost(slow: tuple[Slow, Plans]) -> None:
+    """A plan would be carried out, or left alone, half a minute late."""
+    kube, plans = slow
+    first = kube.objects[plan_path("plan-00001")]
+    second = deepcopy(first)
+    second["metadata"] |= {"name": "plan-00002", "uid": "second", "resourceVersion": "500"}
+    second["spec"]["sequence"] = 2
+
+    plans.see(second)
+    plans.forget("plan-00001", first["metadata"]["uid"])
+    kube.answers.set()
+
+    newest = plans.newest()
+    assert newest is not None
+    assert newest.published.name == "plan-00002"
+    plans.forget("plan-00002", "second")
+    assert plans.newest() is None
+
+
+def test_an_older_word_that_comes_late_changes_nothing(scene: Scene) -> None:
+    """The plan would be carried out once more."""
+    scene.add("a")
+    name = scene.publish(bind("a", "n1"))
+    before = deepcopy(scene.kube.objects[plan_path(name)])
+    scene.look()
+    scene.pod("a")["spec"]["nodeName"] = "n1"
+    scene.look()
+    assert not scene.plans.newest().open  # type: ignore[union-attr]
+
+    scene.plans.see(before)
+
+    assert not scene.plans.newest().open  # type: ignore[union-attr]
+
+
+def test_a_late_write_of_an_operator_that_is_gone_is_put_right(scene: Scene) -> None:
+    """The plan stood at work for ever, and the planner left those who wait to it."""
+    scene.add("a")
+    name = scene.publish(bind("a", "n1"))
+    scene.look()
+    late = dict(scene.status(name))
+    scene.pod("a")["spec"]["nodeName"] = "n1"
+    scene.look()
+    assert scene.status(name)["phase"] == "Completed"
+
+    raw = scene.kube.objects[plan_path(name)]
+    scene.plans.see(scene.kube.add(plan_path(name), {**raw, "status": late}))
+    scene.look()
+
+    assert scene.status(name)["phase"] == "Completed"
