@@ -68,7 +68,7 @@ bench: $(READY) ## Run the benchmarks at a small size
 	$(BIN)/python -m benchmarks.defrag --nodes 50 --json
 	@$(BIN)/python -m e2e.cluster build
 	$(BIN)/python -m benchmarks.operator --deployments 20 --foreign 500 --soak 5 --json
-	$(BIN)/python -m benchmarks.extender --nodes 10 --pods 20 --json
+	$(BIN)/python -m benchmarks.extender --nodes 10 --pods 20 --rounds 1 --json
 
 .PHONY: format
 format: $(READY) ## Format, and mend what the linter can mend

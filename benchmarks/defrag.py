@@ -66,7 +66,7 @@ def measured(snapshot: Snapshot, *, moves: int, budget: float) -> dict[str, Any]
         "recovered_bound": free.bound - slots(snapshot),
         "moves": len(result.plan.moves),
         "moves_bound": stages["disruption"].bound,
-        "valid": not validate(snapshot, policy, result.plan),
+        "valid": not (result.refused or validate(snapshot, policy, result.plan)),
     }
 
 

@@ -239,7 +239,7 @@ def measured(snapshot: Snapshot, *, budget: float) -> dict[str, Any]:
         "held": len(result.plan.holds),
         "moves": len(result.plan.moves),
         "evictions": len(result.plan.evictions),
-        "valid": not validate(snapshot, policy, result.plan),
+        "valid": not (result.refused or validate(snapshot, policy, result.plan)),
     }
 
 

@@ -374,6 +374,7 @@ def compared(*, count: int, seed: int, budget: float) -> dict[str, Any]:
         totals["optimum_moves"] += best[-1]
         totals["certified"] += all(stage.proved for stage in result.plan.certificate.stages)
         totals["violations"] += len(validate(case.snapshot, case.policy, result.plan))
+        totals["refused"] += len(result.refused)
         totals["fewer_placed"] += ours[:-2] != best[:-2]
         totals["default_as_many_placed"] += theirs[:-2] == best[:-2]
         totals["default_victims"] += theirs[-2]

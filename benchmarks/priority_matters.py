@@ -90,8 +90,8 @@ def ours(case: Case, *, budget: float) -> Outcome:
     result = plan(snapshot, policy, clock=time.perf_counter)
     seconds = time.perf_counter() - started_at
     wrong = validate(snapshot, policy, result.plan)
-    if wrong:
-        raise RuntimeError(f"seed {case.seed}: {wrong[0].message}")
+    if wrong or result.refused:
+        raise RuntimeError(f"seed {case.seed}: {[*result.refused, *wrong][0]}")
     homes = case.homes.copy()
     rows = {node.name: n for n, node in enumerate(snapshot.nodes)}
     for evict in result.plan.evictions:

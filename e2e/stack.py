@@ -161,9 +161,18 @@ def install(
             _wait_until_ready(stack, programs)
             progress(f"running: {', '.join(programs)}")
             yield stack
+            _only_valid_plans(stack, programs)
         finally:
             group.stop()  # first, or they would complain of tokens that are no longer valid
             _helm_uninstall(cluster)
+
+
+def _only_valid_plans(stack: Stack, programs: Sequence[str]) -> None:
+    """Fail if the validator refused an answer: what was published instead may hide that."""
+    if "planner" in programs:
+        wrong = [line for line in stack.log("planner").splitlines() if "plan_not_valid" in line]
+        if wrong:
+            raise AssertionError(f"the solver's answers were refused: {wrong[0]}")
 
 
 def tls_folder(cluster: Cluster, program: str) -> Path:

@@ -3,12 +3,16 @@
 All runs are of one unmodified kube-scheduler on one local control plane, one after the other, on
 the same empty fake nodes with the same pods. Only the programs that a run is about are running.
 
-    none, none_again    no extender, free pods; the ratios are over the mean of both
+    none                no extender, free pods
     empty_planned/free  an extender that agrees with whatever it is asked
     planned             pods that are pinned, with a PackingPlan that gives them their homes
     free                pods that are neither
     path_none, path     from the first creation to the last binding: without an extender, and
                         through admission, gate, planner, operator and webhook
+
+One run takes seconds, and its rate varies by a quarter. So all runs are made once a round, each
+ratio is of two runs of one round, and what is reported is the median of the rounds, and the lowest
+and the highest.
 
 Every extender is asked for the verbs `filter` and `preempt` alone, as the chart configures it.
 Reply times are those that a client on loopback sees, calling one after the other;
@@ -74,6 +78,15 @@ _MOST_HEARTBEATS: Final = 100
 #: Seconds until all nodes are ready: 5,000 take a few minutes of a busy machine.
 _NODES_TIMEOUT_S: Final = 900.0
 
+#: The ratios, and the two runs that each is of.
+_RATIOS: Final = {
+    "planned": ("planned", "none"),
+    "free": ("free", "none"),
+    "whole_path": ("path", "path_none"),
+    "empty_planned": ("empty_planned", "none"),
+    "empty_free": ("empty_free", "none"),
+}
+
 #: Calls of each verb whose reply is timed.
 _CALLS: Final = 1000
 
@@ -89,10 +102,11 @@ def main() -> int:
         nodes = add_gpu_nodes(cluster, names=listed, timeout_s=_NODES_TIMEOUT_S)
         with install(cluster, programs=_PROGRAMS) as stack, ProcessGroup(cluster.logs) as group:
             bench = _Bench(stack, group, nodes, options.pods)
-            result = _result(bench.rates())
+            result = _result([bench.round() for _ in range(options.rounds)])
             result["verbs"] = _latency(bench.url, nodes)
             result["created_to_bound_ms"] = bench.singles()
-    result = {"nodes": options.nodes, "pods": options.pods, **result}
+    sizes = {"nodes": options.nodes, "pods": options.pods, "rounds": options.rounds}
+    result = {**sizes, **result}
     print(json.dumps(result) if options.json else yaml.safe_dump(result, sort_keys=False))
     return 0
 
@@ -101,11 +115,14 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, default=1000)
     parser.add_argument("--pods", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
     options = parser.parse_args()
     most = min(options.nodes * len(SIZES), _MOST_PLANNED)
     if not 20 <= options.pods <= most:
         parser.error(f"--pods must be between 20 and {most} for {options.nodes} nodes")
+    if options.rounds < 1:
+        parser.error("--rounds must be at least 1")
     return options
 
 
@@ -124,17 +141,16 @@ class _Bench:
         self._nodes = nodes
         self._count = count
 
-    def rates(self) -> dict[str, Rate]:
+    def round(self) -> dict[str, Rate]:
         """Return the rate of each run, by name; all programs run afterwards."""
         for program in _PROGRAMS:
             self._stack.stop(program)
-        runs = {"none": self._queue(pinned=False), "path_none": self._path(SCHEDULER, "")}
-        runs |= self._empty()
+        runs = {"none": self._queue(pinned=False), **self._empty()}
         self._start("webhook")
         runs["planned"] = self._queue(pinned=True, url=self.url, planned=True)
         runs["free"] = self._queue(pinned=False, url=self.url)
         self._stack.stop("webhook")
-        runs["none_again"] = self._queue(pinned=False)
+        runs["path_none"] = self._path(SCHEDULER, "")
         self._start(*_PROGRAMS)
         runs["path"] = self._path(names.SCHEDULER, self.url)
         return runs
@@ -212,18 +228,23 @@ class _Bench:
             )
 
 
-def _result(runs: dict[str, Rate]) -> dict[str, Any]:
-    rates = {name: rate.pods_per_s for name, rate in runs.items()}
-    base = (rates["none"] + rates["none_again"]) / 2
-    return {
-        "pods_per_s": rates,
-        "ratio_planned": round(rates["planned"] / base, 2),
-        "ratio_free": round(rates["free"] / base, 2),
-        "ratio_whole_path": round(rates["path"] / rates["path_none"], 2),
-        "ratio_empty_planned": round(rates["empty_planned"] / base, 2),
-        "ratio_empty_free": round(rates["empty_free"] / base, 2),
-        "cpu_ms_per_pod": {name: dict(rate.cpu_ms) for name, rate in runs.items()},
+def _result(rounds: Sequence[Mapping[str, Rate]]) -> dict[str, Any]:
+    rates = {run: [each[run].pods_per_s for each in rounds] for run in rounds[0]}
+    result: dict[str, Any] = {
+        "pods_per_s": {run: round(statistics.median(values), 1) for run, values in rates.items()}
     }
+    for name, (run, base) in _RATIOS.items():
+        ratios = [a / b for a, b in zip(rates[run], rates[base], strict=True)]
+        result[f"ratio_{name}"] = round(statistics.median(ratios), 2)
+        result[f"range_{name}"] = [round(min(ratios), 2), round(max(ratios), 2)]
+    result["cpu_ms_per_pod"] = {
+        run: {
+            program: round(statistics.median(each[run].cpu_ms[program] for each in rounds), 2)
+            for program in rounds[0][run].cpu_ms
+        }
+        for run in rounds[0]
+    }
+    return result
 
 
 def _latency(url: str, nodes: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -133,4 +133,4 @@ def run(name: str, *, time_limit_s: float) -> dict[str, object]:
     policy = Policy(time_limit_s=time_limit_s)
     result = plan(snapshot, policy, clock=time.monotonic)
     wrong = validate(snapshot, policy, result.plan)
-    return {**figures(snapshot, result), "violations": len(wrong)}
+    return {**figures(snapshot, result), "violations": len(wrong) + len(result.refused)}

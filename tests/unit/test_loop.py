@@ -14,6 +14,7 @@ from urllib3.exceptions import ReadTimeoutError
 from bayplan.codec import PublishedPlan, parts
 from bayplan.plan import Result
 from bayplan.policy import Defragmentation, Order, Policy, Window
+from bayplan.validate import Code, Violation
 from bayplan_extender.planner import loop as loops
 from bayplan_extender.planner.loop import Loop
 from bayplan_extender.planner.publisher import Dropped, Publisher
@@ -252,6 +253,24 @@ def test_figures_tell_queue_room_and_plans(scene: Scene) -> None:
     scene.view.plans["plan-1"] = replace(scene.view.plans["plan-1"], phase="Executing")
     scene.look()
     assert scene.figure("bayplan_reserved_gpus") == 8
+
+
+def test_an_answer_that_the_validator_refuses_is_counted_and_logged(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect that costs plans would show nowhere: a plan is made all the same."""
+    wrong = Violation(code=Code.OVER_COMMITTED, message="n0 would lack 1 GPU")
+    findings = iter([(wrong,)])
+    monkeypatch.setattr("bayplan.planner.validate", lambda *_: next(findings, ()))
+    scene.view.cache.set_pod(pod("a", gpus=2))
+
+    with capture_logs() as logs:
+        scene.look()
+
+    assert scene.figure("bayplan_answers_refused_total") == 1
+    assert [line["error"] for line in logs if line["event"] == "plan_not_valid"] == [
+        "OverCommitted: n0 would lack 1 GPU"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from bayplan.cluster.snapshot import Node, Pod
 from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.solver import search
+from bayplan.solver.exact.cpsat import Model
+from bayplan.solver.exact.variables import Window
 from bayplan.solver.local import ejection, exchange, repair
 from bayplan.solver.problem import goals
 from bayplan.solver.problem.assignment import Assignment, evicted, moves, present
@@ -136,8 +138,10 @@ def test_a_needed_pod_takes_the_place_of_one_that_only_waited() -> None:
     unit = pod("u-0", gpus=8, gang="u-0", min_count=1, owner="u", floor=1)
     things = (node("a"), unit, pod("w", gpus=8, priority=0, namespace="other"))
     instance = build(snapshot(*things))
-    start = present(instance)
-    start.final[[each.place != needed.group for each in instance.classes], 0] = 1
+    still = present(instance)
+    final = still.final.copy()
+    final[[each.place != needed.group for each in instance.classes], 0] = 1
+    start = Assignment(final=final, survivors=still.survivors, units=still.units)
     assert (needed.value(instance, start), PLACE.value(instance, start)) == (0, 1)
 
     found = chains(instance, start, needed)[-1]
@@ -248,6 +252,27 @@ def test_a_window_finds_what_no_chain_does() -> None:
 
     assert PLACE.value(instance, steps[-1]) == 1
     assert evictions(instance, steps[-1]) == 0
+
+
+def test_a_window_leaves_alone_what_it_is_a_part_of() -> None:
+    """Windows would count pods that are not there, and take a worse answer for a better one."""
+    instance, found = in_each_others_way()
+    every = tuple(range(len(instance.classes)))
+
+    Model(instance, Policy(), 0, Window(base=found, nodes=(0,), classes=every))
+
+    assert np.array_equal(found.totals, found.final.sum(axis=1))
+    assert np.array_equal(found.placed, found.totals - found.survivors)
+
+
+def test_nobody_writes_to_what_all_engines_share() -> None:
+    """One engine would spoil the work of another."""
+    instance, found = in_each_others_way()
+    shared = (found.final, found.survivors, found.units, found.totals, found.placed)
+
+    for array in (*shared, instance.running, instance.capacity, instance.upper):
+        with pytest.raises(ValueError, match="read-only"):
+            np.add(array, 1, out=array)
 
 
 def test_a_search_ends_with_its_time_and_with_its_effort() -> None:

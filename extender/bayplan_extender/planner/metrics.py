@@ -38,6 +38,11 @@ class Metrics:
             "Passes that were broken off because what they were made for had changed.",
             registry=registry,
         )
+        self.refused = Counter(
+            "bayplan_answers_refused_total",
+            "Answers of the solver that the validator refused: a defect; a simpler plan was made.",
+            registry=registry,
+        )
         self.actions = Counter(
             "bayplan_planned_actions_total",
             "Actions of published plans, by type.",
@@ -106,6 +111,7 @@ class Metrics:
         self.seconds.observe(dict(result.seconds).get("total", 0.0))
         self.verdicts.labels(certificate.verdict.value).inc()
         self.gap.set(certificate.gap)
+        self.refused.inc(len(result.refused))
         if published:
             counts = {"Bind": plan.binds, "Move": plan.moves, "Evict": plan.evictions}
             for kind, actions in counts.items():

@@ -205,7 +205,8 @@ def _nothing(instance: Instance) -> Fixed:
 def _outside(instance: Instance, window: Window) -> Fixed:
     """Return what a window leaves as it is."""
     base, inside = window.base, np.ix_(window.classes, window.nodes)
-    totals, survivors, slack = base.totals, base.survivors.copy(), np.zeros_like(base.survivors)
+    totals, survivors = base.totals.copy(), base.survivors.copy()
+    slack = np.zeros_like(base.survivors)
     totals[list(window.classes)] -= base.final[inside].sum(axis=1)
     survivors[list(window.classes)] = 0
     slack[list(window.classes)] = instance.upper[inside].sum(axis=1)

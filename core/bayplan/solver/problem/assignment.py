@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from bayplan.solver.problem.arrays import sealed
 from bayplan.solver.problem.instance import Counts, Instance
 
 
@@ -26,15 +27,20 @@ class Assignment:
     survivors: Counts
     units: Counts
 
+    def __post_init__(self) -> None:
+        """Seal the arrays: engines share them, and one that wrote to them would spoil the rest."""
+        for array in (self.final, self.survivors, self.units):
+            sealed(array)
+
     @cached_property
     def totals(self) -> Counts:
         """Pods after the plan, by class."""
-        return np.asarray(self.final.sum(axis=1), dtype=np.int64)
+        return sealed(np.asarray(self.final.sum(axis=1), dtype=np.int64))
 
     @cached_property
     def placed(self) -> Counts:
         """Waiting pods that get a node, by class."""
-        return np.asarray(self.totals - self.survivors, dtype=np.int64)
+        return sealed(np.asarray(self.totals - self.survivors, dtype=np.int64))
 
 
 def present(instance: Instance) -> Assignment:

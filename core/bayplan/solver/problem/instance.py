@@ -18,6 +18,7 @@ from bayplan.cluster.keys import BudgetKey, GangKey
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import Node, Pod
 from bayplan.solver.problem import domains
+from bayplan.solver.problem.arrays import sealed
 from bayplan.solver.problem.devices import Devices
 from bayplan.solver.problem.domains import DomainRule, Domains
 
@@ -250,6 +251,11 @@ class Instance:
     wishes: Counts | None = field(default=None, repr=False)
     devices: Devices | None = field(default=None, repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        """Seal the arrays: all engines ask the same instance."""
+        for array in (self.requests, self.room, self.capacity, self.running, self.arrivals):
+            sealed(array)
+
     @property
     def far_sighted(self) -> bool:
         """Whether it matters for some pod where others are, or which of alike nodes it gets."""
@@ -259,38 +265,38 @@ class Instance:
     @cached_property
     def run_totals(self) -> Counts:
         """Number of running pods by class."""
-        return np.array([len(c.running) for c in self.classes], dtype=np.int64)
+        return sealed(np.array([len(c.running) for c in self.classes], dtype=np.int64))
 
     @cached_property
     def wait_totals(self) -> Counts:
         """Number of waiting pods by class."""
-        return np.array([len(c.waiting) for c in self.classes], dtype=np.int64)
+        return sealed(np.array([len(c.waiting) for c in self.classes], dtype=np.int64))
 
     @cached_property
     def move_costs(self) -> Counts:
         """What a move costs by class."""
-        return np.array([c.move_cost for c in self.classes], dtype=np.int64)
+        return sealed(np.array([c.move_cost for c in self.classes], dtype=np.int64))
 
     @cached_property
     def upper(self) -> Counts:
         """[class, node] most pods of the class the node can end up with."""
-        return _upper(self)
+        return sealed(_upper(self))
 
     @cached_property
     def open_nodes(self) -> Counts:
         """Indices of the nodes whose free slots count: ready and not cordoned."""
         takes = [node.ready and node.schedulable for node in self.nodes]
-        return np.flatnonzero(np.array(takes, dtype=np.bool_)).astype(np.int64)
+        return sealed(np.flatnonzero(np.array(takes, dtype=np.bool_)).astype(np.int64))
 
     @cached_property
     def loyal(self) -> Mask:
         """[class] whether every running pod must go on running, for the sake of its gang."""
-        return np.array([c.loyal for c in self.classes], dtype=np.bool_)
+        return sealed(np.array([c.loyal for c in self.classes], dtype=np.bool_))
 
     @cached_property
     def doomed(self) -> Mask:
         """[class] whether no running pod may go on running, for its gang is given up."""
-        return np.array([c.doomed for c in self.classes], dtype=np.bool_)
+        return sealed(np.array([c.doomed for c in self.classes], dtype=np.bool_))
 
     def left(self, final: Counts) -> Counts:
         """Return [node, resource] room beside [class, node] pods; GPUs with shares are taken."""
