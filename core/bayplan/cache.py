@@ -100,10 +100,12 @@ class Cache:
     ) -> Iterator[None]:
         """Do the same in steps of so many pods; between them others may look.
 
-        Who came counts before who has gone, so no room looks free that is taken.
+        Who came counts before who has gone, so no room looks free that is taken. A list counts
+        whatever was seen before: of a store that was restored, all versions may be lower.
         """
         listed = {pod.key: pod for pod in pods}
         for number, pod in enumerate(listed.values(), start=1):
+            self._versions.pop(pod.key, None)
             self.set_pod(pod, version=versions.get(pod.uid, 0))
             if number % at_once == 0:
                 yield

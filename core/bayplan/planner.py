@@ -27,6 +27,9 @@ from bayplan.why import holds
 #: Share of the time limit the solver gets; the rest is for explaining and validating.
 _SOLVER_SHARE: Final = 0.85
 
+#: Share of the time limit in which reasons are looked for at least, however long all else took.
+_REASONS_SHARE: Final = 0.15
+
 #: Share of the time limit in which a place for everybody is looked for before anybody has left.
 _AT_ONCE_SHARE: Final = 0.25
 
@@ -115,7 +118,7 @@ def _pass(
     watch.lap("solve")
     progress("explain and validate")
     # 6. Validate; an answer that fails gives way to a simpler one.
-    answer, solution, refused = _first_valid(snapshot, policy, instance, found)
+    answer, solution, refused = _first_valid(snapshot, policy, instance, found, watch)
     watch.lap("explain and validate")
     # 7. Put the result together.
     return Result(
@@ -169,21 +172,29 @@ class _Stopwatch:
 
 
 def _first_valid(
-    snapshot: Snapshot, policy: Policy, instance: Instance, found: Solution
+    snapshot: Snapshot, policy: Policy, instance: Instance, found: Solution, watch: _Stopwatch
 ) -> tuple[Plan, Solution, tuple[str, ...]]:
     """Return the first plan that validates: as found, else greedy, else one that only holds.
 
     With it comes what was wrong with those before, first of all.
     """
     refused: list[str] = []
+    until = max(
+        watch.started_at + policy.time_limit_s,
+        watch.clock() + _REASONS_SHARE * policy.time_limit_s,
+    )
+
+    def compose(solution: Solution) -> Plan:
+        return _compose(snapshot, policy, instance, solution, lambda: watch.clock() < until)
+
     for solution in _candidates(instance, policy, found):
-        answer = _compose(snapshot, policy, instance, solution)
+        answer = compose(solution)
         wrong = validate(snapshot, policy, answer)
         if not wrong:
             return answer, solution, tuple(refused)
         refused.append(f"{wrong[0].code}: {wrong[0].message}")
     solution = unchanged(instance, policy)
-    return _compose(snapshot, policy, instance, solution), solution, tuple(refused)
+    return compose(solution), solution, tuple(refused)
 
 
 def _candidates(instance: Instance, policy: Policy, found: Solution) -> Iterator[Solution]:
@@ -192,13 +203,20 @@ def _candidates(instance: Instance, policy: Policy, found: Solution) -> Iterator
     yield engine.without_search(instance, policy)
 
 
-def _compose(snapshot: Snapshot, policy: Policy, instance: Instance, solution: Solution) -> Plan:
+def _compose(
+    snapshot: Snapshot,
+    policy: Policy,
+    instance: Instance,
+    solution: Solution,
+    in_time: Callable[[], bool],
+) -> Plan:
     """Return the solution as a plan of named pods, with reasons for what waits."""
     done = extract.actions(snapshot, instance, solution.assignment)
     held = holds.explain(
         Aftermath.of(snapshot, bound=done.bound, moved=done.moved, evicted=done.evicted),
         policy,
         outcomes=_outcomes(instance, snapshot, solution),
+        in_time=in_time,
     )
     verdict = _verdict(
         solution.stages,

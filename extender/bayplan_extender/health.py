@@ -16,6 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from bayplan_extender.overhead import BoundedProtocol
 from bayplan_extender.view import View
 
 
@@ -73,5 +74,5 @@ def serve(routers: Sequence[APIRouter], listening: socket) -> None:
     app = FastAPI(title="Bayplan health", openapi_url=None)
     for routes in routers:
         app.include_router(routes)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(app, http=BoundedProtocol, log_level="warning"))
     Thread(target=server.run, args=([listening],), name="health", daemon=True).start()

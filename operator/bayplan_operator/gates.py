@@ -136,6 +136,7 @@ class Gates:
                 about = PodKey(namespace=metadata["namespace"], name=metadata["name"])
                 reason = "Overlooked" if uid in oversights else "Unreadable"
                 self._events.tell(About.pod(about, uid), reason, "Hold", note, warning=True)
+                _log.warning(f"pod_{reason.lower()}", pod=str(about), problem=note)
         self._mistakes = found | oversights
 
     def _overlooked(self) -> Iterator[Raw]:

@@ -55,6 +55,17 @@ def test_what_could_not_be_applied_is_refused(value: str, complaint: str) -> Non
     assert complaint in result.stderr
 
 
+@pytest.mark.parametrize(
+    "value", ["gpuResources", "tls", "operator.image", "extender.image.repository"]
+)
+def test_a_value_that_is_left_empty_is_missed(value: str) -> None:
+    """Helm drops it, with its default: without `gpuResources` every pod came to the webhook."""
+    result = helm("--set", f"{value}=null")
+
+    assert result.returncode != 0
+    assert f"missing property '{value.rpartition('.')[2]}'" in result.stderr
+
+
 def test_an_issuer_with_a_name_is_enough() -> None:
     """Kind and group have defaults of cert-manager's."""
     result = helm("--set", TLS, "--set", "tls.issuerRef.name=ca")

@@ -12,7 +12,7 @@ import yaml
 
 from bayplan.api import names
 from bayplan.api.packing_plan import MAX_ACTIONS
-from charts.generate import ROOT
+from charts.generate import CHART, ROOT
 from e2e.cluster import Cluster, CommandFailed
 
 Object = dict[str, Any]
@@ -116,6 +116,13 @@ def test_the_example_is_accepted_and_completed(cluster: Cluster, namespace: str)
     ratio = {"mode": "Fixed", "prefill": 1, "decode": 1}
     completed = {"replicas": 1, "ratio": ratio, "pools": pools}
     assert made["spec"] == CHAT["spec"] | completed
+
+
+def test_another_hand_may_apply_the_same_definitions(cluster: Cluster) -> None:
+    """Helm would refuse to install over what kubectl applied, and the other way round."""
+    by_another = ("--server-side", "--field-manager=another", "--dry-run=server")
+
+    cluster.kubectl_run("apply", *by_another, "-f", str(CHART / "crds"))
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)

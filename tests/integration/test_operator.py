@@ -79,6 +79,18 @@ def test_an_inference_deployment_gets_its_pods_gated_labelled_and_owned(user: Us
     )
 
 
+def test_events_have_the_time_by_which_kubectl_sorts(user: User) -> None:
+    """Seen: `kubectl describe infd` showed the end of a rollout above its beginning."""
+    user.apply(chat())
+    eventually(lambda: "PodsCreated" in user.reasons_told("chat"), what="events tell of pods")
+
+    told = user.cluster.read("events", namespace=user.namespace)["items"]
+    created = next(event for event in told if event["reason"] == "PodsCreated")
+
+    assert created["lastTimestamp"] == created["firstTimestamp"] is not None
+    assert created["source"]["component"] == "bayplan.dev/operator"
+
+
 def test_scaling_down_removes_the_highest_unit(user: User) -> None:
     """Through the scale subresource, as an autoscaler would."""
     user.apply(chat(replicas=2))
@@ -256,6 +268,13 @@ def test_a_unit_that_waits_gets_a_new_template_at_once(user: User) -> None:
             "PodsRefused",
             "spec.containers[0].image: Required value; correct the template of pool prefill",
             id="what the API server refuses",
+        ),
+        pytest.param(
+            4,
+            {"resource": {"limits": {"nvidia.com/gpu": 4}}},
+            "PodsRefused",
+            'unknown field "spec.containers[0].resource"; correct the template of pool prefill',
+            id="a field that there is not",
         ),
     ],
 )

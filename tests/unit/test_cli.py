@@ -14,7 +14,9 @@ import yaml
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
+from bayplan.api import names
 from bayplan_extender.cli import explain, main, whatif
+from tests import codec_scene
 
 NODE = """\
 kind: Node
@@ -308,7 +310,7 @@ def test_no_cluster_says_what_to_set(
 @pytest.mark.parametrize(
     ("status", "plans", "told"),
     [
-        (404, {}, "pod team/a not found; give its namespace with -n"),
+        (404, {}, "pod team/a not found"),
         (200, {"status": 404}, "this cluster has no PackingPlans: is Bayplan installed?"),
         (200, {"status": 403}, "the API server refused (403): because"),
     ],
@@ -337,6 +339,29 @@ def test_what_is_not_there_is_named(
     assert main(["explain", "pod", "a", "-n", "team"]) == 1
 
     assert capsys.readouterr().err == f"error: {told}\n"
+
+
+@pytest.mark.parametrize(
+    ("ours", "told"),
+    [(True, "it is planned once they are lifted"), (False, "Bayplan does not hold it")],
+    ids=["behind our gate as well", "behind others alone"],
+)
+def test_a_pod_behind_a_gate_of_others_is_told_which(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, ours: bool, told: str
+) -> None:
+    """Seen: it was said to wait for the scheduler, which does not even look at it."""
+    gates = [{"name": "example.com/quota"}, *([{"name": names.GATE}] if ours else [])]
+    raw = codec_scene.raw_pod(schedulingGates=gates)
+    reply = SimpleNamespace(status=200, data=json.dumps(raw).encode())
+    core = SimpleNamespace(read_namespaced_pod=lambda *_, **__: reply)
+    monkeypatch.setattr(explain, "connect", lambda: None)
+    monkeypatch.setattr(client, "CoreV1Api", lambda _: core)
+    monkeypatch.setattr(client, "CustomObjectsApi", lambda _: None)
+
+    assert main(["explain", "pod", "web-1", "-n", "team"]) == 0
+
+    said = f"Pod team/web-1 waits behind gates of others (example.com/quota): {told}.\n"
+    assert capsys.readouterr().out == said
 
 
 @pytest.mark.parametrize("name", ["pass.json", "pass.json.gz"])

@@ -103,6 +103,25 @@ def test_anti_affinity_is_read_with_namespaces_and_label_keys() -> None:
     )
 
 
+def test_company_is_who_all_terms_of_an_affinity_mean() -> None:
+    """A pod would be pinned beside two others of which kube-scheduler takes neither for company."""
+    y = Requirement(key="tier", operator="In", values=("y",))
+    at_host = {"topologyKey": HOST, "labelSelector": {"matchLabels": {"app": "x"}}}
+    in_zone = {"topologyKey": "zone", "labelSelector": {"matchLabels": {"tier": "y"}}}
+    listed = in_zone | {"namespaces": ["a", "team"]}
+    everywhere = in_zone | {"namespaceSelector": {}}
+    apart = in_zone | {"namespaces": ["a"]}
+
+    for terms in ([at_host, in_zone], [at_host, listed], [at_host, everywhere]):
+        both = _selector("team", labels=(APP_X, y))
+        assert near(*terms) == Peers(
+            attracts=(PodTerm(key=HOST, pods=both), PodTerm(key="zone", pods=both))
+        )
+    nobody = near(at_host, apart)
+    assert nobody is not None
+    assert [term.pods.nobody for term in nobody.attracts] == [True, True]
+
+
 def _selector(*namespaces: str, labels: tuple[Requirement, ...]) -> PodSelector:
     return PodSelector(namespaces=namespaces, labels=labels)
 
@@ -153,6 +172,17 @@ def test_topology_spread_is_read_with_the_defaults_of_kubernetes() -> None:
     assert len(most.spreads[0].pods.labels) == 2
 
 
+def test_an_empty_selector_of_a_spread_counts_no_pod() -> None:
+    """Pods would wait, or others be moved, for a skew that kube-scheduler does not see."""
+    empty = even(topologyKey="zone", labelSelector={}, maxSkew=1)
+    keyed = even(topologyKey="zone", labelSelector={}, matchLabelKeys=["rev"], maxSkew=1)
+
+    assert empty is not None
+    assert keyed is not None
+    assert empty.spreads[0].pods.nobody
+    assert not keyed.spreads[0].pods.nobody
+
+
 def test_preferred_nodes_are_read_with_their_weight() -> None:
     """A wish would be ignored."""
     term = {"matchExpressions": [{"key": "app", "operator": "In", "values": ["x"]}]}
@@ -197,6 +227,11 @@ BAD = {
             {"topologySpreadConstraints": [{"topologyKey": "zone", "maxSkew": 0}]},
             r"Pod team/p: spec.topologySpreadConstraints\[0\].maxSkew: should be 1 or more, is 0",
             id="a skew of zero",
+        ),
+        pytest.param(
+            {"topologySpreadConstraints": [{"topologyKey": "zone", "maxSkew": 10**30}]},
+            r"Pod team/p: spec.topologySpreadConstraints\[0\].maxSkew: should be a number up to",
+            id="an endless skew",
         ),
         pytest.param(
             {"topologySpreadConstraints": [{"maxSkew": 1}]},

@@ -317,7 +317,12 @@ def test_a_running_pod_keeps_its_room_even_with_a_spoilt_gang_label() -> None:
         ),
         ({"containers": {}}, r"spec.containers: should be a list, is an object"),
         ({"priority": "high"}, r"spec.priority: should be an integer, is a string"),
+        ({"priority": -(2**70)}, r"spec.priority: should be a number up to 9007199254740992"),
         ({"nodeSelector": {"zone": 1}}, r"spec.nodeSelector.zone: should be a string"),
+        (
+            {"containers": [{"name": n, "resources": {"limits": {GPU: 2**53}}} for n in "ab"]},
+            r"Pod team/web-1: spec: requests 18014398509481984 of nvidia.com/gpu in sum, which is",
+        ),
     ],
 )
 def test_a_bad_field_is_named(change: dict[str, object], complaint: str) -> None:

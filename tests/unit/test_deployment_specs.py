@@ -9,6 +9,11 @@ from bayplan.codec.deployments import deployment_of, drain_s_of
 from tests.children_scene import chat, deployment, template
 
 
+def shared(fraction: str) -> dict[str, Any]:
+    """Return a template that asks for a whole GPU and for a share of one."""
+    return template(1) | {"metadata": {"annotations": {"gpu-fraction": fraction}}}
+
+
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
@@ -65,6 +70,19 @@ def test_a_template_that_cannot_be_placed_is_refused(wrong: dict[str, Any], sent
             {"pools": [{"role": "Both", "template": template(1)}]},
             "spec.pools[0].role: should be one of Prefill, Decode, Aggregated, is 'Both'",
             id="an unknown role",
+        ),
+        pytest.param(
+            {"pools": [{"role": "Aggregated", "template": shared("2")}]},
+            "spec.pools[0].template.metadata.annotations.gpu-fraction: should be the part of one"
+            " GPU that the pod asks for, above 0 and below 1 such as \"0.5\", is '2'; whole GPUs"
+            " are asked for as nvidia.com/gpu",
+            id="a share that is none",
+        ),
+        pytest.param(
+            {"pools": [{"role": "Aggregated", "template": shared("0.5")}]},
+            "spec.pools[0].template.metadata.annotations.gpu-fraction: the pod asks for 1 GPU as"
+            " well; remove the annotation or the request",
+            id="a share beside a whole GPU",
         ),
         pytest.param(
             {"ratio": {"prefill": -1}},

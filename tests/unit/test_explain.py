@@ -114,6 +114,14 @@ def test_a_pod_that_no_plan_knows_is_told_so() -> None:
     assert "no longer kept" in told(pod("chat", on="n1"), placed_by="plan-0")
 
 
+def test_a_pod_that_nobody_plans_is_not_said_to_wait_for_the_scheduler_alone() -> None:
+    """It may be behind a gate of somebody else, or on its way out."""
+    free = replace(pod("chat"), waiting=False)
+
+    assert "it waits for its scheduler, or behind other gates" in told(free)
+    assert told(replace(free, terminating=True)).endswith("Is being deleted.")
+
+
 def test_a_victim_is_told_before_it_goes() -> None:
     """Its owner would learn of the move only from its end."""
     victim = pod("small", on="n1")

@@ -159,6 +159,10 @@ def test_static_rejection(constraints: Constraints, target: Node, expected: Reas
         pytest.param("Lt", ("80",), "9", True, id="Lt compares as integers, not as text"),
         pytest.param("Gt", ("80",), "many", False, id="Gt fails for what is no integer"),
         pytest.param("Gt", ("80",), None, False, id="Gt fails without the label"),
+        pytest.param("Lt", ("-0080",), "-81", True, id="Lt compares with leading zeros"),
+        pytest.param("Gt", (str(2**63 - 2),), str(2**63 - 1), True, id="Gt has 64 bits"),
+        pytest.param("Gt", ("80",), str(2**63), False, id="Gt fails beyond 64 bits"),
+        pytest.param("Lt", ("9" * 5000,), "80", False, id="Lt fails for an endless number"),
         pytest.param("Like", ("a",), "a", False, id="an unknown operator holds for nothing"),
     ],
 )

@@ -130,6 +130,51 @@ def test_the_reason_is_that_of_the_pods_in_the_way() -> None:
     assert "PodDisruptionBudget" not in hold.rejection.message
 
 
+@pytest.mark.parametrize("waiting", [(HIGH,), GANG], ids=["pod", "gang"])
+def test_a_budget_that_admits_too_few_at_once_is_named(waiting: tuple[Pod, ...]) -> None:
+    """Seen: people were told to evict four pods, and not why the plan does not do it itself."""
+    team = [pod(f"p{i}", gpus=4, on="n0", labels={"app": "x"}) for i in range(2)]
+
+    hold = held(node("n0"), *team, budget("x", allowed=1, app="x"), *waiting, policy=Policy())
+
+    assert hold.rejection.reason is Reason.DISRUPTION_FORBIDDEN
+    assert hold.rejection.message.endswith(
+        "; to make room takes 2 evictions under PodDisruptionBudget default/x, which admits 1"
+    )
+    assert hold.remedy.startswith(
+        "let PodDisruptionBudget default/x admit 2 evictions at once, or free 8 more GPUs on n0"
+    )
+
+
+def test_what_a_plan_takes_of_a_budget_counts() -> None:
+    """With what it says that it needs the budget would still admit too few."""
+    team = [pod(f"p{i}", gpus=4, on=f"n{i // 2}", labels={"app": "x"}) for i in range(4)]
+    one = pod("one", gpus=4, priority=20)
+
+    hold = held(
+        node("n0"),
+        node("n1"),
+        *team,
+        budget("x", allowed=2, app="x"),
+        one,
+        HIGH,
+        policy=Policy(),
+    )
+
+    assert "which admits 2 (1 of them used by this plan)" in hold.rejection.message
+    assert hold.remedy.startswith("let PodDisruptionBudget default/x admit 3 evictions at once")
+
+
+def test_a_budget_that_admits_enough_keeps_nobody() -> None:
+    """People would raise it, while it is room that is short."""
+    member = pod("p", gpus=4, on="n0", labels={"app": "x"})
+    stays = pod("stays", gpus=4, on="n0", disruption=Disruption.FIXED)
+
+    hold = held(node("n0"), member, stays, budget("x", allowed=1, app="x"), HIGH, policy=Policy())
+
+    assert "PodDisruptionBudget" not in hold.rejection.message
+
+
 def test_a_limit_is_told_beside_what_is_waited_for() -> None:
     """The pod would wait on after the cooldown, for a limit that nobody has heard of."""
     hold = held(node("n0"), just_moved(LOW), HIGH, policy=Policy(max_evictions=0))

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from bayplan.api import names
 from bayplan.cluster.keys import PodKey
 from bayplan.codec import plan_manifest
 from bayplan.plan import Certificate, Hold, Plan, Reason, Rejection, Result, Verdict
 from bayplan.policy import Order
-from bayplan_operator.cluster.kube import node_path, plan_path
+from bayplan_operator.cluster.kube import node_path, plan_path, pod_path
 from tests import deployments_scene
 from tests.deployments_scene import PATH, Scene, run
 from tests.fake_kube import Raw
@@ -194,6 +195,23 @@ def test_what_a_planner_held_that_is_gone_deletes_nothing(scene: Scene) -> None:
     scene.gates.away_s = 0.0
     scene.look()
     assert not {held, runs} & {*scene.pods()}
+
+
+def test_a_pod_that_is_refused_is_not_said_to_be_made(scene: Scene) -> None:
+    """Seen: every quarter of a minute the log told of two pods that nobody ever found."""
+    for name in ("chat-0-aggregated-0", "chat-1-aggregated-0"):
+        path = pod_path(PodKey(namespace="ns", name=name))
+        scene.kube.refusals[path] = (403, "quota exceeded")
+
+    with capture_logs() as first:
+        scene.look()
+    with capture_logs() as second:
+        scene.look()
+
+    (passed,) = (entry for entry in first if entry["event"] == "deployment_reconciled")
+    assert (passed["created"], passed["reason"]) == (0, "PodsRefused")
+    assert [entry["event"] for entry in second] == ["pod_refused", "pod_refused"]
+    assert {entry["infd"] for entry in second} == {"ns/chat"}
 
 
 def test_a_deployment_that_vanishes_during_the_pass_is_no_error(scene: Scene) -> None:

@@ -195,6 +195,19 @@ def test_older_plans_that_are_not_finished_are_superseded(scene: Scene) -> None:
     assert scene.pod("a")["spec"]["schedulingGates"]
 
 
+def test_a_plan_that_is_superseded_says_what_of_it_goes_on(scene: Scene) -> None:
+    """Seen: plans with "done: 0" by which every pod had got its node."""
+    scene.add("a")
+    plan = scene.publish(bind("a", "n1"), sequence=1)
+    scene.look()
+    scene.publish(sequence=2)
+
+    scene.look()
+
+    told = scene.status(plan)["message"]
+    assert told == "plan-00002 took over; released to their nodes and not seen there yet: 1"
+
+
 def test_a_finished_plan_needs_no_look(scene: Scene) -> None:
     """Nothing polls once everything is done."""
     scene.publish()

@@ -1,8 +1,12 @@
 """What is told on pods that wait."""
 
+from dataclasses import replace
+
 import pytest
+from structlog.testing import capture_logs
 
 from bayplan.api import names
+from bayplan.plan import Reason, Rejection
 from bayplan_operator.cluster.kube import POLICY, pod_path
 from bayplan_operator.plans import holds
 from tests import execution_scene
@@ -73,16 +77,20 @@ def test_a_pod_that_does_not_fit_is_shown_to_autoscalers_where_the_policy_says_s
 
 
 def test_a_pod_that_cannot_be_read_is_told_so(scene: Scene) -> None:
-    """It would wait for ever, and only a log would know why."""
+    """It would wait for ever, and only a log would know why; once, for each pass sees it again."""
     scene.add("a")
     scene.pod("a")["spec"]["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": "many"}}
     gates = gates_of(scene, [NOW])
 
-    gates.reconcile()
-    gates.reconcile()
+    with capture_logs() as logged:
+        gates.reconcile()
+        gates.reconcile()
 
     (note,) = scene.told.notes
     assert note.startswith("Pod a Unreadable: cannot be planned, correct it: spec.containers[0]")
+    (entry,) = logged
+    assert (entry["event"], entry["pod"]) == ("pod_unreadable", str(key("a")))
+    assert "spec.containers[0]" in entry["problem"]
 
 
 def test_a_held_pod_gets_one_event_for_each_kind_of_reason(scene: Scene) -> None:
@@ -93,3 +101,35 @@ def test_a_held_pod_gets_one_event_for_each_kind_of_reason(scene: Scene) -> None
         scene.look()
 
     assert len([note for note in scene.told.notes if note.startswith("Pod a")]) == 1
+
+
+def test_a_long_reason_is_whole_in_the_event_and_marked_where_it_is_cut(scene: Scene) -> None:
+    """What would help stands at its end."""
+    scene.add("a", gpus=16)
+    remedy = "add a larger node, " * 20 + "or ask for less"
+    scene.publish(replace(hold("a"), remedy=remedy))
+    scene.look()
+
+    (note,) = scene.told.notes
+    assert note.endswith("or ask for less")
+    told = scene.pod("a")["metadata"]["annotations"][names.ANNOTATION_DECISION]
+    assert told.endswith(" ...")
+    assert len(told) == 300
+
+
+def test_a_gang_that_is_still_being_made_is_no_warning(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: each InferenceDeployment began with warnings to create pods that were on their way."""
+    monkeypatch.setattr(holds, "_ROUND_S", 0.0)
+    rejection = Rejection(reason=Reason.GANG_INCOMPLETE, message="1 of 2 pods exist")
+    incomplete = replace(hold("a"), rejection=rejection, remedy="create the 1 missing pod")
+    scene.add("a")
+    scene.publish(incomplete)
+
+    scene.look()
+    early = list(scene.told.notes)
+    scene.look()
+
+    assert early == []
+    assert scene.told.notes == ["Pod a GangIncomplete: 1 of 2 pods exist; create the 1 missing pod"]

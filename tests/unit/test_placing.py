@@ -406,6 +406,18 @@ def test_the_validator_sees_who_left() -> None:
     assert codes(*ALL, RUNS, COMPANY, binds={COMPANY: A1}, moves={RUNS: B0}) == {Code.PEERS_BROKEN}
 
 
+def test_the_validator_lets_a_pod_of_a_scattered_gang_move_within_its_domain() -> None:
+    """A plan that is right would give way to one that places fewer pods."""
+    two = WHOLE | {"min_count": 2}
+    here, there = pod("g0", on="a0", **two), pod("g1", on="b0", **two, **FIXED)
+    c0 = node("c0", gpus=4, labels={"host": "c0", "zone": "c"})
+    large = pod("large", gpus=4)
+    things = (*ALL, c0, here, there, large)
+
+    assert codes(*things, binds={large: A0}, moves={here: A1}) == set()
+    assert codes(*things, binds={large: A0}, moves={here: c0}) == {Code.GANG_SCATTERED}
+
+
 def test_what_is_settled_on_each_node_is_left_to_keep_and_fill_and_the_rest_is_not() -> None:
     """A fleet would lose its proof, or a rule its effect."""
     assert keepfill.supports(build(snapshot(*ALL, *several(2, **SHY))))

@@ -19,8 +19,8 @@ def test_a_gang_is_not_placed_in_part() -> None:
     hold = hold_of(result, "g-0")
     assert hold.rejection.reason == Reason.GANG_DOES_NOT_FIT
     assert hold.rejection.message == (
-        "waits whole (1 x 8 GPUs, 2 x 4 GPUs): 1 of its 3 pods has room; g-1: 0 of 2 nodes have "
-        "room: 2 lack GPUs (most free on one node: 2, needs 4; 2 free in all)"
+        "waits whole (1 x 8 GPUs, 2 x 4 GPUs): 1 of its 3 pods has room; beside it g-1: 0 of 2"
+        " nodes have room: 2 lack GPUs (most free on one node: 2, needs 4; 2 free in all)"
     )
 
 

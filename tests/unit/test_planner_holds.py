@@ -9,8 +9,9 @@ from bayplan.cluster.snapshot import (
     Pod,
 )
 from bayplan.plan import Reason
-from tests.builders import budget, node, pod
-from tests.planner_scene import hold_of, made, placed, unit
+from bayplan.planner import plan
+from tests.builders import budget, node, pod, snapshot
+from tests.planner_scene import POLICY, hold_of, made, placed, unit
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,37 @@ def test_a_budget_that_the_plan_uses_up_is_named() -> None:
     (hold,) = plan.holds
     assert hold.rejection.reason is Reason.DISRUPTION_FORBIDDEN
     assert "default/x, which admits no more evictions than" in hold.rejection.message
+
+
+def test_reasons_that_would_take_too_long_are_not_looked_for() -> None:
+    """Hundreds of pods that wait, each for another reason, would hold up a plan for minutes."""
+    large = [pod(f"large-{i}", gpus=9, priority=10) for i in range(2)]
+    of = snapshot(node("n"), *large, *(pod(f"a{i}", gpus=10 + i) for i in range(2)))
+    clock = _LateClock()
+
+    holds = plan(of, POLICY, clock=clock, progress=clock.tell).plan.holds
+
+    told = {hold.pod.name: hold.rejection.message for hold in holds}
+    assert told["large-0"] == told["large-1"] == "needs 9 GPUs on one node; the largest has 8"
+    late = "no place found; the time limit was over before it was known why"
+    assert told["a0"] == told["a1"] == late
+    assert [hold.pod.name for hold in holds] == ["a0", "a1", "large-0", "large-1"]
+    assert not any(hold.remedy for hold in holds if hold.pod.name in {"a0", "a1"})
+
+
+class _LateClock:
+    """Stands still until reasons are looked for; from then on an hour passes with each look."""
+
+    def __init__(self) -> None:
+        self._now, self._step = 0.0, 0.0
+
+    def __call__(self) -> float:
+        self._now += self._step
+        return self._now
+
+    def tell(self, step: str) -> None:
+        if step == "explain and validate":
+            self._step = 3600.0
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,15 @@ def zone(name: str) -> Raw:
             id="every term is tightened",
         ),
         pytest.param(
+            terms({}, {"matchExpressions": [zone("a")]}, {"matchExpressions": []}),
+            terms(
+                {},
+                {"matchExpressions": [zone("a")], "matchFields": [PIN]},
+                {"matchExpressions": []},
+            ),
+            id="an empty term matches no node and stays so",
+        ),
+        pytest.param(
             terms({"matchFields": [{**PIN, "values": ["n1", "n2"]}]}),
             terms({"matchFields": [{**PIN, "values": ["n1", "n2"]}, PIN]}),
             id="a field that is there stays",
@@ -83,9 +92,10 @@ def test_a_release_pins_and_opens_the_gate(before: Raw | None, after: Raw) -> No
     assert repr(raw) == untouched
 
 
-def test_a_released_pod_is_read_as_pinned() -> None:
+@pytest.mark.parametrize("more", [(), ({},)], ids=["one term", "an empty one beside it"])
+def test_a_released_pod_is_read_as_pinned(more: tuple[Raw, ...]) -> None:
     """The codec and the patch must mean the same by a pin."""
-    raw = gated(affinity=terms({"matchExpressions": [zone("a")]}))
+    raw = gated(affinity=terms({"matchExpressions": [zone("a")]}, *more))
     annotations = {names.ANNOTATION_REPLACES: "old"}
 
     pod = pod_of(apply_patch(raw, release_patch(raw, NodeName("n1"), annotations)))

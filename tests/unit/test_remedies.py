@@ -245,7 +245,9 @@ def test_a_gang_is_counted_to_its_end() -> None:
     result = plan(snapshot(node("n0"), taken, *members), Policy(), clock=lambda: 0.0)
 
     message = result.plan.holds[0].rejection.message
-    assert "2 of its 3 pods have room; v0: 0 of 1 nodes have room: 1 lacks GPUs" in message
+    assert (
+        "2 of its 3 pods have room; beside them v0: 0 of 1 nodes have room: 1 lacks GPUs" in message
+    )
 
 
 def test_what_is_short_here_and_there_is_told_without_contradiction() -> None:

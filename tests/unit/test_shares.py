@@ -362,7 +362,7 @@ def test_members_of_a_gang_share_gpus_in_what_is_told() -> None:
 
     short, enough = made(node("n", gpus=1), *gang), made(node("n", gpus=2), *gang)
 
-    assert "2 of its 3 pods have room; g2: 0 of 1" in short.holds[0].rejection.message
+    assert "2 of its 3 pods have room; beside them g2: 0 of 1" in short.holds[0].rejection.message
     assert len(homes(enough)) == 3
 
 

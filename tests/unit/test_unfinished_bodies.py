@@ -31,6 +31,8 @@ class Sent:
         """Note it."""
         self.closed = True
 
+    abort = close
+
     def is_closing(self) -> bool:
         """Return whether it was closed."""
         return self.closed

@@ -183,6 +183,22 @@ def objects(*actions: Bind | Move | Hold, sequence: int = 1) -> list[dict[str, A
     return [*made]
 
 
+def test_a_list_counts_whatever_was_seen_before(sinks: tuple[View, dict[str, Any]]) -> None:
+    """After etcd was restored, pods bound since its backup would count as bound for ever."""
+    view, of = sinks
+    view.cache.set_node(node("n"))
+    bound = running("a", "n", ready=True)
+    bound["metadata"]["resourceVersion"] = "900"
+    of["pods"].change("ADDED", bound)
+
+    restored = running("a", "", ready=True)
+    restored["metadata"]["resourceVersion"] = "300"
+    of["pods"].replace([restored])
+
+    assert [each.node for each in view.cache.pods().values()] == [None]
+    assert view.cache.free(NodeName("n")) == node("n").allocatable
+
+
 def bind(which: Pod, node_name: str) -> Bind:
     """Return a bind."""
     return Bind(pod=which.key, uid=which.uid, node=NodeName(node_name))

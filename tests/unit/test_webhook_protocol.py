@@ -3,11 +3,13 @@
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 
+from bayplan_extender.overhead import MAX_OVERHEAD
 from bayplan_extender.view import View
 from bayplan_extender.webhook import arriving, protocol
 from bayplan_extender.webhook.app import create_app
@@ -207,3 +209,40 @@ def test_a_call_that_never_arrives_does_not_hold_up_the_end(
         wire.send(FILTER[:-9])
 
     wire.close()
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        pytest.param(FILTER.partition(b"\r\n\r\n")[0] + b"\r\nX: ", id="of a call"),
+        pytest.param(b"GET /healthz HTTP/1.1\r\nX: ", id="of what is none"),
+        pytest.param(
+            b"POST /filter HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\nX: ",
+            id="after a body",
+        ),
+    ],
+)
+def test_a_head_without_end_is_not_read(wire: Wire, begun: bytes) -> None:
+    """One connection could fill the memory: a header is kept until it is whole."""
+    wire.send(begun)
+    with closing(wire), pytest.raises((ConnectionResetError, BrokenPipeError)):
+        wire.send(*[b"a" * 2**20] * 64)
+
+
+def test_many_calls_at_once_are_no_head(wire: Wire) -> None:
+    """What comes before a call would count as its head."""
+    many = 2 * MAX_OVERHEAD // len(FILTER)
+    wire.send(FILTER * many)
+
+    for _ in range(many):
+        assert wire.told()["NodeNames"] == ["n1"]
+
+
+def test_who_does_not_read_our_replies_is_left(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connection, and what waits to be sent on it, would stay for as long as it does."""
+    monkeypatch.setattr(protocol, "IDLE_S", 0.2)
+    asked = json.dumps({"Pod": POD, "NodeNames": [f"other-{i}" for i in range(1000)]}).encode()
+    call = b"POST /filter HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(asked), asked)
+
+    with closing(wire), pytest.raises((ConnectionResetError, BrokenPipeError)):
+        wire.send(*[call] * 5000)

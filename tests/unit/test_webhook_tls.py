@@ -43,14 +43,20 @@ def connect(server: Path) -> Iterator[Connect]:
         yield lambda folder: serial(port, folder, trusted=server / "ca.crt")
 
 
+def asking(folder: Path | None, trusted: Path) -> ssl.SSLContext:
+    """Return what a client connects with that trusts an authority and shows a certificate."""
+    client = ssl.create_default_context(cafile=str(trusted))
+    if folder is not None:
+        client.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+    return client
+
+
 def serial(port: int, folder: Path | None, *, trusted: Path) -> str:
     """Ask with the client certificate in `folder`, as schedulers and probes do.
 
     Return the serial number of the server's certificate.
     """
-    client = ssl.create_default_context(cafile=str(trusted))
-    if folder is not None:
-        client.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+    client = asking(folder, trusted)
     with create_connection(("127.0.0.1", port), timeout=10) as plain:  # noqa: SIM117 - in order
         with client.wrap_socket(plain, server_hostname="127.0.0.1") as secure:
             secure.sendall(b"POST /filter HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
@@ -120,3 +126,26 @@ def test_files_that_cannot_be_used_leave_what_was_there(
 
     authority.issue("bayplan-webhook", server)
     assert connect(client) != before
+
+
+def test_a_certificate_is_asked_for_on_every_connection(
+    server: Path, authority: Authority, tmp_path: Path
+) -> None:
+    """A session of yesterday would do, whatever has become of the certificate shown then."""
+    client = asking(authority.issue("bayplan-scheduler", tmp_path / "client"), server / "ca.crt")
+    files = Files(
+        certificate=server / "tls.crt", key=server / "tls.key", client_ca=server / "ca.crt"
+    )
+    context, session = server_context(files), None
+    with listening(
+        create_app(View()), ssl_context_factory=lambda _config, _default: context
+    ) as port:
+        for _ in range(2):
+            with create_connection(("127.0.0.1", port), timeout=10) as plain:  # noqa: SIM117
+                with client.wrap_socket(
+                    plain, server_hostname="127.0.0.1", session=session
+                ) as secure:
+                    secure.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                    assert secure.recv(100).startswith(b"HTTP/1.1 200")
+                    assert not secure.session_reused
+                    session = secure.session

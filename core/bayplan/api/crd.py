@@ -47,7 +47,8 @@ def _schema(model: type[CustomResource]) -> dict[str, Any]:
         include_defaults=True, schema_generator=_FieldTexts
     )
     fields: dict[str, Any] = schema_apply(schema, _optional)  # type: ignore[no-untyped-call]
-    return {"description": inspect.getdoc(model), **fields}
+    kept: dict[str, Any] = _as_kept({"description": inspect.getdoc(model), **fields})
+    return kept
 
 
 class _FieldTexts(GenerateJsonSchema):
@@ -77,6 +78,20 @@ def _describe(node: Any, docstrings: dict[str, str]) -> None:  # noqa: ANN401 - 
     if isinstance(node, list):
         for part in node:
             _describe(part, docstrings)
+
+
+def _as_kept(part: Any) -> Any:  # noqa: ANN401 - any part of a schema
+    """Return it as the API server keeps it: 10, not 10.0, and without lists of no fields.
+
+    Where the two differ, another hand that applies the same definition is in conflict with it:
+    helm would not install over definitions that kubectl made.
+    """
+    if isinstance(part, dict):
+        empty = {"required", "properties"} & {key for key, value in part.items() if not value}
+        return {key: _as_kept(value) for key, value in part.items() if key not in empty}
+    if isinstance(part, list):
+        return [_as_kept(each) for each in part]
+    return int(part) if isinstance(part, float) and part.is_integer() else part
 
 
 def _optional(schema: dict[str, Any]) -> dict[str, Any]:

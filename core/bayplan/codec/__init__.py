@@ -8,7 +8,7 @@ Kubernetes objects.
 from bayplan.codec.budgets import budget_of
 from bayplan.codec.documents import snapshot_of
 from bayplan.codec.fields import DecodeError, Raw
-from bayplan.codec.mistakes import mistake_in, oversight_in
+from bayplan.codec.mistakes import mistake_in, other_gates_in, oversight_in
 from bayplan.codec.nodes import node_of, trouble_of
 from bayplan.codec.parts import decisions, joined, plan_manifests
 from bayplan.codec.plans import PublishedPlan, StepStatus, plan_manifest, published_plan_of
@@ -28,6 +28,7 @@ __all__ = [
     "joined",
     "mistake_in",
     "node_of",
+    "other_gates_in",
     "oversight_in",
     "plan_manifest",
     "plan_manifests",

@@ -121,11 +121,13 @@ class Field:
             raise self.error(f"should be one of {', '.join(among)}, is {self.value!r}") from error
 
     def integer(self, default: int | None = None) -> int:
-        """Return an integer; without a default the field is required."""
+        """Return an integer that can be meant; without a default the field is required."""
         if self.value is None and default is not None:
             return default
         if not isinstance(self.value, int) or isinstance(self.value, bool):
             raise self.error(f"should be an integer, is {_kind(self.value)}")
+        if abs(self.value) > units.MAX_AMOUNT:
+            raise self.error(f"should be a number up to {units.MAX_AMOUNT}")
         return self.value
 
     def number(self, default: float) -> float:

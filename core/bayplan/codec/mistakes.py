@@ -31,3 +31,17 @@ def oversight_in(raw: Raw) -> str:
         f"has the gate {names.GATE}, but no plan is made for it and its gate is never lifted:"
         f' give it the label {names.LABEL_MANAGED}: "true" as well'
     )
+
+
+def other_gates_in(raw: Raw) -> str:
+    """Return behind which gates of others a pod waits, and what follows; "" for any other pod."""
+    gates = [
+        gate.get("name").text() for gate in top(raw, "Pod").get("spec", "schedulingGates").items()
+    ]
+    others = [gate for gate in gates if gate != names.GATE]
+    if not others:
+        return ""
+    follows = (
+        "it is planned once they are lifted" if names.GATE in gates else "Bayplan does not hold it"
+    )
+    return f"waits behind gates of others ({', '.join(others)}): {follows}"

@@ -4,7 +4,7 @@ What cannot be told from the pod alone is read to the safe side: an anti-affinit
 than it may have to, an affinity fewer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from bayplan.api import names
@@ -39,7 +39,7 @@ def peers_of(spec: Field, labels: Mapping[str, str], namespace: str) -> Peers | 
     beside = affinity.get("podAffinity", _REQUIRED).items()
     found = Peers(
         repels=tuple(sorted({_repelled(term, labels, namespace) for term in apart})),
-        attracts=tuple(sorted({_attracting(term, labels, namespace) for term in beside})),
+        attracts=_by_all([_attracting(term, labels, namespace) for term in beside]),
         spreads=tuple(
             sorted({_spread(each, labels, namespace) for each in spread.items() if _is_hard(each)})
         ),
@@ -89,6 +89,22 @@ def _attracting(term: Field, labels: Mapping[str, str], namespace: str) -> PodTe
     )
 
 
+def _by_all(terms: Sequence[PodTerm]) -> tuple[PodTerm, ...]:
+    """Return the terms of affinity, each with the selectors of all of them.
+
+    To kube-scheduler nobody is company for one of them who is not meant by all.
+    """
+    pods = [term.pods for term in terms]
+    listed = [set(each.namespaces) for each in pods if each.namespaces]
+    common = set.intersection(*listed) if listed else set()
+    meant = PodSelector(
+        namespaces=tuple(sorted(common)),
+        labels=tuple(sorted({line for each in pods for line in each.labels})),
+        nobody=any(each.nobody for each in pods) or (bool(listed) and not common),
+    )
+    return tuple(sorted({PodTerm(key=term.key, pods=meant) for term in terms}))
+
+
 def _selected(term: Field, labels: Mapping[str, str]) -> list[Requirement]:
     """Return what a term asks of labels, those that it takes from the pod itself included."""
     found = [*lenient_selector(term.get("labelSelector"))]
@@ -118,13 +134,14 @@ def _is_hard(constraint: Field) -> bool:
 
 
 def _spread(constraint: Field, labels: Mapping[str, str], namespace: str) -> Spread:
-    selector = constraint.get("labelSelector")
+    """Return a spread; an empty selector, unlike one of affinity, counts no pod."""
+    selector, selected = constraint.get("labelSelector"), _selected(constraint, labels)
     return Spread(
         key=_key(constraint),
         pods=PodSelector(
             namespaces=(namespace,),
-            labels=tuple(sorted(_selected(constraint, labels))),
-            nobody=selector.value is None,
+            labels=tuple(sorted(selected)),
+            nobody=selector.value is None or not selected,
         ),
         max_skew=_at_least_one(constraint.get("maxSkew")),
         min_domains=_at_least_one(constraint.get("minDomains")),

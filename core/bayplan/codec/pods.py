@@ -189,21 +189,34 @@ def _requests(metadata: Field, spec: Field, status: Field, *, placed: bool) -> R
     field = metadata.get("annotations", names.ANNOTATION_GPU_SHARE)
     if field.value is None:
         return asks
+    if not placed:
+        check_share(metadata, asks)
     milli = _share_milli(field)
     if milli is not None and not asks[units.SHARED_GPU]:
         share = asks + Resources.of({units.share(milli): 1})
         return share.on_device(_device(metadata)) if placed else share
-    if placed:
-        return asks if asks[units.SHARED_GPU] else asks + Resources.of({units.SHARED_GPU: 1})
-    if milli is None:
+    return asks if asks[units.SHARED_GPU] else asks + Resources.of({units.SHARED_GPU: 1})
+
+
+def check_share(metadata: Field, asks: Resources) -> None:
+    """Complain of a share of a GPU by which a pod that asks for this cannot be planned.
+
+    Raises:
+        DecodeError: It is no share, or the pod asks for whole GPUs as well.
+    """
+    field = metadata.get("annotations", names.ANNOTATION_GPU_SHARE)
+    if field.value is None:
+        return
+    if _share_milli(field) is None:
         raise field.error(
             f"should be the part of one GPU that the pod asks for, above 0 and below 1 such as "
             f'"0.5", is {field.value!r}; whole GPUs are asked for as {units.SHARED_GPU}'
         )
-    raise field.error(
-        f"the pod asks for {units.words(units.SHARED_GPU, asks[units.SHARED_GPU])} as well; "
-        "remove the annotation or the request"
-    )
+    if asks[units.SHARED_GPU]:
+        raise field.error(
+            f"the pod asks for {units.words(units.SHARED_GPU, asks[units.SHARED_GPU])} as well; "
+            "remove the annotation or the request"
+        )
 
 
 def _share_milli(field: Field) -> int | None:
@@ -264,7 +277,11 @@ def _requests_of(spec: Field, instead: Mapping[str, Resources]) -> Resources:
     overhead = Resources.of(spec.get("overhead").amounts(Rounding.UP))
     whole = asked_by(spec)
     asked = Resources.of({**dict(largest(running, peak).items), **dict(whole.items)})
-    return asked + overhead + _host_ports(spec)
+    total = asked + overhead + _host_ports(spec)
+    for name, n in total.items:
+        if n > units.MAX_AMOUNT:
+            raise spec.error(f"requests {n} of {name} in sum, which is too large to be meant")
+    return total
 
 
 def _host_ports(spec: Field) -> Resources:
@@ -288,8 +305,11 @@ def _host_ports(spec: Field) -> Resources:
 
 
 def pinned_node(spec: Field) -> str:
-    """Return the one node that every required affinity term pins the pod to, or ""."""
-    pins = {_pin(term) for term in _terms(spec)}
+    """Return the one node that every required affinity term pins the pod to, or "".
+
+    But for empty terms, which no node meets.
+    """
+    pins = {_pin(term) for term in _terms(spec) if term.labels or term.fields}
     return pins.pop() if len(pins) == 1 else ""
 
 

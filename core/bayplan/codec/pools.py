@@ -15,7 +15,7 @@ from bayplan.api.pools import MAX_HOST_NAMES, MAX_SERVICE_NAMES, MAX_UNIT, Role
 from bayplan.api.ratio import RatioMode
 from bayplan.cluster.resources import Resources
 from bayplan.codec.fields import Field
-from bayplan.codec.pods import requests
+from bayplan.codec.pods import check_share, requests
 from bayplan.inference import accelerators, members
 from bayplan.inference.children import PEERS, Pool, Port
 
@@ -156,6 +156,7 @@ def _template(field: Field, *, size: int) -> tuple[Mapping[str, Any], Resources]
         for key in sorted(given.labels().keys() & set(ours)):
             raise given.get(key).error("is set by the operator: remove it")
     asked = requests(spec)
+    check_share(field.get("metadata"), asked)
     return field.value if isinstance(field.value, dict) else {}, asked
 
 

@@ -14,15 +14,13 @@ from dataclasses import Field as Attribute
 from enum import StrEnum
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
 from bayplan.cluster import units
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec.fields import DecodeError, Field, Raw
 from bayplan.policy import Policy
-
-Number = TypeVar("Number", int, float)
 
 #: The version that is written, and the only one that is read.
 VERSION: Final = 1
@@ -177,12 +175,12 @@ def _resources(field: Field) -> Resources:
         raise field.error("should be an object of amounts by resource")
     amounts = {str(name): field.get(str(name)) for name in field.value}
     for amount in amounts.values():
-        if _within(amount, amount.integer()) < 0:
+        if amount.integer() < 0:
             raise amount.error(f"is negative ({amount.value})")
     return Resources.of({name: amount.integer() for name, amount in amounts.items()})
 
 
-def _within(field: Field, number: Number) -> Number:
+def _within(field: Field, number: float) -> float:
     """Return the number if it is one that can be meant."""
     if not math.isfinite(number) or abs(number) > units.MAX_AMOUNT:
         raise field.error(f"should be a number up to {units.MAX_AMOUNT}, is {number}")
@@ -209,7 +207,7 @@ def _plain(field: Field, kind: Any) -> object:  # noqa: ANN401 - any type of the
     if kind is bool:
         return field.flag()
     if kind is int:
-        return _within(field, field.integer())
+        return field.integer()
     if kind is float:
         return _within(field, field.number(0.0))
     if kind is str:

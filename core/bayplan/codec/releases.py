@@ -71,12 +71,21 @@ def _pinned_affinity(raw: Raw, node: NodeName) -> dict[str, Any]:
 
 
 def _pinned_terms(raw: Raw, node: NodeName) -> list[Patch]:
-    """Return the terms of which a node has to meet one, each narrowed to `node`."""
+    """Return the terms of which a node has to meet one, each narrowed to `node`.
+
+    An empty term, which no node meets, stays as it is: narrowed, it would let `node` in.
+    """
     pin = {"key": PIN_FIELD, "operator": "In", "values": [node]}
     affinity = raw["spec"].get("affinity") or {}
     required = (affinity.get("nodeAffinity") or {}).get(_REQUIRED) or {}
-    terms = required.get("nodeSelectorTerms") or [{}]
-    return [{**term, "matchFields": [*(term.get("matchFields") or []), pin]} for term in terms]
+    terms = required.get("nodeSelectorTerms") or []
+    return [_pinned_term(term, pin) for term in terms] if terms else [{"matchFields": [pin]}]
+
+
+def _pinned_term(term: Patch, pin: Patch) -> Patch:
+    if not (term.get("matchFields") or term.get("matchExpressions")):
+        return term
+    return {**term, "matchFields": [*(term.get("matchFields") or []), pin]}
 
 
 def _without_gate(raw: Raw) -> Patch:

@@ -169,10 +169,13 @@ def scattered(placement: Placement) -> Iterator[str]:
         key = gang.topology.required
         if not key or not gang.came:
             continue
-        stayed = Counter(placement.labels[node].get(key) for node in gang.stayed)
-        came = {placement.labels[node].get(key) for node in gang.came}
-        # Who runs scattered already is not the plan's fault: what arrives joins some of them.
-        right = came <= set(stayed) if stayed else True
+        stayed, ran, came = (
+            {placement.labels[node].get(key) for node in nodes}
+            for nodes in (gang.stayed, gang.ran, gang.came)
+        )
+        # Who runs scattered already is not the plan's fault: what arrives joins some of them, or
+        # is moved within its domain.
+        right = came <= ran if stayed else True
         if len(came) > 1 or None in came or not right:
             yield f"{gang.key} must be in one {key}, not in {_listed([*came, *stayed])}"
 
@@ -198,6 +201,7 @@ class _Gang:
         new: Whether none of it ran before.
         came: Nodes of the pods that arrive.
         stayed: Nodes of the pods that run on where they are.
+        ran: Nodes where pods ran that have one after the plan, too.
     """
 
     key: GangKey
@@ -205,6 +209,7 @@ class _Gang:
     new: bool
     came: Sequence[NodeName]
     stayed: Sequence[NodeName]
+    ran: Sequence[NodeName]
 
 
 def _gangs(placement: Placement) -> Iterator[_Gang]:
@@ -224,6 +229,7 @@ def _gangs(placement: Placement) -> Iterator[_Gang]:
             new=all(pod.waiting for pod in pods),
             came=[placement.final[p.key] for p in placed if p.key in placement.arrivals],
             stayed=[placement.final[p.key] for p in placed if p.key not in placement.arrivals],
+            ran=[p.node for p in placed if p.node is not None],
         )
 
 

@@ -24,8 +24,9 @@ CORDON: Final = Taint(key="node.kubernetes.io/unschedulable")
 #: Taint effects that keep a pod away; PreferNoSchedule is only a wish.
 _HARD_EFFECTS: Final = frozenset({"NoSchedule", "NoExecute"})
 
-#: What Kubernetes reads as an integer in Gt and Lt.
-_INTEGER: Final = re.compile(r"[+-]?[0-9]+")
+#: What Kubernetes reads as an integer in Gt and Lt, if it has 64 bits.
+_INTEGER: Final = re.compile(r"[+-]?0*[0-9]{1,19}")
+_INT64: Final = range(-(2**63), 2**63)
 
 
 def reject(pod: Pod, node: Node, free: Resources) -> Rejection | None:
@@ -330,10 +331,19 @@ def _compares(requirement: Requirement, value: str | None) -> bool:
     """Return whether the label is above (Gt) or below (Lt) the one value, both integers."""
     if value is None or len(requirement.values) != 1:
         return False
-    limit = requirement.values[0]
-    if not (_INTEGER.fullmatch(value) and _INTEGER.fullmatch(limit)):
+    here, limit = _integer(value), _integer(requirement.values[0])
+    if here is None or limit is None:
         return False
-    return int(value) > int(limit) if requirement.operator == "Gt" else int(value) < int(limit)
+    return here > limit if requirement.operator == "Gt" else here < limit
+
+
+def _integer(text: str) -> int | None:
+    """Return the integer that Kubernetes reads; None for what it takes for none."""
+    if not _INTEGER.fullmatch(text):
+        return None
+    sign = -1 if text.startswith("-") else 1
+    number = sign * int(text.lstrip("+-0") or "0")
+    return number if number in _INT64 else None
 
 
 def _in_words(term: NodeTerm) -> str:

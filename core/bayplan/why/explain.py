@@ -26,8 +26,10 @@ def explain(pod: Pod, *, placed_by: str, plans: Sequence[PublishedPlan]) -> tupl
     head = _head(pod)
     if pod.node is not None:
         return (head, *_placed(pod, placed_by, newest_first), *_leaving(pod, newest_first))
+    if pod.terminating:
+        return (head, "Is being deleted.")
     if not pod.waiting:
-        return (head, "Waits for the scheduler: Bayplan does not hold it.")
+        return (head, "No plan is made for it: it waits for its scheduler, or behind other gates.")
     return (head, *_waiting(pod, newest_first))
 
 

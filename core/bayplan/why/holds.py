@@ -5,9 +5,10 @@ What is not proved is not claimed: then the answer is that no place was found in
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 from bayplan.aftermath import Aftermath
@@ -81,12 +82,26 @@ class Outcome:
     incomplete: tuple[int, int] | None = None
 
 
+#: What is said of pods for which nobody has found out why they wait.
+_UNTOLD: Final = Rejection(
+    reason=Reason.NO_PLACE_FOUND,
+    message="no place found; the time limit was over before it was known why",
+    resolvable=True,
+)
+
+
 def explain(
-    after: Aftermath, policy: Policy, *, outcomes: Mapping[str, Outcome]
+    after: Aftermath,
+    policy: Policy,
+    *,
+    outcomes: Mapping[str, Outcome],
+    in_time: Callable[[], bool],
 ) -> tuple[Hold, ...]:
     """Return a hold for each waiting pod that has no node after the plan.
 
-    `policy` is what the plan had to keep to; `outcomes` is by pod uid.
+    `policy` is what the plan had to keep to; `outcomes` is by pod uid. From when on it is not
+    `in_time`, nothing more is found out: pods that are like none before are told so. The most
+    urgent come first, and the first is always told why.
     """
     after = _with_devices(after)
     snapshot = after.snapshot
@@ -100,15 +115,17 @@ def explain(
     census = Census.of(after, asked)
     rules = obstacles or Rules()
     keepers = Keepers(after, census, policy, rules)
-    writer = _Writer(census, remedies.Search(after, census, rules), obstacles, keepers)
+    search = remedies.Search(after, census, rules)
+    writer = _Writer(census, search, obstacles, keepers, in_time)
     gangs: dict[GangKey, list[Pod]] = defaultdict(list)
     for pod in held:
         if pod.gang is not None:
             gangs[pod.gang].append(pod)
-    return tuple(
+    told = (
         writer.hold(pod, gangs.get(pod.gang, []) if pod.gang else [], outcomes.get(pod.uid))
-        for pod in held
+        for pod in sorted(held, key=lambda pod: -pod.priority)
     )
+    return tuple(sorted(told, key=attrgetter("pod")))
 
 
 def _with_devices(after: Aftermath) -> Aftermath:
@@ -155,12 +172,14 @@ class _Writer:
         search: remedies.Search,
         obstacles: Obstacles | None,
         keepers: Keepers,
+        in_time: Callable[[], bool],
     ) -> None:
         self._census = census
         self._search = search
         self._obstacles = obstacles
         self._rooms = census.rooms(lambda _: True)
         self._keepers = keepers
+        self._in_time = in_time
         self._rules = obstacles or Rules()
         self._empty = census.rooms(lambda _: False)
         self._reserved: dict[int, tuple[Room, ...]] = {}
@@ -176,6 +195,8 @@ class _Writer:
         else:
             look = self._rules.look(pod)
             key = (pod.gang, None if len(gang) > 1 else (pod.kind, look), outcome.proved)
+            if key not in self._told and self._told and not self._in_time():
+                return Hold(pod=pod.key, uid=pod.uid, rejection=_UNTOLD, gang=pod.gang)
             if key not in self._told:
                 unit = gang if len(gang) > 1 else (pod,)
                 self._told[key] = self._unit(unit, proved=outcome.proved)
@@ -251,7 +272,7 @@ class _Writer:
             message=(
                 f"waits whole ({_needs(members)}): "
                 f"{_with_room(short.members_with_room, len(members))}; "
-                f"{pod.key.name}: {why.message}"
+                f"{_beside(short)}{pod.key.name}: {why.message}"
             ),
             resolvable=why.resolvable,
         )
@@ -390,6 +411,13 @@ def _with_room(some: int, members: int) -> str:
     if not some:
         return "none of its pods has room"
     return f"{some} of its {members} pods {'has' if some == 1 else 'have'} room"
+
+
+def _beside(short: _Shortage) -> str:
+    """Return beside whom a member finds no room that may be free now, as the start of a clause."""
+    if short.ever or not short.members_with_room:
+        return ""
+    return f"beside {'it' if short.members_with_room == 1 else 'them'} "
 
 
 def _needs(gang: Sequence[Pod]) -> str:

@@ -73,7 +73,12 @@ class Keepers:
         if self._policy.order is Order.DEFRAGMENT:
             # It ends nobody, whatever the policy allows other passes.
             return None
-        return self._no_eviction(pods, why) or self._no_move(pods, why) or self._for_now(pods, why)
+        return (
+            self._no_eviction(pods, why)
+            or self._no_move(pods, why)
+            or self._for_now(pods, why)
+            or self._too_few_at_once(pods, why)
+        )
 
     def _no_eviction(self, pods: Sequence[Pod], why: Rejection) -> Kept | None:
         """Return why pods of lower priority are not evicted though that would be enough."""
@@ -144,6 +149,27 @@ class Keepers:
         said = f"{_named(told)} might make room but must stay: {each} {first}{more}"
         rejection = _more(why, said, reason=Reason.DISRUPTION_FORBIDDEN)
         return Kept(rejection=rejection, remedy=f"{_WAIT}{self._besides(limit, len(left.pods))}")
+
+    def _too_few_at_once(self, pods: Sequence[Pod], why: Rejection) -> Kept | None:
+        """Return which PodDisruptionBudget admits some of the evictions that it takes, not all."""
+        if not any(kind.budget for kind in self._free):
+            return None
+        left = self._evicting(pods, self._free) if _preempt(pods) else None
+        left = left or self._moving(pods, self._free)
+        asked = Counter(pod.budget for pod in left.pods if pod.budget) if left else Counter()
+        over = {key: n for key, n in asked.items() if n > self._census.admits(key)}
+        if not over:
+            return None
+        first = min(over, key=lambda key: (-over[key], key))
+        most = next(b.allowed for b in self._after.snapshot.budgets if b.key == first)
+        done = most - self._census.admits(first)
+        used = f" ({done} of them used by this plan)" if done else ""
+        said = f"to make room takes {over[first]} evictions under PodDisruptionBudget {first}"
+        rejection = _more(
+            why, f"{said}, which admits {most}{used}", reason=Reason.DISRUPTION_FORBIDDEN
+        )
+        remedy = f"let PodDisruptionBudget {first} admit {done + over[first]} evictions at once"
+        return Kept(rejection=rejection, remedy=remedy)
 
     def _besides(self, limit: str, needed: int) -> str:
         """Return which limit of the policy would have to be raised as well."""

@@ -4,8 +4,9 @@ A fleet of thousands of nodes has few different ones to a pod that looks for roo
 about all of them looks at each kind of node once.
 """
 
+import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
@@ -84,13 +85,13 @@ class _Beside:
 class Census:
     """The nodes of a cluster as a plan leaves them, grouped by look and guests.
 
-    `_used_up` are the PodDisruptionBudgets that admit no more than the plan takes.
+    `_admits` says how many evictions PodDisruptionBudgets admit beside those of the plan.
     """
 
     _rooms: tuple[Room, ...]
     _guests: tuple[Guests, ...]
     _beside: _Beside = field(repr=False)
-    _used_up: frozenset[BudgetKey] = frozenset()
+    _admits: Mapping[BudgetKey, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, after: Aftermath, asked: Iterable[Constraints]) -> "Census":
@@ -109,19 +110,26 @@ class Census:
             Room(look=looks.values[look], nodes=tuple(nodes), free=free)
             for (look, _, nodes), free in zip(alike, beside.rooms(sizes, guests), strict=True)
         )
-        return cls(rooms, guests, beside, _used_up(after))
+        return cls(rooms, guests, beside, _admitted(after))
 
     def held(self, kind: PodKind) -> str:
         """Return why pods must stay though their manifests would let them go; "" if they need not.
 
         In words that follow "it".
         """
-        if kind.budget in self._used_up:
+        if kind.budget and self.admits(kind.budget) <= 0:
             return (
                 f"has PodDisruptionBudget {kind.budget}, which admits no more evictions than this"
                 " plan makes"
             )
         return kind.fixed_by
+
+    def admits(self, budget: BudgetKey) -> int:
+        """Return how many evictions a PodDisruptionBudget admits beside those of the plan.
+
+        One that is gone limits nobody.
+        """
+        return self._admits.get(budget, sys.maxsize)
 
     def rooms(self, stays: Callable[[PodKind], bool]) -> tuple[Room, ...]:
         """Return the rooms of nodes on which only the guests are that `stays` selects."""
@@ -158,13 +166,13 @@ class Census:
         return frozenset().union(*self._guests)
 
 
-def _used_up(after: Aftermath) -> frozenset[BudgetKey]:
+def _admitted(after: Aftermath) -> Mapping[BudgetKey, int]:
     snapshot = after.snapshot
     if not snapshot.budgets:
-        return frozenset()
+        return {}
     budgets = (snapshot.pods[i].budget for i in snapshot.indices(after.goes) if i >= 0)
     disturbed = Counter(budget for budget in budgets if budget is not None)
-    return frozenset(b.key for b in snapshot.budgets if disturbed[b.key] >= b.allowed)
+    return {b.key: b.allowed - disturbed[b.key] for b in snapshot.budgets}
 
 
 def refusals(pod: Pod, rooms: Sequence[Room]) -> list[Rejection | None]:

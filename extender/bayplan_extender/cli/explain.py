@@ -14,6 +14,7 @@ from bayplan.codec import (
     DecodeError,
     decisions,
     joined,
+    other_gates_in,
     oversight_in,
     pod_of,
     published_plan_of,
@@ -64,8 +65,8 @@ def _lines(api: client.ApiClient, namespace: str, name: str) -> tuple[str, ...]:
     pod = pod_of(raw)
     if pod is None:
         return (f"Pod {namespace}/{name} has ended ({raw['status']['phase']}).",)
-    if oversight := oversight_in(raw):
-        return (f"Pod {namespace}/{name} {oversight}.",)
+    if elsewhere := oversight_in(raw) or other_gates_in(raw):
+        return (f"Pod {namespace}/{name} {elsewhere}.",)
     objects = [published_plan_of(plan) for plan in _plans(custom)]
     plans = [joined(pages) for pages in decisions(objects)]
     placed_by = raw["metadata"].get("annotations", {}).get(names.ANNOTATION_PLAN, "")
@@ -98,8 +99,9 @@ def _current_namespace() -> str:
 
 def _refusal(error: ApiException, options: argparse.Namespace) -> str:
     if error.status == _NOT_FOUND:
-        namespace = options.namespace or _current_namespace()
-        return f"pod {namespace}/{options.name} not found; give its namespace with -n"
+        if options.namespace:
+            return f"pod {options.namespace}/{options.name} not found"
+        return f"pod {_current_namespace()}/{options.name} not found; give its namespace with -n"
     return f"the API server refused ({error.status}): {error.reason}"
 
 

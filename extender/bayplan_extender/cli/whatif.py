@@ -53,7 +53,10 @@ def run(options: argparse.Namespace, documents: Mapping[str, list[Any]]) -> int:
     """
     snapshot, newcomers, policy = _world(options, documents)
     if not newcomers:
-        raise FileError(f"{', '.join(options.file)}: no pod in it that is not in the cluster yet")
+        raise FileError(
+            f"{', '.join(options.file)}: no pod in it that is not in the cluster yet; why one that"
+            " is there waits: kubectl bayplan explain pod NAME"
+        )
     _announce(snapshot, newcomers)
     with Steps(sys.stderr, clock=time.monotonic) as steps:
         told = forecast(snapshot, newcomers, policy, clock=time.monotonic, progress=steps.tell)

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 import httptools
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from bayplan_extender.overhead import TOO_LARGE, BoundedProtocol, Overhead
 from bayplan_extender.webhook.arriving import Arriving, Body
 from bayplan_extender.webhook.endpoint import Endpoint
 
@@ -50,6 +50,7 @@ class VerbProtocol(asyncio.Protocol):
         self._begun = tuple(f"POST {path} HTTP/1.1\r\n".encode() for path in self.served)
         self._url = b""
         self._body = Body(self.arriving)
+        self._overhead = Overhead()
         self._refusal = ""
         self._is_within = False
         self._is_last = False
@@ -79,6 +80,8 @@ class VerbProtocol(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             if not self._transport.is_closing():
                 self._end(_BAD_REQUEST)
+        if not self._overhead.add(len(data)) and not self._transport.is_closing():
+            self._end(TOO_LARGE)
         if not self._transport.is_closing():
             self._wait()
 
@@ -103,6 +106,7 @@ class VerbProtocol(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """Begin a call."""
         self._body.drop()
+        self._overhead.begin()
         self._url, self._refusal, self._is_within = b"", "", True
 
     def on_url(self, url: bytes) -> None:
@@ -116,6 +120,7 @@ class VerbProtocol(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body, while there is room for it."""
+        self._overhead.begin()
         if self._refusal:
             return
         self._refusal = self._body.add(body)
@@ -151,15 +156,18 @@ class VerbProtocol(asyncio.Protocol):
     def _hand_over(self, data: bytes) -> None:
         """Let uvicorn's protocol have the connection, as if it had just been made."""
         self._connections.discard(self)
-        theirs = AutoHTTPProtocol(**self._uvicorns)
+        theirs = BoundedProtocol(**self._uvicorns)
         self._transport.set_protocol(theirs)
         theirs.connection_made(self._transport)
         theirs.data_received(data)
 
     def _wait(self) -> None:
-        """Close the connection if nothing comes for long."""
+        """End the connection if nothing comes for long, be it that our replies are not read.
+
+        To close it would be to wait for that.
+        """
         loop = asyncio.get_running_loop()
-        self._idle = loop.call_later(IDLE_S, self._transport.close)
+        self._idle = loop.call_later(IDLE_S, self._transport.abort)
 
     def _rest(self) -> None:
         if self._idle is not None:

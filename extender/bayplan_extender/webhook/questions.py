@@ -29,7 +29,8 @@ def router(view: View, verbs: Verbs) -> APIRouter:
             pod, objects = view.cache.pod(key), tuple(view.plans.values())
         plans = [joined(pages) for pages in decisions(objects)]
         if pod is None:
-            raise HTTPException(_NOT_FOUND, f"pod {key} is not there, or has ended")
+            why = "is not there, has ended, or cannot be read: `kubectl bayplan explain` says which"
+            raise HTTPException(_NOT_FOUND, f"pod {key} {why}")
         placed_by = next((plan.name for plan in plans if _gave_a_home(plan, pod)), "")
         lines = explain(pod, placed_by=placed_by, plans=plans)
         choice = None if placed_by else verbs.choice(pod)

@@ -80,21 +80,26 @@ class Events:
     ) -> None:
         """Say something about an object; `once` tells apart what may be said again later."""
         digest = hashlib.sha256(repr((about.uid, reason, note, once)).encode()).hexdigest()
+        at = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
         event = {
-            "apiVersion": "events.k8s.io/v1",
+            # Not events.k8s.io, whose events have no lastTimestamp, by which kubectl sorts.
+            "apiVersion": "v1",
             "kind": "Event",
             "metadata": {
                 "name": f"{about.name[:230]}.{digest[:16]}",
                 "namespace": about.namespace,
             },
-            "eventTime": self._now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "reportingController": _CONTROLLER,
+            "firstTimestamp": at,
+            "lastTimestamp": at,
+            "count": 1,
+            "source": {"component": _CONTROLLER},
+            "reportingComponent": _CONTROLLER,
             "reportingInstance": self._instance,
             "action": action,
             "reason": reason,
-            "note": note[:_MAX_NOTE],
+            "message": note.encode()[:_MAX_NOTE].decode(errors="ignore"),
             "type": "Warning" if warning else "Normal",
-            "regarding": {
+            "involvedObject": {
                 "apiVersion": about.api_version,
                 "kind": about.kind,
                 "namespace": about.namespace,

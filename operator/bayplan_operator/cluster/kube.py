@@ -102,7 +102,7 @@ def lease_path(namespace: str) -> str:
 
 def events_path(namespace: str) -> str:
     """Return the path of a namespace's events."""
-    return f"/apis/events.k8s.io/v1/namespaces/{namespace}/events"
+    return f"/api/v1/namespaces/{namespace}/events"
 
 
 class Kube:
@@ -165,8 +165,12 @@ class Kube:
             answer.close()
 
     def create(self, path: str, body: Raw, *, manager: str = names.MANAGER_PODS) -> Raw:
-        """Create an object, or a subresource such as an eviction."""
-        query = {"fieldManager": manager}
+        """Create an object, or a subresource such as an eviction.
+
+        A field that the API server does not know is refused: in a pod's template it is a slip of
+        the pen, and without it the pod would run, on no GPU perhaps.
+        """
+        query = {"fieldManager": manager, "fieldValidation": "Strict"}
         return self._send("POST", path, query=query, body=body, content_type=_JSON)
 
     def apply(self, path: str, body: Raw, *, manager: str, force: bool = True) -> None:

@@ -104,11 +104,11 @@ def _nodes(raws: Iterable[Raw]) -> Iterable[Node]:
 def _pod(raw: Raw, unreadable: dict[str, str]) -> Pod | None:
     """Return the pod, or None if it has ended; if it cannot be read, that is noted.
 
-    One that is on a node is there all the same.
+    One that is on a node is there all the same. It is seen in every pass: who tells on it
+    (`bayplan_operator.gates`) knows what has been said.
     """
     try:
         return pod_of(raw)
     except DecodeError as error:
-        _log.warning("pod_unreadable", error=str(error))
         unreadable[raw["metadata"]["uid"]] = f"{error.path}: {error.problem}"
         return stand_in_of(raw)

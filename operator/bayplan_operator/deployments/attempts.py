@@ -24,9 +24,10 @@ _LASTING_S: Final = 8.0
 
 
 class Attempts:
-    """What is tried on the pods of one deployment, pass after pass."""
+    """What is tried on the pods `of` one deployment, pass after pass."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], *, of: str) -> None:
+        self._of = of
         self._failures: Refusals[str] = Refusals(clock)
         self._tried: set[str] = set()
 
@@ -75,11 +76,11 @@ class Attempts:
         if status in OVERTAKEN:
             return ""
         if status in REFUSALS:
-            _log.warning("pod_refused", what=what, error=message_of(error))
+            _log.warning("pod_refused", infd=self._of, what=what, error=message_of(error))
             return message_of(error)
         if status < _SERVER_ERROR and status != _TOO_MANY_REQUESTS:
             raise error
         told = f"the API server fails to {what}: {message_of(error)}; it is tried again"
         self._failures.note(what, told)
-        _log.warning("pod_failed", what=what, error=message_of(error))
+        _log.warning("pod_failed", infd=self._of, what=what, error=message_of(error))
         return None

@@ -99,7 +99,7 @@ class Deployments:
 
     def reconcile(self, key: DeploymentKey) -> float | None:
         """Do one pass; return the seconds after which another one is wanted, or None."""
-        attempts = self._attempts.pop(key, None) or Attempts(self._clock)
+        attempts = self._attempts.pop(key, None) or Attempts(self._clock, of=str(key))
         try:
             with self._claims.wait(key):
                 return self._pass(key, attempts)
@@ -137,7 +137,8 @@ class Deployments:
             changes = decide(around=around)
         # 3. Act.
         spec_is_new = before.get("observedGeneration") != deployment.generation
-        refusals = [self._carry_out(deployment, changes, attempts), *untold.values()]
+        made, refused = self._carry_out(deployment, changes, attempts)
+        refusals = [refused, *untold.values()]
         news = replace(
             news,
             refusal=next((text for text in (*refusals, attempts.lasting()) if text), ""),
@@ -148,11 +149,11 @@ class Deployments:
         status = readiness.status(tally, changes, news, before=before, now=self._now())
         wrote = self._write_status(raw, status)
         self._tell(deployment, before, status)
-        if changes.create or changes.delete or changes.drain or wrote:
+        if made or changes.delete or changes.drain or wrote:
             _log.info(
                 "deployment_reconciled",
                 infd=str(key),
-                created=len(changes.create),
+                created=made,
                 drained=len(changes.drain),
                 deleted=len(changes.delete),
                 reason=status["reason"],
@@ -206,10 +207,12 @@ class Deployments:
             self._tell_about(deployment, "PodsRefused", "Annotate", why, warning=True)
         return found
 
-    def _carry_out(self, deployment: Deployment, changes: Changes, attempts: Attempts) -> str:
+    def _carry_out(
+        self, deployment: Deployment, changes: Changes, attempts: Attempts
+    ) -> tuple[int, str]:
         """Write on pods what has changed, put some in and out of service, delete and create some.
 
-        Return why the API server refuses one, or "".
+        Return how many were made, and why the API server refuses one, or "".
         """
         namespace, at = deployment.namespace, self._now()
         list(self._pool.map(partial(self._retell, deployment, attempts), changes.tell))
@@ -231,7 +234,7 @@ class Deployments:
         refusal = next(filter(None, created), "")
         if refusal:
             self._tell_about(deployment, "PodsRefused", "Create", refusal, warning=True)
-        return refusal
+        return made, refusal
 
     def _replace(self, deployment: Deployment, changes: Changes, attempts: Attempts) -> None:
         """Go on with moves whose replacement starts first."""

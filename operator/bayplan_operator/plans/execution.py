@@ -377,7 +377,7 @@ class Execution:
         status = {
             **entry.status,
             "phase": "Superseded",
-            "message": f"{name} took over",
+            "message": f"{name} took over{_going_on(entry.status)}",
             "finishedAt": self._instant(),
         }
         if self._write(entry, status) and entry.published.part == 1:
@@ -416,3 +416,10 @@ def _steps_of(plan: Plan) -> AbstractSet[tuple[PodKey, str]]:
         *((move.pod, "Move") for move in plan.moves),
         *((evict.pod, "Evict") for evict in plan.evictions),
     }
+
+
+def _going_on(status: Mapping[str, Any]) -> str:
+    """Return what of a plan still happens when another one takes over: pins are for good."""
+    ends = ((step["type"], step["state"]) for step in status.get("steps", ()))
+    released = sum(end == ("Bind", State.STARTED) for end in ends)
+    return f"; released to their nodes and not seen there yet: {released}" if released else ""

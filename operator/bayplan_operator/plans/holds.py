@@ -6,6 +6,7 @@ that a cluster in which the numbers change all the time does not rewrite every w
 """
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Final
 
@@ -15,7 +16,7 @@ from bayplan import gates
 from bayplan.api import names
 from bayplan.codec import PublishedPlan
 from bayplan.codec.releases import offer_patch
-from bayplan.plan import Hold
+from bayplan.plan import Hold, Reason
 from bayplan_operator.cluster.events import About, Events
 from bayplan_operator.cluster.kube import Kube, Raw, pod_path
 from bayplan_operator.cluster.observation import observe
@@ -23,8 +24,9 @@ from bayplan_operator.cluster.patches import note_failure
 from bayplan_operator.cluster.policies import read_policy
 from bayplan_operator.metrics import Metrics
 
-#: Longest text of an annotation.
+#: Longest text of an annotation, and what it ends with where there was more.
 _MAX_DECISION: Final = 300
+_MORE: Final = " ..."
 
 #: Seconds between two rounds.
 _ROUND_S: Final = 3.0
@@ -40,6 +42,7 @@ class Holds:
         self._pool = pool
         self._told: tuple[str, bool] | None = None
         self._next_at = 0.0
+        self._incomplete: frozenset[str] = frozenset()
 
     def tell(self, published: PublishedPlan) -> bool:
         """Tell each pod that the plan holds what is news to it; return whether that is done."""
@@ -54,29 +57,42 @@ class Holds:
             self._next_at = time.monotonic() + _ROUND_S
             raws = observe(self._kube, self._pool, ()).raws
             there = [hold for uid, hold in holds.items() if uid in raws]
-            told = self._pool.map(lambda h: self._tell(raws[h.uid], h, h.uid in offered), there)
-            if not all([*told]):
+            early = self._not_missed_yet(there)
+            late = (hold for hold in there if hold.uid not in early)
+            told = self._pool.map(lambda h: self._tell(raws[h.uid], h, h.uid in offered), late)
+            if not all([*told]) or early:
                 return False
         self._told = news
         return True
 
+    def _not_missed_yet(self, holds: Sequence[Hold]) -> frozenset[str]:
+        """Return the pods of incomplete gangs that no earlier round has seen, by uid.
+
+        Gangs come pod by pod: most are whole by the next round, and nobody has to do anything.
+        """
+        before = self._incomplete
+        incomplete = (h for h in holds if h.rejection.reason is Reason.GANG_INCOMPLETE)
+        self._incomplete = frozenset(hold.uid for hold in incomplete)
+        return self._incomplete - before
+
     def _tell(self, raw: Raw, hold: Hold, offer: bool) -> bool:  # noqa: FBT001 - private, one caller
         """Tell one pod; return False where another round should try again."""
-        text = hold.rejection.message + (f"; {hold.remedy}" if hold.remedy else "")
-        text = f"{hold.rejection.reason}: {text}"[:_MAX_DECISION]
+        reason = str(hold.rejection.reason)
+        why = hold.rejection.message + (f"; {hold.remedy}" if hold.remedy else "")
+        text = f"{reason}: {why}"
+        short = text if len(text) <= _MAX_DECISION else text[: _MAX_DECISION - len(_MORE)] + _MORE
         before = (raw["metadata"].get("annotations") or {}).get(names.ANNOTATION_DECISION, "")
         try:
             if offer and raw["spec"].get("schedulingGates"):
-                self._offer(raw, hold, text)
-            elif before != text:
-                self._annotate(hold, text)
+                self._offer(raw, hold, short)
+            elif before != short:
+                self._annotate(hold, short)
         except ApiException as error:
             if note_failure(error, pod=hold.pod, purpose="tell", metrics=self._metrics):
                 return False
             # One that takes no annotation can have an event.
-        if before.partition(":")[0] != hold.rejection.reason:
-            about = About.pod(hold.pod, hold.uid)
-            self._events.tell(about, str(hold.rejection.reason), "Hold", text, warning=True)
+        if before.partition(":")[0] != reason:
+            self._events.tell(About.pod(hold.pod, hold.uid), reason, "Hold", why, warning=True)
         return True
 
     def _annotate(self, hold: Hold, text: str) -> None:
