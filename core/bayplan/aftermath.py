@@ -132,10 +132,10 @@ class Aftermath:
         )
         nodes = list(map(self.snapshot.nodes.__getitem__, order.tolist()))
         first = order[starts]
-        ends = np.append(starts[1:], len(order))
-        for i in np.lexsort((first, look[first])).tolist():
-            n = first[i]
-            yield int(look[n]), int(state[n]), nodes[starts[i] : ends[i]]
+        turn = np.lexsort((first, look[first]))
+        found = np.stack([look[first], state[first], starts, np.append(starts[1:], len(order))])
+        for looks_as, state_is, start, end in found[:, turn].T.tolist():
+            yield looks_as, state_is, nodes[start:end]
 
     def here(self, name: NodeName) -> list[Pod]:
         """Return the pods that are on a node before the plan, by name."""

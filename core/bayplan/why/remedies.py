@@ -14,7 +14,8 @@ Every search is one look at each kind of node; pods that are alike share it.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import groupby
+from itertools import chain, groupby, repeat
+from operator import attrgetter
 from typing import Final
 
 from bayplan.aftermath import Aftermath
@@ -98,7 +99,10 @@ class Search:
 
     @cached_property
     def _free(self) -> Mapping[NodeName, Resources]:
-        return {node.name: room.free for room in self._rooms for node in room.nodes}
+        """What is free on each node."""
+        names = (map(attrgetter("name"), room.nodes) for room in self._rooms)
+        frees = (repeat(room.free, room.count) for room in self._rooms)
+        return dict(zip(chain.from_iterable(names), chain.from_iterable(frees), strict=True))
 
     def find(self, pods: Sequence[Pod]) -> Remedies:
         """Return what would make room for all of these at once: one pod, or those of a gang."""

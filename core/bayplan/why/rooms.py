@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from bayplan.aftermath import Aftermath
+import numpy as np
+
+from bayplan.aftermath import Aftermath, Numbers
 from bayplan.cluster import shares, units
 from bayplan.cluster.constraints import Constraints
 from bayplan.cluster.keys import BudgetKey
@@ -45,33 +47,51 @@ class Room:
         return len(self.nodes)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Group:
-    """Nodes that look the same and have the same guests."""
+class _Beside:
+    """What guests leave of nodes, for many nodes at once; equal rooms are one object."""
 
-    look: object
-    nodes: tuple[Node, ...]
-    guests: Guests
+    def __init__(self, kinds: Sequence[PodKind], sizes: Iterable[Resources]) -> None:
+        asked = [kind.requests for kind in kinds]
+        self._sizes = {id(size): size for size in sizes}
+        self._names = sorted({name for each in (*asked, *self._sizes.values()) for name in each})
+        self._asked = self._table(asked)
+        self._number = {kind: k for k, kind in enumerate(kinds)}
+        self._values: dict[bytes, Resources] = {}
 
-    @property
-    def size(self) -> Resources:
-        """What pods may use on each node."""
-        return self.nodes[0].allocatable
+    def rooms(self, sizes: Sequence[Resources], guests: Sequence[Guests]) -> list[Resources]:
+        """Return for each node what is free beside its guests; negative where it is over-full."""
+        present = list(map(self._number.__getitem__, chain.from_iterable(guests)))
+        sums = np.zeros((len(present) + 1, len(self._names)), dtype=np.int64)
+        np.cumsum(self._asked[np.array(present, dtype=np.int64)], axis=0, out=sums[1:])
+        ends = np.cumsum([0, *map(len, guests)])
+        row_of = {size: row for row, size in enumerate(self._sizes)}
+        there = self._table(self._sizes.values())[[row_of[id(size)] for size in sizes]]
+        return list(map(self._value, there - np.diff(sums[ends], axis=0)))
+
+    def _table(self, rows: Iterable[Resources]) -> Numbers:
+        """Return [row, resource] the amounts."""
+        table = [[row[name] for name in self._names] for row in rows]
+        return np.array(table, dtype=np.int64).reshape(-1, len(self._names))
+
+    def _value(self, amounts: Numbers) -> Resources:
+        written = amounts.tobytes()
+        if written not in self._values:
+            named = zip(self._names, amounts.tolist(), strict=True)
+            self._values[written] = Resources.of(dict(named))
+        return self._values[written]
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
     """The nodes of a cluster as a plan leaves them, grouped by look and guests.
 
-    `_admits` says how many evictions PodDisruptionBudgets admit beside those of the plan; `_free`
-    is the room beside guests on nodes of a size, as far as it has been asked for, and `_values`
-    holds one object for each of these, so that equal rooms are told by identity.
+    `_admits` says how many evictions PodDisruptionBudgets admit beside those of the plan.
     """
 
-    _groups: tuple[_Group, ...]
+    _rooms: tuple[Room, ...]
+    _guests: tuple[Guests, ...]
+    _beside: _Beside = field(repr=False)
     _admits: Mapping[BudgetKey, int] = field(default_factory=dict)
-    _free: dict[tuple[int, Guests], Resources] = field(default_factory=dict, repr=False)
-    _values: dict[Resources, Resources] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, after: Aftermath, asked: Iterable[Constraints]) -> "Census":
@@ -82,11 +102,15 @@ class Census:
             asked: What the pods ask for in whose eyes nodes are alike or not.
         """
         looks = Looks.of(asked).over(after.snapshot)
-        groups = tuple(
-            _Group(look=looks.values[look], nodes=tuple(nodes), guests=after.guests[state])
-            for look, state, nodes in after.alike(looks)
+        alike = list(after.alike(looks))
+        guests = tuple(after.guests[state] for _, state, _ in alike)
+        sizes = [nodes[0].allocatable for _, _, nodes in alike]
+        beside = _Beside(after.snapshot.kinds, sizes)
+        rooms = tuple(
+            Room(look=looks.values[look], nodes=tuple(nodes), free=free)
+            for (look, _, nodes), free in zip(alike, beside.rooms(sizes, guests), strict=True)
         )
-        return cls(groups, _admitted(after))
+        return cls(rooms, guests, beside, _admitted(after))
 
     def held(self, kind: PodKind) -> str:
         """Return why pods must stay though their manifests would let them go; "" if they need not.
@@ -110,42 +134,28 @@ class Census:
     def rooms(self, stays: Callable[[PodKind], bool]) -> tuple[Room, ...]:
         """Return the rooms of nodes on which only the guests are that `stays` selects."""
         stay = {kind for kind in self.kinds() if stays(kind)}
-        alike: dict[tuple[int, Guests], list[_Group]] = defaultdict(list)
-        for group in self._groups:
-            alike[id(group.look), tuple(filter(stay.__contains__, group.guests))].append(group)
-        merged: dict[tuple[int, int], list[_Group]] = defaultdict(list)
-        frees: dict[int, Resources] = {}
-        for (look, staying), groups in alike.items():
-            free = self._beside(staying, groups[0].size)
-            merged[look, id(free)] += groups
-            frees[id(free)] = free
+        alike: dict[tuple[int, Guests], list[Room]] = defaultdict(list)
+        for room, guests in zip(self._rooms, self._guests, strict=True):
+            alike[id(room.look), tuple(filter(stay.__contains__, guests))].append(room)
+        sizes = [rooms[0].node.allocatable for rooms in alike.values()]
+        frees = self._beside.rooms(sizes, [staying for _, staying in alike])
+        merged: dict[tuple[int, int], list[Room]] = defaultdict(list)
+        free_of: dict[int, Resources] = {}
+        for ((look, _), rooms), free in zip(alike.items(), frees, strict=True):
+            merged[look, id(free)] += rooms
+            free_of[id(free)] = free
         return tuple(
             Room(
-                look=groups[0].look,
-                nodes=tuple(chain.from_iterable(group.nodes for group in groups)),
-                free=frees[free],
+                look=rooms[0].look,
+                nodes=tuple(chain.from_iterable(room.nodes for room in rooms)),
+                free=free_of[free],
             )
-            for (_, free), groups in merged.items()
+            for (_, free), rooms in merged.items()
         )
 
     def by_guests(self) -> tuple[Room, ...]:
         """Return the rooms as they are, apart where the guests differ."""
-        return tuple(
-            Room(look=each.look, nodes=each.nodes, free=self._beside(each.guests, each.size))
-            for each in self._groups
-        )
-
-    def _beside(self, guests: Guests, size: Resources) -> Resources:
-        """Return the room beside the guests on a node of that size."""
-        known = self._free.get((id(size), guests))
-        if known is None:
-            left = dict(size.items)
-            for kind in guests:
-                for name, n in kind.requests.items:
-                    left[name] = left.get(name, 0) - n
-            free = Resources.of(left) if guests else size
-            known = self._free[id(size), guests] = self._values.setdefault(free, free)
-        return known
+        return self._rooms
 
     def lets_go(self, kind: PodKind) -> bool:
         """Return whether a pod of the kind could be evicted."""
@@ -153,7 +163,7 @@ class Census:
 
     def kinds(self) -> frozenset[PodKind]:
         """Return the kinds of the pods on the nodes."""
-        return frozenset().union(*(group.guests for group in self._groups))
+        return frozenset().union(*self._guests)
 
 
 def _admitted(after: Aftermath) -> Mapping[BudgetKey, int]:

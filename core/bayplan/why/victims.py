@@ -72,7 +72,7 @@ class Victims:
         victims: tuple[Move | Evict, ...] = (*after.moved.actions, *after.evicted.actions)
         self._disturbed = {victim.pod for victim in victims}
         self._leave, self._gangs_leave = leave, gangs
-        self._here, self._goes = after.here, after.goes
+        self._after = after
         self._gangs: dict[GangKey, list[Pod]] = defaultdict(list)
         self._leavers: dict[NodeName, Leavers] = {}
         self._likes: dict[tuple[object, ...], int] = {}
@@ -111,7 +111,7 @@ class Victims:
     def daemons(self, node: NodeName) -> Resources:
         """Return what the pods use that come with every node of the kind."""
         used = Resources()
-        for pod in self._here(node):
+        for pod in self._after.here(node):
             if pod.owner is not None and pod.owner.kind in _WITH_EVERY_NODE:
                 used += pod.requests
         return used
@@ -120,13 +120,13 @@ class Victims:
         """Return what is used by who cannot make room for the pod: those, and its own gang."""
         used = self.daemons(node)
         for member in self._gangs.get(pod.gang, ()) if pod.gang else ():
-            if self._goes.get(member.key, member.node) == node:
+            if self._after.goes.get(member.key, member.node) == node:
                 used += member.requests
         return used
 
     def _on(self, node: NodeName) -> Iterator[Party]:
         together: dict[GangKey | PodKey, tuple[Pod, ...]] = {}
-        for pod in self._here(node):
+        for pod in self._after.here(node):
             gang = self._gangs.get(pod.gang) if pod.gang else None
             together[pod.gang if gang and pod.gang else pod.key] = tuple(gang or (pod,))
         for pods in together.values():

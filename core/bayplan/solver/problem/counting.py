@@ -45,7 +45,7 @@ def build(
         snapshot, decided, members, meant, needed, divided=divided, doomed=doomed
     )
     resources = _resources(snapshot)
-    room = _room(snapshot.nodes, fixed, resources)
+    room = _room(snapshot, fixed, resources)
     requests = _amounts([c.requests for c in classes], resources)
     running = _running(classes, len(snapshot.nodes))
     shared = _sharing(snapshot.nodes, classes, running, fixed.pods, resources)
@@ -128,13 +128,11 @@ def _amounts(rows: Sequence[Resources], resources: tuple[str, ...]) -> Counts:
     return np.asarray(amounts[index], dtype=np.int64)
 
 
-def _room(
-    nodes: Sequence[Node],
-    fixed: Batch,
-    resources: tuple[str, ...],
-) -> Counts:
+def _room(snapshot: Snapshot, fixed: Batch, resources: tuple[str, ...]) -> Counts:
     """Return allocatable less every pod that has a node and that a plan may not disturb."""
-    room = _amounts([node.allocatable for node in nodes], resources)
+    looks = snapshot.node_kinds
+    sizes = _amounts([node.allocatable for node in looks.values], resources)
+    room: Counts = sizes[np.asarray(looks.numbers)]
     room += np.array([units.implied(name) for name in resources], dtype=np.int64)
     taken = _amounts([pod.kind.requests for pod in fixed.pods], resources)
     np.subtract.at(room, fixed.rows, taken)
