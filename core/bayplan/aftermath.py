@@ -133,7 +133,8 @@ class Aftermath:
         nodes = list(map(self.snapshot.nodes.__getitem__, order.tolist()))
         first = order[starts]
         turn = np.lexsort((first, look[first]))
-        found = np.stack([look[first], state[first], starts, np.append(starts[1:], len(order))])
+        ends = np.append(starts, len(order))[1:]
+        found = np.stack([look[first], state[first], starts, ends])
         for looks_as, state_is, start, end in found[:, turn].T.tolist():
             yield looks_as, state_is, nodes[start:end]
 
