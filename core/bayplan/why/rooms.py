@@ -71,7 +71,7 @@ class _Beside:
     def _table(self, rows: Iterable[Resources]) -> Numbers:
         """Return [row, resource] the amounts."""
         table = [[row[name] for name in self._names] for row in rows]
-        return np.array(table, dtype=np.int64).reshape(-1, len(self._names))
+        return np.array(table, dtype=np.int64).reshape(len(table), len(self._names))
 
     def _value(self, amounts: Numbers) -> Resources:
         written = amounts.tobytes()
