@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+from bayplan.cluster.keys import GangKey
 from bayplan.cluster.snapshot import Pod, Snapshot, newest_member
 from bayplan.codec import PublishedPlan
 from bayplan.codec.parts import listed
@@ -57,15 +58,14 @@ def are_being_made(snapshot: Snapshot, now: float) -> bool:
     A plan would hold them, and be overtaken at once. `now` is in seconds since the epoch.
     """
     waiting = snapshot.waiting()
-    if not all(pod.gang and 0 <= now - pod.created_at < MAKING_S for pod in waiting):
+    young = (pod.gang and 0 <= now - pod.created_at < MAKING_S for pod in waiting)
+    if not waiting or not all(young):
         return False
-    gangs: dict[object, list[Pod]] = {pod.gang: [] for pod in waiting}
-    for pod in snapshot.in_gangs if gangs else ():
+    gangs: dict[GangKey | None, list[Pod]] = {pod.gang: [] for pod in waiting}
+    for pod in snapshot.in_gangs:
         if pod.gang in gangs and not pod.terminating:
             gangs[pod.gang].append(pod)
-    return bool(gangs) and all(
-        len(pods) < newest_member(pods).gang_min_count for pods in gangs.values()
-    )
+    return all(len(pods) < newest_member(pods).gang_min_count for pods in gangs.values())
 
 
 def is_useless(solved: Snapshot, seen: Snapshot) -> bool:

@@ -258,12 +258,12 @@ class Loop:
         if sequence < self._last_sequence:
             self._last_digest = ""  # somebody deleted the plan that decided on those who wait
         self._last_sequence = sequence
+        if are_being_made(snapshot, seen.now):
+            self._looks_by = time.monotonic() + MAKING_S
+            return None
         if not is_due(
             snapshot, seen.newest, digest=lambda: seen.digest, last_digest=self._last_digest
         ):
-            return None
-        if are_being_made(snapshot, seen.now):
-            self._looks_by = time.monotonic() + MAKING_S
             return None
         done = self._place_at_once(seen)
         if done is None:
