@@ -54,7 +54,8 @@ class _Beside:
         asked = [kind.requests for kind in kinds]
         self._sizes = {id(size): size for size in sizes}
         self._names = sorted({name for each in (*asked, *self._sizes.values()) for name in each})
-        self._asked = self._table(asked)
+        self._asked, self._there = self._table(asked), self._table(self._sizes.values())
+        self._row_of = {size: row for row, size in enumerate(self._sizes)}
         self._number = {kind: k for k, kind in enumerate(kinds)}
         self._values: dict[bytes, Resources] = {}
 
@@ -64,8 +65,7 @@ class _Beside:
         sums = np.zeros((len(present) + 1, len(self._names)), dtype=np.int64)
         np.cumsum(self._asked[np.array(present, dtype=np.int64)], axis=0, out=sums[1:])
         ends = np.cumsum([0, *map(len, guests)])
-        row_of = {size: row for row, size in enumerate(self._sizes)}
-        there = self._table(self._sizes.values())[[row_of[id(size)] for size in sizes]]
+        there = self._there[[self._row_of[id(size)] for size in sizes]]
         return list(map(self._value, there - np.diff(sums[ends], axis=0)))
 
     def _table(self, rows: Iterable[Resources]) -> Numbers:
