@@ -117,8 +117,9 @@ class Keepers:
         self, limit: str, most: int, done: int, pods: Sequence[Pod], why: Rejection
     ) -> Kept:
         """Return that a limit of the policy keeps pods; another plan has all of it again."""
-        used = f" ({done} of them used by this plan)" if done else ""
-        rejection = _more(why, f"PackingPolicy {limit} {most}{used} keeps {_named(pods)} there")
+        rejection = _more(
+            why, f"PackingPolicy {limit} {most}{_used(done)} keeps {_named(pods)} there"
+        )
         remedy = f"raise {limit} in the PackingPolicy"
         if len(pods) > most:
             return Kept(rejection=rejection, remedy=remedy)
@@ -163,10 +164,9 @@ class Keepers:
         first = min(over, key=lambda key: (-over[key], key))
         most = next(b.allowed for b in self._after.snapshot.budgets if b.key == first)
         done = most - self._census.admits(first)
-        used = f" ({done} of them used by this plan)" if done else ""
         said = f"to make room takes {over[first]} evictions under PodDisruptionBudget {first}"
         rejection = _more(
-            why, f"{said}, which admits {most}{used}", reason=Reason.DISRUPTION_FORBIDDEN
+            why, f"{said}, which admits {most}{_used(done)}", reason=Reason.DISRUPTION_FORBIDDEN
         )
         remedy = f"let PodDisruptionBudget {first} admit {done + over[first]} evictions at once"
         return Kept(rejection=rejection, remedy=remedy)
@@ -254,6 +254,11 @@ class Keepers:
             there = (room for room in self._rooms if room.node.name in names) if names else ()
             self._nearest[key] = nsmallest(_NEAR, there, key=_lacking(pod))
         return self._nearest[key]
+
+
+def _used(done: int) -> str:
+    """Return how much of a limit the plan uses, in words to stand after it."""
+    return f" ({done} of them used by this plan)" if done else ""
 
 
 def _lacking(pod: Pod) -> Callable[[Room], tuple[int, NodeName]]:
