@@ -68,11 +68,11 @@ def overdue(
     """
     if not signs.away_s(at):
         return ()
-    late = (pod for pod in pods if pod.waiting)
     return tuple(
         pod
-        for pod in late
-        if max(now - pod.created_at, at - seen_at.get(pod.uid, at)) >= signs.timeout_s
+        for pod in pods
+        if pod.waiting
+        and max(now - pod.created_at, at - seen_at.get(pod.uid, at)) >= signs.timeout_s
     )
 
 

@@ -1,7 +1,7 @@
 """Calling half a gang back for which the newest plan has no rest (`bayplan.halves` decides).
 
-A gang is looked at when a new plan holds pods of it, and then while it is half; for how long it has
-been so is all that is remembered, and losing it only costs that time.
+Gangs are looked at while the newest plan holds pods of them of which others may have nodes; for how
+long one has been half is all that is remembered, and losing it only costs that time.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
