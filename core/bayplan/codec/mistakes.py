@@ -6,7 +6,7 @@ For its events and for who asks about it: of a field that cannot be read the cod
 from bayplan.api import names
 from bayplan.cluster.snapshot import MAX_MOVE_COST
 from bayplan.codec.fields import Raw, top
-from bayplan.codec.pods import is_managed, move_cost
+from bayplan.codec.pods import gates_of, is_managed, move_cost
 
 
 def mistake_in(raw: Raw) -> str:
@@ -35,9 +35,7 @@ def oversight_in(raw: Raw) -> str:
 
 def other_gates_in(raw: Raw) -> str:
     """Return behind which gates of others a pod waits, and what follows; "" for any other pod."""
-    gates = [
-        gate.get("name").text() for gate in top(raw, "Pod").get("spec", "schedulingGates").items()
-    ]
+    gates = gates_of(top(raw, "Pod").get("spec"))
     others = [gate for gate in gates if gate != names.GATE]
     if not others:
         return ""

@@ -67,7 +67,7 @@ def pod_of(raw: Raw) -> Pod | None:
     )
     labels = metadata.get("labels").labels()
     bound = spec.get("nodeName").text("")
-    gates = {gate.get("name").text() for gate in spec.get("schedulingGates").items()}
+    gates = set(gates_of(spec))
     home = None if bound or gates else _home(root)
     owner = _owner(metadata, key.namespace)
     # Nobody else starts a pod before another goes, and an annotation alone is not to be believed.
@@ -112,6 +112,11 @@ def pod_of(raw: Raw) -> Pod | None:
         claims=tuple(_claims(spec, key.name)),
         health=_health(root.get("status")) if bound else Health.READY,
     )
+
+
+def gates_of(spec: Field) -> list[str]:
+    """Return the names of the gates behind which a pod waits."""
+    return [gate.get("name").text() for gate in spec.get("schedulingGates").items()]
 
 
 def bound_at_of(raw: Raw) -> int:
