@@ -355,6 +355,11 @@ def _is_gated(cluster: Cluster) -> bool:
 
 def _answers(stack: Stack, program: str, url: str) -> bool:
     stack.processes[program].check()
+    return answers(url)
+
+
+def answers(url: str) -> bool:
+    """Return whether one of our programs answers there, and well."""
     try:
         with urllib.request.urlopen(url, timeout=2) as reply:  # noqa: S310 - our own, on loopback
             return bool(reply.status == 200)

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -11,7 +10,7 @@ import pytest
 
 from e2e import story, test_story
 from e2e.cluster import Cluster, CommandFailed, Process, ProcessGroup, eventually, lease_port
-from e2e.stack import NAMESPACE, READY_S, install
+from e2e.stack import NAMESPACE, READY_S, answers, install
 from e2e.test_story import BOUND_S, assert_no_node_is_over_full, condition_of
 
 nodes, empty = test_story.nodes, test_story.empty
@@ -90,18 +89,10 @@ def second(cluster: Cluster) -> Iterator[Process]:
     try:
         with ProcessGroup(cluster.logs) as group:
             process = group.start("second", argv, env=cluster.env | own)
-            eventually(partial(_answers, ready), what="it is ready", timeout_s=READY_S)
+            eventually(partial(answers, ready), what="it is ready", timeout_s=READY_S)
             yield process
     finally:
         port.release()
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as reply:  # noqa: S310 - our own, on loopback
-            return bool(reply.status == 200)
-    except OSError:
-        return False
 
 
 def _forbid_plans(cluster: Cluster) -> None:
