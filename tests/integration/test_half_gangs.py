@@ -11,7 +11,7 @@ from bayplan.plan import Bind
 from e2e.cluster import eventually
 from tests.integration import operator_scene
 from tests.integration.operator_scene import Object, User, bind, gates, hold, pod_spec, running, uid
-from tests.integration.test_hindrances import ADMISSION, PODS, applied, is_refused
+from tests.integration.test_hindrances import applied, denying, is_refused
 
 nodes, operator, user = operator_scene.nodes, operator_scene.operator, operator_scene.user
 
@@ -36,30 +36,15 @@ def gang() -> Object:
 
 def shut_gate(namespace: str, pod: str) -> tuple[Object, Object]:
     """Return a policy by which nobody lifts the gate of one pod, though anybody may rehearse it."""
-    name = f"shut-{namespace}"
-    named = f"object.metadata.namespace == '{namespace}' && object.metadata.name == '{pod}'"
     probed = "!('probe' in object.metadata.?annotations.orValue({}))"
     kept = "request.dryRun || size(object.spec.?schedulingGates.orValue([])) > 0"
-    policy = {
-        "apiVersion": ADMISSION,
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": name},
-        "spec": {
-            "matchConstraints": {"resourceRules": [{**PODS, "operations": ["UPDATE"]}]},
-            "matchConditions": [{"name": "one-pod", "expression": named}],
-            "validations": [
-                {"expression": kept, "message": "the gate stays shut"},
-                {"expression": probed, "message": "annotations are frozen"},
-            ],
-        },
-    }
-    binding = {
-        "apiVersion": ADMISSION,
-        "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": {"name": name},
-        "spec": {"policyName": name, "validationActions": ["Deny"]},
-    }
-    return policy, binding
+    return denying(
+        f"shut-{namespace}",
+        namespace,
+        pod,
+        {"expression": kept, "message": "the gate stays shut"},
+        {"expression": probed, "message": "annotations are frozen"},
+    )
 
 
 def paired(made: Bind) -> Bind:

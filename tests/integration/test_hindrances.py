@@ -64,9 +64,14 @@ def webhook_that_is_down(namespace: str, pod: str) -> Object:
 
 def frozen_annotations(namespace: str, pod: str) -> tuple[Object, Object]:
     """Return a policy by which nobody changes the annotations of one pod."""
-    name = f"frozen-{namespace}"
-    named = f"object.metadata.namespace == '{namespace}' && object.metadata.name == '{pod}'"
     same = "object.metadata.annotations == oldObject.metadata.annotations"
+    frozen = {"expression": same, "message": "annotations are frozen"}
+    return denying(f"frozen-{namespace}", namespace, pod, frozen)
+
+
+def denying(name: str, namespace: str, pod: str, *validations: Object) -> tuple[Object, Object]:
+    """Return a policy by which no change of one pod goes through that does not pass these."""
+    named = f"object.metadata.namespace == '{namespace}' && object.metadata.name == '{pod}'"
     policy = {
         "apiVersion": ADMISSION,
         "kind": "ValidatingAdmissionPolicy",
@@ -74,7 +79,7 @@ def frozen_annotations(namespace: str, pod: str) -> tuple[Object, Object]:
         "spec": {
             "matchConstraints": {"resourceRules": [{**PODS, "operations": ["UPDATE"]}]},
             "matchConditions": [{"name": "one-pod", "expression": named}],
-            "validations": [{"expression": same, "message": "annotations are frozen"}],
+            "validations": list(validations),
         },
     }
     binding = {
