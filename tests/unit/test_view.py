@@ -15,6 +15,7 @@ from bayplan.plan import Bind, Certificate, Hold, Move, Plan, Reason, Rejection,
 from bayplan.planner import plan
 from bayplan.policy import Order
 from bayplan_extender import view as views
+from bayplan_extender.sinks import reflectors
 from bayplan_extender.view import View
 from tests.builders import node, pod
 
@@ -33,7 +34,7 @@ def sinks(monkeypatch: pytest.MonkeyPatch) -> tuple[View, dict[str, Any]]:
     """Return a view and what its watches feed, by collection."""
     monkeypatch.setattr(views, "Reflector", lambda name, _, sink: (name, sink))
     seen = View(planning=True)
-    watches: Any = seen.reflectors(client.ApiClient())
+    watches: Any = reflectors(seen, client.ApiClient())
     return seen, dict(watches)
 
 
@@ -129,7 +130,7 @@ def test_the_webhook_watches_no_budgets(monkeypatch: pytest.MonkeyPatch) -> None
     """It has no right to, and would never be ready."""
     monkeypatch.setattr(views, "Reflector", lambda name, *_: name)
     seen = View()
-    watches: Any = seen.reflectors(client.ApiClient())
+    watches: Any = reflectors(seen, client.ApiClient())
 
     assert "pods" in watches
     assert "poddisruptionbudgets" not in watches

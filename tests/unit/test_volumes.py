@@ -15,6 +15,7 @@ from bayplan.plan import Plan, Reason
 from bayplan.planner import plan
 from bayplan_extender import view as views
 from bayplan_extender.cli import main, whatif
+from bayplan_extender.sinks import reflectors
 from bayplan_extender.view import View
 
 Raw = dict[str, Any]
@@ -83,7 +84,7 @@ def planned(
     monkeypatch.setattr(views, "Reflector", lambda name, _, sink: (name, sink))
     view = View(planning=True)
     assert "persistentvolumes" in view.missing
-    of: Any = dict(view.reflectors(client.ApiClient()))  # type: ignore[arg-type]
+    of: Any = dict(reflectors(view, client.ApiClient()))  # type: ignore[arg-type]
     of["nodes"].replace(NODES)
     of["pods"].replace(pods)
     of["persistentvolumes"].replace(list(volumes))
