@@ -82,6 +82,8 @@ def pod_of(raw: Raw) -> Pod | None:
     asks = gates == {names.GATE} or home is not None
     # The operator sees those with the label alone, and nobody needs a node to go.
     waiting = asks and not node and not terminating and is_managed(labels)
+    if waiting and gang is None:
+        _check_alone(metadata)
     return Pod(
         key=key,
         uid=metadata.get("uid").text(str(key)),
@@ -426,6 +428,27 @@ def _gang(metadata: Field, key: PodKey) -> tuple[GangKey | None, int]:
     count = metadata.get("labels", names.LABEL_GANG_MIN_COUNT)
     size = int(count.text()) if _has_count(metadata) else UNKNOWN_COUNT
     return GangKey(namespace=key.namespace, name=name), size
+
+
+def _check_alone(metadata: Field) -> None:
+    """Complain of a pod of no gang that says something else: it would go without the others.
+
+    Raises:
+        DecodeError: It has the size of a gang without its name, or has either as an annotation.
+    """
+    misplaced = (
+        ("labels", names.LABEL_GANG_MIN_COUNT),
+        ("annotations", names.LABEL_GANG),
+        ("annotations", names.LABEL_GANG_MIN_COUNT),
+    )
+    for kind, name in misplaced:
+        field = metadata.get(kind, name)
+        if field.value is not None:
+            raise field.error(
+                f"the pod is of no gang without the label {names.LABEL_GANG}: add that one, with"
+                f" the name of the gang, and its size as the label {names.LABEL_GANG_MIN_COUNT};"
+                " or remove this"
+            )
 
 
 def _has_count(metadata: Field) -> bool:
