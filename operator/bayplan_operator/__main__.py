@@ -64,7 +64,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         default=os.environ.get("POD_NAMESPACE") or "bayplan-system",
         help="where the planner's lease is: the release's namespace (default: $POD_NAMESPACE)",
     )
-    parser.add_argument("--health-port", type=int, default=8081, help="serves /healthz")
+    parser.add_argument("--health-port", type=int, default=8081, help="serves /healthz and /readyz")
     parser.add_argument("--metrics-port", type=int, default=9090, help="serves /metrics")
     return parser.parse_args(argv)
 
@@ -111,7 +111,7 @@ async def _run(dispatcher: Dispatcher, access: client.Configuration, *, health_p
         ),
         name="watches",
     )
-    health = asyncio.create_task(serve_health(health_port), name="health")
+    health = asyncio.create_task(serve_health(health_port, dispatcher.unready), name="health")
     tasks = (watch, work, health)
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     # kopf cancels all tasks that began after it, ours too, before it says what it has failed by.

@@ -129,7 +129,7 @@ class WorkQueue(Generic[K]):
             self._failures[key] += 1
             doublings = min(self._failures[key] - 1, _MOST_DOUBLINGS)
             again_s = min(MAX_RETRY_S, self._first_retry_s * 2.0**doublings)
-            _log.warning("pass_failed", key=str(key), error=_in_words(error), retry_s=again_s)
+            _log.warning("pass_failed", key=str(key), error=in_words(error), retry_s=again_s)
         else:
             del self._failures[key]
         finally:
@@ -148,7 +148,7 @@ class WorkQueue(Generic[K]):
             self._set_due(key, due if key in self._rested else max(until, due))
 
 
-def _in_words(error: Exception) -> str:
+def in_words(error: Exception) -> str:
     """Return an error in one line that says enough to act on."""
     if isinstance(error, ApiException):
         return message_of(error)

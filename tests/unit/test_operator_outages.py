@@ -118,6 +118,9 @@ class _Busy:
         self._ended.set()
         assert not straggler.done()
 
+    def unready(self) -> str:
+        return ""
+
     async def _straggle(self) -> None:
         try:
             await asyncio.Event().wait()
