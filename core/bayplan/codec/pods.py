@@ -269,8 +269,9 @@ def requests(spec: Field, instead: Mapping[str, Resources] = MappingProxyType({}
     """Return what a pod uses on its node, `pods: 1` and its host ports included.
 
     The sum over containers, or the largest init container where that is more; restartable init
-    containers (sidecars) count as containers; what the pod asks for as a whole (`spec.resources`)
-    goes before that, resource by resource; overhead on top (as kube-scheduler computes it).
+    containers (sidecars) count as containers; what the pod requests as a whole (`spec.resources`)
+    goes before that, resource by resource, and its limits after it; overhead on top (as
+    kube-scheduler computes it).
     A host port counts on every address of the node, also where the pod asks for one address.
     `instead` is what single containers use, by name, other than what they ask for.
     """
@@ -295,8 +296,10 @@ def _requests_of(spec: Field, instead: Mapping[str, Resources]) -> Resources:
     for container in spec.get("containers").items():
         running = running + used(container)
     overhead = Resources.of(spec.get("overhead").amounts(Rounding.UP))
-    whole = asked_by(spec)
-    asked = Resources.of({**dict(largest(running, peak).items), **dict(whole.items)})
+    said = Resources.of(spec.get("resources", "requests").amounts(Rounding.UP))
+    # A limit counts where nobody says a request, as the API server has it.
+    parts = (asked_by(spec), largest(running, peak), said)
+    asked = Resources.of({name: n for part in parts for name, n in part.items})
     total = asked + overhead + _host_ports(spec)
     for name, n in total.items:
         if n > units.MAX_AMOUNT:
