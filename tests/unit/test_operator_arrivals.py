@@ -170,6 +170,21 @@ def test_a_pod_that_is_being_deleted_has_not_arrived(scene: Scene) -> None:
     assert scene.status("plan-00001")["phase"] == "Failed"
 
 
+def test_a_pod_that_has_lost_its_node_is_looked_at(scene: Scene, reads: Reads) -> None:
+    """Where etcd is restored from a backup, a plan would end with a pod that is on no node."""
+    scene.look()
+    binds(scene, "a", "n1")
+    del scene.pod("a")["spec"]["nodeName"]
+    shows(scene, "ADDED", "a")
+    binds(scene, "b", "n2")
+    reads.clear()
+
+    scene.look()
+
+    assert reads
+    assert scene.status("plan-00001")["phase"] == "Executing"
+
+
 def test_a_pod_on_another_node_is_looked_at(scene: Scene, reads: Reads) -> None:
     """The plan would say that it runs where it does not."""
     scene.look()

@@ -48,7 +48,8 @@ class Arrivals:
     def see(self, event: Raw) -> bool:
         """Take what has become of a pod; return whether the plan has nobody left to wait for.
 
-        Where one goes, or is on another node, nothing is known of the plan any more.
+        Where one goes, is on another node, or on none any more (the API server's data were restored
+        from a backup), nothing is known of the plan.
         """
         metadata = event["object"]["metadata"]
         uid = metadata["uid"]
@@ -58,7 +59,8 @@ class Arrivals:
                 return False
             node = event["object"]["spec"].get("nodeName")
             goes = event["type"] == "DELETED" or "deletionTimestamp" in metadata
-            if goes or node not in {None, home}:
+            lost = node is None and uid not in self._missing
+            if goes or lost or node not in {None, home}:
                 self._plan, self._homes, self._missing = "", {}, set()
             if node is None or uid not in self._missing:
                 return False
