@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bayplan.cluster.budgets import Budget, Health
+from bayplan.cluster.constraints import Constraints
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
@@ -94,7 +95,12 @@ HALF_GENTLE = tuple(
 FIXED = pod("fixed", gpus=4, on="n0", disruption=Disruption.FIXED)
 STUCK = pod("stuck", gpus=4, on="n0", disruption=Disruption.EVICTABLE)
 LEAVING = pod("leaving", gpus=4, on="n0", terminating=True)
+BESIDE = pod("beside", gpus=4, on="n1", disruption=Disruption.FIXED)
+LEVEL = pod("level", gpus=4, priority=10, on="n1")
 GANG = tuple(pod(f"g-{i}", gpus=2, gang="g", min_count=3) for i in range(3))
+RUNS, *JOIN = (
+    pod(f"j-{i}", gpus=2, on="n0" if i == 0 else None, gang="j", min_count=2) for i in range(3)
+)
 UNITS = tuple(
     pod(f"u-{i}", gpus=8, gang=f"u-{i}", min_count=1, owner="u", floor=1) for i in range(2)
 )
@@ -124,6 +130,28 @@ def test_a_plan_that_places_who_is_needed_passes() -> None:
     sound = planned(bind(UNITS[0], N0), hold(UNITS[1]), stages=stages)
 
     assert validate(snapshot(*NODES, *UNITS), POLICY, sound) == ()
+
+
+def test_who_may_come_is_counted_as_the_solver_does() -> None:
+    """A plan would be thrown away for the stages that its certificate tells of."""
+    mixed = [pod(f"m-{i}", priority=p, gang="m", min_count=2) for i, p in enumerate((30, 0))]
+    half = [
+        pod(f"h-{i}", priority=40, preempts=p, gang="h", min_count=2)
+        for i, p in enumerate((True, False))
+    ]
+    # One of its three pods does not exist.
+    lacks = [replace(each, priority=50) for each in GANG[:2]]
+    stages = reaches(
+        *(("place 10", 1, 1), ("keep 5", 0, 1), ("place 40 without preemption", 2, 2)),
+        *(("place 0", 2, 2), ("disruption", 1001, 1001)),
+    )
+    low = replace(LOW, priority=5)
+    of = snapshot(*NODES, low, HIGH, *mixed, *half, *lacks)
+    binds = (bind(each, N1) for each in (*mixed, *half))
+    holds = (hold(each) for each in lacks)
+    sound = planned(evict(low), bind(HIGH, N0), *binds, *holds, stages=stages)
+
+    assert validate(of, POLICY, sound) == ()
 
 
 @pytest.mark.parametrize(
@@ -223,6 +251,18 @@ def test_a_plan_that_places_who_is_needed_passes() -> None:
             id="two of three pods of a gang",
         ),
         pytest.param(
+            GANG[:2],
+            planned(*(bind(pod, N0) for pod in GANG[:2])),
+            Code.GANG_SPLIT,
+            id="all there is of a gang of which one pod does not exist",
+        ),
+        pytest.param(
+            (RUNS, *JOIN),
+            planned(bind(JOIN[0], N0), hold(JOIN[1])),
+            Code.GANG_SPLIT,
+            id="two of three pods of a gang of which two would do",
+        ),
+        pytest.param(
             (*TEAM, HIGH),
             planned(evict(TEAM[0]), bind(HIGH, N0)),
             Code.GANG_SPLIT,
@@ -245,6 +285,18 @@ def test_a_plan_that_places_who_is_needed_passes() -> None:
             planned(*map(evict, TEAM), bind(EQUAL, N0), bind(pod("top", priority=20), N1)),
             Code.OUTRANKED_VICTIM,
             id="a gang for one of equal priority and one that has room beside it",
+        ),
+        pytest.param(
+            (LOW, BESIDE, LEVEL, HIGH),
+            planned(move(LOW, N1), evict(LEVEL), bind(HIGH, N0)),
+            Code.OUTRANKED_VICTIM,
+            id="a victim of equal priority whose room goes to a pod that moves",
+        ),
+        pytest.param(
+            (LOW, BESIDE, replace(LEVEL, priority=0), GENTLE),
+            planned(move(LOW, N1), evict(replace(LEVEL, priority=0)), bind(GENTLE, N0)),
+            Code.OUTRANKED_VICTIM,
+            id="a victim for a pod that preempts nobody, by way of a pod that moves",
         ),
         pytest.param(
             (LOW, GENTLE),
@@ -389,6 +441,14 @@ def test_a_proved_plan_has_all_its_stages() -> None:
     assert codes((*stages[:-1], replace(stages[-1], bound=9))) == [Code.WRONG_VERDICT]
 
 
+def test_a_gang_that_runs_grows_by_single_pods() -> None:
+    """It would get none of those that it has room for until there is room for all."""
+    team = [*TEAM, *(pod(f"t-{i}", gpus=4, gang="t", min_count=2) for i in (2, 3))]
+    grows = planned(bind(team[2], N0), hold(team[3]))
+
+    assert validate(snapshot(*NODES, *team), POLICY, grows) == ()
+
+
 @pytest.mark.parametrize(
     ("policy", "count"),
     [
@@ -471,6 +531,33 @@ def test_an_arrival_on_a_cordoned_node_is_refused() -> None:
     codes = [violation.code for violation in validate(of, POLICY, planned(bind(HIGH, N0)))]
 
     assert codes == [Code.NODE_REFUSES]
+
+
+def test_a_node_that_is_gone_is_not_taken_for_another() -> None:
+    """People would look for what is wrong with a node that has nothing to do with it."""
+    of = snapshot(node("n0"), node("n1", schedulable=False), HIGH)
+
+    found = validate(of, POLICY, planned(bind(HIGH, NodeName("x"))))
+
+    assert [violation.code for violation in found] == [Code.UNKNOWN_NODE]
+
+
+def test_each_sort_of_pod_is_judged_on_each_sort_of_node() -> None:
+    """A pod would be let onto a node because another one may go there."""
+    nodes = [node(f"n{zone}", labels={"zone": zone}) for zone in "ab"]
+    pods = [
+        pod(f"p{zone}", constraints=Constraints(node_selector=(("zone", zone),))) for zone in "ab"
+    ]
+
+    def refused(*pairs: tuple[int, int]) -> list[str]:
+        plan = planned(*(bind(pods[i], nodes[n].name) for i, n in pairs))
+        found = validate(snapshot(*nodes, *pods), POLICY, plan)
+        return [violation.message[:18] for violation in found]
+
+    assert refused((0, 0), (1, 1)) == []
+    assert refused((0, 1), (1, 0)) == ["default/pa on nb: ", "default/pb on na: "]
+    assert refused((0, 0), (1, 0)) == ["default/pb on na: "]
+    assert refused((0, 1), (1, 1)) == ["default/pa on nb: "]
 
 
 def test_an_over_full_node_that_gets_nothing_is_not_the_plans_fault() -> None:
