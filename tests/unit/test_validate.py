@@ -186,6 +186,30 @@ def test_who_may_come_is_counted_as_the_solver_does() -> None:
             id="a move whose replacement somebody else makes",
         ),
         pytest.param(
+            (LOW, HIGH),
+            planned(replace(move(LOW, N1), priority=5), bind(HIGH, N0)),
+            Code.MISDESCRIBED,
+            id="a move of another priority",
+        ),
+        pytest.param(
+            (LOW, HIGH),
+            planned(replace(evict(LOW), priority=5), bind(HIGH, N0)),
+            Code.MISDESCRIBED,
+            id="an eviction of another priority",
+        ),
+        pytest.param(
+            (LOW, HIGH),
+            planned(replace(evict(LOW), owner=HIGH.owner), bind(HIGH, N0)),
+            Code.MISDESCRIBED,
+            id="an eviction of another owner's pod",
+        ),
+        pytest.param(
+            (LOW, HIGH),
+            planned(move(LOW, NodeName("x")), bind(HIGH, N0)),
+            Code.UNKNOWN_NODE,
+            id="a move to a node that is gone",
+        ),
+        pytest.param(
             (*TEAM, replace(HIGH, priority=20)),
             planned(
                 replace(evict(TEAM[0]), gang=None),
@@ -411,6 +435,18 @@ def test_a_plan_is_worth_more_than_doing_nothing(pods: tuple[Pod, ...], plan: Pl
     assert Code.NO_GAIN in {violation.code for violation in found}
 
 
+def test_a_pod_that_is_gone_is_decided_once_like_others() -> None:
+    """Half of what is wrong would be told."""
+
+    def codes(*actions: Bind | Hold) -> set[Code]:
+        return {
+            violation.code for violation in validate(snapshot(*NODES), POLICY, planned(*actions))
+        }
+
+    assert codes(bind(HIGH, N0)) == codes(bind(HIGH, N0), hold(EQUAL)) == {Code.UNKNOWN_POD}
+    assert codes(bind(HIGH, N0), hold(HIGH)) == {Code.UNKNOWN_POD, Code.NOT_ONCE}
+
+
 def test_a_defragmentation_wins_slots_for_its_moves() -> None:
     """Moves would be made that win none."""
     policy = Policy(order=Order.DEFRAGMENT, max_evictions=0)
@@ -461,6 +497,8 @@ def test_budgets(policy: Policy, count: int) -> None:
     of = snapshot(*NODES, LOW, HIGH)
 
     assert len(validate(of, policy, planned(move(LOW, N1), bind(HIGH, N0)))) == count
+    evictions = replace(policy, max_moves=0, max_evictions=policy.max_moves)
+    assert len(validate(of, evictions, planned(evict(LOW), bind(HIGH, N0)))) == count
 
 
 @pytest.mark.parametrize(
@@ -470,8 +508,9 @@ def test_budgets(policy: Policy, count: int) -> None:
         ([budget("x", allowed=0, app="x")], [Code.OVER_BUDGET]),
         ([budget("x", allowed=2, app="x"), budget("y", allowed=2)], [Code.NOT_DISRUPTABLE]),
         ([budget("x", allowed=0, app="y")], []),
+        ([budget("x", allowed=0, app="x", namespace="other")], []),
     ],
-    ids=["as many as it admits", "one too many", "two budgets", "not its own"],
+    ids=["as many as it admits", "one too many", "two budgets", "not its own", "elsewhere"],
 )
 def test_disruption_budgets(budgets: list[Budget], codes: list[Code]) -> None:
     """Evictions would be planned that the API server refuses."""
@@ -487,6 +526,7 @@ def test_disruption_budgets(budgets: list[Budget], codes: list[Code]) -> None:
     ("health", "of", "codes"),
     [
         (Health.UNREADY, replace(NONE_LEFT, healthy=2), []),
+        (Health.UNREADY, replace(NONE_LEFT, desired=1, healthy=1), []),
         (Health.UNREADY, replace(NONE_LEFT, healthy=1), [Code.OVER_BUDGET]),
         (Health.UNREADY, replace(NONE_LEFT, healthy=1, always=True), []),
         (Health.UNREADY, replace(NONE_LEFT, desired=0), [Code.OVER_BUDGET]),
@@ -494,7 +534,13 @@ def test_disruption_budgets(budgets: list[Budget], codes: list[Code]) -> None:
         (Health.PENDING, replace(NONE_LEFT, healthy=1), []),
     ],
     ids=[
-        *("enough are healthy", "too few are healthy", "AlwaysAllow", "none need be healthy"),
+        *(
+            "enough are healthy",
+            "one is enough",
+            "too few are healthy",
+            "AlwaysAllow",
+            "none need be healthy",
+        ),
         *("ready", "has not begun"),
     ],
 )
