@@ -11,14 +11,15 @@ from bayplan.cluster.constraints import (
     Preference,
     Requirement,
 )
+from bayplan.cluster.keys import NodeName
 from bayplan.cluster.snapshot import Disruption, Node, Pod
-from bayplan.plan import Certificate, Plan, Stage, Verdict
+from bayplan.plan import Bind, Certificate, Hold, Plan, Stage, Verdict
 from bayplan.policy import Order, Policy
-from bayplan.validate import validate
+from bayplan.validate import reached, validate
 from bayplan.validate.evidence import gather
 from bayplan.validate.stages import in_order
 from tests.builders import node, pod, snapshot
-from tests.unit.test_validate import hold
+from tests.unit.test_validate import N0, N1, bind, evict, hold, planned
 
 RUNS = tuple(pod(f"r-{p}", on="n", gpus=8, priority=p) for p in (0, 10))
 WAIT = tuple(pod(f"w-{p}", priority=p) for p in (10, 5, 0))
@@ -167,6 +168,30 @@ def test_a_gpu_that_is_shared_is_no_slot() -> None:
     # As many on either node, not all on one.
     moved = [replace(each, node=node("m").name) for each in both[1:]]
     assert slots(node("n", gpus=2), node("m", gpus=1), both[0], *moved) == [1]
+
+
+def test_wishes_of_those_who_come_are_added_up() -> None:
+    """A certificate could claim wishes that nobody has, or that nobody fulfils."""
+    wish, plain = pod("a", constraints=WOULD), pod("b")
+    of = snapshot(node("n0", labels={"model": "x"}), node("n1"), wish, plain)
+
+    def fulfilled(*actions: Bind | Hold) -> int:
+        return reached(of, Policy(), planned(*actions))["preference"]
+
+    assert fulfilled(bind(wish, N0), bind(plain, N1)) == 1
+    assert fulfilled(bind(wish, N1), bind(plain, N0)) == 0
+    assert fulfilled(hold(wish), bind(plain, N0)) == 0
+    assert fulfilled(bind(wish, NodeName("gone")), bind(plain, N0)) == 0
+
+
+def test_whoever_is_evicted_is_kept_no_longer() -> None:
+    """The first or the last pod of a cluster would be counted as another one."""
+    first, last, gone = (pod(name, on="n0") for name in ("a", "z", "gone"))
+    of = snapshot(node("n0"), first, last)
+
+    kept = [reached(of, Policy(), planned(evict(each)))["keep 0"] for each in (first, last, gone)]
+
+    assert kept == [1, 1, 2]
 
 
 def test_what_is_proved_of_all_who_might_be_placed_is_infeasible() -> None:
