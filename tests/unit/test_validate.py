@@ -24,7 +24,7 @@ from bayplan.plan import (
 )
 from bayplan.policy import Order, Policy
 from bayplan.validate import Code, validate
-from tests.builders import GPU, budget, node, pod, snapshot
+from tests.builders import GPU, apart, budget, node, pod, snapshot
 
 POLICY = Policy()
 N0, N1 = NodeName("n0"), NodeName("n1")
@@ -475,6 +475,24 @@ def test_a_proved_plan_has_all_its_stages() -> None:
     assert codes(stages) == []
     assert codes(stages[:-1]) == [Code.WRONG_VERDICT]
     assert codes((*stages[:-1], replace(stages[-1], bound=9))) == [Code.WRONG_VERDICT]
+
+
+@pytest.mark.parametrize("order", [Order.PLACE_FIRST, Order.PROTECT_FIRST], ids=str)
+def test_a_victim_may_be_in_the_way_of_more_than_room(order: Order) -> None:
+    """It would be told to stay beside a pod of higher priority that keeps it out of its node."""
+    nodes = [node(name, labels={"host": name}) for name in ("n0", "n1")]
+    low = replace(LOW, labels=(("app", "x"),))
+    here = Constraints(node_selector=(("host", "n0"),))
+    shy = pod("shy", priority=10, constraints=replace(here, peers=apart("host", app="x").peers))
+
+    def codes(newcomer: Pod) -> set[Code]:
+        leaves = move(low, N1) if order is Order.PROTECT_FIRST else evict(low)
+        plan = planned(leaves, bind(newcomer, N0), order=order)
+        found = validate(snapshot(*nodes, low, newcomer), Policy(order=order), plan)
+        return {violation.code for violation in found}
+
+    assert codes(shy) == set()
+    assert codes(replace(shy, constraints=here)) == {Code.OUTRANKED_VICTIM}
 
 
 def test_a_gang_that_runs_grows_by_single_pods() -> None:
