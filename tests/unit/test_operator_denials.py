@@ -90,6 +90,27 @@ def test_what_is_admitted_after_all_is_not_given_up(
     assert len(evictions(scene)) == 1
 
 
+def test_each_plan_asks_once_whether_a_pod_may_come(
+    scene: Scene, looks: Callable[[int], None]
+) -> None:
+    """Each look would cost a request for each pod that waits, or go by what held for another."""
+    for name, node in (("urgent", ""), ("low", "n1"), ("other", "n2")):
+        scene.add(name, gpus=8, **({"on": node} if node else {}))
+
+    def asked() -> int:
+        return scene.kube.writes.count(f"rehearse {pod_path(key('urgent'))}")
+
+    scene.kube.refusals[f"{pod_path(key('low'))}/eviction"] = (429, "wait")
+    scene.publish(bind("urgent", "n1"), evict("low", "n1"))
+    looks(20)
+    assert asked() == 1
+
+    scene.kube.refusals[f"{pod_path(key('other'))}/eviction"] = (429, "wait")
+    scene.publish(bind("urgent", "n2"), evict("other", "n2"), sequence=2)
+    looks(20)
+    assert asked() == 2
+
+
 def test_no_pod_of_a_gang_goes_where_another_one_may_not(
     scene: Scene, looks: Callable[[int], None]
 ) -> None:
