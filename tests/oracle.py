@@ -8,12 +8,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
+from bayplan.cluster.budgets import Budget
 from bayplan.cluster.constraints import Peers, PodSelector, PodTerm, Spread
 from bayplan.cluster.keys import BudgetKey, GangKey, NodeName
 from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
 from bayplan.plan import EVICTION_COST
 from bayplan.policy import Policy
 from bayplan.rules import filters
+from bayplan.validate import Code
 from tests.builders import GPU
 
 Place = NodeName | None
@@ -39,6 +41,65 @@ def placements(snapshot: Snapshot, policy: Policy) -> Iterator[Places]:
     for places in _candidates(choices, free, policy.max_moves, policy.max_evictions):
         if _allowed(snapshot, policy, places):
             yield places
+
+
+def broken(snapshot: Snapshot, policy: Policy, places: Places) -> set[Code]:
+    """Return which rules no plan may break that leads to these places.
+
+    What the planner asks of itself beyond them is not looked for: that nobody comes where a port
+    was taken twice or an anti-affinity broken before, and that a scattered gang is joined where
+    most of it runs.
+    """
+    moves, evictions = _disturbed(snapshot, places)
+    nodes = {node.name: node for node in snapshot.nodes}
+    pods = list(zip(snapshot.pods, places, strict=True))
+    left = [(pod, place) for pod, place in pods if not pod.waiting and place != pod.node]
+    came = [i for i in range(len(places)) if _arrives(snapshot, places, i)]
+    over = moves > policy.max_moves or evictions > policy.max_evictions
+    wrong = {
+        Code.OVER_BUDGET: over or not all(_admits(each, left) for each in snapshot.budgets),
+        Code.NOT_DISRUPTABLE: any(
+            pod.terminating
+            or pod.disruption is Disruption.FIXED
+            or (place is not None and pod.disruption is Disruption.EVICTABLE)
+            for pod, place in left
+        ),
+        Code.NODE_REFUSES: any(
+            filters.static_rejection(snapshot.pods[i], nodes[place]) is not None
+            for i in came
+            if (place := places[i]) is not None
+        ),
+        Code.OVER_COMMITTED: not all(
+            _fits(snapshot, places, node, before=places) for node in snapshot.nodes
+        ),
+        Code.GANG_SPLIT: not _gangs_whole(snapshot, places),
+        Code.GANG_SCATTERED: any(
+            _is_torn(snapshot, places, members) for members in _gangs(snapshot).values()
+        ),
+        Code.PEERS_BROKEN: not all(_gets_along(snapshot, places, i, before=places) for i in came),
+    }
+    return {code for code, is_so in wrong.items() if is_so}
+
+
+def _admits(budget: Budget, left: Sequence[tuple[Pod, Place]]) -> bool:
+    """Return whether a budget admits that these pods lose their nodes; all of them are ready."""
+    here = (budget.key.namespace,)
+    own = PodSelector(namespaces=here, labels=budget.labels)
+    return sum(_means(own, pod) for pod, _ in left) <= budget.allowed
+
+
+def _is_torn(snapshot: Snapshot, places: Places, members: Sequence[int]) -> bool:
+    """Return whether pods of a gang come to where the rest of it is not, or not all to one."""
+    topology = snapshot.pods[members[0]].gang_topology
+    key = topology.required if topology else ""
+    came = [i for i in members if _arrives(snapshot, places, i)]
+    values = {_label(snapshot, places[i], key) for i in came}
+    placed = [snapshot.pods[i] for i in members if places[i] is not None]
+    ran = {_label(snapshot, pod.node, key) for pod in placed if pod.node is not None}
+    stays = len(came) < len(placed)
+    return bool(key and came) and (
+        len(values) > 1 or None in values or (stays and not values <= ran)
+    )
 
 
 def score(snapshot: Snapshot, places: Places) -> Score:
@@ -95,13 +156,14 @@ def _choices(pod: Pod, nodes: tuple[Node, ...]) -> list[NodeName | None]:
 
 def _allowed(snapshot: Snapshot, policy: Policy, places: Places) -> bool:
     moves, evictions = _disturbed(snapshot, places)
+    before: Places = tuple(pod.node for pod in snapshot.pods)
     return (
         moves <= policy.max_moves
         and evictions <= policy.max_evictions
-        and all(_fits(snapshot, places, node) for node in snapshot.nodes)
+        and all(_fits(snapshot, places, node, before=before) for node in snapshot.nodes)
         and _gangs_whole(snapshot, places)
         and _gangs_at_home(snapshot, places)
-        and all(_gets_along(snapshot, places, i) for i in range(len(places)))
+        and all(_gets_along(snapshot, places, i, before=before) for i in range(len(places)))
         and _budgets_kept(snapshot, places)
     )
 
@@ -158,18 +220,17 @@ def _used(snapshot: Snapshot, places: Places, name: NodeName) -> Counter[str]:
     return used
 
 
-def _fits(snapshot: Snapshot, places: Places, node: Node) -> bool:
+def _fits(snapshot: Snapshot, places: Places, node: Node, *, before: Places) -> bool:
     used = _used(snapshot, places, node.name)
     came: set[str] = set()
     for i, (pod, place) in enumerate(zip(snapshot.pods, places, strict=True)):
         came |= set(pod.requests) if place == node.name and _arrives(snapshot, places, i) else set()
     # Whoever shares a port already may go on, but nobody joins.
     ports = any(resource.startswith("host port") for resource in used)
-    origin = tuple(pod.node for pod in snapshot.pods)
-    before = _used(snapshot, origin, node.name) if ports else Counter[str]()
+    had = _used(snapshot, before, node.name) if ports else Counter[str]()
     room = node.allocatable[GPU]
     return used[GPU] + _held(snapshot, places, node.name, room) <= room and all(
-        max(n, before[resource]) <= 1 or resource not in came
+        max(n, had[resource]) <= 1 or resource not in came
         if resource.startswith("host port")
         else n <= node.allocatable[resource] or resource.startswith("gpu ")
         for resource, n in used.items()
@@ -205,7 +266,7 @@ def _held(snapshot: Snapshot, places: Places, name: NodeName, gpus: int) -> int:
 def _gangs(snapshot: Snapshot) -> dict[GangKey, list[int]]:
     gangs: dict[GangKey, list[int]] = defaultdict(list)
     for i, pod in enumerate(snapshot.pods):
-        if pod.gang is not None and pod.gang_min_count > 1:
+        if pod.gang is not None and pod.gang_min_count > 1 and not pod.terminating:
             gangs[pod.gang].append(i)
     return gangs
 
@@ -271,14 +332,14 @@ def _arrives(snapshot: Snapshot, places: Places, i: int) -> bool:
     return places[i] is not None and places[i] != snapshot.pods[i].node
 
 
-def _gets_along(snapshot: Snapshot, places: Places, i: int) -> bool:
+def _gets_along(snapshot: Snapshot, places: Places, i: int, before: Places) -> bool:
     """Return whether pod `i`, if it arrives, may be where it is beside all others."""
     if not _arrives(snapshot, places, i):
         return True
     pod = snapshot.pods[i]
     asked = pod.constraints.peers or Peers()
     return (
-        all(_kept_apart(snapshot, places, i, term) for term in _all_repels(snapshot))
+        all(_kept_apart(snapshot, places, i, term, before) for term in _all_repels(snapshot))
         and all(_even(snapshot, places, i, spread) for spread in asked.spreads)
         and all(_company(snapshot, places, i, term) for term in asked.attracts)
     )
@@ -292,7 +353,7 @@ def _repels(pod: Pod, term: PodTerm) -> bool:
     return pod.constraints.peers is not None and term in pod.constraints.peers.repels
 
 
-def _kept_apart(snapshot: Snapshot, places: Places, i: int, term: PodTerm) -> bool:
+def _kept_apart(snapshot: Snapshot, places: Places, i: int, term: PodTerm, before: Places) -> bool:
     """Return whether no two pods share the domain of pod `i` that the term keeps apart.
 
     Nobody concerned comes to a domain in which it is broken already.
@@ -300,7 +361,6 @@ def _kept_apart(snapshot: Snapshot, places: Places, i: int, term: PodTerm) -> bo
     pod, value = snapshot.pods[i], _label(snapshot, places[i], term.key)
     if value is None or not (_repels(pod, term) or _means(term.pods, pod)):
         return True
-    before: Places = tuple(each.node for each in snapshot.pods)
     return not any(
         _repels(one, term) and _means(term.pods, other)
         for where in (before, places)
@@ -314,15 +374,16 @@ def _kept_apart(snapshot: Snapshot, places: Places, i: int, term: PodTerm) -> bo
 def _even(snapshot: Snapshot, places: Places, i: int, spread: Spread) -> bool:
     pod = snapshot.pods[i]
     keys = {each.key for each in (pod.constraints.peers or Peers()).spreads}
-    counts = {
-        dict(node.labels)[spread.key]: 0
+    # Nodes that the pod does not select count for nothing, nor do the pods there.
+    eligible = {
+        node.name: dict(node.labels)[spread.key]
         for node in snapshot.nodes
         if keys <= set(dict(node.labels)) and filters.wants(pod.constraints, node)
     }
+    counts = dict.fromkeys(eligible.values(), 0)
     for other, place in zip(snapshot.pods, places, strict=True):
-        value = _label(snapshot, place, spread.key)
-        if value in counts and _means(spread.pods, other):
-            counts[value] += 1
+        if place in eligible and _means(spread.pods, other) and not other.terminating:
+            counts[eligible[place]] += 1
     here = _label(snapshot, places[i], spread.key)
     return here in counts and counts[here] - min(counts.values()) <= spread.max_skew
 
@@ -342,7 +403,11 @@ def _company(snapshot: Snapshot, places: Places, i: int, term: PodTerm) -> bool:
         for j in everyone
     ):
         return here is not None and any(
-            meant[j] and where[j] == here and not (came[j] and asks[j]) for j in everyone
+            meant[j]
+            and where[j] == here
+            and not (came[j] and asks[j])
+            and not snapshot.pods[j].terminating
+            for j in everyone
         )
     begun = {where[j] for j in everyone if came[j] and asks[j]}
     return here is not None and len(begun) == 1 and any(came[j] and meant[j] for j in everyone)

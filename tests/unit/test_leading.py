@@ -1,7 +1,8 @@
 """Who leads: the lease is taken when it has lapsed, and never while it counts."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Event, Semaphore
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ from structlog.testing import capture_logs
 from urllib3.exceptions import NewConnectionError, ReadTimeoutError
 
 from bayplan_extender.planner.lease import DURATION_S, LEAD_S, Lease, lead
+
+#: Seconds after which what has not happened will not.
+DEADLINE_S = 60.0
 
 
 class Server:
@@ -262,6 +266,105 @@ def test_a_server_that_nobody_reaches_is_asked_every_two_seconds(
 
     assert pauses == [2, 2, 4, 8, 8, 2]
     assert [event["event"] for event in events].count("lease_not_reached") == 1
+
+
+@pytest.fixture
+def busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a leader renew its lease at once, again and again."""
+    monkeypatch.setattr("bayplan_extender.planner.lease.RETRY_S", 0.01)
+
+
+def led(server: Server, *works: Callable[[], None], stop: Callable[[], None]) -> list[str]:
+    """Lead as "a", with another work each time; return why it ended each time."""
+    turns = iter(works)
+
+    def work() -> None:
+        next(turns)()
+
+    with capture_logs() as events:
+        lead(server.of("a"), work, stop)
+    assert [event["event"] for event in events].count("leading") == len(works)
+    return [event["error"] for event in events if event["event"] == "leadership_lost"]
+
+
+def not_stopped() -> None:
+    """Fail: nobody is to be stopped."""
+    raise AssertionError
+
+
+@pytest.mark.usefixtures("busy")
+def test_a_leader_renews_its_lease_while_it_plans() -> None:
+    """Every pass would be cut off after twelve seconds."""
+    server, renewed, keep = Server(), Semaphore(0), Server._keep  # noqa: SLF001
+
+    def kept(body: Any) -> Any:  # noqa: ANN401 - as the library
+        server.now += LEAD_S / 2
+        renewed.release()
+        return keep(server, body)
+
+    server._keep = kept  # type: ignore[method-assign] # noqa: SLF001
+
+    def work() -> None:
+        assert all(renewed.acquire(timeout=DEADLINE_S) for _ in range(5))
+
+    assert led(server, work, stop=not_stopped) == ["planning has ended"]
+
+
+@pytest.mark.usefixtures("busy")
+def test_a_planner_that_fails_leads_no_longer() -> None:
+    """The process would go on, hold the lease, and plan nothing."""
+
+    def fails() -> None:
+        raise RuntimeError
+
+    assert led(Server(), fails, stop=not_stopped) == ["planning has ended"]
+
+
+@pytest.mark.usefixtures("busy")
+def test_who_loses_the_lease_stops_and_leads_again_when_it_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two would plan at once, or nobody after the other one has ended."""
+    server, stopped = Server(), Event()
+    pauses = list[float]()
+
+    def pause(for_s: float) -> None:
+        pauses.append(for_s)
+        server.now += DURATION_S
+
+    monkeypatch.setattr("bayplan_extender.planner.lease.time.sleep", pause)
+
+    def work() -> None:
+        server.lease = None
+        assert server.of("b").hold()
+        assert stopped.wait(DEADLINE_S)
+
+    told = led(server, work, lambda: None, stop=stopped.set)
+
+    assert told == ["another planner has it", "planning has ended"]
+    assert pauses, "it waits until the lease of the other one has lapsed"
+    assert server.lease.spec.holder_identity == "a"
+
+
+@pytest.mark.usefixtures("busy")
+def test_who_gets_no_answer_stops_before_another_one_may_lead() -> None:
+    """It would plan on beside the next one."""
+    server, stopped = Server(), Event()
+
+    def work() -> None:
+        server.answers_after_s = 1e6
+        assert stopped.wait(DEADLINE_S)
+
+    def stop() -> None:
+        assert server.now < DURATION_S
+        server.answers_after_s = 0.0
+        stopped.set()
+
+    lost, ended = led(server, work, lambda: None, stop=stop)
+
+    assert lost.startswith("not renewed for 12 s: ")
+    assert "no answer" in lost
+    assert ended == "planning has ended"
 
 
 def _refuse() -> None:

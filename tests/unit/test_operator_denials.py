@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 
 from bayplan.api import names
-from bayplan.cluster.keys import GangKey
+from bayplan.cluster.keys import GangKey, NodeName
 from bayplan.codec import published_plan_of
 from bayplan.plan import Bind
+from bayplan.steps import ReleasePod
 from bayplan_operator.cluster.kube import plan_path, pod_path
+from bayplan_operator.plans.releases import whole
 from tests.execution_scene import Scene, bind, evict, key
 
 TOO_LONG = (422, "metadata.annotations: Too long")
@@ -88,6 +90,27 @@ def test_what_is_admitted_after_all_is_not_given_up(
     assert len(evictions(scene)) == 1
 
 
+def test_each_plan_asks_once_whether_a_pod_may_come(
+    scene: Scene, looks: Callable[[int], None]
+) -> None:
+    """Each look would cost a request for each pod that waits, or go by what held for another."""
+    for name, node in (("urgent", ""), ("low", "n1"), ("other", "n2")):
+        scene.add(name, gpus=8, **({"on": node} if node else {}))
+
+    def asked() -> int:
+        return scene.kube.writes.count(f"rehearse {pod_path(key('urgent'))}")
+
+    scene.kube.refusals[f"{pod_path(key('low'))}/eviction"] = (429, "wait")
+    scene.publish(bind("urgent", "n1"), evict("low", "n1"))
+    looks(20)
+    assert asked() == 1
+
+    scene.kube.refusals[f"{pod_path(key('other'))}/eviction"] = (429, "wait")
+    scene.publish(bind("urgent", "n2"), evict("other", "n2"), sequence=2)
+    looks(20)
+    assert asked() == 2
+
+
 def test_no_pod_of_a_gang_goes_where_another_one_may_not(
     scene: Scene, looks: Callable[[int], None]
 ) -> None:
@@ -102,6 +125,39 @@ def test_no_pod_of_a_gang_goes_where_another_one_may_not(
     assert scene.pod("g-0")["spec"]["schedulingGates"] == [{"name": names.GATE}]
     assert [step["state"] for step in scene.status(plan)["steps"]] == ["Waiting", "Refused"]
     assert scene.status(plan)["phase"] == "Failed"
+
+
+def test_a_gang_goes_when_all_of_it_may_be_tried_again() -> None:
+    """Those that were not refused would go before the one that was, and hold their room for it."""
+
+    def released(name: str, gang: str = "") -> ReleasePod:
+        group = GangKey(namespace="ns", name=gang) if gang else None
+        return ReleasePod(pod=key(name), uid=f"uid-{name}", node=NodeName("n1"), gang=group)
+
+    todo = [released("a"), released("b"), released("g-0", "g"), released("g-1", "g")]
+    todo += [released("h-0", "h"), released("h-1", "h")]
+
+    def going(*late: str) -> list[str]:
+        return [step.pod.name for step in whole(todo, lambda uid: uid not in late)]
+
+    assert going() == ["a", "b", "g-0", "g-1", "h-0", "h-1"]
+    assert going("uid-a", "uid-g-1") == ["b", "h-0", "h-1"]
+    assert going("uid-g-0", "uid-h-0", "uid-h-1") == ["a", "b"]
+
+
+def test_a_gang_of_which_a_pod_is_gone_stays_until_that_is_seen(scene: Scene) -> None:
+    """The rest of it would go to its nodes without it."""
+    for name in ("g-0", "g-1"):
+        scene.add(name, gpus=8)
+    scene.kube.refusals[pod_path(key("g-1"))] = (409, "the object has been modified")
+    scene.publish(of_gang(bind("g-0", "n1")), of_gang(bind("g-1", "n2")))
+
+    scene.look()
+
+    assert scene.pod("g-0")["spec"]["schedulingGates"] == [{"name": names.GATE}]
+    scene.kube.refusals.clear()
+    scene.look()
+    assert [scene.pod(name)["spec"]["schedulingGates"] for name in ("g-0", "g-1")] == [[], []]
 
 
 def test_a_gang_whose_patches_are_admitted_goes_at_once(scene: Scene) -> None:

@@ -426,6 +426,46 @@ def test_the_validator_wants_a_gpu_for_each_share_and_for_nobody_else(
     assert codes(planned(bind(a, device)), node("n", gpus=2), a) == {Code.WRONG_DEVICE}
 
 
+def test_the_validator_wants_the_same_of_those_who_move() -> None:
+    """A pod would come back on a GPU that is not there, or on one that it did not ask for."""
+    share, whole = pod("s", share=600, on="n", device=0), pod("w", gpus=1, on="n")
+    things = (node("n", gpus=2), node("m", gpus=2), share, whole)
+    to_m = {
+        each.key.name: Move(
+            pod=each.key,
+            uid=each.uid,
+            source=N,
+            target=NodeName("m"),
+            owner=each.owner,
+            priority=0,
+        )
+        for each in (share, whole)
+    }
+
+    def found(name: str, device: int | None) -> set[Code]:
+        return codes(planned(replace(to_m[name], device=device)), *things)
+
+    # They move for nobody.
+    assert found("s", 0) == found("w", None) == {Code.NO_GAIN}
+    assert found("s", None) == found("s", 2) == {Code.NO_GAIN, Code.WRONG_DEVICE}
+    assert found("w", 0) == {Code.NO_GAIN, Code.WRONG_DEVICE}
+
+
+def test_one_gpu_too_many_is_found_beside_pods_that_get_none() -> None:
+    """A pod of a plan without shares would be told to share a GPU."""
+    a, b = pod("a"), pod("b")
+
+    assert codes(planned(bind(a, None), bind(b, 1)), node("n"), a, b) == {Code.WRONG_DEVICE}
+
+
+def test_a_share_for_a_node_that_is_gone_is_found() -> None:
+    """The pass would end in an error of its own."""
+    a = pod("a", share=600)
+
+    assert codes(planned(bind(a, 0, to="gone")), node("n"), a) == {Code.UNKNOWN_NODE}
+    assert codes(planned(bind(a, 0)), node("n")) == {Code.UNKNOWN_POD}
+
+
 def test_a_moved_share_leaves_its_gpu_behind() -> None:
     """Its number belongs to the node that it leaves."""
     runs, other = (pod(name, share=600, on="n", device=1) for name in ("r", "o"))

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bayplan.cluster.budgets import Budget, Health
+from bayplan.cluster.constraints import Constraints
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
@@ -23,7 +24,7 @@ from bayplan.plan import (
 )
 from bayplan.policy import Order, Policy
 from bayplan.validate import Code, validate
-from tests.builders import GPU, budget, node, pod, snapshot
+from tests.builders import GPU, apart, budget, node, pod, snapshot
 
 POLICY = Policy()
 N0, N1 = NodeName("n0"), NodeName("n1")
@@ -94,7 +95,12 @@ HALF_GENTLE = tuple(
 FIXED = pod("fixed", gpus=4, on="n0", disruption=Disruption.FIXED)
 STUCK = pod("stuck", gpus=4, on="n0", disruption=Disruption.EVICTABLE)
 LEAVING = pod("leaving", gpus=4, on="n0", terminating=True)
+BESIDE = pod("beside", gpus=4, on="n1", disruption=Disruption.FIXED)
+LEVEL = pod("level", gpus=4, priority=10, on="n1")
 GANG = tuple(pod(f"g-{i}", gpus=2, gang="g", min_count=3) for i in range(3))
+RUNS, *JOIN = (
+    pod(f"j-{i}", gpus=2, on="n0" if i == 0 else None, gang="j", min_count=2) for i in range(3)
+)
 UNITS = tuple(
     pod(f"u-{i}", gpus=8, gang=f"u-{i}", min_count=1, owner="u", floor=1) for i in range(2)
 )
@@ -124,6 +130,28 @@ def test_a_plan_that_places_who_is_needed_passes() -> None:
     sound = planned(bind(UNITS[0], N0), hold(UNITS[1]), stages=stages)
 
     assert validate(snapshot(*NODES, *UNITS), POLICY, sound) == ()
+
+
+def test_who_may_come_is_counted_as_the_solver_does() -> None:
+    """A plan would be thrown away for the stages that its certificate tells of."""
+    mixed = [pod(f"m-{i}", priority=p, gang="m", min_count=2) for i, p in enumerate((30, 0))]
+    half = [
+        pod(f"h-{i}", priority=40, preempts=p, gang="h", min_count=2)
+        for i, p in enumerate((True, False))
+    ]
+    # One of its three pods does not exist.
+    lacks = [replace(each, priority=50) for each in GANG[:2]]
+    stages = reaches(
+        *(("place 10", 1, 1), ("keep 5", 0, 1), ("place 40 without preemption", 2, 2)),
+        *(("place 0", 2, 2), ("disruption", 1001, 1001)),
+    )
+    low = replace(LOW, priority=5)
+    of = snapshot(*NODES, low, HIGH, *mixed, *half, *lacks)
+    binds = (bind(each, N1) for each in (*mixed, *half))
+    holds = (hold(each) for each in lacks)
+    sound = planned(evict(low), bind(HIGH, N0), *binds, *holds, stages=stages)
+
+    assert validate(of, POLICY, sound) == ()
 
 
 @pytest.mark.parametrize(
@@ -156,6 +184,30 @@ def test_a_plan_that_places_who_is_needed_passes() -> None:
             planned(replace(move(LOW, N1), owner=HIGH.owner), bind(HIGH, N0)),
             Code.MISDESCRIBED,
             id="a move whose replacement somebody else makes",
+        ),
+        pytest.param(
+            (LOW, HIGH),
+            planned(replace(move(LOW, N1), priority=5), bind(HIGH, N0)),
+            Code.MISDESCRIBED,
+            id="a move of another priority",
+        ),
+        pytest.param(
+            (LOW, HIGH),
+            planned(replace(evict(LOW), priority=5), bind(HIGH, N0)),
+            Code.MISDESCRIBED,
+            id="an eviction of another priority",
+        ),
+        pytest.param(
+            (LOW, HIGH),
+            planned(replace(evict(LOW), owner=HIGH.owner), bind(HIGH, N0)),
+            Code.MISDESCRIBED,
+            id="an eviction of another owner's pod",
+        ),
+        pytest.param(
+            (LOW, HIGH),
+            planned(move(LOW, NodeName("x")), bind(HIGH, N0)),
+            Code.UNKNOWN_NODE,
+            id="a move to a node that is gone",
         ),
         pytest.param(
             (*TEAM, replace(HIGH, priority=20)),
@@ -223,6 +275,18 @@ def test_a_plan_that_places_who_is_needed_passes() -> None:
             id="two of three pods of a gang",
         ),
         pytest.param(
+            GANG[:2],
+            planned(*(bind(pod, N0) for pod in GANG[:2])),
+            Code.GANG_SPLIT,
+            id="all there is of a gang of which one pod does not exist",
+        ),
+        pytest.param(
+            (RUNS, *JOIN),
+            planned(bind(JOIN[0], N0), hold(JOIN[1])),
+            Code.GANG_SPLIT,
+            id="two of three pods of a gang of which two would do",
+        ),
+        pytest.param(
             (*TEAM, HIGH),
             planned(evict(TEAM[0]), bind(HIGH, N0)),
             Code.GANG_SPLIT,
@@ -245,6 +309,18 @@ def test_a_plan_that_places_who_is_needed_passes() -> None:
             planned(*map(evict, TEAM), bind(EQUAL, N0), bind(pod("top", priority=20), N1)),
             Code.OUTRANKED_VICTIM,
             id="a gang for one of equal priority and one that has room beside it",
+        ),
+        pytest.param(
+            (LOW, BESIDE, LEVEL, HIGH),
+            planned(move(LOW, N1), evict(LEVEL), bind(HIGH, N0)),
+            Code.OUTRANKED_VICTIM,
+            id="a victim of equal priority whose room goes to a pod that moves",
+        ),
+        pytest.param(
+            (LOW, BESIDE, replace(LEVEL, priority=0), GENTLE),
+            planned(move(LOW, N1), evict(replace(LEVEL, priority=0)), bind(GENTLE, N0)),
+            Code.OUTRANKED_VICTIM,
+            id="a victim for a pod that preempts nobody, by way of a pod that moves",
         ),
         pytest.param(
             (LOW, GENTLE),
@@ -359,6 +435,18 @@ def test_a_plan_is_worth_more_than_doing_nothing(pods: tuple[Pod, ...], plan: Pl
     assert Code.NO_GAIN in {violation.code for violation in found}
 
 
+def test_a_pod_that_is_gone_is_decided_once_like_others() -> None:
+    """Half of what is wrong would be told."""
+
+    def codes(*actions: Bind | Hold) -> set[Code]:
+        return {
+            violation.code for violation in validate(snapshot(*NODES), POLICY, planned(*actions))
+        }
+
+    assert codes(bind(HIGH, N0)) == codes(bind(HIGH, N0), hold(EQUAL)) == {Code.UNKNOWN_POD}
+    assert codes(bind(HIGH, N0), hold(HIGH)) == {Code.UNKNOWN_POD, Code.NOT_ONCE}
+
+
 def test_a_defragmentation_wins_slots_for_its_moves() -> None:
     """Moves would be made that win none."""
     policy = Policy(order=Order.DEFRAGMENT, max_evictions=0)
@@ -389,6 +477,32 @@ def test_a_proved_plan_has_all_its_stages() -> None:
     assert codes((*stages[:-1], replace(stages[-1], bound=9))) == [Code.WRONG_VERDICT]
 
 
+@pytest.mark.parametrize("order", [Order.PLACE_FIRST, Order.PROTECT_FIRST], ids=str)
+def test_a_victim_may_be_in_the_way_of_more_than_room(order: Order) -> None:
+    """It would be told to stay beside a pod of higher priority that keeps it out of its node."""
+    nodes = [node(name, labels={"host": name}) for name in ("n0", "n1")]
+    low = replace(LOW, labels=(("app", "x"),))
+    here = Constraints(node_selector=(("host", "n0"),))
+    shy = pod("shy", priority=10, constraints=replace(here, peers=apart("host", app="x").peers))
+
+    def codes(newcomer: Pod) -> set[Code]:
+        leaves = move(low, N1) if order is Order.PROTECT_FIRST else evict(low)
+        plan = planned(leaves, bind(newcomer, N0), order=order)
+        found = validate(snapshot(*nodes, low, newcomer), Policy(order=order), plan)
+        return {violation.code for violation in found}
+
+    assert codes(shy) == set()
+    assert codes(replace(shy, constraints=here)) == {Code.OUTRANKED_VICTIM}
+
+
+def test_a_gang_that_runs_grows_by_single_pods() -> None:
+    """It would get none of those that it has room for until there is room for all."""
+    team = [*TEAM, *(pod(f"t-{i}", gpus=4, gang="t", min_count=2) for i in (2, 3))]
+    grows = planned(bind(team[2], N0), hold(team[3]))
+
+    assert validate(snapshot(*NODES, *team), POLICY, grows) == ()
+
+
 @pytest.mark.parametrize(
     ("policy", "count"),
     [
@@ -401,6 +515,8 @@ def test_budgets(policy: Policy, count: int) -> None:
     of = snapshot(*NODES, LOW, HIGH)
 
     assert len(validate(of, policy, planned(move(LOW, N1), bind(HIGH, N0)))) == count
+    evictions = replace(policy, max_moves=0, max_evictions=policy.max_moves)
+    assert len(validate(of, evictions, planned(evict(LOW), bind(HIGH, N0)))) == count
 
 
 @pytest.mark.parametrize(
@@ -410,8 +526,9 @@ def test_budgets(policy: Policy, count: int) -> None:
         ([budget("x", allowed=0, app="x")], [Code.OVER_BUDGET]),
         ([budget("x", allowed=2, app="x"), budget("y", allowed=2)], [Code.NOT_DISRUPTABLE]),
         ([budget("x", allowed=0, app="y")], []),
+        ([budget("x", allowed=0, app="x", namespace="other")], []),
     ],
-    ids=["as many as it admits", "one too many", "two budgets", "not its own"],
+    ids=["as many as it admits", "one too many", "two budgets", "not its own", "elsewhere"],
 )
 def test_disruption_budgets(budgets: list[Budget], codes: list[Code]) -> None:
     """Evictions would be planned that the API server refuses."""
@@ -427,6 +544,7 @@ def test_disruption_budgets(budgets: list[Budget], codes: list[Code]) -> None:
     ("health", "of", "codes"),
     [
         (Health.UNREADY, replace(NONE_LEFT, healthy=2), []),
+        (Health.UNREADY, replace(NONE_LEFT, desired=1, healthy=1), []),
         (Health.UNREADY, replace(NONE_LEFT, healthy=1), [Code.OVER_BUDGET]),
         (Health.UNREADY, replace(NONE_LEFT, healthy=1, always=True), []),
         (Health.UNREADY, replace(NONE_LEFT, desired=0), [Code.OVER_BUDGET]),
@@ -434,7 +552,13 @@ def test_disruption_budgets(budgets: list[Budget], codes: list[Code]) -> None:
         (Health.PENDING, replace(NONE_LEFT, healthy=1), []),
     ],
     ids=[
-        *("enough are healthy", "too few are healthy", "AlwaysAllow", "none need be healthy"),
+        *(
+            "enough are healthy",
+            "one is enough",
+            "too few are healthy",
+            "AlwaysAllow",
+            "none need be healthy",
+        ),
         *("ready", "has not begun"),
     ],
 )
@@ -471,6 +595,33 @@ def test_an_arrival_on_a_cordoned_node_is_refused() -> None:
     codes = [violation.code for violation in validate(of, POLICY, planned(bind(HIGH, N0)))]
 
     assert codes == [Code.NODE_REFUSES]
+
+
+def test_a_node_that_is_gone_is_not_taken_for_another() -> None:
+    """People would look for what is wrong with a node that has nothing to do with it."""
+    of = snapshot(node("n0"), node("n1", schedulable=False), HIGH)
+
+    found = validate(of, POLICY, planned(bind(HIGH, NodeName("x"))))
+
+    assert [violation.code for violation in found] == [Code.UNKNOWN_NODE]
+
+
+def test_each_sort_of_pod_is_judged_on_each_sort_of_node() -> None:
+    """A pod would be let onto a node because another one may go there."""
+    nodes = [node(f"n{zone}", labels={"zone": zone}) for zone in "ab"]
+    pods = [
+        pod(f"p{zone}", constraints=Constraints(node_selector=(("zone", zone),))) for zone in "ab"
+    ]
+
+    def refused(*pairs: tuple[int, int]) -> list[str]:
+        plan = planned(*(bind(pods[i], nodes[n].name) for i, n in pairs))
+        found = validate(snapshot(*nodes, *pods), POLICY, plan)
+        return [violation.message[:18] for violation in found]
+
+    assert refused((0, 0), (1, 1)) == []
+    assert refused((0, 1), (1, 0)) == ["default/pa on nb: ", "default/pb on na: "]
+    assert refused((0, 0), (1, 0)) == ["default/pb on na: "]
+    assert refused((0, 1), (1, 1)) == ["default/pa on nb: "]
 
 
 def test_an_over_full_node_that_gets_nothing_is_not_the_plans_fault() -> None:

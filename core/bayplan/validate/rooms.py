@@ -8,8 +8,7 @@ import numpy as np
 
 from bayplan.aftermath import Numbers
 from bayplan.cluster import units
-from bayplan.cluster.keys import NodeName
-from bayplan.cluster.snapshot import Pod
+from bayplan.cluster.snapshot import Pod, PodKind
 from bayplan.plan import Bind, Move
 from bayplan.rules import filters
 from bayplan.validate.evidence import Amounts, Evidence
@@ -58,19 +57,8 @@ def room(about: Evidence) -> Iterator[Violation]:
 def devices(about: Evidence) -> Iterator[Violation]:
     """Check that each share that arrives has a GPU with room for it, and whole GPUs are whole."""
     sharing = {kind for kind in about.coming if kind.requests.share_milli}
-    homes: Iterable[tuple[Bind | Move, Pod]] = chain(about.bound, about.moved)
-    for action, pod in homes if sharing or _names_devices(about) else ():
-        if action.device is None and pod.kind not in sharing:
-            continue
-        n = about.snapshot.rows.get(about.after.goes[action.pod] or NodeName(""))
-        if n is None:
-            continue
-        node = about.snapshot.nodes[n]
-        if pod.kind not in sharing:
-            yield wrong(Code.WRONG_DEVICE, f"{pod.key} asks for no share, but gets one")
-        elif action.device not in range(node.allocatable[units.SHARED_GPU]):
-            number = "no GPU" if action.device is None else f"GPU {action.device}"
-            yield wrong(Code.WRONG_DEVICE, f"{pod.key} gets {number} of {node.name} to share")
+    if sharing or _names_devices(about):
+        yield from _misnamed(about, sharing)
     whole, there = about.in_use(units.SHARED_GPU), about.there(units.SHARED_GPU)
     for n in sorted(about.shared.keys() & {*about.targets.tolist()} if about.shared else ()):
         shared, name = about.shared[n], about.snapshot.nodes[n].name
@@ -85,6 +73,20 @@ def devices(about: Evidence) -> Iterator[Violation]:
                 Code.OVER_COMMITTED,
                 f"{name} would lack {units.words(units.SHARED_GPU, lacking)} after the plan",
             )
+
+
+def _misnamed(about: Evidence, sharing: set[PodKind]) -> Iterator[Violation]:
+    """Check that pods of the kinds in `sharing` get a GPU that is there, and all others none."""
+    homes: Iterable[tuple[Bind | Move, Pod]] = chain(about.bound, about.moved)
+    for (action, pod), n in zip(homes, about.targets.tolist(), strict=True):
+        if n < 0 or (action.device is None and pod.kind not in sharing):
+            continue
+        node = about.snapshot.nodes[n]
+        if pod.kind not in sharing:
+            yield wrong(Code.WRONG_DEVICE, f"{pod.key} asks for no share, but gets one")
+        elif action.device not in range(node.allocatable[units.SHARED_GPU]):
+            number = "no GPU" if action.device is None else f"GPU {action.device}"
+            yield wrong(Code.WRONG_DEVICE, f"{pod.key} gets {number} of {node.name} to share")
 
 
 def _names_devices(about: Evidence) -> bool:

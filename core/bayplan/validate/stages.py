@@ -71,14 +71,14 @@ def _tiers(about: Evidence) -> Iterator[str]:
     """
     kinds = about.kinds_at(np.flatnonzero(decided(about)))
     keeps = {kind.priority for kind in kinds}
-    stages = [(-tier, 0, -tier, False, False, f"keep {tier}") for tier in keeps]
+    stages: list[tuple[tuple[int, ...], str]] = [((-tier, 0), f"keep {tier}") for tier in keeps]
     for each in hopefuls(about):
         tier = min(each.tier, *keeps) if each.gentle and keeps else each.tier
-        turn = 1 if tier < each.tier else 2
-        stages.append((-tier, turn, -each.tier, not each.needed, each.gentle, each.stage))
+        turn = (-tier, 1, -each.tier, not each.needed, each.gentle)
+        stages.append((turn, each.stage))
     if about.policy.order is Order.PROTECT_FIRST:
-        stages += [(-tier, 3, -tier, False, False, f"disruption from {tier}") for tier in keeps]
-    return (name for *_, name in sorted(stages))
+        stages += [((-tier, 2), f"disruption from {tier}") for tier in keeps]
+    return (name for _, name in sorted(stages))
 
 
 def decided(about: Evidence) -> Mask:
