@@ -46,7 +46,7 @@ def units(snapshot: Snapshot, plan: Plan) -> list[list[Pod]]:
 def found(snapshot: Snapshot, plan: Plan, unit: Sequence[Pod]) -> Remedies:
     """Return what would help the unit."""
     after = Aftermath.of_plan(snapshot, plan)
-    census = Census.of(after, {pod.constraints for pod in unit})
+    census = Census(after, {pod.constraints for pod in unit})
     asked = any(pod.constraints.peers for pod in snapshot.pods)
     rules = Obstacles(after) if asked else Rules()
     return (
@@ -175,7 +175,7 @@ def test_a_single_pod_gets_the_cheapest_remedy(snapshot: Snapshot, policy: Polic
     plan = made(snapshot, policy).plan
     after = applied(snapshot, plan)
     stay = {bind.uid for bind in plan.binds} | {move.uid for move in plan.moves}
-    census = Census.of(Aftermath.of_plan(snapshot, plan), ())
+    census = Census(Aftermath.of_plan(snapshot, plan), ())
     stay |= {pod.uid for pod in snapshot.pods if census.held(pod.kind)}
 
     for unit in units(snapshot, plan):

@@ -6,6 +6,7 @@ tells in words which rule keeps a pod off a node, for those who wait.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from bayplan.cluster.constraints import Constraints, Peers, PodSelector, PodTerm, Spread
@@ -170,7 +171,9 @@ class Neighbours:
 
     def _tally(self, spread: Spread, pod: Pod) -> Mapping[str, int]:
         """Return the pods that a spread counts, by value of its label."""
-        known = self._tallies.get((spread, pod.constraints))
+        # Volumes do not say which nodes count, and tell apart pods that are alike otherwise.
+        asked = replace(pod.constraints, volumes=())
+        known = self._tallies.get((spread, asked))
         if known is not None:
             return known
         eligible = {n.name for n in self._nodes if counts(spread, pod.constraints, n)}
@@ -178,7 +181,7 @@ class Neighbours:
         for other in self._placed:
             if other.node in eligible and not other.terminating and selects(spread.pods, other):
                 tally[self._labels[other.node][spread.key]] += 1
-        self._tallies[spread, pod.constraints] = tally
+        self._tallies[spread, asked] = tally
         return tally
 
     def _alone(self, pod: Pod, node: Node) -> Rejection | None:

@@ -13,6 +13,7 @@ from bayplan.cluster.snapshot import Node, Pod, Snapshot
 from bayplan.plan import Reason, Rejection
 from bayplan.rules import filters
 from bayplan.rules.peers import Meant, Neighbours, asks, selects
+from bayplan.rules.reach import Reach
 from bayplan.why.leaving import Rules
 from bayplan.why.rooms import beside
 
@@ -24,7 +25,7 @@ class Obstacles(Rules):
         snapshot, goes = aftermath.snapshot, aftermath.goes
         self.meant = Meant(snapshot)
         after = Snapshot.of(snapshot.nodes, (_after(pod, goes) for pod in snapshot.pods))
-        self._nodes = snapshot.nodes
+        self._nodes, self._reach = snapshot.nodes, Reach(snapshot.nodes)
         self._free = after.free()
         self._runs: dict[GangKey, set[NodeName]] = defaultdict(set)
         for pod in after.in_gangs:
@@ -36,7 +37,8 @@ class Obstacles(Rules):
 
     def single(self, pod: Pod) -> Rejection | None:
         """Return which rule keeps the pod off every node with room; None if it is no rule."""
-        roomy = [n for n in self._nodes if filters.reject(pod, n, self._free[n.name]) is None]
+        reached = map(self._nodes.__getitem__, self._reach.of_all(pod.constraints.volumes))
+        roomy = [n for n in reached if filters.reject(pod, n, self._free[n.name]) is None]
         return self._neighbours.over_nodes(pod, roomy)
 
     def takes(self, pod: Pod, node: Node) -> bool:

@@ -15,7 +15,7 @@ from bayplan.cluster.shares import left_in
 from bayplan.cluster.snapshot import Node, Pod
 from bayplan.plan import Reason, Rejection
 from bayplan.rules import filters
-from bayplan.why.rooms import Room, refusals
+from bayplan.why.rooms import Beyond, Refusing, Room, refusals
 
 T = TypeVar("T", bound=str)
 
@@ -37,13 +37,16 @@ _SAID: Final = {
 #: Most characters of a label, a taint or a term that are told.
 _MOST_ABOUT: Final = 120
 
-#: How many nodes refuse for good: by reason, and by what it is about.
-_Refusing = defaultdict[Reason, Counter[str]]
+#: That there are no other nodes.
+_NOTHING: Final = Beyond()
 
 
-def over_rooms(pod: Pod, rooms: Sequence[Room]) -> Rejection | None:
-    """Return why none of the nodes with these rooms takes the pod; None if one does."""
-    if not rooms:
+def over_rooms(pod: Pod, rooms: Sequence[Room], beyond: Beyond = _NOTHING) -> Rejection | None:
+    """Return why none of the nodes with these rooms takes the pod; None if one does.
+
+    No node `beyond` them does.
+    """
+    if not rooms and not beyond.refusing:
         return Rejection(reason=Reason.NO_NODES, message="the cluster has no nodes")
     nowhere = filters.blanket_rejection(pod.constraints)
     if nowhere is not None:
@@ -52,14 +55,14 @@ def over_rooms(pod: Pod, rooms: Sequence[Room]) -> Rejection | None:
     usable = [room for room, refusal in zip(rooms, refused, strict=True) if refusal is None]
     if any(pod.requests.fits(room.free) for room in usable):
         return None
-    never = _never_large_enough(pod.requests, [room.node for room in rooms])
+    never = _never_large_enough(pod.requests, beyond.sizes or [room.node for room in rooms])
     if never is not None:
         return never
-    counts: _Refusing = defaultdict(Counter)
+    counts = beyond.refusing.copy()
     for room, refusal in zip(rooms, refused, strict=True):
         if refusal is not None:
-            counts[refusal.reason][refusal.about] += room.count
-    total = sum(room.count for room in rooms)
+            counts[refusal.reason, refusal.about] += room.count
+    total = sum(room.count for room in rooms) + beyond.refusing.total()
     if not usable:
         return _refused_for_good(pod.requests, total, counts)
     return _no_room(pod.requests, usable, total, counts)
@@ -90,24 +93,31 @@ def _never_large_enough(requests: Resources, nodes: Sequence[Node]) -> Rejection
     )
 
 
-def _refused_for_good(requests: Resources, total: int, counts: _Refusing) -> Rejection:
+def _refused_for_good(requests: Resources, total: int, counts: Refusing) -> Rejection:
+    summed = _summed(counts)
     message = f"0 of {total} nodes will do: {'; '.join(_refusals_said(counts))}"
-    if Reason.TOO_SMALL in counts:
+    if Reason.TOO_SMALL in summed:
         message += f" (needs {in_words(requests)})"
-    return Rejection(reason=_ranked(_summed(counts))[0][0], message=message)
+    return Rejection(reason=_ranked(summed)[0][0], message=message)
 
 
-def _summed(counts: _Refusing) -> Counter[Reason]:
-    return Counter({reason: each.total() for reason, each in counts.items()})
+def _summed(counts: Refusing) -> Counter[Reason]:
+    summed: Counter[Reason] = Counter()
+    for (reason, _), n in counts.items():
+        summed[reason] += n
+    return summed
 
 
-def _refusals_said(counts: _Refusing) -> list[str]:
+def _refusals_said(counts: Refusing) -> list[str]:
     """Return what refuses the pod for good, what refuses it on most nodes first."""
-    return [_said(reason, counts[reason]) for reason, _ in _ranked(_summed(counts))]
+    about: defaultdict[Reason, Counter[str]] = defaultdict(Counter)
+    for (reason, what), n in counts.items():
+        about[reason][what] = n
+    return [_said(reason, about[reason]) for reason, _ in _ranked(_summed(counts))]
 
 
 def _no_room(
-    requests: Resources, usable: Sequence[Room], total: int, counts: _Refusing
+    requests: Resources, usable: Sequence[Room], total: int, counts: Refusing
 ) -> Rejection:
     lacking: dict[str, list[Room]] = defaultdict(list)
     order = _gpus_first(requests)

@@ -100,8 +100,8 @@ class Search:
     @cached_property
     def _free(self) -> Mapping[NodeName, Resources]:
         """What is free on each node."""
-        names = (map(attrgetter("name"), room.nodes) for room in self._rooms)
-        frees = (repeat(room.free, room.count) for room in self._rooms)
+        names = (map(attrgetter("name"), room.nodes) for room in self._rooms.all)
+        frees = (repeat(room.free, room.count) for room in self._rooms.all)
         return dict(zip(chain.from_iterable(names), chain.from_iterable(frees), strict=True))
 
     def find(self, pods: Sequence[Pod]) -> Remedies:
@@ -115,7 +115,7 @@ class Search:
     def _searched(self, pods: Sequence[Pod]) -> Remedies:
         if self._looks >= MOST_LOOKS:
             return Remedies()
-        rooms, unfit = self._rooms, list[Pod]()
+        rooms, unfit = self._rooms.near(pods), list[Pod]()
         if self._rules.bind(pods):
             unfit += pods
         for _, alike in () if unfit else groupby(pods, key=_asks):
