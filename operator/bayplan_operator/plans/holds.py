@@ -78,8 +78,7 @@ class Holds:
     def _tell(self, raw: Raw, hold: Hold, offer: bool) -> bool:  # noqa: FBT001 - private, one caller
         """Tell one pod; return False where another round should try again."""
         reason = str(hold.rejection.reason)
-        why = hold.rejection.message + (f"; {hold.remedy}" if hold.remedy else "")
-        text = f"{reason}: {why}"
+        text = f"{reason}: {hold.told}"
         short = text if len(text) <= _MAX_DECISION else text[: _MAX_DECISION - len(_MORE)] + _MORE
         before = (raw["metadata"].get("annotations") or {}).get(names.ANNOTATION_DECISION, "")
         try:
@@ -92,7 +91,9 @@ class Holds:
                 return False
             # One that takes no annotation can have an event.
         if before.partition(":")[0] != reason:
-            self._events.tell(About.pod(hold.pod, hold.uid), reason, "Hold", why, warning=True)
+            self._events.tell(
+                About.pod(hold.pod, hold.uid), reason, "Hold", hold.told, warning=True
+            )
         return True
 
     def _annotate(self, hold: Hold, text: str) -> None:
