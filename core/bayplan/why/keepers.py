@@ -16,6 +16,7 @@ from bayplan.cluster.keys import NodeName
 from bayplan.cluster.snapshot import Disruption, Pod, PodKind
 from bayplan.plan import Reason, Rejection
 from bayplan.policy import Order, Policy
+from bayplan.rules.restraints import is_refused
 from bayplan.why.leaving import Left, Rules, leaving
 from bayplan.why.rooms import Census, Room, Rooms, fill, told_apart, usable
 from bayplan.why.victims import Victims
@@ -149,7 +150,12 @@ class Keepers:
         each = "it" if len(told) == 1 else "each"
         said = f"{_named(told)} might make room but must stay: {each} {first}{more}"
         rejection = _more(why, said, reason=Reason.DISRUPTION_FORBIDDEN)
-        return Kept(rejection=rejection, remedy=f"{_WAIT}{self._besides(limit, len(left.pods))}")
+        wait = _WAIT
+        if is_refused(first) and not others:
+            n = len(told)
+            admit = f"{n} eviction{'' if n == 1 else 's'}"
+            wait += f", or let {'its' if n == 1 else 'that'} PodDisruptionBudget admit {admit}"
+        return Kept(rejection=rejection, remedy=f"{wait}{self._besides(limit, len(left.pods))}")
 
     def _too_few_at_once(self, pods: Sequence[Pod], why: Rejection) -> Kept | None:
         """Return which PodDisruptionBudget admits some of the evictions that it takes, not all."""
