@@ -103,6 +103,15 @@ def test_a_node_without_its_disk_is_no_help() -> None:
     assert hold.remedy == expected
 
 
+def test_a_node_that_is_too_small_by_a_little_is_told_exactly() -> None:
+    """Somebody would add a node of the size that it was told, and it would not do either."""
+    (hold,) = made(node("n", memory_mib=2**20), pod("w", memory_mib=2**20 + 1)).holds
+
+    expected = "needs 1,048,577 MiB memory on one node; the largest has 1,048,576 MiB"
+    assert hold.rejection.message == expected
+    assert hold.remedy == "add a node with 1 GPU, 1,048,577 MiB memory"
+
+
 def _with_disk(name: str, home: str) -> Pod:
     """Return a pod that waits, with a disk inside a node."""
     line = Requirement(key=HOSTNAME, operator="In", values=(home,))

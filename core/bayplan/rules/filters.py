@@ -91,12 +91,12 @@ def size_rejection(requests: Resources, node: Node) -> Rejection | None:
     if lacking is None:
         return None
     resource, need, have = lacking
-    in_all = (
-        "no GPU to share" if units.is_share(resource) else f"{units.text(resource, have)} in all"
-    )
+    in_all = f"{units.texts(resource, have, need)[0]} in all"
+    if units.is_share(resource):
+        in_all = "no GPU to share"
     return Rejection(
         reason=Reason.TOO_SMALL,
-        message=f"needs {units.words(resource, need)}; {node.name} has {in_all}",
+        message=f"needs {units.exact_words(resource, need)}; {node.name} has {in_all}",
     )
 
 
@@ -118,12 +118,12 @@ def room_rejection(requests: Resources, free: Resources) -> Rejection | None:
     if units.is_host_port(resource):
         message = f"{resource} is taken on the node"
         return Rejection(reason=Reason.HOST_PORT_TAKEN, message=message, resolvable=True)
-    left = f"{units.text(resource, max(0, have))} free on the node"
+    left = f"{units.texts(resource, max(0, have), need)[0]} free on the node"
     if units.is_share(resource):
         left = f"at most {have / units.WHOLE_MILLI:g} of one is free on the node"
     return Rejection(
         reason=Reason.INSUFFICIENT_ROOM,
-        message=f"needs {units.words(resource, need)}; {left}",
+        message=f"needs {units.exact_words(resource, need)}; {left}",
         resolvable=True,
     )
 

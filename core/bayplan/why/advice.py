@@ -57,7 +57,7 @@ def _more(name: str, n: int) -> str:
         return name
     if units.is_share(name):
         return units.words(name, n)
-    amount, _, what = units.words(name, n).rpartition(" ")
+    amount, _, what = units.exact_words(name, n).rpartition(" ")
     return f"{amount} more {what}"
 
 

@@ -377,7 +377,7 @@ def _left_too_little(pod: Pod, rooms: Sequence[Room], short: Counter[str]) -> st
         left = f"{most / units.WHOLE_MILLI:g} of one"
         return f"needs {need}; {who} and pods that must stay leave at most {left}"
     if most > 0:
-        left = units.text(resource, most)
+        left, _ = units.texts(resource, most, pod.requests[resource])
         return f"needs {need} on one node; {who} and pods that must stay leave at most {left}"
     there = reasons.words(resource, total, nodes)
     taken = f"the {there} it may use is" if total == 1 else f"all {there} it may use are"

@@ -84,7 +84,7 @@ def _never_large_enough(requests: Resources, nodes: Sequence[Node]) -> Rejection
         if largest < need:
             message = (
                 f"needs {words(resource, need, nodes)} on one node; "
-                f"the largest has {units.text(resource, largest)}"
+                f"the largest has {units.texts(resource, largest, need)[0]}"
             )
             return Rejection(reason=Reason.TOO_SMALL, message=message)
     return Rejection(
@@ -156,7 +156,8 @@ def _lack(
             f"{loose / units.WHOLE_MILLI:g} GPUs free in all)"
         )
     in_all = sum(max(0, filters.free_of(resource, room.free)) * room.count for room in usable)
-    largest, needs, total = (units.text(resource, n) for n in (most, need, in_all))
+    largest, needs = units.texts(resource, most, need)
+    total = units.text(resource, in_all)
     return (
         f"{count} {verb} {_noun(resource, [room.node for room in usable])} "
         f"(most free on one node: {largest}, needs {needs}; {total} free in all)"
@@ -173,7 +174,7 @@ def words(resource: str, n: int, nodes: Sequence[Node]) -> str:
     """Return an amount in words; GPUs by the resource's name where nodes have those of others."""
     if units.is_gpu(resource) and _has_others(resource, nodes):
         return f"{n} {resource}"
-    return units.words(resource, n)
+    return units.exact_words(resource, n)
 
 
 def _has_others(resource: str, nodes: Sequence[Node]) -> bool:
@@ -205,7 +206,7 @@ def _gpus_first(requests: Resources) -> list[tuple[str, int]]:
 def in_words(requests: Resources) -> str:
     """Return the requests in words, GPUs first, without the pod itself: "8 GPUs, 64 CPU"."""
     parts = [
-        units.words(name, n)
+        units.exact_words(name, n)
         for name, n in _gpus_first(requests)
         if name != "pods" and not units.is_host_port(name)
     ]
