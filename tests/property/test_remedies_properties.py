@@ -258,3 +258,25 @@ def test_what_is_waited_for_is_what_is_in_the_way(snapshot: Snapshot, policy: Po
             ]
             later = made(Snapshot.of(after.nodes, free), Policy(time_limit_s=20.0))
             assert mine <= {bind.uid for bind in later.plan.binds}
+
+
+@given(snapshot=crowds(rules=True), policy=policies())
+def test_what_pods_of_the_same_plan_keep_waiting_the_next_plan_places(
+    snapshot: Snapshot, policy: Policy
+) -> None:
+    """People would wait for a plan that has no more to give, or relax a rule for nothing."""
+    plan = made(snapshot, policy).plan
+    after = applied(snapshot, plan)
+
+    for unit in units(snapshot, plan):
+        hold = next(hold for hold in plan.holds if hold.uid == unit[0].uid)
+        if hold.remedy.startswith("wait for the next plan, which") and len(unit) == 1:
+            assert lets_in(after, unit)
+        if hold.remedy.startswith("make that preferred"):
+            mine = {pod.uid for pod in unit}
+            relaxed = [
+                replace(p, constraints=replace(p.constraints, peers=None)) if p.uid in mine else p
+                for p in after.pods
+            ]
+            bare = [p for p in relaxed if p.uid in mine]
+            assert lets_in(Snapshot.of(after.nodes, relaxed, after.budgets), bare)

@@ -59,6 +59,12 @@ _REMEDIES: Final = {
 }
 
 
+#: What helps a gang whose own rules leave no places for all of it.
+_PREFER: Final = "make that preferred instead of required in its pods"
+
+#: What helps who waits for another pod to be placed first.
+_NEXT_PLAN: Final = "wait for the next plan, which is made when that pod runs"
+
 #: The node of a pod with volumes: no other one helps.
 _REACHING: Final = "a node that reaches its volume"
 
@@ -213,6 +219,8 @@ class _Writer:
         if len(pods) > 1:
             return self._gang(pods, proved=proved)
         kept = self._single(pods[0], proved=proved)
+        if kept.alone:
+            return kept.rejection, kept.remedy
         return kept.rejection, _either(kept.remedy, self._remedy(pods[0], kept.rejection))
 
     def _single(self, pod: Pod, *, proved: bool) -> Kept:
@@ -230,10 +238,18 @@ class _Writer:
             now = self._obstacles.gang([pod]) if pod.gang_topology else self._obstacles.single(pod)
             if now is not None and proved:
                 return Kept(rejection=now)
+        if now is None and (kept := self._for_now([pod])):
+            return kept
         if not proved or now is None:
             return Kept(rejection=_not_found(now))
         kept = self._keepers.keep([pod], now)
         return kept or Kept(rejection=self._outranked(pod) or now)
+
+    def _for_now(self, pods: Sequence[Pod]) -> Kept | None:
+        """Return who of those that the plan places keeps one of the pods waiting, if it is that."""
+        found = map(self._obstacles.for_now, pods) if self._obstacles else ()
+        why = next(filter(None, found), None)
+        return Kept(rejection=why, remedy=_NEXT_PLAN, alone=True) if why else None
 
     def _over(self, pod: Pod, rooms: Sequence[Room]) -> Rejection | None:
         """Return why no node takes the pod; `rooms` are those that its volumes leave to it."""
@@ -270,9 +286,7 @@ class _Writer:
             self._gangs[shape] = self._shortage(members)
         short = self._gangs[shape]
         if short is None:
-            why = self._obstacles.gang(members) if self._obstacles else None
-            rejection = why if why and proved else _not_found(why)
-            return rejection, _remedy(members[0], why) if why else ""
+            return self._clash(members, proved=proved)
         pod, why = members[short.told], short.why
         if not short.ever and not proved:
             return _not_found(why), self._gang_remedy(members, short)
@@ -292,6 +306,24 @@ class _Writer:
         kept = None if short.ever or bound else self._keepers.keep(members, rejection)
         kept = kept or Kept(rejection=rejection)
         return kept.rejection, _either(kept.remedy, self._gang_remedy(members, short))
+
+    def _clash(self, members: Sequence[Pod], *, proved: bool) -> tuple[Rejection, str]:
+        """Return why a gang waits that has room in all."""
+        why = self._obstacles.gang(members) if self._obstacles else None
+        if why is not None:
+            return why if proved else _not_found(why), _remedy(members[0], why)
+        if kept := self._for_now(members):
+            message = f"waits whole, and one of its pods has to wait: {kept.rejection.message}"
+            return replace(kept.rejection, message=message), kept.remedy
+        rules = _rules_between(members)
+        if not self._obstacles or not rules or not proved:
+            return _not_found(None), ""
+        message = (
+            f"waits whole ({_needs(members)}): each of its pods has room, but no places suit all of"
+            f" them: {rules}"
+        )
+        remedy = _PREFER if self._obstacles.free_without_its_own(members) else ""
+        return Rejection(reason=Reason.GANG_DOES_NOT_FIT, message=message), remedy
 
     def _gang_remedy(self, members: Sequence[Pod], short: _Shortage) -> str:
         """Return what would help a gang, some of which have no room."""
@@ -396,6 +428,19 @@ def _not_found(why: Rejection | None) -> Rejection:
         message=f"no place found, and none is ruled out{rest}",
         resolvable=True,
     )
+
+
+def _rules_between(pods: Sequence[Pod]) -> str:
+    """Return what the pods ask of others, in words: "anti-affinity over zone"; "" if nothing."""
+    asked = [pod.constraints.peers for pod in pods if pod.constraints.peers]
+    told = {f"anti-affinity over {term.key}" for each in asked for term in each.repels}
+    told |= {f"affinity over {term.key}" for each in asked for term in each.attracts}
+    told |= {
+        f"spread over {each.key} with a skew of at most {each.max_skew}"
+        for peers in asked
+        for each in peers.spreads
+    }
+    return ", ".join(sorted(told))
 
 
 def _incomplete(existing: int, min_count: int) -> tuple[Rejection, str]:

@@ -44,10 +44,12 @@ class Kept:
     Attributes:
         rejection: The refusal.
         remedy: What of it can be changed, as the beginning of a sentence; "" if nothing.
+        alone: Whether nothing else would help.
     """
 
     rejection: Rejection
     remedy: str = ""
+    alone: bool = False
 
 
 class Keepers:
