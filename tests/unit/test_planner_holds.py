@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from bayplan.cluster.constraints import Constraints, NodeTerm, Requirement
+from bayplan.cluster.constraints import Constraints, NodeTerm, Requirement, Taint
 from bayplan.cluster.snapshot import (
     Disruption,
     Node,
@@ -179,8 +179,20 @@ class _LateClock:
             ),
             Reason.SELECTOR_MISMATCH,
             "0 of 1 nodes will do: 1 lacks a label it selects (zone=a)",
-            "allow the pod on a node with 1 GPU, or add a node that it accepts",
+            "take zone=a out of its nodeSelector (n0 has room), or add a node that it accepts",
             id="no node has the label",
+        ),
+        pytest.param(
+            (
+                node("n0", taints=(Taint(key="team", value="x"),)),
+                node("n1", taints=(Taint(key="team", value="x"),)),
+                pod("a", gpus=8, on="n0", priority=7),
+                pod("w", gpus=8),
+            ),
+            Reason.TAINT_NOT_TOLERATED,
+            "0 of 2 nodes will do: 2 have a taint it does not tolerate (team=x:NoSchedule)",
+            "let the pod tolerate team=x:NoSchedule (n1 has room), or add a node that it accepts",
+            id="every node has a taint",
         ),
     ],
 )

@@ -173,13 +173,19 @@ def _cordoned(constraints: Constraints, node: Node) -> Rejection | None:
 def _tainted(constraints: Constraints, node: Node) -> Rejection | None:
     for taint in node.taints:
         if taint.effect in _HARD_EFFECTS and not tolerates(constraints, taint):
-            mark = f"{taint.key}={taint.value}" if taint.value else taint.key
+            mark = about(taint)
             return Rejection(
                 reason=Reason.TAINT_NOT_TOLERATED,
-                message=f"does not tolerate the taint {mark}:{taint.effect} of {node.name}",
-                about=f"{mark}:{taint.effect}",
+                message=f"does not tolerate the taint {mark} of {node.name}",
+                about=mark,
             )
     return None
+
+
+def about(taint: Taint) -> str:
+    """Return the taint as `kubectl taint` takes it: "team=research:NoSchedule"."""
+    value = f"={taint.value}" if taint.value else ""
+    return f"{taint.key}{value}:{taint.effect}"
 
 
 def _selected(constraints: Constraints, node: Node) -> Rejection | None:

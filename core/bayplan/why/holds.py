@@ -59,6 +59,11 @@ _REMEDIES: Final = {
 }
 
 
+#: Refusals of nodes that would take the pod if it asked for less, or could bear more.
+_UNASKED: Final = frozenset(
+    {Reason.TAINT_NOT_TOLERATED, Reason.SELECTOR_MISMATCH, Reason.AFFINITY_MISMATCH}
+)
+
 #: What helps a gang whose own rules leave no places for all of it.
 _PREFER: Final = "make that preferred instead of required in its pods"
 
@@ -348,6 +353,8 @@ class _Writer:
         said = "" if ruled_out else self._found([pod])
         if said:
             return said
+        if why.reason in _UNASKED and (eased := self._search.relax(pod)):
+            return f"{advice.relaxed(eased)}, or add a node that it accepts"
         bound = self._rules.bind([pod])
         rest = ", where rules between pods allow it" if bound and why.resolvable else ""
         return f"{_remedy(pod, why)}{'' if why.reason in _BETWEEN_PODS else rest}"
