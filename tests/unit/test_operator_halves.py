@@ -112,3 +112,23 @@ def test_a_budget_may_keep_it(scene: Scene) -> None:
     gates.reconcile()
 
     assert leaves(scene, "g-0")
+
+
+def test_of_a_leader_worker_set_only_the_group_that_is_half_is_called_back(scene: Scene) -> None:
+    """All groups have one label: the other one was counted as more of the same gang."""
+    for name in ("g-0", "g-1"):
+        scene.pod(name)["metadata"]["labels"][names.LABEL_LWS_GROUP] = "0"
+    other = raw_pod("g-2", gpus=8)
+    other["metadata"]["labels"] |= LABELS | {names.LABEL_LWS_GROUP: "1"}
+    scene.kube.add(pod_path(key("g-2")), other)
+    now = [NOW]
+    gates = gates_of(scene, now)
+    group = GangKey(namespace="ns", name="g/0")
+    scene.publish(replace(hold("g-1"), gang=group), sequence=2)
+    gates.reconcile()
+    now[0] = NOW + timedelta(seconds=15)
+
+    gates.reconcile()
+
+    assert leaves(scene, "g-0")
+    assert not leaves(scene, "g-2")

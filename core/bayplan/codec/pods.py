@@ -40,6 +40,9 @@ _MAX_DEVICE: Final = 1023
 #: More than any node has: what a pod takes of which nobody knows how much it is.
 _ALL: Final = 2**20
 
+#: Between the name of a gang and the group it is of; no label has one.
+_IN_GROUP: Final = "/"
+
 #: The node field by which a pod is pinned to one node.
 PIN_FIELD = "metadata.name"
 
@@ -442,10 +445,23 @@ def _toleration(field: Field) -> Toleration:
     )
 
 
+def selector_of(gang: GangKey) -> str:
+    """Return the label selector of the pods of a gang."""
+    name, _, group = gang.name.partition(_IN_GROUP)
+    selected = f"{names.LABEL_GANG}={name}"
+    return f"{selected},{names.LABEL_LWS_GROUP}={group}" if group else selected
+
+
 def _gang(metadata: Field, key: PodKey) -> tuple[GangKey | None, int]:
+    """Return the gang that a pod is of, and how many pods make it whole.
+
+    All groups of a LeaderWorkerSet have one template, and with it one label: each is a gang.
+    """
     name = metadata.get("labels", names.LABEL_GANG).text("")
     if not name:
         return None, 0
+    if group := metadata.get("labels", names.LABEL_LWS_GROUP).text(""):
+        name = f"{name}{_IN_GROUP}{group}"
     count = metadata.get("labels", names.LABEL_GANG_MIN_COUNT)
     size = int(count.text()) if _has_count(metadata) else UNKNOWN_COUNT
     return GangKey(namespace=key.namespace, name=name), size
@@ -484,9 +500,9 @@ def _disruption(metadata: Field, spec: Field) -> Disruption:
 
     A pod that no controller makes again would be lost, a DaemonSet's comes straight back, and the
     cluster's own are not ours to touch. Whoever asks not to be disturbed, or whose cost of a move
-    cannot be read, stays as well. One of several pods of a replica is not moved: all of them would
-    start anew, the others without a place in the plan. Nor is one of an older template moved: it
-    does not come again.
+    cannot be read, stays as well. One of several pods of a replica, or of a group of a
+    LeaderWorkerSet, is not moved: all of them would start anew, the others without a place in the
+    plan. Nor is one of an older template moved: it does not come again.
     """
     owner = _owner(metadata, "")
     if owner is None or owner.kind in {"DaemonSet", "Node"}:
@@ -502,6 +518,12 @@ def _disruption(metadata: Field, spec: Field) -> Disruption:
         # Nobody knows which GPU would be free without it.
         return Disruption.FIXED
     ours = spec.get("schedulerName").text("") == names.SCHEDULER
-    alone = metadata.get("labels").labels().get(names.LABEL_REPLICA_SIZE, "1") == "1"
-    movable = ours and alone and not is_outdated(metadata)
+    movable = ours and _starts_alone(metadata) and not is_outdated(metadata)
     return Disruption.MOVABLE if movable else Disruption.EVICTABLE
+
+
+def _starts_alone(metadata: Field) -> bool:
+    """Return whether no other pod starts anew when this one does."""
+    labels, annotations = (metadata.get(each).labels() for each in ("labels", "annotations"))
+    grouped = names.LABEL_LWS_GROUP in labels and annotations.get(names.ANNOTATION_LWS_SIZE) != "1"
+    return labels.get(names.LABEL_REPLICA_SIZE, "1") == "1" and not grouped
