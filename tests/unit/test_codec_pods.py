@@ -291,6 +291,16 @@ def test_what_a_pod_asks_for_as_a_whole_goes_before_its_containers() -> None:
     assert (pod.requests["cpu"], pod.requests["memory"], pod.requests[GPU]) == (32_250, 1024, 1)
 
 
+def test_a_limit_of_a_pod_as_a_whole_counts_where_no_container_says_a_request() -> None:
+    """In a file that no API server has read the pod seemed to ask for all that it may use."""
+    containers = [{"name": n, "resources": {"requests": {"cpu": "1"}}} for n in "ab"]
+    whole = {"limits": {"cpu": "64", "memory": "1Gi"}}
+
+    pod = decoded(raw_pod(containers=containers, resources=whole))
+
+    assert (pod.requests["cpu"], pod.requests["memory"], pod.requests["pods"]) == (2000, 1024, 1)
+
+
 def test_a_gang_whose_label_does_not_say_its_size_is_never_whole() -> None:
     """The pod would vanish from sight: not planned, not told why, not counted."""
     raw = raw_pod()

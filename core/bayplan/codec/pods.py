@@ -86,6 +86,8 @@ def pod_of(raw: Raw) -> Pod | None:
     asks = gates == {names.GATE} or home is not None
     # The operator sees those with the label alone, and nobody needs a node to go.
     waiting = asks and not node and not terminating and is_managed(labels)
+    if waiting and gang is None:
+        _check_alone(metadata)
     return Pod(
         key=key,
         uid=metadata.get("uid").text(str(key)),
@@ -293,8 +295,9 @@ def requests(spec: Field, instead: Mapping[str, Resources] = MappingProxyType({}
     """Return what a pod uses on its node, `pods: 1` and its host ports included.
 
     The sum over containers, or the largest init container where that is more; restartable init
-    containers (sidecars) count as containers; what the pod asks for as a whole (`spec.resources`)
-    goes before that, resource by resource; overhead on top (as kube-scheduler computes it).
+    containers (sidecars) count as containers; what the pod requests as a whole (`spec.resources`)
+    goes before that, resource by resource, and its limits after it; overhead on top (as
+    kube-scheduler computes it).
     A host port counts on every address of the node, also where the pod asks for one address.
     `instead` is what single containers use, by name, other than what they ask for.
     """
@@ -319,8 +322,10 @@ def _requests_of(spec: Field, instead: Mapping[str, Resources]) -> Resources:
     for container in spec.get("containers").items():
         running = running + used(container)
     overhead = Resources.of(spec.get("overhead").amounts(Rounding.UP))
-    whole = asked_by(spec)
-    asked = Resources.of({**dict(largest(running, peak).items), **dict(whole.items)})
+    said = Resources.of(spec.get("resources", "requests").amounts(Rounding.UP))
+    # A limit counts where nobody says a request, as the API server has it.
+    parts = (asked_by(spec), largest(running, peak), said)
+    asked = Resources.of({name: n for part in parts for name, n in part.items})
     total = asked + overhead + _host_ports(spec)
     for name, n in total.items:
         if n > units.MAX_AMOUNT:
@@ -465,6 +470,27 @@ def _gang(metadata: Field, key: PodKey) -> tuple[GangKey | None, int]:
     count = metadata.get("labels", names.LABEL_GANG_MIN_COUNT)
     size = int(count.text()) if _has_count(metadata) else UNKNOWN_COUNT
     return GangKey(namespace=key.namespace, name=name), size
+
+
+def _check_alone(metadata: Field) -> None:
+    """Complain of a pod of no gang that says something else: it would go without the others.
+
+    Raises:
+        DecodeError: It has the size of a gang without its name, or has either as an annotation.
+    """
+    misplaced = (
+        ("labels", names.LABEL_GANG_MIN_COUNT),
+        ("annotations", names.LABEL_GANG),
+        ("annotations", names.LABEL_GANG_MIN_COUNT),
+    )
+    for kind, name in misplaced:
+        field = metadata.get(kind, name)
+        if field.value is not None:
+            raise field.error(
+                f"the pod is of no gang without the label {names.LABEL_GANG}: add that one, with"
+                f" the name of the gang, and its size as the label {names.LABEL_GANG_MIN_COUNT};"
+                " or remove this"
+            )
 
 
 def _has_count(metadata: Field) -> bool:
