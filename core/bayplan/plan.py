@@ -145,6 +145,12 @@ class Hold:
     gang: GangKey | None = None
     remedy: str = ""
 
+    @property
+    def told(self) -> str:
+        """Why, and what would help, in one line; the same wherever it is told."""
+        helps = f"; what would help: {self.remedy}" if self.remedy else ""
+        return f"{self.rejection.message}{helps}"
+
 
 #: What happens to one pod.
 Action = Bind | Move | Evict | Hold

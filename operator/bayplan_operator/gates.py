@@ -18,7 +18,7 @@ from bayplan import gates
 from bayplan.api import names
 from bayplan.cluster.keys import PodKey
 from bayplan.cluster.snapshot import Pod
-from bayplan.codec import mistake_in, oversight_in
+from bayplan.codec import mistake_in, other_gates_in, oversight_in
 from bayplan.codec.releases import ungate_patch
 from bayplan.steps import STALL_S
 from bayplan_operator.cluster.events import About, Events
@@ -77,7 +77,7 @@ class Gates:
         self._renewal = ("", 0.0)
         self._seen_at: dict[str, float] = {}
         self._hopeless_since: dict[tuple[str, float], float] = {}
-        self._mistakes: Mapping[str, str] = {}
+        self._mistakes: Mapping[tuple[str, str], str] = {}
         self._mourned: set[str] = set()
 
     def reconcile(self) -> float:
@@ -97,7 +97,8 @@ class Gates:
         self._replace_stranded(seen, at=at)
         # 4. Call half a gang back for which there is no rest.
         self._halves.reconcile(seen.unbound())
-        # 5. Tell on pods that cannot be read, or not in full, and on those that nobody looks for.
+        # 5. Tell on pods that cannot be read, or not in full, that nobody looks for, or that others
+        # hold.
         self._tell_mistakes(seen)
         return min(_MAX_LOOK_S, max(_MIN_LOOK_S, signs.timeout_s / 4))
 
@@ -131,19 +132,27 @@ class Gates:
         _log.warning("gate_lifted", pod=str(pod.key), timeout_s=self.away_s)
 
     def _tell_mistakes(self, seen: Observation) -> None:
-        found = {pod.uid: mistake_in(seen.raws[pod.uid]) for pod in seen.unbound()}
-        found |= {u: f"cannot be planned, correct it: {why}" for u, why in seen.unreadable.items()}
         overlooked = {raw["metadata"]["uid"]: raw for raw in self._overlooked()}
-        oversights = {uid: oversight_in(raw) for uid, raw in overlooked.items()}
+        waiting = {pod.uid: seen.raws[pod.uid] for pod in seen.unbound()}
+        found = {(uid, "OtherGates"): other_gates_in(raw) for uid, raw in waiting.items()}
+        found |= {(uid, "Unreadable"): mistake_in(raw) for uid, raw in waiting.items()}
+        found |= {
+            (uid, "Unreadable"): f"cannot be planned, correct it: {why}"
+            for uid, why in seen.unreadable.items()
+        }
+        found |= {(uid, "Overlooked"): oversight_in(raw) for uid, raw in overlooked.items()}
         raws = {**seen.raws, **overlooked}
-        for uid, note in (found | oversights).items():
-            if note and self._mistakes.get(uid) != note:
-                metadata = raws[uid]["metadata"]
-                about = PodKey(namespace=metadata["namespace"], name=metadata["name"])
-                reason = "Overlooked" if uid in oversights else "Unreadable"
-                self._events.tell(About.pod(about, uid), reason, "Hold", note, warning=True)
-                _log.warning(f"pod_{reason.lower()}", pod=str(about), problem=note)
-        self._mistakes = found | oversights
+        for (uid, reason), note in found.items():
+            if note and self._mistakes.get((uid, reason)) != note:
+                self._tell_once(raws[uid]["metadata"], reason, note)
+        self._mistakes = found
+
+    def _tell_once(self, metadata: Raw, reason: str, note: str) -> None:
+        pod = PodKey(namespace=metadata["namespace"], name=metadata["name"])
+        about, wrong = About.pod(pod, metadata["uid"]), reason != "OtherGates"
+        self._events.tell(about, reason, "Hold", note, warning=wrong)
+        if wrong:
+            _log.warning(f"pod_{reason.lower()}", pod=str(pod), problem=note)
 
     def _overlooked(self) -> Iterator[Raw]:
         """Yield the pods of our scheduler without a node that `observe` does not look for."""

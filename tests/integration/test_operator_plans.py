@@ -108,7 +108,9 @@ def test_a_plan_that_only_holds_is_completed_and_told_everywhere(user: User) -> 
 
     assert user.await_phase(plan, "Completed")["message"] == "nothing to do; 3 pods are held"
     status = user.await_reason("NodeTooSmall")
-    shortfall = "needs 16 GPUs on one node; the largest has 8; add a node with 16 GPUs"
+    shortfall = (
+        "needs 16 GPUs on one node; the largest has 8; what would help: add a node with 16 GPUs"
+    )
     assert condition(status, "Scheduled") == (
         "False",
         "NodeTooSmall",

@@ -43,17 +43,24 @@ def units(snapshot: Snapshot, plan: Plan) -> list[list[Pod]]:
     return list(groups.values())
 
 
+def search(snapshot: Snapshot, plan: Plan, unit: Sequence[Pod]) -> Search:
+    """Return who looks for what would help the unit."""
+    after = Aftermath.of_plan(snapshot, plan)
+    census = Census(after, {pod.constraints for pod in unit})
+    return Search(after, census, rules_after(snapshot, after))
+
+
+def rules_after(snapshot: Snapshot, after: Aftermath) -> Rules:
+    """Return what pods ask of each other after a plan."""
+    asked = any(pod.constraints.peers for pod in snapshot.pods)
+    return Obstacles(after) if asked else Rules()
+
+
 def found(snapshot: Snapshot, plan: Plan, unit: Sequence[Pod]) -> Remedies:
     """Return what would help the unit."""
-    after = Aftermath.of_plan(snapshot, plan)
-    census = Census.of(after, {pod.constraints for pod in unit})
-    asked = any(pod.constraints.peers for pod in snapshot.pods)
-    rules = Obstacles(after) if asked else Rules()
-    return (
-        Remedies()
-        if rules.bind(unit) and len(unit) > 1
-        else Search(after, census, rules).find(unit)
-    )
+    rules = rules_after(snapshot, Aftermath.of_plan(snapshot, plan))
+    bound = rules.bind(unit) and len(unit) > 1
+    return Remedies() if bound else search(snapshot, plan, unit).find(unit)
 
 
 def lets_in(snapshot: Snapshot, unit: Sequence[Pod]) -> bool:
@@ -175,7 +182,7 @@ def test_a_single_pod_gets_the_cheapest_remedy(snapshot: Snapshot, policy: Polic
     plan = made(snapshot, policy).plan
     after = applied(snapshot, plan)
     stay = {bind.uid for bind in plan.binds} | {move.uid for move in plan.moves}
-    census = Census.of(Aftermath.of_plan(snapshot, plan), ())
+    census = Census(Aftermath.of_plan(snapshot, plan), ())
     stay |= {pod.uid for pod in snapshot.pods if census.held(pod.kind)}
 
     for unit in units(snapshot, plan):
@@ -258,3 +265,41 @@ def test_what_is_waited_for_is_what_is_in_the_way(snapshot: Snapshot, policy: Po
             ]
             later = made(Snapshot.of(after.nodes, free), Policy(time_limit_s=20.0))
             assert mine <= {bind.uid for bind in later.plan.binds}
+
+
+@given(snapshot=crowds(rules=True), policy=policies())
+def test_what_pods_of_the_same_plan_keep_waiting_the_next_plan_places(
+    snapshot: Snapshot, policy: Policy
+) -> None:
+    """People would wait for a plan that has no more to give, or relax a rule for nothing."""
+    plan = made(snapshot, policy).plan
+    after = applied(snapshot, plan)
+
+    for unit in units(snapshot, plan):
+        hold = next(hold for hold in plan.holds if hold.uid == unit[0].uid)
+        if hold.remedy.startswith("wait for the next plan, which") and len(unit) == 1:
+            assert lets_in(after, unit)
+        if hold.remedy.startswith("make that preferred"):
+            mine = {pod.uid for pod in unit}
+            relaxed = [
+                replace(p, constraints=replace(p.constraints, peers=None)) if p.uid in mine else p
+                for p in after.pods
+            ]
+            bare = [p for p in relaxed if p.uid in mine]
+            assert lets_in(Snapshot.of(after.nodes, relaxed, after.budgets), bare)
+
+
+@given(snapshot=st.one_of(crowds(), crowds(rules=True)), policy=policies())
+def test_a_demand_that_is_given_up_lets_a_pod_in(snapshot: Snapshot, policy: Policy) -> None:
+    """People would weaken what they ask for, and the pod would wait on."""
+    plan = made(snapshot, policy).plan
+    after = applied(snapshot, plan)
+
+    for unit in units(snapshot, plan):
+        if len(unit) > 1:
+            continue
+        eased = search(snapshot, plan, unit).relax(unit[0])
+        if eased is not None:
+            asks = replace(unit[0], constraints=eased.constraints)
+            pods = [asks if p.uid == asks.uid else p for p in after.pods]
+            assert lets_in(Snapshot.of(after.nodes, pods, after.budgets), [asks])

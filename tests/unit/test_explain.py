@@ -118,7 +118,7 @@ def test_a_pod_that_nobody_plans_is_not_said_to_wait_for_the_scheduler_alone() -
     """It may be behind a gate of somebody else, or on its way out."""
     free = replace(pod("chat"), waiting=False)
 
-    assert "it waits for its scheduler, or behind other gates" in told(free)
+    assert "it waits for its scheduler" in told(free)
     assert told(replace(free, terminating=True)).endswith("Is being deleted.")
 
 
@@ -180,3 +180,13 @@ def test_a_free_pod_is_told_that_nothing_decided() -> None:
 def test_a_free_pod_is_told_that_it_had_no_choice() -> None:
     """Nothing decided when there was one node."""
     assert chosen(pod("a"), choice(1, None))[1] == "No other of them had room."
+
+
+def test_gates_of_others_are_named_wherever_somebody_asks() -> None:
+    """The webhook said only that there may be other gates."""
+    why = "waits behind gates of others (a.b/c): it is planned once they are lifted"
+
+    assert told(replace(pod("a"), waiting=False, unplanned=why)).splitlines() == [
+        "Pod default/a (priority 0)",
+        "Waits behind gates of others (a.b/c): it is planned once they are lifted.",
+    ]

@@ -249,8 +249,8 @@ NOTHING = Plan(certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.
 
 
 def _rooms(asking: Pod, *things: Node | Pod) -> tuple[Room, ...]:
-    census = Census.of(Aftermath.of_plan(snapshot(*things), NOTHING), [asking.constraints])
-    return census.rooms(lambda _: True)
+    census = Census(Aftermath.of_plan(snapshot(*things), NOTHING), [asking.constraints])
+    return census.rooms(lambda _: True).all
 
 
 SIX = tuple(node(f"n{i}", gpus=8) for i in range(6))

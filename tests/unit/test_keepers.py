@@ -182,3 +182,18 @@ def test_a_limit_is_told_beside_what_is_waited_for() -> None:
     assert hold.remedy.startswith(
         "wait until such a pod may be disturbed again, with a maxEvictions of 1 or more, or free 8"
     )
+
+
+def test_a_budget_that_never_admits_anybody_can_be_changed() -> None:
+    """With minAvailable 100 % people would wait for ever for such a pod to be disturbed."""
+    low = replace(LOW, labels=(("app", "x"),))
+
+    hold = held(node("n0"), low, HIGH, budget("x", allowed=0, app="x"), policy=Policy())
+
+    assert "default/low might make room but must stay: it has PodDisruptionBudget default/x" in (
+        hold.rejection.message
+    )
+    assert hold.remedy.startswith(
+        "wait until such a pod may be disturbed again, or let its PodDisruptionBudget admit 1"
+        " eviction, or free 8"
+    )

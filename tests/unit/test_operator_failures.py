@@ -34,6 +34,21 @@ def test_a_quota_is_told_and_tried_again(scene: Scene) -> None:
     )
 
 
+def test_a_missing_priority_class_is_not_blamed_on_the_template(scene: Scene) -> None:
+    """Seen: somebody would look for it in a template that does not name it."""
+    missing = 'pods "a" is forbidden: no PriorityClass with name missing was found'
+    path = pod_path(PodKey(namespace="ns", name="chat-1-aggregated-0"))
+    scene.kube.refusals[path] = (403, missing)
+
+    scene.look()
+
+    degraded = next(c for c in scene.status()["conditions"] if c["type"] == "Degraded")
+    assert degraded["message"] == (
+        f"the API server refuses chat-1-aggregated-0: {missing}; create that PriorityClass, or"
+        " correct spec.priorityClassName"
+    )
+
+
 DOWN = "Internal error occurred: failed calling webhook: connection refused"
 
 

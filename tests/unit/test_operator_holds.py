@@ -25,7 +25,7 @@ def test_held_pods_are_told_why_once(scene: Scene) -> None:
 
     assert scene.pod("a")["metadata"]["annotations"] == {
         names.ANNOTATION_DECISION: (
-            "NodeTooSmall: needs 16 GPUs; n1 has 8 in all; add a larger node"
+            "NodeTooSmall: needs 16 GPUs; n1 has 8 in all; what would help: add a larger node"
         )
     }
     merges = [write for write in scene.kube.writes if write.startswith("merge")]
@@ -132,7 +132,9 @@ def test_a_gang_that_is_still_being_made_is_no_warning(
     scene.look()
 
     assert early == []
-    assert scene.told.notes == ["Pod a GangIncomplete: 1 of 2 pods exist; create the 1 missing pod"]
+    assert scene.told.notes == [
+        "Pod a GangIncomplete: 1 of 2 pods exist; what would help: create the 1 missing pod"
+    ]
 
 
 def changing(number: int, reason: Reason = Reason.TOO_SMALL) -> Hold:

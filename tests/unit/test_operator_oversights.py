@@ -31,3 +31,22 @@ def test_a_gated_pod_without_the_label_is_told_once_and_harms_nobody() -> None:
         f"Pod odd Overlooked: has the gate {names.GATE}, but no plan is made for it and its gate"
         f' is never lifted: give it the label {names.LABEL_MANAGED}: "true" as well'
     )
+
+
+def test_a_pod_behind_gates_of_others_is_told_once_which() -> None:
+    """`kubectl describe` was silent: the pod had our gate, and no plan said a word of it."""
+    with ThreadPoolExecutor(2) as pool:
+        scene = Scene(pool)
+        raw = raw_pod("a")
+        raw["spec"]["schedulingGates"].append({"name": "example.com/quota"})
+        scene.kube.add(pod_path(key("a")), raw)
+        gates = gates_of(scene, [NOW])
+
+        gates.reconcile()
+        gates.reconcile()
+
+    (note,) = scene.told.notes
+    assert note == (
+        "Pod a OtherGates: waits behind gates of others (example.com/quota): it is planned once"
+        " they are lifted"
+    )

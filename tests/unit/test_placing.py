@@ -227,7 +227,7 @@ def test_nobody_loses_the_first_place_to_a_lower_priority() -> None:
                 pod("w", labels=X, constraints=spread("zone", **X)),
             ),
             Reason.TOPOLOGY_SPREAD,
-            "a would have 2, another one has 0",
+            "a would have 2, b has 0",
             id="a spread",
         ),
         pytest.param(
@@ -536,3 +536,41 @@ def test_terms_of_several_namespaces_and_operators() -> None:
     assert len(made(A0, elsewhere, anywhere).binds) == 0
     assert len(made(A0, elsewhere, keeps).binds) == 1
     assert not build(snapshot(A0, elsewhere, anywhere)).arrivals.any()
+
+
+def test_who_waits_for_a_pod_of_the_same_plan_is_told_which_and_what_is_next() -> None:
+    """It was said that no place is ruled out, and nothing of the next plan, which has one."""
+    full = pod("f", gpus=4, on="b0", **FIXED)
+    spreads = pod("p", labels=X, constraints=spread("zone", **X), priority=5)
+    late = pod("w", labels=X)
+
+    first = made(A0, B0, full, spreads, late)
+
+    (hold,) = first.holds
+    assert hold.rejection.reason is Reason.TOPOLOGY_SPREAD
+    assert hold.rejection.message == (
+        "default/p, which this plan places, is spread over zone with a skew of at most 1: beside it"
+        " a would have 2, b has 0"
+    )
+    assert hold.remedy == "wait for the next plan, which is made when that pod runs"
+    (home,) = first.binds
+    runs = replace(spreads, node=home.node, waiting=False)
+    assert [bind.pod for bind in made(A0, B0, full, runs, late).binds] == [late.key]
+
+
+def test_a_gang_is_told_which_of_its_own_rules_are_in_its_way() -> None:
+    """Each of its pods has a place, and it was said that none is ruled out: it waited for ever."""
+    shy: dict[str, Any] = {"labels": X, "constraints": apart("zone", **X)}
+    gang = several(2, gang="g", min_count=2, **shy)
+
+    holds = made(A0, A1, *gang).holds
+
+    said = (
+        "waits whole (2 x 1 GPU): each of its pods has room, but no places suit all of them:"
+        " anti-affinity over zone"
+    )
+    assert {hold.rejection.message for hold in holds} == {said}
+    assert {hold.remedy for hold in holds} == {
+        "make that preferred instead of required in its pods"
+    }
+    assert len(made(A0, A1, *several(2, gang="g", min_count=2, labels=X)).binds) == 2

@@ -1,17 +1,23 @@
 """What the planner tells those who wait."""
 
+from collections import Counter
+
 import pytest
 
-from bayplan.cluster.constraints import Constraints
+from bayplan.cluster.constraints import Constraints, NodeTerm, Requirement, Taint
 from bayplan.cluster.snapshot import (
     Disruption,
     Node,
     Pod,
 )
-from bayplan.plan import Reason
+from bayplan.plan import Reason, Rejection
 from bayplan.planner import plan
+from bayplan.rules import filters
+from bayplan.why import rooms
 from tests.builders import budget, node, pod, snapshot
 from tests.planner_scene import POLICY, hold_of, made, placed, unit
+
+HOSTNAME = "kubernetes.io/hostname"
 
 
 @pytest.mark.parametrize(
@@ -59,6 +65,58 @@ def test_reasons_that_would_take_too_long_are_not_looked_for() -> None:
     assert told["a0"] == told["a1"] == late
     assert [hold.pod.name for hold in holds] == ["a0", "a1", "large-0", "large-1"]
     assert not any(hold.remedy for hold in holds if hold.pod.name in {"a0", "a1"})
+
+
+def test_nodes_that_a_disk_rules_out_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of hundreds of pods with disks inside their nodes the least urgent were told nothing."""
+    looks: list[str] = []
+
+    def counted(asking: Pod, home: Node) -> Rejection | None:
+        looks.append(asking.key.name)
+        return filters.static_rejection(asking, home)
+
+    monkeypatch.setattr(rooms, "static_rejection", counted)
+    nodes = [node(f"n{i}", labels={HOSTNAME: f"n{i}"}) for i in range(40)]
+    guests = [pod(f"r{i}", gpus=6, on=f"n{i}", priority=9) for i in range(40)]
+
+    holds = made(*nodes, *guests, *(_with_disk(f"w{i}", f"n{i}") for i in range(40))).holds
+
+    # Once for each question that is asked about a pod, and there are few.
+    assert max(Counter(looks).values()) <= 10
+    remedies = {hold.pod.name: hold.remedy for hold in holds}
+    assert remedies["w7"] == (
+        "free 2 more GPUs on n7 (2 of 8 are free), or scale down the owner of default/r7"
+        " (priority 9; evicted, it would come back)"
+    )
+
+
+def test_a_node_without_its_disk_is_no_help() -> None:
+    """Somebody would buy a node on which the pod cannot be."""
+    nodes = [node(f"n{i}", labels={HOSTNAME: f"n{i}"}, ready=i > 0) for i in range(3)]
+
+    (hold,) = made(*nodes, _with_disk("w", "n0")).holds
+
+    assert (
+        hold.rejection.message == "0 of 3 nodes will do: 2 do not reach its volume; 1 is not ready"
+    )
+    expected = "add a node that reaches its volume with 4 GPUs, or give the pod another volume"
+    assert hold.remedy == expected
+
+
+def test_a_node_that_is_too_small_by_a_little_is_told_exactly() -> None:
+    """Somebody would add a node of the size that it was told, and it would not do either."""
+    (hold,) = made(node("n", memory_mib=2**20), pod("w", memory_mib=2**20 + 1)).holds
+
+    expected = "needs 1,048,577 MiB memory on one node; the largest has 1,048,576 MiB"
+    assert hold.rejection.message == expected
+    assert hold.remedy == "add a node with 1 GPU, 1,048,577 MiB memory"
+
+
+def _with_disk(name: str, home: str) -> Pod:
+    """Return a pod that waits, with a disk inside a node."""
+    line = Requirement(key=HOSTNAME, operator="In", values=(home,))
+    disk = (NodeTerm(labels=(line,)),)
+    return pod(name, gpus=4, constraints=Constraints(volumes=(disk,)))
 
 
 class _LateClock:
@@ -121,8 +179,20 @@ class _LateClock:
             ),
             Reason.SELECTOR_MISMATCH,
             "0 of 1 nodes will do: 1 lacks a label it selects (zone=a)",
-            "allow the pod on a node with 1 GPU, or add a node that it accepts",
+            "take zone=a out of its nodeSelector (n0 has room), or add a node that it accepts",
             id="no node has the label",
+        ),
+        pytest.param(
+            (
+                node("n0", taints=(Taint(key="team", value="x"),)),
+                node("n1", taints=(Taint(key="team", value="x"),)),
+                pod("a", gpus=8, on="n0", priority=7),
+                pod("w", gpus=8),
+            ),
+            Reason.TAINT_NOT_TOLERATED,
+            "0 of 2 nodes will do: 2 have a taint it does not tolerate (team=x:NoSchedule)",
+            "let the pod tolerate team=x:NoSchedule (n1 has room), or add a node that it accepts",
+            id="every node has a taint",
         ),
     ],
 )

@@ -162,8 +162,8 @@ FITS_NOT = hold(
                 "False",
                 "NodeTooSmall",
                 (
-                    "chat-0-prefill-0: needs 8 GPUs on one node; the largest has 4; add a node with"
-                    " 8 GPUs"
+                    "chat-0-prefill-0: needs 8 GPUs on one node; the largest has 4;"
+                    " what would help: add a node with 8 GPUs"
                 ),
             ),
             id="a hold says shortfall and remedy",

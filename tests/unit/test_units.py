@@ -44,3 +44,15 @@ def test_what_is_no_sane_quantity_is_refused(quantity: str) -> None:
 def test_an_amount_reads_as_a_person_writes_it(resource: str, value: int, expected: str) -> None:
     """Messages would otherwise speak in millicores and MiB."""
     assert units.text(resource, value) == expected
+
+
+def test_amounts_that_differ_by_little_do_not_look_the_same() -> None:
+    """A pod was told that it needs 1,024 GiB and that the largest node has 1,024 GiB."""
+    node, asked = 2**20, 2**20 + 1
+
+    assert units.texts("memory", node, asked) == ("1,048,576 MiB", "1,048,577 MiB")
+    assert units.texts("memory", node, node, 2 * node) == ("1,024 GiB", "1,024 GiB", "2,048 GiB")
+    assert units.texts("cpu", 1500, 1000) == ("1.5 CPU", "1 CPU")
+    assert units.exact_words("memory", asked) == "1,048,577 MiB memory"
+    assert units.exact_words("memory", 1536) == "1.5 GiB memory"
+    assert units.exact_words("memory", 102_912) == "102,912 MiB memory"  # 100.5 GiB

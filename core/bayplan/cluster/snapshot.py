@@ -176,6 +176,8 @@ class Pod:
         fixed_by: What keeps a plan from disturbing it for now, in words; "" if nothing does that
             is not its own manifest.
         offered: Whether its gate was lifted without a pin, for node autoscalers to see it.
+        unplanned: Why no plan is made for it though it waits behind a gate, in words that follow
+            its name; "" for all others.
         claims: Names of the PersistentVolumeClaims that it uses, of its namespace.
         health: How it does on its node; its kind says what that means for its budget.
         kind: What makes it like others.
@@ -209,6 +211,7 @@ class Pod:
     budget: BudgetKey | None = None
     fixed_by: str = ""
     offered: bool = False
+    unplanned: str = ""
     claims: tuple[str, ...] = ()
     health: Health = Health.READY
     kind: PodKind = field(init=False, repr=False, compare=False)

@@ -138,6 +138,14 @@ def text(resource: str, value: int) -> str:
     return str(value)
 
 
+def texts(resource: str, *values: int) -> tuple[str, ...]:
+    """Return the values as `text` does; in full where different ones would look the same."""
+    rounded = tuple(text(resource, value) for value in values)
+    if not _is_bytes(resource) or len({*rounded}) == len({*values}):
+        return rounded
+    return tuple(f"{value:,} MiB" for value in values)
+
+
 def is_gpu(resource: str) -> bool:
     """Return whether `resource` is a count of whole GPUs of some vendor."""
     return resource.endswith("/gpu")
@@ -217,6 +225,14 @@ def words(resource: str, value: int) -> str:
     if resource == "pods":
         return f"{value} pod" if value == 1 else f"{value} pods"
     return f"{text(resource, value)} {resource}"
+
+
+def exact_words(resource: str, value: int) -> str:
+    """Return the same with nothing rounded: whoever made room for less would have made none."""
+    decimals = 1 if value >= _ROUND_FROM * _GIB_MIB else 1000
+    if _is_bytes(resource) and value > _GIB_MIB and value * decimals % _GIB_MIB:
+        return f"{value:,} MiB {resource}"
+    return words(resource, value)
 
 
 def _share_words(resource: str, value: int) -> str:

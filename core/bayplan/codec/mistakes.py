@@ -6,7 +6,7 @@ For its events and for who asks about it: of a field that cannot be read the cod
 from bayplan.api import names
 from bayplan.cluster.snapshot import MAX_MOVE_COST
 from bayplan.codec.fields import Raw, top
-from bayplan.codec.pods import gates_of, is_managed, move_cost
+from bayplan.codec.pods import gates_of, move_cost, other_gates, oversight
 
 
 def mistake_in(raw: Raw) -> str:
@@ -24,22 +24,9 @@ def mistake_in(raw: Raw) -> str:
 def oversight_in(raw: Raw) -> str:
     """Return why a pod waits behind our gate where nobody looks for it; "" for any other pod."""
     root = top(raw, "Pod")
-    gates = [gate.get("name").value for gate in root.get("spec", "schedulingGates").items()]
-    if names.GATE not in gates or is_managed(root.get("metadata", "labels").labels()):
-        return ""
-    return (
-        f"has the gate {names.GATE}, but no plan is made for it and its gate is never lifted:"
-        f' give it the label {names.LABEL_MANAGED}: "true" as well'
-    )
+    return oversight(gates_of(root.get("spec")), root.get("metadata", "labels").labels())
 
 
 def other_gates_in(raw: Raw) -> str:
     """Return behind which gates of others a pod waits, and what follows; "" for any other pod."""
-    gates = gates_of(top(raw, "Pod").get("spec"))
-    others = [gate for gate in gates if gate != names.GATE]
-    if not others:
-        return ""
-    follows = (
-        "it is planned once they are lifted" if names.GATE in gates else "Bayplan does not hold it"
-    )
-    return f"waits behind gates of others ({', '.join(others)}): {follows}"
+    return other_gates(gates_of(top(raw, "Pod").get("spec")))

@@ -5,7 +5,7 @@ to it: all read from the pod alone, so that every program sees the same.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
@@ -70,7 +70,8 @@ def pod_of(raw: Raw) -> Pod | None:
     )
     labels = metadata.get("labels").labels()
     bound = spec.get("nodeName").text("")
-    gates = set(gates_of(spec))
+    listed = gates_of(spec)
+    gates = set(listed)
     home = None if bound or gates else _home(root)
     owner = _owner(metadata, key.namespace)
     # Nobody else starts a pod before another goes, and an annotation alone is not to be believed.
@@ -114,6 +115,7 @@ def pod_of(raw: Raw) -> Pod | None:
         started_at=root.get("status", "startTime").instant(),
         move_cost=move_cost(metadata) or 1,
         offered=home is not None,
+        unplanned=(oversight(listed, labels) or other_gates(listed)) if listed else "",
         claims=tuple(_claims(spec, key.name)),
         health=_health(root.get("status")) if bound else Health.READY,
     )
@@ -122,6 +124,27 @@ def pod_of(raw: Raw) -> Pod | None:
 def gates_of(spec: Field) -> list[str]:
     """Return the names of the gates behind which a pod waits."""
     return [gate.get("name").text() for gate in spec.get("schedulingGates").items()]
+
+
+def oversight(gates: Collection[str], labels: Mapping[str, str]) -> str:
+    """Return why a pod waits behind our gate where nobody looks for it; "" for any other pod."""
+    if names.GATE not in gates or is_managed(labels):
+        return ""
+    return (
+        f"has the gate {names.GATE}, but no plan is made for it and its gate is never lifted:"
+        f' give it the label {names.LABEL_MANAGED}: "true" as well'
+    )
+
+
+def other_gates(gates: Collection[str]) -> str:
+    """Return behind which gates of others a pod waits, and what follows; "" for any other pod."""
+    others = [gate for gate in gates if gate != names.GATE]
+    if not others:
+        return ""
+    follows = (
+        "it is planned once they are lifted" if names.GATE in gates else "Bayplan does not hold it"
+    )
+    return f"waits behind gates of others ({', '.join(others)}): {follows}"
 
 
 def bound_at_of(raw: Raw) -> int:

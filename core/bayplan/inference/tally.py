@@ -153,11 +153,8 @@ def held_because(holds: Sequence[Hold]) -> tuple[str, str]:
     counts = Counter(hold.rejection.reason for hold in holds)
     reason, n = counts.most_common(1)[0]
     first = min((h for h in holds if h.rejection.reason is reason), key=lambda h: h.pod)
-    message = f"{first.pod.name}: {first.rejection.message}"
-    if first.remedy:
-        message = f"{message}; {first.remedy}"
     others = f" ({count_of(n - 1, 'more pod')} for the same reason)" if n > 1 else ""
-    return reason.value, f"{message}{others}"
+    return reason.value, f"{first.pod.name}: {first.told}{others}"
 
 
 def no_room(unit: Unit, news: News) -> str:

@@ -91,12 +91,12 @@ def size_rejection(requests: Resources, node: Node) -> Rejection | None:
     if lacking is None:
         return None
     resource, need, have = lacking
-    in_all = (
-        "no GPU to share" if units.is_share(resource) else f"{units.text(resource, have)} in all"
-    )
+    in_all = f"{units.texts(resource, have, need)[0]} in all"
+    if units.is_share(resource):
+        in_all = "no GPU to share"
     return Rejection(
         reason=Reason.TOO_SMALL,
-        message=f"needs {units.words(resource, need)}; {node.name} has {in_all}",
+        message=f"needs {units.exact_words(resource, need)}; {node.name} has {in_all}",
     )
 
 
@@ -118,12 +118,12 @@ def room_rejection(requests: Resources, free: Resources) -> Rejection | None:
     if units.is_host_port(resource):
         message = f"{resource} is taken on the node"
         return Rejection(reason=Reason.HOST_PORT_TAKEN, message=message, resolvable=True)
-    left = f"{units.text(resource, max(0, have))} free on the node"
+    left = f"{units.texts(resource, max(0, have), need)[0]} free on the node"
     if units.is_share(resource):
         left = f"at most {have / units.WHOLE_MILLI:g} of one is free on the node"
     return Rejection(
         reason=Reason.INSUFFICIENT_ROOM,
-        message=f"needs {units.words(resource, need)}; {left}",
+        message=f"needs {units.exact_words(resource, need)}; {left}",
         resolvable=True,
     )
 
@@ -173,13 +173,19 @@ def _cordoned(constraints: Constraints, node: Node) -> Rejection | None:
 def _tainted(constraints: Constraints, node: Node) -> Rejection | None:
     for taint in node.taints:
         if taint.effect in _HARD_EFFECTS and not tolerates(constraints, taint):
-            mark = f"{taint.key}={taint.value}" if taint.value else taint.key
+            mark = about(taint)
             return Rejection(
                 reason=Reason.TAINT_NOT_TOLERATED,
-                message=f"does not tolerate the taint {mark}:{taint.effect} of {node.name}",
-                about=f"{mark}:{taint.effect}",
+                message=f"does not tolerate the taint {mark} of {node.name}",
+                about=mark,
             )
     return None
+
+
+def about(taint: Taint) -> str:
+    """Return the taint as `kubectl taint` takes it: "team=research:NoSchedule"."""
+    value = f"={taint.value}" if taint.value else ""
+    return f"{taint.key}{value}:{taint.effect}"
 
 
 def _selected(constraints: Constraints, node: Node) -> Rejection | None:

@@ -6,6 +6,7 @@ tells in words which rule keeps a pod off a node, for those who wait.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from bayplan.cluster.constraints import Constraints, Peers, PodSelector, PodTerm, Spread
@@ -96,6 +97,10 @@ class Neighbours:
             return None
         return self._repelled(pod, node) or self._keeps_away(pod, node)
 
+    def is_repelled(self, pod: Pod) -> bool:
+        """Return whether some placed pod keeps the pod away from it."""
+        return any(selects(term.pods, pod) for term in self._repelling)
+
     def over_nodes(self, pod: Pod, nodes: Iterable[Node]) -> Rejection | None:
         """Return why rules between pods keep the pod off all of `nodes`; None if one will do."""
         refusals = [(node, self.refusal(pod, node)) for node in nodes]
@@ -158,19 +163,46 @@ class Neighbours:
                 message = f"is spread over {spread.key}; {node.name} has no such label"
                 return Rejection(reason=Reason.TOPOLOGY_SPREAD, message=message)
             tally = self._tally(spread, pod)
-            least = min(tally.values(), default=0) if len(tally) >= spread.min_domains else 0
             there = tally.get(value, 0) + selects(spread.pods, pod)
+            least, elsewhere = _emptiest(spread, tally)
             if there - least > spread.max_skew:
                 message = (
                     f"spread over {spread.key} with a skew of at most {spread.max_skew}: "
-                    f"{value} would have {there}, another one has {least}"
+                    f"{value} would have {there}, {elsewhere}"
                 )
                 return Rejection(reason=Reason.TOPOLOGY_SPREAD, message=message, resolvable=True)
         return None
 
+    def spoils(self, pod: Pod, node: Node, arrivals: Iterable[Pod]) -> Rejection | None:
+        """Return whose spread would be exceeded if the pod came to the node, of those who arrive.
+
+        A spread holds for whoever arrives, and not for who runs: it is in the way for one plan.
+        """
+        for other in arrivals:
+            for spread in asks(other).spreads:
+                if not selects(spread.pods, pod) or not counts(spread, other.constraints, node):
+                    continue
+                assert other.node is not None  # noqa: S101 - the plan places it
+                home = self._labels[other.node][spread.key]
+                tally = Counter(self._tally(spread, other))
+                tally[self._labels[node.name][spread.key]] += 1
+                least, elsewhere = _emptiest(spread, tally)
+                if tally[home] - least > spread.max_skew:
+                    message = (
+                        f"{other.key}, which this plan places, is spread over {spread.key} with a"
+                        f" skew of at most {spread.max_skew}: beside it {home} would have"
+                        f" {tally[home]}, {elsewhere}"
+                    )
+                    return Rejection(
+                        reason=Reason.TOPOLOGY_SPREAD, message=message, resolvable=True
+                    )
+        return None
+
     def _tally(self, spread: Spread, pod: Pod) -> Mapping[str, int]:
         """Return the pods that a spread counts, by value of its label."""
-        known = self._tallies.get((spread, pod.constraints))
+        # Volumes do not say which nodes count, and tell apart pods that are alike otherwise.
+        asked = replace(pod.constraints, volumes=())
+        known = self._tallies.get((spread, asked))
         if known is not None:
             return known
         eligible = {n.name for n in self._nodes if counts(spread, pod.constraints, n)}
@@ -178,7 +210,7 @@ class Neighbours:
         for other in self._placed:
             if other.node in eligible and not other.terminating and selects(spread.pods, other):
                 tally[self._labels[other.node][spread.key]] += 1
-        self._tallies[spread, pod.constraints] = tally
+        self._tallies[spread, asked] = tally
         return tally
 
     def _alone(self, pod: Pod, node: Node) -> Rejection | None:
@@ -198,3 +230,11 @@ class Neighbours:
 
     def _anyone(self, term: PodTerm) -> bool:
         return any(selects(term.pods, pod) for pod in self._placed)
+
+
+def _emptiest(spread: Spread, tally: Mapping[str, int]) -> tuple[int, str]:
+    """Return how many pods the emptiest domain counts, and that in words."""
+    if len(tally) < spread.min_domains:
+        return 0, f"and with fewer than {spread.min_domains} domains the emptiest counts as empty"
+    least, value = min(((n, value) for value, n in tally.items()), default=(0, ""))
+    return least, f"{value} has {least}"

@@ -30,6 +30,12 @@ class Reach:
             found = self._found[terms] = tuple(sorted(held))
         return found
 
+    def of_all(self, volumes: Sequence[tuple[NodeTerm, ...]]) -> Sequence[int]:
+        """Return the indices of the nodes that reach each of the volumes, in order."""
+        if not volumes:
+            return range(len(self._nodes))
+        return sorted(set.intersection(*(set(self.of(terms)) for terms in volumes)))
+
     def _holds(self, term: NodeTerm, index: int) -> bool:
         node = self._nodes[index]
         return term_matches(term, dict(node.labels), node)

@@ -10,10 +10,14 @@ plan can be in the next plan, too. Callers bring the time.
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from bayplan.cluster.budgets import Budget, Health
 from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
 from bayplan.rules import filters
+
+#: How it begins why a pod must stay that has one PodDisruptionBudget.
+_REFUSED: Final = "has PodDisruptionBudget "
 
 
 def restrained(snapshot: Snapshot, *, now: float, cooldown_s: float) -> Snapshot:
@@ -63,6 +67,11 @@ class Covering:
         return self._known[look]
 
 
+def is_refused(why: str) -> bool:
+    """Return whether that is why a pod must stay: its PodDisruptionBudget admits no eviction."""
+    return why.startswith(_REFUSED)
+
+
 def _is_marked(pod: Pod) -> bool:
     """Return whether a move of the pod, or to its place, is under way or was not long ago."""
     return bool(pod.replaces or pod.gives_way_by or pod.move_failed_at)
@@ -98,7 +107,7 @@ def _moved(pod: Pod, *, now: float, cooldown_s: float) -> str:
 
 
 def _refusal(budget: Budget, pod: Pod) -> str:
-    refusal = f"has PodDisruptionBudget {budget.key}, which admits no eviction now"
+    refusal = f"{_REFUSED}{budget.key}, which admits no eviction now"
     if pod.health is Health.READY:
         return refusal
     would = "spec.unhealthyPodEvictionPolicy: AlwaysAllow would"

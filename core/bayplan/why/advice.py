@@ -7,8 +7,9 @@ from bayplan.cluster import units
 from bayplan.cluster.keys import GangKey
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import Node, Pod
+from bayplan.plan import Reason
 from bayplan.rules import filters
-from bayplan.why.remedies import Freeing, Remedies
+from bayplan.why.remedies import Freeing, Relaxation, Remedies
 
 
 def in_words(remedies: Remedies, *, tier: int, most: int) -> str:
@@ -21,6 +22,16 @@ def in_words(remedies: Remedies, *, tier: int, most: int) -> str:
         longer = f"{said}, or {part}" if said else part
         said = longer if len(longer) <= most else said
     return said
+
+
+def relaxed(relaxation: Relaxation) -> str:
+    """Return e.g. "let the pod tolerate team=x:NoSchedule (n1 has room)"."""
+    said = {
+        Reason.TAINT_NOT_TOLERATED: f"let the pod tolerate {relaxation.about}",
+        Reason.SELECTOR_MISMATCH: f"take {relaxation.about} out of its nodeSelector",
+    }
+    what = said.get(relaxation.what, "change its node affinity")
+    return f"{what} ({relaxation.node} has room)"
 
 
 def _parts(remedies: Remedies, tier: int) -> Iterator[str]:
@@ -57,7 +68,7 @@ def _more(name: str, n: int) -> str:
         return name
     if units.is_share(name):
         return units.words(name, n)
-    amount, _, what = units.words(name, n).rpartition(" ")
+    amount, _, what = units.exact_words(name, n).rpartition(" ")
     return f"{amount} more {what}"
 
 

@@ -28,8 +28,10 @@ def explain(pod: Pod, *, placed_by: str, plans: Sequence[PublishedPlan]) -> tupl
         return (head, *_placed(pod, placed_by, newest_first), *_leaving(pod, newest_first))
     if pod.terminating:
         return (head, "Is being deleted.")
+    if pod.unplanned:
+        return (head, f"{pod.unplanned[0].upper()}{pod.unplanned[1:]}.")
     if not pod.waiting:
-        return (head, "No plan is made for it: it waits for its scheduler, or behind other gates.")
+        return (head, "No plan is made for it: it waits for its scheduler.")
     return (head, *_waiting(pod, newest_first))
 
 

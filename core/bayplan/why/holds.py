@@ -24,16 +24,17 @@ from bayplan.why import advice, reasons, remedies
 from bayplan.why.keepers import Keepers, Kept
 from bayplan.why.leaving import Rules
 from bayplan.why.obstacles import Obstacles
-from bayplan.why.rooms import Census, Room, fill, usable
+from bayplan.why.rooms import Census, Room, Rooms, fill, usable
 
 #: Most characters of a remedy; an API object takes a few more.
 MAX_REMEDY: Final = 900
 
-_ADD: Final = "add a node with {asks}"
-_FREE: Final = "free {asks} on one node, or add a node with {asks}"
-_ALLOW: Final = "allow the pod on a node with {asks}, or add a node that it accepts"
+_ADD: Final = "add {a_node} with {asks}"
+_FREE: Final = "free {asks} on {one}, or add {a_node} with {asks}"
+_ALLOW: Final = "allow the pod on {a_node} with {asks}, or add a node that it accepts"
 
-#: What would help against a refusal; `{asks}` is what the pod needs. All others: `_ALLOW`.
+#: What would help against a refusal: `{asks}` is what the pod needs, `{a_node}` and `{one}` are a
+#: node on which it could be. All others: `_ALLOW`.
 _REMEDIES: Final = {
     Reason.TOO_SMALL: _ADD,
     Reason.NO_NODES: _ADD,
@@ -42,8 +43,9 @@ _REMEDIES: Final = {
     Reason.NO_PLACE_FOUND: _FREE,
     Reason.GANG_DOES_NOT_FIT: _FREE,
     Reason.DISRUPTION_FORBIDDEN: _ADD,
-    Reason.NODE_CORDONED: "uncordon a node with {asks}, or add one",
-    Reason.HOST_PORT_TAKEN: "free the port on a node with {asks}, or add a node with {asks}",
+    Reason.NODE_CORDONED: "uncordon {a_node} with {asks}, or add one",
+    Reason.HOST_PORT_TAKEN: "free the port on {a_node} with {asks}, or add {a_node} with {asks}",
+    Reason.VOLUME_ELSEWHERE: "add {a_node} with {asks}, or give the pod another volume",
     Reason.POD_ANTI_AFFINITY: (
         "free {asks} where nobody is whom it keeps apart, or prefer instead of require"
     ),
@@ -56,6 +58,20 @@ _REMEDIES: Final = {
     ),
 }
 
+
+#: Refusals of nodes that would take the pod if it asked for less, or could bear more.
+_UNASKED: Final = frozenset(
+    {Reason.TAINT_NOT_TOLERATED, Reason.SELECTOR_MISMATCH, Reason.AFFINITY_MISMATCH}
+)
+
+#: What helps a gang whose own rules leave no places for all of it.
+_PREFER: Final = "make that preferred instead of required in its pods"
+
+#: What helps who waits for another pod to be placed first.
+_NEXT_PLAN: Final = "wait for the next plan, which is made when that pod runs"
+
+#: The node of a pod with volumes: no other one helps.
+_REACHING: Final = "a node that reaches its volume"
 
 #: Refusals that room alone does not lift.
 _BETWEEN_PODS: Final = frozenset(
@@ -112,7 +128,7 @@ def explain(
     between = {kind.constraints.peers for kind in snapshot.kinds} - {None}
     together = any(pod.gang_topology for pod in held)
     obstacles = Obstacles(after) if between or together else None
-    census = Census.of(after, asked)
+    census = Census(after, asked)
     rules = obstacles or Rules()
     keepers = Keepers(after, census, policy, rules)
     search = remedies.Search(after, census, rules)
@@ -182,7 +198,7 @@ class _Writer:
         self._in_time = in_time
         self._rules = obstacles or Rules()
         self._empty = census.rooms(lambda _: False)
-        self._reserved: dict[int, tuple[Room, ...]] = {}
+        self._reserved: dict[int, Rooms] = {}
         self._gangs: dict[tuple[PodKind, ...], _Shortage | None] = {}
         self._known: dict[tuple[object, ...], Kept] = {}
         self._told: dict[tuple[object, ...], tuple[Rejection, str]] = {}
@@ -208,6 +224,8 @@ class _Writer:
         if len(pods) > 1:
             return self._gang(pods, proved=proved)
         kept = self._single(pods[0], proved=proved)
+        if kept.alone:
+            return kept.rejection, kept.remedy
         return kept.rejection, _either(kept.remedy, self._remedy(pods[0], kept.rejection))
 
     def _single(self, pod: Pod, *, proved: bool) -> Kept:
@@ -217,22 +235,34 @@ class _Writer:
         return self._known[key]
 
     def _judge(self, pod: Pod, *, proved: bool) -> Kept:
-        final = reasons.over_rooms(pod, self._empty)
+        final = self._over(pod, self._empty.near([pod]))
         if final is not None:
             return Kept(rejection=final)
-        now = reasons.over_rooms(pod, self._rooms)
+        now = self._over(pod, self._rooms.near([pod]))
         if now is None and self._obstacles:
             now = self._obstacles.gang([pod]) if pod.gang_topology else self._obstacles.single(pod)
             if now is not None and proved:
                 return Kept(rejection=now)
+        if now is None and (kept := self._for_now([pod])):
+            return kept
         if not proved or now is None:
             return Kept(rejection=_not_found(now))
         kept = self._keepers.keep([pod], now)
         return kept or Kept(rejection=self._outranked(pod) or now)
 
+    def _for_now(self, pods: Sequence[Pod]) -> Kept | None:
+        """Return who of those that the plan places keeps one of the pods waiting, if it is that."""
+        found = map(self._obstacles.for_now, pods) if self._obstacles else ()
+        why = next(filter(None, found), None)
+        return Kept(rejection=why, remedy=_NEXT_PLAN, alone=True) if why else None
+
+    def _over(self, pod: Pod, rooms: Sequence[Room]) -> Rejection | None:
+        """Return why no node takes the pod; `rooms` are those that its volumes leave to it."""
+        return reasons.over_rooms(pod, rooms, self._census.beyond(pod, rooms))
+
     def _outranked(self, pod: Pod) -> Rejection | None:
         """Return the refusal when pods of its own tier and above leave no node with room."""
-        rooms = usable(pod, self._left_by(pod.priority))
+        rooms = usable(pod, self._left_by(pod.priority).near([pod]))
         if any(pod.requests.fits(room.free) for room in rooms):
             return None
         short: Counter[str] = Counter()
@@ -245,7 +275,7 @@ class _Writer:
         message = _left_too_little(pod, rooms, short)
         return Rejection(reason=Reason.OUTRANKED, message=message)
 
-    def _left_by(self, tier: int) -> tuple[Room, ...]:
+    def _left_by(self, tier: int) -> Rooms:
         """Return the rooms that are left when every pod goes that the tier outranks."""
         if tier not in self._reserved:
             self._reserved[tier] = self._census.rooms(
@@ -258,12 +288,10 @@ class _Writer:
         members = sorted(gang, key=_largest_first)
         shape = tuple(pod.kind for pod in members)
         if shape not in self._gangs:
-            self._gangs[shape] = self._shortage(members, self._rooms)
+            self._gangs[shape] = self._shortage(members)
         short = self._gangs[shape]
         if short is None:
-            why = self._obstacles.gang(members) if self._obstacles else None
-            rejection = why if why and proved else _not_found(why)
-            return rejection, _remedy(members[0].requests, why) if why else ""
+            return self._clash(members, proved=proved)
         pod, why = members[short.told], short.why
         if not short.ever and not proved:
             return _not_found(why), self._gang_remedy(members, short)
@@ -278,11 +306,29 @@ class _Writer:
         )
         if why.reason is Reason.NOT_ADMITTED:
             whole = replace(why, message=f"waits whole: {pod.key.name} {why.message}")
-            return whole, _remedy(pod.requests, why)
+            return whole, _remedy(pod, why)
         bound = self._rules.bind(members)
         kept = None if short.ever or bound else self._keepers.keep(members, rejection)
         kept = kept or Kept(rejection=rejection)
         return kept.rejection, _either(kept.remedy, self._gang_remedy(members, short))
+
+    def _clash(self, members: Sequence[Pod], *, proved: bool) -> tuple[Rejection, str]:
+        """Return why a gang waits that has room in all."""
+        why = self._obstacles.gang(members) if self._obstacles else None
+        if why is not None:
+            return why if proved else _not_found(why), _remedy(members[0], why)
+        if kept := self._for_now(members):
+            message = f"waits whole, and one of its pods has to wait: {kept.rejection.message}"
+            return replace(kept.rejection, message=message), kept.remedy
+        rules = _rules_between(members)
+        if not self._obstacles or not rules or not proved:
+            return _not_found(None), ""
+        message = (
+            f"waits whole ({_needs(members)}): each of its pods has room, but no places suit all of"
+            f" them: {rules}"
+        )
+        remedy = _PREFER if self._obstacles.free_without_its_own(members) else ""
+        return Rejection(reason=Reason.GANG_DOES_NOT_FIT, message=message), remedy
 
     def _gang_remedy(self, members: Sequence[Pod], short: _Shortage) -> str:
         """Return what would help a gang, some of which have no room."""
@@ -292,7 +338,7 @@ class _Writer:
             return said
         if short.ever:
             pod = members[short.told]
-            return f"for {pod.key.name}: {_remedy(pod.requests, short.why)}"
+            return f"for {pod.key.name}: {_remedy(pod, short.why)}"
         lacking = _needs([members[i] for i in short.without])
         topology = members[0].gang_topology
         if topology is not None and topology.required:
@@ -307,18 +353,20 @@ class _Writer:
         said = "" if ruled_out else self._found([pod])
         if said:
             return said
+        if why.reason in _UNASKED and (eased := self._search.relax(pod)):
+            return f"{advice.relaxed(eased)}, or add a node that it accepts"
         bound = self._rules.bind([pod])
         rest = ", where rules between pods allow it" if bound and why.resolvable else ""
-        return f"{_remedy(pod.requests, why)}{'' if why.reason in _BETWEEN_PODS else rest}"
+        return f"{_remedy(pod, why)}{'' if why.reason in _BETWEEN_PODS else rest}"
 
     def _found(self, pods: Sequence[Pod]) -> str:
         """Return the cheapest changes that make room for all of the pods; "" without any."""
         tier = min(pod.priority for pod in pods)
         return advice.in_words(self._search.find(pods), tier=tier, most=MAX_REMEDY)
 
-    def _shortage(self, members: Sequence[Pod], among: Sequence[Room]) -> _Shortage | None:
+    def _shortage(self, members: Sequence[Pod]) -> _Shortage | None:
         """Return where placing the members one by one ends; None if all have room."""
-        rooms, seen = tuple(among), 0
+        rooms, empty, seen = self._rooms.near(members), self._empty.near(members), 0
         without: list[int] = []
         first: list[int] = []
         for _, alike in groupby(members, key=lambda pod: pod.kind):
@@ -330,9 +378,9 @@ class _Writer:
             seen += len(pods)
         if not without:
             return None
-        finals = {i: reasons.over_rooms(members[i], self._empty) for i in first}
+        finals = {i: self._over(members[i], empty) for i in first}
         told = next((i for i, final in finals.items() if final is not None), first[0])
-        why = finals[told] or reasons.over_rooms(members[told], rooms)
+        why = finals[told] or self._over(members[told], rooms)
         assert why is not None  # noqa: S101 - no room was found for the pod
         return _Shortage(
             members_with_room=len(members) - len(without),
@@ -368,7 +416,7 @@ def _left_too_little(pod: Pod, rooms: Sequence[Room], short: Counter[str]) -> st
         left = f"{most / units.WHOLE_MILLI:g} of one"
         return f"needs {need}; {who} and pods that must stay leave at most {left}"
     if most > 0:
-        left = units.text(resource, most)
+        left, _ = units.texts(resource, most, pod.requests[resource])
         return f"needs {need} on one node; {who} and pods that must stay leave at most {left}"
     there = reasons.words(resource, total, nodes)
     taken = f"the {there} it may use is" if total == 1 else f"all {there} it may use are"
@@ -389,6 +437,19 @@ def _not_found(why: Rejection | None) -> Rejection:
     )
 
 
+def _rules_between(pods: Sequence[Pod]) -> str:
+    """Return what the pods ask of others, in words: "anti-affinity over zone"; "" if nothing."""
+    asked = [pod.constraints.peers for pod in pods if pod.constraints.peers]
+    told = {f"anti-affinity over {term.key}" for each in asked for term in each.repels}
+    told |= {f"affinity over {term.key}" for each in asked for term in each.attracts}
+    told |= {
+        f"spread over {each.key} with a skew of at most {each.max_skew}"
+        for peers in asked
+        for each in peers.spreads
+    }
+    return ", ".join(sorted(told))
+
+
 def _incomplete(existing: int, min_count: int) -> tuple[Rejection, str]:
     if min_count == UNKNOWN_COUNT:
         message = f"label {names.LABEL_GANG_MIN_COUNT} does not say how many pods make it whole"
@@ -401,9 +462,11 @@ def _incomplete(existing: int, min_count: int) -> tuple[Rejection, str]:
     return rejection, f"create the {missing} missing pod{'' if missing == 1 else 's'}"
 
 
-def _remedy(requests: Resources, rejection: Rejection) -> str:
+def _remedy(pod: Pod, rejection: Rejection) -> str:
     """Return what would help, in the terms of the refusal."""
-    return _REMEDIES.get(rejection.reason, _ALLOW).format(asks=reasons.in_words(requests))
+    said = _REMEDIES.get(rejection.reason, _ALLOW)
+    a_node, one = (_REACHING, _REACHING) if pod.constraints.volumes else ("a node", "one node")
+    return said.format(asks=reasons.in_words(pod.requests), a_node=a_node, one=one)
 
 
 def _with_room(some: int, members: int) -> str:

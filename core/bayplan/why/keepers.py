@@ -5,8 +5,8 @@ are pods that would make enough room by leaving; so what is told keeps just thes
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from heapq import nsmallest
 from itertools import chain, islice
 from typing import Final
@@ -16,8 +16,9 @@ from bayplan.cluster.keys import NodeName
 from bayplan.cluster.snapshot import Disruption, Pod, PodKind
 from bayplan.plan import Reason, Rejection
 from bayplan.policy import Order, Policy
+from bayplan.rules.restraints import is_refused
 from bayplan.why.leaving import Left, Rules, leaving
-from bayplan.why.rooms import Census, Room, fill, usable
+from bayplan.why.rooms import Census, Room, Rooms, fill, told_apart, usable
 from bayplan.why.victims import Victims
 
 #: No pod or gang asks for more moves than these; where more are left, they keep nobody waiting.
@@ -43,10 +44,12 @@ class Kept:
     Attributes:
         rejection: The refusal.
         remedy: What of it can be changed, as the beginning of a sentence; "" if nothing.
+        alone: Whether nothing else would help.
     """
 
     rejection: Rejection
     remedy: str = ""
+    alone: bool = False
 
 
 class Keepers:
@@ -59,7 +62,7 @@ class Keepers:
         self._held = frozenset(kind for kind in census.kinds() if census.held(kind))
         self._free = frozenset(kind for kind in census.kinds() if census.lets_go(kind))
         self._victims: dict[tuple[frozenset[PodKind], bool], Victims] = {}
-        self._emptied: dict[frozenset[PodKind], tuple[Room, ...]] = {}
+        self._emptied: dict[frozenset[PodKind], Rooms] = {}
         self._known: dict[tuple[object, ...], Left | None] = {}
         self._nearest: dict[tuple[object, ...], Sequence[Room]] = {}
         self._open: dict[tuple[object, ...], Sequence[Room]] = {}
@@ -149,7 +152,12 @@ class Keepers:
         each = "it" if len(told) == 1 else "each"
         said = f"{_named(told)} might make room but must stay: {each} {first}{more}"
         rejection = _more(why, said, reason=Reason.DISRUPTION_FORBIDDEN)
-        return Kept(rejection=rejection, remedy=f"{_WAIT}{self._besides(limit, len(left.pods))}")
+        wait = _WAIT
+        if is_refused(first) and not others:
+            n = len(told)
+            admit = f"{n} eviction{'' if n == 1 else 's'}"
+            wait += f", or let {'its' if n == 1 else 'that'} PodDisruptionBudget admit {admit}"
+        return Kept(rejection=rejection, remedy=f"{wait}{self._besides(limit, len(left.pods))}")
 
     def _too_few_at_once(self, pods: Sequence[Pod], why: Rejection) -> Kept | None:
         """Return which PodDisruptionBudget admits some of the evictions that it takes, not all."""
@@ -211,7 +219,7 @@ class Keepers:
             return None
         near: dict[NodeName, Room] = {}
         for pod in {pod.kind: pod for pod in pods}.values():
-            able = self._able(pod, kinds)
+            able = self._able(pod, kinds, among=pods)
             if not able:
                 return None
             near |= {room.node.name: room for room in able}
@@ -223,8 +231,10 @@ class Keepers:
         looked_at = {node.name for room in left.rooms for node in room.nodes}
         rooms = left.rooms
         for pod in {pod.kind: pod for pod in left.pods}.values():
-            rooms += tuple(r for r in self._hosts(pod) if r.node.name not in looked_at)
-            looked_at |= {room.node.name for room in rooms}
+            hosts = tuple(_others(self._hosts(pod), looked_at))
+            looked_at |= {node.name for room in hosts for node in room.nodes}
+            rooms += hosts
+        rooms = told_apart(rooms, left.pods)
         for pod in sorted(left.pods, key=lambda pod: (-pod.requests.gpus, pod.key)):
             placed, rooms = fill(pod, 1, rooms)
             if not placed:
@@ -235,25 +245,36 @@ class Keepers:
         """Return the first rooms that have room for the pod now."""
         key = (pod.requests, pod.constraints)
         if key not in self._open:
-            able = (room for room in usable(pod, self._rooms) if pod.requests.fits(room.free))
+            rooms = usable(pod, told_apart(self._rooms.near([pod]), [pod]))
+            able = (room for room in rooms if pod.requests.fits(room.free))
             self._open[key] = list(islice(able, _NEAR))
         return self._open[key]
 
-    def _able(self, pod: Pod, kinds: frozenset[PodKind]) -> Sequence[Room]:
+    def _able(self, pod: Pod, kinds: frozenset[PodKind], *, among: Sequence[Pod]) -> Sequence[Room]:
         """Return rooms that could take the pod without pods of these kinds.
 
-        Of many rooms those that lack the least now.
+        Of many rooms those that lack the least now; they are those of the pods `among` which it is.
         """
-        key = (pod.requests, pod.constraints, kinds)
+        volumes = frozenset(each.constraints.volumes for each in among)
+        key = (pod.requests, pod.constraints, volumes, kinds)
         if key not in self._nearest:
             if kinds not in self._emptied:
                 self._emptied[kinds] = self._census.rooms(lambda kind: kind not in kinds)
-            rooms = usable(pod, self._emptied[kinds])
+            rooms = usable(pod, self._emptied[kinds].near(among))
             able = [room.nodes for room in rooms if pod.requests.fits(room.free)]
             names = {node.name for node in chain.from_iterable(able)}
-            there = (room for room in self._rooms if room.node.name in names) if names else ()
+            here = self._rooms.near(among) if names else ()
+            there = (room for room in here if room.node.name in names)
             self._nearest[key] = nsmallest(_NEAR, there, key=_lacking(pod))
         return self._nearest[key]
+
+
+def _others(rooms: Iterable[Room], looked_at: Collection[NodeName]) -> Iterator[Room]:
+    """Yield the rooms without the nodes that were looked at before."""
+    for room in rooms:
+        nodes = tuple(node for node in room.nodes if node.name not in looked_at)
+        if nodes:
+            yield replace(room, nodes=nodes)
 
 
 def _used(done: int) -> str:

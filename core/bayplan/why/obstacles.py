@@ -13,6 +13,7 @@ from bayplan.cluster.snapshot import Node, Pod, Snapshot
 from bayplan.plan import Reason, Rejection
 from bayplan.rules import filters
 from bayplan.rules.peers import Meant, Neighbours, asks, selects
+from bayplan.rules.reach import Reach
 from bayplan.why.leaving import Rules
 from bayplan.why.rooms import beside
 
@@ -24,20 +25,47 @@ class Obstacles(Rules):
         snapshot, goes = aftermath.snapshot, aftermath.goes
         self.meant = Meant(snapshot)
         after = Snapshot.of(snapshot.nodes, (_after(pod, goes) for pod in snapshot.pods))
-        self._nodes = snapshot.nodes
+        self._nodes, self._reach = snapshot.nodes, Reach(snapshot.nodes)
         self._free = after.free()
         self._runs: dict[GangKey, set[NodeName]] = defaultdict(set)
         for pod in after.in_gangs:
             if pod.gang is not None and pod.node is not None:
                 self._runs[pod.gang].add(pod.node)
+        self._arrivals = [
+            pod
+            for pod in after.placed()
+            if pod.constraints.peers is not None and pod.key in goes and asks(pod).spreads
+        ]
         self._labels = {node.name: dict(node.labels) for node in after.nodes}
         self._neighbours = Neighbours(after)
         self._gangs: dict[tuple[object, ...], Rejection | None] = {}
 
     def single(self, pod: Pod) -> Rejection | None:
         """Return which rule keeps the pod off every node with room; None if it is no rule."""
-        roomy = [n for n in self._nodes if filters.reject(pod, n, self._free[n.name]) is None]
-        return self._neighbours.over_nodes(pod, roomy)
+        return self._neighbours.over_nodes(pod, self._roomy(pod))
+
+    def for_now(self, pod: Pod) -> Rejection | None:
+        """Return which pod that the plan places keeps the pod waiting until it runs, if any does.
+
+        Asked of pods that no rule keeps off every node with room.
+        """
+        told = None
+        for node in self._roomy(pod) if self._arrivals else ():
+            spoilt = self._neighbours.spoils(pod, node, self._arrivals)
+            if spoilt is None and self.takes(pod, node):
+                return None
+            told = told or spoilt
+        return told
+
+    def free_without_its_own(self, pods: Sequence[Pod]) -> bool:
+        """Return whether no rule would be left for the pods if they asked nothing of others."""
+        whole = any(pod.gang_topology and pod.gang_topology.required for pod in pods)
+        others = self._arrivals or any(map(self._neighbours.is_repelled, pods))
+        return not whole and not others
+
+    def _roomy(self, pod: Pod) -> Sequence[Node]:
+        reached = map(self._nodes.__getitem__, self._reach.of_all(pod.constraints.volumes))
+        return [n for n in reached if filters.reject(pod, n, self._free[n.name]) is None]
 
     def takes(self, pod: Pod, node: Node) -> bool:
         """Return whether rules between pods, and where its gang runs, leave the node to the pod."""

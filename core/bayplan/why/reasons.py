@@ -15,7 +15,7 @@ from bayplan.cluster.shares import left_in
 from bayplan.cluster.snapshot import Node, Pod
 from bayplan.plan import Reason, Rejection
 from bayplan.rules import filters
-from bayplan.why.rooms import Room, refusals
+from bayplan.why.rooms import Beyond, Refusing, Room, refusals
 
 T = TypeVar("T", bound=str)
 
@@ -37,13 +37,16 @@ _SAID: Final = {
 #: Most characters of a label, a taint or a term that are told.
 _MOST_ABOUT: Final = 120
 
-#: How many nodes refuse for good: by reason, and by what it is about.
-_Refusing = defaultdict[Reason, Counter[str]]
+#: That there are no other nodes.
+_NOTHING: Final = Beyond()
 
 
-def over_rooms(pod: Pod, rooms: Sequence[Room]) -> Rejection | None:
-    """Return why none of the nodes with these rooms takes the pod; None if one does."""
-    if not rooms:
+def over_rooms(pod: Pod, rooms: Sequence[Room], beyond: Beyond = _NOTHING) -> Rejection | None:
+    """Return why none of the nodes with these rooms takes the pod; None if one does.
+
+    No node `beyond` them does.
+    """
+    if not rooms and not beyond.refusing:
         return Rejection(reason=Reason.NO_NODES, message="the cluster has no nodes")
     nowhere = filters.blanket_rejection(pod.constraints)
     if nowhere is not None:
@@ -52,14 +55,14 @@ def over_rooms(pod: Pod, rooms: Sequence[Room]) -> Rejection | None:
     usable = [room for room, refusal in zip(rooms, refused, strict=True) if refusal is None]
     if any(pod.requests.fits(room.free) for room in usable):
         return None
-    never = _never_large_enough(pod.requests, [room.node for room in rooms])
+    never = _never_large_enough(pod.requests, beyond.sizes or [room.node for room in rooms])
     if never is not None:
         return never
-    counts: _Refusing = defaultdict(Counter)
+    counts = beyond.refusing.copy()
     for room, refusal in zip(rooms, refused, strict=True):
         if refusal is not None:
-            counts[refusal.reason][refusal.about] += room.count
-    total = sum(room.count for room in rooms)
+            counts[refusal.reason, refusal.about] += room.count
+    total = sum(room.count for room in rooms) + beyond.refusing.total()
     if not usable:
         return _refused_for_good(pod.requests, total, counts)
     return _no_room(pod.requests, usable, total, counts)
@@ -81,7 +84,7 @@ def _never_large_enough(requests: Resources, nodes: Sequence[Node]) -> Rejection
         if largest < need:
             message = (
                 f"needs {words(resource, need, nodes)} on one node; "
-                f"the largest has {units.text(resource, largest)}"
+                f"the largest has {units.texts(resource, largest, need)[0]}"
             )
             return Rejection(reason=Reason.TOO_SMALL, message=message)
     return Rejection(
@@ -90,24 +93,31 @@ def _never_large_enough(requests: Resources, nodes: Sequence[Node]) -> Rejection
     )
 
 
-def _refused_for_good(requests: Resources, total: int, counts: _Refusing) -> Rejection:
+def _refused_for_good(requests: Resources, total: int, counts: Refusing) -> Rejection:
+    summed = _summed(counts)
     message = f"0 of {total} nodes will do: {'; '.join(_refusals_said(counts))}"
-    if Reason.TOO_SMALL in counts:
+    if Reason.TOO_SMALL in summed:
         message += f" (needs {in_words(requests)})"
-    return Rejection(reason=_ranked(_summed(counts))[0][0], message=message)
+    return Rejection(reason=_ranked(summed)[0][0], message=message)
 
 
-def _summed(counts: _Refusing) -> Counter[Reason]:
-    return Counter({reason: each.total() for reason, each in counts.items()})
+def _summed(counts: Refusing) -> Counter[Reason]:
+    summed: Counter[Reason] = Counter()
+    for (reason, _), n in counts.items():
+        summed[reason] += n
+    return summed
 
 
-def _refusals_said(counts: _Refusing) -> list[str]:
+def _refusals_said(counts: Refusing) -> list[str]:
     """Return what refuses the pod for good, what refuses it on most nodes first."""
-    return [_said(reason, counts[reason]) for reason, _ in _ranked(_summed(counts))]
+    about: defaultdict[Reason, Counter[str]] = defaultdict(Counter)
+    for (reason, what), n in counts.items():
+        about[reason][what] = n
+    return [_said(reason, about[reason]) for reason, _ in _ranked(_summed(counts))]
 
 
 def _no_room(
-    requests: Resources, usable: Sequence[Room], total: int, counts: _Refusing
+    requests: Resources, usable: Sequence[Room], total: int, counts: Refusing
 ) -> Rejection:
     lacking: dict[str, list[Room]] = defaultdict(list)
     order = _gpus_first(requests)
@@ -146,7 +156,8 @@ def _lack(
             f"{loose / units.WHOLE_MILLI:g} GPUs free in all)"
         )
     in_all = sum(max(0, filters.free_of(resource, room.free)) * room.count for room in usable)
-    largest, needs, total = (units.text(resource, n) for n in (most, need, in_all))
+    largest, needs = units.texts(resource, most, need)
+    total = units.text(resource, in_all)
     return (
         f"{count} {verb} {_noun(resource, [room.node for room in usable])} "
         f"(most free on one node: {largest}, needs {needs}; {total} free in all)"
@@ -163,7 +174,7 @@ def words(resource: str, n: int, nodes: Sequence[Node]) -> str:
     """Return an amount in words; GPUs by the resource's name where nodes have those of others."""
     if units.is_gpu(resource) and _has_others(resource, nodes):
         return f"{n} {resource}"
-    return units.words(resource, n)
+    return units.exact_words(resource, n)
 
 
 def _has_others(resource: str, nodes: Sequence[Node]) -> bool:
@@ -195,7 +206,7 @@ def _gpus_first(requests: Resources) -> list[tuple[str, int]]:
 def in_words(requests: Resources) -> str:
     """Return the requests in words, GPUs first, without the pod itself: "8 GPUs, 64 CPU"."""
     parts = [
-        units.words(name, n)
+        units.exact_words(name, n)
         for name, n in _gpus_first(requests)
         if name != "pods" and not units.is_host_port(name)
     ]

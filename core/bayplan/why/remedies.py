@@ -15,14 +15,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, groupby, repeat
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Final
 
 from bayplan.aftermath import Aftermath
-from bayplan.cluster.constraints import Constraints, Taint
+from bayplan.cluster.constraints import Constraints, Taint, Toleration
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import Node, Pod
+from bayplan.plan import Reason, Rejection
 from bayplan.rules import filters
 from bayplan.why.leaving import Rules, leaving
 from bayplan.why.rooms import Census, Room, beside, changed, fill, usable
@@ -33,6 +34,13 @@ MOST_PODS: Final = 16
 
 #: Most looks at a node of one pass; pods that come later get no remedy of their own.
 MOST_LOOKS: Final = 100_000
+
+#: What a pod need not ask for, or could bear: what is easiest to change first.
+_EASED: Final = (
+    Reason.TAINT_NOT_TOLERATED,
+    Reason.SELECTOR_MISMATCH,
+    Reason.AFFINITY_MISMATCH,
+)
 
 #: The label that carries a node's name.
 _HOSTNAME: Final = "kubernetes.io/hostname"
@@ -72,6 +80,23 @@ class Addition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Relaxation:
+    """One thing that a pod need not ask for, or could bear.
+
+    Attributes:
+        what: What keeps it off the node: a taint, a label that it selects, or its node affinity.
+        about: Which taint or label that is.
+        node: A node with room that takes the pod then.
+        constraints: What the pod asks for then.
+    """
+
+    what: Reason
+    about: str
+    node: NodeName
+    constraints: Constraints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Remedies:
     """Changes each of which makes room; empty where none was found.
 
@@ -100,8 +125,8 @@ class Search:
     @cached_property
     def _free(self) -> Mapping[NodeName, Resources]:
         """What is free on each node."""
-        names = (map(attrgetter("name"), room.nodes) for room in self._rooms)
-        frees = (repeat(room.free, room.count) for room in self._rooms)
+        names = (map(attrgetter("name"), room.nodes) for room in self._rooms.all)
+        frees = (repeat(room.free, room.count) for room in self._rooms.all)
         return dict(zip(chain.from_iterable(names), chain.from_iterable(frees), strict=True))
 
     def find(self, pods: Sequence[Pod]) -> Remedies:
@@ -112,10 +137,35 @@ class Search:
             self._known[shape] = self._searched(pods)
         return self._known[shape]
 
+    def relax(self, pod: Pod) -> Relaxation | None:
+        """Return which single demand less gives the pod a node that has room now; None if none."""
+        found: list[tuple[tuple[int, int, NodeName], Relaxation]] = []
+        for room in self._rooms.near([pod]):
+            if not pod.requests.fits(room.free):
+                continue
+            refusal = filters.static_rejection(pod, room.node)
+            constraints = _without(pod.constraints, refusal, room.node) if refusal else None
+            if refusal is None or constraints is None:
+                continue
+            eased = replace(pod, constraints=constraints)
+            if filters.static_rejection(eased, room.node) is not None:
+                continue
+            node = next((node for node in room.nodes if self._rules.takes(eased, node)), None)
+            if node is not None:
+                rank = (_EASED.index(refusal.reason), room.free.gpus, node.name)
+                relaxation = Relaxation(
+                    what=refusal.reason,
+                    about=refusal.about,
+                    node=node.name,
+                    constraints=constraints,
+                )
+                found.append((rank, relaxation))
+        return min(found, key=itemgetter(0))[1] if found else None
+
     def _searched(self, pods: Sequence[Pod]) -> Remedies:
         if self._looks >= MOST_LOOKS:
             return Remedies()
-        rooms, unfit = self._rooms, list[Pod]()
+        rooms, unfit = self._rooms.near(pods), list[Pod]()
         if self._rules.bind(pods):
             unfit += pods
         for _, alike in () if unfit else groupby(pods, key=_asks):
@@ -213,6 +263,22 @@ class Search:
             key=lambda each: (each.count, each.like.allocatable.gpus, each.like.name),
             default=None,
         )
+
+
+def _without(constraints: Constraints, refusal: Rejection, node: Node) -> Constraints | None:
+    """Return the constraints without what the node refuses; None where that is no demand."""
+    match refusal.reason:
+        case Reason.TAINT_NOT_TOLERATED:
+            taint = next(t for t in node.taints if filters.about(t) == refusal.about)
+            borne = Toleration(key=taint.key, value=taint.value, effect=taint.effect)
+            return replace(constraints, tolerations=(*constraints.tolerations, borne))
+        case Reason.SELECTOR_MISMATCH:
+            rest = (pair for pair in constraints.node_selector if "=".join(pair) != refusal.about)
+            return replace(constraints, node_selector=tuple(rest))
+        case Reason.AFFINITY_MISMATCH:
+            return replace(constraints, affinity=())
+        case _:
+            return None
 
 
 def _asks(pod: Pod) -> tuple[Resources, Constraints]:

@@ -1,25 +1,29 @@
 """Nodes that are alike, counted: what a sentence about a whole cluster is made from.
 
 A fleet of thousands of nodes has few different ones to a pod that looks for room, so whoever asks
-about all of them looks at each kind of node once.
+about all of them looks at each kind of node once. Volumes tell apart what is alike otherwise, disks
+inside nodes every single one: so they do not count here, and a pod with volumes is given the rooms
+of those nodes alone that they leave to it.
 """
 
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain
 
 import numpy as np
 
 from bayplan.aftermath import Aftermath, Numbers
 from bayplan.cluster import shares, units
-from bayplan.cluster.constraints import Constraints
-from bayplan.cluster.keys import BudgetKey
+from bayplan.cluster.constraints import Constraints, NodeTerm
+from bayplan.cluster.keys import BudgetKey, NodeName
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import Disruption, Guests, Node, Pod, PodKind
-from bayplan.plan import Rejection
-from bayplan.rules.filters import Looks, static_rejection
+from bayplan.plan import Reason, Rejection
+from bayplan.rules.filters import Looks, eligibility, static_rejection
+from bayplan.rules.reach import Reach
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,75 @@ class Room:
     def count(self) -> int:
         """How many nodes they are."""
         return len(self.nodes)
+
+
+#: Of each volume the terms of which one must hold for a node.
+Volumes = tuple[tuple[NodeTerm, ...], ...]
+
+#: How many nodes refuse for good: by reason, and by what it is about.
+Refusing = Counter[tuple[Reason, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beyond:
+    """The nodes that a pod with volumes is not given: all that these do not leave to it.
+
+    Attributes:
+        refusing: How many they are, and why they refuse.
+        sizes: One node of each size that any node has.
+    """
+
+    refusing: Refusing = field(default_factory=Counter)
+    sizes: tuple[Node, ...] = ()
+
+
+class Rooms:
+    """The rooms of all nodes, and of those that the volumes of pods leave to them."""
+
+    def __init__(self, rooms: tuple[Room, ...], nodes: Sequence[Node], reach: Reach) -> None:
+        self.all, self._nodes, self._reach = rooms, nodes, reach
+        self._near: dict[frozenset[Volumes], tuple[Room, ...]] = {}
+
+    def near(self, pods: Collection[Pod]) -> tuple[Room, ...]:
+        """Return the rooms of the nodes that volumes leave to one of the pods at least.
+
+        Nodes that the volumes of some of them reach, and those of others do not, are apart.
+        """
+        asked = frozenset(pod.constraints.volumes for pod in pods)
+        if not any(asked):
+            return self.all
+        if asked not in self._near:
+            self._near[asked] = told_apart(self._reached(asked), pods)
+        return self._near[asked]
+
+    def _reached(self, asked: Iterable[Volumes]) -> list[Room]:
+        rows = set[int]().union(*map(self._reach.of_all, asked))
+        by_room: dict[int, list[Node]] = defaultdict(list)
+        for row in sorted(rows):
+            node = self._nodes[row]
+            by_room[self._room_of[node.name]].append(node)
+        return [replace(self.all[i], nodes=tuple(nodes)) for i, nodes in by_room.items()]
+
+    @cached_property
+    def _room_of(self) -> Mapping[NodeName, int]:
+        """In which of the rooms each node is."""
+        return {node.name: i for i, room in enumerate(self.all) for node in room.nodes}
+
+
+def told_apart(rooms: Iterable[Room], pods: Iterable[Pod]) -> tuple[Room, ...]:
+    """Return the rooms, apart where their nodes look different to one of these pods."""
+    looks = Looks.of({pod.constraints for pod in pods})
+    if not looks.labels and not looks.names:
+        return tuple(rooms)
+    first: dict[tuple[int, object], Node] = {}
+    parts: list[Room] = []
+    for room in rooms:
+        by_look: dict[tuple[int, object], list[Node]] = defaultdict(list)
+        for node in room.nodes:
+            by_look[id(room.look), looks.at(node)].append(node)
+        for look, nodes in by_look.items():
+            parts.append(replace(room, look=first.setdefault(look, nodes[0]), nodes=tuple(nodes)))
+    return tuple(parts)
 
 
 class _Beside:
@@ -81,36 +154,31 @@ class _Beside:
         return self._values[written]
 
 
-@dataclass(frozen=True, slots=True)
 class Census:
-    """The nodes of a cluster as a plan leaves them, grouped by look and guests.
+    """The nodes of a cluster as a plan leaves them, grouped by look and guests."""
 
-    `_admits` says how many evictions PodDisruptionBudgets admit beside those of the plan.
-    """
+    def __init__(self, after: Aftermath, asked: Iterable[Constraints]) -> None:
+        """Count the cluster after the plan.
 
-    _rooms: tuple[Room, ...]
-    _guests: tuple[Guests, ...]
-    _beside: _Beside = field(repr=False)
-    _admits: Mapping[BudgetKey, int] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, after: Aftermath, asked: Iterable[Constraints]) -> "Census":
-        """Return the census.
-
-        Args:
-            after: The cluster after the plan.
-            asked: What the pods ask for in whose eyes nodes are alike or not.
+        Nodes are alike or not in the eyes of pods with the constraints that are `asked` about.
         """
-        looks = Looks.of(asked).over(after.snapshot)
+        looks = Looks.of({without_volumes(each) for each in asked}).over(after.snapshot)
         alike = list(after.alike(looks))
-        guests = tuple(after.guests[state] for _, state, _ in alike)
         sizes = [nodes[0].allocatable for _, _, nodes in alike]
-        beside = _Beside(after.snapshot.kinds, sizes)
+        self._nodes, self._reach = after.snapshot.nodes, Reach(after.snapshot.nodes)
+        self._guests = tuple(after.guests[state] for _, state, _ in alike)
+        self._beside = _Beside(after.snapshot.kinds, sizes)
         rooms = tuple(
             Room(look=looks.values[look], nodes=tuple(nodes), free=free)
-            for (look, _, nodes), free in zip(alike, beside.rooms(sizes, guests), strict=True)
+            for (look, _, nodes), free in zip(
+                alike, self._beside.rooms(sizes, self._guests), strict=True
+            )
         )
-        return cls(rooms, guests, beside, _admitted(after))
+        self._rooms = Rooms(rooms, self._nodes, self._reach)
+        self._sizes = tuple({id(room.node.allocatable): room.node for room in rooms}.values())
+        # How many evictions PodDisruptionBudgets admit beside those of the plan.
+        self._admits = _admitted(after)
+        self._refusing: dict[Constraints, Counter[tuple[Reason, str] | None]] = {}
 
     def held(self, kind: PodKind) -> str:
         """Return why pods must stay though their manifests would let them go; "" if they need not.
@@ -131,11 +199,11 @@ class Census:
         """
         return self._admits.get(budget, sys.maxsize)
 
-    def rooms(self, stays: Callable[[PodKind], bool]) -> tuple[Room, ...]:
+    def rooms(self, stays: Callable[[PodKind], bool]) -> Rooms:
         """Return the rooms of nodes on which only the guests are that `stays` selects."""
         stay = {kind for kind in self.kinds() if stays(kind)}
         alike: dict[tuple[int, Guests], list[Room]] = defaultdict(list)
-        for room, guests in zip(self._rooms, self._guests, strict=True):
+        for room, guests in zip(self._rooms.all, self._guests, strict=True):
             alike[id(room.look), tuple(filter(stay.__contains__, guests))].append(room)
         sizes = [rooms[0].node.allocatable for rooms in alike.values()]
         frees = self._beside.rooms(sizes, [staying for _, staying in alike])
@@ -144,7 +212,7 @@ class Census:
         for ((look, _), rooms), free in zip(alike.items(), frees, strict=True):
             merged[look, id(free)] += rooms
             free_of[id(free)] = free
-        return tuple(
+        found = (
             Room(
                 look=rooms[0].look,
                 nodes=tuple(chain.from_iterable(room.nodes for room in rooms)),
@@ -152,10 +220,25 @@ class Census:
             )
             for (_, free), rooms in merged.items()
         )
+        return Rooms(tuple(found), self._nodes, self._reach)
 
-    def by_guests(self) -> tuple[Room, ...]:
+    def by_guests(self) -> Rooms:
         """Return the rooms as they are, apart where the guests differ."""
         return self._rooms
+
+    def beyond(self, pod: Pod, rooms: Iterable[Room]) -> Beyond:
+        """Return the nodes that are in none of the `rooms`, all of which its volumes rule out."""
+        bare = without_volumes(pod.constraints)
+        if bare is pod.constraints:
+            return Beyond()
+        if bare not in self._refusing:
+            self._refusing[bare] = _refusing(bare, self._rooms.all)
+        left = self._refusing[bare].copy()
+        left.subtract(_refusing(bare, rooms))
+        refusing = Refusing({why: n for why, n in left.items() if why and n})
+        if left[None]:
+            refusing[Reason.VOLUME_ELSEWHERE, ""] = left[None]
+        return Beyond(refusing=refusing, sizes=self._sizes)
 
     def lets_go(self, kind: PodKind) -> bool:
         """Return whether a pod of the kind could be evicted."""
@@ -164,6 +247,25 @@ class Census:
     def kinds(self) -> frozenset[PodKind]:
         """Return the kinds of the pods on the nodes."""
         return frozenset().union(*self._guests)
+
+
+def without_volumes(constraints: Constraints) -> Constraints:
+    """Return what is asked for beside volumes; the same object where there are none."""
+    return replace(constraints, volumes=()) if constraints.volumes else constraints
+
+
+def _refusing(
+    constraints: Constraints, rooms: Iterable[Room]
+) -> Counter[tuple[Reason, str] | None]:
+    """Return how many nodes refuse a pod, whatever its size, by why; None for those that do not."""
+    found: Counter[tuple[Reason, str] | None] = Counter()
+    known: dict[int, tuple[Reason, str] | None] = {}
+    for room in rooms:
+        if id(room.look) not in known:
+            refusal = eligibility(constraints, room.node)
+            known[id(room.look)] = (refusal.reason, refusal.about) if refusal else None
+        found[known[id(room.look)]] += room.count
+    return found
 
 
 def _admitted(after: Aftermath) -> Mapping[BudgetKey, int]:

@@ -14,8 +14,6 @@ from bayplan.codec import (
     DecodeError,
     decisions,
     joined,
-    other_gates_in,
-    oversight_in,
     pod_of,
     published_plan_of,
 )
@@ -65,8 +63,8 @@ def _lines(api: client.ApiClient, namespace: str, name: str) -> tuple[str, ...]:
     pod = pod_of(raw)
     if pod is None:
         return (f"Pod {namespace}/{name} has ended ({raw['status']['phase']}).",)
-    if elsewhere := oversight_in(raw) or other_gates_in(raw):
-        return (f"Pod {namespace}/{name} {elsewhere}.",)
+    if pod.unplanned:
+        return explain(pod, placed_by="", plans=())
     objects = [published_plan_of(plan) for plan in _plans(custom)]
     plans = [joined(pages) for pages in decisions(objects)]
     placed_by = raw["metadata"].get("annotations", {}).get(names.ANNOTATION_PLAN, "")

@@ -64,6 +64,9 @@ _ROLLOUT_REASONS: Final = frozenset(
     }
 )
 
+#: What the API server says of pods whose PriorityClass is not there.
+_NO_CLASS: Final = "no PriorityClass with name"
+
 _HOLD_REASONS: Final = frozenset(reason.value for reason in Reason)
 
 
@@ -305,10 +308,10 @@ class Deployments:
         path = pods_path(deployment.namespace)
         create = partial(self._kube.create, path, body, manager=names.MANAGER_PODS)
         refused = attempts.make(f"make pod {slot.name}", create)
-        return refused and (
-            f"the API server refuses {slot.name}: {refused}; correct the template of pool"
-            f" {slot.pool.name}, or what forbids it"
-        )
+        fix = f"correct the template of pool {slot.pool.name}, or what forbids it"
+        if refused and _NO_CLASS in refused:
+            fix = "create that PriorityClass, or correct spec.priorityClassName"
+        return refused and f"the API server refuses {slot.name}: {refused}; {fix}"
 
     def _news(self, deployment: Deployment, seen: Sequence[Child]) -> News:
         unbound = {child.uid for child in seen if child.node is None}

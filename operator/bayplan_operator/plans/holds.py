@@ -84,8 +84,7 @@ class Holds:
     def _tell(self, raw: Raw, hold: Hold, offer: bool) -> bool:  # noqa: FBT001 - private, one caller
         """Tell one pod; return False where another round should try again."""
         reason = str(hold.rejection.reason)
-        why = hold.rejection.message + (f"; {hold.remedy}" if hold.remedy else "")
-        text = f"{reason}: {why}"
+        text = f"{reason}: {hold.told}"
         short = text if len(text) <= _MAX_DECISION else text[: _MAX_DECISION - len(_MORE)] + _MORE
         before = (raw["metadata"].get("annotations") or {}).get(names.ANNOTATION_DECISION, "")
         try:
@@ -98,14 +97,15 @@ class Holds:
                 return False
             # One that takes no annotation can have an event.
         if before.partition(":")[0] != reason:
-            self._warn(hold, reason, why)
+            self._warn(hold, reason)
         return True
 
-    def _warn(self, hold: Hold, reason: str, why: str) -> None:
+    def _warn(self, hold: Hold, reason: str) -> None:
         now, last_at = time.monotonic(), self._warned_at.get((hold.uid, reason))
         if last_at is None or now - last_at >= _AGAIN_S:
             self._warned_at[hold.uid, reason] = now
-            self._events.tell(About.pod(hold.pod, hold.uid), reason, "Hold", why, warning=True)
+            about = About.pod(hold.pod, hold.uid)
+            self._events.tell(about, reason, "Hold", hold.told, warning=True)
 
     def _annotate(self, hold: Hold, text: str) -> None:
         body = {"metadata": {"uid": hold.uid, "annotations": {names.ANNOTATION_DECISION: text}}}
