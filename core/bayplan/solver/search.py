@@ -11,7 +11,7 @@ from typing import Final
 
 from bayplan.plan import Stage
 from bayplan.policy import Policy
-from bayplan.solver.bounds import generation
+from bayplan.solver.bounds import brim, generation
 from bayplan.solver.bounds.demand import demand_for
 from bayplan.solver.bounds.relaxation import Relaxation
 from bayplan.solver.exact.constraints import allowed
@@ -41,6 +41,9 @@ _PRICED_PER_SECOND: Final = 8_000
 
 #: Share of what is left of the time that one stage may use.
 STAGE_SHARE: Final = 0.5
+
+#: Share of what is left that the proof that nodes would be too full may use.
+_BRIM_SHARE: Final = 0.4
 
 #: Deterministic effort per second of the limit: low enough to end before the wall clock does.
 EFFORT_PER_SECOND: Final = 0.5
@@ -117,6 +120,7 @@ class Search:
         self.progress(f"{goal.name}: {goal.value(self.instance, self.incumbent)}, bound {bound}")
         if self.repairs and self._open(goal, bound):
             self._step(goal)
+        bound = self._brimful(position, bound)
         # Windows place more in the time that there is; moves are fewer by whole nodes.
         first, then = (self._repair, self._generate)[:: 1 if isinstance(goal, Place) else -1]
         bound = first(position, bound)
@@ -166,6 +170,24 @@ class Search:
         )
         if found is not self.incumbent:
             self.incumbent, self.engine = found, "repair"
+
+    def _brimful(self, position: int, bound: int) -> int:
+        """Return the bound, less what nodes would have to be too full for."""
+        goal = self.order[position]
+        if not isinstance(goal, Place):
+            return bound
+        before = self.order[:position]
+        reached = [
+            (each, each.value(self.instance, self.incumbent))
+            for each in before
+            if isinstance(each, Keep | Place)
+        ]
+        with self._lent(_BRIM_SHARE) as budget:
+            while self._open(goal, bound) and brim.overflows(
+                self.instance, [*reached, (goal, bound)], budget
+            ):
+                bound -= 1
+        return bound
 
     def _repair(self, position: int, bound: int) -> int:
         """Look for something better window by window; return the bound, which stays."""
