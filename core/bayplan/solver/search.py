@@ -1,4 +1,4 @@
-"""Searches stage by stage: chains, exchanges, windows, mixes on whole nodes, the exact model.
+"""Searches stage by stage: chains, exchanges, splits, windows, whole nodes, the exact model.
 
 What was found is only ever replaced by something better. Each stage ends with a bound that holds
 whether or not it was reached: counted, from a linear relaxation, from whole nodes, or from CP-SAT.
@@ -16,7 +16,7 @@ from bayplan.solver.bounds.demand import demand_for
 from bayplan.solver.bounds.relaxation import Relaxation
 from bayplan.solver.exact.constraints import allowed
 from bayplan.solver.exact.cpsat import Model
-from bayplan.solver.local import ejection, exchange, greedy, repair
+from bayplan.solver.local import ejection, exchange, greedy, repair, splits
 from bayplan.solver.problem import goals
 from bayplan.solver.problem.assignment import Assignment
 from bayplan.solver.problem.goals import Goal, Keep, LeastDisruption, Place
@@ -57,10 +57,10 @@ def stepped(
     goals: tuple[Goal, ...],
     ended: Callable[[], bool],
 ) -> Assignment:
-    """Return what chains and exchanges make of `start`, goal by goal, until they have `ended`."""
+    """Return what chains, exchanges and splits make of `start`, goal by goal, until `ended`."""
     found = start
     for goal in goals:
-        for steps in (ejection, exchange):
+        for steps in (ejection, exchange, splits):
             for better in steps.improvements(instance, policy, found, goal=goal, ended=ended):
                 found = better
     return found
@@ -159,7 +159,7 @@ class Search:
         return goal.value(self.instance, self.incumbent) != bound and self._left() > 0
 
     def _step(self, goal: Goal) -> None:
-        """Look for something better by chains and exchanges."""
+        """Look for something better by chains, exchanges and splits."""
         ends_at = self.clock() + self._left() * STAGE_SHARE
         found = stepped(
             self.instance,
