@@ -94,7 +94,8 @@ class ReleasePod:
     """Lift a waiting pod's gate and pin it to `node`, in one patch.
 
     `replaces` is the uid of the moved pod whose place it takes, or ""; `device` is the number of
-    the GPU that it shares, if it does; `gang` starts together.
+    the GPU that it shares, if it does; `gang` starts together. `awaited` says that others of its
+    gang have gone already.
     """
 
     pod: PodKey
@@ -103,6 +104,7 @@ class ReleasePod:
     replaces: str = ""
     device: int | None = None
     gang: GangKey | None = None
+    awaited: bool = False
 
 
 Step = StartPod | DrainPod | ServePod | EvictPod | ReleasePod

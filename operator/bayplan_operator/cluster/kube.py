@@ -56,6 +56,7 @@ REFUSALS: Final = frozenset({400, 403, 422})
 
 NODES: Final = "/api/v1/nodes"
 PODS: Final = "/api/v1/pods"
+DEPLOYMENTS: Final = f"/apis/{names.API_VERSION}/inferencedeployments"
 PLANS: Final = f"/apis/{names.API_VERSION}/packingplans"
 POLICY: Final = f"/apis/{names.API_VERSION}/packingpolicies/default"
 

@@ -283,7 +283,9 @@ class Execution:
         kind = _KINDS[type(step)]
         self._metrics.plan_steps.labels(kind, "refused" if refused else "done").inc()
         # Whether a pod may be put back into service says nothing about its going.
-        self._refusals.note(step.uid, str(refused) if kind == "serve" else refused)
+        told = str(refused) if kind == "serve" else refused
+        awaited = isinstance(step, ReleasePod) and step.awaited
+        self._refusals.note(step.uid, told, awaited=awaited)
         if refused:
             _log.warning("step_refused", step=kind, pod=str(step.pod), error=refused)
 
