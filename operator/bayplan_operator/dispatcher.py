@@ -85,7 +85,8 @@ class Dispatcher:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run())
             group.create_task(self._resync())
-            group.create_task(watch_pods(self._workers.kube, self.pod_changed))
+            ends = self._workers.execution.arrivals.see
+            group.create_task(watch_pods(self._workers.kube, self.pod_changed, ends))
 
     def deployment_changed(self, key: DeploymentKey, asked: Asked) -> None:
         """Look at an InferenceDeployment that was made, or of which something else is asked now.
@@ -111,8 +112,9 @@ class Dispatcher:
         those that it moves.
         """
         if owner in self._deployments:
-            self._queue.add(owner, after_s=_GATHER_UNIT_S if change is Change.OTHER else _GATHER_S)
-        matters = change is Change.WENT or (
+            urgent = change in {Change.CAME, Change.WENT}
+            self._queue.add(owner, after_s=_GATHER_S if urgent else _GATHER_UNIT_S)
+        matters = change in {Change.WENT, Change.LAST} or (
             change is Change.CAME and self._workers.plans.awaits_replacements()
         )
         self._queue.add(PLANS, after_s=_GATHER_S if matters else _GATHER_PLAN_S)

@@ -153,6 +153,21 @@ def test_a_pod_asks_for_a_look_at_its_owner_and_the_plan(
     assert noted.within_s[PLANS] < later[PLANS]
 
 
+def test_the_last_pod_that_a_plan_waits_for_is_urgent_for_the_plan_alone(
+    dispatcher: Dispatcher, noted: Noted
+) -> None:
+    """A plan that is done would stay at work; its pods get ready one after the other as ever."""
+    dispatcher.deployment_changed(CHAT, asked())
+
+    dispatcher.pod_changed(CHAT, Change.LAST)
+    last = dict(noted.within_s)
+    dispatcher.pod_changed(CHAT, Change.OTHER)
+    other = dict(noted.within_s)
+
+    assert last[PLANS] < other[PLANS]
+    assert last[CHAT] == other[CHAT]
+
+
 def test_a_pod_of_nobody_we_know_asks_for_a_look_at_the_plan_alone(
     dispatcher: Dispatcher, noted: Noted
 ) -> None:

@@ -95,7 +95,7 @@ def pod_of(raw: Raw) -> Pod | None:
         constraints=constraints,
         node=NodeName(node) if node else None,
         waiting=waiting,
-        disruption=Disruption.FIXED if node and not bound else _disruption(metadata, spec),
+        disruption=Disruption.FIXED if node and not bound else _disruption(metadata, spec, owner),
         preempts=spec.get("preemptionPolicy").text("") != "Never",
         terminating=terminating,
         leaves_at=metadata.get("deletionTimestamp").instant(),
@@ -155,9 +155,9 @@ def _health(status: Field) -> Health:
     if phase == "Pending":
         return Health.PENDING
     for condition in status.get("conditions").items():
-        if condition.get("type").value == "Ready":
-            ready = condition.get("status").value == "True"
-            return Health.READY if ready else Health.UNREADY
+        kind, holds = condition.parts("type", "status")
+        if kind == "Ready":
+            return Health.READY if holds == "True" else Health.UNREADY
     return Health.UNREADY if phase else Health.READY
 
 
@@ -498,7 +498,7 @@ def move_cost(metadata: Field) -> int | None:
     return cost if 1 <= cost <= MAX_MOVE_COST else None
 
 
-def _disruption(metadata: Field, spec: Field) -> Disruption:
+def _disruption(metadata: Field, spec: Field, owner: Owner | None) -> Disruption:
     """Return what a plan may do to the pod while it runs.
 
     A pod that no controller makes again would be lost, a DaemonSet's comes straight back, and the
@@ -507,7 +507,6 @@ def _disruption(metadata: Field, spec: Field) -> Disruption:
     LeaderWorkerSet, is not moved: all of them would start anew, the others without a place in the
     plan. Nor is one of an older template moved: it does not come again.
     """
-    owner = _owner(metadata, "")
     if owner is None or owner.kind in {"DaemonSet", "Node"}:
         return Disruption.FIXED
     if spec.get("priority").integer(0) >= SYSTEM_PRIORITY:
