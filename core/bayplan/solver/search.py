@@ -1,4 +1,4 @@
-"""Searches stage by stage: chains, exchanges, windows, mixes on whole nodes, the exact model.
+"""Searches stage by stage: chains, exchanges, splits, windows, whole nodes, the exact model.
 
 What was found is only ever replaced by something better. Each stage ends with a bound that holds
 whether or not it was reached: counted, from a linear relaxation, from whole nodes, or from CP-SAT.
@@ -11,12 +11,12 @@ from typing import Final
 
 from bayplan.plan import Stage
 from bayplan.policy import Policy
-from bayplan.solver.bounds import generation
+from bayplan.solver.bounds import brim, generation
 from bayplan.solver.bounds.demand import demand_for
 from bayplan.solver.bounds.relaxation import Relaxation
 from bayplan.solver.exact.constraints import allowed
 from bayplan.solver.exact.cpsat import Model
-from bayplan.solver.local import ejection, exchange, greedy, repair
+from bayplan.solver.local import ejection, exchange, greedy, repair, splits
 from bayplan.solver.problem import goals
 from bayplan.solver.problem.assignment import Assignment
 from bayplan.solver.problem.goals import Goal, Keep, LeastDisruption, Place
@@ -42,6 +42,9 @@ _PRICED_PER_SECOND: Final = 8_000
 #: Share of what is left of the time that one stage may use.
 STAGE_SHARE: Final = 0.5
 
+#: Share of what is left that the proof that nodes would be too full may use.
+_BRIM_SHARE: Final = 0.4
+
 #: Deterministic effort per second of the limit: low enough to end before the wall clock does.
 EFFORT_PER_SECOND: Final = 0.5
 
@@ -54,10 +57,10 @@ def stepped(
     goals: tuple[Goal, ...],
     ended: Callable[[], bool],
 ) -> Assignment:
-    """Return what chains and exchanges make of `start`, goal by goal, until they have `ended`."""
+    """Return what chains, exchanges and splits make of `start`, goal by goal, until `ended`."""
     found = start
     for goal in goals:
-        for steps in (ejection, exchange):
+        for steps in (ejection, exchange, splits):
             for better in steps.improvements(instance, policy, found, goal=goal, ended=ended):
                 found = better
     return found
@@ -117,6 +120,7 @@ class Search:
         self.progress(f"{goal.name}: {goal.value(self.instance, self.incumbent)}, bound {bound}")
         if self.repairs and self._open(goal, bound):
             self._step(goal)
+        bound = self._brimful(position, bound)
         # Windows place more in the time that there is; moves are fewer by whole nodes.
         first, then = (self._repair, self._generate)[:: 1 if isinstance(goal, Place) else -1]
         bound = first(position, bound)
@@ -155,7 +159,7 @@ class Search:
         return goal.value(self.instance, self.incumbent) != bound and self._left() > 0
 
     def _step(self, goal: Goal) -> None:
-        """Look for something better by chains and exchanges."""
+        """Look for something better by chains, exchanges and splits."""
         ends_at = self.clock() + self._left() * STAGE_SHARE
         found = stepped(
             self.instance,
@@ -166,6 +170,24 @@ class Search:
         )
         if found is not self.incumbent:
             self.incumbent, self.engine = found, "repair"
+
+    def _brimful(self, position: int, bound: int) -> int:
+        """Return the bound, less what nodes would have to be too full for."""
+        goal = self.order[position]
+        if not isinstance(goal, Place):
+            return bound
+        before = self.order[:position]
+        reached = [
+            (each, each.value(self.instance, self.incumbent))
+            for each in before
+            if isinstance(each, Keep | Place)
+        ]
+        with self._lent(_BRIM_SHARE) as budget:
+            while self._open(goal, bound) and brim.overflows(
+                self.instance, [*reached, (goal, bound)], budget
+            ):
+                bound -= 1
+        return bound
 
     def _repair(self, position: int, bound: int) -> int:
         """Look for something better window by window; return the bound, which stays."""

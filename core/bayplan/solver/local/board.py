@@ -1,7 +1,7 @@
 """An assignment that is being changed, step by step, and taken back if it got worse.
 
-Ejection chains and exchanges work on it: they try pods here and there, and keep what they did only
-if all rules hold and the goals got better.
+Ejection chains, exchanges and splits work on it: they try pods here and there, and keep what they
+did only if all rules hold and the goals got better.
 """
 
 from collections.abc import Iterable
