@@ -4,7 +4,7 @@ Whoever asks says which kinds of pods may leave at all: those that a person coul
 remedy; those that some budget keeps, for a reason.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from bayplan.cluster import shares
@@ -12,7 +12,7 @@ from bayplan.cluster.keys import PodKey
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import Node, Pod
 from bayplan.why.rooms import Room, beside, changed, usable
-from bayplan.why.victims import NEVER, Leavers, Party, Victims, fewest, harm_of, sharing
+from bayplan.why.victims import NEVER, Party, Victims, fewest, harm_of, sharing
 
 
 class Rules:
@@ -68,41 +68,56 @@ def _least_harm(
     """Return the node on which the fewest have to go for the pod, and who they are."""
     best: tuple[tuple[object, ...], tuple[Room, Node, list[Party]]] | None = None
     most = NEVER - 1
-    shorts: dict[int, Resources] = {}
-    for room in usable(pod, rooms):
-        # Many rooms have the same to give.
-        if id(room.free) not in shorts:
-            shorts[id(room.free)] = pod.requests.shortfall(room.free)
-        short = shorts[id(room.free)]
-        in_parts = shares.concerned(short.items, room.free.items)
-        for node, leavers in _different(pod, room, victims, rules, gone):
-            # Whoever goes, it is no less harm than the first of the parties.
-            least = leavers.parties[0].harm if short.items and leavers.parties else (0, 0)
+    for least, room, lack in _by_promise(pod, rooms, victims):
+        seen: set[int] = set()
+        for node in room.nodes:
             if best is not None and best[0] <= (*least, node.name):
+                break  # They come by name.
+            if not rules.takes(pod, node):
                 continue
-            if in_parts:
-                chosen = sharing(leavers.parties, pod.requests, room.free, most)
-            else:
-                chosen = fewest(leavers.parties, short, most)
+            leavers = victims.leavers(node.name, pod, gone)
+            if leavers.likeness in seen:
+                continue
+            seen.add(leavers.likeness)
+            chosen = lack.made_up(leavers.parties, pod, room, most)
             if chosen is None:
                 continue
             rank = (*harm_of(chosen), node.name)
             if best is None or rank < best[0]:
                 best, most = (rank, (room, node, chosen)), harm_of(chosen)[0]
-        if best is not None and harm_of(best[1][2]) <= (1, victims.lowest):
-            break
     return best[1] if best else None
 
 
-def _different(
-    pod: Pod, room: Room, victims: Victims, rules: Rules, gone: Mapping[PodKey, Pod]
-) -> Iterator[tuple[Node, Leavers]]:
-    """Yield the nodes of a room that differ in who could leave, and who that is."""
-    seen: set[int] = set()
-    for node in room.nodes:
-        if not rules.takes(pod, node):
-            continue
-        leavers = victims.leavers(node.name, pod, gone)
-        if leavers.likeness not in seen:
-            seen.add(leavers.likeness)
-            yield node, leavers
+class _Lack(NamedTuple):
+    """What a pod lacks in a room, and whether shares of GPUs matter, so that it is no sum."""
+
+    short: Resources
+    in_parts: bool
+
+    def made_up(
+        self, parties: Sequence[Party], pod: Pod, room: Room, most: int
+    ) -> list[Party] | None:
+        """Return the parties that have to go, of at most so many pods; None if that is no help."""
+        if self.in_parts:
+            return sharing(parties, pod.requests, room.free, most)
+        return fewest(parties, self.short, most)
+
+
+def _by_promise(
+    pod: Pod, rooms: Sequence[Room], victims: Victims
+) -> list[tuple[tuple[int, int], Room, _Lack]]:
+    """Return the rooms that would take the pod, those first where the least harm could be enough.
+
+    With it comes how little that is, and what is lacking.
+    """
+    lacks: dict[int, _Lack] = {}
+    found = []
+    for room in usable(pod, rooms):
+        # Many rooms have the same to give.
+        if id(room.free) not in lacks:
+            short = pod.requests.shortfall(room.free)
+            lacks[id(room.free)] = _Lack(short, shares.concerned(short.items, room.free.items))
+        lack = lacks[id(room.free)]
+        least = victims.least(room.node.name, lack.short, in_parts=lack.in_parts)
+        found.append((least, room, lack))
+    return sorted(found, key=lambda each: (each[0], each[1].node.name))
