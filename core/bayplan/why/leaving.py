@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from bayplan.cluster import shares
 from bayplan.cluster.keys import PodKey
-from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import Node, Pod
+from bayplan.why.promise import Lack
 from bayplan.why.rooms import Room, beside, changed, usable
 from bayplan.why.victims import NEVER, Party, Victims, fewest, harm_of, sharing
 
@@ -79,7 +79,7 @@ def _least_harm(
             if leavers.likeness in seen:
                 continue
             seen.add(leavers.likeness)
-            chosen = lack.made_up(leavers.parties, pod, room, most)
+            chosen = _enough(leavers.parties, pod, room, lack, most)
             if chosen is None:
                 continue
             rank = (*harm_of(chosen), node.name)
@@ -88,36 +88,30 @@ def _least_harm(
     return best[1] if best else None
 
 
-class _Lack(NamedTuple):
-    """What a pod lacks in a room, and whether shares of GPUs matter, so that it is no sum."""
-
-    short: Resources
-    in_parts: bool
-
-    def made_up(
-        self, parties: Sequence[Party], pod: Pod, room: Room, most: int
-    ) -> list[Party] | None:
-        """Return the parties that have to go, of at most so many pods; None if that is no help."""
-        if self.in_parts:
-            return sharing(parties, pod.requests, room.free, most)
-        return fewest(parties, self.short, most)
+def _enough(
+    parties: Sequence[Party], pod: Pod, room: Room, lack: Lack, most: int
+) -> list[Party] | None:
+    """Return the parties that have to go, of at most so many pods; None if that is no help."""
+    if lack.in_parts:
+        return sharing(parties, pod.requests, room.free, most)
+    return fewest(parties, lack.short, most)
 
 
 def _by_promise(
     pod: Pod, rooms: Sequence[Room], victims: Victims
-) -> list[tuple[tuple[int, int], Room, _Lack]]:
+) -> list[tuple[tuple[int, int], Room, Lack]]:
     """Return the rooms that would take the pod, those first where the least harm could be enough.
 
     With it comes how little that is, and what is lacking.
     """
-    lacks: dict[int, _Lack] = {}
-    found = []
-    for room in usable(pod, rooms):
+    found, known = usable(pod, rooms), dict[int, Lack]()
+    for room in found:
         # Many rooms have the same to give.
-        if id(room.free) not in lacks:
+        if id(room.free) not in known:
             short = pod.requests.shortfall(room.free)
-            lacks[id(room.free)] = _Lack(short, shares.concerned(short.items, room.free.items))
-        lack = lacks[id(room.free)]
-        least = victims.least(room.node.name, lack.short, in_parts=lack.in_parts)
-        found.append((least, room, lack))
-    return sorted(found, key=lambda each: (each[0], each[1].node.name))
+            in_parts = shares.concerned(short.items, room.free.items)
+            known[id(room.free)] = Lack(short, in_parts)
+    lacks = [known[id(room.free)] for room in found]
+    least = victims.promise.least([room.node.name for room in found], lacks)
+    told = zip(least, found, lacks, strict=True)
+    return sorted(told, key=lambda each: (each[0], each[1].node.name))

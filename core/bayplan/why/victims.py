@@ -16,6 +16,7 @@ from bayplan.cluster.keys import GangKey, NodeName, PodKey
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import Pod, PodKind
 from bayplan.plan import Evict, Move
+from bayplan.why.promise import Promise
 
 #: Largest sets of victims that are tried in full, and among how many pods of a node.
 _EXACT: Final = 3
@@ -64,7 +65,7 @@ class Leavers:
 class Victims:
     """Who is where after the plan, as far as pods of the kinds that may `leave` are concerned.
 
-    Without `gangs`, gangs stay.
+    Without `gangs`, gangs stay. `promise` tells at once of many nodes how little harm is enough.
     """
 
     def __init__(self, after: Aftermath, leave: Collection[PodKind], *, gangs: bool = True) -> None:
@@ -76,7 +77,7 @@ class Victims:
         self._gangs: dict[GangKey, list[Pod]] = defaultdict(list)
         self._leavers: dict[NodeName, Leavers] = {}
         self._likes: dict[tuple[object, ...], int] = {}
-        self._lowest = min((kind.priority for kind in self._leave), default=0)
+        self.promise = Promise(after, self._leave)
         for pod in snapshot.in_gangs:
             if pod.gang is None or pod.gang_min_count <= 1:
                 continue
@@ -86,24 +87,6 @@ class Victims:
     def running_gang(self, pod: Pod) -> GangKey | None:
         """Return the gang of the pod if some of it runs."""
         return pod.gang if pod.gang in self._gangs else None
-
-    def least(self, node: NodeName, short: Resources, *, in_parts: bool) -> tuple[int, int]:
-        """Return a harm that is enough at best to make room on the node for what is `short`.
-
-        It is told from the kinds of the guests: of who leaves alone, the lowest, or else any two.
-        Where shares of GPUs matter, one pod may be enough whoever it is.
-        """
-        if not short.items:
-            return (0, 0)
-        if in_parts:
-            return (1, self._lowest)
-        alone = (
-            kind.priority
-            for kind in self._after.guests_of(node)
-            if kind in self._leave and _gives(kind.requests, short)
-        )
-        lowest = min(alone, default=None)
-        return (2, self._lowest) if lowest is None else (1, lowest)
 
     def leavers(self, node: NodeName, pod: Pod, gone: Mapping[PodKey, Pod]) -> Leavers:
         """Return who could leave the node for the pod, but for who is `gone`."""
@@ -240,10 +223,6 @@ def _worth(party: Party, short: Resources) -> float:
     """Return how much of what is short a party frees, for each of its pods."""
     shares = (min(party.gain[name], n) / n for name, n in short.items)
     return sum(shares) / len(party.pods)
-
-
-def _gives(gain: Resources, short: Resources) -> bool:
-    return all(gain[name] >= n for name, n in short.items)
 
 
 def _covers(parties: Sequence[Party], short: Resources) -> bool:
