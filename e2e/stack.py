@@ -339,7 +339,7 @@ def _wait_until_ready(stack: Stack, programs: Sequence[str]) -> None:
             name = f"deployment/bayplan-{program}"
             stack.cluster.kubectl_run("rollout", "status", "-n", NAMESPACE, name)
         return
-    paths = {"operator": "/healthz", "planner": "/readyz", "webhook": "/readyz"}
+    paths = {"operator": "/readyz", "planner": "/readyz", "webhook": "/readyz"}
     for program in (program for program in programs if program in paths):
         url = stack.health[program] + paths[program]
         ready = partial(_answers, stack, program, url)

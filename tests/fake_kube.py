@@ -27,7 +27,7 @@ class FakeKube(Kube):
         self.objects = dict(objects or {})
         self.writes: list[str] = []
         self.refusals: dict[str, tuple[int, str]] = {}
-        self._version = 100
+        self.version = 100
         self._lock = threading.Lock()
 
     def get(self, path: str) -> Raw | None:
@@ -139,9 +139,9 @@ class FakeKube(Kube):
 
     def _put(self, path: str, raw: Raw) -> Raw:
         with self._lock:
-            self._version += 1
+            self.version += 1
             metadata = {"uid": f"uid-{raw['metadata']['name']}", **raw["metadata"]}
-            metadata["resourceVersion"] = str(self._version)
+            metadata["resourceVersion"] = str(self.version)
             self.objects[path] = copy.deepcopy({**raw, "metadata": metadata})
             return copy.deepcopy(self.objects[path])
 

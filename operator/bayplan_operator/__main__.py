@@ -36,6 +36,9 @@ _log = structlog.get_logger()
 _THREADS = 8
 _BESIDES = 2
 
+#: Seconds for kopf to say why it ends when something else has ended.
+_LAST_WORDS_S = 1.0
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the operator; return the exit code: 2 when it cannot know where the API server is."""
@@ -61,7 +64,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         default=os.environ.get("POD_NAMESPACE") or "bayplan-system",
         help="where the planner's lease is: the release's namespace (default: $POD_NAMESPACE)",
     )
-    parser.add_argument("--health-port", type=int, default=8081, help="serves /healthz")
+    parser.add_argument("--health-port", type=int, default=8081, help="serves /healthz and /readyz")
     parser.add_argument("--metrics-port", type=int, default=9090, help="serves /metrics")
     return parser.parse_args(argv)
 
@@ -93,7 +96,11 @@ def _workers(access: client.Configuration, metrics: Metrics, *, namespace: str) 
 
 
 async def _run(dispatcher: Dispatcher, access: client.Configuration, *, health_port: int) -> None:
-    """Run kopf, the queue and the probes' endpoint together; the end of one is that of all."""
+    """Run kopf, the queue and the probes' endpoint together; the end of one is that of all.
+
+    Raises:
+        Exception: One of them has failed; kopf does with an error in the middle of a watch.
+    """
     work = asyncio.create_task(dispatcher.run(), name="queue")
     watch = asyncio.create_task(
         kopf.operator(
@@ -104,13 +111,16 @@ async def _run(dispatcher: Dispatcher, access: client.Configuration, *, health_p
         ),
         name="watches",
     )
-    health = asyncio.create_task(serve_health(health_port), name="health")
-    done, rest = await asyncio.wait({work, watch, health}, return_when=asyncio.FIRST_COMPLETED)
-    for task in rest:
+    health = asyncio.create_task(serve_health(health_port, dispatcher.unready), name="health")
+    tasks = (watch, work, health)
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    # kopf cancels all tasks that began after it, ours too, before it says what it has failed by.
+    await asyncio.wait({watch}, timeout=_LAST_WORDS_S)
+    for task in tasks:
         task.cancel()
-    await asyncio.gather(*rest, return_exceptions=True)
-    for task in done:
-        task.result()
+    for ended in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(ended, Exception):
+            raise ended
 
 
 def _now() -> datetime:

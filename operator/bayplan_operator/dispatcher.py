@@ -13,7 +13,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final
 
-from bayplan_operator.cluster.kube import Kube, Raw
+from bayplan_operator.cluster.kube import DEPLOYMENTS, Kube, Raw
 from bayplan_operator.cluster.nodes import Nodes
 from bayplan_operator.deployments.podwatch import Change, watch_pods
 from bayplan_operator.deployments.reconciler import Deployments
@@ -22,7 +22,7 @@ from bayplan_operator.keys import GATES, PLANS, DeploymentKey, Key
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.plans.execution import Execution
 from bayplan_operator.plans.memory import Plans
-from bayplan_operator.queue import WorkQueue
+from bayplan_operator.queue import WorkQueue, in_words
 
 #: Seconds after which everything is looked at again, event or not.
 RESYNC_S: Final = 30.0
@@ -68,15 +68,25 @@ class Dispatcher:
         # By uid too: kopf tells of each object in order, and of two under one name in any order.
         self._deployments: dict[DeploymentKey, dict[str, Asked]] = defaultdict(dict)
         self._away_s = 0.0
+        self._unready: dict[Key, str] = dict.fromkeys((PLANS, GATES), "not looked at yet")
+
+    def unready(self) -> str:
+        """Return what could not be looked at the last time, or yet, and why; "" for nothing."""
+        return "; ".join(f"{key}: {why}" for key, why in self._unready.items())
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Work until cancelled.
+
+        Raises:
+            ApiException: What it is to work on cannot be read.
+        """
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._workers.threads, self._workers.nodes.read)
+        await loop.run_in_executor(self._workers.threads, self._begin)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run())
             group.create_task(self._resync())
-            group.create_task(watch_pods(self._workers.kube, self.pod_changed))
+            ends = self._workers.execution.arrivals.see
+            group.create_task(watch_pods(self._workers.kube, self.pod_changed, ends))
 
     def deployment_changed(self, key: DeploymentKey, asked: Asked) -> None:
         """Look at an InferenceDeployment that was made, or of which something else is asked now.
@@ -102,8 +112,9 @@ class Dispatcher:
         those that it moves.
         """
         if owner in self._deployments:
-            self._queue.add(owner, after_s=_GATHER_UNIT_S if change is Change.OTHER else _GATHER_S)
-        matters = change is Change.WENT or (
+            urgent = change in {Change.CAME, Change.WENT}
+            self._queue.add(owner, after_s=_GATHER_S if urgent else _GATHER_UNIT_S)
+        matters = change in {Change.WENT, Change.LAST} or (
             change is Change.CAME and self._workers.plans.awaits_replacements()
         )
         self._queue.add(PLANS, after_s=_GATHER_S if matters else _GATHER_PLAN_S)
@@ -141,9 +152,20 @@ class Dispatcher:
         for key in self._deployments:
             self._queue.add(key, after_s=_GATHER_S)
 
+    def _begin(self) -> None:
+        """Read nodes, and whether deployments may be read: kopf would ask for ever, and not say."""
+        self._workers.nodes.read()
+        next(self._workers.kube.pages(DEPLOYMENTS), None)
+
     async def _work(self, key: Key) -> float | None:
         loop = asyncio.get_running_loop()
-        again_s = await loop.run_in_executor(self._workers.threads, self._try, key)
+        try:
+            again_s = await loop.run_in_executor(self._workers.threads, self._try, key)
+        except Exception as error:
+            if key in (PLANS, GATES):
+                self._unready[key] = in_words(error)
+            raise
+        self._unready.pop(key, None)
         if self._away_s != self._workers.gates.away_s:
             self._away_s = self._workers.gates.away_s
             self._look_at_deployments()

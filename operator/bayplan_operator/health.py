@@ -1,4 +1,4 @@
-"""What Kubernetes and Prometheus ask the operator: /healthz and /metrics, over IPv4 and IPv6.
+"""What Kubernetes and Prometheus ask the operator: /healthz, /readyz, /metrics, over IPv4 and IPv6.
 
 kopf's own endpoint listens on one family of addresses: in a cluster of IPv6 alone, or in one of
 IPv4 alone, the kubelet would not reach it.
@@ -7,15 +7,24 @@ IPv4 alone, the kubelet would not reach it.
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, start_http_server
 
 
-async def serve_health(port: int) -> None:
-    """Answer /healthz from the event loop, which is healthy as long as it gets to that."""
+async def serve_health(port: int, unready: Callable[[], str]) -> None:
+    """Answer from the event loop, which is healthy as long as it gets to that.
+
+    It is ready when `unready` returns "", else that says why not.
+    """
+
+    async def readyz(_: web.Request) -> web.Response:
+        why = unready()
+        return web.Response(text=f"{why or 'ok'}\n", status=503 if why else 200)
+
     routes = web.Application()
-    routes.add_routes([web.get("/healthz", _answer)])
+    routes.add_routes([web.get("/healthz", _answer), web.get("/readyz", readyz)])
     runner = web.AppRunner(routes, handle_signals=False, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:

@@ -10,6 +10,8 @@ Everything here runs on the event loop; the work itself goes to threads.
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable
+from heapq import heappop, heappush
+from itertools import count
 from typing import Final, Generic, TypeVar
 
 import structlog
@@ -49,6 +51,8 @@ class WorkQueue(Generic[K]):
         self._max_parallel = max_parallel
         self._first_retry_s = first_retry_s
         self._due: dict[K, float] = {}
+        self._first: list[tuple[float, int, K]] = []  # a heap; some are due at another time by now
+        self._pushed = count()
         self._running: set[K] = set()
         self._rests_until: dict[K, float] = {}
         self._rested: set[K] = set()
@@ -67,8 +71,7 @@ class WorkQueue(Generic[K]):
         soonest = 0.0 if key in self._rested else self._rests_until.get(key, 0.0)
         due = max(soonest, at if known is None else min(at, known))
         if due != known:
-            self._due[key] = due
-            self._changed.set()
+            self._set_due(key, due)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -83,18 +86,33 @@ class WorkQueue(Generic[K]):
         loop = asyncio.get_running_loop()
         while True:
             self._changed.clear()
-            ready = {key: at for key, at in self._due.items() if key not in self._running}
-            first = min(ready, key=ready.__getitem__, default=None)
-            if first is None or len(self._running) >= self._max_parallel:
+            self._drop_idle()
+            if not self._first or len(self._running) >= self._max_parallel:
                 await self._changed.wait()
                 continue
-            wait_s = ready[first] - loop.time()
+            at, _, key = self._first[0]
+            wait_s = at - loop.time()
             if wait_s <= 0:
-                del self._due[first]
-                self._rests_until.pop(first, None)
-                self._rested.discard(first)
-                return first
+                heappop(self._first)
+                del self._due[key]
+                self._rests_until.pop(key, None)
+                self._rested.discard(key)
+                return key
             await self._changed_within(wait_s)
+
+    def _set_due(self, key: K, at: float) -> None:
+        self._due[key] = at
+        if key not in self._running:  # else once it is not
+            heappush(self._first, (at, next(self._pushed), key))
+            self._changed.set()
+
+    def _drop_idle(self) -> None:
+        """Have the heap begin with a key that may be taken when it is due."""
+        while self._first:
+            at, _, key = self._first[0]
+            if self._due.get(key) == at and key not in self._running:
+                return
+            heappop(self._first)
 
     async def _changed_within(self, seconds: float) -> None:
         try:
@@ -111,7 +129,7 @@ class WorkQueue(Generic[K]):
             self._failures[key] += 1
             doublings = min(self._failures[key] - 1, _MOST_DOUBLINGS)
             again_s = min(MAX_RETRY_S, self._first_retry_s * 2.0**doublings)
-            _log.warning("pass_failed", key=str(key), error=_in_words(error), retry_s=again_s)
+            _log.warning("pass_failed", key=str(key), error=in_words(error), retry_s=again_s)
         else:
             del self._failures[key]
         finally:
@@ -125,11 +143,12 @@ class WorkQueue(Generic[K]):
         now = asyncio.get_running_loop().time()
         until = now + min(MAX_REST_S, now - started_at)
         self._rests_until[key] = until
-        if key in self._due and key not in self._rested:
-            self._due[key] = max(until, self._due[key])
+        if key in self._due:
+            due = self._due[key]
+            self._set_due(key, due if key in self._rested else max(until, due))
 
 
-def _in_words(error: Exception) -> str:
+def in_words(error: Exception) -> str:
     """Return an error in one line that says enough to act on."""
     if isinstance(error, ApiException):
         return message_of(error)

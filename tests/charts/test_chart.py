@@ -194,6 +194,8 @@ def test_pods_are_probed_on_a_port_they_have(program: str) -> None:
 
     assert all(probe["port"] in ports for probe in probes)
     assert probes[0]["path"] == "/healthz"
+    # kube-scheduler's own answers for its caches; ours say whether they can do anything.
+    assert probes[1]["path"] == ("/healthz" if program == "scheduler" else "/readyz")
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -13,6 +13,7 @@ from bayplan.cluster.keys import BudgetKey
 from bayplan.cluster.snapshot import Disruption, Snapshot
 from bayplan.codec import budget_of, pod_of
 from bayplan.rules.restraints import restrained
+from bayplan_extender.sinks import reflectors
 from bayplan_extender.view import View
 from e2e.cluster import Cluster, eventually
 
@@ -23,7 +24,7 @@ def view(cluster: Cluster) -> Iterator[View]:
     settings = client.Configuration()
     config.load_kube_config(str(cluster.kubeconfig), client_configuration=settings)
     seen = View(planning=True)
-    watches = seen.reflectors(client.ApiClient(settings))
+    watches = reflectors(seen, client.ApiClient(settings))
     (watch,) = [each for each in watches if each.name.endswith("poddisruptionbudgets")]
     watch.start()
     yield seen

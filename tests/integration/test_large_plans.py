@@ -24,6 +24,7 @@ from bayplan.plan import (
 from bayplan.policy import Order
 from bayplan_extender.planner import publisher as publishers
 from bayplan_extender.planner.publisher import Publisher
+from bayplan_extender.sinks import reflectors
 from bayplan_extender.view import View
 from e2e.cluster import Cluster, eventually
 
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("served")
 def view(api: client.ApiClient) -> Iterator[View]:
     """Return a view that watches plans alone."""
     seen = View()
-    watches = seen.reflectors(api)
+    watches = reflectors(seen, api)
     (watch,) = [each for each in watches if each.name.endswith("packingplans")]
     watch.start()
     yield seen

@@ -9,6 +9,7 @@ from bayplan.cluster.keys import NodeName, PodKey
 from bayplan.plan import Bind, Certificate, Plan, Result, Verdict
 from bayplan.policy import Order
 from bayplan_extender.planner.publisher import Dropped, Publisher
+from bayplan_extender.sinks import reflectors
 from bayplan_extender.view import View
 from e2e.cluster import Cluster, eventually
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("served")
 def view(api: client.ApiClient, cluster: Cluster) -> Iterator[View]:
     """Return a view that watches plans alone."""
     seen = View()
-    watches = seen.reflectors(api)
+    watches = reflectors(seen, api)
     (watch,) = [each for each in watches if each.name.endswith("packingplans")]
     watch.start()
     eventually(lambda: "packingplans" not in seen.missing, what="plans are listed")

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from bayplan_extender import health, reflector
 from bayplan_extender import view as views
+from bayplan_extender.sinks import reflectors
 from bayplan_extender.view import View
 from e2e.cluster import Cluster, eventually
 
@@ -54,7 +55,7 @@ def view(
     settings.host, settings.ssl_ca_cert = api.configuration.host, api.configuration.ssl_ca_cert
     settings.api_key = {"authorization": f"Bearer {token.strip()}"}
     seen = View(planning=True)
-    watches = seen.reflectors(client.ApiClient(settings))
+    watches = reflectors(seen, client.ApiClient(settings))
     (watch,) = [each for each in watches if each.name.endswith("persistentvolumes")]
     for kind in seen.missing:
         if kind != "persistentvolumes":

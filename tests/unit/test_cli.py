@@ -1,6 +1,7 @@
 """`bayplan plan -f`: from files to a plan, and clear words about bad files."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -496,6 +497,51 @@ spec:
     assert code == 1
     assert "Does not fit: 0 of 2 would get a node" in text
     assert "waits whole" in text
+
+
+GROUPS = """\
+kind: LeaderWorkerSet
+metadata: {name: big}
+spec:
+  replicas: 3
+  leaderWorkerTemplate:
+    size: 2
+    leaderTemplate:
+      metadata: &both {labels: {bayplan.dev/gang: big, bayplan.dev/gang-min-count: "2"}}
+      spec: {containers: [{name: c, resources: {limits: {nvidia.com/gpu: 2}}}]}
+    workerTemplate:
+      metadata: *both
+      spec: {containers: [{name: c, resources: {limits: {nvidia.com/gpu: 4}}}]}
+"""
+
+
+@pytest.mark.usefixtures("live")
+def test_each_group_of_a_leader_worker_set_is_placed_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The leaders of three groups were placed with one worker, and two groups were of no use."""
+    code, text = ask(tmp_path, capsys, GROUPS)
+
+    assert code == 1
+    assert "Does not fit: 4 of 6 would get a node" in text
+    assert set(re.findall(r"big-\d(?:-1)?(?= -> )", text)) == {
+        *("big-0", "big-0-1"),
+        *("big-1", "big-1-1"),
+    }
+
+
+@pytest.mark.usefixtures("live")
+def test_a_leader_worker_set_that_cannot_be_read_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its pods are found deeper in it than those of others."""
+    (tmp_path / "new.yaml").write_text(GROUPS.replace("size: 2", "size: two"))
+
+    assert main(["plan", "-f", str(tmp_path)]) == 2
+
+    assert (
+        "LeaderWorkerSet big: spec.leaderWorkerTemplate.size: should be" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.usefixtures("live")

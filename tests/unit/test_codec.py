@@ -20,6 +20,7 @@ from bayplan.codec import (
     snapshot_of,
     trouble_of,
 )
+from bayplan.codec.fields import top
 from bayplan.codec.nodes import UNHEALTHY
 from bayplan.inference.parts import Trouble
 from bayplan.plan import (
@@ -248,3 +249,21 @@ def test_rules_between_pods_are_read_with_each_pods_own_labels() -> None:
         found.append(read.constraints.peers.spreads[0].pods.labels)
 
     assert found == [(Requirement(key="rev", operator="In", values=(each,)),) for each in "ab"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "path"),
+    [(3, "spec"), ({"affinity": [1]}, "spec.affinity"), ({"affinity": {"affinity": ""}}, "")],
+    ids=["at once", "on the way", "at the end, which may be anything"],
+)
+def test_a_complaint_names_the_value_on_the_way_that_is_no_object(spec: object, path: str) -> None:
+    """Whoever has to correct it would look for it below, where nothing is."""
+    root = top({"metadata": {"name": "a"}, "spec": spec}, "Pod")
+    said = ""
+
+    try:
+        root.get("spec", "affinity", "affinity")
+    except DecodeError as error:
+        said = error.path
+
+    assert said == path

@@ -7,7 +7,7 @@ import pytest
 from bayplan.api import names
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.snapshot import Pod
-from bayplan.codec import pod_of, snapshot_of
+from bayplan.codec import DecodeError, pod_of, snapshot_of
 from bayplan.codec.releases import release_patch
 from bayplan.rules.filters import static_rejection
 from tests.builders import node
@@ -91,3 +91,41 @@ def test_a_released_pod_is_not_known_by_our_pin() -> None:
 
     assert read(released).node == "n1"
     assert static_rejection(read(released), node("n2")) is None
+
+
+@pytest.mark.parametrize(
+    ("metadata", "field"),
+    [
+        pytest.param(
+            {"labels": {names.LABEL_MANAGED: "true", names.LABEL_GANG_MIN_COUNT: "4"}},
+            "metadata.labels.bayplan.dev/gang-min-count",
+            id="a size without a name",
+        ),
+        pytest.param(
+            {"annotations": {names.LABEL_GANG: "g"}},
+            "metadata.annotations.bayplan.dev/gang",
+            id="the name as an annotation",
+        ),
+        pytest.param(
+            {"annotations": {names.LABEL_GANG_MIN_COUNT: "4"}},
+            "metadata.annotations.bayplan.dev/gang-min-count",
+            id="the size as an annotation",
+        ),
+    ],
+)
+def test_a_pod_that_is_of_a_gang_by_halves_is_not_planned(
+    metadata: dict[str, Any], field: str
+) -> None:
+    """It was placed alone without a word, and held its room while the others waited."""
+    raw = raw_pod(**metadata)
+
+    with pytest.raises(DecodeError) as caught:
+        pod_of(raw)
+
+    assert str(caught.value) == (
+        f"Pod ns/p: {field}: the pod is of no gang without the label bayplan.dev/gang: add that"
+        " one, with the name of the gang, and its size as the label bayplan.dev/gang-min-count; or"
+        " remove this"
+    )
+    raw["spec"] = {**raw["spec"], "nodeName": "n1", "schedulingGates": []}
+    assert read(raw).gang is None, "it runs already"

@@ -1,5 +1,7 @@
 """Pods are read into values: what they ask for, where they are, what may be done to them."""
 
+from typing import Any
+
 import pytest
 
 from bayplan.api import names
@@ -12,6 +14,7 @@ from bayplan.codec import (
     stand_in_of,
 )
 from bayplan.codec.marks import FailedMove, failed_move_in
+from bayplan.codec.pods import selector_of
 from bayplan.inference.successors import Failing
 from tests.builders import GPU, node, pod, snapshot
 from tests.codec_scene import decoded, pinned, raw_pod
@@ -288,6 +291,16 @@ def test_what_a_pod_asks_for_as_a_whole_goes_before_its_containers() -> None:
     assert (pod.requests["cpu"], pod.requests["memory"], pod.requests[GPU]) == (32_250, 1024, 1)
 
 
+def test_a_limit_of_a_pod_as_a_whole_counts_where_no_container_says_a_request() -> None:
+    """In a file that no API server has read the pod seemed to ask for all that it may use."""
+    containers = [{"name": n, "resources": {"requests": {"cpu": "1"}}} for n in "ab"]
+    whole = {"limits": {"cpu": "64", "memory": "1Gi"}}
+
+    pod = decoded(raw_pod(containers=containers, resources=whole))
+
+    assert (pod.requests["cpu"], pod.requests["memory"], pod.requests["pods"]) == (2000, 1024, 1)
+
+
 def test_a_gang_whose_label_does_not_say_its_size_is_never_whole() -> None:
     """The pod would vanish from sight: not planned, not told why, not counted."""
     raw = raw_pod()
@@ -298,6 +311,33 @@ def test_a_gang_whose_label_does_not_say_its_size_is_never_whole() -> None:
     raw["metadata"]["labels"][names.LABEL_GANG_MIN_COUNT] = "3"
     pod = decoded(raw)
     assert (pod.gang, pod.gang_min_count) == (GangKey(namespace="team", name="g"), 3)
+
+
+def grouped(group: str, **annotations: str) -> dict[str, Any]:
+    """Return a running pod of a LeaderWorkerSet of which each group is to be a gang."""
+    raw = raw_pod(nodeName="n1", schedulingGates=[])
+    gang = {names.LABEL_GANG: "chat", names.LABEL_GANG_MIN_COUNT: "4"}
+    raw["metadata"]["labels"] = {**gang, names.LABEL_LWS_GROUP: group}
+    raw["metadata"]["annotations"] = annotations
+    return raw
+
+
+def test_each_group_of_a_leader_worker_set_is_a_gang_of_its_own() -> None:
+    """All have the labels of one template: half of one and half of another made a whole gang."""
+    first, second = (decoded(grouped(group)).gang for group in ("0", "1"))
+
+    assert first is not None
+    assert first != second
+    assert selector_of(first) == ("bayplan.dev/gang=chat,leaderworkerset.sigs.k8s.io/group-index=0")
+    assert selector_of(GangKey(namespace="team", name="chat-0")) == "bayplan.dev/gang=chat-0"
+
+
+@pytest.mark.parametrize(("size", "may"), [("4", "Evictable"), ("1", "Movable")])
+def test_a_pod_of_a_group_of_several_is_not_moved(size: str, may: str) -> None:
+    """Its group starts anew as a whole, and the others would have no place in the plan."""
+    pod = decoded(grouped("0", **{names.ANNOTATION_LWS_SIZE: size}))
+
+    assert pod.disruption == may
 
 
 def test_a_running_pod_keeps_its_room_even_with_a_spoilt_gang_label() -> None:

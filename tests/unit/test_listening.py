@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import socket
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -149,7 +150,7 @@ def test_the_operator_answers_prometheus_over_both(port: int) -> None:
 def test_the_operator_answers_probes_over_both_until_it_ends(port: int) -> None:
     """What answers is the event loop that does the work."""
     loop = asyncio.new_event_loop()
-    task = loop.create_task(operator_health.serve_health(port))
+    task = loop.create_task(operator_health.serve_health(port, lambda: "gates: 403 Forbidden"))
 
     def run() -> None:
         with suppress(asyncio.CancelledError):
@@ -159,10 +160,15 @@ def test_the_operator_answers_probes_over_both_until_it_ends(port: int) -> None:
     thread.start()
     try:
         answers = [get(address, port, "/healthz") for address in LOOPBACKS]
+        with pytest.raises(urllib.error.HTTPError, match="503") as unready:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5)
+        with unready.value as told:
+            why = told.read().decode()
     finally:
         loop.call_soon_threadsafe(task.cancel)
         thread.join(10)
         loop.close()
 
     assert answers == ["200"] * len(LOOPBACKS)
+    assert why == "gates: 403 Forbidden\n"
     assert reached(port) == []

@@ -2,14 +2,17 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, cast
 
 import pytest
+from kubernetes.client.exceptions import ApiException
 
 from bayplan_operator.deployments.podwatch import Change
 from bayplan_operator.dispatcher import Asked, Dispatcher, Workers
-from bayplan_operator.keys import PLANS, DeploymentKey, Key
+from bayplan_operator.keys import GATES, PLANS, DeploymentKey, Key
 from bayplan_operator.metrics import Metrics
+from tests.fake_kube import error
 
 CHAT = DeploymentKey(namespace="ns", name="chat")
 
@@ -150,6 +153,21 @@ def test_a_pod_asks_for_a_look_at_its_owner_and_the_plan(
     assert noted.within_s[PLANS] < later[PLANS]
 
 
+def test_the_last_pod_that_a_plan_waits_for_is_urgent_for_the_plan_alone(
+    dispatcher: Dispatcher, noted: Noted
+) -> None:
+    """A plan that is done would stay at work; its pods get ready one after the other as ever."""
+    dispatcher.deployment_changed(CHAT, asked())
+
+    dispatcher.pod_changed(CHAT, Change.LAST)
+    last = dict(noted.within_s)
+    dispatcher.pod_changed(CHAT, Change.OTHER)
+    other = dict(noted.within_s)
+
+    assert last[PLANS] < other[PLANS]
+    assert last[CHAT] == other[CHAT]
+
+
 def test_a_pod_of_nobody_we_know_asks_for_a_look_at_the_plan_alone(
     dispatcher: Dispatcher, noted: Noted
 ) -> None:
@@ -215,3 +233,53 @@ def test_a_pass_that_does_not_find_something_ends() -> None:
 
         with pytest.raises(RuntimeError, match="not there"):
             asyncio.run(within(20))
+
+
+class Passes:
+    """Passes that succeed, or are refused."""
+
+    away_s = 0.0
+
+    def __init__(self) -> None:
+        self.refused = False
+
+    def reconcile(self) -> None:
+        """Do nothing, unless that is forbidden."""
+        if self.refused:
+            raise error(403, 'cannot get resource "leases"')
+
+
+def test_it_is_ready_while_plans_and_gates_can_be_looked_at() -> None:
+    """A rollout went on over an operator that may not do its work, with its probes all green."""
+    nobody, plans, gates = cast(Any, None), Passes(), Passes()
+    with ThreadPoolExecutor(1) as threads:
+        workers = Workers(
+            kube=nobody,
+            deployments=cast(Any, plans),
+            execution=cast(Any, plans),
+            gates=cast(Any, gates),
+            nodes=nobody,
+            plans=nobody,
+            metrics=Metrics(),
+            threads=threads,
+        )
+        dispatcher, said = Dispatcher(workers), []
+
+        async def look(key: Key) -> None:
+            with suppress(ApiException):
+                await dispatcher._work(key)  # noqa: SLF001 - what the queue calls
+            said.append(dispatcher.unready())
+
+        said.append(dispatcher.unready())
+        for key, refused in ((PLANS, False), (GATES, True), (GATES, False), (GATES, True)):
+            gates.refused = refused
+            asyncio.run(look(key))
+
+    refusal = 'gates: cannot get resource "leases"'
+    assert said == [
+        "plans: not looked at yet; gates: not looked at yet",
+        "gates: not looked at yet",
+        refusal,
+        "",
+        refusal,
+    ]

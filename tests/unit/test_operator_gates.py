@@ -154,6 +154,22 @@ def test_a_cost_of_a_move_that_cannot_be_read_is_told_once(scene: Scene, text: s
     )
 
 
+def test_the_size_of_a_gang_without_its_name_is_told_once(scene: Scene) -> None:
+    """Its owner would think that it goes with the others."""
+    scene.add("a")
+    scene.pod("a")["metadata"]["labels"][names.LABEL_GANG_MIN_COUNT] = "4"
+    gates = gates_of(scene, [NOW])
+
+    gates.reconcile()
+    gates.reconcile()
+
+    (note,) = scene.told.notes
+    assert note.startswith(
+        "Pod a Unreadable: cannot be planned, correct it: metadata.labels.bayplan.dev/"
+        "gang-min-count: the pod is of no gang without the label bayplan.dev/gang: add that one"
+    )
+
+
 def test_a_pod_that_an_open_plan_places_keeps_its_gate(scene: Scene) -> None:
     """The plan would fail half-way, its victims gone for nothing."""
     scene.kube.add(POLICY, {"metadata": {"name": "default"}, "spec": {"gateTimeoutSeconds": 20}})

@@ -1,7 +1,7 @@
 """Half a gang whose rest the API server refuses in earnest comes back behind its gates."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
@@ -60,6 +60,47 @@ def leaves(scene: Scene, name: str) -> bool:
     return "deletionTimestamp" in scene.pod(name)["metadata"]
 
 
+class Torn:
+    """A gang of which one pod has its node, and the other one is refused, though not rehearsed.
+
+    Attributes:
+        serves: Whether the API server takes the patch of the other one, too.
+    """
+
+    def __init__(self, pool: Executor, status: int) -> None:
+        self.serves = False
+        self._now = 0.0
+        self.scene = Scene(pool, lambda: self._now)
+        self._patch = self.scene.kube.patch
+        self._refusal = (status, "not now")
+        self.scene.kube.patch = self._answer  # type: ignore[method-assign]
+        for name in ("g-0", "g-1"):
+            self.scene.add(name, gpus=8)
+        self.scene.publish(of_gang(bind("g-0", "n1")), of_gang(bind("g-1", "n2")))
+        self.scene.look()
+        placed = self.scene.pod("g-0")
+        assert not placed["spec"]["schedulingGates"]
+        placed["spec"]["nodeName"] = "n1"
+
+    def go_on(self, *, until: float) -> None:
+        """Let the operator look as often as it wants to, until so many seconds are over."""
+        while (wait_s := self.scene.look()) is not None and self._now + wait_s <= until:
+            self._now += wait_s
+        self._now = until
+
+    def _answer(self, path: str, body: object, *, rehearse: bool = False, **how: str) -> None:
+        refused = path == pod_path(key("g-1")) and not (rehearse or self.serves)
+        self.scene.kube.refusals = {path: self._refusal} if refused else {}
+        self._patch(path, body, rehearse=rehearse, **how)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def torn() -> Iterator[Callable[[int], Torn]]:
+    """Return what tears a gang: the API server refuses one of it with this status."""
+    with ThreadPoolExecutor(2) as pool:
+        yield lambda status: Torn(pool, status)
+
+
 def test_half_a_gang_is_called_back_a_quarter_of_a_minute_after_its_rest_is_held(
     scene: Scene,
 ) -> None:
@@ -112,3 +153,55 @@ def test_a_budget_may_keep_it(scene: Scene) -> None:
     gates.reconcile()
 
     assert leaves(scene, "g-0")
+
+
+@pytest.mark.parametrize("status", [429, 503], ids=["it has too much to do", "it fails"])
+@pytest.mark.parametrize("over_at", [3.0, 9.0, 13.0])
+def test_the_rest_of_a_gang_goes_soon_after_the_server_takes_it(
+    torn: Callable[[int], Torn], over_at: float, status: int
+) -> None:
+    """Half of it held its room for half a minute more: the pauses between two tries had grown."""
+    gang = torn(status)
+
+    gang.go_on(until=over_at)
+    assert gated(gang.scene, "g-1")
+    gang.serves = True
+    gang.go_on(until=over_at + 6)
+
+    assert not gated(gang.scene, "g-1")
+
+
+def test_a_gang_whose_rest_the_server_goes_on_failing_for_is_given_up(
+    torn: Callable[[int], Torn],
+) -> None:
+    """The plan went on for two minutes, and the next one did the same: half a gang for ever."""
+    gang = torn(500)
+
+    gang.go_on(until=12)
+    assert gang.scene.status("plan-00001")["phase"] == "Executing"
+    gang.go_on(until=24)
+
+    status = gang.scene.status("plan-00001")
+    assert status["phase"] == "Failed"
+    assert status["steps"][1]["state"] == "Refused", "the next plan would try it again"
+    assert "not now" in status["message"]
+
+
+def test_of_a_leader_worker_set_only_the_group_that_is_half_is_called_back(scene: Scene) -> None:
+    """All groups have one label: the other one was counted as more of the same gang."""
+    for name in ("g-0", "g-1"):
+        scene.pod(name)["metadata"]["labels"][names.LABEL_LWS_GROUP] = "0"
+    other = raw_pod("g-2", gpus=8)
+    other["metadata"]["labels"] |= LABELS | {names.LABEL_LWS_GROUP: "1"}
+    scene.kube.add(pod_path(key("g-2")), other)
+    now = [NOW]
+    gates = gates_of(scene, now)
+    group = GangKey(namespace="ns", name="g/0")
+    scene.publish(replace(hold("g-1"), gang=group), sequence=2)
+    gates.reconcile()
+    now[0] = NOW + timedelta(seconds=15)
+
+    gates.reconcile()
+
+    assert leaves(scene, "g-0")
+    assert not leaves(scene, "g-2")

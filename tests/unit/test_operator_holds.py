@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bayplan.api import names
-from bayplan.plan import Reason, Rejection
+from bayplan.plan import Hold, Reason, Rejection
 from bayplan_operator.cluster.kube import POLICY, pod_path
 from bayplan_operator.plans import holds
 from tests import execution_scene
@@ -133,3 +133,38 @@ def test_a_gang_that_is_still_being_made_is_no_warning(
 
     assert early == []
     assert scene.told.notes == ["Pod a GangIncomplete: 1 of 2 pods exist; create the 1 missing pod"]
+
+
+def changing(number: int, reason: Reason = Reason.TOO_SMALL) -> Hold:
+    """Return a hold whose numbers are others in each plan."""
+    return replace(hold("a"), rejection=Rejection(reason=reason, message=f"{number} GPUs short"))
+
+
+@pytest.mark.parametrize(
+    ("reasons", "refusal"),
+    [
+        pytest.param((Reason.TOO_SMALL, Reason.OUTRANKED), None, id="two reasons take turns"),
+        pytest.param((Reason.TOO_SMALL,), (422, "Too long"), id="it takes no annotation"),
+    ],
+)
+def test_a_pod_that_waits_for_hours_is_not_flooded_with_events(
+    scene: Scene,
+    monkeypatch: pytest.MonkeyPatch,
+    reasons: tuple[Reason, ...],
+    refusal: tuple[int, str] | None,
+) -> None:
+    """Each plan, of which there may be one every few seconds, brought one for each waiting pod."""
+    monkeypatch.setattr(holds, "_ROUND_S", 0.0)
+    scene.add("a")
+    if refusal is not None:
+        scene.kube.refusals[pod_path(key("a"))] = refusal
+    for number in range(10):
+        scene.publish(changing(number, reasons[number % len(reasons)]), sequence=number + 1)
+        scene.look()
+    assert len(scene.told.notes) == len(reasons)
+
+    monkeypatch.setattr(holds, "_AGAIN_S", 0.0)
+    scene.publish(changing(10, reasons[0]), sequence=11)
+    scene.look()
+
+    assert len(scene.told.notes) == len(reasons) + 1, "it is not silent for ever either"

@@ -112,3 +112,25 @@ def test_a_late_write_of_an_operator_that_is_gone_is_put_right(scene: Scene) -> 
     scene.look()
 
     assert scene.status(name)["phase"] == "Completed"
+
+
+def test_after_a_restore_of_etcd_what_the_watch_tells_is_all_there_is(scene: Scene) -> None:
+    """Versions are lower then: the plan looked ended to us, and at work to everybody else."""
+    scene.add("a")
+    name = scene.publish(bind("a", "n1"))
+    scene.look()
+    scene.plans.see(backup := deepcopy(scene.kube.objects[plan_path(name)]))
+    scene.pod("a")["spec"]["nodeName"] = "n1"
+    scene.look()
+    scene.plans.see(scene.kube.objects[plan_path(name)])
+
+    scene.kube.objects[plan_path(name)] = backup
+    scene.kube.version = int(backup["metadata"]["resourceVersion"])
+    scene.plans.see(backup)
+
+    assert scene.plans.newest().open  # type: ignore[union-attr]
+    scene.look()
+    assert scene.status(name)["phase"] == "Completed"
+    written = len(scene.kube.writes)
+    scene.look()
+    assert len(scene.kube.writes) == written, "it is not written again"

@@ -61,7 +61,7 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 def told_by(kube: Watched) -> list[tuple[DeploymentKey | None, Change]]:
     """Return what a listener is told until the script ends."""
     told: list[tuple[DeploymentKey | None, Change]] = []
-    PodWatch(kube, lambda *news: told.append(news), kube.stopped).run()
+    PodWatch(kube, lambda *news: told.append(news), lambda _: False, kube.stopped).run()
     return told
 
 
@@ -84,6 +84,21 @@ def test_what_becomes_of_a_pod(seen: Raw, change: Change) -> None:
 def test_whose_pod_it_is() -> None:
     """Its deployment has something to do."""
     assert news_of(event("ADDED", "1", of="chat"))[0] == DeploymentKey(namespace="ns", name="chat")
+
+
+def test_the_last_one_that_the_plan_at_work_waits_for_is_told_of_as_such() -> None:
+    """The plan would wait for its next look by the clock."""
+    kube = Watched([[event("MODIFIED", "5"), event("MODIFIED", "6", of="chat")]])
+    told: list[tuple[DeploymentKey | None, Change]] = []
+    is_6 = {"5": False, "6": True}
+
+    def ends(seen: Raw) -> bool:
+        return is_6[seen["object"]["metadata"]["resourceVersion"]]
+
+    PodWatch(kube, lambda *news: told.append(news), ends, kube.stopped).run()
+
+    chat = DeploymentKey(namespace="ns", name="chat")
+    assert told == [(None, Change.OTHER), (chat, Change.LAST)]
 
 
 def test_a_watch_goes_on_where_the_last_one_ended() -> None:
@@ -175,7 +190,7 @@ def test_the_listener_is_called_on_the_loop_and_a_watch_that_ends_is_an_error() 
             told.append((change, asyncio.get_running_loop() is loop))
             kube.heard.set()
 
-        await watch_pods(kube, hear)
+        await watch_pods(kube, hear, lambda _: False)
 
     with pytest.raises(KeyError, match="unforeseen"):
         asyncio.run(listen())

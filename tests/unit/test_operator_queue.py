@@ -241,3 +241,47 @@ def test_a_key_with_something_new_to_do_does_not_rest() -> None:
     play(work, scene)
 
     assert recorder.seen == ["a", "a", "b"]
+
+
+class Counting:
+    """A key that counts how often it is looked up, all of them together."""
+
+    lookups = 0
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __hash__(self) -> int:
+        """Count."""
+        Counting.lookups += 1
+        return hash(self._number)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the numbers."""
+        return isinstance(other, Counting) and other._number == self._number
+
+
+def test_each_of_many_keys_costs_the_same() -> None:
+    """All were looked through for the next: a resync of thousands kept the event loop busy."""
+    many, seen = 1000, 0
+    done = asyncio.Event()
+
+    async def work(_: Counting) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == many:
+            done.set()
+
+    async def run() -> None:
+        queue: WorkQueue[Counting] = WorkQueue(work)
+        worker = asyncio.create_task(queue.run())
+        for number in range(many):
+            queue.add(Counting(number), after_s=0.01)
+        async with asyncio.timeout(60):
+            await done.wait()
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+
+    asyncio.run(run())
+
+    assert Counting.lookups < 50 * many

@@ -12,7 +12,7 @@ from bayplan.cluster.keys import NodeName
 from bayplan.cluster.snapshot import Disruption, Snapshot
 from bayplan.codec import DecodeError, node_of, pod_of
 from bayplan.codec.deployments import child_of, deployment_of
-from bayplan.inference import children, manifests, readiness
+from bayplan.inference import accelerators, children, manifests, readiness
 from bayplan.inference.children import Child, Deployment
 from bayplan.inference.rollout import Changes
 from bayplan.inference.tally import News, Tally
@@ -310,6 +310,20 @@ def test_accelerators_come_on_top_of_what_the_template_asks() -> None:
     assert preferred == [wish]
     assert affinity["podAffinity"] == {"kept": True}
     assert wanted["template"]["spec"]["affinity"] == own
+
+
+@pytest.mark.parametrize("empty", [{}, {"matchExpressions": []}])
+def test_a_term_that_no_node_meets_is_not_met_by_accelerators(empty: dict[str, Any]) -> None:
+    """Beside another one it is of no account: the pod would leave the zone that it asks for."""
+    zone = {"key": "zone", "operator": "In", "values": ["a"]}
+    terms = {"nodeSelectorTerms": [{"matchExpressions": [zone]}, empty]}
+    own = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+
+    made = accelerators.preferring({"affinity": own}, "product", ["H100"])
+
+    product = {"key": "product", "operator": "In", "values": ["H100"]}
+    asked = made["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert asked["nodeSelectorTerms"] == [{"matchExpressions": [zone, product]}, empty]
 
 
 CPU_ONLY = {"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "1"}}}]}}

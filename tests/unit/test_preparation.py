@@ -10,8 +10,8 @@ from kubernetes import client
 from bayplan.api import names
 from bayplan.plan import Plan
 from bayplan.planner import plan
-from bayplan_extender import view as views
 from bayplan_extender.cli import main, whatif
+from bayplan_extender.sinks import reflectors
 from bayplan_extender.view import View
 
 Raw = dict[str, Any]
@@ -77,9 +77,9 @@ NEW = [raw_pod(name, priority=1000, schedulingGates=[{"name": names.GATE}]) for 
 
 def planned(monkeypatch: pytest.MonkeyPatch) -> Plan:
     """Return what the planner does once the new pods are there."""
-    monkeypatch.setattr(views, "Reflector", lambda name, _, sink: (name, sink))
+    monkeypatch.setattr("bayplan_extender.sinks.Reflector", lambda name, _, sink: (name, sink))
     view = View(planning=True)
-    of: Any = dict(view.reflectors(client.ApiClient()))  # type: ignore[arg-type]
+    of: Any = dict(reflectors(view, client.ApiClient()))  # type: ignore[arg-type]
     of["nodes"].replace(NODES)
     of["pods"].replace([*PODS, *NEW])
     return plan(view.snapshot(now=0), view.policy, clock=lambda: 0.0).plan

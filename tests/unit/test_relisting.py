@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from bayplan.cluster.keys import NodeName
-from bayplan_extender.view import View, _Nodes, _Pods
+from bayplan_extender.sinks import _Nodes, _Pods
+from bayplan_extender.view import View
 
 
 class Watching:

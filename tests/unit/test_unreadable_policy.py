@@ -5,7 +5,8 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from bayplan.policy import RESTRAINED, Order, Policy
-from bayplan_extender.view import View, _Policies
+from bayplan_extender.sinks import _Policies
+from bayplan_extender.view import View
 from bayplan_operator.cluster.kube import POLICY
 from bayplan_operator.cluster.policies import read_policy
 from tests.fake_kube import FakeKube

@@ -14,7 +14,7 @@ from bayplan.codec import parts, plan_manifests
 from bayplan.plan import Bind, Certificate, Hold, Move, Plan, Reason, Rejection, Result, Verdict
 from bayplan.planner import plan
 from bayplan.policy import Order
-from bayplan_extender import view as views
+from bayplan_extender.sinks import reflectors
 from bayplan_extender.view import View
 from tests.builders import node, pod
 
@@ -31,9 +31,9 @@ def raw(allowed: int, name: str = "web") -> dict[str, Any]:
 @pytest.fixture
 def sinks(monkeypatch: pytest.MonkeyPatch) -> tuple[View, dict[str, Any]]:
     """Return a view and what its watches feed, by collection."""
-    monkeypatch.setattr(views, "Reflector", lambda name, _, sink: (name, sink))
+    monkeypatch.setattr("bayplan_extender.sinks.Reflector", lambda name, _, sink: (name, sink))
     seen = View(planning=True)
-    watches: Any = seen.reflectors(client.ApiClient())
+    watches: Any = reflectors(seen, client.ApiClient())
     return seen, dict(watches)
 
 
@@ -127,9 +127,9 @@ def test_a_pod_that_drains_for_a_plan_is_moved_by_the_next_one_too(
 
 def test_the_webhook_watches_no_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no right to, and would never be ready."""
-    monkeypatch.setattr(views, "Reflector", lambda name, *_: name)
+    monkeypatch.setattr("bayplan_extender.sinks.Reflector", lambda name, *_: name)
     seen = View()
-    watches: Any = seen.reflectors(client.ApiClient())
+    watches: Any = reflectors(seen, client.ApiClient())
 
     assert "pods" in watches
     assert "poddisruptionbudgets" not in watches

@@ -10,7 +10,7 @@ from bayplan.codec import plan_manifests
 from bayplan.plan import Bind, Certificate, Evict, Plan, Reason, Result, Verdict
 from bayplan.planner import plan
 from bayplan.policy import Order
-from bayplan_extender import view as views
+from bayplan_extender.sinks import reflectors
 from bayplan_extender.view import View
 from tests.builders import node, pod
 
@@ -21,9 +21,9 @@ def test_what_a_plan_was_refused_the_next_one_does_not_ask_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each planner made the same plan again, also one that had just begun to lead."""
-    monkeypatch.setattr(views, "Reflector", lambda name, _, sink: (name, sink))
+    monkeypatch.setattr("bayplan_extender.sinks.Reflector", lambda name, _, sink: (name, sink))
     view = View(planning=True)
-    of: dict[str, Any] = dict(view.reflectors(client.ApiClient()))  # type: ignore[arg-type]
+    of: dict[str, Any] = dict(reflectors(view, client.ApiClient()))  # type: ignore[arg-type]
     new, low = pod("new", gpus=8, priority=9), pod("low", gpus=8, on="n1")
     view.cache.set_node(node("n1"))
     for each in (new, low):

@@ -13,8 +13,8 @@ from bayplan.cluster.keys import ClaimKey
 from bayplan.codec import DecodeError, pod_of, volume_of
 from bayplan.plan import Plan, Reason
 from bayplan.planner import plan
-from bayplan_extender import view as views
 from bayplan_extender.cli import main, whatif
+from bayplan_extender.sinks import reflectors
 from bayplan_extender.view import View
 
 Raw = dict[str, Any]
@@ -80,10 +80,10 @@ def planned(
     monkeypatch: pytest.MonkeyPatch, pods: list[Raw], *volumes: Raw, changed: Raw | None = None
 ) -> Plan:
     """Return what the planner does; `changed` is how a volume is by then."""
-    monkeypatch.setattr(views, "Reflector", lambda name, _, sink: (name, sink))
+    monkeypatch.setattr("bayplan_extender.sinks.Reflector", lambda name, _, sink: (name, sink))
     view = View(planning=True)
     assert "persistentvolumes" in view.missing
-    of: Any = dict(view.reflectors(client.ApiClient()))  # type: ignore[arg-type]
+    of: Any = dict(reflectors(view, client.ApiClient()))  # type: ignore[arg-type]
     of["nodes"].replace(NODES)
     of["pods"].replace(pods)
     of["persistentvolumes"].replace(list(volumes))

@@ -50,6 +50,10 @@ LABEL_LLMD_ROLE: Final = "llm-d.ai/role"
 LABEL_GANG: Final = f"{GROUP}/gang"
 LABEL_GANG_MIN_COUNT: Final = f"{GROUP}/gang-min-count"
 
+#: On the pods of a LeaderWorkerSet: of which of its groups a pod is, and how many pods each has.
+LABEL_LWS_GROUP: Final = "leaderworkerset.sigs.k8s.io/group-index"
+ANNOTATION_LWS_SIZE: Final = "leaderworkerset.sigs.k8s.io/size"
+
 #: How many gangs of one owner are needed: these come before others of their tier, and go after.
 LABEL_MIN_UNITS: Final = f"{GROUP}/min-units"
 

@@ -40,6 +40,9 @@ _MAX_DEVICE: Final = 1023
 #: More than any node has: what a pod takes of which nobody knows how much it is.
 _ALL: Final = 2**20
 
+#: Between the name of a gang and the group it is of; no label has one.
+_IN_GROUP: Final = "/"
+
 #: The node field by which a pod is pinned to one node.
 PIN_FIELD = "metadata.name"
 
@@ -82,6 +85,8 @@ def pod_of(raw: Raw) -> Pod | None:
     asks = gates == {names.GATE} or home is not None
     # The operator sees those with the label alone, and nobody needs a node to go.
     waiting = asks and not node and not terminating and is_managed(labels)
+    if waiting and gang is None:
+        _check_alone(metadata)
     return Pod(
         key=key,
         uid=metadata.get("uid").text(str(key)),
@@ -90,7 +95,7 @@ def pod_of(raw: Raw) -> Pod | None:
         constraints=constraints,
         node=NodeName(node) if node else None,
         waiting=waiting,
-        disruption=Disruption.FIXED if node and not bound else _disruption(metadata, spec),
+        disruption=Disruption.FIXED if node and not bound else _disruption(metadata, spec, owner),
         preempts=spec.get("preemptionPolicy").text("") != "Never",
         terminating=terminating,
         leaves_at=metadata.get("deletionTimestamp").instant(),
@@ -150,9 +155,9 @@ def _health(status: Field) -> Health:
     if phase == "Pending":
         return Health.PENDING
     for condition in status.get("conditions").items():
-        if condition.get("type").value == "Ready":
-            ready = condition.get("status").value == "True"
-            return Health.READY if ready else Health.UNREADY
+        kind, holds = condition.parts("type", "status")
+        if kind == "Ready":
+            return Health.READY if holds == "True" else Health.UNREADY
     return Health.UNREADY if phase else Health.READY
 
 
@@ -267,8 +272,9 @@ def requests(spec: Field, instead: Mapping[str, Resources] = MappingProxyType({}
     """Return what a pod uses on its node, `pods: 1` and its host ports included.
 
     The sum over containers, or the largest init container where that is more; restartable init
-    containers (sidecars) count as containers; what the pod asks for as a whole (`spec.resources`)
-    goes before that, resource by resource; overhead on top (as kube-scheduler computes it).
+    containers (sidecars) count as containers; what the pod requests as a whole (`spec.resources`)
+    goes before that, resource by resource, and its limits after it; overhead on top (as
+    kube-scheduler computes it).
     A host port counts on every address of the node, also where the pod asks for one address.
     `instead` is what single containers use, by name, other than what they ask for.
     """
@@ -293,8 +299,10 @@ def _requests_of(spec: Field, instead: Mapping[str, Resources]) -> Resources:
     for container in spec.get("containers").items():
         running = running + used(container)
     overhead = Resources.of(spec.get("overhead").amounts(Rounding.UP))
-    whole = asked_by(spec)
-    asked = Resources.of({**dict(largest(running, peak).items), **dict(whole.items)})
+    said = Resources.of(spec.get("resources", "requests").amounts(Rounding.UP))
+    # A limit counts where nobody says a request, as the API server has it.
+    parts = (asked_by(spec), largest(running, peak), said)
+    asked = Resources.of({name: n for part in parts for name, n in part.items})
     total = asked + overhead + _host_ports(spec)
     for name, n in total.items:
         if n > units.MAX_AMOUNT:
@@ -419,13 +427,47 @@ def _toleration(field: Field) -> Toleration:
     )
 
 
+def selector_of(gang: GangKey) -> str:
+    """Return the label selector of the pods of a gang."""
+    name, _, group = gang.name.partition(_IN_GROUP)
+    selected = f"{names.LABEL_GANG}={name}"
+    return f"{selected},{names.LABEL_LWS_GROUP}={group}" if group else selected
+
+
 def _gang(metadata: Field, key: PodKey) -> tuple[GangKey | None, int]:
+    """Return the gang that a pod is of, and how many pods make it whole.
+
+    All groups of a LeaderWorkerSet have one template, and with it one label: each is a gang.
+    """
     name = metadata.get("labels", names.LABEL_GANG).text("")
     if not name:
         return None, 0
+    if group := metadata.get("labels", names.LABEL_LWS_GROUP).text(""):
+        name = f"{name}{_IN_GROUP}{group}"
     count = metadata.get("labels", names.LABEL_GANG_MIN_COUNT)
     size = int(count.text()) if _has_count(metadata) else UNKNOWN_COUNT
     return GangKey(namespace=key.namespace, name=name), size
+
+
+def _check_alone(metadata: Field) -> None:
+    """Complain of a pod of no gang that says something else: it would go without the others.
+
+    Raises:
+        DecodeError: It has the size of a gang without its name, or has either as an annotation.
+    """
+    misplaced = (
+        ("labels", names.LABEL_GANG_MIN_COUNT),
+        ("annotations", names.LABEL_GANG),
+        ("annotations", names.LABEL_GANG_MIN_COUNT),
+    )
+    for kind, name in misplaced:
+        field = metadata.get(kind, name)
+        if field.value is not None:
+            raise field.error(
+                f"the pod is of no gang without the label {names.LABEL_GANG}: add that one, with"
+                f" the name of the gang, and its size as the label {names.LABEL_GANG_MIN_COUNT};"
+                " or remove this"
+            )
 
 
 def _has_count(metadata: Field) -> bool:
@@ -456,16 +498,15 @@ def move_cost(metadata: Field) -> int | None:
     return cost if 1 <= cost <= MAX_MOVE_COST else None
 
 
-def _disruption(metadata: Field, spec: Field) -> Disruption:
+def _disruption(metadata: Field, spec: Field, owner: Owner | None) -> Disruption:
     """Return what a plan may do to the pod while it runs.
 
     A pod that no controller makes again would be lost, a DaemonSet's comes straight back, and the
     cluster's own are not ours to touch. Whoever asks not to be disturbed, or whose cost of a move
-    cannot be read, stays as well. One of several pods of a replica is not moved: all of them would
-    start anew, the others without a place in the plan. Nor is one of an older template moved: it
-    does not come again.
+    cannot be read, stays as well. One of several pods of a replica, or of a group of a
+    LeaderWorkerSet, is not moved: all of them would start anew, the others without a place in the
+    plan. Nor is one of an older template moved: it does not come again.
     """
-    owner = _owner(metadata, "")
     if owner is None or owner.kind in {"DaemonSet", "Node"}:
         return Disruption.FIXED
     if spec.get("priority").integer(0) >= SYSTEM_PRIORITY:
@@ -479,6 +520,12 @@ def _disruption(metadata: Field, spec: Field) -> Disruption:
         # Nobody knows which GPU would be free without it.
         return Disruption.FIXED
     ours = spec.get("schedulerName").text("") == names.SCHEDULER
-    alone = metadata.get("labels").labels().get(names.LABEL_REPLICA_SIZE, "1") == "1"
-    movable = ours and alone and not is_outdated(metadata)
+    movable = ours and _starts_alone(metadata) and not is_outdated(metadata)
     return Disruption.MOVABLE if movable else Disruption.EVICTABLE
+
+
+def _starts_alone(metadata: Field) -> bool:
+    """Return whether no other pod starts anew when this one does."""
+    labels, annotations = (metadata.get(each).labels() for each in ("labels", "annotations"))
+    grouped = names.LABEL_LWS_GROUP in labels and annotations.get(names.ANNOTATION_LWS_SIZE) != "1"
+    return labels.get(names.LABEL_REPLICA_SIZE, "1") == "1" and not grouped

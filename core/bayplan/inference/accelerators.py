@@ -30,12 +30,14 @@ def preferring(spec: Mapping[str, Any], label: str, products: Sequence[str]) -> 
     affinity = spec.get("affinity") or {}
     node = affinity.get("nodeAffinity") or {}
     any_of_them = {"key": label, "operator": "In", "values": list(products)}
-    # Terms are alternatives: each must ask for it.
-    terms = (node.get(_REQUIRED) or {}).get("nodeSelectorTerms") or [{}]
+    # Terms are alternatives: each must ask for it. One that asks for nothing is met by no node.
+    terms = (node.get(_REQUIRED) or {}).get("nodeSelectorTerms") or []
     asked = [
         {**term, "matchExpressions": [*(term.get("matchExpressions") or []), any_of_them]}
+        if any(term.values())
+        else term
         for term in terms
-    ]
+    ] or [{"matchExpressions": [any_of_them]}]
     made = {**node, _REQUIRED: {"nodeSelectorTerms": asked}}
     if len(products) > 1:
         made[_PREFERRED] = [*(node.get(_PREFERRED) or []), *_wishes(label, products)]

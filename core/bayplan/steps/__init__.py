@@ -41,6 +41,8 @@ from bayplan.steps.progress import (
     StartPod,
     State,
     Step,
+    arrived,
+    is_left_to_scheduler,
 )
 
 __all__ = [
@@ -60,5 +62,7 @@ __all__ = [
     "State",
     "Step",
     "advance",
+    "arrived",
+    "is_left_to_scheduler",
     "nodes_of",
 ]

@@ -128,8 +128,11 @@ class Homes:
         for bind in waiting:
             asks = self._books.pods[bind.pod].requests.on_device(bind.device)
             self._books.take(bind.node, asks)
+        awaited = len(waiting) < len(group)
         self.todo += [
-            ReleasePod(pod=b.pod, uid=b.uid, node=b.node, device=b.device, gang=b.gang)
+            ReleasePod(
+                pod=b.pod, uid=b.uid, node=b.node, device=b.device, gang=b.gang, awaited=awaited
+            )
             for b in waiting
         ]
         freed = (State.STARTED, "is released to its node")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
@@ -94,7 +94,8 @@ class ReleasePod:
     """Lift a waiting pod's gate and pin it to `node`, in one patch.
 
     `replaces` is the uid of the moved pod whose place it takes, or ""; `device` is the number of
-    the GPU that it shares, if it does; `gang` starts together.
+    the GPU that it shares, if it does; `gang` starts together. `awaited` says that others of its
+    gang have gone already.
     """
 
     pod: PodKey
@@ -103,6 +104,7 @@ class ReleasePod:
     replaces: str = ""
     device: int | None = None
     gang: GangKey | None = None
+    awaited: bool = False
 
 
 Step = StartPod | DrainPod | ServePod | EvictPod | ReleasePod
@@ -179,6 +181,27 @@ def merged(victims: Sequence[Report], homes: Sequence[Report]) -> Iterable[Repor
     for report in homes:
         failed = report.state.is_failure or report.type == "Bind"
         yield report if failed else leaving.get(report.pod, report)
+
+
+def is_left_to_scheduler(progress: Progress) -> bool:
+    """Return whether all that is not done is that pods which have been released are bound."""
+    return all(
+        report.state is State.DONE or (report.type == "Bind" and report.state is State.STARTED)
+        for report in progress.reports
+    )
+
+
+def arrived(plan: Plan, progress: Progress) -> Progress:
+    """Return how far a plan is once all is done that was left to the scheduler."""
+    nodes = {bind.pod: bind.node for bind in plan.binds}
+    reports = tuple(
+        replace(report, state=State.DONE, message=f"runs on {nodes[report.pod]}")
+        if report.state is State.STARTED
+        else report
+        for report in progress.reports
+    )
+    phase, message = phase_of(plan, reports, ())
+    return Progress(phase=phase, message=message, todo=(), reports=reports)
 
 
 def phase_of(plan: Plan, reports: Sequence[Report], todo: Sequence[Step]) -> tuple[Phase, str]:

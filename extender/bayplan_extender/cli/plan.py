@@ -153,8 +153,8 @@ def _policy(documents: Mapping[str, list[Any]], time_limit: float | None) -> Pol
 def _announce(snapshot: Snapshot, policy: Policy) -> None:
     waiting, placed = len(snapshot.waiting()), len(snapshot.placed())
     sys.stderr.write(
-        f"planning {waiting:,} waiting pods on {len(snapshot.nodes):,} nodes, beside {placed:,}"
-        f" placed ones; at most {policy.time_limit_s:g} s\n"
+        f"pods that wait: {waiting:,}; placed: {placed:,}; nodes: {len(snapshot.nodes):,};"
+        f" at most {policy.time_limit_s:g} s\n"
     )
 
 

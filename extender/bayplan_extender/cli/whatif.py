@@ -17,9 +17,8 @@ from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
 from bayplan.cluster.snapshot import Pod, Snapshot
-from bayplan.codec import DecodeError, plan_manifest, policy_of, snapshot_of
+from bayplan.codec import DecodeError, plan_manifest, policy_of, snapshot_of, workloads
 from bayplan.codec.documents import KINDS, flat
-from bayplan.codec.workloads import REPLICAS, with_pods
 from bayplan.policy import Policy
 from bayplan.preparation import attached, prepared
 from bayplan.whatif import Forecast, forecast
@@ -71,7 +70,7 @@ def _world(
     live = list(flat(_cluster()))
     try:
         there = snapshot_of(live, unreadable=_tell)
-        added = with_pods(objects(documents))
+        added = workloads.with_pods(objects(documents))
         rest = (raw for raw in live if raw["kind"] != "PersistentVolume")
         both = snapshot_of([*rest, *added])
         both = replace(both, volumes=(*there.volumes, *both.volumes))
@@ -81,7 +80,7 @@ def _world(
         raise located(error, documents) from error
     now = time.time()
     world = prepared(there.once_left(now), policy, now=now)
-    tell_unread(documents, KINDS | REPLICAS.keys())
+    tell_unread(documents, KINDS | workloads.KINDS)
     # As the API server would have it: who waits already goes first among equals.
     newcomers = tuple(
         replace(pod, created_at=int(now))

@@ -13,6 +13,7 @@ from bayplan_extender.planner.lease import lead, lease_of
 from bayplan_extender.planner.loop import Loop
 from bayplan_extender.planner.publisher import Publisher
 from bayplan_extender.planner.recorder import Recorder
+from bayplan_extender.sinks import reflectors
 from bayplan_extender.view import View
 
 
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     api, view, registry = connect(), View(planning=True), CollectorRegistry()
     registry.register(health.Failing(view))
     recorder = Recorder()
-    watches = view.reflectors(api)
+    watches = reflectors(view, api)
     for watch in watches:
         watch.start()
     routers = [health.router(view, registry, watches), recorder.router()]

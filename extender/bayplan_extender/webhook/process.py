@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from bayplan_extender import health, logs
 from bayplan_extender.kube import connect
 from bayplan_extender.listening import listen
+from bayplan_extender.sinks import reflectors
 from bayplan_extender.view import View
 from bayplan_extender.webhook import protocol, questions
 from bayplan_extender.webhook.app import create_app
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"error: the certificates cannot be used: {error}\n")
         return 2
     api, view, registry = connect(), View(), CollectorRegistry()
-    watches = view.reflectors(api)
+    watches = reflectors(view, api)
     for watch in watches:
         watch.start()
     verbs = Verbs(view, binder=ApiBinder(api) if options.bind else None)

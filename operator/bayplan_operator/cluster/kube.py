@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
+import orjson
 import urllib3
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
@@ -56,6 +57,7 @@ REFUSALS: Final = frozenset({400, 403, 422})
 
 NODES: Final = "/api/v1/nodes"
 PODS: Final = "/api/v1/pods"
+DEPLOYMENTS: Final = f"/apis/{names.API_VERSION}/inferencedeployments"
 PLANS: Final = f"/apis/{names.API_VERSION}/packingplans"
 POLICY: Final = f"/apis/{names.API_VERSION}/packingpolicies/default"
 
@@ -160,7 +162,7 @@ class Kube:
             rest = b""
             for chunk in answer.stream(decode_content=True):
                 *lines, rest = (rest + chunk).split(b"\n")
-                yield from map(json.loads, lines)
+                yield from map(orjson.loads, lines)
         finally:
             answer.close()
 
@@ -236,7 +238,7 @@ class Kube:
         response = self._open(
             method, path, query=query, body=body, content_type=content_type, accept=accept
         )
-        answer: Raw = json.loads(response.data)
+        answer: Raw = orjson.loads(response.data)
         return answer
 
     def _open(  # noqa: PLR0913 - the parts of a request

@@ -12,6 +12,11 @@ K = TypeVar("K", bound=Hashable)
 _FIRST_RETRY_S: Final = 1.0
 _MAX_RETRY_S: Final = 30.0
 
+#: The most for something that others depend on which cannot be undone; and the seconds on end for
+#: which it is refused before that counts for good: they are in vain as long.
+_AWAITED_RETRY_S: Final = 4.0
+_MAX_AWAITED_S: Final = 15.0
+
 #: Times that something is denied before that counts for good: who corrects a policy may be at it.
 _MOST_DENIALS: Final = 3
 
@@ -20,13 +25,22 @@ _MOST_DENIALS: Final = 3
 class Refusal:
     """Something that the API server would not do: why, and when it is tried again.
 
-    `denials` is how many times on end it was denied (`kube.Denial`).
+    `denials` is how many times on end it was denied (`kube.Denial`), `awaited_since` since when it
+    is refused while others depend on it.
     """
 
     message: str
     retry_s: float
     again_at: float
     denials: int = 0
+    awaited_since: float | None = None
+
+    @property
+    def is_for_good(self) -> bool:
+        """Whether asking again is of no use, or has been for too long."""
+        since, last_at = self.awaited_since, self.again_at - self.retry_s
+        too_long = since is not None and last_at - since >= _MAX_AWAITED_S
+        return too_long or self.denials >= _MOST_DENIALS
 
 
 class Refusals(Generic[K]):
@@ -51,23 +65,29 @@ class Refusals(Generic[K]):
         known = self._known.get(key)
         return known is None or known.again_at <= self._clock()
 
-    def note(self, key: K, refused: str) -> None:
-        """Take why something was refused; "" if it was done."""
+    def note(self, key: K, refused: str, *, awaited: bool = False) -> None:
+        """Take why something was refused; "" if it was done.
+
+        `awaited` says that others depend on it which cannot be undone.
+        """
         known = self._known.get(key)
         if not refused:
             self._known.pop(key, None)
             return
-        retry_s = min(_MAX_RETRY_S, 2 * known.retry_s) if known else _FIRST_RETRY_S
-        again_at = self._clock() + retry_s
-        denials = 1 + (known.denials if known else 0) if isinstance(refused, Denial) else 0
+        now, most_s = self._clock(), _AWAITED_RETRY_S if awaited else _MAX_RETRY_S
+        retry_s = min(most_s, 2 * known.retry_s) if known else _FIRST_RETRY_S
+        since = known.awaited_since if known and known.awaited_since is not None else now
         self._known[key] = Refusal(
-            message=refused, retry_s=retry_s, again_at=again_at, denials=denials
+            message=refused,
+            retry_s=retry_s,
+            again_at=now + retry_s,
+            denials=1 + (known.denials if known else 0) if isinstance(refused, Denial) else 0,
+            awaited_since=since if awaited else None,
         )
 
     def denied(self) -> Mapping[K, str]:
-        """Return why things are refused that are denied again and again."""
-        known = self._known.items()
-        return {key: each.message for key, each in known if each.denials >= _MOST_DENIALS}
+        """Return why things are refused for good."""
+        return {key: each.message for key, each in self._known.items() if each.is_for_good}
 
     def wait_s(self) -> float | None:
         """Return the seconds until the first of them may be asked for again; None without any."""

@@ -41,6 +41,7 @@ class Change(Enum):
 
     CAME = "came"
     WENT = "went"
+    LAST = "last"  #: it is on its node, the last one that the plan at work has waited for
     OTHER = "other"
 
 
@@ -50,9 +51,14 @@ News = tuple[DeploymentKey | None, Change]
 #: Takes such news, once for all pods of which it is the same.
 Listener = Callable[[DeploymentKey | None, Change], None]
 
+#: Takes an event, and returns whether its pod is the last one that the plan at work has waited for.
+Ending = Callable[[Raw], bool]
 
-async def watch_pods(kube: Kube, listener: Listener) -> None:
+
+async def watch_pods(kube: Kube, listener: Listener, ends: Ending) -> None:
     """Have the listener told of every change, on the event loop, until cancelled.
+
+    `ends` is asked of every event at once, in the thread of the watch.
 
     Raises:
         Exception: The watch has ended, which no error of the API server makes it do.
@@ -68,7 +74,7 @@ async def watch_pods(kube: Kube, listener: Listener) -> None:
 
     def run() -> None:
         try:
-            PodWatch(kube, tell, stopped).run()
+            PodWatch(kube, tell, ends, stopped).run()
         except Exception as error:  # noqa: BLE001 - the operator ends with it, and is started anew
             if not stopped.is_set():
                 loop.call_soon_threadsafe(ended.set_exception, error)
@@ -106,9 +112,12 @@ class Gathered:
 class PodWatch:
     """Passes on what happens to managed pods, until stopped."""
 
-    def __init__(self, kube: Kube, listener: Listener, stopped: threading.Event) -> None:
+    def __init__(
+        self, kube: Kube, listener: Listener, ends: Ending, stopped: threading.Event
+    ) -> None:
         self._kube = kube
         self._listener = listener
+        self._ends = ends
         self._stopped = stopped
         self._version = ""
         self._fails_since: float | None = None
@@ -122,7 +131,8 @@ class PodWatch:
             begun_at = time.monotonic()
             try:
                 for event in self._events():
-                    self._listener(*news_of(event))
+                    owner, change = news_of(event)
+                    self._listener(owner, Change.LAST if self._ends(event) else change)
                 # A server that is going down ends watches as soon as they begin.
                 self._stopped.wait(max(0.0, _RETRY_S - (time.monotonic() - begun_at)))
                 self._fails_since = None

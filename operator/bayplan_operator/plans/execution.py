@@ -1,9 +1,9 @@
 """Carrying out the newest plan: look afresh, decide the next steps, do them, say how far it is.
 
-`bayplan.steps` decides; nothing is remembered here but how long the plan has stood still and which
-evictions were refused, and losing that only costs time. Plans that a newer one has overtaken are
-marked so and left alone. A plan in several objects is carried out as one; each object tells of its
-own steps, and the first one, which is written last, of the plan.
+`bayplan.steps` decides; nothing is remembered here but how long the plan has stood still, which
+evictions were refused, and who is on the way to a node, and losing that only costs time. Plans that
+a newer one has overtaken are marked so and left alone. A plan in several objects is carried out as
+one; each object tells of its own steps, and the first one, which is written last, of the plan.
 """
 
 import time
@@ -49,6 +49,7 @@ from bayplan_operator.cluster.refusals import Refusals
 from bayplan_operator.cluster.removals import evict_as_seen
 from bayplan_operator.cluster.service import put
 from bayplan_operator.metrics import Metrics
+from bayplan_operator.plans.arrivals import Arrivals
 from bayplan_operator.plans.budgets import budgets_over
 from bayplan_operator.plans.farewells import Farewells
 from bayplan_operator.plans.holds import Holds
@@ -85,7 +86,11 @@ _MAX_MESSAGE: Final = 1000
 
 
 class Execution:
-    """Carries out one plan at a time."""
+    """Carries out one plan at a time.
+
+    Attributes:
+        arrivals: Who was released and is on its way; the watch of pods is to tell it.
+    """
 
     def __init__(  # noqa: PLR0913 - what it works with, handed down once
         self,
@@ -99,6 +104,7 @@ class Execution:
         now: Callable[[], datetime],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.arrivals = Arrivals(clock)
         self._kube = kube
         self._plans = plans
         self._events = events
@@ -111,6 +117,7 @@ class Execution:
         self._refusals: Refusals[str] = Refusals(clock)  # by the uids of pods
         self._releases = Releases(kube, pool)
         self._holds = Holds(kube, events, metrics, pool=pool)
+        self._last: Progress | None = None
 
     def reconcile(self) -> float | None:
         """Do one pass; return the seconds after which another one is wanted, or None."""
@@ -118,11 +125,21 @@ class Execution:
         newest = self._plans.newest()
         if newest is None:
             return None
-        pause_s = self._pass(newest) if newest.open else None
+        pause_s = self._go_on(newest) if newest.open else None
         for entry in self._plans.overtaken():
             self._supersede(entry)
         told = self._holds.tell(newest.published)
         return pause_s if told else pause_s or _MIN_PAUSE_S
+
+    def _go_on(self, decision: Decision) -> float:
+        """Do a pass over the plan at work, unless the watch of pods tells enough."""
+        published, last = decision.published, self._last
+        if last is not None and self.arrivals.are_all_there(published.uid):
+            self._tell(decision, steps.arrived(published.plan, last), time.monotonic())
+            return _MIN_PAUSE_S
+        if self.arrivals.go_on(published.uid):
+            return _BINDING_PAUSE_S
+        return self._pass(decision)
 
     def _pass(self, decision: Decision) -> float:
         """Do what can be done now for the plan at work; return when to look again, in seconds."""
@@ -141,11 +158,34 @@ class Execution:
         there = seen.snapshot.without_overdue(self._now().timestamp())
         snapshot = replace(there, budgets=budgets)
         progress = self._decide(published, snapshot, asked.result(), farewells, beside)
+        self._expect(published, progress)
         # 3. Act.
         # A pod that drains is evicted as it was seen: if it serves again, it drains again first.
         drained = {uid: seen.raws[uid] for uid in farewells}
         again = self._do(progress, published, seen.raws, drained)
+        if again or any(step.uid in self._refusals for step in progress.todo):
+            self.arrivals.forget()
         # 4. Say how far it is.
+        self._tell(decision, progress, started_at)
+        return _MIN_PAUSE_S if again else self._pause_s(published, progress)
+
+    def _expect(self, published: PublishedPlan, progress: Progress) -> None:
+        """Wait for the pods that are left to the scheduler, if nothing else is to be done."""
+        self._last = progress
+        started = {r.pod for r in progress.reports if r.state is State.STARTED}
+        if progress.patient or not started or not steps.is_left_to_scheduler(progress):
+            self.arrivals.forget()
+            return
+        binds = published.plan.binds
+        self.arrivals.expect(
+            published.uid,
+            {bind.uid: bind.node for bind in binds},
+            (bind.uid for bind in binds if bind.pod in started),
+        )
+
+    def _tell(self, decision: Decision, progress: Progress, started_at: float) -> None:
+        """Report how far the plan is, and log and count it where that has changed."""
+        published = decision.published
         if self._report(decision, progress):
             self._count_ended(published, progress)
             _log.info(
@@ -158,16 +198,12 @@ class Execution:
                 message=progress.message,
                 duration_s=round(time.monotonic() - started_at, 3),
             )
-        return _MIN_PAUSE_S if again else self._pause_s(published, progress)
 
     def _pause_s(self, published: PublishedPlan, progress: Progress) -> float:
         """Return the seconds until the next look at what tells us nothing by events."""
         if progress.patient and all(step.uid in self._refusals for step in progress.todo):
             return LOOK_S
-        binding = all(
-            report.state is State.DONE or (report.type == "Bind" and report.state is State.STARTED)
-            for report in progress.reports
-        )
+        binding = steps.is_left_to_scheduler(progress)
         least = _BINDING_PAUSE_S if binding else _MIN_PAUSE_S
         part = _PAUSE_PART * self._stillness.of(published.uid)
         return min(_MAX_PAUSE_S, max(least, part))
@@ -283,7 +319,9 @@ class Execution:
         kind = _KINDS[type(step)]
         self._metrics.plan_steps.labels(kind, "refused" if refused else "done").inc()
         # Whether a pod may be put back into service says nothing about its going.
-        self._refusals.note(step.uid, str(refused) if kind == "serve" else refused)
+        told = str(refused) if kind == "serve" else refused
+        awaited = isinstance(step, ReleasePod) and step.awaited
+        self._refusals.note(step.uid, told, awaited=awaited)
         if refused:
             _log.warning("step_refused", step=kind, pod=str(step.pod), error=refused)
 

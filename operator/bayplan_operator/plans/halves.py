@@ -14,7 +14,7 @@ from bayplan.api import names
 from bayplan.cluster.keys import GangKey
 from bayplan.cluster.snapshot import Pod
 from bayplan.codec import DecodeError, pod_of
-from bayplan.codec.pods import bound_at_of
+from bayplan.codec.pods import bound_at_of, selector_of
 from bayplan.halves import Member
 from bayplan.plan import Hold
 from bayplan_operator.cluster.events import About, Events
@@ -67,9 +67,7 @@ class Halves:
 
     def _members(self, gang: GangKey) -> Sequence[Member]:
         """Return the pods of a gang; none where one cannot be read."""
-        found = self._kube.items(
-            pods_path(gang.namespace), labels=f"{names.LABEL_GANG}={gang.name}"
-        )
+        found = self._kube.items(pods_path(gang.namespace), labels=selector_of(gang))
         try:
             return [_member(raw) for raw in found]
         except DecodeError:

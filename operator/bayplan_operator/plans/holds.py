@@ -3,6 +3,7 @@
 Each pod that the newest plan holds is told in an annotation, and in an event when the kind of
 reason is new to it. Writes are bounded: nothing is written twice, and rounds keep a distance, so
 that a cluster in which the numbers change all the time does not rewrite every waiting pod for it.
+Nor does a pod for which two reasons take turns get an event each time.
 """
 
 import time
@@ -31,6 +32,9 @@ _MORE: Final = " ..."
 #: Seconds between two rounds.
 _ROUND_S: Final = 3.0
 
+#: Seconds between two events on one pod of the same kind of reason.
+_AGAIN_S: Final = 600.0
+
 
 class Holds:
     """Tells the holds of one plan after the other."""
@@ -43,6 +47,7 @@ class Holds:
         self._told: tuple[str, bool] | None = None
         self._next_at = 0.0
         self._incomplete: frozenset[str] = frozenset()
+        self._warned_at: dict[tuple[str, str], float] = {}  # by uid and reason
 
     def tell(self, published: PublishedPlan) -> bool:
         """Tell each pod that the plan holds what is news to it; return whether that is done."""
@@ -57,6 +62,7 @@ class Holds:
             self._next_at = time.monotonic() + _ROUND_S
             raws = observe(self._kube, self._pool, ()).raws
             there = [hold for uid, hold in holds.items() if uid in raws]
+            self._warned_at = {k: at for k, at in self._warned_at.items() if k[0] in raws}
             early = self._not_missed_yet(there)
             late = (hold for hold in there if hold.uid not in early)
             told = self._pool.map(lambda h: self._tell(raws[h.uid], h, h.uid in offered), late)
@@ -92,8 +98,14 @@ class Holds:
                 return False
             # One that takes no annotation can have an event.
         if before.partition(":")[0] != reason:
-            self._events.tell(About.pod(hold.pod, hold.uid), reason, "Hold", why, warning=True)
+            self._warn(hold, reason, why)
         return True
+
+    def _warn(self, hold: Hold, reason: str, why: str) -> None:
+        now, last_at = time.monotonic(), self._warned_at.get((hold.uid, reason))
+        if last_at is None or now - last_at >= _AGAIN_S:
+            self._warned_at[hold.uid, reason] = now
+            self._events.tell(About.pod(hold.pod, hold.uid), reason, "Hold", why, warning=True)
 
     def _annotate(self, hold: Hold, text: str) -> None:
         body = {"metadata": {"uid": hold.uid, "annotations": {names.ANNOTATION_DECISION: text}}}

@@ -7,8 +7,9 @@ still there is asked before another is taken for overtaken by it.
 Execution asks for the plan to carry out, deployments ask what the newest plan says about their
 pods. A plan's spec never changes and its status is written by us alone, so memory is as good as a
 fresh read; of two words on one object the one with the higher resourceVersion counts, for a write
-of an operator that is gone may come late. A large plan is in several objects, and none while one of
-them is missing.
+of an operator that is gone may come late. Only where the watch goes back to a lower one, etcd was
+restored from a backup, and that is what there is. A large plan is in several objects, and none
+while one of them is missing.
 
 Used from several threads, the one of the event loop too, which never waits for the API server here:
 what it tells while all objects are read is taken in after them.
@@ -36,11 +37,15 @@ _MAX_MESSAGE: Final = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """An object and its status as last seen or written, and the resourceVersion of that."""
+    """An object and its status as last seen or written, and the resourceVersion of that.
+
+    `told` is the last resourceVersion of which the watch told, 0 before it did.
+    """
 
     published: PublishedPlan
     status: Mapping[str, Any]
     version: int
+    told: int = 0
 
     @property
     def open(self) -> bool:
@@ -91,7 +96,7 @@ class Plans:
             is_other = known is not None and known.published.uid != raw["metadata"].get("uid")
             is_news = is_other or self._told.get(name) != phase
             self._told[name] = phase
-            self._take(partial(_put, raw))
+            self._take(partial(_put, raw, watched=True))
             return is_news
 
     def forget(self, name: str, uid: str) -> None:
@@ -244,11 +249,14 @@ class Plans:
             entries.pop(name, None)
 
 
-def _put(raw: Raw, entries: dict[str, Entry]) -> None:
+def _put(raw: Raw, entries: dict[str, Entry], *, watched: bool = False) -> None:
     metadata, status = raw["metadata"], raw.get("status") or {}
     name, version = metadata["name"], int(metadata["resourceVersion"])
+    told = version if watched else 0
     known = entries.get(name)
     if known is not None and known.published.uid == metadata.get("uid"):
+        restored = told < known.told
+        entries[name] = known = replace(known, told=told, version=0 if restored else known.version)
         _update(entries, known, status, version)
         return
     try:
@@ -256,7 +264,7 @@ def _put(raw: Raw, entries: dict[str, Entry]) -> None:
     except ValueError as error:  # a DecodeError, or a word that this version does not know
         _log.warning("plan_unreadable", plan=name, error=str(error))
         return
-    entries[name] = Entry(published=published, status=status, version=version)
+    entries[name] = Entry(published=published, status=status, version=version, told=told)
 
 
 def _update(
@@ -265,7 +273,9 @@ def _update(
     """Take a status, unless it is the echo of one before the last that is known."""
     if version > known.version:
         published = replace(known.published, phase=status.get("phase", "Pending"))
-        entries[published.name] = Entry(published=published, status=status, version=version)
+        entries[published.name] = replace(
+            known, published=published, status=status, version=version
+        )
 
 
 def _decisions(entries: Mapping[str, Entry]) -> tuple[tuple[PublishedPlan, ...], ...]:
