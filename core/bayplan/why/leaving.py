@@ -5,7 +5,8 @@ remedy; those that some budget keeps, for a reason.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from itertools import chain
+from typing import Final, NamedTuple
 
 from bayplan.cluster import shares
 from bayplan.cluster.keys import PodKey
@@ -13,6 +14,9 @@ from bayplan.cluster.snapshot import Node, Pod
 from bayplan.why.promise import Lack
 from bayplan.why.rooms import Room, beside, changed, usable
 from bayplan.why.victims import NEVER, Party, Victims, fewest, harm_of, sharing
+
+#: For how many rooms at once it is told how little harm could be enough.
+_AT_ONCE: Final = 256
 
 
 class Rules:
@@ -68,7 +72,11 @@ def _least_harm(
     """Return the node on which the fewest have to go for the pod, and who they are."""
     best: tuple[tuple[object, ...], tuple[Room, Node, list[Party]]] | None = None
     most = NEVER - 1
-    for least, room, lack in _by_promise(pod, rooms, victims):
+    open_to = usable(pod, rooms)
+    parts = (open_to[at : at + _AT_ONCE] for at in range(0, len(open_to), _AT_ONCE))
+    for least, room, lack in chain.from_iterable(_by_promise(pod, some, victims) for some in parts):
+        if best is not None and best[0][:2] <= (1, victims.promise.lowest):
+            break  # Nothing is less harm.
         seen: set[int] = set()
         for node in room.nodes:
             if best is not None and best[0] <= (*least, node.name):
@@ -100,18 +108,18 @@ def _enough(
 def _by_promise(
     pod: Pod, rooms: Sequence[Room], victims: Victims
 ) -> list[tuple[tuple[int, int], Room, Lack]]:
-    """Return the rooms that would take the pod, those first where the least harm could be enough.
+    """Return the rooms, those first where the least harm could be enough.
 
     With it comes how little that is, and what is lacking.
     """
-    found, known = usable(pod, rooms), dict[int, Lack]()
-    for room in found:
+    known: dict[int, Lack] = {}
+    for room in rooms:
         # Many rooms have the same to give.
         if id(room.free) not in known:
             short = pod.requests.shortfall(room.free)
             in_parts = shares.concerned(short.items, room.free.items)
             known[id(room.free)] = Lack(short, in_parts)
-    lacks = [known[id(room.free)] for room in found]
-    least = victims.promise.least([room.node.name for room in found], lacks)
-    told = zip(least, found, lacks, strict=True)
+    lacks = [known[id(room.free)] for room in rooms]
+    least = victims.promise.least([room.node.name for room in rooms], lacks)
+    told = zip(least, rooms, lacks, strict=True)
     return sorted(told, key=lambda each: (each[0], each[1].node.name))

@@ -28,12 +28,12 @@ class Lack(NamedTuple):
 class Promise:
     """What the leaving of pods of some kinds could bring at best, on nodes as a plan leaves them.
 
-    Harm is how many pods go, and the highest of their priorities.
+    Harm is how many pods go, and the highest of their priorities; none of them is below `lowest`.
     """
 
     def __init__(self, after: Aftermath, leave: Collection[PodKind]) -> None:
         self._after = after
-        self._lowest = min((kind.priority for kind in leave), default=0)
+        self.lowest = min((kind.priority for kind in leave), default=0)
         priorities = [k.priority if k in leave else _NOBODY for k in after.snapshot.kinds]
         self._priorities = np.array(priorities, dtype=np.int64)
 
@@ -50,8 +50,8 @@ class Promise:
         if not lack.short.items:
             return (0, 0)
         if lack.in_parts:
-            return (1, self._lowest)
-        return (1, lowest) if lowest < _NOBODY else (2, self._lowest)
+            return (1, self.lowest)
+        return (1, lowest) if lowest < _NOBODY else (2, self.lowest)
 
     def _alone(self, nodes: Sequence[NodeName], lacks: Sequence[Lack]) -> Numbers:
         """Return [node] the lowest priority of a guest whose leaving alone is enough."""
