@@ -205,6 +205,9 @@ def _merged(raw: Raw, status: Raw) -> Raw:
 def _labelled(raw: Raw, selector: str) -> bool:
     labels = raw["metadata"].get("labels") or {}
     terms = [term for term in selector.split(",") if term]
+    if any(term.startswith("!") and term[1:] in labels for term in terms):
+        return False
+    terms = [term for term in terms if not term.startswith("!")]
     unwanted = (term.split("!=") for term in terms if "!=" in term)
     wanted = (term.split("=") for term in terms if "!=" not in term)
     return all(labels.get(key) == value for key, value in wanted) and not any(

@@ -329,7 +329,9 @@ def test_each_group_of_a_leader_worker_set_is_a_gang_of_its_own() -> None:
     assert first is not None
     assert first != second
     assert selector_of(first) == ("bayplan.dev/gang=chat,leaderworkerset.sigs.k8s.io/group-index=0")
-    assert selector_of(GangKey(namespace="team", name="chat-0")) == "bayplan.dev/gang=chat-0"
+    assert selector_of(GangKey(namespace="team", name="chat-0")) == (
+        "bayplan.dev/gang=chat-0,!leaderworkerset.sigs.k8s.io/group-index"
+    )
 
 
 def test_a_unit_is_one_gang_though_a_template_of_its_pods_says_a_group() -> None:

@@ -205,3 +205,20 @@ def test_of_a_leader_worker_set_only_the_group_that_is_half_is_called_back(scene
 
     assert leaves(scene, "g-0")
     assert not leaves(scene, "g-2")
+
+
+def test_pods_of_a_leader_worker_set_with_the_label_of_a_gang_are_none_of_it(scene: Scene) -> None:
+    """The gang seemed to have more pods than it needs, and its half was never called back."""
+    other = raw_pod("g-2", gpus=8)
+    other["metadata"]["labels"] |= LABELS | {names.LABEL_LWS_GROUP: "0"}
+    scene.kube.add(pod_path(key("g-2")), other)
+    now = [NOW]
+    gates = gates_of(scene, now)
+    scene.publish(replace(hold("g-1"), gang=GANG), sequence=2)
+    gates.reconcile()
+    now[0] = NOW + timedelta(seconds=15)
+
+    gates.reconcile()
+
+    assert leaves(scene, "g-0")
+    assert not leaves(scene, "g-2")

@@ -455,8 +455,8 @@ def _toleration(field: Field) -> Toleration:
 def selector_of(gang: GangKey) -> str:
     """Return the label selector of the pods of a gang."""
     name, _, group = gang.name.partition(_IN_GROUP)
-    selected = f"{names.LABEL_GANG}={name}"
-    return f"{selected},{names.LABEL_LWS_GROUP}={group}" if group else selected
+    within = f"{names.LABEL_LWS_GROUP}={group}" if group else f"!{names.LABEL_LWS_GROUP}"
+    return f"{names.LABEL_GANG}={name},{within}"
 
 
 def _gang(metadata: Field, key: PodKey, *, grouped: bool) -> tuple[GangKey | None, int]:
