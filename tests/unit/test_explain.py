@@ -115,7 +115,10 @@ def test_room_is_not_said_to_be_made_for_one_of_several() -> None:
 
 def test_a_pod_that_no_plan_knows_is_told_so() -> None:
     """Silence would look like a fault."""
-    assert "none has looked at it yet" in told(pod("chat"))
+    assert told(pod("chat")).endswith(
+        "none has looked at it yet.\n"
+        "If none does within half a minute, no planner works: look at its log."
+    )
     assert "No plan placed it" in told(pod("chat", on="n1"))
     assert "no longer kept" in told(pod("chat", on="n1"), placed_by="plan-0")
 

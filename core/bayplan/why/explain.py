@@ -137,7 +137,8 @@ def _waiting(pod: Pod, plans: Sequence[PublishedPlan]) -> list[str]:
         for action in actions:
             if action.uid == pod.uid:
                 return _decided(pod, published, action)
-    return ["Waits for a plan: none has looked at it yet; one follows within seconds."]
+    told = "Waits for a plan: none has looked at it yet."
+    return [told, "If none does within half a minute, no planner works: look at its log."]
 
 
 def _decided(pod: Pod, published: PublishedPlan, action: Bind | Hold) -> list[str]:
