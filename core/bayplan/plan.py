@@ -21,6 +21,9 @@ from bayplan.policy import Order
 #: move costs.
 EVICTION_COST: Final = 1000
 
+#: What a text ends with that was cut.
+_MORE: Final = " ..."
+
 
 class Verdict(StrEnum):
     """How good a plan is, in one word."""
@@ -148,8 +151,26 @@ class Hold:
     @property
     def told(self) -> str:
         """Why, and what would help, in one line; the same wherever it is told."""
-        helps = f"; what would help: {self.remedy}" if self.remedy else ""
-        return f"{self.rejection.message}{helps}"
+        return f"{self.rejection.message}{self._helps}"
+
+    def told_within(self, most: int) -> str:
+        """Return the same in at most so many characters, above 100.
+
+        Where that is too few, the reason is cut before what would help, and marked as cut.
+        """
+        if len(self.told) <= most:
+            return self.told
+        why = self.rejection.message
+        helps = _cut(self._helps, most - min(len(why), most // 4))
+        return f"{_cut(why, most - len(helps))}{helps}"
+
+    @property
+    def _helps(self) -> str:
+        return f"; what would help: {self.remedy}" if self.remedy else ""
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - len(_MORE)] + _MORE
 
 
 #: What happens to one pod.

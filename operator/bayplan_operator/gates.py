@@ -162,7 +162,7 @@ class Gates:
     def _replace_stranded(self, seen: Observation, *, at: float) -> None:
         pinned = {p.uid: p for p in seen.unbound() if _is_pinned_by_us(p, seen.raws)}
         self._mourned &= pinned.keys()
-        refusals = {uid: why for uid in pinned if (why := _refusal(seen.raws[uid]))}
+        refusals = {uid: _refused(pod) for uid, pod in pinned.items() if pod.refused}
         stranded = self._stranded(pinned.values())
         reasons = {(uid, _REFUSED_GRACE_S): why for uid, why in refusals.items()}
         reasons |= {(uid, _STRANDED_GRACE_S): why for uid, why in stranded.items()}
@@ -210,16 +210,8 @@ class Gates:
         _log.info("stranded_pod_replaced", pod=str(pod.key), reason=reason)
 
 
-def _refusal(raw: Raw) -> str:
-    """Return why kube-scheduler refuses the pod where it is pinned, or "".
-
-    Since when is not told: the condition is False behind a gate too, so `lastTransitionTime` is
-    that of the pod's making, or null.
-    """
-    for condition in (raw.get("status") or {}).get("conditions") or ():
-        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
-            return f"kube-scheduler refuses it there: {condition.get('message', '')}"[:300]
-    return ""
+def _refused(pod: Pod) -> str:
+    return f"kube-scheduler refuses it there: {pod.refused}"[:300]
 
 
 def _is_pinned_by_us(pod: Pod, raws: Mapping[str, Raw]) -> bool:

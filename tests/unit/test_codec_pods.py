@@ -405,3 +405,26 @@ def test_a_running_pod_that_cannot_be_read_takes_its_whole_node() -> None:
     assert free[GPU] < 0
     assert not pod("another", gpus=0).requests.fits(free)
     assert stand_in_of(raw_pod()) is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason", "want"),
+    [
+        pytest.param({"schedulingGates": []}, "Unschedulable", "no claim", id="it was tried"),
+        pytest.param({"schedulingGates": []}, "SchedulingGated", "", id="of another reason"),
+        pytest.param({}, "Unschedulable", "", id="it waits behind a gate"),
+        pytest.param(
+            {"schedulingGates": [], "nodeName": "n1"}, "Unschedulable", "", id="it has a node"
+        ),
+    ],
+)
+def test_what_kube_scheduler_refuses_is_read(
+    spec: dict[str, object], reason: str, want: str
+) -> None:
+    """A pod would be said to be bound next that never will be."""
+    said = {"type": "PodScheduled", "status": "False", "reason": reason, "message": "no claim"}
+
+    read = pod_of(raw_pod(**spec) | {"status": {"phase": "Pending", "conditions": [said]}})
+
+    assert read is not None
+    assert read.refused == want

@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
-from bayplan.cluster.keys import NodeName
+import pytest
+
+from bayplan.cluster.keys import NodeName, Owner
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import Pod
 from bayplan.codec import PublishedPlan, StepStatus
@@ -68,6 +70,10 @@ def test_a_held_pod_is_told_what_is_short_and_what_would_help() -> None:
 
     assert "plan-1 holds it (NodeTooSmall): needs 16 GPUs; the largest has 8." in text
     assert "What would help: ask for less." in text
+    assert "autoscalers" not in text
+    assert "It is shown to node autoscalers." in told(
+        replace(waiting, offered=True), published(hold)
+    )
 
 
 def test_a_pod_with_a_home_is_told_what_it_waits_for() -> None:
@@ -109,7 +115,10 @@ def test_room_is_not_said_to_be_made_for_one_of_several() -> None:
 
 def test_a_pod_that_no_plan_knows_is_told_so() -> None:
     """Silence would look like a fault."""
-    assert "none has looked at it yet" in told(pod("chat"))
+    assert told(pod("chat")).endswith(
+        "none has looked at it yet.\n"
+        "If none does within half a minute, no planner works: look at its log."
+    )
     assert "No plan placed it" in told(pod("chat", on="n1"))
     assert "no longer kept" in told(pod("chat", on="n1"), placed_by="plan-0")
 
@@ -190,3 +199,42 @@ def test_gates_of_others_are_named_wherever_somebody_asks() -> None:
         "Pod default/a (priority 0)",
         "Waits behind gates of others (a.b/c): it is planned once they are lifted.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("owner", "follows"),
+    [
+        pytest.param(
+            None,
+            "Next: correct what is refused, or delete the pod and make it anew: it has no owner.",
+            id="nobody makes it anew",
+        ),
+        pytest.param(
+            Owner(kind="ReplicaSet", namespace="default", name="chat", uid="o"),
+            "Next: correct what is refused; after some minutes ReplicaSet default/chat makes it"
+            " anew, gated.",
+            id="its owner makes it anew",
+        ),
+    ],
+)
+def test_a_pinned_pod_that_kube_scheduler_refuses_is_told_so(
+    owner: Owner | None, follows: str
+) -> None:
+    """Seen: it was said to be bound next while its volume claim did not exist."""
+    refused = replace(
+        pod("chat", on="n1"), bound=False, owner=owner, refused='claim "nope" not found'
+    )
+
+    assert told(refused, placed_by="plan-0").splitlines()[1:3] == [
+        'Is pinned to n1, and kube-scheduler refuses it there: claim "nope" not found.',
+        follows,
+    ]
+
+
+def test_a_pod_without_a_plan_is_told_what_its_scheduler_says() -> None:
+    """It would be said to wait for its scheduler, which has answered already."""
+    free = replace(pod("chat"), waiting=False, refused="0/4 nodes are available: 4 are full")
+
+    assert told(free).endswith(
+        "Kube-scheduler finds no node for it: 0/4 nodes are available: 4 are full."
+    )

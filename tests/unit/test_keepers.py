@@ -197,3 +197,29 @@ def test_a_budget_that_never_admits_anybody_can_be_changed() -> None:
         "wait until such a pod may be disturbed again, or let its PodDisruptionBudget admit 1"
         " eviction, or free 8"
     )
+
+
+def test_the_time_at_which_a_cooldown_ends_is_named() -> None:
+    """People would not know whether to wait or to act."""
+    moved = just_moved(replace(LOW, started_at=1_795_365_635))
+
+    hold = held(node("n0"), moved, HIGH, policy=Policy())
+
+    assert hold.remedy.startswith(
+        "wait until 2026-11-22T16:50:35Z, or lower cooldownSeconds in the PackingPolicy, or "
+    )
+
+
+def test_who_makes_nobody_go_hears_what_else_keeps_the_pods_in_its_way() -> None:
+    """Seen: a pod was called outranked by pods of a lower priority."""
+    low = replace(LOW, labels=(("app", "x"),))
+    polite = replace(HIGH, preempts=False)
+
+    hold = held(node("n0"), low, budget("x", allowed=0, app="x"), polite, policy=Policy())
+
+    assert hold.rejection.reason is Reason.INSUFFICIENT_ROOM
+    assert (
+        "its preemptionPolicy Never lets default/low stay; default/low: it has"
+        " PodDisruptionBudget default/x, which admits no eviction now"
+    ) in hold.rejection.message
+    assert hold.remedy.startswith("free 8 more GPUs on n0")

@@ -84,6 +84,7 @@ def test_a_pod_pinned_to_a_lost_node_is_made_again(scene: Scene) -> None:
     assert scene.pods() == ["chat-0-aggregated-0"]
     scene.look()
     assert scene.pod("chat-1-aggregated-0")["spec"]["schedulingGates"]
+    assert scene.told.notes[-1] == "InferenceDeployment chat PodsCreated: made 1 pod, gated"
 
 
 def after_the_look(

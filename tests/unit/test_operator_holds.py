@@ -103,18 +103,19 @@ def test_a_held_pod_gets_one_event_for_each_kind_of_reason(scene: Scene) -> None
     assert len([note for note in scene.told.notes if note.startswith("Pod a")]) == 1
 
 
-def test_a_long_reason_is_whole_in_the_event_and_marked_where_it_is_cut(scene: Scene) -> None:
-    """What would help stands at its end."""
+def test_a_long_reason_is_cut_before_what_would_help(scene: Scene) -> None:
+    """Seen: `kubectl describe pod` showed what is short, and of what to do not one word."""
     scene.add("a", gpus=16)
+    why = Rejection(reason=Reason.TOO_SMALL, message="n1 has 8 GPUs in all, " * 60)
     remedy = "add a larger node, " * 20 + "or ask for less"
-    scene.publish(replace(hold("a"), remedy=remedy))
+    scene.publish(replace(hold("a"), rejection=why, remedy=remedy))
     scene.look()
 
     (note,) = scene.told.notes
-    assert note.endswith("or ask for less")
     told = scene.pod("a")["metadata"]["annotations"][names.ANNOTATION_DECISION]
-    assert told.endswith(" ...")
-    assert len(told) == 300
+    assert told.endswith(f" ...; what would help: {remedy}")
+    assert note == f"Pod a {told}"
+    assert len(told.removeprefix("NodeTooSmall: ")) == 1000
 
 
 def test_a_gang_that_is_still_being_made_is_no_warning(

@@ -2,6 +2,9 @@
 
 from dataclasses import replace
 
+import pytest
+
+from bayplan.cluster.keys import Owner
 from bayplan.cluster.snapshot import (
     UNKNOWN_COUNT,
     Disruption,
@@ -33,7 +36,32 @@ def test_a_gang_that_lacks_pods_waits_for_them() -> None:
 
     assert hold.rejection.reason == Reason.GANG_INCOMPLETE
     assert hold.rejection.message == "2 of 3 pods exist"
-    assert hold.remedy == "create the 1 missing pod"
+    assert hold.remedy.startswith("create the 1 missing pod; ")
+
+
+@pytest.mark.parametrize(
+    ("kind", "remedy"),
+    [
+        pytest.param(
+            "InferenceDeployment",
+            "condition Degraded of InferenceDeployment default/g says what keeps it from making"
+            " the 2 missing pods",
+            id="ours makes them by itself",
+        ),
+        pytest.param(None, "create the 2 missing pods", id="nobody makes it anew"),
+        pytest.param(
+            "Job",
+            "create the 2 missing pods; events of Job default/g say if its pods are refused",
+            id="another controller",
+        ),
+    ],
+)
+def test_who_makes_the_missing_pods_is_named(kind: str | None, remedy: str) -> None:
+    """Seen: a quota refused a pod of a unit, and its user was told to create it."""
+    owner = Owner(kind=kind, namespace="default", name="g", uid="o") if kind else None
+    first = replace(pod("g-0", gpus=1, gang="g", min_count=3), owner=owner)
+
+    assert hold_of(made(node("n"), first), "g-0").remedy == remedy
 
 
 def test_a_lost_pod_comes_back_to_its_running_gang() -> None:

@@ -131,6 +131,8 @@ def pods(of: Deployment, *, bound: int = 0, ready: int = 0, pinned: int = 0) -> 
     return made
 
 
+MISSING_CLAIM = 'persistentvolumeclaim "nope" not found'
+
 FITS_NOT = hold(
     "chat-0-prefill-0",
     Reason.TOO_SMALL,
@@ -219,6 +221,32 @@ FITS_NOT = hold(
                 ),
             ),
             id="an old hold means nothing without a planner",
+        ),
+        pytest.param(
+            [replace(child, gated=False, refused="0/4 nodes") for child in pods(deployment())],
+            News(holds=(FITS_NOT,)),
+            (
+                "False",
+                "NodeTooSmall",
+                (
+                    "chat-0-prefill-0: needs 8 GPUs on one node; the largest has 4; what would"
+                    " help: add a node with 8 GPUs"
+                ),
+            ),
+            id="pods that are shown to node autoscalers do not fit, whatever their gates are",
+        ),
+        pytest.param(
+            [replace(child, refused=MISSING_CLAIM) for child in pods(deployment(), pinned=6)],
+            News(),
+            (
+                "False",
+                "WaitingForScheduler",
+                (
+                    "6 pods on the way to a node: kube-scheduler refuses chat-0-decode-0:"
+                    f" {MISSING_CLAIM}"
+                ),
+            ),
+            id="what kube-scheduler refuses is not said to be bound next",
         ),
         pytest.param(
             pods(deployment(), bound=6),

@@ -179,6 +179,7 @@ class Pod:
         unplanned: Why no plan is made for it though it waits behind a gate, in words that follow
             its name; "" for all others.
         claims: Names of the PersistentVolumeClaims that it uses, of its namespace.
+        refused: Why kube-scheduler finds no node for it, in its words; "" if it does not say so.
         health: How it does on its node; its kind says what that means for its budget.
         kind: What makes it like others.
     """
@@ -213,6 +214,7 @@ class Pod:
     offered: bool = False
     unplanned: str = ""
     claims: tuple[str, ...] = ()
+    refused: str = ""
     health: Health = Health.READY
     kind: PodKind = field(init=False, repr=False, compare=False)
 

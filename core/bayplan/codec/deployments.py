@@ -16,7 +16,7 @@ from bayplan.cluster.keys import NodeName
 from bayplan.cluster.units import whole_number
 from bayplan.codec.fields import DecodeError, Field, Raw, top
 from bayplan.codec.marks import moment_of
-from bayplan.codec.pods import is_outdated, pinned_node
+from bayplan.codec.pods import is_outdated, pinned_node, refusal_of
 from bayplan.codec.pools import pools_of, port_of
 from bayplan.codec.service import YIELDS
 from bayplan.inference.children import Child, Deployment, Gateway, Rollout
@@ -105,6 +105,7 @@ def child_of(raw: Raw) -> Child:
         node=NodeName(node) if node else None,
         pin=NodeName(pin) if pin else None,
         unplanned=bool(node) and not plan,
+        refused="" if node else refusal_of(status),
         gated=any(True for _ in spec.get("schedulingGates").items()),
         ready=ready,
         unready_since=0 if ready else readiness.get("lastTransitionTime").instant(),

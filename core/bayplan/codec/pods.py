@@ -119,6 +119,7 @@ def pod_of(raw: Raw) -> Pod | None:
         offered=home is not None,
         unplanned=(oversight(listed, labels) or other_gates(listed)) if listed else "",
         claims=tuple(_claims(spec, key.name)),
+        refused="" if bound or gates else refusal_of(root.get("status")),
         health=_health(root.get("status")) if bound else Health.READY,
     )
 
@@ -160,6 +161,19 @@ def bound_at_of(raw: Raw) -> int:
         if scheduled and condition.get("status").value == "True":
             return condition.get("lastTransitionTime").instant()
     return 0
+
+
+def refusal_of(status: Field) -> str:
+    """Return why kube-scheduler finds no node for a pod, in its words; "" if it does not say so.
+
+    Since when is not told: the condition is False behind a gate too, so `lastTransitionTime` is
+    that of the pod's making, or null.
+    """
+    for condition in status.get("conditions").items():
+        kind, reason, message = condition.parts("type", "reason", "message")
+        if kind == "PodScheduled" and reason == "Unschedulable":
+            return str(message or reason)
+    return ""
 
 
 def _claims(spec: Field, pod: str) -> Iterator[str]:

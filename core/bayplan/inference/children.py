@@ -234,6 +234,7 @@ class Child:
         node: Where it is bound.
         pin: The node that a plan pinned it to, bound or not.
         unplanned: Whether it has a node that no plan gave it.
+        refused: Why kube-scheduler finds no node for it, in its words; "" if it does not say so.
         gated: Whether it waits behind a scheduling gate.
         ready: Whether it can serve.
         unready_since: Since when it cannot, in seconds since the epoch; 0 if nobody says so.
@@ -274,6 +275,7 @@ class Child:
     node: NodeName | None = None
     pin: NodeName | None = None
     unplanned: bool = False
+    refused: str = ""
     gated: bool = False
     ready: bool = False
     unready_since: int = 0

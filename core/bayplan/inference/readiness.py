@@ -167,11 +167,17 @@ def _executing(_: Tally, news: News) -> Finding | None:
     return Finding.of("Scheduled", _FALSE, "PlanExecuting", news.executing)
 
 
-def _ungated(tally: Tally, _: News) -> Finding | None:
-    if tally.any_gated:
+def _ungated(tally: Tally, news: News) -> Finding | None:
+    """Return that the scheduler is next, unless pods without a place are shown to autoscalers."""
+    held = {hold.uid for hold in news.holds}
+    shown = any(pod.uid in held and pod.pin is None for pod in tally.unbound)
+    if tally.any_gated or shown:
         return None
+    refused = next((pod for pod in tally.unbound if pod.refused), None)
+    told = f"kube-scheduler refuses {refused.name}: {refused.refused}" if refused else ""
     message = (
-        f"{count_of(len(tally.unbound), 'pod')} on the way to a node: the scheduler binds next"
+        f"{count_of(len(tally.unbound), 'pod')} on the way to a node: "
+        f"{told or 'the scheduler binds next'}"
     )
     return Finding.of("Scheduled", _FALSE, "WaitingForScheduler", message)
 

@@ -18,6 +18,9 @@ from bayplan.plan import Hold, Reason
 #: Longest message of a condition that we write.
 _MAX_MESSAGE = 1024
 
+#: Longest text of it that says why a pod waits: what stands around it has room beside that.
+_MAX_TOLD = 700
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class News:
@@ -154,7 +157,7 @@ def held_because(holds: Sequence[Hold]) -> tuple[str, str]:
     reason, n = counts.most_common(1)[0]
     first = min((h for h in holds if h.rejection.reason is reason), key=lambda h: h.pod)
     others = f" ({count_of(n - 1, 'more pod')} for the same reason)" if n > 1 else ""
-    return reason.value, f"{first.pod.name}: {first.told}{others}"
+    return reason.value, f"{first.pod.name}: {first.told_within(_MAX_TOLD)}{others}"
 
 
 def no_room(unit: Unit, news: News) -> str:

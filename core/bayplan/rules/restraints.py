@@ -19,6 +19,10 @@ from bayplan.rules import filters
 #: How it begins why a pod must stay that has one PodDisruptionBudget.
 _REFUSED: Final = "has PodDisruptionBudget "
 
+#: How the cooldowns after a move, and after one that failed, begin.
+_MOVED: Final = "was moved less than"
+_MOVE_FAILED: Final = "was to be moved less than"
+
 
 def restrained(snapshot: Snapshot, *, now: float, cooldown_s: float) -> Snapshot:
     """Return the snapshot with pods that must stay for now fixed, and the others' budgets noted.
@@ -72,6 +76,18 @@ def is_refused(why: str) -> bool:
     return why.startswith(_REFUSED)
 
 
+def cools_until(pod: Pod, *, cooldown_s: float) -> float:
+    """Return until when its cooldown keeps the pod, in seconds since the epoch.
+
+    0 if that is not why it must stay, or if its start is not known.
+    """
+    if pod.fixed_by.startswith(_MOVE_FAILED):
+        return pod.move_failed_at + cooldown_s
+    if pod.fixed_by.startswith(_MOVED) and pod.started_at:
+        return pod.started_at + cooldown_s
+    return 0.0
+
+
 def _is_marked(pod: Pod) -> bool:
     """Return whether a move of the pod, or to its place, is under way or was not long ago."""
     return bool(pod.replaces or pod.gives_way_by or pod.move_failed_at)
@@ -98,11 +114,11 @@ def _moved(pod: Pod, *, now: float, cooldown_s: float) -> str:
     if pod.gives_way_by:
         return "is being moved: its replacement is there already"
     if pod.move_failed_at and now < pod.move_failed_at + cooldown_s:
-        return f"was to be moved less than {cooldown_s:g} seconds ago, which failed"
+        return f"{_MOVE_FAILED} {cooldown_s:g} seconds ago, which failed"
     if pod.serves_by and pod.health is not Health.READY:
         return "starts in the place of a pod that is moved"
     if pod.replaces and (not pod.started_at or now < pod.started_at + cooldown_s):
-        return f"was moved less than {cooldown_s:g} seconds ago"
+        return f"{_MOVED} {cooldown_s:g} seconds ago"
     return ""
 
 

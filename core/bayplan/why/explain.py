@@ -31,7 +31,8 @@ def explain(pod: Pod, *, placed_by: str, plans: Sequence[PublishedPlan]) -> tupl
     if pod.unplanned:
         return (head, f"{pod.unplanned[0].upper()}{pod.unplanned[1:]}.")
     if not pod.waiting:
-        return (head, "No plan is made for it: it waits for its scheduler.")
+        told = [f"Kube-scheduler finds no node for it: {pod.refused}."] if pod.refused else []
+        return (head, "No plan is made for it: it waits for its scheduler.", *told)
     return (head, *_waiting(pod, newest_first))
 
 
@@ -42,18 +43,29 @@ def _head(pod: Pod) -> str:
 
 
 def _placed(pod: Pod, placed_by: str, plans: Sequence[PublishedPlan]) -> list[str]:
-    where = f"Runs on {pod.node}." if pod.bound else f"Is pinned to {pod.node}; binding is next."
+    where = [f"Runs on {pod.node}."] if pod.bound else _pinned(pod)
     if not placed_by:
-        return [where, "No plan placed it: it went where its scheduler's own scores were best."]
+        return [*where, "No plan placed it: it went where its scheduler's own scores were best."]
     published = next((plan for plan in plans if plan.name == placed_by), None)
     if published is None:
-        return [where, f"{placed_by} placed it; that plan is no longer kept."]
-    lines = [where, f"{placed_by} placed it: {_quality(published)}."]
+        return [*where, f"{placed_by} placed it; that plan is no longer kept."]
+    lines = [*where, f"{placed_by} placed it: {_quality(published)}."]
     replaced = next((m for m in published.plan.moves if m.uid == pod.replaces), None)
     if replaced is not None:
         away = _away(replaced, published)
         lines.append(f"It replaces {replaced.pod.name}, which {placed_by} moved off {away}.")
     return [*lines, *_room_made(pod, published)]
+
+
+def _pinned(pod: Pod) -> list[str]:
+    if not pod.refused:
+        return [f"Is pinned to {pod.node}; binding is next."]
+    refused = f"Is pinned to {pod.node}, and kube-scheduler refuses it there: {pod.refused}."
+    if pod.owner is None:
+        next_ = "correct what is refused, or delete the pod and make it anew: it has no owner"
+    else:
+        next_ = f"correct what is refused; after some minutes {pod.owner} makes it anew, gated"
+    return [refused, f"Next: {next_}."]
 
 
 def chosen(pod: Pod, choice: Choice) -> tuple[str, ...]:
@@ -125,7 +137,8 @@ def _waiting(pod: Pod, plans: Sequence[PublishedPlan]) -> list[str]:
         for action in actions:
             if action.uid == pod.uid:
                 return _decided(pod, published, action)
-    return ["Waits for a plan: none has looked at it yet; one follows within seconds."]
+    told = "Waits for a plan: none has looked at it yet."
+    return [told, "If none does within half a minute, no planner works: look at its log."]
 
 
 def _decided(pod: Pod, published: PublishedPlan, action: Bind | Hold) -> list[str]:
@@ -139,6 +152,7 @@ def _decided(pod: Pod, published: PublishedPlan, action: Bind | Hold) -> list[st
         return [given, *([f"Progress: {published.message}."] if published.message else [])]
     lines = [f"{published.name} holds it ({action.rejection.reason}): {action.rejection.message}."]
     lines += [f"What would help: {action.remedy}."] if action.remedy else []
+    lines += ["It is shown to node autoscalers."] if pod.offered else []
     next_ = f"Next: it is planned again when the cluster changes ({_quality(published)})."
     return [*lines, next_]
 

@@ -14,7 +14,7 @@ from typing import Final
 from bayplan.aftermath import Aftermath
 from bayplan.api import names
 from bayplan.cluster import units
-from bayplan.cluster.keys import GangKey
+from bayplan.cluster.keys import GangKey, Owner
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import UNKNOWN_COUNT, Disruption, Pod, PodKind
 from bayplan.plan import Bind, Hold, Move, Reason, Rejection, in_bulk
@@ -218,7 +218,7 @@ class _Writer:
         """Return why the pod, or the gang it waits with, stays waiting, and what would help."""
         outcome = outcome or Outcome(proved=False)
         if outcome.incomplete is not None:
-            return _incomplete(*outcome.incomplete)
+            return _incomplete(pod.owner, *outcome.incomplete)
         look = self._rules.look(pod)
         key = (pod.gang, None if len(gang) > 1 else (pod.kind, look), outcome.proved)
         known = self._told.get(key)
@@ -461,7 +461,7 @@ def _rules_between(pods: Sequence[Pod]) -> str:
     return ", ".join(sorted(told))
 
 
-def _incomplete(existing: int, min_count: int) -> tuple[Rejection, str]:
+def _incomplete(owner: Owner | None, existing: int, min_count: int) -> tuple[Rejection, str]:
     if min_count == UNKNOWN_COUNT:
         message = f"label {names.LABEL_GANG_MIN_COUNT} does not say how many pods make it whole"
         rejection = Rejection(reason=Reason.GANG_INCOMPLETE, message=message)
@@ -470,7 +470,12 @@ def _incomplete(existing: int, min_count: int) -> tuple[Rejection, str]:
     rejection = Rejection(
         reason=Reason.GANG_INCOMPLETE, message=f"{existing} of {min_count} pods exist"
     )
-    return rejection, f"create the {missing} missing pod{'' if missing == 1 else 's'}"
+    pods = f"the {missing} missing pod{'' if missing == 1 else 's'}"
+    if owner is None:
+        return rejection, f"create {pods}"
+    if owner.kind == names.KIND_DEPLOYMENT:
+        return rejection, f"condition Degraded of {owner} says what keeps it from making {pods}"
+    return rejection, f"create {pods}; events of {owner} say if its pods are refused"
 
 
 def _remedy(pod: Pod, rejection: Rejection) -> str:

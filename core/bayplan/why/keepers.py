@@ -7,6 +7,7 @@ are pods that would make enough room by leaving; so what is told keeps just thes
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from heapq import nsmallest
 from itertools import chain, islice
 from typing import Final
@@ -16,7 +17,7 @@ from bayplan.cluster.keys import NodeName
 from bayplan.cluster.snapshot import Disruption, Pod, PodKind
 from bayplan.plan import Reason, Rejection
 from bayplan.policy import Order, Policy
-from bayplan.rules.restraints import is_refused
+from bayplan.rules.restraints import cools_until, is_refused
 from bayplan.why.leaving import Left, Rules, leaving
 from bayplan.why.rooms import Census, Room, Rooms, fill, told_apart, usable
 from bayplan.why.victims import Victims
@@ -141,23 +142,46 @@ class Keepers:
             protects = self._policy.order is Order.PROTECT_FIRST
             if left and protects and any(pod.priority > _tier(pods) for pod in left.pods):
                 return None
-        kept = [pod for pod in left.pods if pod.kind in self._held] if left else []
-        if left is None or not kept:
+        if left is None and not _preempt(pods):
+            return self._polite(pods, let_go, why)
+        if left is None or not any(pod.kind in self._held for pod in left.pods):
             return None
-        reasons = Counter(self._census.held(pod.kind) for pod in kept)
-        first = min(reasons, key=lambda reason: (-reasons[reason], reason))
-        told = [pod for pod in kept if self._census.held(pod.kind) == first]
-        others = len(reasons) - 1
-        more = f" (and {others} other reason{'' if others == 1 else 's'})" if others else ""
-        each = "it" if len(told) == 1 else "each"
-        said = f"{_named(told)} might make room but must stay: {each} {first}{more}"
+        told, first, others = self._held_among(left.pods)
+        said = f"{_named(told)} might make room but must stay: {_each(told, first, others)}"
         rejection = _more(why, said, reason=Reason.DISRUPTION_FORBIDDEN)
         wait = _WAIT
         if is_refused(first) and not others:
             n = len(told)
             admit = f"{n} eviction{'' if n == 1 else 's'}"
             wait += f", or let {'its' if n == 1 else 'that'} PodDisruptionBudget admit {admit}"
+        until = [cools_until(pod, cooldown_s=self._policy.cooldown_s) for pod in told]
+        if all(until) and not others:
+            at = datetime.fromtimestamp(max(until), UTC)
+            wait = (
+                f"wait until {at:%Y-%m-%dT%H:%M:%SZ}, or lower cooldownSeconds in the PackingPolicy"
+            )
         return Kept(rejection=rejection, remedy=f"{wait}{self._besides(limit, len(left.pods))}")
+
+    def _polite(
+        self, pods: Sequence[Pod], let_go: frozenset[PodKind], why: Rejection
+    ) -> Kept | None:
+        """Return who stays for two reasons: the pods make nobody go, and it may not leave now."""
+        left = self._evicting(pods, let_go)
+        if left is None or not any(pod.kind in self._held for pod in left.pods):
+            return None
+        told, first, others = self._held_among(left.pods)
+        stay = f"its preemptionPolicy Never lets {_named(left.pods)} stay"
+        return Kept(
+            rejection=_more(why, f"{stay}; {_named(told)}: {_each(told, first, others)}"),
+        )
+
+    def _held_among(self, pods: Sequence[Pod]) -> tuple[Sequence[Pod], str, int]:
+        """Return who of the pods must stay for the commonest reason, it, and how many others."""
+        kept = [pod for pod in pods if pod.kind in self._held]
+        reasons = Counter(self._census.held(pod.kind) for pod in kept)
+        first = min(reasons, key=lambda reason: (-reasons[reason], reason))
+        told = [pod for pod in kept if self._census.held(pod.kind) == first]
+        return told, first, len(reasons) - 1
 
     def _too_few_at_once(self, pods: Sequence[Pod], why: Rejection) -> Kept | None:
         """Return which PodDisruptionBudget admits some of the evictions that it takes, not all."""
@@ -280,6 +304,12 @@ def _others(rooms: Iterable[Room], looked_at: Collection[NodeName]) -> Iterator[
 def _used(done: int) -> str:
     """Return how much of a limit the plan uses, in words to stand after it."""
     return f" ({done} of them used by this plan)" if done else ""
+
+
+def _each(told: Sequence[Pod], why: str, others: int) -> str:
+    """Return why pods must stay, in words to stand after their names."""
+    more = f" (and {others} other reason{'' if others == 1 else 's'})" if others else ""
+    return f"{'it' if len(told) == 1 else 'each'} {why}{more}"
 
 
 def _lacking(pod: Pod) -> Callable[[Room], tuple[int, NodeName]]:

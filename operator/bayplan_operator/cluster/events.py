@@ -26,7 +26,7 @@ _log = structlog.get_logger()
 _CAPACITY: Final = 2000
 
 #: Kubernetes' bound on an event's note, in bytes.
-_MAX_NOTE: Final = 1000
+MAX_NOTE: Final = 1000
 
 _CONTROLLER: Final = f"{names.GROUP}/operator"
 
@@ -97,7 +97,7 @@ class Events:
             "reportingInstance": self._instance,
             "action": action,
             "reason": reason,
-            "message": note.encode()[:_MAX_NOTE].decode(errors="ignore"),
+            "message": note.encode()[:MAX_NOTE].decode(errors="ignore"),
             "type": "Warning" if warning else "Normal",
             "involvedObject": {
                 "apiVersion": about.api_version,

@@ -26,7 +26,7 @@ from bayplan.inference.drains import to_serve_whatever_is_asked
 from bayplan.inference.exposed import HINDRANCES
 from bayplan.inference.parts import Around, Trouble
 from bayplan.inference.rollout import Changes
-from bayplan.inference.tally import News, Tally
+from bayplan.inference.tally import News, Tally, count_of
 from bayplan.inference.tellings import Telling
 from bayplan.plan import Reason
 from bayplan_operator.claims import Claims
@@ -233,7 +233,9 @@ class Deployments:
         self._replace(deployment, changes, attempts)
         created = [*self._pool.map(partial(self._create, deployment, attempts), changes.create)]
         if made := created.count(""):
-            self._tell_about(deployment, "PodsCreated", "Create", f"made {made} pods, gated")
+            self._tell_about(
+                deployment, "PodsCreated", "Create", f"made {count_of(made, 'pod')}, gated"
+            )
         refusal = next(filter(None, created), "")
         if refusal:
             self._tell_about(deployment, "PodsRefused", "Create", refusal, warning=True)

@@ -18,16 +18,12 @@ from bayplan.api import names
 from bayplan.codec import PublishedPlan
 from bayplan.codec.releases import offer_patch
 from bayplan.plan import Hold, Reason
-from bayplan_operator.cluster.events import About, Events
+from bayplan_operator.cluster.events import MAX_NOTE, About, Events
 from bayplan_operator.cluster.kube import Kube, Raw, pod_path
 from bayplan_operator.cluster.observation import observe
 from bayplan_operator.cluster.patches import note_failure
 from bayplan_operator.cluster.policies import read_policy
 from bayplan_operator.metrics import Metrics
-
-#: Longest text of an annotation, and what it ends with where there was more.
-_MAX_DECISION: Final = 300
-_MORE: Final = " ..."
 
 #: Seconds between two rounds.
 _ROUND_S: Final = 3.0
@@ -84,28 +80,28 @@ class Holds:
     def _tell(self, raw: Raw, hold: Hold, offer: bool) -> bool:  # noqa: FBT001 - private, one caller
         """Tell one pod; return False where another round should try again."""
         reason = str(hold.rejection.reason)
-        text = f"{reason}: {hold.told}"
-        short = text if len(text) <= _MAX_DECISION else text[: _MAX_DECISION - len(_MORE)] + _MORE
+        told = hold.told_within(MAX_NOTE)
+        text = f"{reason}: {told}"
         before = (raw["metadata"].get("annotations") or {}).get(names.ANNOTATION_DECISION, "")
         try:
             if offer and raw["spec"].get("schedulingGates"):
-                self._offer(raw, hold, short)
-            elif before != short:
-                self._annotate(hold, short)
+                self._offer(raw, hold, text)
+            elif before != text:
+                self._annotate(hold, text)
         except ApiException as error:
             if note_failure(error, pod=hold.pod, purpose="tell", metrics=self._metrics):
                 return False
             # One that takes no annotation can have an event.
         if before.partition(":")[0] != reason:
-            self._warn(hold, reason)
+            self._warn(hold, reason, told)
         return True
 
-    def _warn(self, hold: Hold, reason: str) -> None:
+    def _warn(self, hold: Hold, reason: str, told: str) -> None:
         now, last_at = time.monotonic(), self._warned_at.get((hold.uid, reason))
         if last_at is None or now - last_at >= _AGAIN_S:
             self._warned_at[hold.uid, reason] = now
             about = About.pod(hold.pod, hold.uid)
-            self._events.tell(about, reason, "Hold", hold.told, warning=True)
+            self._events.tell(about, reason, "Hold", told, warning=True)
 
     def _annotate(self, hold: Hold, text: str) -> None:
         body = {"metadata": {"uid": hold.uid, "annotations": {names.ANNOTATION_DECISION: text}}}
