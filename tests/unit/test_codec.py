@@ -47,7 +47,13 @@ def test_a_node_is_read_with_taints_labels_and_readiness() -> None:
         {
             "kind": "Node",
             "metadata": {"name": "n1", "labels": {"zone": "a"}},
-            "spec": {"unschedulable": True, "taints": [{"key": "gpu", "effect": "NoSchedule"}]},
+            "spec": {
+                "unschedulable": True,
+                "taints": [
+                    {"key": "gpu", "effect": "NoSchedule"},
+                    {"key": "role", "value": "infra", "effect": "NoExecute"},
+                ],
+            },
             "status": {
                 "allocatable": {GPU: "8", "cpu": "63500m", "memory": "1Gi", "pods": "110"},
                 "conditions": [{"type": "Ready", "status": "Unknown"}],
@@ -56,7 +62,10 @@ def test_a_node_is_read_with_taints_labels_and_readiness() -> None:
     )
 
     assert node.allocatable == Resources.of({GPU: 8, "cpu": 63_500, "memory": 1024, "pods": 110})
-    assert node.taints == (Taint(key="gpu"),)
+    assert node.taints == (
+        Taint(key="gpu"),
+        Taint(key="role", value="infra", effect="NoExecute"),
+    )
     assert node.labels == (("zone", "a"),)
     assert (node.schedulable, node.ready) == (False, False)
 

@@ -132,6 +132,8 @@ def test_of_two_in_the_place_of_one_the_first_counts_and_nobody_stands_for_it() 
 
     assert pairs_of(pods) == (Pair(old=old(), new=first),)
     assert pairs_of([*reversed(pods)]) == pairs_of(pods)
+    early = replace(third, created_at=first.created_at - 1)
+    assert pairs_of([early, first, old()]) == (Pair(old=first, new=early),)
 
 
 def test_of_other_deployments_and_of_none_there_is_no_outlook() -> None:
