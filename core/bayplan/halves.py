@@ -47,7 +47,7 @@ def suspects(pods: Iterable[Pod], held: Collection[str]) -> frozenset[GangKey]:
 
     `pods` are all that have none.
     """
-    waiting = [pod for pod in pods if pod.gang is not None and pod.node is None]
+    waiting = [pod for pod in pods if pod.node is None]
     there = Counter(pod.gang for pod in waiting)
     return frozenset(
         pod.gang

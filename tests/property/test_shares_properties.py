@@ -1,6 +1,7 @@
 """Shares of GPUs: packings, bounds and plans against brute force."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 from random import Random
 
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 from bayplan.cluster import shares, units
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
+from bayplan.plan import Reason
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
+from bayplan.preparation import on_listed_gpus
 from bayplan.solver import engine
 from bayplan.solver.problem.counting import build
 from bayplan.validate import validate
@@ -184,7 +187,7 @@ def test_what_fits_on_gpus_fits_in_every_column(sizes: list[int], gpus: int) -> 
 @given(
     whole=st.integers(0, 3),
     wanted=st.lists(SIZES, max_size=3),
-    busy=st.dictionaries(st.integers(0, 3), SIZES, max_size=3),
+    busy=st.dictionaries(st.integers(0, 3), st.one_of(SIZES, st.just(1100)), max_size=3),
     gpus=st.integers(0, 4),
 )
 def test_room_for_shares_is_what_packing_says(
@@ -197,12 +200,59 @@ def test_room_for_shares_is_what_packing_says(
         asks += Resources.of({units.share(size): 1})
 
     holes = [1000 - load for load in busy.values()]
-    fits = whole + brute_force(wanted, holes) <= max(0, gpus - len(busy))
-    over = gpus < len(busy)
-    if over:
-        fits = not whole and brute_force(wanted, holes) == 0
+    if gpus < len(busy) or any(hole < 0 for hole in holes):
+        fits = not whole and not wanted
+    else:
+        fits = whole + brute_force(wanted, holes) <= gpus - len(busy)
     assert asks.fits(room) == fits
     assert (not asks.shortfall(room).items) == fits
+
+
+def _crowd(seed: int) -> Snapshot:
+    """Return nodes on whose GPUs there may be more than fits, and one pod that waits."""
+    random = Random(seed)  # noqa: S311 - an example, not a secret
+    fleet = [node(f"n{i}", gpus=random.randint(1, 3)) for i in range(random.randint(1, 2))]
+    movable = random.random() < 0.5
+    things: list[Pod] = []
+    for i in range(random.randint(1, 5)):
+        whole, known = random.random() < 0.2, random.random() < 0.8
+        things.append(
+            pod(
+                f"r{i}",
+                gpus=1,
+                share=0 if whole else random.choice([300, 400, 600]),
+                device=random.randint(0, 2) if known and not whole else None,
+                on=random.choice(fleet).name,
+                disruption=Disruption.MOVABLE if movable and known else Disruption.FIXED,
+            )
+        )
+    gpus, share = random.choice([(0, 0), (0, 0), (1, 0), (1, 300), (1, 600)])
+    return on_listed_gpus(snapshot_of(*fleet, *things, pod("w", gpus=gpus, share=share)))
+
+
+@given(snapshot=st.integers(0, 2**32).map(_crowd))
+def test_a_plan_brings_who_fits_beside_a_crowd_and_nobody_else(snapshot: Snapshot) -> None:
+    """Planner, explainer and webhook would say different things of a node that is over-full."""
+    waiting = snapshot.by_key[pod("w").key]
+    fits = [name for name, room in snapshot.free().items() if waiting.requests.fits(room)]
+
+    result = plan(snapshot, replace(POLICY, max_moves=0), clock=frozen)
+
+    assert result.refused == ()
+    assert {bind.node for bind in result.plan.binds} <= {*fits}
+    assert bool(result.plan.binds) == bool(fits)
+    assert all(stage.proved for stage in result.plan.certificate.stages)
+    told = {hold.rejection.reason for hold in result.plan.holds}
+    assert Reason.NO_PLACE_FOUND not in told
+
+
+@given(snapshot=st.integers(0, 2**32).map(_crowd))
+def test_plans_around_a_crowd_are_valid_and_proved(snapshot: Snapshot) -> None:
+    """One node that is over-full would leave a cluster without any plan."""
+    result = plan(snapshot, POLICY, clock=frozen)
+
+    assert result.refused == ()
+    assert all(stage.proved for stage in result.plan.certificate.stages)
 
 
 def test_equal_shares_on_equal_nodes_cost_one_packing() -> None:

@@ -34,6 +34,9 @@ from tests.children_scene import OLD, chat, deployment, fill, made_pod, names_of
             {"pin": "lost", "gated": False}, "delete", id="a pin to a lost node is a trap"
         ),
         pytest.param(
+            {"pin": "failing", "gated": False}, "delete", id="so is one to broken hardware"
+        ),
+        pytest.param(
             {"pin": "n1", "gated": False}, "keep", id="a pin to a node that is there waits"
         ),
         pytest.param(
@@ -56,7 +59,8 @@ def test_what_happens_to_a_pod(state: dict[str, Any], want: str) -> None:
     first = children.slots(of)[0]
     seen = [fill(first, **state), *running(of)[1:]]
 
-    found = rollout.changes(of, seen, around=Around(lost={NodeName("lost")}))
+    around = Around(lost={NodeName("lost")}, failing={NodeName("failing")})
+    found = rollout.changes(of, seen, around=around)
 
     assert bool(found.tell) is (want == "tell")
     assert (

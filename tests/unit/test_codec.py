@@ -47,7 +47,13 @@ def test_a_node_is_read_with_taints_labels_and_readiness() -> None:
         {
             "kind": "Node",
             "metadata": {"name": "n1", "labels": {"zone": "a"}},
-            "spec": {"unschedulable": True, "taints": [{"key": "gpu", "effect": "NoSchedule"}]},
+            "spec": {
+                "unschedulable": True,
+                "taints": [
+                    {"key": "gpu", "effect": "NoSchedule"},
+                    {"key": "role", "value": "infra", "effect": "NoExecute"},
+                ],
+            },
             "status": {
                 "allocatable": {GPU: "8", "cpu": "63500m", "memory": "1Gi", "pods": "110"},
                 "conditions": [{"type": "Ready", "status": "Unknown"}],
@@ -56,7 +62,10 @@ def test_a_node_is_read_with_taints_labels_and_readiness() -> None:
     )
 
     assert node.allocatable == Resources.of({GPU: 8, "cpu": 63_500, "memory": 1024, "pods": 110})
-    assert node.taints == (Taint(key="gpu"),)
+    assert node.taints == (
+        Taint(key="gpu"),
+        Taint(key="role", value="infra", effect="NoExecute"),
+    )
     assert node.labels == (("zone", "a"),)
     assert (node.schedulable, node.ready) == (False, False)
 
@@ -111,10 +120,10 @@ def test_a_plan_survives_its_way_through_the_api_server() -> None:
     gang = GangKey(namespace="team", name="g")
     plan = Plan(
         certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.IMPROVED, stages=stages),
-        binds=(Bind(pod=key, uid="u1", node=n1, gang=gang, priority=7),),
+        binds=(Bind(pod=key, uid="u1", node=n1, gang=gang, priority=7, device=0),),
         moves=(Move(pod=key, uid="u2", source=n1, target=n2, owner=owner, priority=1),),
         evictions=(Evict(pod=key, uid="u3", node=n2, priority=-1, owner=owner, gang=gang),),
-        holds=(Hold(pod=key, uid="u4", rejection=why, remedy="add a node"),),
+        holds=(Hold(pod=key, uid="u4", rejection=why, remedy="add a node", gang=gang),),
     )
     result = Result(plan=plan, digest="d", engine="cp-sat", seconds=(("total", 1.5),))
 

@@ -134,7 +134,7 @@ def test_what_cannot_be_judged_is_read_to_the_safe_side() -> None:
     apart = anti(term | {"labelSelector": strange}, term | {"namespaceSelector": by_label})
     beside = near(term | {"labelSelector": strange}, term | {"namespaceSelector": by_label})
     everywhere = near(term | {"namespaceSelector": {}})
-    nobody = anti({"topologyKey": HOST})
+    nobody, no_company = anti({"topologyKey": HOST}), near({"topologyKey": HOST})
 
     assert apart is not None
     assert {each.pods for each in apart.repels} == {
@@ -146,6 +146,8 @@ def test_what_cannot_be_judged_is_read_to_the_safe_side() -> None:
     assert everywhere == Peers(attracts=(PodTerm(key=HOST, pods=PodSelector()),))
     assert nobody is not None
     assert nobody.repels[0].pods.nobody
+    assert no_company is not None
+    assert no_company.attracts[0].pods.nobody
 
 
 def test_topology_spread_is_read_with_the_defaults_of_kubernetes() -> None:
@@ -204,6 +206,12 @@ def test_a_gang_says_where_its_pods_are_to_be() -> None:
     }
 
     assert decoded(said).gang_topology == GangTopology(required="zone", preferred=("rack", "host"))
+    for name, found in (
+        (names.ANNOTATION_TOPOLOGY_REQUIRED, GangTopology(required="zone")),
+        (names.ANNOTATION_TOPOLOGY_PREFERRED, GangTopology(preferred=("rack", "host"))),
+    ):
+        one = said | {"annotations": {name: said["annotations"][name]}}
+        assert decoded(one).gang_topology == found
     assert decoded({"annotations": said["annotations"]}).gang_topology is None
     assert decoded({"labels": said["labels"]}).gang_topology is None
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from bayplan.api import names
+from bayplan.cluster.constraints import Toleration
 from bayplan.cluster.keys import GangKey, Owner, PodKey
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import UNKNOWN_COUNT, Disruption, Pod
@@ -54,6 +55,40 @@ def test_a_released_pod_counts_on_the_node_it_is_pinned_to() -> None:
 
 
 @pytest.mark.parametrize(
+    "field",
+    [
+        {"key": "metadata.name", "operator": "In", "values": ["n1", "n2"]},
+        {"key": "metadata.name", "operator": "NotIn", "values": ["n1"]},
+    ],
+    ids=["one of two nodes", "any node but one"],
+)
+def test_who_may_be_on_several_nodes_is_on_none_yet(field: dict[str, Any]) -> None:
+    """Its room would be held where it does not go."""
+    required = {"nodeSelectorTerms": [{"matchFields": [field]}]}
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+
+    assert decoded(raw_pod(schedulingGates=[], affinity=affinity)).node is None
+
+
+def test_a_pod_says_when_it_will_have_left() -> None:
+    """Its room would be promised to others for ever, or never."""
+    raw = raw_pod(schedulingGates=[], nodeName="n1")
+    raw["metadata"]["deletionTimestamp"] = "2026-05-01T12:00:30Z"
+
+    assert (decoded(raw).terminating, decoded(raw).leaves_at) == (True, 1_777_636_830)
+
+
+def test_what_a_pod_tolerates_is_read_word_by_word() -> None:
+    """It would be kept off nodes that are meant for it, or sent to others."""
+    every = {"key": "role", "operator": "Equal", "value": "infra", "effect": "NoExecute"}
+
+    assert decoded(raw_pod(tolerations=[every, {}])).constraints.tolerations == (
+        Toleration(),
+        Toleration(**every),
+    )
+
+
+@pytest.mark.parametrize(
     ("gates", "serves_by", "node"),
     [
         ([names.GATE], "2026-05-01T12:00:00Z", "n1"),
@@ -86,6 +121,7 @@ def test_a_replacement_that_starts_first_has_its_room_from_the_beginning(
     assert read is not None
     assert (read.node, read.waiting) == (node, node is None and gates == [names.GATE])
     assert (read.gives_way_by, read.move_failed_at) == (1_777_636_810, 1_777_636_820)
+    assert read.serves_by == (1_777_636_800 if serves_by.startswith("2026") else 0)
     # Nobody else starts one pod before the other goes: what such a pod says is not believed.
     assert others is not None
     assert (others.node, others.gives_way_by, others.serves_by) == (None, 0, 0)

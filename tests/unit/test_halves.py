@@ -35,6 +35,8 @@ def test_who_runs_without_the_rest_is_called_back() -> None:
     """Half a gang held its room for ever, of use to nobody."""
     assert called(runs("a"), waits("b"), waits("c")) == ["a"]
     assert called(runs("a"), runs("b", at=101), waits("c")) == ["a", "b"]
+    # A gang that is made and released within one second.
+    assert called(runs("a"), waits("b", since=100), waits("c", since=100)) == ["a"]
 
 
 def test_so_is_who_is_pinned_and_not_bound_yet() -> None:
@@ -53,6 +55,11 @@ OWNER = pod("a").owner
         pytest.param((waits("a"), waits("b"), waits("c")), id="nobody runs"),
         pytest.param((runs("a"), runs("b"), runs("c")), id="it is whole"),
         pytest.param((runs("a"), runs("b"), waits("c", since=101)), id="it was whole once"),
+        pytest.param(
+            (runs("a"), runs("b", at=110), waits("c", since=105)),
+            id="the rest may be a new pod in the place of a lost one",
+        ),
+        pytest.param((runs("a"), runs("b", owner=None), waits("c")), id="one would be lost"),
         pytest.param((runs("a"), runs("b"), waits("c"), waits("d")), id="one more than it needs"),
         pytest.param((runs("a"), waits("b")), id="one is still to be made"),
         pytest.param((runs("a"), Member(pod=None), waits("c")), id="one has ended"),

@@ -64,6 +64,22 @@ def test_failures_are_forgotten_once_a_pod_is_well_or_not_wanted() -> None:
 
 
 @pytest.mark.parametrize(
+    ("age_s", "ready"), [(599, True), (600, False)], ids=["not for long yet", "not well"]
+)
+def test_failures_are_remembered_until_then(
+    age_s: int,
+    ready: bool,  # noqa: FBT001 - a column
+) -> None:
+    """A pod that serves for a minute and fails would be made anew as soon each time."""
+    of = chat("new", replicas=1)
+    pods = [replace(pod, created_at=NOW_S - age_s, ready=ready) for pod in unit(of, 0)]
+
+    found = rollout.changes(of, pods, failures={pods[0].name: 3}, now=NOW_S)
+
+    assert found.failures == {pods[0].name: 3}
+
+
+@pytest.mark.parametrize(
     ("how", "seen", "held", "goes", "comes"),
     [
         pytest.param(

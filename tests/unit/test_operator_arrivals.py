@@ -85,6 +85,34 @@ def test_a_plan_ends_without_a_look_once_all_of_its_pods_were_seen_on_their_node
     assert scene.look() is None
 
 
+def test_what_else_the_watch_shows_costs_no_look(scene: Scene, reads: Reads) -> None:
+    """Each pod of somebody else, and each change of one that is not bound yet, would cost one."""
+    scene.add("other")
+    scene.look()
+    reads.clear()
+    shows(scene, "MODIFIED", "a")
+    binds(scene, "other", "n1")
+    shows(scene, "DELETED", "other")
+    binds(scene, "a", "n1")
+    binds(scene, "b", "n2")
+
+    scene.look()
+
+    assert reads == []
+    assert scene.status("plan-00001")["phase"] == "Completed"
+
+
+def test_a_pod_without_a_node_has_not_arrived(scene: Scene) -> None:
+    """The lifting of its gate is shown first: a plan would be done that is not."""
+    scene.look()
+    binds(scene, "a", "n1")
+
+    assert not shows(scene, "MODIFIED", "b")
+    scene.look()
+
+    assert scene.status("plan-00001")["phase"] == "Executing"
+
+
 def test_what_it_says_then_is_what_a_look_would_say(scene: Scene) -> None:
     """Nobody is to see which way it was found."""
     scene.look()

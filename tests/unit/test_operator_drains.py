@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from bayplan.api import names
+from bayplan.inference.drains import LOOK_S
 from bayplan.steps import STALL_S
 from bayplan_operator.cluster.kube import pod_path
 from tests.drain_scene import CHAT, PATH, PODS, Scene, key, service_of
@@ -56,6 +57,34 @@ def test_it_takes_no_longer_than_its_deployment_allows(scene: Scene) -> None:
     assert scene.in_service() == ["Yields", "Yields"]
 
     scene.look(seconds=1)
+
+    assert scene.in_service() == ["Deleted", "Deleted"]
+
+
+def test_engines_are_asked_again_only_after_a_moment(scene: Scene) -> None:
+    """Each event of a pod would cost all that drain a request."""
+    scene.make_room()
+    scene.loads = dict.fromkeys(PODS, 1)
+    scene.look()
+    scene.look(seconds=30)
+    scene.loads = dict.fromkeys(PODS, 0)
+
+    scene.look()
+    assert scene.in_service() == ["Yields", "Yields"]
+    scene.look(seconds=LOOK_S)
+
+    assert scene.in_service() == ["Deleted", "Deleted"]
+
+
+def test_a_shorter_drain_counts_for_those_that_drain_already(scene: Scene) -> None:
+    """Somebody who needs the room now would be made to wait for the old limit."""
+    scene.make_room()
+    scene.loads = dict.fromkeys(PODS, 1)
+    scene.look()
+    scene.look()
+    scene.apply(drain_s=5)
+
+    scene.look(seconds=6)
 
     assert scene.in_service() == ["Deleted", "Deleted"]
 

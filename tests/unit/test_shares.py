@@ -20,6 +20,7 @@ from bayplan.plan import Bind, Certificate, Evict, Hold, Move, Plan, Reason, Res
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
 from bayplan.preparation import prepared
+from bayplan.rules import filters
 from bayplan.solver.exact.constraints import allowed
 from bayplan.solver.local import ejection, exchange, greedy
 from bayplan.solver.problem.assignment import present
@@ -259,6 +260,41 @@ def test_whoever_is_over_full_already_stays_and_nobody_joins() -> None:
     crowd = [pod(f"r{i}", share=600, on="n", device=0, **FIXED) for i in range(2)]
 
     assert homes(made(node("n", gpus=4), *crowd, pod("a", share=100), pod("b", gpus=1))) == {}
+
+
+@pytest.mark.parametrize("devices", [(0, 0), (None, None)], ids=["one GPU", "one GPU too few"])
+@pytest.mark.parametrize("disruption", [Disruption.FIXED, Disruption.MOVABLE])
+def test_shares_that_are_too_much_are_in_nobodys_way_who_asks_for_no_gpu(
+    devices: tuple[int | None, ...], disruption: Disruption
+) -> None:
+    """A node would stay without pods of any kind for two numbers that cannot be."""
+    kept = disruption if devices[0] is not None else Disruption.FIXED
+    crowd = [
+        pod(f"r{i}", share=600, on="n", device=device, disruption=kept)
+        for i, device in enumerate(devices)
+    ]
+    cpu = pod("cpu", gpus=0, cpu_milli=1000)
+
+    found = made(node("n", gpus=1), *crowd, cpu, pod("gpu", gpus=1), pod("share", share=300))
+
+    assert homes(found) == {"cpu": ("n", None)}
+
+
+def test_nobody_gets_a_gpu_of_a_node_with_too_much_on_one() -> None:
+    """Planner, explainer and webhook would each say something else of the GPUs beside it."""
+    crowd = [pod(f"r{i}", share=600, on="n", device=0, **FIXED) for i in range(2)]
+    room = snapshot(node("n", gpus=4), *crowd).free()[N]
+    asks = [pod("whole", gpus=1), pod("share", share=100), pod("cpu", gpus=0)]
+
+    assert [each.requests.fits(room) for each in asks] == [False, False, True]
+    # Who has its GPU from a plan already asks for nothing of the other ones.
+    assert pod("planned", share=100, device=1).requests.fits(room)
+    refusals = [filters.room_rejection(each.requests, room) for each in asks]
+    assert [refusal and refusal.message for refusal in refusals] == [
+        "needs 1 GPU; 0 free on the node",
+        "needs 0.1 of a GPU; at most 0 of one is free on the node",
+        None,
+    ]
 
 
 def test_who_is_over_full_stays_while_others_move() -> None:

@@ -11,6 +11,7 @@ from bayplan.cluster.keys import NodeName
 from bayplan.cluster.resources import Resources
 from bayplan.inference import rollout, successors
 from bayplan.inference.children import Child, Deployment, Pool
+from bayplan.inference.pairs import Pair, pairs_of
 from bayplan.inference.parts import Around
 from bayplan.inference.rollout import Changes
 from bayplan.inference.successors import Outlook
@@ -101,6 +102,38 @@ def test_a_pod_that_starts_in_the_place_of_another_is_not_doubled_itself() -> No
 
     assert not look.able & {old().uid, new().uid}
     assert (look.left, look.doubled) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(old(pool="prefill"), new(), id="of another pool"),
+        pytest.param(old(revision="b"), new(), id="of another revision"),
+        pytest.param(old(), new(replica=old().replica), id="under its own number"),
+        pytest.param(old(ended=True), new(), id="that has ended"),
+        pytest.param(old(node=None), new(), id="that is nowhere"),
+        pytest.param(old(terminating=True), new(), id="that is being deleted"),
+        pytest.param(old(), new(replaces="u-other"), id="that nobody names"),
+        pytest.param(old(), new(serves_by=0), id="that no plan starts one for"),
+    ],
+)
+def test_a_pod_does_not_stand_for_one(before: Child, after: Child) -> None:
+    """One of the two would not count, and the other would go without anybody in its place."""
+    assert pairs_of([before, after]) == ()
+
+
+def test_of_two_in_the_place_of_one_the_first_counts_and_nobody_stands_for_it() -> None:
+    """A pod would be aside in one pair and count in the other."""
+    first, second = new(), new(uid="u-second", name="chat-0-decode-2", replica=2)
+    late = replace(first, uid="u-late", name="chat-0-decode-0b", created_at=NOW_S)
+    third = new(uid="u-third", name="chat-0-decode-3", replica=3, replaces=first.uid)
+
+    pods = [third, late, second, first, old()]
+
+    assert pairs_of(pods) == (Pair(old=old(), new=first),)
+    assert pairs_of([*reversed(pods)]) == pairs_of(pods)
+    early = replace(third, created_at=first.created_at - 1)
+    assert pairs_of([early, first, old()]) == (Pair(old=first, new=early),)
 
 
 def test_of_other_deployments_and_of_none_there_is_no_outlook() -> None:

@@ -4,6 +4,9 @@ A share is a part of one GPU, so it is not enough that the shares of a node are 
 GPUs: each must fit on one, and a GPU of which anybody has a part is lost to who asks for whole
 ones. Amounts are those of `bayplan.cluster.resources`: a share that has its GPU is a part of the
 GPU with that number, any other is a share of that size, and counts as if it had a GPU for itself.
+
+Where a GPU has more on it than fits, or more GPUs are in use than there are, somebody is on another
+one than is told. Nobody knows which, so nobody gets any GPU there.
 """
 
 from collections import Counter
@@ -62,14 +65,26 @@ class Gpus:
     holes: Mapping[int, int]
 
     @property
+    def crowded(self) -> bool:
+        """Whether there is more on the GPUs than fits, so that nobody may come."""
+        return self.empty < 0 or any(n < 0 for n in self.holes.values())
+
+    @property
+    def whole(self) -> int:
+        """The whole GPUs that can be had."""
+        return 0 if self.crowded else self.empty
+
+    @property
     def widest(self) -> int:
         """The largest share that fits, in thousandths."""
-        return max(WHOLE_MILLI if self.empty > 0 else 0, 0, *self.holes.values())
+        if self.crowded:
+            return 0
+        return max(WHOLE_MILLI if self.empty else 0, 0, *self.holes.values())
 
     @property
     def loose(self) -> int:
         """All that is left, in thousandths."""
-        return max(0, self.empty) * WHOLE_MILLI + sum(max(0, n) for n in self.holes.values())
+        return 0 if self.crowded else self.empty * WHOLE_MILLI + sum(self.holes.values())
 
 
 @lru_cache(maxsize=50_000)
@@ -83,11 +98,16 @@ def left_in(room: Amounts) -> Gpus:
 
 
 def fit(asks: Amounts, room: Amounts) -> bool:
-    """Return whether whole GPUs and shares that are asked for all fit beside what is there."""
+    """Return whether whole GPUs and shares that are asked for all fit beside what is there.
+
+    A share that has its GPU asks nothing of the other ones.
+    """
     left = left_in(room)
     empty, holes = left.empty, dict(left.holes)
     sizes: list[int] = []
     for name, n in asks:
+        if left.crowded and (name == SHARED_GPU or units.is_share(name)):
+            return False
         if name == SHARED_GPU:
             empty -= n
         elif not name.startswith("gpu "):
@@ -100,10 +120,9 @@ def fit(asks: Amounts, room: Amounts) -> bool:
             holes[device] = holes.get(device, WHOLE_MILLI) - n
             if holes[device] < 0:
                 return False
-    takes = empty < left.empty
-    if takes and empty < 0:
+    if empty < left.empty and empty < 0:
         return False
-    return not sizes or fewest(sizes, holes.values()) <= max(0, empty)
+    return not sizes or fewest(sizes, holes.values()) <= empty
 
 
 def tightest(milli: int, room: Amounts) -> int:
@@ -127,7 +146,7 @@ def short_of(asks: Amounts, room: Amounts) -> dict[str, int]:
     so_far: dict[str, int] = {}
     for name, n in sorted(asks, key=lambda item: (item[0] != SHARED_GPU, item[0])):
         if name == SHARED_GPU:
-            so_far[name] = min(n, max(0, left_in(room).empty))
+            so_far[name] = min(n, left_in(room).whole)
             lacking[name] += n - so_far[name]
         elif units.is_share(name) or units.is_part(name):
             one = units.is_part(name)

@@ -154,7 +154,7 @@ def free_of(resource: str, room: Resources) -> int:
     if units.is_share(resource):
         return left_in(room.items).widest
     if resource == units.SHARED_GPU:
-        return left_in(room.items).empty
+        return left_in(room.items).whole
     return room[resource]
 
 

@@ -55,12 +55,15 @@ def room(about: Evidence) -> Iterator[Violation]:
 
 
 def devices(about: Evidence) -> Iterator[Violation]:
-    """Check that each share that arrives has a GPU with room for it, and whole GPUs are whole."""
+    """Check that each share that arrives has a GPU with room for it, and whole GPUs are whole.
+
+    What is too much for GPUs is not the plan's fault where it brings nobody who asks for any.
+    """
     sharing = {kind for kind in about.coming if kind.requests.share_milli}
     if sharing or _names_devices(about):
         yield from _misnamed(about, sharing)
     whole, there = about.in_use(units.SHARED_GPU), about.there(units.SHARED_GPU)
-    for n in sorted(about.shared.keys() & {*about.targets.tolist()} if about.shared else ()):
+    for n in sorted(about.shared.keys() & _gpu_takers(about) if about.shared else ()):
         shared, name = about.shared[n], about.snapshot.nodes[n].name
         for device, milli in sorted(shared.loads.items()):
             if milli > units.WHOLE_MILLI:
@@ -87,6 +90,13 @@ def _misnamed(about: Evidence, sharing: set[PodKind]) -> Iterator[Violation]:
         elif action.device not in range(node.allocatable[units.SHARED_GPU]):
             number = "no GPU" if action.device is None else f"GPU {action.device}"
             yield wrong(Code.WRONG_DEVICE, f"{pod.key} gets {number} of {node.name} to share")
+
+
+def _gpu_takers(about: Evidence) -> set[int]:
+    """Return where the nodes are at which somebody arrives who asks for whole GPUs or a share."""
+    asked = [kind.requests for kind in about.snapshot.kinds]
+    asks = np.array([bool(r.share_milli or r[units.SHARED_GPU]) for r in asked], dtype=np.bool_)
+    return {*about.targets[asks[about.after.kind_of[about.arrivals]]].tolist()}
 
 
 def _names_devices(about: Evidence) -> bool:

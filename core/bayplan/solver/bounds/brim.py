@@ -118,8 +118,9 @@ def _ways(instance: Instance, demand: Sequence[tuple[Keep | Place, int]]) -> lis
 
 def _choices(pods: list[int], count: int) -> Iterator[tuple[int, ...]]:
     """Yield each way to choose so many pods, as how many of each class."""
-    if not pods:
-        yield ()
+    if not count:
+        # Most often nobody is left out, of any number of classes.
+        yield (0,) * len(pods)
         return
     first, *others = pods
     for n in range(max(0, count - sum(others)), min(first, count) + 1):

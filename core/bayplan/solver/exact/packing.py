@@ -107,8 +107,8 @@ class _Node:
 
     @property
     def _open(self) -> bool:
-        """Whether somebody may come to the node; else who stays may be too much for it."""
-        return bool(self.v.instance.arrivals[:, self.n].any())
+        """Whether somebody may come to its GPUs; else who stays may be too much for them."""
+        return bool(self.v.instance.arrivals[self.devices.asked, self.n].any())
 
     def _stays_first(self, index: int, final: cp_model.IntVar, kept: cp_model.IntVar) -> None:
         """Let shares come only beside those of their class that stay: none changes its GPU here."""

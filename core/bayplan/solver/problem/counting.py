@@ -57,8 +57,11 @@ def build(
     capacity = np.maximum(room, running.T @ requests)
     arrivals = _arrivals(classes, snapshot) & ~_taken(requests, room, capacity)
     if shared is not None:
-        whole = room - running.T @ requests
-        arrivals &= ~shared.devices.overfull(whole[:, shared.devices.column])
+        devices = shared.devices
+        taken = running.T @ requests[:, devices.column]
+        arrivals &= ~np.outer(devices.asked, devices.overfull(room[:, devices.column] - taken))
+        taken += devices.all_held(running)
+        capacity[:, devices.column] = np.maximum(capacity[:, devices.column], taken)
     # Who is over what a node implies (a port twice) stays; to all others that is no matter.
     implied = np.array([bool(units.implied(name)) for name in resources], dtype=np.bool_)
     room[:, implied] = capacity[:, implied]

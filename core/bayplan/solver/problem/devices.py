@@ -80,6 +80,7 @@ class Devices:
         fixed: By node, what stays whatever is planned: thousandths by number of the GPU.
         lost: [node] GPUs that are held by what stays whatever is planned.
         running: [class, node] pods now.
+        asked: [class] whether a pod asks for whole GPUs or a share.
     """
 
     column: int
@@ -88,6 +89,7 @@ class Devices:
     fixed: Mapping[int, Mapping[int, int]] = field(repr=False)
     lost: Counts = field(repr=False)
     running: Counts = field(repr=False)
+    asked: Mask = field(repr=False)
     _classes: Counts = field(init=False, repr=False)
     _alike: Counts = field(init=False, repr=False)
     _known: dict[tuple[int, bytes], int] = field(default_factory=dict, repr=False)
@@ -231,6 +233,7 @@ def sharing(
             fixed={n: dict(each) for n, each in loads.items() if each},
             lost=lost,
             running=running,
+            asked=(gpus > 0) | (sizes > 0),
         ),
     )
 
