@@ -25,3 +25,10 @@ def test_a_program_that_can_be_solved_is_not_given_up() -> None:
 
     assert stage.bound >= 8
     assert stage.value <= 15
+
+
+def test_prices_settle_where_much_would_fit() -> None:
+    """Prices did not settle: too many mixes promised more than any of them is worth."""
+    stage = _disruption(1)
+
+    assert stage.bound == stage.value == 7
