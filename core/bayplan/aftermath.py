@@ -120,6 +120,10 @@ class Aftermath:
         kinds = self.snapshot.kinds
         return tuple(tuple(kinds[k] for k in state) for state in self.state_of.values)
 
+    def state_at(self, name: NodeName) -> tuple[int, ...]:
+        """Return the state of a node that is there."""
+        return self.state_of.values[self.state_of.numbers[self.snapshot.rows[name]]]
+
     def alike(self, looks: Column[Node]) -> Iterator[tuple[int, int, Sequence[Node]]]:
         """Yield look, state and nodes of all that are in one state and look the same.
 

@@ -157,6 +157,8 @@ Action = Bind | Move | Evict | Hold
 
 _Act = TypeVar("_Act", bound=Bind | Move | Evict)
 
+_Any = TypeVar("_Any", bound=Action)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
@@ -242,7 +244,7 @@ class Plan:
         return (*self.moves, *self.evictions)
 
 
-def in_bulk(cls: type[_Act], **columns: Iterable[object]) -> tuple[_Act, ...]:
+def in_bulk(cls: type[_Any], **columns: Iterable[object]) -> tuple[_Any, ...]:
     """Return many actions, given the values of each attribute, in a third of the time.
 
     A plan for a fleet has a hundred thousand, and most of what it takes to make one with a call

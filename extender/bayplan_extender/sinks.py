@@ -27,7 +27,7 @@ from bayplan.codec import (
     unreadable_volume,
     volume_of,
 )
-from bayplan.codec.plans import sequence_in
+from bayplan.codec.plans import as_far_as, sequence_in
 from bayplan.policy import RESTRAINED, Policy
 from bayplan_extender.reflector import Raw, Reflector
 from bayplan_extender.view import View
@@ -184,7 +184,7 @@ class _Plans(_Sink):
 
     def change(self, event: str, raw: Raw) -> None:
         gone, name = event == "DELETED", raw["metadata"]["name"]
-        plan = None if gone else _readable(published_plan_of, raw)
+        plan = None if gone else _readable(self._decoded, raw)
         with self._view.lock:
             self._view.plans.pop(name, None)
             self._view.numbers.pop(name, None)
@@ -194,6 +194,13 @@ class _Plans(_Sink):
                 self._view.plans[name] = plan
             self._view.reserve()
             self._view.changed.set()
+
+    def _decoded(self, raw: Raw) -> PublishedPlan:
+        """Return the plan; of one that is known only how far it is, which most events are about."""
+        known = self._view.plans.get(raw["metadata"]["name"])
+        if known is not None and known.uid == raw["metadata"].get("uid"):
+            return as_far_as(known, raw)
+        return published_plan_of(raw)
 
 
 class _Policies(_Sink):

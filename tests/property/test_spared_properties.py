@@ -12,7 +12,6 @@ from bayplan.plan import Action, Bind, Certificate, Move, Plan, Verdict, plan_of
 from bayplan.policy import Order, Policy
 from bayplan.validate import Code, validate
 from bayplan.validate.evidence import gather
-from bayplan.validate.gangs import placed_as
 from bayplan.validate.stages import in_order
 from tests import oracle
 from tests.property.test_placing_properties import clusters
@@ -84,7 +83,10 @@ def test_a_victim_whose_room_goes_to_no_higher_priority_is_found(
     for places in placements[:MOST]:
         plan = plan_for(snapshot, places, policy)
         about = gather(snapshot, policy, plan)
-        came = [(b.node, placed_as(about, pod).tier) for b, pod in about.bound]
+        tiers = [
+            about.placing.values[k].tier for k in about.placing.numbers[about.after.bound.pods]
+        ]
+        came = [(b.node, tier) for b, tier in zip(plan.binds, tiers, strict=True)]
         taken = {each.target for each in plan.moves}
         leaving = [pod for _, pod in about.evicted]
         leaving += [pod for _, pod in about.moved] if protect else []

@@ -10,7 +10,7 @@ from kubernetes.client.exceptions import ApiException
 from bayplan.api import names
 from bayplan.codec import pod_of
 from bayplan_operator.cluster.kube import plan_path, pod_path
-from bayplan_operator.plans import execution
+from bayplan_operator.plans import actuator
 from tests import execution_scene
 from tests.execution_scene import Scene, bind, evict, key, move
 from tests.fake_kube import Raw
@@ -221,7 +221,7 @@ def test_a_plan_that_is_overtaken_while_it_is_carried_out_gives_nothing_more_awa
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its last pods would take the room that the newer plan has given to others."""
-    monkeypatch.setattr(execution, "_BATCH", 1)
+    monkeypatch.setattr(actuator, "_BATCH", 1)
     for name in ("a", "b"):
         scene.add(name)
     scene.publish(bind("a", "n1"), bind("b", "n2"), sequence=1)

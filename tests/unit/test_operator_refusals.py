@@ -8,7 +8,7 @@ import pytest
 from bayplan import steps
 from bayplan.cluster.keys import GangKey
 from bayplan_operator.cluster.kube import pod_path
-from bayplan_operator.plans import execution
+from bayplan_operator.plans import actuator
 from tests import execution_scene
 from tests.execution_scene import Scene, bind, evict, key, move, raw_pod
 
@@ -152,7 +152,7 @@ def test_a_release_that_is_refused_keeps_nobody_else_waiting(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     """An admission webhook that fails on one pod would stop the whole plan, without a word."""
-    monkeypatch.setattr(execution, "_BATCH", 1)
+    monkeypatch.setattr(actuator, "_BATCH", 1)
     for name in ("a", "b"):
         scene.add(name)
     scene.kube.refusals[pod_path(key("a"))] = (status, "failed calling webhook")

@@ -10,7 +10,7 @@ from bayplan.answers import Reservations
 from bayplan.api import names
 from bayplan.cluster.keys import BudgetKey, NodeName
 from bayplan.cluster.snapshot import Pod
-from bayplan.codec import parts, plan_manifests
+from bayplan.codec import parts, plan_manifests, published_plan_of
 from bayplan.plan import Bind, Certificate, Hold, Move, Plan, Reason, Rejection, Result, Verdict
 from bayplan.planner import plan
 from bayplan.policy import Order
@@ -230,6 +230,27 @@ def test_the_room_of_all_parts_of_a_plan_is_held(
 
     of["packingplans"].change("MODIFIED", {**first, "status": {"phase": "Completed"}})
     assert not view.reservations(0.0).promises(NodeName("n1"))
+
+
+def test_of_a_plan_that_is_known_only_how_far_it_is_is_read_again(
+    sinks: tuple[View, dict[str, Any]],
+) -> None:
+    """Its actions were read with each word about them: each step of a plan cost all of it."""
+    view, of = sinks
+    (raw,) = objects(bind(pod("a"), "n1"))
+    raw["metadata"]["uid"] = "u"
+    of["packingplans"].replace([raw])
+    known = view.plans["plan-00001"]
+    step = {"pod": "a", "type": "Bind", "state": "Refused", "message": "denied"}
+
+    status = {"phase": "Failed", "steps": [step], "finishedAt": "2026-05-01T12:00:00Z"}
+    of["packingplans"].change("MODIFIED", {**raw, "status": status})
+
+    told = view.plans["plan-00001"]
+    assert told.plan is known.plan
+    assert told == published_plan_of({**raw, "status": status})
+    of["packingplans"].change("MODIFIED", {**raw, "metadata": {**raw["metadata"], "uid": "v"}})
+    assert view.plans["plan-00001"].plan is not known.plan
 
 
 def test_numbers_of_plans_that_cannot_be_read_are_known(

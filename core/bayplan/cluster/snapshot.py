@@ -343,6 +343,8 @@ class Snapshot:
     def leaving(self) -> tuple[Pod, ...]:
         """The pods that are being deleted, or give way to replacements that are there."""
         followed = {pod.replaces for pod in filter(attrgetter("serves_by"), self.pods)}
+        if not followed:
+            return tuple(filter(attrgetter("terminating"), self.pods))
         return tuple(
             pod
             for pod in self.pods

@@ -5,7 +5,7 @@ a part of one.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bayplan.api import names
@@ -154,22 +154,35 @@ def published_plan_of(raw: Raw) -> PublishedPlan:
         stages=tuple(_stage(stage) for stage in spec.get("stages").items()),
     )
     actions = [_action(action) for action in spec.get("actions").items()]
-    steps = tuple(_step_status(step) for step in root.get("status", "steps").items())
-    return PublishedPlan(
+    decided = PublishedPlan(
         name=root.get("metadata", "name").text(),
         uid=root.get("metadata", "uid").text(""),
         sequence=spec.get("sequence").integer(),
         plan=plan_of(certificate, actions),
         part=spec.get("part").integer(1),
         parts=spec.get("parts").integer(1),
-        phase=root.get("status", "phase").text("Pending"),
         created_at=root.get("metadata", "creationTimestamp").instant(),
-        message=root.get("status", "message").text(""),
-        steps=steps,
-        finished_at=root.get("status", "finishedAt").instant(),
-        refused=_refused(steps, actions),
         truncated=spec.get("counts", "held").integer(0)
         > sum(isinstance(action, Hold) for action in actions),
+    )
+    return as_far_as(decided, raw)
+
+
+def as_far_as(decided: PublishedPlan, raw: Raw) -> PublishedPlan:
+    """Return a plan as far as its object says now that it is; what it decides never changes.
+
+    Raises:
+        DecodeError: A field of the status cannot be read.
+    """
+    status = top(raw, "PackingPlan").get("status")
+    steps = tuple(_step_status(step) for step in status.get("steps").items())
+    return replace(
+        decided,
+        phase=status.get("phase").text("Pending"),
+        message=status.get("message").text(""),
+        steps=steps,
+        finished_at=status.get("finishedAt").instant(),
+        refused=_refused(steps, decided.plan),
     )
 
 
@@ -182,10 +195,11 @@ def _step_status(field: Field) -> StepStatus:
     )
 
 
-def _refused(steps: Iterable[StepStatus], actions: Iterable[Action]) -> dict[str, str]:
+def _refused(steps: Iterable[StepStatus], plan: Plan) -> dict[str, str]:
     told = {(step.pod, step.type): step.message for step in steps if step.state == _REFUSED}
     if not told:
         return {}
+    actions = (*plan.binds, *plan.victims)
     about = ((action, (str(action.pod), type(action).__name__)) for action in actions)
     return {action.uid: told[key] for action, key in about if key in told}
 

@@ -131,6 +131,8 @@ def disruption_budgets(about: Evidence) -> Iterator[Violation]:
     that have not begun to run belong to none, and those that are not ready take nothing from one
     that has as many healthy pods as it needs, or that lets them go always.
     """
+    if not about.snapshot.budgets:
+        return
     used: Counter[BudgetKey] = Counter()
     for _, pod in chain(about.moved, about.evicted):
         if pod.health is Health.PENDING:

@@ -8,25 +8,22 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayplan.aftermath import Aftermath, Numbers
-from bayplan.cluster.constraints import GangTopology
 from bayplan.cluster.keys import GangKey, PodKey
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Pod, PodKind, Snapshot, newest_member
+from bayplan.cluster.snapshot import Pod, PodKind, Snapshot
 from bayplan.plan import Bind, Evict, Hold, Move, Plan
 from bayplan.policy import Policy
 from bayplan.rules.between import Placement
 from bayplan.validate.minimums import lacking
+from bayplan.validate.placing import Gang, Placing, gangs_of, placing_of
 
 Mask = NDArray[np.bool_]
-
-#: A gang of fewer pods is no gang.
-_SMALLEST_GANG: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,35 +32,15 @@ class Amounts:
 
     Attributes:
         names: The resources.
+        asked: [kind, resource] what pods of each of `Snapshot.kinds` ask for.
         there: [kind of node, resource] what nodes of each of `Snapshot.node_kinds` have.
         used: [state, resource] what is in use on nodes of each of `Aftermath.state_of`.
     """
 
     names: tuple[str, ...]
+    asked: Numbers = field(repr=False)
     there: Numbers = field(repr=False)
     used: Numbers = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gang:
-    """The pods of a gang that count: those that wait, and those on nodes that are there.
-
-    Attributes:
-        min_count: How many must run for any of them to be useful; two and more.
-        topology: Where they are to be with respect to each other, if that is said.
-        running: Those with a node, before the plan.
-        waiting: Those without.
-    """
-
-    min_count: int
-    topology: GangTopology | None
-    running: tuple[Pod, ...]
-    waiting: tuple[Pod, ...]
-
-    @property
-    def lacks_pods(self) -> bool:
-        """Whether pods do not exist without which none of it may be placed."""
-        return len(self.running) + len(self.waiting) < self.min_count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +59,7 @@ class Evidence:
         coming: The kinds of these pods.
         gone: Keys of the pods that lose their node.
         gangs: Gangs of two pods and more, by key.
-        lacking: Waiting gangs that their deployment cannot do without.
+        placing: What decides on pods that wait.
         placement: The same as far as pods ask something of each other; None if none does.
         amounts: What is there and in use.
         node_kind, state: [node] row of `amounts`.
@@ -101,7 +78,7 @@ class Evidence:
     coming: tuple[PodKind, ...] = field(repr=False)
     gone: frozenset[PodKey] = field(repr=False)
     gangs: Mapping[GangKey, Gang] = field(repr=False)
-    lacking: frozenset[GangKey] = field(repr=False)
+    placing: Placing = field(repr=False)
     placement: Placement | None = field(repr=False)
     amounts: Amounts = field(repr=False)
     node_kind: Numbers = field(repr=False)
@@ -176,7 +153,7 @@ def gather(snapshot: Snapshot, policy: Policy, plan: Plan) -> Evidence:
     arrivals = np.concatenate([after.bound.pods, after.moved.pods])
     targets = np.concatenate([after.bound.rows, after.moved.rows])
     arrivals, targets = arrivals[arrivals >= 0], targets[arrivals >= 0]
-    kinds = snapshot.kinds
+    kinds, gangs = snapshot.kinds, gangs_of(snapshot)
     return Evidence(
         snapshot=snapshot,
         policy=policy,
@@ -188,32 +165,14 @@ def gather(snapshot: Snapshot, policy: Policy, plan: Plan) -> Evidence:
         targets=targets,
         coming=tuple(kinds[k] for k in np.unique(after.kind_of[arrivals])),
         gone=frozenset(evict.pod for evict in plan.evictions),
-        gangs=_gangs(snapshot),
-        lacking=lacking(snapshot),
+        gangs=gangs,
+        placing=placing_of(snapshot, gangs, lacking(snapshot)),
         placement=Placement.of(after),
         amounts=_amounts(after),
         node_kind=np.asarray(snapshot.node_kinds.numbers),
         state=np.asarray(after.state_of.numbers),
         shared=_shared(after),
     )
-
-
-def _gangs(snapshot: Snapshot) -> Mapping[GangKey, Gang]:
-    members: dict[GangKey, list[Pod]] = defaultdict(list)
-    for pod in snapshot.in_gangs:
-        if pod.gang and not pod.terminating and (pod.waiting or pod.node in snapshot.rows):
-            members[pod.gang].append(pod)
-    newest = {key: newest_member(pods) for key, pods in sorted(members.items())}
-    return {
-        key: Gang(
-            min_count=one.gang_min_count,
-            topology=one.gang_topology,
-            running=tuple(pod for pod in members[key] if not pod.waiting),
-            waiting=tuple(pod for pod in members[key] if pod.waiting),
-        )
-        for key, one in newest.items()
-        if one.gang_min_count >= _SMALLEST_GANG
-    }
 
 
 def _leaving(snapshot: Snapshot) -> Mask:
@@ -224,15 +183,16 @@ def _leaving(snapshot: Snapshot) -> Mask:
 
 def _amounts(after: Aftermath) -> Amounts:
     """Return what is there and in use; nodes with equal guests share one sum."""
-    asked = [kind.requests for kind in after.snapshot.kinds]
+    requests = [kind.requests for kind in after.snapshot.kinds]
     sizes = [node.allocatable for node in after.snapshot.node_kinds.values]
-    names = tuple(sorted({name for each in (*asked, *sizes) for name in each}))
-    states = after.state_of.values
+    names = tuple(sorted({name for each in (*requests, *sizes) for name in each}))
+    asked, states = _table(requests, names), after.state_of.values
     guests = np.array([k for state in states for k in state], dtype=np.int64)
     sums = np.zeros((len(guests) + 1, len(names)), dtype=np.int64)
-    np.cumsum(_table(asked, names)[guests], axis=0, out=sums[1:])
+    np.cumsum(asked[guests], axis=0, out=sums[1:])
     ends = np.cumsum([0, *map(len, states)])
-    return Amounts(names=names, there=_table(sizes, names), used=sums[ends[1:]] - sums[ends[:-1]])
+    used = sums[ends[1:]] - sums[ends[:-1]]
+    return Amounts(names=names, asked=asked, there=_table(sizes, names), used=used)
 
 
 def _table(rows: Sequence[Resources], names: Sequence[str]) -> Numbers:

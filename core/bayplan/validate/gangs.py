@@ -3,36 +3,15 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from bayplan.aftermath import Numbers
 from bayplan.cluster.keys import GangKey
-from bayplan.cluster.snapshot import Pod
 from bayplan.rules import between
 from bayplan.validate.evidence import Evidence
 from bayplan.validate.findings import Code, Violation, wrong
-
-
-class PlacedAs(NamedTuple):
-    """What decides on pods that wait, and so by which stage they are counted.
-
-    Attributes:
-        tier: Their priority, or the lowest of their gang.
-        gentle: Whether nobody is made to go for them, or for one of their gang.
-        needed: Whether their deployment lacks their unit.
-    """
-
-    tier: int
-    gentle: bool
-    needed: bool
-
-    @property
-    def stage(self) -> str:
-        """The name of the stage that counts them."""
-        first = " below minReplicas" if self.needed else ""
-        return f"place {self.tier}{first}" + (" without preemption" if self.gentle else "")
+from bayplan.validate.placing import PlacedAs
 
 
 def between_pods(about: Evidence) -> Iterator[Violation]:
@@ -109,37 +88,10 @@ def placeable(about: Evidence) -> Numbers:
     return waiting[np.array([gang is None or not gang.lacks_pods for gang in of], dtype=np.bool_)]
 
 
-def placed_as(about: Evidence, pod: Pod) -> PlacedAs:
-    """Return what decides on a pod that waits.
-
-    A pod is decided on at its priority; one of a gang at the gang's lowest, and like one that does
-    not preempt if one of the gang does not. Whom a deployment lacks is decided on before others.
-    """
-    gang = about.gang_of(pod)
-    together = (pod,) if gang is None else gang.waiting
-    return PlacedAs(
-        min(each.priority for each in together),
-        not all(each.preempts for each in together),
-        pod.gang in about.lacking,
-    )
-
-
 def _placed_as(about: Evidence, pods: Numbers) -> Counter[PlacedAs]:
-    found: Counter[PlacedAs] = Counter()
-    if about.gangs or about.lacking:
-        waiting = [about.snapshot.pods[i] for i in pods.tolist()]
-        by_gang = Counter(pod.gang for pod in waiting if about.gang_of(pod) is not None)
-        for gang in filter(None, by_gang):
-            found[placed_as(about, about.gangs[gang].waiting[0])] += by_gang[gang]
-        alone = [about.gang_of(pod) is None for pod in waiting]
-        needed = [pod.gang in about.lacking for pod in waiting]
-        for pod, on_its_own, first in zip(waiting, alone, needed, strict=True):
-            if on_its_own and first:
-                found[placed_as(about, pod)] += 1
-        pods = pods[np.array(alone, dtype=np.bool_) & ~np.array(needed, dtype=np.bool_)]
-    for kind, n in about.kinds_at(pods).items():
-        found[PlacedAs(kind.priority, not kind.preempts, needed=False)] += n
-    return found
+    values, numbers = about.placing
+    counts = np.bincount(numbers[pods], minlength=len(values))
+    return Counter({values[k]: int(counts[k]) for k in np.flatnonzero(counts)})
 
 
 def ranks(about: Evidence) -> Iterator[Violation]:

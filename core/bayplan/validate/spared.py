@@ -7,41 +7,41 @@ has room where it was, so that it hardly ever comes to the rules.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, compress, count, islice
+from typing import Final, NamedTuple, cast
 
 import numpy as np
 
-from bayplan.aftermath import NOWHERE
+from bayplan.aftermath import NOWHERE, Numbers
 from bayplan.cluster import units
-from bayplan.cluster.keys import GangKey, NodeName, PodKey
-from bayplan.cluster.snapshot import Pod
+from bayplan.cluster.keys import GangKey
 from bayplan.policy import Order
 from bayplan.validate import gangs, rooms
-from bayplan.validate.evidence import Evidence, gather
+from bayplan.validate.evidence import Evidence, Mask, gather
 from bayplan.validate.findings import Code, Violation, wrong
-from bayplan.validate.gangs import placed_as
 from bayplan.validate.stages import in_order
 
 #: How many victims, or gangs of them, are looked at by all rules; each costs half a validation.
 _MOST: Final = 20
 
+#: More than any pod asks for.
+_PLENTY: Final = 2**62
+
 #: What sparing somebody could break.
 _RULES: Final = (rooms.room, rooms.devices, gangs.between_pods, gangs.whole_gangs)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Spared:
+class _Spared(NamedTuple):
     """Victims that can only be spared together.
 
     Attributes:
-        pods: The victims.
+        where: Where they are in the snapshot.
         gains: The first stage that would be better if they were spared.
     """
 
-    pods: tuple[Pod, ...]
+    where: tuple[int, ...]
     gains: str
 
 
@@ -50,12 +50,14 @@ def spared(about: Evidence) -> Iterator[Violation]:
     victims = tuple(_spared(about))
     if not victims:
         return
-    turns = {name: turn for turn, name in enumerate(in_order(about))}
-    came = _came(about, victims)
-    likely = (each for each in victims if _has_room(about, each, came, turns))
-    for each in islice(likely, _MOST):
-        if _breaks_nothing(about, each, turns):
-            pod = max(each.pods, key=lambda pod: pod.priority)
+    names = in_order(about)
+    turns = defaultdict(lambda: len(names), zip(names, count(), strict=False))
+    came, gains = _came(about, turns), [turns[each.gains] for each in victims]
+    have_room = _have_room(about, victims, came, np.array(gains))
+    for each, turn in islice(compress(zip(victims, gains, strict=True), have_room.tolist()), _MOST):
+        if _breaks_nothing(about, each, came > turn):
+            pods = (about.snapshot.pods[i] for i in each.where)
+            pod = max(pods, key=lambda pod: pod.priority)
             yield wrong(
                 Code.OUTRANKED_VICTIM,
                 f"{pod.key} of priority {pod.priority} could stay on {pod.node}: only pods that "
@@ -68,87 +70,80 @@ def _spared(about: Evidence) -> Iterator[_Spared]:
 
     A pod may be moved for any newcomer, unless the order protects it.
     """
-    evicted: dict[GangKey | PodKey, list[Pod]] = defaultdict(list)
-    for _, pod in about.evicted:
-        evicted[pod.key if pod.gang is None or pod.gang not in about.gangs else pod.gang].append(
-            pod
-        )
-    for pods in evicted.values():
-        highest = max(pod.priority for pod in pods)
-        yield _Spared(pods=tuple(pods), gains=f"keep {highest}")
+    pods = about.snapshot.pods
+    evicted: dict[GangKey | int, list[int]] = defaultdict(list)
+    for i in _there(about.after.evicted.pods):
+        gang = pods[i].gang
+        evicted[i if gang is None or gang not in about.gangs else gang].append(i)
+    for together in evicted.values():
+        highest = max([pods[i].priority for i in together])
+        yield _Spared(tuple(together), f"keep {highest}")
     if about.policy.order is Order.PROTECT_FIRST:
-        for _, pod in about.moved:
-            yield _Spared(pods=(pod,), gains=f"disruption from {pod.priority}")
+        for i in _there(about.after.moved.pods):
+            yield _Spared((i,), f"disruption from {pods[i].priority}")
 
 
-def _is_late(about: Evidence, newcomer: Pod, spared: _Spared, turns: Mapping[str, int]) -> bool:
-    """Return whether a newcomer is placed by a later stage than the one that gains."""
-    unknown = len(turns)
-    return turns.get(placed_as(about, newcomer).stage, unknown) > turns.get(spared.gains, unknown)
+def _there(pods: Numbers) -> list[int]:
+    """Return where pods are, of those that are in the snapshot."""
+    return cast("list[int]", pods[pods >= 0].tolist())
 
 
-def _came(about: Evidence, victims: Iterable[_Spared]) -> Mapping[NodeName, Sequence[Pod]]:
-    """Return who is bound to the nodes that victims leave."""
-    rows, bound = about.snapshot.rows, about.after.bound
-    nodes = (pod.node for each in victims for pod in each.pods)
-    left = {rows.get(node, NOWHERE) for node in nodes if node is not None} - {NOWHERE}
-    came: dict[NodeName, list[Pod]] = defaultdict(list)
-    there = np.isin(bound.rows, list(left)) & (bound.pods >= 0)
-    for i, n in zip(bound.pods[there].tolist(), bound.rows[there].tolist(), strict=True):
-        came[about.snapshot.nodes[n].name].append(about.snapshot.pods[i])
-    return came
+def _came(about: Evidence, turns: Mapping[str, int]) -> Numbers:
+    """Return [bound] the turn of the stage that counts the pod; -1 of those that are not there."""
+    bound, (values, numbers) = about.after.bound.pods, about.placing
+    turn_of = np.array([*(turns[each.stage] for each in values), NOWHERE], dtype=np.int64)
+    return np.asarray(turn_of[np.where(bound < 0, NOWHERE, numbers[bound])])
 
 
-def _has_room(
-    about: Evidence,
-    spared: _Spared,
-    came: Mapping[NodeName, Sequence[Pod]],
-    turns: Mapping[str, int],
-) -> bool:
-    """Return whether the victims have room where they were, beside all that is placed earlier."""
-    back: dict[NodeName, list[Pod]] = defaultdict(list)
-    for pod in spared.pods:
-        if pod.node is None or pod.node not in about.snapshot.rows:
-            return False
-        back[pod.node].append(pod)
-    return all(
-        _fits(
-            about,
-            node,
-            back=pods,
-            late=[each for each in came.get(node, ()) if _is_late(about, each, spared, turns)],
-        )
-        for node, pods in back.items()
-    )
+def _have_room(about: Evidence, victims: Sequence[_Spared], came: Numbers, gains: Numbers) -> Mask:
+    """Return of victims whether they have room where they were, beside all that is placed earlier.
+
+    Whoever was on a node that is not there has none. `gains` are the turns of their stages.
+    """
+    have = np.zeros(len(victims), dtype=np.bool_)
+    for turn in np.unique(gains):
+        mine = np.flatnonzero(gains == turn)
+        left = _left(about, came > turn)
+        have[mine] = _fit(about, [victims[v].where for v in mine.tolist()], left)
+    return have
 
 
-def _fits(about: Evidence, node: NodeName, *, back: Sequence[Pod], late: Sequence[Pod]) -> bool:
-    """Return whether pods have room on a node without those that come late."""
-    n = about.snapshot.rows[node]
-    asked = {name for pod in back for name in pod.requests if not units.is_part(name)}
-    # GPUs are short, if anything is.
-    for resource in sorted(asked, key=lambda name: not units.is_gpu(name)):
-        more = sum(pod.requests[resource] for pod in back)
-        less = sum(pod.requests[resource] for pod in late)
-        if more - less > _left(about, n, resource):
-            return False
-    return True
+def _fit(about: Evidence, victims: Sequence[tuple[int, ...]], left: Numbers) -> Mask:
+    """Return of victims whether all have room where they were, given what is left of each node."""
+    nodes, fit = len(left), np.ones(len(victims), dtype=np.bool_)
+    pods = np.array([*chain.from_iterable(victims)], dtype=np.int64)
+    of = np.repeat(np.arange(len(victims)), [len(where) for where in victims])
+    rows, kinds = about.after.before[pods], about.after.kind_of[pods]
+    there = rows >= 0
+    places, place_of = np.unique(of[there] * nodes + rows[there], return_inverse=True)
+    back = np.zeros((len(places), left.shape[1]), dtype=np.int64)
+    np.add.at(back, place_of, about.amounts.asked[kinds[there]])
+    roomy = np.all((back <= left[places % nodes]) | (back == 0), axis=1)
+    fit[of[~there]] = False
+    fit[places[~roomy] // nodes] = False
+    return fit
 
 
-def _left(about: Evidence, n: int, resource: str) -> int:
-    """Return what of a resource that pods ask for is left on a node after the plan."""
-    r = about.amounts.names.index(resource)
-    there = about.amounts.there[about.node_kind[n], r] + units.implied(resource)
-    return int(there - about.amounts.used[about.state[n], r])
+def _left(about: Evidence, late: Mask) -> Numbers:
+    """Return [node, resource] what is left for those who ask for it, without who comes late.
+
+    Parts of GPUs are no sums: here there are plenty of them.
+    """
+    amounts, bound = about.amounts, about.after.bound
+    left = amounts.there[about.node_kind] - amounts.used[about.state]
+    left += np.array([units.implied(name) for name in amounts.names], dtype=np.int64)
+    gone = late & (bound.rows >= 0)
+    np.add.at(left, bound.rows[gone], amounts.asked[about.after.kind_of[bound.pods[gone]]])
+    left[:, [units.is_part(name) for name in amounts.names]] = _PLENTY
+    return left
 
 
-def _breaks_nothing(about: Evidence, spared: _Spared, turns: Mapping[str, int]) -> bool:
+def _breaks_nothing(about: Evidence, spared: _Spared, late: Mask) -> bool:
     """Return whether the plan may be carried out without these victims and what comes too late."""
-    stay = {pod.key for pod in spared.pods}
-    late = {pod.key for _, pod in about.bound if _is_late(about, pod, spared, turns)}
+    stay = {about.snapshot.pods[i].key for i in spared.where}
     rest = replace(
         about.plan,
-        binds=tuple(bind for bind in about.plan.binds if bind.pod not in late),
+        binds=tuple(compress(about.plan.binds, (~late).tolist())),
         moves=tuple(move for move in about.plan.moves if move.pod not in stay),
         evictions=tuple(evict for evict in about.plan.evictions if evict.pod not in stay),
     )

@@ -17,7 +17,7 @@ from bayplan.cluster import units
 from bayplan.cluster.keys import GangKey
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import UNKNOWN_COUNT, Disruption, Pod, PodKind
-from bayplan.plan import Bind, Hold, Move, Reason, Rejection
+from bayplan.plan import Bind, Hold, Move, Reason, Rejection, in_bulk
 from bayplan.policy import Policy
 from bayplan.rules import filters
 from bayplan.why import advice, reasons, remedies
@@ -137,11 +137,22 @@ def explain(
     for pod in held:
         if pod.gang is not None:
             gangs[pod.gang].append(pod)
-    told = (
-        writer.hold(pod, gangs.get(pod.gang, []) if pod.gang else [], outcomes.get(pod.uid))
-        for pod in sorted(held, key=lambda pod: -pod.priority)
+    told = {
+        pod.uid: writer.tell(
+            pod, gangs.get(pod.gang, []) if pod.gang else [], outcomes.get(pod.uid)
+        )
+        for pod in sorted(held, key=attrgetter("priority"), reverse=True)
+    }
+    uids = list(map(attrgetter("uid"), held))
+    why, helps = zip(*map(told.__getitem__, uids), strict=True)
+    return in_bulk(
+        Hold,
+        pod=map(attrgetter("key"), held),
+        uid=uids,
+        rejection=why,
+        gang=map(attrgetter("gang"), held),
+        remedy=helps,
     )
-    return tuple(sorted(told, key=attrgetter("pod")))
 
 
 def _with_devices(after: Aftermath) -> Aftermath:
@@ -203,21 +214,21 @@ class _Writer:
         self._known: dict[tuple[object, ...], Kept] = {}
         self._told: dict[tuple[object, ...], tuple[Rejection, str]] = {}
 
-    def hold(self, pod: Pod, gang: Sequence[Pod], outcome: Outcome | None) -> Hold:
-        """Return why the pod, or the gang it waits with, stays waiting."""
+    def tell(self, pod: Pod, gang: Sequence[Pod], outcome: Outcome | None) -> tuple[Rejection, str]:
+        """Return why the pod, or the gang it waits with, stays waiting, and what would help."""
         outcome = outcome or Outcome(proved=False)
         if outcome.incomplete is not None:
-            rejection, remedy = _incomplete(*outcome.incomplete)
-        else:
-            look = self._rules.look(pod)
-            key = (pod.gang, None if len(gang) > 1 else (pod.kind, look), outcome.proved)
-            if key not in self._told and self._told and not self._in_time():
-                return Hold(pod=pod.key, uid=pod.uid, rejection=_UNTOLD, gang=pod.gang)
-            if key not in self._told:
-                unit = gang if len(gang) > 1 else (pod,)
-                self._told[key] = self._unit(unit, proved=outcome.proved)
-            rejection, remedy = self._told[key]
-        return Hold(pod=pod.key, uid=pod.uid, rejection=rejection, gang=pod.gang, remedy=remedy)
+            return _incomplete(*outcome.incomplete)
+        look = self._rules.look(pod)
+        key = (pod.gang, None if len(gang) > 1 else (pod.kind, look), outcome.proved)
+        known = self._told.get(key)
+        if known is not None:
+            return known
+        if self._told and not self._in_time():
+            return _UNTOLD, ""
+        unit = gang if len(gang) > 1 else (pod,)
+        self._told[key] = self._unit(unit, proved=outcome.proved)
+        return self._told[key]
 
     def _unit(self, pods: Sequence[Pod], *, proved: bool) -> tuple[Rejection, str]:
         """Return why pods that are placed together stay waiting, and what would help."""

@@ -4,15 +4,19 @@ Whoever asks says which kinds of pods may leave at all: those that a person coul
 remedy; those that some budget keeps, for a reason.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Final, NamedTuple
 
 from bayplan.cluster import shares
 from bayplan.cluster.keys import PodKey
-from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import Node, Pod
+from bayplan.why.promise import Lack
 from bayplan.why.rooms import Room, beside, changed, usable
-from bayplan.why.victims import NEVER, Leavers, Party, Victims, fewest, harm_of, sharing
+from bayplan.why.victims import NEVER, Party, Victims, fewest, harm_of, sharing
+
+#: For how many rooms at once it is told how little harm could be enough.
+_AT_ONCE: Final = 256
 
 
 class Rules:
@@ -68,41 +72,54 @@ def _least_harm(
     """Return the node on which the fewest have to go for the pod, and who they are."""
     best: tuple[tuple[object, ...], tuple[Room, Node, list[Party]]] | None = None
     most = NEVER - 1
-    shorts: dict[int, Resources] = {}
-    for room in usable(pod, rooms):
-        # Many rooms have the same to give.
-        if id(room.free) not in shorts:
-            shorts[id(room.free)] = pod.requests.shortfall(room.free)
-        short = shorts[id(room.free)]
-        in_parts = shares.concerned(short.items, room.free.items)
-        for node, leavers in _different(pod, room, victims, rules, gone):
-            # Whoever goes, it is no less harm than the first of the parties.
-            least = leavers.parties[0].harm if short.items and leavers.parties else (0, 0)
+    open_to = usable(pod, rooms)
+    parts = (open_to[at : at + _AT_ONCE] for at in range(0, len(open_to), _AT_ONCE))
+    for least, room, lack in chain.from_iterable(_by_promise(pod, some, victims) for some in parts):
+        if best is not None and best[0][:2] <= (1, victims.promise.lowest):
+            break  # Nothing is less harm.
+        seen: set[int] = set()
+        for node in room.nodes:
             if best is not None and best[0] <= (*least, node.name):
+                break  # They come by name.
+            if not rules.takes(pod, node):
                 continue
-            if in_parts:
-                chosen = sharing(leavers.parties, pod.requests, room.free, most)
-            else:
-                chosen = fewest(leavers.parties, short, most)
+            leavers = victims.leavers(node.name, pod, gone)
+            if leavers.likeness in seen:
+                continue
+            seen.add(leavers.likeness)
+            chosen = _enough(leavers.parties, pod, room, lack, most)
             if chosen is None:
                 continue
             rank = (*harm_of(chosen), node.name)
             if best is None or rank < best[0]:
                 best, most = (rank, (room, node, chosen)), harm_of(chosen)[0]
-        if best is not None and harm_of(best[1][2]) <= (1, victims.lowest):
-            break
     return best[1] if best else None
 
 
-def _different(
-    pod: Pod, room: Room, victims: Victims, rules: Rules, gone: Mapping[PodKey, Pod]
-) -> Iterator[tuple[Node, Leavers]]:
-    """Yield the nodes of a room that differ in who could leave, and who that is."""
-    seen: set[int] = set()
-    for node in room.nodes:
-        if not rules.takes(pod, node):
-            continue
-        leavers = victims.leavers(node.name, pod, gone)
-        if leavers.likeness not in seen:
-            seen.add(leavers.likeness)
-            yield node, leavers
+def _enough(
+    parties: Sequence[Party], pod: Pod, room: Room, lack: Lack, most: int
+) -> list[Party] | None:
+    """Return the parties that have to go, of at most so many pods; None if that is no help."""
+    if lack.in_parts:
+        return sharing(parties, pod.requests, room.free, most)
+    return fewest(parties, lack.short, most)
+
+
+def _by_promise(
+    pod: Pod, rooms: Sequence[Room], victims: Victims
+) -> list[tuple[tuple[int, int], Room, Lack]]:
+    """Return the rooms, those first where the least harm could be enough.
+
+    With it comes how little that is, and what is lacking.
+    """
+    known: dict[int, Lack] = {}
+    for room in rooms:
+        # Many rooms have the same to give.
+        if id(room.free) not in known:
+            short = pod.requests.shortfall(room.free)
+            in_parts = shares.concerned(short.items, room.free.items)
+            known[id(room.free)] = Lack(short, in_parts)
+    lacks = [known[id(room.free)] for room in rooms]
+    least = victims.promise.least([room.node.name for room in rooms], lacks)
+    told = zip(least, rooms, lacks, strict=True)
+    return sorted(told, key=lambda each: (each[0], each[1].node.name))

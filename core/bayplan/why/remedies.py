@@ -13,9 +13,8 @@ Every search is one look at each kind of node; pods that are alike share it.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import chain, groupby, repeat
-from operator import attrgetter, itemgetter
+from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 from bayplan.aftermath import Aftermath
@@ -117,17 +116,10 @@ class Search:
     """Looks for remedies in the room that a plan leaves."""
 
     def __init__(self, after: Aftermath, census: Census, rules: Rules) -> None:
-        self._rooms, self._rules = census.by_guests(), rules
+        self._after, self._rooms, self._rules = after, census.by_guests(), rules
         self._victims = Victims(after, {kind for kind in census.kinds() if census.lets_go(kind)})
         self._known: dict[tuple[object, ...], Remedies] = {}
         self._looks = 0
-
-    @cached_property
-    def _free(self) -> Mapping[NodeName, Resources]:
-        """What is free on each node."""
-        names = (map(attrgetter("name"), room.nodes) for room in self._rooms.all)
-        frees = (repeat(room.free, room.count) for room in self._rooms.all)
-        return dict(zip(chain.from_iterable(names), chain.from_iterable(frees), strict=True))
 
     def find(self, pods: Sequence[Pod]) -> Remedies:
         """Return what would make room for all of these at once: one pod, or those of a gang."""
@@ -193,7 +185,7 @@ class Search:
             room, node = taker
             lacking = pod.requests.shortfall(room.free)
             own = self._own(room, node, found) + pod.requests
-            before = self._free[node.name]
+            before = self._free(node)
             found[node.name] = Freeing(
                 node=node, own=own, lacking=own.shortfall(before), free=before
             )
@@ -218,7 +210,12 @@ class Search:
     def _own(self, room: Room, node: Node, found: Mapping[NodeName, Freeing]) -> Resources:
         """Return what pods of the same gang have been given so far on the node."""
         known = found.get(node.name)
-        return known.own if known else self._free[node.name] - room.free
+        return known.own if known else self._free(node) - room.free
+
+    def _free(self, node: Node) -> Resources:
+        """Return what the plan leaves free on the node."""
+        kinds, state = self._after.snapshot.kinds, self._after.state_at(node.name)
+        return node.allocatable - sum((kinds[k].requests for k in state), Resources())
 
     def _uncordoning(self, pods: Sequence[Pod], rooms: Iterable[Room]) -> NodeName | None:
         """Return the first node on which a pod has room that only its cordon keeps it off."""

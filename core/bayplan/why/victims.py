@@ -16,6 +16,7 @@ from bayplan.cluster.keys import GangKey, NodeName, PodKey
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import Pod, PodKind
 from bayplan.plan import Evict, Move
+from bayplan.why.promise import Promise
 
 #: Largest sets of victims that are tried in full, and among how many pods of a node.
 _EXACT: Final = 3
@@ -64,7 +65,7 @@ class Leavers:
 class Victims:
     """Who is where after the plan, as far as pods of the kinds that may `leave` are concerned.
 
-    None of them is of a lower priority than `lowest`. Without `gangs`, gangs stay.
+    Without `gangs`, gangs stay. `promise` tells at once of many nodes how little harm is enough.
     """
 
     def __init__(self, after: Aftermath, leave: Collection[PodKind], *, gangs: bool = True) -> None:
@@ -76,7 +77,7 @@ class Victims:
         self._gangs: dict[GangKey, list[Pod]] = defaultdict(list)
         self._leavers: dict[NodeName, Leavers] = {}
         self._likes: dict[tuple[object, ...], int] = {}
-        self.lowest = min((kind.priority for kind in self._leave), default=0)
+        self.promise = Promise(after, self._leave)
         for pod in snapshot.in_gangs:
             if pod.gang is None or pod.gang_min_count <= 1:
                 continue

@@ -17,7 +17,7 @@ import numpy as np
 from bayplan.cluster.constraints import Constraints, GangTopology
 from bayplan.cluster.keys import BudgetKey, GangKey, NodeName
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot, newest_member
+from bayplan.cluster.snapshot import Disruption, Node, Pod, PodKind, Snapshot, newest_member
 from bayplan.rules.peers import Meant
 from bayplan.solver.problem import gangs
 from bayplan.solver.problem.domains import by_label
@@ -259,7 +259,8 @@ def classes_of(  # noqa: PLR0913 - a snapshot and what was found in it
         divided: Whether pods of running gangs are classed by what they are alone.
         doomed: Gangs that are given up, when divided.
     """
-    shapes = {key: _shape(m, meant) for key, m in members.items() if m.below_minimum}
+    words: dict[tuple[PodKind, tuple[int, ...]], str] = {}
+    shapes = {key: _shape(m, meant, words) for key, m in members.items() if m.below_minimum}
     pods, nodes = snapshot.pods, snapshot.nodes
     homes = {key: home for key, m in members.items() if (home := _home(m, snapshot))}
     key_of = partial(_key, members=members, shapes=shapes, homes=homes, meant=meant, needed=needed)
@@ -312,12 +313,17 @@ def _key(  # noqa: PLR0913 - a pod and what was found in its snapshot
     )
 
 
-def _shape(gang: Members, meant: Meant) -> _Shape:
+def _shape(
+    gang: Members, meant: Meant, words: dict[tuple[PodKind, tuple[int, ...]], str]
+) -> _Shape:
+    """Return what makes the gang like others; `words` are those of pods so far."""
     pods = Counter((pod.kind, meant(pod)) for pod in gang.waiting)
+    for kind, means in pods.keys() - words.keys():
+        words[kind, means] = f"{kind} {means}"
     return _Shape(
         place=gang.place,
         running=gang.key if gang.running else None,
-        pods=tuple(sorted((f"{kind} {means}", n) for (kind, means), n in pods.items())),
+        pods=tuple(sorted((words[each], n) for each, n in pods.items())),
         topology=gang.topology,
     )
 
