@@ -85,8 +85,8 @@ class Dispatcher:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run())
             group.create_task(self._resync())
-            ends = self._workers.execution.arrivals.see
-            group.create_task(watch_pods(self._workers.kube, self.pod_changed, ends))
+            arrivals = self._workers.execution.arrivals
+            group.create_task(watch_pods(self._workers.kube, self.pod_changed, arrivals))
 
     def deployment_changed(self, key: DeploymentKey, asked: Asked) -> None:
         """Look at an InferenceDeployment that was made, or of which something else is asked now.

@@ -589,6 +589,44 @@ def test_a_volume_of_the_cluster_that_cannot_be_read_is_told_and_kept_from(
 
 
 @pytest.mark.usefixtures("live")
+@pytest.mark.parametrize(
+    ("node", "answer"),
+    [("", "The same fits 1 times more"), ("n2", "The same fits 0 times more")],
+    ids=["it waits", "it runs"],
+)
+def test_a_pod_of_the_cluster_that_cannot_be_read_is_told_and_passed_over(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    node: str,
+    answer: str,
+) -> None:
+    """One pod of somebody else, and nobody could ask anything any more."""
+    other = yaml.safe_load(POD.replace("GPUS", "some" if node else "1"))
+    size = {"bayplan.dev/gang-min-count": "2", "bayplan.dev/managed": "true"}
+    other["metadata"] |= {"name": "other", "uid": "other", "labels": size}
+    other["spec"] |= {"nodeName": node, "schedulingGates": []} if node else {}
+    listed = [*whatif._cluster(), other]  # noqa: SLF001 - the cluster
+    monkeypatch.setattr(whatif, "_cluster", lambda: listed)
+    (tmp_path / "new.yaml").write_text(POD.replace("GPUS", "4"))
+
+    assert main(["plan", "-f", str(tmp_path)]) == 0
+
+    told = capsys.readouterr()
+    assert told.err.count("Pod team/other: ") == 1
+    assert answer in told.out
+
+
+@pytest.mark.usefixtures("live")
+def test_a_pod_in_the_files_that_cannot_be_read_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would be missing from the answer."""
+    assert ask(tmp_path, capsys, POD.replace("GPUS", "some"))[0] == 2
+
+
+@pytest.mark.usefixtures("live")
 def test_a_volume_in_the_files_that_cannot_be_read_is_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -332,6 +332,14 @@ def test_each_group_of_a_leader_worker_set_is_a_gang_of_its_own() -> None:
     assert selector_of(GangKey(namespace="team", name="chat-0")) == "bayplan.dev/gang=chat-0"
 
 
+def test_a_unit_is_one_gang_though_a_template_of_its_pods_says_a_group() -> None:
+    """One pool's template comes from a LeaderWorkerSet's pod: no unit would ever be whole."""
+    raw = grouped("0")
+    raw["metadata"]["ownerReferences"][0]["kind"] = names.KIND_DEPLOYMENT
+
+    assert decoded(raw).gang == GangKey(namespace="team", name="chat")
+
+
 @pytest.mark.parametrize(("size", "may"), [("4", "Evictable"), ("1", "Movable")])
 def test_a_pod_of_a_group_of_several_is_not_moved(size: str, may: str) -> None:
     """Its group starts anew as a whole, and the others would have no place in the plan."""

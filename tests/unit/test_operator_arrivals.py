@@ -1,13 +1,15 @@
 """Plans whose pods only have to be bound: what the watch shows of them saves looks, and no care."""
 
+import copy
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from kubernetes.client.exceptions import ApiException
 
 from bayplan.cluster.keys import NodeName, PodKey
-from bayplan_operator.cluster.kube import pod_path
+from bayplan_operator.cluster.kube import plan_path, pod_path
 from bayplan_operator.plans.arrivals import Arrivals
 from tests.execution_scene import Scene, bind, key
 from tests.fake_kube import FakeKube, Raw
@@ -170,6 +172,50 @@ def test_a_pod_that_is_being_deleted_has_not_arrived(scene: Scene) -> None:
     assert scene.status("plan-00001")["phase"] == "Failed"
 
 
+def test_a_pod_that_its_node_does_not_take_has_not_arrived(scene: Scene) -> None:
+    """A kubelet that has no GPU left fails a pod at once, which keeps its node all the same."""
+    scene.look()
+    binds(scene, "a", "n1")
+    scene.pod("b")["spec"]["nodeName"] = "n2"
+    scene.pod("b")["status"]["phase"] = "Failed"
+
+    assert not shows(scene, "MODIFIED", "b")
+    scene.look()
+
+    assert scene.status("plan-00001")["phase"] == "Failed"
+
+
+def test_a_pod_that_its_node_gives_up_is_looked_at(scene: Scene) -> None:
+    """A plan that has lost a pod after it had arrived would count as carried out."""
+    scene.look()
+    binds(scene, "a", "n1")
+    scene.pod("a")["status"]["phase"] = "Failed"
+    shows(scene, "MODIFIED", "a")
+    binds(scene, "b", "n2")
+
+    scene.look()
+
+    assert scene.status("plan-00001")["phase"] == "Failed"
+
+
+def test_a_plan_that_is_at_work_again_is_looked_at(scene: Scene) -> None:
+    """Where etcd is restored from a backup, its pods may be nowhere, and the watch not back yet."""
+    scene.look()
+    at_work = copy.deepcopy(scene.kube.objects[plan_path("plan-00001")])
+    scene.plans.see(at_work)
+    for name, node in (("a", "n1"), ("b", "n2")):
+        binds(scene, name, node)
+    scene.look()
+    scene.plans.see(copy.deepcopy(scene.kube.objects[plan_path("plan-00001")]))
+    for name in ("a", "b"):
+        del scene.pod(name)["spec"]["nodeName"]
+    scene.plans.see(at_work)
+
+    scene.look()
+
+    assert scene.status("plan-00001")["phase"] == "Executing"
+
+
 def test_a_pod_that_has_lost_its_node_is_looked_at(scene: Scene, reads: Reads) -> None:
     """Where etcd is restored from a backup, a plan would end with a pod that is on no node."""
     scene.look()
@@ -235,6 +281,28 @@ def test_one_that_was_refused_is_tried_again_though_the_others_arrive(scene: Sce
     scene.look()
 
     assert scene.status("plan-00001")["steps"][0]["state"] == "Done"
+
+
+def test_after_a_pass_that_broke_off_the_others_are_released_though_some_arrive(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest of a gang would stay behind its gate for as long as the others arrive."""
+    patch = scene.kube.patch
+
+    def without_answer(path: str, body: Raw, *, manager: str, rehearse: bool) -> None:
+        if path == pod_path(key("b")):
+            raise ApiException(status=0, reason="no answer")
+        patch(path, body, manager=manager, rehearse=rehearse)
+
+    with monkeypatch.context() as away:
+        away.setattr(scene.kube, "patch", without_answer)
+        with pytest.raises(ApiException):
+            scene.look()
+    binds(scene, "a", "n1")
+
+    scene.look()
+
+    assert scene.pod("b")["spec"]["schedulingGates"] == []
 
 
 def test_what_was_seen_of_one_plan_ends_no_other(scene: Scene, reads: Reads) -> None:

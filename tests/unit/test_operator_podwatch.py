@@ -53,6 +53,28 @@ def event(kind: str, version: str, *, name: str = "a", of: str = "", leaves: boo
     return {"type": kind, "object": {"metadata": metadata}}
 
 
+class Waiting:
+    """Waits for the pod of one event.
+
+    Attributes:
+        forgotten: How many events had been seen each time that some might be lost.
+    """
+
+    def __init__(self, last: str = "") -> None:
+        self.forgotten: list[int] = []
+        self._last = last
+        self._seen = 0
+
+    def see(self, event: Raw) -> bool:
+        """Return whether that is the one."""
+        self._seen += 1
+        return str(event["object"]["metadata"]["resourceVersion"]) == self._last
+
+    def forget(self) -> None:
+        """Take note of it."""
+        self.forgotten.append(self._seen)
+
+
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(podwatch, "_RETRY_S", 0.0)
@@ -61,7 +83,7 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 def told_by(kube: Watched) -> list[tuple[DeploymentKey | None, Change]]:
     """Return what a listener is told until the script ends."""
     told: list[tuple[DeploymentKey | None, Change]] = []
-    PodWatch(kube, lambda *news: told.append(news), lambda _: False, kube.stopped).run()
+    PodWatch(kube, lambda *news: told.append(news), Waiting(), kube.stopped).run()
     return told
 
 
@@ -90,12 +112,8 @@ def test_the_last_one_that_the_plan_at_work_waits_for_is_told_of_as_such() -> No
     """The plan would wait for its next look by the clock."""
     kube = Watched([[event("MODIFIED", "5"), event("MODIFIED", "6", of="chat")]])
     told: list[tuple[DeploymentKey | None, Change]] = []
-    is_6 = {"5": False, "6": True}
 
-    def ends(seen: Raw) -> bool:
-        return is_6[seen["object"]["metadata"]["resourceVersion"]]
-
-    PodWatch(kube, lambda *news: told.append(news), ends, kube.stopped).run()
+    PodWatch(kube, lambda *news: told.append(news), Waiting("6"), kube.stopped).run()
 
     chat = DeploymentKey(namespace="ns", name="chat")
     assert told == [(None, Change.OTHER), (chat, Change.LAST)]
@@ -130,6 +148,19 @@ def test_after_what_cannot_be_gone_on_from_every_pod_is_told_of_again(
 
     assert told == [(None, Change.CAME)] * 2
     assert [version for _, version in kube.asked] == ["", "5", "", "7"]
+
+
+def test_who_went_before_a_watch_that_begins_anew_is_not_told_of() -> None:
+    """A plan would end over what was seen of pods that are gone."""
+    gone = [{"type": "ERROR", "object": {"code": 410, "message": "too old"}}]
+    broken = urllib3.exceptions.ProtocolError("broken")
+    kube = Watched([[event("ADDED", "5")], broken, gone, [event("ADDED", "7")]])
+    waiting = Waiting()
+
+    PodWatch(kube, lambda *_: None, waiting, kube.stopped).run()
+
+    assert [version for _, version in kube.asked] == ["", "5", "5", "", "7"]
+    assert waiting.forgotten == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +221,7 @@ def test_the_listener_is_called_on_the_loop_and_a_watch_that_ends_is_an_error() 
             told.append((change, asyncio.get_running_loop() is loop))
             kube.heard.set()
 
-        await watch_pods(kube, hear, lambda _: False)
+        await watch_pods(kube, hear, Waiting())
 
     with pytest.raises(KeyError, match="unforeseen"):
         asyncio.run(listen())

@@ -11,12 +11,12 @@ from typing import Any, Final, cast
 
 from bayplan.api import names
 from bayplan.cluster.constraints import Volume
-from bayplan.cluster.snapshot import Snapshot
+from bayplan.cluster.snapshot import Pod, Snapshot
 from bayplan.codec.budgets import budget_of
 from bayplan.codec.deployments import deployment_of
 from bayplan.codec.fields import DecodeError, Field, Raw, top
 from bayplan.codec.nodes import node_of
-from bayplan.codec.pods import pod_of
+from bayplan.codec.pods import pod_of, stand_in_of
 from bayplan.codec.volumes import unreadable_volume, volume_of
 from bayplan.inference.manifests import manifests
 
@@ -42,8 +42,9 @@ def snapshot_of(
 ) -> Snapshot:
     """Return the snapshot of the nodes, pods, budgets and volumes among `documents`.
 
-    Other kinds are ignored. Where somebody is told of volumes that cannot be read, they are reached
-    from nowhere.
+    Other kinds are ignored. Where somebody is told of pods and volumes that cannot be read, such
+    pods wait for no plan, and a node that they are on takes nobody; such volumes are reached from
+    nowhere.
 
     Raises:
         DecodeError: An object cannot be read, or a document is no Kubernetes object.
@@ -53,7 +54,7 @@ def snapshot_of(
         by_kind.setdefault(raw["kind"], []).append(raw)
     raw_pods = [*by_kind.get("Pod", ()), *_missing_pods(by_kind)]
     priorities = _priorities(by_kind)
-    pods = (pod_of(_managed(_with_priority(raw, priorities))) for raw in raw_pods)
+    pods = (_pod(raw, priorities, unreadable) for raw in raw_pods)
     budgets = (budget_of(raw) for raw in by_kind.get("PodDisruptionBudget", ()))
     volumes = (_volume(raw, unreadable) for raw in by_kind.get("PersistentVolume", ()))
     return Snapshot(
@@ -62,6 +63,18 @@ def snapshot_of(
         budgets=tuple(budget for budget in budgets if budget is not None),
         volumes=tuple(volume for volume in volumes if volume is not None),
     )
+
+
+def _pod(
+    raw: Raw, priorities: Mapping[str, int], unreadable: Callable[[DecodeError], None] | None
+) -> Pod | None:
+    try:
+        return pod_of(_managed(_with_priority(raw, priorities)))
+    except DecodeError as error:
+        if unreadable is None:
+            raise
+        unreadable(error)
+        return stand_in_of(raw)
 
 
 def _volume(raw: Raw, unreadable: Callable[[DecodeError], None] | None) -> Volume | None:

@@ -81,7 +81,9 @@ def pod_of(raw: Raw) -> Pod | None:
     gated = bool(gates) and not (serves_by and gates == {names.GATE})
     pin, constraints = _placing(metadata, spec, labels, key.namespace, gated=gated)
     node = bound or ("" if gated else pin or home or ("" if gates else _nominated(root)))
-    gang, min_count = (None, 0) if bound and not _has_count(metadata) else _gang(metadata, key)
+    gang, min_count = None, 0
+    if not bound or _has_count(metadata):
+        gang, min_count = _gang(metadata, key, grouped=not is_ours)
     terminating = metadata.get("deletionTimestamp").value is not None
     asks = gates == {names.GATE} or home is not None
     # The operator sees those with the label alone, and nobody needs a node to go.
@@ -457,15 +459,17 @@ def selector_of(gang: GangKey) -> str:
     return f"{selected},{names.LABEL_LWS_GROUP}={group}" if group else selected
 
 
-def _gang(metadata: Field, key: PodKey) -> tuple[GangKey | None, int]:
+def _gang(metadata: Field, key: PodKey, *, grouped: bool) -> tuple[GangKey | None, int]:
     """Return the gang that a pod is of, and how many pods make it whole.
 
-    All groups of a LeaderWorkerSet have one template, and with it one label: each is a gang.
+    All groups of a LeaderWorkerSet have one template, and with it one label: each is a gang where
+    the pod may be `grouped`. A unit of an InferenceDeployment is one, whatever its templates say.
     """
     name = metadata.get("labels", names.LABEL_GANG).text("")
     if not name:
         return None, 0
-    if group := metadata.get("labels", names.LABEL_LWS_GROUP).text(""):
+    group = metadata.get("labels", names.LABEL_LWS_GROUP).text("")
+    if group and grouped:
         name = f"{name}{_IN_GROUP}{group}"
     count = metadata.get("labels", names.LABEL_GANG_MIN_COUNT)
     size = int(count.text()) if _has_count(metadata) else UNKNOWN_COUNT

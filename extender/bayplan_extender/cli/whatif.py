@@ -7,8 +7,9 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import urllib3
@@ -67,12 +68,12 @@ def _world(
     options: argparse.Namespace, documents: Mapping[str, list[Any]]
 ) -> tuple[Snapshot, tuple[Pod, ...], Policy]:
     """Return the cluster, the pods that would come, and what a plan may do."""
-    live = list(flat(_cluster()))
+    live, unreadable = list(flat(_cluster())), set[str]()
     try:
-        there = snapshot_of(live, unreadable=_tell)
+        there = snapshot_of(live, unreadable=partial(_tell, unreadable))
         added = workloads.with_pods(objects(documents))
         rest = (raw for raw in live if raw["kind"] != "PersistentVolume")
-        both = snapshot_of([*rest, *added])
+        both = snapshot_of([*rest, *added], unreadable=partial(_let_be, unreadable))
         both = replace(both, volumes=(*there.volumes, *both.volumes))
         policies = [raw for raw in live if raw["kind"] == "PackingPolicy"]
         policy = policy_of(policies[0]) if policies else Policy()
@@ -92,9 +93,26 @@ def _world(
     return world, newcomers, policy
 
 
-def _tell(error: DecodeError) -> None:
-    """Say which volume of the cluster cannot be read: nobody but its own pods is to wait for it."""
-    sys.stderr.write(f"{error}; so pods with this volume go nowhere\n")
+def _tell(pods: set[str], error: DecodeError) -> None:
+    """Say what of the cluster cannot be read, and add it to the `pods` if it is one.
+
+    Nobody who asks about something else is to wait until it is mended.
+    """
+    if error.where.startswith("Pod "):
+        pods.add(str(error))
+        sys.stderr.write(f"{error}; so it waits for no plan, and its node takes nobody\n")
+    else:
+        sys.stderr.write(f"{error}; so pods with this volume go nowhere\n")
+
+
+def _let_be(pods: Container[str], error: DecodeError) -> None:
+    """Pass over what was told of pods of the cluster already; who wrote the files can mend those.
+
+    Raises:
+        DecodeError: It is something else.
+    """
+    if str(error) not in pods:
+        raise error
 
 
 def _cluster() -> Iterable[dict[str, Any]]:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from enum import Enum
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 import urllib3
@@ -51,14 +51,21 @@ News = tuple[DeploymentKey | None, Change]
 #: Takes such news, once for all pods of which it is the same.
 Listener = Callable[[DeploymentKey | None, Change], None]
 
-#: Takes an event, and returns whether its pod is the last one that the plan at work has waited for.
-Ending = Callable[[Raw], bool]
+
+class Awaited(Protocol):
+    """The pods that the plan at work waits for."""
+
+    def see(self, event: Raw) -> bool:
+        """Take an event; return whether its pod is the last one that is waited for."""
+
+    def forget(self) -> None:
+        """Take that events may be lost."""
 
 
-async def watch_pods(kube: Kube, listener: Listener, ends: Ending) -> None:
+async def watch_pods(kube: Kube, listener: Listener, awaited: Awaited) -> None:
     """Have the listener told of every change, on the event loop, until cancelled.
 
-    `ends` is asked of every event at once, in the thread of the watch.
+    `awaited` is told of every event at once, in the thread of the watch.
 
     Raises:
         Exception: The watch has ended, which no error of the API server makes it do.
@@ -74,7 +81,7 @@ async def watch_pods(kube: Kube, listener: Listener, ends: Ending) -> None:
 
     def run() -> None:
         try:
-            PodWatch(kube, tell, ends, stopped).run()
+            PodWatch(kube, tell, awaited, stopped).run()
         except Exception as error:  # noqa: BLE001 - the operator ends with it, and is started anew
             if not stopped.is_set():
                 loop.call_soon_threadsafe(ended.set_exception, error)
@@ -113,11 +120,11 @@ class PodWatch:
     """Passes on what happens to managed pods, until stopped."""
 
     def __init__(
-        self, kube: Kube, listener: Listener, ends: Ending, stopped: threading.Event
+        self, kube: Kube, listener: Listener, awaited: Awaited, stopped: threading.Event
     ) -> None:
         self._kube = kube
         self._listener = listener
-        self._ends = ends
+        self._awaited = awaited
         self._stopped = stopped
         self._version = ""
         self._fails_since: float | None = None
@@ -132,7 +139,7 @@ class PodWatch:
             try:
                 for event in self._events():
                     owner, change = news_of(event)
-                    self._listener(owner, Change.LAST if self._ends(event) else change)
+                    self._listener(owner, Change.LAST if self._awaited.see(event) else change)
                 # A server that is going down ends watches as soon as they begin.
                 self._stopped.wait(max(0.0, _RETRY_S - (time.monotonic() - begun_at)))
                 self._fails_since = None
@@ -157,6 +164,8 @@ class PodWatch:
         Raises:
             ApiException: The server will not go on from there.
         """
+        if not self._version:
+            self._awaited.forget()  # nobody tells of those that went meanwhile
         labels = f"{names.LABEL_MANAGED}=true"
         for event in self._kube.watch(PODS, labels=labels, version=self._version):
             if self._stopped.is_set():

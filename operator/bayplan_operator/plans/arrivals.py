@@ -42,14 +42,14 @@ class Arrivals:
             self._has_news, self._since = False, self._clock()
 
     def forget(self) -> None:
-        """Wait for nobody: the next pass has to look."""
+        """Wait for nobody, events may be lost: the next pass has to look."""
         self.expect("", {}, ())
 
     def see(self, event: Raw) -> bool:
         """Take what has become of a pod; return whether the plan has nobody left to wait for.
 
-        Where one goes, is on another node, or on none any more (the API server's data were restored
-        from a backup), nothing is known of the plan.
+        Where one goes, fails, is on another node, or on none any more (the API server's data were
+        restored from a backup), nothing is known of the plan.
         """
         metadata = event["object"]["metadata"]
         uid = metadata["uid"]
@@ -59,6 +59,7 @@ class Arrivals:
                 return False
             node = event["object"]["spec"].get("nodeName")
             goes = event["type"] == "DELETED" or "deletionTimestamp" in metadata
+            goes = goes or (event["object"].get("status") or {}).get("phase") == "Failed"
             lost = node is None and uid not in self._missing
             if goes or lost or node not in {None, home}:
                 self._plan, self._homes, self._missing = "", {}, set()

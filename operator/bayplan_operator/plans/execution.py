@@ -109,6 +109,8 @@ class Execution:
         published, last = decision.published, self._last
         if last is not None and self.arrivals.are_all_there(published.uid):
             self._tell(decision, steps.arrived(published.plan, last), time.monotonic())
+            # If it is at work again, etcd was restored from a backup, and its pods may be nowhere.
+            self.arrivals.forget()
             return _MIN_PAUSE_S
         if self.arrivals.go_on(published.uid):
             return _BINDING_PAUSE_S
@@ -135,7 +137,11 @@ class Execution:
         # 3. Act.
         # A pod that drains is evicted as it was seen: if it serves again, it drains again first.
         drained = {uid: seen.raws[uid] for uid in farewells}
-        again = self._actuator.do(progress, published, seen.raws, drained)
+        try:
+            again = self._actuator.do(progress, published, seen.raws, drained)
+        except Exception:
+            self.arrivals.forget()  # some may be behind their gates still
+            raise
         if again or any(step.uid in self._refusals for step in progress.todo):
             self.arrivals.forget()
         # 4. Say how far it is.
