@@ -288,6 +288,8 @@ class _Program:
     def _linear(self) -> Linear:
         demand, sizes = self.demand, self.nodes.states.sizes
         least, most = self._limits
+        # Before a number as large as that GLOP's preparation gives up.
+        most = np.where(most < ENDLESS, most, np.inf)
         first, lead = len(demand.costs), len(sizes)
         mix, of_class = np.nonzero(self.held)
         keeper, who = np.nonzero(self.kept[:, demand.staying])

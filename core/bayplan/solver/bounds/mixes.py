@@ -26,6 +26,10 @@ _MAX_PAIRS: Final = 400_000
 #: than doubles are off by.
 _SAFE: Final = 1e-9
 
+#: How much more one resource counts than the others: what could arrive is bounded in each way, and
+#: with few of them too much seems possible where one resource is scarcer on a node.
+_WEIGHTS: Final = (0.5, 1.0, 2.0, 6.0)
+
 #: New mixes of one class of nodes that come of one search, at most.
 _MOST_NEW: Final = 4
 
@@ -108,7 +112,8 @@ def nodes_of(instance: Instance, anchored: Counts) -> Nodes | None:
     if not scarce.any():
         return None
     evenly = np.ones((1, int(scarce.sum())))
-    ways = np.concatenate([evenly, evenly + 2 * np.eye(evenly.shape[1])])
+    more = (weight * np.eye(evenly.shape[1]) for weight in _WEIGHTS)
+    ways = np.concatenate([evenly, *(evenly + each for each in more)])
     return Nodes(
         states=states,
         room=states.residual[:, scarce],
