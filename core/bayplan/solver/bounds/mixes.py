@@ -26,9 +26,14 @@ _MAX_PAIRS: Final = 400_000
 #: than doubles are off by.
 _SAFE: Final = 1e-9
 
-#: How much more one resource counts than the others: what could arrive is bounded in each way, and
-#: with few of them too much seems possible where one resource is scarcer on a node.
-_WEIGHTS: Final = (0.5, 1.0, 2.0, 6.0)
+#: How much more one resource counts than the others: what could arrive is bounded in each way.
+#: Where nodes hold many pods, with one of them too much seems possible for prices to settle in
+#: time. Where they hold few, prices settle anyhow, and more mixes in sight make better plans.
+_WEIGHT: Final = (2.0,)
+_WEIGHTS_OF_MANY: Final = (0.5, 1.0, 2.0, 6.0)
+
+#: Pods that are many for a node.
+_MANY: Final = 6
 
 #: New mixes of one class of nodes that come of one search, at most.
 _MOST_NEW: Final = 4
@@ -111,15 +116,16 @@ def nodes_of(instance: Instance, anchored: Counts) -> Nodes | None:
     scarce = (instance.upper.T @ instance.requests > instance.capacity).any(axis=0)
     if not scarce.any():
         return None
+    pods = instance.run_totals + instance.wait_totals
+    weights = _WEIGHTS_OF_MANY if pods.sum() > _MANY * len(instance.capacity) else _WEIGHT
     evenly = np.ones((1, int(scarce.sum())))
-    more = (weight * np.eye(evenly.shape[1]) for weight in _WEIGHTS)
-    ways = np.concatenate([evenly, *(evenly + each for each in more)])
+    ways = np.concatenate([evenly, *(evenly + n * np.eye(evenly.shape[1]) for n in weights)])
     return Nodes(
         states=states,
         room=states.residual[:, scarce],
         asks=instance.requests[:, scarce],
         welcome=types.welcome[states.types],
-        pods=instance.run_totals + instance.wait_totals,
+        pods=pods,
         scales=ways / np.maximum(1.0, instance.capacity[:, scarce].mean(axis=0)),
     )
 
