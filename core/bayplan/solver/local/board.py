@@ -4,7 +4,7 @@ Ejection chains, exchanges and splits work on it: they try pods here and there, 
 did only if all rules hold and the goals got better.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -108,6 +108,17 @@ class Board:
         return Assignment(
             final=self.final.copy(), survivors=self.survivors.copy(), units=self.units.copy()
         )
+
+    def granted(
+        self, wanted: Iterable[Wish], grant: Callable[[Wish], bool], ended: Callable[[], bool]
+    ) -> Iterator[Assignment]:
+        """Yield the assignment each time that a wish was granted; who is not is given up."""
+        for wish in wanted:
+            while not ended() and self.wanted(wish):
+                if not grant(wish):
+                    self.give_up(wish)
+                    break
+                yield self.assignment()
 
     def wanted(self, wish: Wish) -> bool:
         """Return whether one more of what is wished for waits, and there is hope for it.

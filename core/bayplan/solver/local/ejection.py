@@ -38,12 +38,7 @@ def improvements(
     board = _Chains(instance, policy, start)
     match goal:
         case Keep() | Place():
-            for wish in wishes(instance, goal):
-                while not ended() and board.wanted(wish):
-                    if not board.grant(wish):
-                        board.give_up(wish)
-                        break
-                    yield board.assignment()
+            yield from board.granted(wishes(instance, goal), board.grant, ended)
         case LeastDisruption():
             for i, n in np.argwhere(instance.running > start.final):
                 if not ended() and board.send_home(int(i), int(n)):

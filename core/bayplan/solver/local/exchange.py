@@ -11,16 +11,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bayplan.policy import Policy
-from bayplan.solver.local.board import NOWHERE, Board, Step, Wish, wishes
+from bayplan.solver.local.board import Step
+from bayplan.solver.local.clearing import Clearing
 from bayplan.solver.problem.assignment import Assignment
-from bayplan.solver.problem.goals import Goal, Keep, Place
+from bayplan.solver.problem.goals import Goal
 from bayplan.solver.problem.instance import Counts, Instance, Mask
-
-#: Nodes that are cleared for a pod, those that lack least first.
-_TARGETS: Final = 8
 
 #: Swaps that clear a node, at most.
 _SWAPS: Final = 6
@@ -50,15 +47,7 @@ def improvements(
 
     `goal` is the one looked after; those before it never get worse. `ended` is asked now and then.
     """
-    if not isinstance(goal, Keep | Place):
-        return
-    board = _Exchanges(instance, policy, start)
-    for wish in wishes(instance, goal):
-        while wish.kind is None and not ended() and board.wanted(wish):
-            if not board.grant(wish, ended):
-                board.give_up(wish)
-                break
-            yield board.assignment()
+    yield from _Exchanges(instance, policy, start).improvements(goal, ended)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,24 +77,12 @@ class _Sets:
         return [int(i) for i in (self.first[at], self.second[at]) if i != _NOBODY]
 
 
-class _Exchanges(Board):
+class _Exchanges(Clearing):
     """An assignment that exchanges change."""
 
-    def grant(self, wish: Wish, ended: Callable[[], bool]) -> bool:
-        """Clear a node for the pod of a wish; return whether that made the whole better."""
-        index = wish.need[0][0]
-        able = np.flatnonzero(self.instance.arrivals[index])
-        lacks = self._share(np.maximum(self.instance.requests[index] - self.free[able], 0))
-        for n in able[np.argsort(lacks, kind="stable")][:_TARGETS]:
-            if ended():
-                return False
-            cleared = self._clear(index, int(n))
-            if cleared and self.follow(wish, (Step(index, NOWHERE, int(n)),)) and self.better():
-                return True
-            self.restore()
-        return False
+    targets = 8
 
-    def _clear(self, index: int, n: int) -> bool:
+    def clear(self, index: int, n: int, _ended: Callable[[], bool]) -> bool:
         """Swap pods of a node for others until a pod of the class fits; return whether it does."""
         asks = self.instance.requests[index]
         for _ in range(_SWAPS):
@@ -120,7 +97,7 @@ class _Exchanges(Board):
     def _best_swap(self, asks: Counts, n: int) -> list[Step] | None:
         """Return the swap after which the node lacks least; None if none helps."""
         lacks = asks - self.free[n]
-        roomy = np.argsort(-self._share(np.maximum(self.free, 0)), kind="stable")
+        roomy = np.argsort(-self.share(np.maximum(self.free, 0)), kind="stable")
         others = [int(m) for m in roomy[: _PARTNERS + 1] if m != n]
         if not others:
             return None
@@ -133,23 +110,14 @@ class _Exchanges(Board):
         fits &= out.may_go(self.instance, partners)[:, column]
         fits &= into.may_go(self.instance, np.array([n]))[:, 0]
         many = self._size(out)[:, None] + self._size(into)[None, :]
-        left = self._share(np.maximum(lacks - gains, 0)) + _GAIN_PER_POD * many
+        left = self.share(np.maximum(lacks - gains, 0)) + _GAIN_PER_POD * many
         left[~fits] = np.inf
         a, b = np.unravel_index(int(left.argmin()), left.shape)
-        if left[a, b] >= self._share(np.maximum(lacks, 0)):
+        if left[a, b] >= self.share(np.maximum(lacks, 0)):
             return None
         m = int(into.nodes[b])
         leave = [Step(i, n, m) for i in out.pods(int(a))]
         return leave + [Step(i, m, n) for i in into.pods(int(b))]
-
-    def _share(self, amounts: Counts) -> NDArray[np.float64]:
-        """Return amounts as shares of a node, summed over resources."""
-        return np.asarray((amounts / self.largest).sum(axis=-1), dtype=np.float64)
-
-    @property
-    def largest(self) -> Counts:
-        """[resource] the most that a node has of it."""
-        return np.asarray(self.instance.capacity.max(axis=0, initial=1), dtype=np.int64)
 
     def _size(self, sets: _Sets) -> Counts:
         return np.asarray((sets.first != _NOBODY).astype(np.int64) + (sets.second != _NOBODY))
@@ -170,7 +138,7 @@ class _Exchanges(Board):
     def _sets_of(self, n: int) -> tuple[Counts, Counts]:
         here = np.flatnonzero(self.final[:, n])
         pods = np.repeat(here, np.minimum(self.final[here, n], 2))
-        size = self._share(self.instance.requests[pods])
+        size = self.share(self.instance.requests[pods])
         pods = np.append(pods[np.argsort(-size, kind="stable")][:_PODS], _NOBODY)
         rows, columns = np.triu_indices(len(pods), k=1)
         nobody = np.array([_NOBODY], dtype=np.int64)

@@ -7,20 +7,16 @@ out anew first, so that there is something else to split.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
 from bayplan.policy import Policy
-from bayplan.solver.local.board import NOWHERE, Board, Step, Wish, wishes
+from bayplan.solver.local.board import Step, Wish
+from bayplan.solver.local.clearing import Clearing
 from bayplan.solver.problem.assignment import Assignment
-from bayplan.solver.problem.goals import Goal, Keep, Place
+from bayplan.solver.problem.goals import Goal
 from bayplan.solver.problem.instance import Counts, Instance, Mask
-from bayplan.solver.programs.linear import Reals
-
-#: Nodes that are cleared for a pod, those that lack least first.
-_TARGETS: Final = 4
 
 #: Nodes that are shared out with, the roomiest first.
 _PARTNERS: Final = 16
@@ -50,37 +46,20 @@ def improvements(
 
     `goal` is the one looked after; those before it never get worse. `ended` is asked now and then.
     """
-    if not isinstance(goal, Keep | Place):
-        return
-    board = _Splits(instance, policy, start)
-    for wish in wishes(instance, goal):
-        while wish.kind is None and not ended() and board.wanted(wish):
-            if not board.grant(wish, ended):
-                board.give_up(wish)
-                break
-            yield board.assignment()
+    yield from _Splits(instance, policy, start).improvements(goal, ended)
 
 
-@dataclass(slots=True)
-class _Splits(Board):
+class _Splits(Clearing):
     """An assignment that pairs of nodes change by sharing out anew."""
 
-    random: np.random.Generator = field(init=False, repr=False)
+    targets = 4
+    random: np.random.Generator
 
     def grant(self, wish: Wish, ended: Callable[[], bool]) -> bool:
         """Clear a node for the pod of a wish; return whether that made the whole better."""
         index = wish.need[0][0]
         self.random = np.random.default_rng(index)
-        if not self._may_fit(index):
-            return False
-        able = np.flatnonzero(self.instance.arrivals[index])
-        lacks = self._lack(index, self.free[able])
-        for n in able[np.argsort(lacks, kind="stable")][:_TARGETS]:
-            cleared = self._clear(index, int(n), ended)
-            if cleared and self.follow(wish, (Step(index, NOWHERE, int(n)),)) and self.better():
-                return True
-            self.restore()
-        return False
+        return self._may_fit(index) and super().grant(wish, ended)
 
     def _may_fit(self, index: int) -> bool:
         """Return whether there is room in all, and some to spare."""
@@ -88,28 +67,18 @@ class _Splits(Board):
         least = _LEAST_LEFT * self.instance.capacity.sum(axis=0)
         return bool((left >= np.where(self.instance.requests[index] > 0, least, 0)).all())
 
-    def _lack(self, index: int, free: Counts) -> Reals:
-        """Return what a pod of the class lacks there, as a share of a node."""
-        lacks = np.maximum(self.instance.requests[index] - free, 0)
-        return np.asarray((lacks / self._largest).sum(axis=-1), dtype=np.float64)
-
-    @property
-    def _largest(self) -> Counts:
-        """[resource] the most that a node has of it."""
-        return np.asarray(self.instance.capacity.max(axis=0, initial=1), dtype=np.int64)
-
-    def _clear(self, index: int, n: int, ended: Callable[[], bool]) -> bool:
+    def clear(self, index: int, n: int, ended: Callable[[], bool]) -> bool:
         """Share out a node and others until a pod of the class fits; return whether it does."""
-        room = (np.maximum(self.free, 0) / self._largest).sum(axis=1)
+        room = self.share(np.maximum(self.free, 0))
         others = [int(m) for m in np.argsort(-room, kind="stable") if m != n][:_PARTNERS]
         shuffles = 0
         while not ended():
-            before = float(self._lack(index, self.free[n]))
+            before = float(self.lack(index, self.free[n]))
             for m in others:
                 if not before or ended():
                     break
                 self._share_out(n, m, index)
-            now = float(self._lack(index, self.free[n]))
+            now = float(self.lack(index, self.free[n]))
             if not now:
                 return True
             if now == before:
@@ -130,10 +99,10 @@ class _Splits(Board):
         if not len(takes):
             return
         if index is None:
-            cost = -(left / self._largest) @ self.random.random(left.shape[1])
+            cost = -(left / self.largest) @ self.random.random(left.shape[1])
         else:
-            lacks = self._lack(index, left)
-            if lacks.min() >= self._lack(index, self.free[n]):
+            lacks = self.lack(index, left)
+            if lacks.min() >= self.lack(index, self.free[n]):
                 return
             cost = np.where(lacks == 0, -1.0, lacks) - _STAYING * self._stay(classes, takes, n, m)
         there[classes] = takes[int(cost.argmin())]
@@ -156,7 +125,7 @@ class _Splits(Board):
         able[list(self.sharing)] = False
         some = self.random.permutation(np.flatnonzero(able))
         some = some[: np.searchsorted(np.cumprod(both[some] + 1.0), _SPLITS, side="right")]
-        sizes = (instance.requests[some] / self._largest).sum(axis=1)
+        sizes = self.share(instance.requests[some])
         return np.asarray(some[np.argsort(-sizes, kind="stable")], dtype=np.int64)
 
     def _splits(self, classes: Counts, n: int, m: int) -> tuple[Counts, Counts]:
