@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayplan.api import names
-from bayplan.codec import DecodeError, pods
+from bayplan.codec import DecodeError
 from bayplan.codec.fields import Field
+from bayplan.codec.pods import placing, requests
 from bayplan.codec.remembered import Remembered
 
 Raw = dict[str, Any]
@@ -86,13 +87,14 @@ def test_memory_reads_as_fresh_eyes_do(
     metadata = Field(marks, where="Pod x")
 
     def asks() -> object:
-        return pods.pinned_node(field), pods._constraints(field, labels, namespace, planned=planned)  # noqa: SLF001 - read anew
+        read_anew = placing._constraints  # noqa: SLF001 - what is remembered otherwise
+        return placing.pinned_node(field), read_anew(field, labels, namespace, planned=planned)
 
     def remembered() -> object:
-        return pods._placing(metadata, field, labels, namespace, gated=False)  # noqa: SLF001 - the same, remembered
+        return placing.placing_of(metadata, field, labels, namespace, gated=False)
 
     for fresh, known in (
-        (partial(pods._requests_of, field, {}), partial(pods.requests, field)),  # noqa: SLF001 - read anew
+        (partial(requests._requests_of, field, {}), partial(requests.requests, field)),  # noqa: SLF001 - read anew
         (asks, remembered),
     ):
         expected = outcome(fresh)
