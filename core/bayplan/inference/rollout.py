@@ -35,9 +35,9 @@ from bayplan.inference.aims import Aim, Growth, aim
 from bayplan.inference.children import Child, Deployment, Slot, least_slots
 from bayplan.inference.mending import Mending
 from bayplan.inference.parts import UNKNOWN, Around, Unit, own, units_of
+from bayplan.inference.patches import MetadataPatch, metadata_patches
 from bayplan.inference.replicas import Replicas
 from bayplan.inference.successors import GivenUp
-from bayplan.inference.tellings import Telling, tellings
 
 #: Seconds after which a unit of which a pod finds no room gives back the rest of its room.
 HALF_S: Final = 15
@@ -61,7 +61,7 @@ class Changes:
         relieve: Pods to take out of service, unless they could not be evicted then.
         lift: Replacements that start before others go, and have their gates still.
         failed: Pods that serve on, each with its replacement, which was given up, and why.
-        tell: What to write on pods that say something of their unit that is no longer so.
+        patch: What to write on pods that say something of their unit that is no longer so.
         swaps: Units that give up what they need before they get other things instead. If one of
             their pods goes on saying what it says now, they take it all back in the next pass.
         gives: Units that give up what they have beyond the least, for one that waits in vain.
@@ -81,7 +81,7 @@ class Changes:
     relieve: tuple[Child, ...] = ()
     lift: tuple[Child, ...] = ()
     failed: tuple[GivenUp, ...] = ()
-    tell: tuple[Telling, ...] = ()
+    patch: tuple[MetadataPatch, ...] = ()
     swaps: frozenset[int] = frozenset()
     gives: frozenset[int] = frozenset()
     strangers: tuple[str, ...] = ()
@@ -183,7 +183,7 @@ def changes(
         relieve=relieved.drain,
         lift=tuple(pod for pod in turns.starting if pod.gated),
         failed=turns.failed,
-        tell=tellings(
+        patch=metadata_patches(
             deployment,
             pods,
             aims,
@@ -238,7 +238,7 @@ def _swaps(
     serving = sum(unit.ready for unit in stay)
     most = serving - max(0, deployment.replicas - deployment.rollout.max_unavailable)
     found = [unit for unit in stay if unit.ready and unit.newest and aims[unit.index].may_swap]
-    may = [unit for unit in found if not any(pod.uid in around.untold for pod in unit.live)]
+    may = [unit for unit in found if not any(pod.uid in around.unpatchable for pod in unit.live)]
     return may[: max(0, most - also_missing)]
 
 

@@ -15,9 +15,9 @@ from bayplan.codec import service
 from bayplan.codec.releases import ungate_patch
 from bayplan.inference import manifests
 from bayplan.inference.children import Child, Deployment, Slot
+from bayplan.inference.patches import MetadataPatch
 from bayplan.inference.rollout import Changes
 from bayplan.inference.tally import count_of
-from bayplan.inference.tellings import Telling
 from bayplan_operator.cluster.events import About, Events
 from bayplan_operator.cluster.evictions import ask_to_leave
 from bayplan_operator.cluster.kube import Kube, Raw, pod_path, pods_path
@@ -51,18 +51,18 @@ class Actuator:
         self._pool = pool
         self._now = now
 
-    def untold(
+    def unpatchable(
         self, deployment: Deployment, changes: Changes, attempts: Attempts
     ) -> dict[str, str]:
-        """Return why pods cannot be told what is to make their unit whole, by uid.
+        """Return why what is to make their unit whole cannot be written on pods, by uid.
 
         Asked of units that give something up for it, before they do. Where that cannot be asked
         now, there is no reason to give yet.
         """
-        told = [telling for telling in changes.tell if telling.pod.unit in changes.swaps]
-        ask = partial(self._retell, deployment, attempts, rehearse=True)
-        answers = zip(told, self._pool.map(ask, told), strict=True)
-        found = {t.pod.uid: _why_untold(t, why) for t, why in answers if why != ""}
+        asked = [patch for patch in changes.patch if patch.pod.unit in changes.swaps]
+        ask = partial(self._patch_metadata, deployment, attempts, rehearse=True)
+        answers = zip(asked, self._pool.map(ask, asked), strict=True)
+        found = {each.pod.uid: _why_unpatchable(each, why) for each, why in answers if why != ""}
         for why in filter(None, found.values()):
             self._statuses.tell(deployment, "PodsRefused", "Annotate", why, warning=True)
         return found
@@ -75,7 +75,7 @@ class Actuator:
         Return how many were made, and why the API server refuses one, or "".
         """
         namespace, at = deployment.namespace, self._now()
-        list(self._pool.map(partial(self._retell, deployment, attempts), changes.tell))
+        list(self._pool.map(partial(self._patch_metadata, deployment, attempts), changes.patch))
         switched = [(child, service.serves(at)) for child in changes.serve]
         switched += [(child, service.drains(at)) for child in changes.drain]
         list(self._pool.map(lambda pair: self.switch(attempts, namespace, *pair), switched))
@@ -136,17 +136,17 @@ class Actuator:
         if raw is not None and raw["metadata"]["uid"] == child.uid:
             self._kube.patch(path, ungate_patch(raw, {}), manager=names.MANAGER_PODS)
 
-    def _retell(
+    def _patch_metadata(
         self,
         deployment: Deployment,
         attempts: Attempts,
-        telling: Telling,
+        patch: MetadataPatch,
         *,
         rehearse: bool = False,
     ) -> str | None:
         """Write on a pod what is now so of its unit; return as `Attempts.make`."""
-        child = telling.pod
-        written = {"labels": dict(telling.labels), "annotations": dict(telling.annotations)}
+        child = patch.pod
+        written = {"labels": dict(patch.labels), "annotations": dict(patch.annotations)}
         merge = partial(
             self._kube.merge,
             _path_of(deployment, child),
@@ -173,13 +173,13 @@ class Actuator:
         return refused and f"the API server refuses {slot.name}: {refused}; {fix}"
 
 
-def _why_untold(telling: Telling, refusal: str | None) -> str:
+def _why_unpatchable(patch: MetadataPatch, refusal: str | None) -> str:
     if not refusal:
         return ""
     return (
-        f"the API server refuses changes of the annotations of pod {telling.pod.name}: {refusal};"
+        f"the API server refuses changes of the annotations of pod {patch.pod.name}: {refusal};"
         " let the operator change them, or delete the pod. Until then unit"
-        f" {telling.pod.unit} keeps its former ratio"
+        f" {patch.pod.unit} keeps its former ratio"
     )
 
 

@@ -105,14 +105,14 @@ class Deployments:
         if changes.drain or changes.relieve or any(child.drains_since for child in seen):
             around = replace(around, loads=loads(parts.own(deployment, seen)))
             changes = decide(around=around)
-        untold = self._actuator.untold(deployment, changes, attempts)
-        if untold:
-            around = replace(around, untold=untold.keys())
+        unpatchable = self._actuator.unpatchable(deployment, changes, attempts)
+        if unpatchable:
+            around = replace(around, unpatchable=unpatchable.keys())
             changes = decide(around=around)
         # 3. Act.
         spec_is_new = before.get("observedGeneration") != deployment.generation
         made, refused = self._actuator.carry_out(deployment, changes, attempts)
-        refusals = [refused, *untold.values()]
+        refusals = [refused, *unpatchable.values()]
         news = replace(
             news,
             refusal=next((text for text in (*refusals, attempts.lasting()) if text), ""),

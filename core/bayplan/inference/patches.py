@@ -1,4 +1,4 @@
-"""What running pods say of their unit, where that is no longer so: labels and annotations.
+"""Patches of the labels and annotations of running pods, where what they say is no longer so.
 
 Pods are made with all of it. What may change while they live is written anew: whether they are of
 an older revision, what makes their unit whole, how many of it are placed together, and how many
@@ -17,7 +17,7 @@ from bayplan.inference.successors import instant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Telling:
+class MetadataPatch:
     """What to write on a pod; None removes what is there."""
 
     pod: Child
@@ -25,7 +25,7 @@ class Telling:
     annotations: Mapping[str, str | None] = field(default_factory=dict)
 
 
-def tellings(  # noqa: PLR0913 - all that pods say, each by name
+def metadata_patches(  # noqa: PLR0913 - all that pods say, each by name
     deployment: Deployment,
     pods: Iterable[Child],
     aims: Mapping[int, Aim],
@@ -33,7 +33,7 @@ def tellings(  # noqa: PLR0913 - all that pods say, each by name
     but: Collection[str],
     aside: Collection[str],
     marks: Mapping[str, Mapping[str, str | None]],
-) -> tuple[Telling, ...]:
+) -> tuple[MetadataPatch, ...]:
     """Return what to write on pods that are there to stay; `but` are names of those that go.
 
     `aims` are those of the units of the newest revision that stay, by unit. `aside` are uids of
@@ -45,7 +45,7 @@ def tellings(  # noqa: PLR0913 - all that pods say, each by name
     settled = {unit for unit, each in aims.items() if running[unit] == each.together}
     standing = _standing(deployment, counting)
     found = (
-        Telling(
+        MetadataPatch(
             pod=pod,
             labels=_labels(deployment, pod, aims.get(pod.unit), settled=pod.unit in settled)
             | _represents(pod, pod.uid in standing),
@@ -54,7 +54,7 @@ def tellings(  # noqa: PLR0913 - all that pods say, each by name
         )
         for pod in staying
     )
-    return tuple(telling for telling in found if telling.labels or telling.annotations)
+    return tuple(patch for patch in found if patch.labels or patch.annotations)
 
 
 def _labels(
