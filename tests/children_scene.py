@@ -53,6 +53,8 @@ def fill(slot: Slot, **state: Any) -> Child:  # noqa: ANN401 - fields of Child
             "shape": slot.shape,
             "replica": slot.index,
             "represents": slot.represents,
+            "worker": slot.worker,
+            "replica_size": slot.pool.size,
             "gated": not state.get("node"),
             **state,
         }

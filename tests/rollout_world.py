@@ -23,6 +23,7 @@ from bayplan.inference.patches import MetadataPatch
 from bayplan.inference.rollout import Changes
 from bayplan.inference.shapes import Shape
 from bayplan.inference.successors import slot_beside
+from tests.children_scene import fill
 
 NODE, CORDONED, FAILING = NodeName("n1"), NodeName("cordoned"), NodeName("failing")
 OWNER = "u-chat"
@@ -141,24 +142,8 @@ class World:
 
     def make(self, slot: Slot) -> Child:
         """Return the pod that the operator makes for a slot."""
-        return Child(
-            name=slot.name,
-            uid=f"{slot.name}-{next(self._uids)}",
-            owner_uid=OWNER,
-            pool=slot.pool.name,
-            unit=slot.unit,
-            revision=slot.revision,
-            unit_size=slot.unit_size,
-            shape=slot.shape,
-            floor=self.deployment.floor,
-            replica=slot.index,
-            represents=slot.represents,
-            worker=slot.worker,
-            replica_size=slot.pool.size,
-            gated=True,
-            switched=True,
-            created_at=self.now,
-        )
+        uid, floor = f"{slot.name}-{next(self._uids)}", self.deployment.floor
+        return fill(slot, uid=uid, floor=floor, switched=True, created_at=self.now)
 
     def pairs(self) -> list[Pair]:
         """Return the pods that are moved by starting their replacement first."""

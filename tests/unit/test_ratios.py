@@ -18,6 +18,7 @@ from bayplan.inference.rollout import Changes
 from bayplan.inference.shapes import Shape
 from bayplan.inference.tally import News, Tally
 from bayplan.plan import Hold, Reason, Rejection
+from tests.children_scene import fill
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 NOW_S = int(NOW.timestamp())
@@ -53,28 +54,9 @@ def chat(
 
 def unit(of: Deployment, index: int = 0, **state: Any) -> list[Child]:  # noqa: ANN401 - fields
     """Return the pods of one unit as it is in the end, serving unless something else is said."""
-    state = {"node": NODE, "ready": True, "in_service": True, **state}
-    return [
-        Child(
-            **{
-                "name": slot.name,
-                "uid": f"u-{slot.name}",
-                "owner_uid": "u-chat",
-                "pool": slot.pool.name,
-                "unit": index,
-                "revision": slot.revision,
-                "unit_size": slot.unit_size,
-                "shape": slot.shape,
-                "replica": slot.index,
-                "represents": slot.represents,
-                "switched": True,
-                "gated": state["node"] is None,
-                "created_at": NOW_S - 60,
-                **state,
-            }
-        )
-        for slot in unit_slots(of, index, of.revision)
-    ]
+    serves = {"node": NODE, "ready": True, "in_service": True, "switched": True}
+    state = {**serves, "created_at": NOW_S - 60, **state}
+    return [fill(slot, **state) for slot in unit_slots(of, index, of.revision)]
 
 
 def more(before: Deployment, of: Deployment, index: int = 0, **state: Any) -> list[Child]:  # noqa: ANN401 - fields
