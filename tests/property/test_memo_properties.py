@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from bayplan.api import names
 from bayplan.codec import DecodeError
 from bayplan.codec.fields import Field
+from bayplan.codec.memo import Memo
 from bayplan.codec.pods import placing, requests
-from bayplan.codec.remembered import Remembered
 
 Raw = dict[str, Any]
 
@@ -105,9 +105,9 @@ def test_memory_reads_as_fresh_eyes_do(
 
 def test_the_same_is_read_once_and_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cluster has many templates over the years."""
-    monkeypatch.setattr("bayplan.codec.remembered._MOST", 2)
+    monkeypatch.setattr("bayplan.codec.memo._MOST", 2)
     seen: list[int] = []
-    numbers = Remembered[int]()
+    numbers = Memo[int]()
 
     def noted(number: int) -> int:
         def read() -> int:

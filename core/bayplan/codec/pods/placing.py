@@ -7,8 +7,8 @@ from typing import Final
 from bayplan.api import names
 from bayplan.cluster.constraints import Constraints, NodeTerm, Preference, Requirement, Toleration
 from bayplan.codec.fields import Field
+from bayplan.codec.memo import Memo
 from bayplan.codec.pods.peers import peers_of
-from bayplan.codec.remembered import Remembered
 from bayplan.codec.selectors import node_term
 
 #: The node field by which a pod is pinned to one node.
@@ -19,7 +19,7 @@ _WEIGHTS: Final = range(1, 101)
 
 #: The parts that say where it may go, those with rules between pods first.
 _PLACING: Final = ("affinity", "topologySpreadConstraints", "nodeSelector", "tolerations")
-_PLACINGS: Final = Remembered[tuple[str, Constraints]]()
+_PLACINGS: Final = Memo[tuple[str, Constraints]]()
 
 
 def placing_of(

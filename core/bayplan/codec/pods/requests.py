@@ -10,8 +10,8 @@ from bayplan.cluster import units
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.units import Rounding
 from bayplan.codec.fields import Field
+from bayplan.codec.memo import Memo
 from bayplan.codec.pods.containers import asked_by, largest, resized
-from bayplan.codec.remembered import Remembered
 
 #: The ports that there are.
 _PORTS: Final = range(1, 65_536)
@@ -21,7 +21,7 @@ _MAX_DEVICE: Final = 1023
 
 #: The parts of a pod's spec that say what it uses on its node, and what was read from them.
 _ASKING: Final = ("initContainers", "containers", "resources", "overhead", "hostNetwork")
-_REQUESTS: Final = Remembered[Resources]()
+_REQUESTS: Final = Memo[Resources]()
 
 
 def used_by(metadata: Field, spec: Field, status: Field, *, placed: bool) -> Resources:
