@@ -5,9 +5,9 @@ from dataclasses import replace
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from bayplan.inference.children import Deployment, Rollout, unit_slots
+from bayplan.inference.children import Deployment, Rollout
 from bayplan.inference.shapes import Shape
-from tests.children_scene import fill
+from tests.children_scene import fill, unit_slots
 from tests.rollout_world import (
     CORDONED,
     FAILING,

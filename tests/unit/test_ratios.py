@@ -12,13 +12,13 @@ from bayplan.api.pools import Role
 from bayplan.cluster.keys import NodeName, PodKey
 from bayplan.cluster.resources import Resources
 from bayplan.inference import readiness, rollout
-from bayplan.inference.children import Child, Deployment, Pool, Rollout, unit_slots
+from bayplan.inference.children import Child, Deployment, Pool, Rollout
 from bayplan.inference.parts import Around, units_of
 from bayplan.inference.rollout import Changes
 from bayplan.inference.shapes import Shape
 from bayplan.inference.tally import News, Tally
 from bayplan.plan import Hold, Reason, Rejection
-from tests.children_scene import fill
+from tests.children_scene import fill, unit_slots
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 NOW_S = int(NOW.timestamp())

@@ -10,10 +10,10 @@ from bayplan.api.pools import Role
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.resources import Resources
 from bayplan.inference import readiness, rollout
-from bayplan.inference.children import Child, Deployment, Pool, Slot, unit_slots
+from bayplan.inference.children import Child, Deployment, Pool, Slot
 from bayplan.inference.rollout import Changes
 from bayplan.inference.tally import News, Tally
-from tests.children_scene import fill
+from tests.children_scene import fill, unit_slots
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 NOW_S = int(NOW.timestamp())
