@@ -36,6 +36,10 @@ _GATHER_UNIT_S: Final = 0.2
 _GATHER_PLAN_S: Final = 2.0
 
 
+#: The same for plans by which gangs may be half: the next one may have a place for the rest.
+_GATHER_HALVES_S: Final = 1.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """What is asked of an InferenceDeployment: one and the same for as long as this stays equal."""
@@ -124,6 +128,8 @@ class Dispatcher:
         if self._workers.plans.see(raw):
             self._queue.add(PLANS, rests=False)  # the planner waits for it to be taken up
             self._look_at_deployments()
+            if self._workers.plans.tears(raw["metadata"]["name"]):
+                self._queue.add(GATES, after_s=_GATHER_HALVES_S)
 
     def plan_deleted(self, name: str, uid: str) -> None:
         """Forget a plan; what was taken out of service for it may be wanted again."""

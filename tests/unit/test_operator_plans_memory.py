@@ -4,13 +4,15 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 
+from bayplan.cluster.keys import GangKey
 from bayplan_operator.cluster.kube import plan_path
 from bayplan_operator.plans.memory import Plans
 from tests import execution_scene
-from tests.execution_scene import Scene, bind
+from tests.execution_scene import Scene, bind, hold
 from tests.fake_kube import FakeKube, Raw
 
 scene = execution_scene.scene
@@ -134,3 +136,28 @@ def test_after_a_restore_of_etcd_what_the_watch_tells_is_all_there_is(scene: Sce
     written = len(scene.kube.writes)
     scene.look()
     assert len(scene.kube.writes) == written, "it is not written again"
+
+
+def test_what_may_leave_a_gang_half_is_known(scene: Scene) -> None:
+    """Halves would be looked at for each plan, or ten seconds late."""
+    scene.add("a")
+    name = scene.publish(bind("a", "n1"))
+    assert not scene.plans.tears(name), "nothing is known of it yet"
+    scene.look()
+    assert not scene.plans.tears(name)
+    held = scene.publish(hold("b"), sequence=2)
+    of_gang = replace(hold("c"), gang=GangKey(namespace="ns", name="g"))
+    torn = scene.publish(of_gang, sequence=3)
+
+    assert not scene.plans.tears(held)
+    assert scene.plans.tears(torn)
+
+
+def test_a_plan_that_has_failed_may_leave_a_gang_half(scene: Scene) -> None:
+    """What was pinned is on no list of those that are held."""
+    name = scene.publish(bind("gone", "n1"))
+    scene.look()
+
+    assert scene.status(name)["phase"] == "Failed"
+    assert scene.plans.tears(name)
+    assert scene.plans.without_place() == {"uid-gone": "it is gone"}

@@ -26,13 +26,17 @@ import structlog
 
 from bayplan.codec import PublishedPlan, decisions, joined, published_plan_of
 from bayplan.codec.plans import FINISHED
-from bayplan.plan import Hold
+from bayplan.plan import Bind, Hold
+from bayplan.steps import State
 from bayplan_operator.cluster.kube import PLANS, Kube, Raw, plan_path
 
 _log = structlog.get_logger()
 
 #: Longest message that is passed on.
 _MAX_MESSAGE: Final = 1000
+
+#: The phase of a plan that another one follows.
+_FAILED: Final = "Failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +189,35 @@ class Plans:
             return ()
         return tuple(hold for hold in newest.published.plan.holds if hold.uid in uids)
 
+    def without_place(self) -> Mapping[str, str]:
+        """Return why waiting pods have no place in the newest plan, or none any more, by uid.
+
+        Of a gang of which one bind has failed no other pod is released either.
+        """
+        newest = self.newest()
+        if newest is None:
+            return {}
+        plan = newest.published.plan
+        found = {hold.uid: hold.rejection.message for hold in plan.holds}
+        failed = {
+            pod: message for part in newest.parts for pod, message in _failed_binds(part.status)
+        }
+        lost = {b.uid: failed[str(b.pod)] for b in plan.binds if str(b.pod) in failed}
+        torn = {b.gang: lost[b.uid] for b in plan.binds if b.gang is not None and b.uid in lost}
+        return found | {b.uid: torn[b.gang] for b in plan.binds if b.gang in torn} | lost
+
+    def tears(self, name: str) -> bool:
+        """Return whether an object holds pods of gangs, or has failed: some may be half then.
+
+        Never asks the API server.
+        """
+        with self._lock:
+            known = (self._entries or {}).get(name)
+        if known is None:
+            return False
+        holds = known.published.plan.holds
+        return known.published.phase == _FAILED or any(hold.gang for hold in holds)
+
     def executing_for(self, uids: Collection[str], owner_uid: str) -> str:
         """Return the progress of the plan at work if it is for these pods, else ""."""
         newest = self.newest()
@@ -276,6 +309,13 @@ def _update(
         entries[published.name] = replace(
             known, published=published, status=status, version=version
         )
+
+
+def _failed_binds(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the pods ("ns/name") that cannot go where a plan says, each with the reason."""
+    for step in status.get("steps", ()):
+        if step["type"] == Bind.__name__ and State(step["state"]).is_failure:
+            yield step["pod"], f"it {step['message']}"
 
 
 def _decisions(entries: Mapping[str, Entry]) -> tuple[tuple[PublishedPlan, ...], ...]:
