@@ -11,9 +11,14 @@ import asyncio
 from collections import defaultdict
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Final
 
-from bayplan_operator.cluster.kube import DEPLOYMENTS, Kube, Raw
+import structlog
+import urllib3
+from kubernetes.client.exceptions import ApiException
+
+from bayplan_operator.cluster.kube import DEPLOYMENTS, Kube, Raw, is_final
 from bayplan_operator.cluster.nodes import Nodes
 from bayplan_operator.deployments.podwatch import Change, watch_pods
 from bayplan_operator.deployments.reconciler import Deployments
@@ -23,6 +28,11 @@ from bayplan_operator.metrics import Metrics
 from bayplan_operator.plans.execution import Execution
 from bayplan_operator.plans.memory import Plans
 from bayplan_operator.queue import WorkQueue, in_words
+
+_log = structlog.get_logger()
+
+#: Seconds between two tries to begin; the last one goes on for ever.
+_PAUSES_S: Final = (0.5, 1.0, 2.0)
 
 #: Seconds after which everything is looked at again, event or not.
 RESYNC_S: Final = 30.0
@@ -72,20 +82,22 @@ class Dispatcher:
         # By uid too: kopf tells of each object in order, and of two under one name in any order.
         self._deployments: dict[DeploymentKey, dict[str, Asked]] = defaultdict(dict)
         self._away_s = 0.0
+        self._awaits = ""
         self._unready: dict[Key, str] = dict.fromkeys((PLANS, GATES), "not looked at yet")
 
     def unready(self) -> str:
         """Return what could not be looked at the last time, or yet, and why; "" for nothing."""
+        if self._awaits:
+            return f"cannot begin: {self._awaits}"
         return "; ".join(f"{key}: {why}" for key, why in self._unready.items())
 
     async def run(self) -> None:
-        """Work until cancelled.
+        """Work until cancelled, as soon as the API server answers.
 
         Raises:
-            ApiException: What it is to work on cannot be read.
+            ApiException: What it is to work on may not be read.
         """
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._workers.threads, self._begin)
+        await self._begin()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run())
             group.create_task(self._resync())
@@ -158,7 +170,29 @@ class Dispatcher:
         for key in self._deployments:
             self._queue.add(key, after_s=_GATHER_S)
 
-    def _begin(self) -> None:
+    async def _begin(self) -> None:
+        """Read what the first passes need; while nobody answers, say so and ask again.
+
+        Raises:
+            ApiException: That may not be read, or is not there.
+        """
+        loop, pauses = asyncio.get_running_loop(), chain(_PAUSES_S, repeat(_PAUSES_S[-1]))
+        while True:
+            try:
+                await loop.run_in_executor(self._workers.threads, self._read)
+            except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
+                if is_final(error):
+                    raise
+                why = in_words(error)
+                if why != self._awaits:
+                    _log.warning("start_waits", error=why, action="asked again until it answers")
+                self._awaits = why
+                await asyncio.sleep(next(pauses))
+            else:
+                self._awaits = ""
+                return
+
+    def _read(self) -> None:
         """Read nodes, and whether deployments may be read: kopf would ask for ever, and not say."""
         self._workers.nodes.read()
         next(self._workers.kube.pages(DEPLOYMENTS), None)
