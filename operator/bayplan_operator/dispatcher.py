@@ -18,7 +18,8 @@ import structlog
 import urllib3
 from kubernetes.client.exceptions import ApiException
 
-from bayplan_operator.cluster.kube import DEPLOYMENTS, Kube, Raw, is_final
+from bayplan_operator.cluster.kube import DEPLOYMENTS, NODES, Kube, Raw, is_final
+from bayplan_operator.cluster.kube import PLANS as PLANS_PATH
 from bayplan_operator.cluster.nodes import Nodes
 from bayplan_operator.deployments.podwatch import Change, watch_pods
 from bayplan_operator.deployments.reconciler import Deployments
@@ -33,6 +34,9 @@ _log = structlog.get_logger()
 
 #: Seconds between two tries to begin; the last one goes on for ever.
 _PAUSES_S: Final = (0.5, 1.0, 2.0)
+
+#: What kopf watches.
+_WATCHED: Final = (PLANS_PATH, DEPLOYMENTS, NODES)
 
 #: Seconds after which everything is looked at again, event or not.
 RESYNC_S: Final = 30.0
@@ -83,13 +87,15 @@ class Dispatcher:
         self._deployments: dict[DeploymentKey, dict[str, Asked]] = defaultdict(dict)
         self._away_s = 0.0
         self._awaits = ""
+        self._unwatched: dict[str, str] = {}
         self._unready: dict[Key, str] = dict.fromkeys((PLANS, GATES), "not looked at yet")
 
     def unready(self) -> str:
         """Return what could not be looked at the last time, or yet, and why; "" for nothing."""
         if self._awaits:
             return f"cannot begin: {self._awaits}"
-        return "; ".join(f"{key}: {why}" for key, why in self._unready.items())
+        told = (*self._unready.items(), *self._unwatched.items())
+        return "; ".join(f"{key}: {why}" for key, why in told)
 
     async def run(self) -> None:
         """Work until cancelled, as soon as the API server answers.
@@ -164,7 +170,28 @@ class Dispatcher:
             self._queue.add(PLANS)
             self._queue.add(GATES)
             self._look_at_deployments()
+            loop = asyncio.get_running_loop()
+            self._unwatched = await loop.run_in_executor(self._workers.threads, self._try_watches)
             await asyncio.sleep(RESYNC_S)
+
+    def _try_watches(self) -> dict[str, str]:
+        """Return which collections of kopf's may not be watched, and why.
+
+        kopf would ask for ever and tell nobody, while passes go on with what it told before. That a
+        server is away, or fails, is for the passes to say.
+        """
+        found: dict[str, str] = {}
+        for path in _WATCHED:
+            try:
+                self._workers.kube.try_watch(path)
+            except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
+                if is_final(error):
+                    kind = path.rpartition("/")[2]
+                    found[f"watch of {kind}"] = in_words(error)
+        for kind, why in found.items():
+            if kind not in self._unwatched:
+                _log.error("watch_refused", kind=kind, error=why)
+        return found
 
     def _look_at_deployments(self) -> None:
         for key in self._deployments:

@@ -11,7 +11,7 @@ from kubernetes.client.exceptions import ApiException
 
 from bayplan.cluster.keys import NodeName
 from bayplan_operator import dispatcher as module
-from bayplan_operator.cluster.kube import NODES, node_path
+from bayplan_operator.cluster.kube import NODES, PLANS, node_path
 from bayplan_operator.cluster.nodes import Nodes
 from bayplan_operator.dispatcher import Dispatcher, Workers
 from tests.execution_scene import raw_node
@@ -104,3 +104,33 @@ def test_what_the_watch_has_told_of_a_node_is_newer_than_a_list() -> None:
     nodes.read()
 
     assert nodes.see(cordoned) is False, "it is known already"
+
+
+class Refusing(FakeKube):
+    """An API server that lets nobody watch two collections, each for another reason."""
+
+    def try_watch(self, path: str) -> None:
+        """Refuse."""
+        if path == NODES:
+            raise ApiException(status=503, reason="no endpoints")
+        if path == PLANS:
+            raise ApiException(status=403, reason="forbidden")
+
+
+def test_that_a_watch_is_forbidden_is_told_and_that_nobody_answers_is_not() -> None:
+    """Passes say the latter, and end saying it as soon as it is over."""
+    nobody = cast(Any, None)
+    with ThreadPoolExecutor(1) as threads:
+        workers = Workers(
+            kube=Refusing(),
+            deployments=nobody,
+            execution=nobody,
+            gates=nobody,
+            nodes=nobody,
+            plans=nobody,
+            metrics=nobody,
+            threads=threads,
+        )
+        found = Dispatcher(workers)._try_watches()  # noqa: SLF001 - asked every half minute
+
+    assert found == {"watch of packingplans": "403 forbidden"}

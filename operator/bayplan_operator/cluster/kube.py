@@ -171,6 +171,17 @@ class Kube:
         finally:
             answer.close()
 
+    def try_watch(self, path: str) -> None:
+        """Ask whether a collection can be listed and watched, and read nothing of it.
+
+        Raises:
+            ApiException: It cannot.
+        """
+        listed = self._send("GET", path, query={"limit": "1"})
+        version = listed["metadata"]["resourceVersion"]
+        query = {"watch": "1", "resourceVersion": version, "timeoutSeconds": "1"}
+        self._open("GET", path, query=query).close()
+
     def create(self, path: str, body: Raw, *, manager: str = names.MANAGER_PODS) -> Raw:
         """Create an object, or a subresource such as an eviction.
 
