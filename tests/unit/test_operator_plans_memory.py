@@ -138,6 +138,33 @@ def test_after_a_restore_of_etcd_what_the_watch_tells_is_all_there_is(scene: Sce
     assert len(scene.kube.writes) == written, "it is not written again"
 
 
+def test_a_write_that_a_restore_of_etcd_has_undone_before_the_watch_showed_it_is_missed(
+    scene: Scene,
+) -> None:
+    """The watch went back to what it had told last: the plan stood at work to all but us."""
+    now = [0.0]
+    plans = Plans(scene.kube, clock=lambda: now[0])
+    name = scene.publish(bind("a", "n1"))
+    assert plans.newest() is not None
+    plans.see(backup := deepcopy(scene.kube.objects[plan_path(name)]))
+    (entry,) = plans.newest().parts  # type: ignore[union-attr]
+    plans.wrote(entry, {"phase": "Completed"}, entry.version + 1)
+
+    plans.see(backup)
+    plans.look_again()
+    now[0] = 59.0
+    plans.look_again()
+    assert not plans.newest().open, "the watch may be late"  # type: ignore[union-attr]
+    now[0] = 60.0
+    plans.look_again()
+
+    assert plans.newest().open  # type: ignore[union-attr]
+    now[0] = 3600.0
+    asked = plans._entries  # noqa: SLF001 - read anew if it is another one
+    plans.look_again()
+    assert plans._entries is asked, "once is enough"  # noqa: SLF001
+
+
 def test_what_may_leave_a_gang_half_is_known(scene: Scene) -> None:
     """Halves would be looked at for each plan, or ten seconds late."""
     scene.add("a")

@@ -8,7 +8,8 @@ Execution asks for the plan to carry out, deployments ask what the newest plan s
 pods. A plan's spec never changes and its status is written by us alone, so memory is as good as a
 fresh read; of two words on one object the one with the higher resourceVersion counts, for a write
 of an operator that is gone may come late. Only where the watch goes back to a lower one, etcd was
-restored from a backup, and that is what there is. A large plan is in several objects, and none
+restored from a backup, and that is what there is; and where it never shows what we wrote, that may
+be lost with it, and all is read anew. A large plan is in several objects, and none
 while one of them is missing.
 
 Used from several threads, the one of the event loop too, which never waits for the API server here:
@@ -16,6 +17,7 @@ what it tells while all objects are read is taken in after them.
 """
 
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -34,6 +36,9 @@ _log = structlog.get_logger()
 
 #: Longest message that is passed on.
 _MAX_MESSAGE: Final = 1000
+
+#: Seconds in which the watch shows what was written, even if it was cut off meanwhile.
+_ECHO_S: Final = 60.0
 
 #: The phase of a plan that another one follows.
 _FAILED: Final = "Failed"
@@ -82,13 +87,15 @@ News = Callable[[dict[str, Entry]], None]
 class Plans:
     """All objects, by name."""
 
-    def __init__(self, kube: Kube) -> None:
+    def __init__(self, kube: Kube, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._kube = kube
+        self._clock = clock
         self._lock = threading.Lock()
         self._reads = threading.Lock()  # held by who reads all of them
         self._entries: dict[str, Entry] | None = None
         self._unread: list[News] = []
         self._told: dict[str, str] = {}
+        self._unseen: dict[tuple[str, int], float] = {}
         self._joined: tuple[tuple[str, ...], PublishedPlan] | None = None
 
     def see(self, raw: Raw) -> bool:
@@ -109,11 +116,15 @@ class Plans:
             self._take(partial(self._drop, name, uid))
 
     def look_again(self) -> None:
-        """If a plan seems overtaken by one that is gone, have all of them read anew.
+        """If a plan seems overtaken by one that is gone, or a write lost, have all read anew.
 
         Raises:
             ApiException: The API server does not tell.
         """
+        with self._lock:
+            if lost := self._lost():
+                _log.warning("plans_read_anew", lost=lost)
+                self._entries = None
         newest = self.newest() if self.overtaken() else None
         if newest is None:
             return
@@ -267,6 +278,17 @@ class Plans:
                 for take in self._unread:
                     take(entries)
                 self._entries, self._unread = entries, []
+
+    def _lost(self) -> str:
+        """Return an object of which the watch has not shown our last write for long, or "".
+
+        Call with the lock. One of which it has shown nothing yet was just read.
+        """
+        now, entries = self._clock(), self._entries or {}
+        unseen = [(name, e.version) for name, e in entries.items() if 0 < e.told < e.version]
+        self._unseen = {each: self._unseen.get(each, now) for each in unseen}
+        late = (name for (name, _), since in self._unseen.items() if now - since >= _ECHO_S)
+        return next(late, "")
 
     def _take(self, news: News) -> None:
         """Take something in, or keep it until all objects are read. Call with the lock."""
