@@ -68,39 +68,43 @@ class Half:
 WHOLE: Final = Half()
 
 
-def suspects(pods: Iterable[Pod], vain: Collection[str]) -> frozenset[GangKey]:
-    """Return the gangs of which pods wait in `vain`, by uid, and others may have a node.
+def suspects(
+    pods: Iterable[Pod], held: Collection[str], stuck: Collection[str] = ()
+) -> frozenset[GangKey]:
+    """Return the gangs of which pods wait in vain, and others may have a node.
 
-    `pods` are all that are not bound.
+    `pods` are all that are not bound; `held` and `stuck` as for `half`.
     """
     unbound = [*pods]
     there = Counter(pod.gang for pod in unbound if pod.node is None)
     return frozenset(
         pod.gang
         for pod in unbound
-        if pod.gang is not None and pod.uid in vain and there[pod.gang] < pod.gang_min_count
+        if pod.gang is not None
+        and pod.uid in (held if pod.node is None else stuck)
+        and there[pod.gang] < pod.gang_min_count
     )
 
 
-def half(members: Sequence[Member], vain: Collection[str]) -> Half:
+def half(members: Sequence[Member], held: Collection[str], stuck: Collection[str] = ()) -> Half:
     """Return the pods of one gang that are to give their room back.
 
-    `members` are all of its pods but those that have failed, `vain` the uids of those that have no
-    place in the newest plan, or cannot be bound where they are pinned.
+    `members` are all of its pods but those that have failed; `held` are the uids of pods that have
+    no place in the newest plan, `stuck` of those that cannot be bound where they are pinned.
     """
     pods = [member.pod for member in members if member.pod is not None]
     if {pod.gang_min_count for pod in pods} != {len(members)} or len(pods) < len(members):
         return WHOLE
     placed = [m for m in members if m.pod is not None and m.pod.node is not None]
     waiting = [pod for pod in pods if pod.node is None]
-    stuck = [pod for pod in pods if pod.node is not None and not pod.bound and pod.uid in vain]
+    trapped = [m.pod for m in placed if m.pod and not m.pod.bound and m.pod.uid in stuck]
     if any(pod.terminating for pod in pods):
         return WHOLE
-    if not stuck and any(pod.uid not in vain for pod in waiting):
+    if not trapped and any(pod.uid not in held for pod in waiting):
         return WHOLE
     first_at = min((m.bound_at for m in placed if m.bound_at), default=math.inf)
-    never_whole = any(pod.created_at <= first_at + MOMENT_S for pod in (*waiting, *stuck))
-    if not never_whole or not all(_may_go(member, stuck=bool(stuck)) for member in placed):
+    never_whole = any(pod.created_at <= first_at + MOMENT_S for pod in (*waiting, *trapped))
+    if not never_whole or not all(_may_go(member, stuck=bool(trapped)) for member in placed):
         return WHOLE
     going = sorted((pod for pod in pods if pod.node is not None), key=lambda pod: not pod.bound)
     return Half(pods=tuple(going), since=0 if math.isinf(first_at) else int(first_at))

@@ -10,7 +10,7 @@ import pytest
 from bayplan.api import names
 from bayplan.cluster.keys import GangKey
 from bayplan.plan import Bind
-from bayplan_operator.cluster.kube import node_path, pod_path
+from bayplan_operator.cluster.kube import node_path, plan_path, pod_path
 from tests.execution_scene import (
     NOW,
     Scene,
@@ -365,6 +365,20 @@ def test_one_that_is_queued_keeps_nobody_from_anything(pinned: Scene) -> None:
 
     assert not leaves(pinned, "g-0")
     assert not leaves(pinned, "g-1")
+
+
+def test_a_plan_that_gives_up_who_is_queued_takes_nobody_back(pinned: Scene) -> None:
+    """It does after two minutes, and the next plan leaves those to kube-scheduler as well."""
+    step = {"pod": "ns/g-1", "type": "Bind", "state": "Failed", "message": "is not bound"}
+    status = {"phase": "Failed", "message": "stopped", "steps": [step]}
+    raw = pinned.kube.objects[plan_path("plan-00002")]
+    pinned.plans.see(pinned.kube.add(plan_path("plan-00002"), {**raw, "status": status}))
+    assert pinned.plans.without_place() == {"uid-g-1": "it is not bound"}
+    now = [NOW + timedelta(minutes=3)]
+
+    gates_of(pinned, now).reconcile()
+
+    assert not leaves(pinned, "g-0")
 
 
 def test_a_pod_that_has_failed_is_none_of_its_gang_any_more(scene: Scene) -> None:

@@ -60,18 +60,21 @@ class Halves:
             stuck: Why pods cannot be bound where they are pinned, by uid.
         """
         newest = self._plans.newest()
-        vain = {**self._plans.without_place(), **stuck}
-        gangs = sorted(halves.suspects(unbound, vain.keys()), key=str)
+        held = self._plans.without_place()
+        gangs = sorted(halves.suspects(unbound, held.keys(), stuck.keys()), key=str)
         # Those that are half already come first, so that none waits for ever.
         gangs.sort(key=lambda gang: gang not in self._since)
-        seen = {gang: halves.half(self._members(gang), vain.keys()) for gang in gangs[:_MOST]}
+        seen = {
+            gang: halves.half(self._members(gang), held.keys(), stuck.keys())
+            for gang in gangs[:_MOST]
+        }
         found = {gang: half for gang, half in seen.items() if half.pods}
         now = self._clock()
         self._since = {gang: self._since.get(gang, now) for gang in found}
         left = {gang: halves.HALF_S - self._age_s(gang, half) for gang, half in found.items()}
         for gang in (gang for gang, left_s in left.items() if left_s <= 0):
             if newest is None or self._plans.is_newest(newest.published):
-                self._call_back(gang, found[gang].pods, self._why(gang, unbound, vain))
+                self._call_back(gang, found[gang].pods, self._why(gang, unbound, {**held, **stuck}))
         return min((left_s for left_s in left.values() if left_s > 0), default=None)
 
     def _age_s(self, gang: GangKey, half: Half) -> float:
