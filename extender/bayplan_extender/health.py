@@ -37,7 +37,7 @@ def router(view: View, registry: CollectorRegistry, watches: Sequence[Thread]) -
     @routes.get("/readyz")
     async def readyz() -> Response:
         if not view.synced:
-            text = f"not listed yet: {', '.join(view.missing)}\n"
+            text = f"not listed yet: {', '.join(_missing(view))}\n"
         elif stale := view.stale():
             text = f"stale: {'; '.join(stale)}\n"
         else:
@@ -49,6 +49,13 @@ def router(view: View, registry: CollectorRegistry, watches: Sequence[Thread]) -
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return routes
+
+
+def _missing(view: View) -> Iterator[str]:
+    """Yield the collections that have not been listed yet, each with the reason if it fails."""
+    failing = dict(view.failing)
+    for kind in view.missing:
+        yield f"{kind} ({failing[kind][1]})" if kind in failing else kind
 
 
 class Failing(Collector):

@@ -11,9 +11,15 @@ import asyncio
 from collections import defaultdict
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Final
 
-from bayplan_operator.cluster.kube import DEPLOYMENTS, Kube, Raw
+import structlog
+import urllib3
+from kubernetes.client.exceptions import ApiException
+
+from bayplan_operator.cluster.kube import DEPLOYMENTS, NODES, Kube, Raw, is_final
+from bayplan_operator.cluster.kube import PLANS as PLANS_PATH
 from bayplan_operator.cluster.nodes import Nodes
 from bayplan_operator.deployments.podwatch import Change, watch_pods
 from bayplan_operator.deployments.reconciler import Deployments
@@ -23,6 +29,14 @@ from bayplan_operator.metrics import Metrics
 from bayplan_operator.plans.execution import Execution
 from bayplan_operator.plans.memory import Plans
 from bayplan_operator.queue import WorkQueue, in_words
+
+_log = structlog.get_logger()
+
+#: Seconds between two tries to begin; the last one goes on for ever.
+_PAUSES_S: Final = (0.5, 1.0, 2.0)
+
+#: What kopf watches.
+_WATCHED: Final = (PLANS_PATH, DEPLOYMENTS, NODES)
 
 #: Seconds after which everything is looked at again, event or not.
 RESYNC_S: Final = 30.0
@@ -34,6 +48,10 @@ _GATHER_S: Final = 0.05
 #: pods do so one after the other, and a plan has nothing to do for them.
 _GATHER_UNIT_S: Final = 0.2
 _GATHER_PLAN_S: Final = 2.0
+
+
+#: The same for plans by which gangs may be half: the next one may have a place for the rest.
+_GATHER_HALVES_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,20 +86,24 @@ class Dispatcher:
         # By uid too: kopf tells of each object in order, and of two under one name in any order.
         self._deployments: dict[DeploymentKey, dict[str, Asked]] = defaultdict(dict)
         self._away_s = 0.0
+        self._awaits = ""
+        self._unwatched: dict[str, str] = {}
         self._unready: dict[Key, str] = dict.fromkeys((PLANS, GATES), "not looked at yet")
 
     def unready(self) -> str:
         """Return what could not be looked at the last time, or yet, and why; "" for nothing."""
-        return "; ".join(f"{key}: {why}" for key, why in self._unready.items())
+        if self._awaits:
+            return f"cannot begin: {self._awaits}"
+        told = (*self._unready.items(), *self._unwatched.items())
+        return "; ".join(f"{key}: {why}" for key, why in told)
 
     async def run(self) -> None:
-        """Work until cancelled.
+        """Work until cancelled, as soon as the API server answers.
 
         Raises:
-            ApiException: What it is to work on cannot be read.
+            ApiException: What it is to work on may not be read.
         """
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._workers.threads, self._begin)
+        await self._begin()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run())
             group.create_task(self._resync())
@@ -124,6 +146,8 @@ class Dispatcher:
         if self._workers.plans.see(raw):
             self._queue.add(PLANS, rests=False)  # the planner waits for it to be taken up
             self._look_at_deployments()
+            if self._workers.plans.tears(raw["metadata"]["name"]):
+                self._queue.add(GATES, after_s=_GATHER_HALVES_S)
 
     def plan_deleted(self, name: str, uid: str) -> None:
         """Forget a plan; what was taken out of service for it may be wanted again."""
@@ -146,13 +170,56 @@ class Dispatcher:
             self._queue.add(PLANS)
             self._queue.add(GATES)
             self._look_at_deployments()
+            loop = asyncio.get_running_loop()
+            self._unwatched = await loop.run_in_executor(self._workers.threads, self._try_watches)
             await asyncio.sleep(RESYNC_S)
+
+    def _try_watches(self) -> dict[str, str]:
+        """Return which collections of kopf's may not be watched, and why.
+
+        kopf would ask for ever and tell nobody, while passes go on with what it told before. That a
+        server is away, or fails, is for the passes to say.
+        """
+        found: dict[str, str] = {}
+        for path in _WATCHED:
+            try:
+                self._workers.kube.try_watch(path)
+            except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
+                if is_final(error):
+                    kind = path.rpartition("/")[2]
+                    found[f"watch of {kind}"] = in_words(error)
+        for kind, why in found.items():
+            if kind not in self._unwatched:
+                _log.error("watch_refused", kind=kind, error=why)
+        return found
 
     def _look_at_deployments(self) -> None:
         for key in self._deployments:
             self._queue.add(key, after_s=_GATHER_S)
 
-    def _begin(self) -> None:
+    async def _begin(self) -> None:
+        """Read what the first passes need; while nobody answers, say so and ask again.
+
+        Raises:
+            ApiException: That may not be read, or is not there.
+        """
+        loop, pauses = asyncio.get_running_loop(), chain(_PAUSES_S, repeat(_PAUSES_S[-1]))
+        while True:
+            try:
+                await loop.run_in_executor(self._workers.threads, self._read)
+            except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
+                if is_final(error):
+                    raise
+                why = in_words(error)
+                if why != self._awaits:
+                    _log.warning("start_waits", error=why, action="asked again until it answers")
+                self._awaits = why
+                await asyncio.sleep(next(pauses))
+            else:
+                self._awaits = ""
+                return
+
+    def _read(self) -> None:
         """Read nodes, and whether deployments may be read: kopf would ask for ever, and not say."""
         self._workers.nodes.read()
         next(self._workers.kube.pages(DEPLOYMENTS), None)

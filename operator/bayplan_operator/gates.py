@@ -1,12 +1,12 @@
-"""Nothing waits for ever on us: gates without a planner, and pins that have become traps.
+"""Nothing waits for ever on us: gates without a planner, pins that are traps, and half a gang.
 
 A pass looks at the planner's lease; while it is silent for too long, or says that every pass fails,
-the gates of waiting pods are lifted without a pin. It also replaces pods whose pin cannot be kept
-(`bayplan.gates` decides), and calls half a gang back whose rest waits in vain.
+the gates of waiting pods are lifted without a pin. It also calls half a gang back whose rest waits
+in vain (`plans.halves`), and replaces pods whose pin cannot be kept (`pins`).
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from datetime import datetime
 from typing import Final
@@ -20,24 +20,17 @@ from bayplan.cluster.keys import PodKey
 from bayplan.cluster.snapshot import Pod
 from bayplan.codec import mistake_in, other_gates_in, oversight_in
 from bayplan.codec.releases import ungate_patch
-from bayplan.steps import STALL_S
 from bayplan_operator.cluster.events import About, Events
-from bayplan_operator.cluster.evictions import evict
 from bayplan_operator.cluster.kube import PODS, Kube, Raw, lease_path, pod_path
 from bayplan_operator.cluster.observation import Observation, observe
 from bayplan_operator.cluster.patches import note_failure
 from bayplan_operator.cluster.policies import read_policy
 from bayplan_operator.metrics import Metrics
+from bayplan_operator.pins import Pins
 from bayplan_operator.plans.halves import Halves
 from bayplan_operator.plans.memory import Plans
 
 _log = structlog.get_logger()
-
-#: Seconds for which a pin must have been hopeless before its pod is replaced.
-_STRANDED_GRACE_S: Final = 30.0
-
-#: The same for a pin that kube-scheduler refuses, which it may yet accept while the plan waits.
-_REFUSED_GRACE_S: Final = STALL_S + _STRANDED_GRACE_S
 
 #: Bounds of the seconds between two looks at the lease.
 _MIN_LOOK_S: Final = 0.5
@@ -72,13 +65,12 @@ class Gates:
         self._now = now
         self._clock = clock
         self._plans = plans
-        self._halves = Halves(kube, plans, events, metrics, clock=clock)
+        self._pins = Pins(kube, events, pool=pool)
+        self._halves = Halves(kube, plans, events, metrics, now=now, clock=clock)
         self._watched_since = clock()
         self._renewal = ("", 0.0)
         self._seen_at: dict[str, float] = {}
-        self._hopeless_since: dict[tuple[str, float], float] = {}
         self._mistakes: Mapping[tuple[str, str], str] = {}
-        self._mourned: set[str] = set()
 
     def reconcile(self) -> float:
         """Do one pass; return the seconds after which another one is wanted."""
@@ -93,14 +85,16 @@ class Gates:
         self._seen_at = {pod.uid: self._seen_at.get(pod.uid, at) for pod in free}
         overdue = gates.overdue(free, signs, self._seen_at, at=at, now=now)
         list(self._pool.map(lambda pod: self._lift(pod, seen.raws[pod.uid]), overdue))
-        # 3. Replace pods whose pins cannot be kept.
-        self._replace_stranded(seen, at=at)
-        # 4. Call half a gang back for which there is no rest.
-        self._halves.reconcile(seen.unbound())
+        # 3. Call half a gang back whose rest waits in vain, before any of that is made anew.
+        self._pins.look(seen, at=at)
+        half_s = self._halves.reconcile(seen.unbound(), self._pins.stuck(at=at))
+        # 4. Replace pods whose pins cannot be kept.
+        pin_s = self._pins.replace(seen.raws, at=at)
         # 5. Tell on pods that cannot be read, or not in full, that nobody looks for, or that others
         # hold.
         self._tell_mistakes(seen)
-        return min(_MAX_LOOK_S, max(_MIN_LOOK_S, signs.timeout_s / 4))
+        wanted = [_MAX_LOOK_S, signs.timeout_s / 4, half_s, pin_s]
+        return max(_MIN_LOOK_S, min(s for s in wanted if s is not None))
 
     def _signs(self, at: float) -> gates.PlannerSigns:
         """Return what the lease tells; only that it changes counts, not what its clock says.
@@ -158,64 +152,3 @@ class Gates:
         """Yield the pods of our scheduler without a node that `observe` does not look for."""
         fields = f"spec.nodeName=,spec.schedulerName={names.SCHEDULER}"
         yield from self._kube.pages(PODS, labels=f"{names.LABEL_MANAGED}!=true", fields=fields)
-
-    def _replace_stranded(self, seen: Observation, *, at: float) -> None:
-        pinned = {p.uid: p for p in seen.unbound() if _is_pinned_by_us(p, seen.raws)}
-        self._mourned &= pinned.keys()
-        refusals = {uid: _refused(pod) for uid, pod in pinned.items() if pod.refused}
-        stranded = self._stranded(pinned.values())
-        reasons = {(uid, _REFUSED_GRACE_S): why for uid, why in refusals.items()}
-        reasons |= {(uid, _STRANDED_GRACE_S): why for uid, why in stranded.items()}
-        self._hopeless_since = {about: self._hopeless_since.get(about, at) for about in reasons}
-        overdue = {
-            uid: reasons[uid, grace_s]
-            for (uid, grace_s), since in self._hopeless_since.items()
-            if at - since >= grace_s
-        }
-        for uid, why in overdue.items():
-            if pinned[uid].owner is not None:
-                self._replace(pinned[uid], why, seen.raws[uid])
-            elif uid not in self._mourned:
-                self._mourn(pinned[uid], why)
-
-    def _stranded(self, pinned: Iterable[Pod]) -> Mapping[str, str]:
-        nodes = {pod.node for pod in pinned if pod.node is not None}
-        if not nodes:
-            return {}
-        return gates.stranded(observe(self._kube, self._pool, nodes).snapshot, pinned)
-
-    def _mourn(self, pod: Pod, reason: str) -> None:
-        """Tell of a pod that never runs where it is pinned, and would be lost if it were evicted.
-
-        Once, for as long as we live: its reason may be another one in each pass.
-        """
-        self._mourned.add(pod.uid)
-        note = (
-            f"it cannot be bound where it is pinned: {reason}; nobody makes it again, so it is left"
-            " there: delete it and make it anew"
-        )
-        self._events.tell(About.pod(pod.key, pod.uid), "Stranded", "Hold", note, warning=True)
-        _log.warning("stranded_pod_left", pod=str(pod.key), reason=reason)
-
-    def _replace(self, pod: Pod, reason: str, raw: Raw) -> None:
-        """Evict a pod that never ran, so that its owner makes a gated one.
-
-        Only as it was seen: it may be bound at this moment.
-        """
-        version = raw["metadata"]["resourceVersion"]
-        if evict(self._kube, pod.key, pod.uid, version=version) != "":
-            return  # refused, or changed meanwhile: looked at again in the next pass
-        note = f"it could not be bound where it was pinned: {reason}"
-        self._events.tell(About.pod(pod.key, pod.uid), "Evicted", "Evict", note)
-        _log.info("stranded_pod_replaced", pod=str(pod.key), reason=reason)
-
-
-def _refused(pod: Pod) -> str:
-    return f"kube-scheduler refuses it there: {pod.refused}"[:300]
-
-
-def _is_pinned_by_us(pod: Pod, raws: Mapping[str, Raw]) -> bool:
-    """Return whether a plan pinned a pod that is not bound yet."""
-    annotations = raws[pod.uid]["metadata"].get("annotations") or {}
-    pinned = pod.node is not None and not pod.terminating
-    return pinned and names.ANNOTATION_PLAN in annotations

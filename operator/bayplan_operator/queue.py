@@ -142,7 +142,9 @@ class WorkQueue(Generic[K]):
     def _rest(self, key: K, started_at: float) -> None:
         now = asyncio.get_running_loop().time()
         until = now + min(MAX_REST_S, now - started_at)
-        self._rests_until[key] = until
+        # Those of objects that are gone are never looked at again.
+        resting = {each: at for each, at in self._rests_until.items() if at > now}
+        self._rests_until = resting | {key: until}
         if key in self._due:
             due = self._due[key]
             self._set_due(key, due if key in self._rested else max(until, due))

@@ -15,7 +15,7 @@ from tests.integration.test_hindrances import applied, denying, is_refused
 
 nodes, operator, user = operator_scene.nodes, operator_scene.operator, operator_scene.user
 
-#: Seconds: fifteen until half a gang is called back, ten between two looks, and the machine's.
+#: Seconds: fifteen until half a gang is called back, and the machine's.
 _CALLED_BACK_S = 120.0
 
 

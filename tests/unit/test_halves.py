@@ -26,9 +26,13 @@ def waits(name: str, *, since: int = 90, **more: object) -> Member:
     return Member(pod=replace(made, **more))  # type: ignore[arg-type]
 
 
-def called(*members: Member, held: tuple[str, ...] = ("uid-b", "uid-c")) -> list[str]:
+def called(
+    *members: Member,
+    held: tuple[str, ...] = ("uid-b", "uid-c"),
+    stuck: tuple[str, ...] = (),
+) -> list[str]:
     """Return the names of those that are called back."""
-    return [each.key.name for each in halves.half(members, held)]
+    return [each.key.name for each in halves.half(members, held, stuck).pods]
 
 
 def test_who_runs_without_the_rest_is_called_back() -> None:
@@ -39,11 +43,51 @@ def test_who_runs_without_the_rest_is_called_back() -> None:
     assert called(runs("a"), waits("b", since=100), waits("c", since=100)) == ["a"]
 
 
+def pinned(name: str, **more: object) -> Member:
+    """Return a member on its way to its node."""
+    return runs(name, at=0, bound=False, disruption=Disruption.FIXED, **more)
+
+
 def test_so_is_who_is_pinned_and_not_bound_yet() -> None:
     """It would be bound alone a moment later."""
-    pinned = runs("a", at=0, bound=False, disruption=Disruption.FIXED)
+    assert called(pinned("a"), waits("b"), waits("c")) == ["a"]
 
-    assert called(pinned, waits("b"), waits("c")) == ["a"]
+
+def test_who_cannot_be_bound_where_it_is_pinned_keeps_its_gang_from_becoming_whole() -> None:
+    """It has no gate that a plan could hold it behind, and half of the gang ran on."""
+    assert called(pinned("a"), runs("b"), runs("c"), stuck=("uid-a",)) == ["b", "c", "a"]
+    assert called(pinned("a"), pinned("b"), runs("c"), stuck=("uid-a",)) == ["c", "a", "b"]
+    # The plan has a place for one of them, but that does not make the gang whole.
+    assert called(pinned("a"), runs("b"), waits("c"), held=(), stuck=("uid-a",)) == ["b", "a"]
+    # Nobody but us lifts it where its deployment waits for it to be bound.
+    ours = replace(OWNER, kind=names.KIND_DEPLOYMENT)  # type: ignore[type-var]
+    of_ours = [pinned("a", owner=ours), runs("b", owner=ours), runs("c", owner=ours)]
+    assert called(*of_ours, stuck=("uid-a",)) == ["b", "c", "a"]
+
+
+def test_who_is_merely_queued_is_waited_for() -> None:
+    """A slow scheduler would never get a gang whole: half of it would leave each time."""
+    assert called(pinned("a"), runs("b"), runs("c"), held=()) == []
+    assert called(pinned("a"), pinned("b"), runs("c"), stuck=("uid-x",)) == []
+    # A plan gives up what is not bound for two minutes.
+    assert called(pinned("a"), runs("b"), runs("c"), held=("uid-a",)) == []
+
+
+def test_a_gang_that_loses_a_pod_in_its_first_minute_was_never_whole() -> None:
+    """What was pinned to a lost node came back behind its gate, and half of the gang ran on."""
+    assert called(runs("a"), runs("b", at=101), waits("c", since=160)) == ["a", "b"]
+    assert called(runs("a"), runs("b", at=101), waits("c", since=161)) == []
+    late = pinned("c", created_at=161)
+    assert called(runs("a"), runs("b"), late, stuck=("uid-c",)) == []
+
+
+def test_it_is_half_since_the_first_has_its_node() -> None:
+    """It would be half for longer the later somebody looks."""
+    found = halves.half([runs("a", at=105), runs("b", at=101), waits("c")], ("uid-c",))
+
+    assert found.since == 101
+    nowhere = halves.half([pinned("a"), waits("b"), waits("c")], ("uid-b", "uid-c"))
+    assert nowhere.since == 0
 
 
 OWNER = pod("a").owner
@@ -54,9 +98,9 @@ OWNER = pod("a").owner
     [
         pytest.param((waits("a"), waits("b"), waits("c")), id="nobody runs"),
         pytest.param((runs("a"), runs("b"), runs("c")), id="it is whole"),
-        pytest.param((runs("a"), runs("b"), waits("c", since=101)), id="it was whole once"),
+        pytest.param((runs("a"), runs("b"), waits("c", since=161)), id="it was whole once"),
         pytest.param(
-            (runs("a"), runs("b", at=110), waits("c", since=105)),
+            (runs("a"), runs("b", at=210), waits("c", since=165)),
             id="the rest may be a new pod in the place of a lost one",
         ),
         pytest.param((runs("a"), runs("b", owner=None), waits("c")), id="one would be lost"),
@@ -96,5 +140,7 @@ def test_only_gangs_of_which_pods_are_missing_are_looked_at() -> None:
     assert halves.suspects(whole, {"uid-b", "uid-c"}) == frozenset()
     assert halves.suspects(whole[1:], {"uid-b", "uid-c"}) == {GANG}
     assert halves.suspects(whole[1:], ()) == frozenset()
-    pinned = made(runs("a", bound=False))
-    assert halves.suspects([*pinned, *whole[1:]], {"uid-b"}) == {GANG}
+    on_its_way = made(pinned("a"))
+    assert halves.suspects([*on_its_way, *whole[1:]], {"uid-b"}) == {GANG}
+    assert halves.suspects(on_its_way, (), {"uid-a"}) == {GANG}
+    assert halves.suspects(on_its_way, {"uid-a"}) == frozenset()

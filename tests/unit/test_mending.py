@@ -196,7 +196,7 @@ def test_a_pod_on_a_broken_device_is_mended_alone() -> None:
 def test_a_unit_that_finds_no_room_for_a_pod_gives_back_the_rest_after_a_while() -> None:
     """GPUs of half a unit serve nobody; whole it may fit elsewhere."""
     of = chat("new", replicas=2)
-    half = [replace(waiting(of, 1)[0], created_at=NOW_S - 14), unit(of, 1)[1]]
+    half = [replace(waiting(of, 1)[0], created_at=NOW_S - 9), unit(of, 1)[1]]
     seen, held = [*units(of, 0), *half], Around(held=uids(half[:1]))
 
     early = rollout.changes(of, seen, around=held, now=NOW_S)

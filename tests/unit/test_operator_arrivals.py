@@ -347,3 +347,33 @@ def test_what_was_seen_of_one_plan_ends_no_other(scene: Scene, reads: Reads) -> 
     assert reads
     assert scene.pod("c")["spec"]["schedulingGates"] == []
     assert scene.status("plan-00002")["phase"] == "Executing"
+
+
+def test_who_has_run_to_its_end_before_the_others_came_was_there(scene: Scene) -> None:
+    """A look ended the plan as failed, and another one was made; the watch said it was done."""
+    scene.look()
+    binds(scene, "a", "n1")
+    scene.pod("a")["status"]["phase"] = "Succeeded"
+    scene.execution.arrivals.forget()
+
+    scene.look()
+
+    status = scene.status("plan-00001")
+    assert status["phase"] == "Executing"
+    assert status["steps"][0]["message"] == "has run to its end on n1"
+    scene.pod("b")["spec"]["nodeName"] = "n2"
+    scene.look()
+    assert scene.status("plan-00001")["phase"] == "Completed"
+
+
+def test_who_was_refused_by_its_kubelet_was_not_there(scene: Scene) -> None:
+    """The plan would be done, and nobody knew why what its owner made again waits."""
+    scene.look()
+    binds(scene, "a", "n1")
+    scene.pod("a")["status"]["phase"] = "Failed"
+    scene.pod("b")["spec"]["nodeName"] = "n2"
+    scene.execution.arrivals.forget()
+
+    scene.look()
+
+    assert scene.status("plan-00001")["phase"] == "Failed"

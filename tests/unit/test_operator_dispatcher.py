@@ -34,10 +34,15 @@ class Noted:
 
 
 class Moving:
-    """Says whether the plan at work moves pods."""
+    """Says whether the plan at work moves pods, and plans may leave gangs half."""
 
     def __init__(self) -> None:
         self.moves = False
+        self.torn = False
+
+    def tears(self, name: str) -> bool:
+        """Return what it was told."""
+        return self.torn and bool(name)
 
     def awaits_replacements(self) -> bool:
         """Return what it was told."""
@@ -199,6 +204,19 @@ def test_a_new_plan_is_taken_up_without_rest(dispatcher: Dispatcher, noted: Note
     dispatcher.plan_changed({"metadata": {"name": "plan-00002"}})
 
     assert noted.rested == [PLANS]
+
+
+def test_a_plan_by_which_a_gang_may_be_half_has_halves_looked_at(
+    dispatcher: Dispatcher, noted: Noted, plans: Moving
+) -> None:
+    """They were looked at every ten seconds: a third of the time that a gang may be half."""
+    dispatcher.plan_changed({"metadata": {"name": "plan-00001"}})
+    assert GATES not in noted.added
+    plans.torn = True
+
+    dispatcher.plan_changed({"metadata": {"name": "plan-00002"}})
+
+    assert noted.within_s[GATES] <= 1.0
 
 
 class Stumbling:

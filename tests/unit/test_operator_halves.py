@@ -10,8 +10,18 @@ import pytest
 from bayplan.api import names
 from bayplan.cluster.keys import GangKey
 from bayplan.plan import Bind
-from bayplan_operator.cluster.kube import pod_path
-from tests.execution_scene import NOW, Scene, bind, gates_of, hold, key, raw_pod
+from bayplan_operator.cluster.kube import node_path, plan_path, pod_path
+from tests.execution_scene import (
+    NOW,
+    Scene,
+    bind,
+    evict,
+    gates_of,
+    hold,
+    key,
+    raw_node,
+    raw_pod,
+)
 
 GANG = GangKey(namespace="ns", name="g")
 LABELS = {names.LABEL_GANG: "g", names.LABEL_GANG_MIN_COUNT: "2"}
@@ -93,6 +103,7 @@ class Torn:
         self.scene.kube.patch = self._answer  # type: ignore[method-assign]
         for name in ("g-0", "g-1"):
             self.scene.add(name, gpus=8)
+            self.scene.pod(name)["metadata"]["labels"] |= LABELS
         self.scene.publish(of_gang(bind("g-0", "n1")), of_gang(bind("g-1", "n2")))
         self.scene.look()
         placed = self.scene.pod("g-0")
@@ -196,7 +207,7 @@ def test_a_gang_whose_rest_the_server_goes_on_failing_for_is_given_up(
 
     gang.go_on(until=12)
     assert gang.scene.status("plan-00001")["phase"] == "Executing"
-    gang.go_on(until=24)
+    gang.go_on(until=18)
 
     status = gang.scene.status("plan-00001")
     assert status["phase"] == "Failed"
@@ -224,3 +235,165 @@ def test_pods_of_a_leader_worker_set_with_the_label_of_a_gang_are_none_of_it(sce
 
     assert leaves(scene, "g-0")
     assert not leaves(scene, "g-2")
+
+
+def bound(scene: Scene, name: str, on: str, *, at: str = "2026-05-01T12:00:00Z") -> None:
+    """Have a pod be bound; the default is the scene's time."""
+    scene.pod(name)["spec"]["nodeName"] = on
+    scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": at}
+    scene.pod(name)["status"] = {"phase": "Running", "conditions": [scheduled]}
+
+
+def test_it_is_half_from_when_the_first_has_its_node(scene: Scene) -> None:
+    """The time began anew with each look that found a plan for it, and an operator's start."""
+    bound(scene, "g-0", "n1")
+    now = [NOW + timedelta(seconds=14)]
+    gates = gates_of(scene, now)
+    scene.publish(replace(hold("g-1"), gang=GANG), sequence=2)
+
+    assert gates.reconcile() == pytest.approx(1.0), "it looks again when the time has come"
+    assert not leaves(scene, "g-0")
+    now[0] = NOW + timedelta(seconds=15)
+    gates.reconcile()
+
+    assert leaves(scene, "g-0")
+
+
+def test_a_clock_that_is_behind_kube_schedulers_keeps_nobody(scene: Scene) -> None:
+    """Its half would have been bound in our future for an hour."""
+    bound(scene, "g-0", "n1", at="2026-05-01T13:00:00Z")
+    now = [NOW]
+    gates = gates_of(scene, now)
+    scene.publish(replace(hold("g-1"), gang=GANG), sequence=2)
+    gates.reconcile()
+    now[0] = NOW + timedelta(seconds=15)
+
+    gates.reconcile()
+
+    assert leaves(scene, "g-0")
+
+
+def test_no_plan_need_follow_the_one_by_which_the_rest_is_refused() -> None:
+    """That one went on for as long as somebody else took to leave, and half a gang with it."""
+    with ThreadPoolExecutor(2) as pool:
+        gang = Torn(pool, 403)
+        scene = gang.scene
+        bound(scene, "g-0", "n1")
+        scene.add("slow", gpus=8, on="n2")
+        scene.add("next", gpus=8)
+        scene.publish(
+            *(of_gang(bind("g-0", "n1")), of_gang(bind("g-1", "n3")), evict("slow", "n2")),
+            bind("next", "n2"),
+            sequence=2,
+        )
+        scene.kube.add(node_path("n3"), raw_node("n3"))
+        gang.go_on(until=14)
+        status = scene.status("plan-00002")
+        assert status["phase"] == "Executing", status
+        now = [NOW + timedelta(seconds=15)]
+
+        gates_of(scene, now).reconcile()
+
+    assert leaves(scene, "g-0")
+    assert "not now" in scene.told.notes[-1]
+
+
+@pytest.fixture
+def pinned(scene: Scene) -> Scene:
+    """Return a cluster in which one of a gang is bound, and the other one pinned."""
+    bound(scene, "g-0", "n1")
+    scene.kube.patch = type(scene.kube).patch.__get__(scene.kube)  # type: ignore[method-assign]
+    scene.publish(of_gang(bind("g-1", "n2")), sequence=2)
+    scene.look()
+    assert not gated(scene, "g-1")
+    return scene
+
+
+def test_one_that_is_pinned_to_a_lost_node_is_made_anew_soon(pinned: Scene) -> None:
+    """The other one had run alone for half a minute before it even began to wait."""
+    now = [NOW]
+    gates = gates_of(pinned, now)
+    del pinned.kube.objects[node_path("n2")]
+
+    assert gates.reconcile() == pytest.approx(5.0)
+    now[0] = NOW + timedelta(seconds=5)
+    gates.reconcile()
+
+    assert leaves(pinned, "g-1")
+    assert not leaves(pinned, "g-0"), "there may be another place for the rest"
+
+
+def test_the_second_one_that_is_lost_so_takes_its_gang_with_it(pinned: Scene) -> None:
+    """Each time another one was made, and the others ran on without it."""
+    now = [NOW + timedelta(seconds=20)]
+    gates = gates_of(pinned, now)
+    del pinned.kube.objects[node_path("n2")]
+    gates.reconcile()
+    now[0] = NOW + timedelta(seconds=25)
+
+    gates.reconcile()
+
+    assert leaves(pinned, "g-0")
+    assert leaves(pinned, "g-1")
+    assert "n2 is gone" in pinned.told.notes[-1]
+
+
+def test_kube_schedulers_refusal_takes_a_gang_back(pinned: Scene) -> None:
+    """Its plan ended after two minutes, and half of the gang ran on beyond that."""
+    refusal = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    pinned.pod("g-1")["status"] = {"conditions": [{**refusal, "message": "no such volume"}]}
+    now = [NOW + timedelta(seconds=10)]
+    gates = gates_of(pinned, now)
+    gates.reconcile()
+    now[0] = NOW + timedelta(seconds=19)
+    gates.reconcile()
+    assert not leaves(pinned, "g-0"), "kube-scheduler may try it once more"
+    now[0] = NOW + timedelta(seconds=20)
+
+    gates.reconcile()
+
+    assert leaves(pinned, "g-0")
+    assert leaves(pinned, "g-1")
+    assert "no such volume" in pinned.told.notes[-1]
+
+
+def test_one_that_is_queued_keeps_nobody_from_anything(pinned: Scene) -> None:
+    """A slow scheduler would never get a gang whole."""
+    now = [NOW]
+    gates = gates_of(pinned, now)
+    for seconds in range(0, 600, 10):
+        now[0] = NOW + timedelta(seconds=seconds)
+        gates.reconcile()
+
+    assert not leaves(pinned, "g-0")
+    assert not leaves(pinned, "g-1")
+
+
+def test_a_plan_that_gives_up_who_is_queued_takes_nobody_back(pinned: Scene) -> None:
+    """It does after two minutes, and the next plan leaves those to kube-scheduler as well."""
+    step = {"pod": "ns/g-1", "type": "Bind", "state": "Failed", "message": "is not bound"}
+    status = {"phase": "Failed", "message": "stopped", "steps": [step]}
+    raw = pinned.kube.objects[plan_path("plan-00002")]
+    pinned.plans.see(pinned.kube.add(plan_path("plan-00002"), {**raw, "status": status}))
+    assert pinned.plans.without_place() == {"uid-g-1": "it is not bound"}
+    now = [NOW + timedelta(minutes=3)]
+
+    gates_of(pinned, now).reconcile()
+
+    assert not leaves(pinned, "g-0")
+
+
+def test_a_pod_that_has_failed_is_none_of_its_gang_any_more(scene: Scene) -> None:
+    """A ReplicaSet leaves it there and makes another one: the gang had one more than it needs."""
+    bound(scene, "g-0", "n1")
+    failed = raw_pod("g-2", gpus=8, on="n2")
+    failed["metadata"]["labels"] |= LABELS
+    failed["status"] = {"phase": "Failed", "reason": "UnexpectedAdmissionError"}
+    scene.kube.add(pod_path(key("g-2")), failed)
+    now = [NOW + timedelta(seconds=15)]
+    gates = gates_of(scene, now)
+    scene.publish(replace(hold("g-1"), gang=GANG), sequence=2)
+
+    gates.reconcile()
+
+    assert leaves(scene, "g-0")

@@ -4,13 +4,15 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 
+from bayplan.cluster.keys import GangKey
 from bayplan_operator.cluster.kube import plan_path
 from bayplan_operator.plans.memory import Plans
 from tests import execution_scene
-from tests.execution_scene import Scene, bind
+from tests.execution_scene import Scene, bind, hold
 from tests.fake_kube import FakeKube, Raw
 
 scene = execution_scene.scene
@@ -134,3 +136,55 @@ def test_after_a_restore_of_etcd_what_the_watch_tells_is_all_there_is(scene: Sce
     written = len(scene.kube.writes)
     scene.look()
     assert len(scene.kube.writes) == written, "it is not written again"
+
+
+def test_a_write_that_a_restore_of_etcd_has_undone_before_the_watch_showed_it_is_missed(
+    scene: Scene,
+) -> None:
+    """The watch went back to what it had told last: the plan stood at work to all but us."""
+    now = [0.0]
+    plans = Plans(scene.kube, clock=lambda: now[0])
+    name = scene.publish(bind("a", "n1"))
+    assert plans.newest() is not None
+    plans.see(backup := deepcopy(scene.kube.objects[plan_path(name)]))
+    (entry,) = plans.newest().parts  # type: ignore[union-attr]
+    plans.wrote(entry, {"phase": "Completed"}, entry.version + 1)
+
+    plans.see(backup)
+    plans.look_again()
+    now[0] = 59.0
+    plans.look_again()
+    assert not plans.newest().open, "the watch may be late"  # type: ignore[union-attr]
+    now[0] = 60.0
+    plans.look_again()
+
+    assert plans.newest().open  # type: ignore[union-attr]
+    now[0] = 3600.0
+    asked = plans._entries  # noqa: SLF001 - read anew if it is another one
+    plans.look_again()
+    assert plans._entries is asked, "once is enough"  # noqa: SLF001
+
+
+def test_what_may_leave_a_gang_half_is_known(scene: Scene) -> None:
+    """Halves would be looked at for each plan, or ten seconds late."""
+    scene.add("a")
+    name = scene.publish(bind("a", "n1"))
+    assert not scene.plans.tears(name), "nothing is known of it yet"
+    scene.look()
+    assert not scene.plans.tears(name)
+    held = scene.publish(hold("b"), sequence=2)
+    of_gang = replace(hold("c"), gang=GangKey(namespace="ns", name="g"))
+    torn = scene.publish(of_gang, sequence=3)
+
+    assert not scene.plans.tears(held)
+    assert scene.plans.tears(torn)
+
+
+def test_a_plan_that_has_failed_may_leave_a_gang_half(scene: Scene) -> None:
+    """What was pinned is on no list of those that are held."""
+    name = scene.publish(bind("gone", "n1"))
+    scene.look()
+
+    assert scene.status(name)["phase"] == "Failed"
+    assert scene.plans.tears(name)
+    assert scene.plans.without_place() == {"uid-gone": "it is gone"}

@@ -285,3 +285,19 @@ def test_each_of_many_keys_costs_the_same() -> None:
     asyncio.run(run())
 
     assert Counting.lookups < 50 * many
+
+
+def test_keys_that_are_never_added_again_are_forgotten() -> None:
+    """Each InferenceDeployment that was ever deleted left its key there for good."""
+    work = Recorder()
+    left: list[int] = []
+
+    async def scene(queue: WorkQueue[str]) -> None:
+        for number in range(50):
+            queue.add(str(number))
+            await work.passes(number + 1)
+        left.append(len(queue._rests_until))  # noqa: SLF001 - what grew
+
+    play(work, scene)
+
+    assert left[0] < 10

@@ -39,8 +39,9 @@ from bayplan.inference.replicas import Replicas
 from bayplan.inference.successors import GivenUp
 from bayplan.inference.targets import Growth, Target, target_of
 
-#: Seconds after which a unit of which a pod finds no room gives back the rest of its room.
-HALF_S: Final = 15
+#: Seconds after which a unit of which a pod finds no room gives back the rest of its room. Another
+#: ten may have passed until it was known that the pod before could not be bound.
+HALF_S: Final = 10
 
 #: Seconds beyond its time after which a pod on a node of which nothing is heard is given up.
 OVERDUE_S: Final = 30

@@ -1,6 +1,6 @@
 """One pass over a plan at work: what to do next, and how far each action is."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 from bayplan.cluster.keys import NodeName
@@ -34,6 +34,7 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     farewells: Mapping[str, Farewell] = MappingProxyType({}),
     beside: Beside = NOTHING_BESIDE,
     denied: Mapping[str, str] = MappingProxyType({}),
+    finished: Collection[str] = (),
 ) -> Progress:
     """Return the next steps of `plan` on the cluster as it is now.
 
@@ -44,11 +45,12 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     like 0.
     `farewells` are the victims, by uid, that are taken out of service before they leave; `beside`
     says whose replacement may start first. `denied` says why the API server refuses, whatever the
-    time, to release or evict pods, by uid.
+    time, to release or evict pods, by uid; `finished` are the pods, by uid, that have run to their
+    end on these nodes.
     """
     # As the planner saw it: a pin that can never be kept takes no room from anybody.
     there = believed(snapshot, ours=_placed_by(plan, snapshot))
-    books = Books(plan, there, farewells, idle_s, denied)
+    books = Books(plan, there, farewells, idle_s, denied, finished=finished)
     # 1. Give homes to the waiting pods and replacements that have one free.
     homes = Homes(books)
     placed = homes.reports()

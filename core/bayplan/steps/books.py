@@ -1,7 +1,7 @@
 """What one pass over a plan knows of the cluster: pods, nodes, and the room that is left."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 from bayplan.api import names
@@ -49,18 +49,22 @@ class Books:
         stalled: Whether that is longer than anything takes that the plan waits for.
         staying: The pods that neither leave nor are placed by the plan, as neighbours of its homes.
         denied: Why the API server refuses to release or evict pods, by uid.
+        finished: The pods that have run to their end, by uid.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that is known
         self,
         plan: Plan,
         snapshot: Snapshot,
         farewells: Mapping[str, Farewell],
         idle_s: float,
         denied: Mapping[str, str],
+        *,
+        finished: Collection[str],
     ) -> None:
         self.plan = plan
         self.denied = denied
+        self.finished = finished
         self.farewells = farewells
         self.nodes = {node.name: node for node in snapshot.nodes}
         self.pods = {pod.key: pod for pod in snapshot.pods}

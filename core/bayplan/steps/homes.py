@@ -48,6 +48,8 @@ class Homes:
         ]
 
     def _bind_state(self, bind: Bind) -> Standing:
+        if bind.uid in self._books.finished:
+            return State.DONE, f"has run to its end on {bind.node}"
         pod = self._books.pods.get(bind.pod)
         if pod is None or pod.uid != bind.uid or pod.terminating:
             return State.FAILED, "is gone"

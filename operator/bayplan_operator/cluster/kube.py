@@ -49,6 +49,11 @@ _STRATEGIC: Final = "application/strategic-merge-patch+json"
 #: HTTP's "not found".
 _GONE: Final = 404
 
+#: HTTP's errors of who asks, but for one that passes, and of who answers.
+_CLIENT_ERROR: Final = 400
+_TOO_MANY_REQUESTS: Final = 429
+_SERVER_ERROR: Final = 500
+
 #: HTTP answers that mean "gone, or another one or changed by now": the next pass sees what is.
 OVERTAKEN: Final = frozenset({404, 409})
 
@@ -165,6 +170,17 @@ class Kube:
                 yield from map(orjson.loads, lines)
         finally:
             answer.close()
+
+    def try_watch(self, path: str) -> None:
+        """Ask whether a collection can be listed and watched, and read nothing of it.
+
+        Raises:
+            ApiException: It cannot.
+        """
+        listed = self._send("GET", path, query={"limit": "1"})
+        version = listed["metadata"]["resourceVersion"]
+        query = {"watch": "1", "resourceVersion": version, "timeoutSeconds": "1"}
+        self._open("GET", path, query=query).close()
 
     def create(self, path: str, body: Raw, *, manager: str = names.MANAGER_PODS) -> Raw:
         """Create an object, or a subresource such as an eviction.
@@ -298,6 +314,12 @@ def refusal_of(error: ApiException) -> str | None:
     if not error.status:
         raise error
     return Denial(message_of(error)) if error.status in REFUSALS else message_of(error)
+
+
+def is_final(error: Exception) -> bool:
+    """Return whether a read that fails so is to fail again, for it is not allowed or of nothing."""
+    status = int(getattr(error, "status", 0) or 0)
+    return _CLIENT_ERROR <= status < _SERVER_ERROR and status != _TOO_MANY_REQUESTS
 
 
 def message_of(error: ApiException) -> str:

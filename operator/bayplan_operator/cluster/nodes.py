@@ -25,21 +25,23 @@ class Nodes:
         self._troubles: dict[NodeName, Trouble] = {}
 
     def read(self) -> None:
-        """Look at every node there is, so that the first passes know what the watch will tell."""
-        for raw in self._kube.pages(NODES):
-            self.see(raw)
+        """Look at every node there is, so that the first passes know what the watch will tell.
+
+        Nothing is taken from a list that breaks off: of a node that goes before the next one nobody
+        would tell.
+
+        Raises:
+            ApiException: The API server does not tell.
+        """
+        found = {
+            NodeName(raw["metadata"]["name"]): _trouble_of(raw) for raw in self._kube.pages(NODES)
+        }
+        with self._lock:
+            self._troubles = found | self._troubles  # the watch knows better
 
     def see(self, raw: Raw) -> bool:
-        """Take a node that was added or changed; return whether it is in new trouble, or in none.
-
-        One that cannot be read counts as healthy: nobody leaves it on a guess.
-        """
-        name = NodeName(raw["metadata"]["name"])
-        try:
-            trouble = trouble_of(raw)
-        except DecodeError as error:
-            _log.warning("node_unreadable", error=str(error))
-            trouble = Trouble.NONE
+        """Take a node that was added or changed; return whether its trouble is another one now."""
+        name, trouble = NodeName(raw["metadata"]["name"]), _trouble_of(raw)
         with self._lock:
             before = self._troubles.get(name, Trouble.NONE)
             self._troubles[name] = trouble
@@ -60,3 +62,12 @@ class Nodes:
         with self._lock:
             unknown = [name for name in names if name not in self._troubles]
         return frozenset(name for name in unknown if self._kube.get(node_path(name)) is None)
+
+
+def _trouble_of(raw: Raw) -> Trouble:
+    """Return a node's trouble; one that cannot be read is in none: nobody leaves it on a guess."""
+    try:
+        return trouble_of(raw)
+    except DecodeError as error:
+        _log.warning("node_unreadable", error=str(error))
+        return Trouble.NONE

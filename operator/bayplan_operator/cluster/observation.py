@@ -26,12 +26,14 @@ _LIST_FROM: Final = 64
 class Observation:
     """What was seen, decoded, with the raw pods beside it by uid.
 
-    `unreadable` says of pods that cannot be decoded, by uid, what is wrong with them.
+    `unreadable` says of pods that cannot be decoded, by uid, what is wrong with them; `finished`
+    are those, by uid, that have run to their end on the nodes, and are in the snapshot no more.
     """
 
     snapshot: Snapshot
     raws: Mapping[str, Raw]
     unreadable: Mapping[str, str]
+    finished: frozenset[str] = frozenset()
 
     def unbound(self) -> tuple[Pod, ...]:
         """Return the pods that are on no node yet, pinned ones included."""
@@ -54,7 +56,10 @@ def observe(
     there = _read(kube, pool, frozenset(nodes), seen)
     pods = (pod for pod in seen.pods.values() if pod is not None)
     return Observation(
-        snapshot=Snapshot.of(there, pods), raws=seen.raws, unreadable=seen.unreadable
+        snapshot=Snapshot.of(there, pods),
+        raws=seen.raws,
+        unreadable=seen.unreadable,
+        finished=frozenset(seen.finished),
     )
 
 
@@ -65,6 +70,7 @@ class _Seen:
         self.pods: dict[str, Pod | None] = {}
         self.raws: dict[str, Raw] = {}
         self.unreadable: dict[str, str] = {}
+        self.finished: set[str] = set()
         self._about = about
 
     def take(self, raws: Iterable[Raw], *, keep: bool = False) -> None:
@@ -73,6 +79,8 @@ class _Seen:
             uid = raw["metadata"]["uid"]
             self.unreadable.pop(uid, None)
             self.pods[uid] = _pod(raw, self.unreadable)
+            if (raw.get("status") or {}).get("phase") == "Succeeded":
+                self.finished.add(uid)
             if keep or uid in self._about or uid in self.raws:
                 raw["metadata"].pop("managedFields", None)  # half of the object, and of no use
                 self.raws[uid] = raw

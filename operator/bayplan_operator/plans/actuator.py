@@ -120,9 +120,11 @@ class Actuator:
         for batch in in_batches(whole(released, self.refusals.is_due), _BATCH):
             if not self._plans.is_newest(published):
                 break  # what this plan gives away now, the newer one may give to others
-            for step, message in self._releases.release(batch, plan, raws):
+            answers = [*self._releases.release(batch, plan, raws)]
+            begun = {step.gang for step, message in answers if message == ""} - {None}
+            for step, message in answers:
                 again = again or message is None
-                self._note(step, message or "")
+                self._note(step, message or "", awaited=step.awaited or step.gang in begun)
         return again
 
     def _may_come(
@@ -158,12 +160,12 @@ class Actuator:
             else:
                 self._note(step, self._evict(step, plan, drained.get(step.uid)))
 
-    def _note(self, step: Step, refused: str) -> None:
+    def _note(self, step: Step, refused: str, *, awaited: bool = False) -> None:
+        """Take why a step was refused, or ""; `awaited` says that others of its gang have gone."""
         kind = _KINDS[type(step)]
         self._metrics.plan_steps.labels(kind, "refused" if refused else "done").inc()
         # Whether a pod may be put back into service says nothing about its going.
         told = str(refused) if kind == "serve" else refused
-        awaited = isinstance(step, ReleasePod) and step.awaited
         self.refusals.note(step.uid, told, awaited=awaited)
         if refused:
             _log.warning("step_refused", step=kind, pod=str(step.pod), error=refused)

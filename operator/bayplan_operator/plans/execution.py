@@ -7,7 +7,7 @@ several objects is carried out as one.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from datetime import datetime
@@ -132,7 +132,9 @@ class Execution:
         # 2. Decide.
         there = seen.snapshot.without_overdue(self._now().timestamp())
         snapshot = replace(there, budgets=budgets)
-        progress = self._decide(published, snapshot, asked.result(), farewells, beside)
+        progress = self._decide(
+            *(published, snapshot, asked.result(), farewells, beside), finished=seen.finished
+        )
         self._expect(published, progress)
         # 3. Act.
         # A pod that drains is evicted as it was seen: if it serves again, it drains again first.
@@ -193,13 +195,15 @@ class Execution:
         self._metrics.plans.labels(progress.phase.value).inc()
         self._metrics.plan_seconds.observe(max(0.0, self._now().timestamp() - published.created_at))
 
-    def _decide(
+    def _decide(  # noqa: PLR0913 - all that is known
         self,
         published: PublishedPlan,
         seen: Snapshot,
         policy: Policy,
         farewells: Mapping[str, Farewell],
         beside: Beside,
+        *,
+        finished: Collection[str],
     ) -> Progress:
         if not self._stillness.knows(published.uid):
             self._actuator.begin_anew()
@@ -209,6 +213,7 @@ class Execution:
             farewells=farewells,
             beside=beside,
             denied=self._refusals.denied(),
+            finished=finished,
         )
         # What has happened since the last look is no standstill, and what is given up for having
         # been waited for is nothing that has happened.

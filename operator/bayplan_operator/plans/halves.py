@@ -1,10 +1,11 @@
-"""Calling half a gang back for which the newest plan has no rest (`bayplan.halves` decides).
+"""Calling half a gang back whose rest waits in vain (`bayplan.halves` decides).
 
-Gangs are looked at while the newest plan holds pods of them of which others may have nodes; for how
-long one has been half is all that is remembered, and losing it only costs that time.
+Gangs are looked at while pods of them wait in vain of which others may have nodes; for how long one
+has been half is all that is remembered, and losing it only costs that time.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 import structlog
@@ -15,8 +16,7 @@ from bayplan.cluster.keys import GangKey
 from bayplan.cluster.snapshot import Pod
 from bayplan.codec import DecodeError, pod_of
 from bayplan.codec.pods import bound_at_of, selector_of
-from bayplan.halves import Member
-from bayplan.plan import Hold
+from bayplan.halves import Half, Member
 from bayplan_operator.cluster.events import About, Events
 from bayplan_operator.cluster.evictions import evict
 from bayplan_operator.cluster.kube import Kube, Raw, pods_path
@@ -30,52 +30,77 @@ _MOST: Final = 50
 
 
 class Halves:
-    """Looks at gangs of which the newest plan holds pods while others have nodes."""
+    """Looks at gangs of which pods wait in vain while others have nodes."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it works with, handed down once
         self,
         kube: Kube,
         plans: Plans,
         events: Events,
         metrics: Metrics,
         *,
+        now: Callable[[], datetime],
         clock: Callable[[], float],
     ) -> None:
         self._kube = kube
         self._plans = plans
         self._events = events
         self._metrics = metrics
+        self._now = now
         self._clock = clock
         self._since: dict[GangKey, float] = {}
 
-    def reconcile(self, unbound: Iterable[Pod]) -> None:
-        """Call back who has been half a gang for long enough; `unbound` are all pods without."""
+    def reconcile(self, unbound: Sequence[Pod], stuck: Mapping[str, str]) -> float | None:
+        """Call back who has been half a gang for long enough.
+
+        Return the seconds after which another one will have been, None without any.
+
+        Args:
+            unbound: All pods that are not bound.
+            stuck: Why pods cannot be bound where they are pinned, by uid.
+        """
         newest = self._plans.newest()
-        holds = {hold.uid: hold for hold in newest.published.plan.holds} if newest else {}
-        if newest is None or not holds:
-            self._since = {}
-            return
-        gangs = sorted(halves.suspects(unbound, holds.keys()), key=str)
+        held = self._plans.without_place()
+        gangs = sorted(halves.suspects(unbound, held.keys(), stuck.keys()), key=str)
         # Those that are half already come first, so that none waits for ever.
         gangs.sort(key=lambda gang: gang not in self._since)
-        found = {gang: halves.half(self._members(gang), holds.keys()) for gang in gangs[:_MOST]}
+        seen = {
+            gang: halves.half(self._members(gang), held.keys(), stuck.keys())
+            for gang in gangs[:_MOST]
+        }
+        found = {gang: half for gang, half in seen.items() if half.pods}
         now = self._clock()
-        self._since = {gang: self._since.get(gang, now) for gang, half in found.items() if half}
-        for gang, since in self._since.items():
-            if now - since >= halves.HALF_S and self._plans.is_newest(newest.published):
-                self._call_back(gang, found[gang], holds)
+        self._since = {gang: self._since.get(gang, now) for gang in found}
+        left = {gang: halves.HALF_S - self._age_s(gang, half) for gang, half in found.items()}
+        for gang in (gang for gang, left_s in left.items() if left_s <= 0):
+            if newest is None or self._plans.is_newest(newest.published):
+                self._call_back(gang, found[gang].pods, self._why(gang, unbound, {**held, **stuck}))
+        return min((left_s for left_s in left.values() if left_s > 0), default=None)
+
+    def _age_s(self, gang: GangKey, half: Half) -> float:
+        """Return for how many seconds a gang has been half, as far as can be told.
+
+        It may have been before we looked, and kube-scheduler's clock may be ahead of ours.
+        """
+        seen_s = self._clock() - self._since[gang]
+        return max(seen_s, self._now().timestamp() - half.since) if half.since else seen_s
 
     def _members(self, gang: GangKey) -> Sequence[Member]:
-        """Return the pods of a gang; none where one cannot be read."""
+        """Return the pods of a gang that have not failed; none where one cannot be read.
+
+        The owner of one that has failed makes another one in its place.
+        """
         found = self._kube.items(pods_path(gang.namespace), labels=selector_of(gang))
         try:
-            return [_member(raw) for raw in found]
+            return [_member(raw) for raw in found if not _has_failed(raw)]
         except DecodeError:
             return []
 
-    def _call_back(self, gang: GangKey, half: Sequence[Pod], holds: Mapping[str, Hold]) -> None:
-        said = (hold.rejection.message for hold in holds.values() if hold.gang == gang)
-        why = next(said, "the newest plan has no place for it")
+    def _why(self, gang: GangKey, unbound: Iterable[Pod], vain: Mapping[str, str]) -> str:
+        said = (vain[pod.uid] for pod in unbound if pod.gang == gang and pod.uid in vain)
+        return next(said, "there is no place for it")
+
+    def _call_back(self, gang: GangKey, half: Sequence[Pod], why: str) -> None:
         note = f"the rest of its gang {gang.name} waits in vain, so it waits with it: {why}"
         for pod in half:
             refused = evict(self._kube, pod.key, pod.uid)
@@ -85,7 +110,11 @@ class Halves:
                 continue
             self._metrics.victims.labels("evicted").inc()
             self._events.tell(About.pod(pod.key, pod.uid), "Evicted", "Evict", note)
-            _log.info("half_gang_called_back", gang=str(gang), pod=str(pod.key))
+            _log.info("half_gang_called_back", gang=str(gang), pod=str(pod.key), reason=why)
+
+
+def _has_failed(raw: Raw) -> bool:
+    return bool((raw.get("status") or {}).get("phase") == "Failed")
 
 
 def _member(raw: Raw) -> Member:

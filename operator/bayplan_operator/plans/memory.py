@@ -8,7 +8,8 @@ Execution asks for the plan to carry out, deployments ask what the newest plan s
 pods. A plan's spec never changes and its status is written by us alone, so memory is as good as a
 fresh read; of two words on one object the one with the higher resourceVersion counts, for a write
 of an operator that is gone may come late. Only where the watch goes back to a lower one, etcd was
-restored from a backup, and that is what there is. A large plan is in several objects, and none
+restored from a backup, and that is what there is; and where it never shows what we wrote, that may
+be lost with it, and all is read anew. A large plan is in several objects, and none
 while one of them is missing.
 
 Used from several threads, the one of the event loop too, which never waits for the API server here:
@@ -16,6 +17,7 @@ what it tells while all objects are read is taken in after them.
 """
 
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,13 +28,20 @@ import structlog
 
 from bayplan.codec import PublishedPlan, decisions, joined, published_plan_of
 from bayplan.codec.plans import FINISHED
-from bayplan.plan import Hold
+from bayplan.plan import Bind, Hold
+from bayplan.steps import State
 from bayplan_operator.cluster.kube import PLANS, Kube, Raw, plan_path
 
 _log = structlog.get_logger()
 
 #: Longest message that is passed on.
 _MAX_MESSAGE: Final = 1000
+
+#: Seconds in which the watch shows what was written, even if it was cut off meanwhile.
+_ECHO_S: Final = 60.0
+
+#: The phase of a plan that another one follows.
+_FAILED: Final = "Failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,13 +87,15 @@ News = Callable[[dict[str, Entry]], None]
 class Plans:
     """All objects, by name."""
 
-    def __init__(self, kube: Kube) -> None:
+    def __init__(self, kube: Kube, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._kube = kube
+        self._clock = clock
         self._lock = threading.Lock()
         self._reads = threading.Lock()  # held by who reads all of them
         self._entries: dict[str, Entry] | None = None
         self._unread: list[News] = []
         self._told: dict[str, str] = {}
+        self._unseen: dict[tuple[str, int], float] = {}
         self._joined: tuple[tuple[str, ...], PublishedPlan] | None = None
 
     def see(self, raw: Raw) -> bool:
@@ -105,11 +116,15 @@ class Plans:
             self._take(partial(self._drop, name, uid))
 
     def look_again(self) -> None:
-        """If a plan seems overtaken by one that is gone, have all of them read anew.
+        """If a plan seems overtaken by one that is gone, or a write lost, have all read anew.
 
         Raises:
             ApiException: The API server does not tell.
         """
+        with self._lock:
+            if lost := self._lost():
+                _log.warning("plans_read_anew", lost=lost)
+                self._entries = None
         newest = self.newest() if self.overtaken() else None
         if newest is None:
             return
@@ -185,6 +200,35 @@ class Plans:
             return ()
         return tuple(hold for hold in newest.published.plan.holds if hold.uid in uids)
 
+    def without_place(self) -> Mapping[str, str]:
+        """Return why waiting pods have no place in the newest plan, or none any more, by uid.
+
+        Of a gang of which one bind has failed no other pod is released either.
+        """
+        newest = self.newest()
+        if newest is None:
+            return {}
+        plan = newest.published.plan
+        found = {hold.uid: hold.rejection.message for hold in plan.holds}
+        failed = {
+            pod: message for part in newest.parts for pod, message in _failed_binds(part.status)
+        }
+        lost = {b.uid: failed[str(b.pod)] for b in plan.binds if str(b.pod) in failed}
+        torn = {b.gang: lost[b.uid] for b in plan.binds if b.gang is not None and b.uid in lost}
+        return found | {b.uid: torn[b.gang] for b in plan.binds if b.gang in torn} | lost
+
+    def tears(self, name: str) -> bool:
+        """Return whether an object holds pods of gangs, or has failed: some may be half then.
+
+        Never asks the API server.
+        """
+        with self._lock:
+            known = (self._entries or {}).get(name)
+        if known is None:
+            return False
+        holds = known.published.plan.holds
+        return known.published.phase == _FAILED or any(hold.gang for hold in holds)
+
     def executing_for(self, uids: Collection[str], owner_uid: str) -> str:
         """Return the progress of the plan at work if it is for these pods, else ""."""
         newest = self.newest()
@@ -235,6 +279,17 @@ class Plans:
                     take(entries)
                 self._entries, self._unread = entries, []
 
+    def _lost(self) -> str:
+        """Return an object of which the watch has not shown our last write for long, or "".
+
+        Call with the lock. One of which it has shown nothing yet was just read.
+        """
+        now, entries = self._clock(), self._entries or {}
+        unseen = [(name, e.version) for name, e in entries.items() if 0 < e.told < e.version]
+        self._unseen = {each: self._unseen.get(each, now) for each in unseen}
+        late = (name for (name, _), since in self._unseen.items() if now - since >= _ECHO_S)
+        return next(late, "")
+
     def _take(self, news: News) -> None:
         """Take something in, or keep it until all objects are read. Call with the lock."""
         if self._entries is None:
@@ -276,6 +331,13 @@ def _update(
         entries[published.name] = replace(
             known, published=published, status=status, version=version
         )
+
+
+def _failed_binds(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the pods ("ns/name") that cannot go where a plan says, each with the reason."""
+    for step in status.get("steps", ()):
+        if step["type"] == Bind.__name__ and State(step["state"]).is_failure:
+            yield step["pod"], f"it {step['message']}"
 
 
 def _decisions(entries: Mapping[str, Entry]) -> tuple[tuple[PublishedPlan, ...], ...]:

@@ -1,0 +1,311 @@
+"""A gang of which a part has its nodes, and the rest cannot follow, is whole or waits within 30 s.
+
+On a real API server and the unmodified kube-scheduler, which is away while a test decides who is
+bound and who is not. Two 8-GPU nodes, and a gang of two pods of 8 GPUs each.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import pytest
+
+from bayplan.api import names
+from e2e import story
+from e2e.cluster import Cluster, add_gpu_nodes, eventually, remove_gpu_nodes
+from e2e.stack import Stack, install
+from e2e.story import PodView
+from e2e.witness import Witness
+from tests.integration.operator_scene import pod_spec
+from tests.integration.test_half_gangs import shut_gate
+from tests.integration.test_hindrances import applied, webhook_that_is_down
+
+Object = dict[str, Any]
+
+#: Seconds for which a gang may be half at most; and until a busy machine gets there in any case.
+_MOST_S: Final = 30.0
+_LATEST_S: Final = 120.0
+
+GOES, STAYS, STRANGER, UNIT = "pair-0", "pair-1", "stranger", "chat-0"
+
+
+@pytest.fixture(scope="module")
+def stack(cluster: Cluster) -> Iterator[Stack]:
+    """Run Bayplan, all four programs, for all tests of this file."""
+    with install(cluster) as running:
+        yield running
+
+
+@pytest.fixture
+def nodes(cluster: Cluster) -> Iterator[tuple[str, ...]]:
+    """Lend two 8-GPU nodes."""
+    made = add_gpu_nodes(cluster, names=["torn-1", "torn-2"])
+    yield made
+    remove_gpu_nodes(cluster, names=made)
+
+
+@pytest.fixture
+def user(stack: Stack, nodes: Sequence[str], namespace: str) -> Iterator["User"]:
+    """Return somebody with kubectl and two empty nodes; show the logs if a test fails."""
+    somebody = User(stack, namespace)
+    assert nodes
+    yield somebody
+    for program in ("planner", "operator"):
+        print(program, stack.log(program)[-20_000:])
+    somebody.kubectl("delete", "infd,statefulsets,deployments,pods", "--all", "--wait=false")
+    eventually(lambda: not somebody.pods(), what="the pods have gone")
+
+
+class User:
+    """Somebody with kubectl in a namespace, who decides when kube-scheduler works."""
+
+    def __init__(self, stack: Stack, namespace: str) -> None:
+        self.cluster = stack.cluster
+        self.namespace = namespace
+        self._stack = stack
+
+    def apply(self, *objects: Object) -> None:
+        """Apply objects in the namespace."""
+        story.apply(self.cluster, *objects, namespace=self.namespace)
+
+    def kubectl(self, *arguments: str, text: str = "") -> None:
+        """Run kubectl in the namespace."""
+        self.cluster.kubectl_run("-n", self.namespace, *arguments, input=text or None)
+
+    def pods(self) -> dict[str, PodView]:
+        """Return the pods that stay, by name."""
+        return {pod.name: pod for pod in story.pods(self.cluster, self.namespace)}
+
+    def await_released(self) -> dict[str, str]:
+        """Wait until both pods are released; return the nodes that they are pinned to."""
+
+        def pinned() -> dict[str, str]:
+            raws = self.cluster.read("pods", namespace=self.namespace)["items"]
+            assert len(raws) == 2
+            return {raw["metadata"]["name"]: pin_of(raw) for raw in raws}
+
+        return eventually(pinned, what="both are released")
+
+    def bind(self, pod: str, node: str) -> None:
+        """Bind a pod, as kube-scheduler would."""
+        body = {
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": pod, "namespace": self.namespace},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+        }
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/binding"
+        self.kubectl("create", "--raw", path, "-f", "-", text=json.dumps(body))
+
+    def set_status(self, pod: str, status: Object) -> None:
+        """Write into a pod's status, as kubelet and kube-scheduler do."""
+        patch = json.dumps({"status": status})
+        self.kubectl("patch", "pod", pod, "--subresource=status", "-p", patch)
+
+    @contextmanager
+    def no_scheduler(self) -> Iterator[None]:
+        """Have nobody bind pods for a while."""
+        self._stack.stop("scheduler")
+        try:
+            yield
+        finally:
+            self._stack.start("scheduler")
+
+    def witness(self, gang: str = "pair") -> Witness:
+        """Return somebody who looks at the gang."""
+        return Witness(self.cluster, self.namespace, gang=gang, size=2)
+
+    def all_wait(self) -> bool:
+        """Return whether the gang is there, and waits as a whole."""
+        found = self._own()
+        return len(found) == 2 and all(pod.gated for pod in found)
+
+    def all_run(self) -> bool:
+        """Return whether the gang is there, and runs as a whole."""
+        found = self._own()
+        return len(found) == 2 and all(pod.phase == "Running" for pod in found)
+
+    def _own(self) -> list[PodView]:
+        live = self.pods().values()
+        return [pod for pod in live if pod.name != STRANGER and pod.phase != "Failed"]
+
+
+def unit() -> Object:
+    """Return an InferenceDeployment of one unit of two pods, a node for each."""
+    template = {"spec": pod_spec(8)}
+    pools = [{"role": role, "template": template} for role in ("Prefill", "Decode")]
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "InferenceDeployment",
+        "metadata": {"name": "chat"},
+        "spec": {
+            "ratio": {"prefill": 1, "decode": 1},
+            "disruption": {"drainTimeoutSeconds": 1},
+            "pools": pools,
+        },
+    }
+
+
+def gang(kind: str = "StatefulSet") -> Object:
+    """Return a controller of two pods that are only of use together."""
+    labels = {names.LABEL_GANG: "pair", names.LABEL_GANG_MIN_COUNT: "2"}
+    template = {
+        "metadata": {"labels": labels},
+        "spec": {**pod_spec(8), "schedulerName": names.SCHEDULER},
+    }
+    spec: Object = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}
+    if kind == "StatefulSet":
+        spec |= {"podManagementPolicy": "Parallel", "serviceName": "pair"}
+    return {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "pair"}, "spec": spec}
+
+
+def pin_of(raw: Object) -> str:
+    """Return the node that a raw pod is pinned to."""
+    affinity = raw["spec"]["affinity"]["nodeAffinity"]
+    term = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"][0]
+    return str(term["matchFields"][0]["values"][0])
+
+
+def failing_release(namespace: str, pod: str) -> tuple[Object]:
+    """Return a webhook that nobody answers, asked when a pod's gate is lifted in earnest."""
+    made = webhook_that_is_down(namespace, pod)
+    hook = made["webhooks"][0]
+    hook["rules"][0]["operations"] = ["UPDATE"]
+    lifted = "!request.dryRun && size(object.spec.?schedulingGates.orValue([])) == 0"
+    hook["matchConditions"].append({"name": "lifted", "expression": lifted})
+    return (made,)
+
+
+@pytest.mark.parametrize("hinder", [shut_gate, failing_release], ids=["denied", "fails"])
+def test_a_release_that_is_refused_in_earnest(
+    user: User, hinder: Callable[[str, str], tuple[Object, ...]]
+) -> None:
+    """Half of the gang ran alone for most of a minute."""
+    with applied(user.cluster, *hinder(user.namespace, STAYS)), user.witness() as seen:
+        user.apply(gang())
+        eventually(seen.is_half, what="one of them has its node")
+        eventually(user.all_wait, what="the gang waits whole", timeout_s=_LATEST_S)
+    assert seen.half_s < _MOST_S
+
+
+def take_node_away(user: User, node: str) -> None:
+    """Have a node go."""
+    user.kubectl("delete", "node", node)
+
+
+def fill_node(user: User, node: str) -> None:
+    """Have somebody run a pod there who asks nobody."""
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": STRANGER},
+        "spec": {**pod_spec(8), "nodeName": node},
+    }
+    user.apply(pod)
+
+
+@contextmanager
+def spare_node(cluster: Cluster) -> Iterator[None]:
+    """Have a third node."""
+    made = add_gpu_nodes(cluster, names=["torn-3"])
+    try:
+        yield
+    finally:
+        remove_gpu_nodes(cluster, names=made)
+
+
+@pytest.mark.parametrize("take", [take_node_away, fill_node], ids=["goes", "is filled"])
+def test_a_node_that_is_lost_before_the_binding(
+    user: User, take: Callable[[User, str], None]
+) -> None:
+    """What was pinned there was made anew, and the other one ran on without it for ever."""
+    with user.witness() as seen:
+        with user.no_scheduler():
+            user.apply(gang())
+            pins = user.await_released()
+            user.bind(GOES, pins[GOES])
+            take(user, pins[STAYS])
+        eventually(seen.is_half, what="one of them has its node")
+        eventually(user.all_wait, what="the gang waits whole", timeout_s=_LATEST_S)
+    assert seen.half_s < _MOST_S
+
+
+def test_a_node_that_is_lost_while_there_is_another_one(user: User) -> None:
+    """The one that runs would start twice, though a place is free for the rest."""
+    with user.witness() as seen, spare_node(user.cluster):
+        with user.no_scheduler():
+            user.apply(gang())
+            pins = user.await_released()
+            user.bind(GOES, pins[GOES])
+            runs = user.pods()[GOES].uid
+            take_node_away(user, pins[STAYS])
+        eventually(seen.is_half, what="one of them has its node")
+        eventually(user.all_run, what="the gang runs whole", timeout_s=_LATEST_S)
+        assert user.pods()[GOES].uid == runs
+    assert seen.half_s < _MOST_S
+
+
+def test_kube_scheduler_refuses_one_where_it_is_pinned(user: User) -> None:
+    """Half of the gang ran alone for minutes, and for ever if the next one was refused too."""
+    refused = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    with user.witness() as seen, user.no_scheduler():
+        user.apply(gang())
+        pins = user.await_released()
+        before = user.pods()[GOES].uid
+        user.bind(GOES, pins[GOES])
+        user.set_status(STAYS, {"conditions": [{**refused, "message": "not there"}]})
+        eventually(seen.is_half, what="one of them has its node")
+        eventually(
+            lambda: user.pods()[GOES].uid != before,
+            what="the one that runs is made anew",
+            timeout_s=_LATEST_S,
+        )
+    assert seen.half_s < _MOST_S
+
+
+def test_a_kubelet_refuses_one(user: User) -> None:
+    """Its controller leaves the failed pod there, so the gang seemed to have one too many."""
+    with user.witness() as seen, user.no_scheduler():
+        user.apply(gang("Deployment"))
+        goes, stays = user.await_released().items()
+        user.bind(*goes)
+        user.kubectl("cordon", stays[1])
+        user.bind(*stays)
+        user.set_status(stays[0], {"phase": "Failed", "reason": "UnexpectedAdmissionError"})
+        eventually(seen.is_half, what="one of them has its node")
+        eventually(user.all_wait, what="the gang waits whole", timeout_s=_LATEST_S)
+    assert seen.half_s < _MOST_S
+
+
+@pytest.mark.parametrize("take", [take_node_away, fill_node], ids=["goes", "is filled"])
+def test_a_unit_whose_node_is_lost_before_the_binding(
+    user: User, take: Callable[[User, str], None]
+) -> None:
+    """Half of it held its room for a minute and more."""
+    with user.witness(UNIT) as seen:
+        with user.no_scheduler():
+            user.apply(unit())
+            (goes, node), (_, lost) = sorted(user.await_released().items())
+            user.bind(goes, node)
+            take(user, lost)
+        eventually(seen.is_half, what="one of them has its node")
+        eventually(user.all_wait, what="the unit waits whole", timeout_s=_LATEST_S)
+    assert seen.half_s < _MOST_S
+
+
+def test_one_that_is_merely_queued_is_waited_for(user: User) -> None:
+    """A slow scheduler would never get a gang whole: half of it would leave each time."""
+    with user.witness() as seen:
+        with user.no_scheduler():
+            user.apply(gang())
+            pins = user.await_released()
+            before = {name: pod.uid for name, pod in user.pods().items()}
+            user.bind(GOES, pins[GOES])
+            eventually(
+                lambda: seen.half_s > 1.5 * _MOST_S,
+                what="a slow scheduler has taken its time",
+                timeout_s=_LATEST_S,
+            )
+        eventually(user.all_run, what="the gang runs whole", timeout_s=_LATEST_S)
+    assert {name: pod.uid for name, pod in user.pods().items()} == before

@@ -1,0 +1,138 @@
+"""Pins that have become traps: since when they are, and a fresh pod in the place of each.
+
+`bayplan.gates` decides which pins can never be kept; kube-scheduler says which it refuses. Both may
+pass, so there is a time of grace. It is short for pods of gangs, for others of them may run
+meanwhile and be of no use; a pod that is merely queued in a slow scheduler is in no trap at all.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from bayplan import gates
+from bayplan.api import names
+from bayplan.cluster.snapshot import Pod
+from bayplan.steps import STALL_S
+from bayplan_operator.cluster.events import About, Events
+from bayplan_operator.cluster.evictions import evict
+from bayplan_operator.cluster.kube import Kube, Raw
+from bayplan_operator.cluster.observation import Observation, observe
+
+_log = structlog.get_logger()
+
+#: Seconds for which a pin must have been hopeless before its pod is replaced, and one of a gang.
+_STRANDED_GRACE_S: Final = 30.0
+_STRANDED_GANG_S: Final = 5.0
+
+#: The first for a pin that kube-scheduler refuses, which it may yet accept while the plan waits.
+_REFUSED_GRACE_S: Final = STALL_S + _STRANDED_GRACE_S
+
+#: Seconds after which kube-scheduler's refusal of one keeps a gang from becoming whole: as long as
+#: it waits at most until it tries a pod again.
+_REFUSED_GANG_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trap:
+    """What is wrong with a pod's pin, and after how many seconds it is replaced, and is stuck."""
+
+    pod: Pod
+    why: str
+    replaced_s: float
+    stuck_s: float
+
+
+class Pins:
+    """Knows the pins that are hopeless as of the last look, and since when."""
+
+    def __init__(self, kube: Kube, events: Events, *, pool: Executor) -> None:
+        self._kube = kube
+        self._events = events
+        self._pool = pool
+        self._traps: tuple[tuple[_Trap, float], ...] = ()
+        self._mourned: set[str] = set()
+
+    def look(self, seen: Observation, *, at: float) -> None:
+        """See which pins are hopeless; `at` is in seconds of a clock that never jumps."""
+        pinned = [pod for pod in seen.unbound() if _is_pinned_by_us(pod, seen.raws)]
+        self._mourned &= {pod.uid for pod in pinned}
+        before = {(trap.pod.uid, trap.replaced_s): since for trap, since in self._traps}
+        self._traps = tuple(
+            (trap, before.get((trap.pod.uid, trap.replaced_s), at)) for trap in self._found(pinned)
+        )
+
+    def stuck(self, *, at: float) -> Mapping[str, str]:
+        """Return why pods of gangs cannot be bound, and have not been for some time, by uid."""
+        return {
+            trap.pod.uid: trap.why
+            for trap, since in self._traps
+            if trap.pod.gang is not None and at - since >= trap.stuck_s
+        }
+
+    def replace(self, raws: Mapping[str, Raw], *, at: float) -> float | None:
+        """Replace the pods whose time of grace is over.
+
+        Return the seconds until the next one's is, or it counts as stuck; None without any.
+        """
+        overdue = {
+            trap.pod.uid: trap for trap, since in self._traps if at - since >= trap.replaced_s
+        }
+        for uid, trap in overdue.items():
+            if trap.pod.owner is not None:
+                self._replace(trap, raws[uid])
+            elif uid not in self._mourned:
+                self._mourn(trap)
+        ends = (since + s for trap, since in self._traps for s in (trap.stuck_s, trap.replaced_s))
+        return min((end - at for end in ends if end > at), default=None)
+
+    def _found(self, pinned: Iterable[Pod]) -> Iterator[_Trap]:
+        pods = {pod.uid: pod for pod in pinned}
+        for pod in pods.values():
+            if pod.refused:
+                why = f"kube-scheduler refuses it there: {pod.refused}"[:300]
+                yield _Trap(pod=pod, why=why, replaced_s=_REFUSED_GRACE_S, stuck_s=_REFUSED_GANG_S)
+        for uid, why in self._stranded(pods.values()).items():
+            grace_s = _STRANDED_GRACE_S if pods[uid].gang is None else _STRANDED_GANG_S
+            yield _Trap(pod=pods[uid], why=why, replaced_s=grace_s, stuck_s=grace_s)
+
+    def _stranded(self, pinned: Iterable[Pod]) -> Mapping[str, str]:
+        nodes = {pod.node for pod in pinned if pod.node is not None}
+        if not nodes:
+            return {}
+        return gates.stranded(observe(self._kube, self._pool, nodes).snapshot, pinned)
+
+    def _mourn(self, trap: _Trap) -> None:
+        """Tell of a pod that never runs where it is pinned, and would be lost if it were evicted.
+
+        Once, for as long as we live: its reason may be another one in each pass.
+        """
+        self._mourned.add(trap.pod.uid)
+        note = (
+            f"it cannot be bound where it is pinned: {trap.why}; nobody makes it again, so it is"
+            " left there: delete it and make it anew"
+        )
+        about = About.pod(trap.pod.key, trap.pod.uid)
+        self._events.tell(about, "Stranded", "Hold", note, warning=True)
+        _log.warning("stranded_pod_left", pod=str(trap.pod.key), reason=trap.why)
+
+    def _replace(self, trap: _Trap, raw: Raw) -> None:
+        """Evict a pod that never ran, so that its owner makes a gated one.
+
+        Only as it was seen: it may be bound at this moment.
+        """
+        pod, version = trap.pod, raw["metadata"]["resourceVersion"]
+        if evict(self._kube, pod.key, pod.uid, version=version) != "":
+            return  # refused, or changed meanwhile: looked at again in the next pass
+        note = f"it could not be bound where it was pinned: {trap.why}"
+        self._events.tell(About.pod(pod.key, pod.uid), "Evicted", "Evict", note)
+        _log.info("stranded_pod_replaced", pod=str(pod.key), reason=trap.why)
+
+
+def _is_pinned_by_us(pod: Pod, raws: Mapping[str, Raw]) -> bool:
+    """Return whether a plan pinned a pod that is not bound yet."""
+    annotations = raws[pod.uid]["metadata"].get("annotations") or {}
+    pinned = pod.node is not None and not pod.terminating
+    return pinned and names.ANNOTATION_PLAN in annotations

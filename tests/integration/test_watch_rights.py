@@ -1,0 +1,66 @@
+"""The right to watch is taken away from an operator that runs, on a real API server."""
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from e2e.cluster import Cluster, eventually
+from e2e.stack import Stack
+from tests.integration import operator_scene
+
+operator = operator_scene.operator
+
+ROLE = "clusterrole/bayplan-operator"
+
+
+@pytest.fixture
+def role(cluster: Cluster, operator: Stack) -> Iterator[dict[str, Any]]:
+    """Return the operator's role; it is as before in the end."""
+    if not operator.health:
+        pytest.skip("its probes are answered inside the cluster")
+    found: dict[str, Any] = json.loads(cluster.kubectl_run("get", ROLE, "-o", "json"))
+    del found["metadata"]["resourceVersion"]
+    yield found
+    replace(cluster, found)
+
+
+def replace(cluster: Cluster, role: dict[str, Any]) -> None:
+    """Have the operator have these rights."""
+    cluster.kubectl_run("replace", "-f", "-", input=json.dumps(role))
+
+
+def ready(stack: Stack) -> tuple[int, str]:
+    """Return what the operator says of itself."""
+    url = f"{stack.health['operator']}/readyz"
+    try:
+        with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310 - our own, on loopback
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_the_right_to_watch_plans_is_missed(
+    cluster: Cluster, operator: Stack, role: dict[str, Any]
+) -> None:
+    """It was ready, and took up no plan any more: kopf asks for ever, and tells nobody."""
+    eventually(lambda: ready(operator)[0] == 200, what="it is ready")
+    less = json.loads(json.dumps(role))
+    for rule in less["rules"]:
+        if "packingplans" in rule["resources"]:
+            rule["verbs"] = [verb for verb in rule["verbs"] if verb != "watch"]
+    replace(cluster, less)
+
+    def noticed() -> bool:
+        code, text = ready(operator)
+        assert code == 503, text
+        assert "watch of packingplans: " in text, text
+        return "cannot watch resource" in text
+
+    eventually(noticed, what="it is noticed")
+
+    replace(cluster, role)
+    eventually(lambda: ready(operator) == (200, "ok\n"), what="it is ready again")
