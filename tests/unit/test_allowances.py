@@ -6,6 +6,7 @@ import pytest
 
 from bayplan import steps
 from bayplan.cluster.budgets import Budget, Health
+from bayplan.cluster.keys import GangKey
 from bayplan.cluster.snapshot import Pod, Snapshot
 from bayplan.inference.drains import Farewell
 from bayplan.policy import Policy
@@ -92,6 +93,29 @@ def test_who_was_counted_does_not_count_again() -> None:
     assert done(look(unready(U), V, of=ONE, u=COUNTED, v=SERVES)) == ["drain v"]
 
 
+@pytest.mark.parametrize(
+    ("u", "farewell", "steps_due"),
+    [
+        (unready(U), COUNTED, []),
+        (replace(U, terminating=True), IDLE, ["evict v from n1"]),
+    ],
+    ids=["it drains", "it is leaving"],
+)
+def test_the_rest_of_a_gang_waits_for_its_budget_until_one_has_begun_to_leave(
+    u: Pod, farewell: Farewell, steps_due: list[str]
+) -> None:
+    """Half of it would be out of service in vain, or half of it run on, of use to nobody."""
+    made = plan(bind("a", "n1"), *(evict(name, "n1", "g") for name in "uv"))
+    gang = [replace(each, gang=GangKey(namespace="default", name="g")) for each in (u, V)]
+    seen = Snapshot.of([node("n1")], [pod("a", gpus=8), *gang], [NONE])
+    rest = SERVES if farewell is COUNTED else Farewell(over=True)
+    farewells = {"uid-u": farewell, "uid-v": rest}
+
+    found = steps.advance(made, seen, Policy(), idle_s=0, farewells=farewells)
+
+    assert done(found) == steps_due
+
+
 def test_who_has_drained_leaves_though_its_budget_admits_nobody_else() -> None:
     """It is not ready, and costs no healthy pod."""
     found = look(unready(U), V, of=NONE, u=replace(IDLE, counted=True), v=SERVES)
@@ -151,8 +175,9 @@ def test_whoever_could_not_be_evicted_once_out_of_service_goes_undrained_and_say
     [
         budget("x", allowed=2, healthy=2, desired=0, app="x"),
         budget("x", allowed=1, healthy=1, desired=0, always=True, app="x"),
+        budget("x", allowed=1, healthy=2, desired=1, app="x"),
     ],
-    ids=["one is left", "AlwaysAllow"],
+    ids=["one is left", "AlwaysAllow", "the other one is needed"],
 )
 def test_whoever_can_be_evicted_once_out_of_service_is_drained(of: Budget) -> None:
     """Its requests would be cut off without need."""

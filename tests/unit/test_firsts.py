@@ -206,6 +206,28 @@ def test_while_a_replacement_starts_nobody_else_leaves() -> None:
     assert "Evict x Waiting: waits until those that start first serve" in told(found)
 
 
+def test_while_a_replacement_starts_who_has_drained_leaves() -> None:
+    """It would serve nobody for as long as the other one starts."""
+    there = (*SCENE, serving("x", "n1", gpus=4))
+    made = plan(bind("w", "n1"), move("v", "n1", "n2"), evict("x", "n1"))
+
+    found = look(made, *there, beside=may("v"), farewells={"v": SERVES, "x": HAS_DRAINED})
+
+    assert done(found) == ["start v", "evict x"]
+
+
+def test_while_a_replacement_starts_the_rest_of_a_gang_leaves() -> None:
+    """Half of it would run on, of use to nobody."""
+    gang = [pod(name, gpus=2, on="n1", gang="g", terminating=name == "x") for name in "xy"]
+    leave = [evict(name, "n1", "g") for name in "xy"]
+
+    made = plan(bind("w", "n1"), move("v", "n1", "n2"), *leave)
+
+    found = look(made, *SCENE, *gang, beside=may("v"), farewells={"v": SERVES})
+
+    assert done(found) == ["start v", "evict y"]
+
+
 def test_once_it_serves_the_others_leave() -> None:
     """They would wait until the old pod has left."""
     there = (
@@ -393,6 +415,16 @@ def test_a_newer_plan_does_not_move_again_who_gives_way() -> None:
     assert "Move v Starting: serves on n1 until its replacement serves" in told(found)[1]
 
 
+def test_a_newer_plan_waits_for_who_gives_way_though_others_took_its_place() -> None:
+    """It would fail for a home that nobody needs any more."""
+    there = (node("n1"), node("n2"), serving("v", "n1", gives_way_by=900), pod("w", gpus=8))
+
+    found = look(MADE, *there, pod("x", gpus=8, on="n2"), beside=may())
+
+    assert found.phase is Phase.EXECUTING
+    assert "Move v Starting: serves on n1 until its replacement serves" in told(found)[1]
+
+
 def test_nothing_starts_once_a_plan_cannot_be_completed() -> None:
     """The replacement would start for nothing."""
     there = (node("n1"), node("n2"), serving("v", "n1"))  # who was to wait is gone
@@ -440,6 +472,40 @@ def test_nobody_is_evicted_who_is_being_moved() -> None:
     assert done(found) == []
     assert "Evict v Failed: is being moved: its replacement is there already" in told(found)
     assert found.phase is Phase.FAILED
+
+
+def test_when_one_is_being_moved_who_was_to_be_evicted_nobody_else_leaves() -> None:
+    """The newcomer would not get the room of all."""
+    old = serving("v", "n1", gives_way_by=900)
+    things = (node("n1"), node("n2"), old, starting("v2", "n2", "v"), pod("w", gpus=8))
+    made = plan(bind("w", "n1"), evict("v", "n1"), evict("x", "n1"))
+
+    found = look(made, *things, serving("x", "n1"), beside=may("v"))
+
+    assert (done(found), found.phase) == ([], Phase.FAILED)
+
+
+def test_one_that_is_leaving_by_itself_is_not_doubled() -> None:
+    """A replacement would start beside the one that its owner makes anyway."""
+    leaving = serving("v", "n1", terminating=True)
+
+    found = look(MADE, *SCENE[:2], leaving, SCENE[3], beside=may("v"), farewells={"v": SERVES})
+
+    assert found.todo == ()
+    assert "Move v Started: is leaving n1" in told(found)
+
+
+@pytest.mark.parametrize(
+    ("now", "left"), [(0, "15 min more"), (600, "5 min more"), (901, "0 min more")]
+)
+def test_it_is_told_how_long_a_replacement_may_still_take(now: float, left: str) -> None:
+    """Somebody who looks at the plan wants to know."""
+    there = (node("n1"), node("n2"), serving("v", "n1", gives_way_by=900), pod("w", gpus=8))
+    new = starting("v2", "n2", "v")
+
+    found = look(MADE, *there, new, beside=replace(may(), now=now))
+
+    assert told(found)[1].endswith(f"in its place, until 00:15:00 UTC at most ({left})")
 
 
 def test_one_whose_replacement_is_overdue_serves_on() -> None:

@@ -457,6 +457,10 @@ def test_the_validator_knows_what_runs() -> None:
     assert codes(planned(bind(a, 0)), node("n", gpus=2), runs, a) == set()
     assert codes(planned(bind(a, 0)), node("n", gpus=2), runs, unknown, a) == {Code.OVER_COMMITTED}
     assert codes(planned(bind(a, 0)), node("n", gpus=3), runs, unknown, a) == set()
+    whole = pod("w", gpus=2)
+    assert codes(planned(bind(whole, None)), node("n", gpus=2), runs, whole) == {
+        Code.OVER_COMMITTED
+    }
 
 
 @pytest.mark.parametrize(("share", "device"), [(600, None), (600, 2), (600, -1), (0, 0)], ids=str)

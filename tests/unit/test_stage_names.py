@@ -138,6 +138,7 @@ def test_who_may_come_to_a_node_may_prefer_some(one: Pod, *, counts: bool) -> No
         ([node("n", gpus=8)], [8, 4, 2, 1]),
         ([node("n", gpus=7), node("m", gpus=2)], [4, 2, 1]),
         ([node("n", gpus=8, schedulable=False), node("m", gpus=1)], [1]),
+        ([node("n", gpus=8, ready=False), node("m", gpus=1)], [1]),
         ([node("n", gpus=8), pod("f", on="n", gpus=5, disruption=FIXED)], [2, 1]),
         ([node("n", gpus=8), pod("l", on="n", gpus=5, terminating=True)], [2, 1]),
         ([node("n", gpus=8), pod("m", on="n", gpus=5)], [8, 4, 2, 1]),
@@ -145,7 +146,8 @@ def test_who_may_come_to_a_node_may_prefer_some(one: Pod, *, counts: bool) -> No
         ([node("n", gpus=2), pod("f", on="gone", gpus=2, disruption=FIXED)], [2, 1]),
     ],
     ids=[
-        *("an empty node", "several", "one is cordoned", "a pod stays", "a pod is leaving"),
+        *("an empty node", "several", "one is cordoned", "one is not ready", "a pod stays"),
+        "a pod is leaving",
         *("a pod may go", "over-full", "a pod on a node that is gone"),
     ],
 )

@@ -294,6 +294,12 @@ def test_a_plan_that_makes_no_progress_gives_way(
             Phase.EXECUTING,
             id="its room is needed for a replacement",
         ),
+        pytest.param(
+            plan(move("m", "n2", "n1")),
+            [pod("m", gpus=5, on="n2")],
+            Phase.EXECUTING,
+            id="its room is needed for one that has not been moved yet",
+        ),
     ],
 )
 def test_a_stranger_that_does_not_end_is_waited_for_only_where_its_room_is_needed(

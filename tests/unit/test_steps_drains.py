@@ -5,7 +5,7 @@ from dataclasses import replace
 from bayplan import steps
 from bayplan.cluster.snapshot import Node, Pod
 from bayplan.inference.drains import Farewell
-from bayplan.steps import Phase, ReleasePod, State
+from bayplan.steps import DrainPod, Phase, ReleasePod, State
 from tests.builders import node, pod
 from tests.steps_scene import BUSY, IDLE, SERVES, advance, bind, done, evict, move, plan, told
 
@@ -17,7 +17,9 @@ def test_a_victim_that_serves_is_taken_out_of_service_and_not_evicted() -> None:
     """Its requests would be cut off."""
     found = advance(MADE, *SCENE, farewells={"v": SERVES})
 
-    assert done(found) == ["drain v"]
+    (step,) = found.todo
+    assert isinstance(step, DrainPod)
+    assert (step.pod.name, step.because) == ("v", "it makes room for default/a")
     assert told(found) == [
         "Evict v Waiting: is to finish its requests before it leaves",
         "Bind a Waiting: waits for room on n1",
@@ -114,6 +116,33 @@ def test_a_gang_of_which_one_drains_counts_as_a_whole() -> None:
 
     assert done(found) == []
     assert "Evict w Waiting: waits for its turn: 2 pods are on their way" in told(found)
+
+
+def test_a_gang_of_which_one_drains_is_on_its_way_before_the_rest_of_it_drains() -> None:
+    """More would be out of service than `maxParallelMoves` says."""
+    gang_leaves = (evict(name, "n1", "g") for name in "uv")
+    made = plan(bind("a", "n1"), *gang_leaves, move("w", "n1", "n2"))
+    gang = [pod(name, gpus=2, on="n1", gang="g") for name in "uv"]
+    things: list[Node | Pod] = [
+        *(node("n1"), node("n2"), pod("a", gpus=8)),
+        *(*gang, pod("w", gpus=4, on="n1")),
+    ]
+
+    found = advance(made, *things, max_parallel=2, farewells={"u": BUSY, "v": SERVES})
+
+    assert done(found) == ["drain v"]
+    assert "Move w Waiting: waits for its turn: 2 pods are on their way" in told(found)
+
+
+def test_who_leaves_after_its_drain_counts_once() -> None:
+    """Fewer would leave at a time than `maxParallelMoves` says."""
+    made = plan(bind("a", "n1"), evict("u", "n1"), evict("v", "n1"))
+    leaving = pod("u", gpus=4, on="n1", terminating=True)
+    things: list[Node | Pod] = [node("n1"), pod("a", gpus=8), pod("v", gpus=4, on="n1")]
+
+    found = advance(made, leaving, *things, max_parallel=2, farewells={"u": IDLE})
+
+    assert done(found) == ["evict v from n1"]
 
 
 def test_the_room_of_who_drains_is_given_to_nobody() -> None:

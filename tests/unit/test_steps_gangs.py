@@ -37,6 +37,15 @@ def test_a_victim_is_not_spared_for_room_when_somebody_is_kept_apart() -> None:
     assert "evict v from n1" in done(found)
 
 
+def test_a_victim_that_keeps_the_newcomer_out_is_not_spared() -> None:
+    """There is room for both, and the newcomer would be pinned where it is never bound."""
+    shy = pod("v", gpus=1, on="n1", constraints=apart("host", app="x"))
+    newcomer = pod("a", gpus=1, labels={"app": "x"})
+    found = advance(plan(bind("a", "n1"), evict("v", "n1")), node("n1"), newcomer, shy)
+
+    assert "evict v from n1" in done(found)
+
+
 def test_who_is_kept_apart_elsewhere_spares_a_victim_all_the_same() -> None:
     """One such pod in a plan would have all of its victims leave for nothing."""
     made = plan(bind("a", "n1"), bind("shy", "n2"), evict("v", "n1"))
@@ -87,6 +96,17 @@ def test_a_move_that_is_spared_spares_whom_it_would_have_displaced() -> None:
     found = advance(made, node("n1"), node("n2"), *things)
 
     assert done(found) == ["release a to n1"]
+
+
+def test_a_plan_of_which_a_move_is_spared_is_completed() -> None:
+    """It would be at work until it fails, and no better one be made."""
+    made = plan(bind("a", "n1"), move("v", "n1", "n2"))
+    things = [pod("a", gpus=4, on="n1"), pod("v", gpus=4, on="n1")]
+
+    found = advance(made, node("n1"), node("n2"), *things)
+
+    assert (found.todo, found.phase) == ((), Phase.COMPLETED)
+    assert f"Move v Done: {steps.SPARED}" in told(found)
 
 
 #: Gang g runs on two nodes, and the room of va is for the pod a.

@@ -7,14 +7,14 @@ import pytest
 from bayplan.cluster.snapshot import Node, Pod
 from bayplan.plan import Plan
 from bayplan.policy import Policy
-from bayplan.steps import Phase, Progress, State, advance
+from bayplan.steps import STALL_S, Phase, Progress, State, advance
 from tests.builders import node, pod, snapshot
 from tests.steps_scene import bind, done, evict, pinned, plan
 
 
-def advanced(made: Plan, *things: Node | Pod) -> Progress:
+def advanced(made: Plan, *things: Node | Pod, idle_s: float = 0) -> Progress:
     """Return the first steps of a plan."""
-    return advance(made, snapshot(*things), Policy(), idle_s=0)
+    return advance(made, snapshot(*things), Policy(), idle_s=idle_s)
 
 
 @pytest.mark.parametrize("gpus", [5, 9], ids=["there is no room left", "no room is enough"])
@@ -70,3 +70,15 @@ def test_who_was_pinned_by_the_plan_makes_no_older_pin_hopeless() -> None:
     found = advanced(made, node("n1"), mine, theirs, pod("more", gpus=4))
 
     assert [report.state for report in found.reports] == [State.STARTED, State.FAILED]
+
+
+def test_a_pod_that_an_older_plan_pinned_keeps_no_plan_for_ever() -> None:
+    """The scheduler never binds it, and no other plan would be made for it."""
+    made = plan(bind("a", "n1"))
+    there = (node("n1"), node("n2"), pinned("a", "n2"))
+
+    waits, stalled = (advanced(made, *there, idle_s=idle_s) for idle_s in (0, STALL_S))
+
+    assert waits.phase is Phase.EXECUTING
+    assert stalled.phase is Phase.FAILED
+    assert "is pinned to n2, but the scheduler does not bind it" in stalled.message

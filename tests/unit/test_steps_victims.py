@@ -7,6 +7,8 @@ import pytest
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.snapshot import Disruption, Node, Pod
 from bayplan.plan import (
+    Evict,
+    Move,
     Plan,
 )
 from bayplan.steps import EvictPod, Phase
@@ -125,6 +127,22 @@ def test_once_something_has_failed_nobody_else_is_disturbed(things: list[Node | 
     found = advance(made, node("n1"), *pods, *things)
 
     assert not found.todo
+    assert "Evict v Waiting: stays: the plan can no longer be completed" in told(found)
+    assert found.phase is Phase.FAILED
+
+
+@pytest.mark.parametrize(
+    "stays", [evict("u", "n1"), move("u", "n1", "n2")], ids=["to be evicted", "to be moved"]
+)
+def test_once_a_victim_may_not_go_nobody_else_is_disturbed(stays: Move | Evict) -> None:
+    """The others would leave, and the newcomer still have no room."""
+    made = plan(bind("a", "n1"), stays, evict("v", "n1"))
+    may_not = Disruption.FIXED if isinstance(stays, Evict) else Disruption.EVICTABLE
+    pods = [pod("u", gpus=4, on="n1", disruption=may_not), pod("v", gpus=4, on="n1")]
+
+    found = advance(made, node("n1"), node("n2"), pod("a", gpus=8), *pods)
+
+    assert done(found) == []
     assert "Evict v Waiting: stays: the plan can no longer be completed" in told(found)
     assert found.phase is Phase.FAILED
 

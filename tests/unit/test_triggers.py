@@ -84,6 +84,27 @@ def test_a_failed_plan_is_followed_by_a_new_one_whatever_has_changed() -> None:
     assert not repeats(None, plan)
 
 
+def test_a_plan_that_is_done_is_not_followed_by_another_before_something_has_changed() -> None:
+    """Whoever fits nowhere would be planned for again and again."""
+    done = published(Plan(certificate=CERTIFICATE, binds=(bind("a"),)), phase="Completed")
+    of = snapshot(node("n1"), pod("b"))
+
+    assert not is_due(of, done, digest=lambda: "a", last_digest="a")
+    assert is_due(of, done, digest=lambda: "b", last_digest="a")
+
+
+def test_a_plan_that_decides_otherwise_is_no_repetition() -> None:
+    """It would not be published, and the pod that it places wait."""
+    why = Rejection(reason=Reason.TOO_SMALL, message="needs more")
+    hold = Hold(pod=pod("b").key, uid="uid-b", rejection=why)
+    plan = Plan(certificate=CERTIFICATE, binds=(bind("a"),), holds=(hold,))
+
+    assert repeats(published(plan), plan)
+    assert not repeats(published(plan), replace(plan, binds=(bind("b"),)))
+    assert not repeats(published(plan), replace(plan, holds=()))
+    assert not repeats(published(plan, phase="Superseded"), plan)
+
+
 def test_a_moved_pods_replacement_is_covered_once_for_each_move() -> None:
     """Every move would trigger a plan of its own and supersede the one at work."""
     victim = pod("old", on="n1", owner="team")
@@ -102,6 +123,10 @@ def test_a_moved_pods_replacement_is_covered_once_for_each_move() -> None:
 
     assert uncovered(snapshot(node("n1"), replacement), published(plan)) == ()
     assert uncovered(snapshot(node("n1"), replacement, another), published(plan)) == ("uid-newer",)
+    bare = replace(pod("bare"), owner=None)
+    assert uncovered(snapshot(node("n1"), replacement, bare), published(plan)) == ("uid-bare",)
+    twice = replace(plan, moves=(move, replace(move, uid="uid-other")))
+    assert uncovered(snapshot(node("n1"), replacement, another), published(twice)) == ()
 
 
 def test_once_a_replacement_has_its_place_another_pod_of_its_owner_is_news() -> None:
@@ -116,6 +141,9 @@ def test_once_a_replacement_has_its_place_another_pod_of_its_owner_is_news() -> 
 
     assert uncovered(snapshot(node("n1"), victim, other), at_work) == ()
     assert uncovered(snapshot(node("n1"), victim, starts, other), at_work) == ("uid-newer",)
+    # Anybody may say so of a pod.
+    forged = replace(starts, owner=pod("x").owner)
+    assert uncovered(snapshot(node("n1"), victim, forged, other), at_work) == ()
 
 
 def test_what_takes_the_place_of_an_evicted_pod_does_not_overtake_the_plan() -> None:
@@ -148,6 +176,10 @@ def test_a_plan_too_large_for_its_object_has_decided_on_older_pods_all_the_same(
     large = replace(large, truncated=True, created_at=100)
 
     assert uncovered(snapshot(node("n1"), old, new), large) == ("uid-new",)
+    whole = replace(large, truncated=False)
+    assert uncovered(snapshot(node("n1"), old, new), whole) == ("uid-new", "uid-old")
+    as_old = replace(old, created_at=100)
+    assert uncovered(snapshot(node("n1"), as_old), large) == ("uid-old",)
 
 
 def test_slots_are_sought_once_per_state_of_the_cluster_and_never_beside_a_plan() -> None:
@@ -182,6 +214,15 @@ def test_a_pass_is_worth_finishing_while_others_only_join() -> None:
     assert not is_useless(world(), world(pod("c")))
     assert not is_useless(world(tired=True), world())
     assert not is_useless(world(), world(pod("running", on="n1")))
+    assert not is_useless(world(tired=True), world(tired=True))
+
+
+def test_a_pass_for_a_node_that_is_not_ready_any_more_is_useless() -> None:
+    """Its plan would place pods where they never start."""
+    well, ill = (snapshot(node("n1"), node("n2", ready=r), pod("a")) for r in (True, False))
+
+    assert is_useless(well, ill)
+    assert not is_useless(ill, ill)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +233,11 @@ def test_a_pass_is_worth_finishing_while_others_only_join() -> None:
         pytest.param([young("a", at=998)], False, id="the rest does not come"),
         pytest.param([young("a", at=1002)], False, id="by a clock that is behind"),
         pytest.param([young("a"), pod("single")], False, id="another pod waits"),
+        pytest.param([replace(pod("single"), created_at=1000)], False, id="no gang"),
         pytest.param([young("a"), young("h", gang="h")], True, id="two gangs"),
+        pytest.param(
+            [young("a"), *(young(name, gang="h") for name in "hi")], False, id="one of two is whole"
+        ),
         pytest.param([young("a"), young("b", on="n1")], False, id="the rest runs"),
         pytest.param([young("a"), young("b", gone=True)], True, id="the rest leaves"),
         pytest.param([pod("r", on="n1")], False, id="nobody waits"),

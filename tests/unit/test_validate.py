@@ -23,7 +23,7 @@ from bayplan.plan import (
     plan_of,
 )
 from bayplan.policy import Order, Policy
-from bayplan.validate import Code, validate
+from bayplan.validate import Code, reached, validate
 from tests.builders import GPU, apart, budget, node, pod, snapshot
 
 POLICY = Policy()
@@ -281,6 +281,12 @@ def test_who_may_come_is_counted_as_the_solver_does() -> None:
             id="all there is of a gang of which one pod does not exist",
         ),
         pytest.param(
+            (replace(RUNS, terminating=True), JOIN[0]),
+            planned(bind(JOIN[0], N0)),
+            Code.GANG_SPLIT,
+            id="half a gang whose other half is leaving",
+        ),
+        pytest.param(
             (RUNS, *JOIN),
             planned(bind(JOIN[0], N0), hold(JOIN[1])),
             Code.GANG_SPLIT,
@@ -297,6 +303,12 @@ def test_who_may_come_is_counted_as_the_solver_does() -> None:
             planned(evict(LOW), bind(EQUAL, N0)),
             Code.OUTRANKED_VICTIM,
             id="a victim of equal priority",
+        ),
+        pytest.param(
+            (replace(LOW, requests=EQUAL.requests), EQUAL, HIGH),
+            planned(evict(LOW), bind(EQUAL, N0), bind(HIGH, N1)),
+            Code.OUTRANKED_VICTIM,
+            id="a victim that had all of its node, for one of equal priority",
         ),
         pytest.param(
             (LOW, EQUAL, HIGH),
@@ -588,6 +600,16 @@ def test_what_a_move_costs_is_counted(order: Order, name: str) -> None:
     assert validate(of, Policy(order=order), plan) == ()
 
 
+def test_what_a_lower_tier_suffers_is_no_disruption_of_a_higher() -> None:
+    """A plan that spares the higher tier would count as one that disturbs it."""
+    of = snapshot(*NODES, replace(LOW, move_cost=7), LEVEL, HIGH)
+    plan = planned(move(LOW, N1), bind(HIGH, N0), order=Order.PROTECT_FIRST)
+
+    found = reached(of, Policy(order=Order.PROTECT_FIRST), plan)
+
+    assert (found["disruption from 0"], found["disruption from 10"]) == (7, 0)
+
+
 def test_an_arrival_on_a_cordoned_node_is_refused() -> None:
     """A pod would be pinned to a node that the scheduler refuses."""
     of = snapshot(node("n0", schedulable=False), HIGH)
@@ -612,16 +634,18 @@ def test_each_sort_of_pod_is_judged_on_each_sort_of_node() -> None:
     pods = [
         pod(f"p{zone}", constraints=Constraints(node_selector=(("zone", zone),))) for zone in "ab"
     ]
+    pods.append(pod("pz"))
 
     def refused(*pairs: tuple[int, int]) -> list[str]:
         plan = planned(*(bind(pods[i], nodes[n].name) for i, n in pairs))
-        found = validate(snapshot(*nodes, *pods), POLICY, plan)
+        found = validate(snapshot(*nodes, *(pods[i] for i, _ in pairs)), POLICY, plan)
         return [violation.message[:18] for violation in found]
 
     assert refused((0, 0), (1, 1)) == []
     assert refused((0, 1), (1, 0)) == ["default/pa on nb: ", "default/pb on na: "]
     assert refused((0, 0), (1, 0)) == ["default/pb on na: "]
     assert refused((0, 1), (1, 1)) == ["default/pa on nb: "]
+    assert refused((2, 0), (0, 1)) == refused((0, 1), (2, 0)) == ["default/pa on nb: "]
 
 
 def test_an_over_full_node_that_gets_nothing_is_not_the_plans_fault() -> None:

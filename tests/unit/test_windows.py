@@ -71,14 +71,25 @@ def test_days_are_those_of_the_calendar() -> None:
         assert opened_at((window,), at(f"{number} 12:00")) is not None
 
 
+def test_of_two_windows_that_are_open_the_first_counts() -> None:
+    """Moves would be allowed again as each one opens."""
+    later = replace(WEEKEND, start_minute=150)
+
+    assert opened_at((later, WEEKEND), at("2 02:45")) == at("2 02:00")
+    assert opened_at((WEEKEND, later), at("2 02:45")) == at("2 02:00")
+
+
 def test_what_was_moved_since_the_window_opened_counts() -> None:
     """A planner that restarts in a window would begin to count anew."""
     settings = Defragmentation(windows=(WEEKEND,), max_moves=3)
     moved = replace(pod("new", on="n1"), replaces="uid-old", created_at=int(at("2 02:10")))
     before = replace(moved, key=pod("early").key, uid="early", created_at=int(at("2 01:50")))
-    world = snapshot(node("n1"), moved, before, pod("other", on="n1"))
+    other = replace(pod("other", on="n1"), created_at=int(at("2 02:20")))
+    world = snapshot(node("n1"), moved, before, other)
 
     assert moves_left(world, settings, at("2 02:30")) == 2
+    first = replace(before, created_at=int(at("2 02:00")))
+    assert moves_left(snapshot(node("n1"), moved, first), settings, at("2 02:30")) == 1
     assert moves_left(world, settings, at("2 03:30")) == 0
     assert moves_left(world, replace(settings, max_moves=0), at("2 02:30")) == 0
 
@@ -169,6 +180,29 @@ def test_smaller_slots_count_where_no_larger_one_changes() -> None:
     assert is_worth_it(world, made, Defragmentation())
     assert won(world, stay) == (0, 0)
     assert not is_worth_it(world, stay, Defragmentation())
+
+
+def test_what_a_slot_may_cost_is_as_many_moves_as_the_policy_says() -> None:
+    """An administrator's bound would be another one than what is written."""
+    world = scattered(3, 3)
+    moves = tuple(
+        Move(
+            pod=each.key,
+            uid=each.uid,
+            source=NodeName(f"n{i}"),
+            target=NodeName("n0"),
+            owner=each.owner,
+            priority=0,
+        )
+        for i, each in ((i, world.by_key[pod(f"p{i - 1}").key]) for i in (1, 2))
+    )
+    made = Plan(certificate=Certificate(order=Order.DEFRAGMENT, verdict=Verdict.IMPROVED))
+    made = replace(made, moves=moves)
+
+    # Two slots for moves that cost six.
+    assert won(world, made) == (8, 2)
+    assert is_worth_it(world, made, Defragmentation(moves_per_slot=3))
+    assert not is_worth_it(world, made, Defragmentation(moves_per_slot=2))
 
 
 def test_windows_are_read_from_the_policy() -> None:

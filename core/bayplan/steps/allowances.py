@@ -75,7 +75,7 @@ class Allowances:
         farewell = self._books.farewell(victim)
         is_out, costs = pod.health is Health.UNREADY, budget.costs(pod.health)
         # Where none need be healthy, what an eviction of it takes off is soon counted back.
-        is_off = is_out and farewell.counted and not budget.desired
+        is_off = is_out and not budget.desired
         is_owed = is_out and not farewell.counted
         self._asked[budget.key] += (costs and not is_off) or is_owed
         self._ready[budget.key] += costs and not is_out

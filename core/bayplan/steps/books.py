@@ -116,7 +116,7 @@ class Books:
 
     def _count_leaving(self, placed: Iterable[Pod]) -> None:
         """Add to `due` and `terminated` what pods will give back."""
-        victims = {victim.uid for victim in self.plan.victims if self.remaining(victim)}
+        victims = {victim.uid for victim in self.plan.victims}
         leaving = [pod for pod in placed if _leaves(pod) or pod.uid in victims]
         for pod in leaving:
             if pod.node in self.due:

@@ -90,7 +90,7 @@ class Firsts:
             elif pod is not None and not pod.terminating and move.uid in self._beside.failed:
                 self.told[move.uid] = State.FAILED, _failure(move, self._beside.failed[move.uid])
         self.busy = any(state is State.STARTING for state, _ in self.told.values())
-        if not (stop or self._books.stalled or has_failed(self.told.values())):
+        if not (stop or has_failed(self.told.values())):
             able = [move for move in moves if move.uid not in self.told and self._may_start(move)]
             hopeful = self._in_turn(able)
             for move in (move for move in able if move.uid in hopeful):

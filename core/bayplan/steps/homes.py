@@ -162,8 +162,7 @@ class Homes:
         """Return how far a move is while the victim runs, which asks for what comes after it."""
         if victim.gives_way_by:
             return State.WAITING, f"gives way on {move.source}"
-        state, message = self._home_state(victim, move)
-        return state, message if state is State.FAILED else f"will move to {move.target}"
+        return self._home_state(victim, move)
 
     def _replacement_state(self, move: Move, pod: Pod) -> Standing:
         if denial := self._denial(pod, move.target):

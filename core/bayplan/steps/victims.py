@@ -258,7 +258,7 @@ class Victims:
         because = f"it makes room for {self._newcomers_to({source_of(each) for each in group})}"
         if isinstance(victim, Move):
             because = f"{because}, and its replacement is planned on {victim.target}"
-        if self._farewell(victim).begun or self._farewell(victim).over:
+        if self._farewell(victim).over:
             return because
         keeper = self._allowances.keeps_drained(victim)
         return f"{because}; {_UNDRAINED.format(keeper)}" if keeper else because

@@ -22,7 +22,7 @@ def objective(about: Evidence) -> Iterator[Violation]:
     names, found = in_order(about), counted(about)
     yield from told(about, names)
     yield from _claimed(about, found)
-    if about.plan.binds or about.plan.victims:
+    if about.plan.victims:
         yield from _gained(about, names, found)
 
 
