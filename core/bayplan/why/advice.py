@@ -35,8 +35,8 @@ def relaxed(relaxation: Relaxation) -> str:
 
 
 def _parts(remedies: Remedies, tier: int) -> Iterator[str]:
-    if remedies.uncordon is not None:
-        yield f"uncordon {remedies.uncordon}"
+    if remedies.uncordon:
+        yield f"uncordon {_listed(remedies.uncordon)}"
     if remedies.free:
         yield "free " + _listed([_freed(each) for each in remedies.free])
     if remedies.evict:
