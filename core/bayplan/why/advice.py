@@ -56,8 +56,8 @@ def _freed(freeing: Freeing) -> str:
     have = units.text(name, max(0, filters.free_of(name, freeing.free)))
     size = node.allocatable[name]
     if units.is_share(name):
-        most = filters.free_of(name, freeing.free) / units.WHOLE_MILLI
-        return f"{more} on {node.name} (at most {most:g} of one is free)"
+        most = filters.free_of(name, freeing.free)
+        return f"{more} on {node.name} ({units.part_of_one(most)} is free)"
     in_all = units.text(name, size) if len(told) == 1 else units.words(name, size)
     return f"{more} on {node.name} ({have} of {in_all} are free)"
 

@@ -14,7 +14,7 @@ from typing import Final
 from bayplan.aftermath import Aftermath
 from bayplan.api import names
 from bayplan.cluster import units
-from bayplan.cluster.keys import GangKey, Owner
+from bayplan.cluster.keys import GangKey
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import UNKNOWN_COUNT, Disruption, Pod, PodKind
 from bayplan.plan import Bind, Hold, Move, Reason, Rejection, in_bulk
@@ -69,6 +69,13 @@ _PREFER: Final = "make that preferred instead of required in its pods"
 
 #: What helps who waits for another pod to be placed first.
 _NEXT_PLAN: Final = "wait for the next plan, which is made when that pod runs"
+
+#: What helps a group of a LeaderWorkerSet that lacks pods: mostly its number counts all groups.
+_GROUP: Final = (
+    f"each group is a gang of its own: set label {names.LABEL_GANG_MIN_COUNT} to the size of a group"
+    " in both templates, and startupPolicy to LeaderCreated; if they are, events of the owners of"
+    " its pods say if pods are refused"
+)
 
 #: The node of a pod with volumes: no other one helps.
 _REACHING: Final = "a node that reaches its volume"
@@ -218,7 +225,7 @@ class _Writer:
         """Return why the pod, or the gang it waits with, stays waiting, and what would help."""
         outcome = outcome or Outcome(proved=False)
         if outcome.incomplete is not None:
-            return _incomplete(pod.owner, *outcome.incomplete)
+            return _incomplete(pod, *outcome.incomplete)
         look = self._rules.look(pod)
         key = (pod.gang, None if len(gang) > 1 else (pod.kind, look), outcome.proved)
         known = self._told.get(key)
@@ -424,8 +431,8 @@ def _left_too_little(pod: Pod, rooms: Sequence[Room], short: Counter[str]) -> st
     nodes = [room.node for room in rooms]
     need = reasons.words(resource, pod.requests[resource], nodes)
     if units.is_share(resource):
-        left = f"{most / units.WHOLE_MILLI:g} of one"
-        return f"needs {need}; {who} and pods that must stay leave at most {left}"
+        left = units.part_of_one(most)
+        return f"needs {need}; {who} and pods that must stay leave {left}"
     if most > 0:
         left, _ = units.texts(resource, most, pod.requests[resource])
         return f"needs {need} on one node; {who} and pods that must stay leave at most {left}"
@@ -461,15 +468,19 @@ def _rules_between(pods: Sequence[Pod]) -> str:
     return ", ".join(sorted(told))
 
 
-def _incomplete(owner: Owner | None, existing: int, min_count: int) -> tuple[Rejection, str]:
+def _incomplete(pod: Pod, existing: int, min_count: int) -> tuple[Rejection, str]:
     if min_count == UNKNOWN_COUNT:
         message = f"label {names.LABEL_GANG_MIN_COUNT} does not say how many pods make it whole"
         rejection = Rejection(reason=Reason.GANG_INCOMPLETE, message=message)
         return rejection, "set the label to that number on every pod of the gang"
-    missing = min_count - existing
+    missing, owner = min_count - existing, pod.owner
+    group = dict(pod.labels).get(names.LABEL_LWS_GROUP)
+    where = f" in group {group} of its LeaderWorkerSet" if group else ""
     rejection = Rejection(
-        reason=Reason.GANG_INCOMPLETE, message=f"{existing} of {min_count} pods exist"
+        reason=Reason.GANG_INCOMPLETE, message=f"{existing} of {min_count} pods exist{where}"
     )
+    if group:
+        return rejection, _GROUP
     pods = f"the {missing} missing pod{'' if missing == 1 else 's'}"
     if owner is None:
         return rejection, f"create {pods}"
