@@ -159,7 +159,8 @@ NONE, ONE, TWO = (f"{n} of 3 units serve from the newest template" for n in rang
         ),
         pytest.param(
             NEW,
-            unit(NEW, 0, node=AWAY, ready=False, terminating=True, ends_by=NOW_S) + units(NEW, 1, 2),
+            unit(NEW, 0, node=AWAY, ready=False, terminating=True, ends_by=NOW_S)
+            + units(NEW, 1, 2),
             {},
             (
                 "True",

@@ -105,7 +105,9 @@ def _silent(tally: Tally) -> Finding | None:
         return None
     pods = _silent_pods(units[0], tally)
     nodes = ", ".join(sorted({str(pod.node) for pod in pods}))
-    who = f"nothing is heard of {nodes}, where unit {units[0].index} has {count_of(len(pods), 'pod')}"
+    who = (
+        f"nothing is heard of {nodes}, where unit {units[0].index} has {count_of(len(pods), 'pod')}"
+    )
     if all(pod.terminating for pod in pods):
         next_ = f"evicted, and made anew {OVERDUE_S} s after the time they have to end"
     else:
