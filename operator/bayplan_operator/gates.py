@@ -2,7 +2,8 @@
 
 A pass looks at the planner's lease; while it is silent for too long, or says that every pass fails,
 the gates of waiting pods are lifted without a pin. It also replaces pods whose pin cannot be kept
-(`bayplan.gates` decides), and calls half a gang back whose rest waits in vain.
+(`bayplan.gates` decides), calls half a gang back whose rest waits in vain, and tells pods what they
+wait for.
 """
 
 import time
@@ -30,6 +31,7 @@ from bayplan_operator.cluster.policies import read_policy
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.plans.halves import Halves
 from bayplan_operator.plans.memory import Plans
+from bayplan_operator.promises import Promises
 
 _log = structlog.get_logger()
 
@@ -73,6 +75,7 @@ class Gates:
         self._clock = clock
         self._plans = plans
         self._halves = Halves(kube, plans, events, metrics, clock=clock)
+        self._promises = Promises(kube, plans, metrics, pool=pool, clock=clock)
         self._watched_since = clock()
         self._renewal = ("", 0.0)
         self._seen_at: dict[str, float] = {}
@@ -97,7 +100,9 @@ class Gates:
         self._replace_stranded(seen, at=at)
         # 4. Call half a gang back for which there is no rest.
         self._halves.reconcile(seen.unbound())
-        # 5. Tell on pods that cannot be read, or not in full, that nobody looks for, or that others
+        # 5. Tell those who have a place what they wait for there.
+        self._promises.tell(seen.unbound(), seen.raws)
+        # 6. Tell on pods that cannot be read, or not in full, that nobody looks for, or that others
         # hold.
         self._tell_mistakes(seen)
         return min(_MAX_LOOK_S, max(_MIN_LOOK_S, signs.timeout_s / 4))

@@ -102,7 +102,7 @@ def test_the_replacement_starts_where_there_is_room_and_the_owner_allows_it() ->
 
     assert found.todo == (StartPod(pod=pod("v").key, uid="uid-v", node=NodeName("n2")),)
     assert told(found) == [
-        "Bind w Waiting: waits for room on n1",
+        "Bind w Waiting: waits for room on n1, which default/v is to leave first",
         "Move v Starting: starts first on n2, then leaves n1",
     ]
     assert found.patient
@@ -378,7 +378,9 @@ def test_a_replacement_that_starts_is_no_standstill_for_whoever_waits_for_the_ro
     found = look(plan(bind("w", "n1")), *there, beside=may())
 
     assert found.patient
-    assert told(found) == ["Bind w Waiting: waits for room on n1"]
+    assert told(found) == [
+        "Bind w Waiting: waits for room on n1, which default/v is to leave first"
+    ]
     stays = (node("n1"), serving("v", "n1"), pod("w", gpus=8))
     assert look(plan(bind("w", "n1")), *stays, beside=may()).phase is Phase.FAILED
 

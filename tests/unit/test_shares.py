@@ -594,7 +594,7 @@ def test_a_share_waits_until_its_gpu_has_room() -> None:
     )
 
     assert found.todo == ()
-    assert found.reports[0].message == "waits for room on n"
+    assert found.reports[0].message.startswith("waits for room on n, which default/r ")
 
 
 def test_a_plan_fails_when_others_took_the_gpu() -> None:

@@ -30,7 +30,7 @@ def test_a_victim_is_asked_to_leave_and_its_room_is_awaited() -> None:
     )
     assert told(found) == [
         "Evict v Waiting: is asked to leave n1",
-        "Bind a Waiting: waits for room on n1",
+        "Bind a Waiting: waits for room on n1, which default/v is to leave first",
     ]
 
 

@@ -112,8 +112,8 @@ def _silent(tally: Tally) -> Finding | None:
         next_ = f"evicted, and made anew {OVERDUE_S} s after the time they have to end"
     else:
         next_ = (
-            "unless it comes back, Kubernetes evicts them when their tolerationSeconds are over (300"
-            " by default), and they are made anew"
+            "unless it comes back, Kubernetes evicts them when their tolerationSeconds are over"
+            " (300 by default), and they are made anew"
         )
     more = f"; {len(units) - 1} more units have such pods" if len(units) > 1 else ""
     return Finding.of(_KIND, _TRUE, NODE_NOT_READY, f"{who}: {next_}{more}")

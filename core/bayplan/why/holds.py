@@ -72,9 +72,9 @@ _NEXT_PLAN: Final = "wait for the next plan, which is made when that pod runs"
 
 #: What helps a group of a LeaderWorkerSet that lacks pods: mostly its number counts all groups.
 _GROUP: Final = (
-    f"each group is a gang of its own: set label {names.LABEL_GANG_MIN_COUNT} to the size of a group"
-    " in both templates, and startupPolicy to LeaderCreated; if they are, events of the owners of"
-    " its pods say if pods are refused"
+    f"each group is a gang of its own: set label {names.LABEL_GANG_MIN_COUNT} to the size of a"
+    " group in both templates, and startupPolicy to LeaderCreated; if they are, events of the"
+    " owners of its pods say if pods are refused"
 )
 
 #: The node of a pod with volumes: no other one helps.
