@@ -13,6 +13,7 @@ from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
 from bayplan.cluster.snapshot import Pod
+from bayplan.triggers import in_place_of_victims
 from bayplan_operator.cluster.kube import Kube, Raw, pod_path
 from bayplan_operator.cluster.patches import note_failure
 from bayplan_operator.metrics import Metrics
@@ -32,7 +33,10 @@ class _Told:
 
 
 class Promises:
-    """Tells pods how far the step of the plan is that gives them a node."""
+    """Tells pods how far the step of the plan is that gives them a node.
+
+    Those in the place of its victims are told that it goes first.
+    """
 
     def __init__(
         self,
@@ -53,12 +57,15 @@ class Promises:
     def tell(self, waiting: Collection[Pod], raws: Mapping[str, Raw]) -> None:
         """Tell those of the pods that wait since the pass before for a place in the same plan."""
         newest = self._plans.newest()
-        steps = _steps(newest) if newest is not None and newest.open else {}
-        if newest is None or not steps:
+        if newest is None or not newest.open:
             self._told = {}
             return
-        plan = newest.published.name
-        there = [pod for pod in waiting if pod.waiting and pod.uid in steps]
+        plan, steps = newest.published.name, _steps(newest)
+        held = {hold.uid for hold in newest.published.plan.holds}
+        for pod in waiting:
+            if pod.uid not in steps and pod.uid not in held:
+                steps[pod.uid] = in_place_of_victims(pod, newest.published)
+        there = [pod for pod in waiting if pod.waiting and steps.get(pod.uid)]
         tell = ((pod, raws[pod.uid], plan, steps[pod.uid]) for pod in there)
         found = self._pool.map(lambda each: self._tell(*each), tell)
         self._told = {pod.uid: told for pod, told in zip(there, found, strict=True)}
@@ -80,7 +87,7 @@ class Promises:
         return _Told(plan=plan, text=text, at=at)
 
 
-def _steps(decision: Decision) -> Mapping[str, str]:
+def _steps(decision: Decision) -> dict[str, str]:
     """Return how far the places are that a plan gives, in words, by the uid of the pod."""
     told = {
         step["pod"]: step["message"]

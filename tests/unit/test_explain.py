@@ -8,7 +8,18 @@ from bayplan.cluster.keys import NodeName, Owner
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import Pod
 from bayplan.codec import PublishedPlan, StepStatus
-from bayplan.plan import Bind, Certificate, Choice, Hold, Move, Plan, Reason, Rejection, Verdict
+from bayplan.plan import (
+    Bind,
+    Certificate,
+    Choice,
+    Evict,
+    Hold,
+    Move,
+    Plan,
+    Reason,
+    Rejection,
+    Verdict,
+)
 from bayplan.policy import Order
 from bayplan.why.explain import chosen, explain
 from tests.builders import GPU, pod
@@ -17,13 +28,14 @@ N1, N2 = NodeName("n1"), NodeName("n2")
 
 
 def published(
-    *actions: Bind | Move | Hold, message: str = "", phase: str = "Executing"
+    *actions: Bind | Move | Evict | Hold, message: str = "", phase: str = "Executing"
 ) -> PublishedPlan:
     """Return plan-1 with these actions, whose first step is waiting."""
     plan = Plan(
         certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL),
         binds=tuple(a for a in actions if isinstance(a, Bind)),
         moves=tuple(a for a in actions if isinstance(a, Move)),
+        evictions=tuple(a for a in actions if isinstance(a, Evict)),
         holds=tuple(a for a in actions if isinstance(a, Hold)),
     )
     step = StepStatus(
@@ -121,6 +133,39 @@ def test_a_pod_that_no_plan_knows_is_told_so() -> None:
     )
     assert "No plan placed it" in told(pod("chat", on="n1"))
     assert "no longer kept" in told(pod("chat", on="n1"), placed_by="plan-0")
+
+
+@pytest.mark.parametrize(
+    ("moved", "said"),
+    [
+        pytest.param(
+            False,
+            "plan-1 evicts pods of ReplicaSet default/web: it is planned when plan-1 has ended.",
+            id="of one that was evicted",
+        ),
+        pytest.param(
+            True,
+            "plan-1 moves pods of ReplicaSet default/web: it gets the place of one that has left,"
+            " or is planned when plan-1 has ended.",
+            id="of one that was moved",
+        ),
+    ],
+)
+def test_a_pod_in_the_place_of_a_victim_is_told_what_it_waits_for(
+    *, moved: bool, said: str
+) -> None:
+    """Seen: for as long as others took to leave, it was sent to the log of a planner at work."""
+    owner = Owner(kind="ReplicaSet", namespace="default", name="web", uid="o")
+    victim = replace(pod("web-1", on="n1"), owner=owner)
+    names = {"pod": victim.key, "uid": victim.uid, "priority": 0, "owner": owner}
+    action = Move(**names, source=N1, target=N2) if moved else Evict(**names, node=N1)
+    waiting = replace(pod("web-2"), owner=owner)
+
+    plan = published(action, message="0 of 2 steps done")
+    assert told(waiting, plan).splitlines()[1:] == [said, "Progress: 0 of 2 steps done."]
+    ended = published(action, phase="Completed")
+    assert "none has looked at it yet" in told(waiting, ended)
+    assert "none has looked at it yet" in told(pod("other"), plan)
 
 
 def test_a_pod_that_nobody_plans_is_not_said_to_wait_for_the_scheduler_alone() -> None:

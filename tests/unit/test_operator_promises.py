@@ -1,8 +1,11 @@
 """What pods are told that have a place in the plan at work and wait for it."""
 
+from dataclasses import replace
+
 import pytest
 
 from bayplan.api import names
+from bayplan.cluster.keys import Owner
 from bayplan_operator.cluster.kube import pod_path
 from tests import execution_scene
 from tests.execution_scene import NOW, Scene, bind, evict, gates_of, hold, key
@@ -17,7 +20,8 @@ def at_work(scene: Scene) -> None:
     scene.add("v", gpus=8, on="n1", gated=False)
     scene.add("a")
     scene.pod("v")["metadata"]["deletionTimestamp"] = "2026-05-01T12:05:00Z"
-    scene.publish(bind("a", "n1"), evict("v", "n1"))
+    owner = Owner(kind="ReplicaSet", namespace="ns", name="web", uid="uid-web")
+    scene.publish(bind("a", "n1"), replace(evict("v", "n1"), owner=owner))
     scene.look()
 
 
@@ -38,6 +42,20 @@ def test_who_waits_for_others_to_leave_says_for_whom_and_until_when(scene: Scene
 
     assert (early, told(scene)) == ("None", LEAVES)
     assert len([write for write in scene.kube.writes if write.startswith("merge")]) == 1
+
+
+def test_who_comes_in_the_place_of_a_victim_says_that_the_plan_goes_first(scene: Scene) -> None:
+    """Nobody decides on it before, and nothing on it said so."""
+    at_work(scene)
+    scene.add("b")
+    gates = gates_of(scene, [NOW])
+
+    gates.reconcile()
+    gates.reconcile()
+
+    assert scene.pod("b")["metadata"]["annotations"][names.ANNOTATION_DECISION] == (
+        "plan-00001 evicts pods of ReplicaSet ns/web: it is planned when plan-00001 has ended"
+    )
 
 
 def test_what_changes_all_the_time_is_told_once_a_minute(scene: Scene) -> None:

@@ -12,6 +12,7 @@ from bayplan.cluster.snapshot import UNKNOWN_COUNT, Pod
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Bind, Choice, Evict, Hold, Move
 from bayplan.slots import SIZES
+from bayplan.triggers import in_place_of_victims
 
 #: Most names of pods in one sentence.
 _MOST_NAMES: Final = 3
@@ -137,6 +138,9 @@ def _waiting(pod: Pod, plans: Sequence[PublishedPlan]) -> list[str]:
         for action in actions:
             if action.uid == pod.uid:
                 return _decided(pod, published, action)
+    for published in plans[:1]:
+        if said := in_place_of_victims(pod, published):
+            return [f"{said}.", *([f"Progress: {published.message}."] if published.message else [])]
     told = "Waits for a plan: none has looked at it yet."
     return [told, "If none does within half a minute, no planner works: look at its log."]
 
