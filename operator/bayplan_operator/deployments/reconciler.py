@@ -56,6 +56,9 @@ _log = structlog.get_logger()
 #: Seconds after which refused pods are tried again (a quota may have been raised).
 _REFUSED_RETRY_S: Final = 15.0
 
+#: Seconds between two events on one deployment of the same kind of reason why its pods are held.
+_AGAIN_S: Final = 600.0
+
 #: Reasons of the condition Progressing that are told as events, too.
 _ROLLOUT_REASONS: Final = frozenset(
     {
@@ -99,6 +102,7 @@ class Deployments:
         self._now = now
         self._clock = clock
         self._attempts: dict[DeploymentKey, Attempts] = {}
+        self._held_at: dict[tuple[str, str], float] = {}  # by uid and reason
 
     def reconcile(self, key: DeploymentKey) -> float | None:
         """Do one pass; return the seconds after which another one is wanted, or None."""
@@ -363,10 +367,20 @@ class Deployments:
         was, now = _condition(before, "Scheduled"), _condition(status, "Scheduled")
         if was.get("reason") == now["reason"]:
             return
-        if now["reason"] in _HOLD_REASONS:
+        if now["reason"] in _HOLD_REASONS and self._is_news(deployment, now["reason"]):
             self._tell_about(deployment, "UnitHeld", "Hold", now["message"], warning=True)
         if now["reason"] == "PlannerAway":
             self._tell_about(deployment, "GatesLifted", "Lift", now["message"], warning=True)
+
+    def _is_news(self, deployment: Deployment, reason: str) -> bool:
+        """Return whether the reason was not told for a while: it may take turns with others."""
+        at = self._clock()
+        self._held_at = {k: told for k, told in self._held_at.items() if at - told < _AGAIN_S}
+        about = (deployment.uid, reason)
+        is_news = about not in self._held_at
+        if is_news:
+            self._held_at[about] = at
+        return is_news
 
     def _tell_of_rollout(
         self, deployment: Deployment, before: dict[str, Any], status: dict[str, Any]
