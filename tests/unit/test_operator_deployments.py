@@ -175,8 +175,10 @@ def test_units_that_wait_for_hours_bring_no_flood_of_events(scene: Scene) -> Non
     for number in range(1, 9):
         look(number, held=bool(number % 2))
     assert [note for note in scene.told.notes if "UnitHeld" in note] == [
-        "InferenceDeployment chat UnitHeld: chat-0-aggregated-0: 1 GPUs short (1 more pod for the"
-        " same reason)"
+        (
+            "InferenceDeployment chat UnitHeld: chat-0-aggregated-0: 1 GPUs short (1 more pod for"
+            " the same reason)"
+        )
     ]
 
     scene.clock += timedelta(minutes=10)
