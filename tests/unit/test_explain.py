@@ -6,7 +6,7 @@ import pytest
 
 from bayplan.cluster.keys import NodeName, Owner
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Pod
+from bayplan.cluster.snapshot import Health, Pod
 from bayplan.codec import PublishedPlan, StepStatus
 from bayplan.plan import (
     Bind,
@@ -70,6 +70,9 @@ def test_a_placed_pod_is_explained_by_its_plan_and_by_who_moved_for_it() -> None
     replacement = replace(pod("small-2", on="n2"), replaces=victim.uid)
     text = told(replacement, plan, placed_by="plan-1")
     assert "It replaces small, which plan-1 moved off n1 for chat." in text
+    starting = replace(replacement, serves_by=900, health=Health.UNREADY)
+    text = told(starting, plan, placed_by="plan-1")
+    assert "It replaces small, which leaves n1 for chat once it serves." in text
 
 
 def test_a_held_pod_is_told_what_is_short_and_what_would_help() -> None:

@@ -170,7 +170,7 @@ def test_when_the_old_pod_is_gone_the_move_is_done_and_the_waiting_pod_goes_ther
     )
 
     assert done(found) == ["other w"]
-    assert told(found)[1] == "Move v Done: runs on n2"
+    assert told(found)[1] == "Move v Done: in its place v2 runs on n2"
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_no_more_are_doubled_than_the_owner_allows() -> None:
     )
 
     assert (done(one), done(both), done(none)) == (["start a"], ["start a", "start b"], [])
-    assert "1 of InferenceDeployment" in told(none)[2]
+    assert "1 pod of InferenceDeployment" in told(none)[2]
 
 
 def test_a_budget_that_admits_one_keeps_no_two_from_starting_first_one_after_the_other() -> None:

@@ -128,7 +128,7 @@ def test_a_moved_pod_serves_until_its_replacement_does_and_leaves_then(scene: Mo
     scene.until_gone()
     assert scene.there() == [NEW, "chat-0-prefill-0"]
     assert scene.kube.objects[plan]["status"]["phase"] == "Executing"  # "new" is not bound here
-    assert scene.step(plan) == "Done: runs on n2"
+    assert scene.step(plan) == f"Done: in its place {NEW} runs on n2"
     assert scene.pod("new")["spec"]["schedulingGates"] == []
 
 

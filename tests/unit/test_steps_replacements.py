@@ -37,7 +37,7 @@ def test_a_move_waits_for_its_replacement_and_releases_it_to_the_target() -> Non
     ]
     assert done(back) == ["release m-2 to n2 for uid-m"]
     assert told(on_its_way) == [
-        "Move m Started: is pinned to n2; the scheduler binds it next",
+        "Move m Started: in its place m-2 is pinned to n2; the scheduler binds it next",
     ]
     assert arrived.phase is Phase.COMPLETED
 

@@ -175,7 +175,8 @@ class Homes:
     ) -> Standing:
         """Return how far a move is, seen from its target."""
         if taken is not None:
-            return self._arrival_state(taken, taken.node or move.target)
+            state, message = self._arrival_state(taken, taken.node or move.target)
+            return state, f"in its place {taken.key.name} {message}"
         victim = self._books.remaining(move)
         if victim is not None and not victim.terminating:
             return self._home_state_before(move, victim)

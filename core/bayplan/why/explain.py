@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from bayplan.cluster import units
-from bayplan.cluster.snapshot import UNKNOWN_COUNT, Pod
+from bayplan.cluster.snapshot import UNKNOWN_COUNT, Health, Pod
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Bind, Choice, Evict, Hold, Move
 from bayplan.slots import SIZES
@@ -54,7 +54,13 @@ def _placed(pod: Pod, placed_by: str, plans: Sequence[PublishedPlan]) -> list[st
     replaced = next((m for m in published.plan.moves if m.uid == pod.replaces), None)
     if replaced is not None:
         away = _away(replaced, published)
-        lines.append(f"It replaces {replaced.pod.name}, which {placed_by} moved off {away}.")
+        starts = pod.serves_by and pod.health is not Health.READY
+        goes = (
+            f"which leaves {away} once it serves"
+            if starts
+            else f"which {placed_by} moved off {away}"
+        )
+        lines.append(f"It replaces {replaced.pod.name}, {goes}.")
     return [*lines, *_room_made(pod, published)]
 
 
