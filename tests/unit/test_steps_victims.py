@@ -38,8 +38,8 @@ def test_a_victim_is_asked_to_leave_and_its_room_is_awaited() -> None:
     ("victim", "line"),
     [
         pytest.param(
-            pod("v", on="n1", terminating=True),
-            "Evict v Started: is leaving n1",
+            replace(pod("v", on="n1", terminating=True), leaves_at=3600),
+            "Evict v Started: is leaving n1, by 01:00:00 UTC at most",
             id="one that is leaving is not asked again",
         ),
         pytest.param(pod("w"), "Evict v Done: has left its node", id="one that is gone is done"),
