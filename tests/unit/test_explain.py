@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from bayplan.cluster.budgets import Health
 from bayplan.cluster.keys import NodeName, Owner
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Health, Pod
+from bayplan.cluster.snapshot import Pod
 from bayplan.codec import PublishedPlan, StepStatus
 from bayplan.plan import (
     Bind,
@@ -160,8 +161,9 @@ def test_a_pod_in_the_place_of_a_victim_is_told_what_it_waits_for(
     """Seen: for as long as others took to leave, it was sent to the log of a planner at work."""
     owner = Owner(kind="ReplicaSet", namespace="default", name="web", uid="o")
     victim = replace(pod("web-1", on="n1"), owner=owner)
-    names = {"pod": victim.key, "uid": victim.uid, "priority": 0, "owner": owner}
-    action = Move(**names, source=N1, target=N2) if moved else Evict(**names, node=N1)
+    action: Move | Evict = Evict(pod=victim.key, uid=victim.uid, node=N1, priority=0, owner=owner)
+    if moved:
+        action = Move(pod=victim.key, uid=victim.uid, source=N1, target=N2, owner=owner, priority=0)
     waiting = replace(pod("web-2"), owner=owner)
 
     plan = published(action, message="0 of 2 steps done")

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from bayplan.cluster import units
-from bayplan.cluster.snapshot import UNKNOWN_COUNT, Health, Pod
+from bayplan.cluster.budgets import Health
+from bayplan.cluster.snapshot import UNKNOWN_COUNT, Pod
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Bind, Choice, Evict, Hold, Move
 from bayplan.slots import SIZES
