@@ -16,10 +16,10 @@ from bayplan.plan import (
     Evict,
     Hold,
     Move,
-    Plan,
     Reason,
     Rejection,
     Verdict,
+    plan_of,
 )
 from bayplan.policy import Order
 from bayplan.why.explain import chosen, explain
@@ -32,13 +32,7 @@ def published(
     *actions: Bind | Move | Evict | Hold, message: str = "", phase: str = "Executing"
 ) -> PublishedPlan:
     """Return plan-1 with these actions, whose first step is waiting."""
-    plan = Plan(
-        certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL),
-        binds=tuple(a for a in actions if isinstance(a, Bind)),
-        moves=tuple(a for a in actions if isinstance(a, Move)),
-        evictions=tuple(a for a in actions if isinstance(a, Evict)),
-        holds=tuple(a for a in actions if isinstance(a, Hold)),
-    )
+    plan = plan_of(Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL), actions)
     step = StepStatus(
         pod=str(actions[0].pod), type="Bind", state="Waiting", message="waits for room on n1"
     )
