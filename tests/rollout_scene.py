@@ -74,7 +74,7 @@ def told(
     rolled_out = state.pop("rolled_out", "")
     news = News(**state)
     held = {hold.uid for hold in news.holds}
-    around = Around(held=held, cordoned={NodeName("left")})
+    around = Around(held=held, cordoned={LEFT}, away={AWAY})
     found = rollout.changes(of, seen, around=around, now=NOW_S)
     tally = Tally.of(of, seen, around)
     status = readiness.status(tally, found, news, before={"revision": rolled_out}, now=NOW)
@@ -101,7 +101,7 @@ def coming(found: Changes) -> set[int]:
     return {slot.unit for slot in found.create}
 
 
-LEFT = NodeName("left")
+LEFT, AWAY = NodeName("left"), NodeName("away")
 
 
 def on(node: NodeName, of: Deployment, *indices: int) -> list[Child]:

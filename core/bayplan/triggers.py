@@ -120,6 +120,24 @@ def uncovered(snapshot: Snapshot, published: PublishedPlan) -> tuple[str, ...]:
     return tuple(sorted(left))
 
 
+def in_place_of_victims(pod: Pod, published: PublishedPlan) -> str:
+    """Return what a plan at work means for a pod that waits in the place of one of its victims.
+
+    In words; "" if its owner has none there. No other plan is made for it meanwhile.
+    """
+    if pod.owner is None or not is_at_work(published):
+        return ""
+    owner, name, plan = pod.owner.uid, published.name, published.plan
+    if any(move.owner and move.owner.uid == owner for move in plan.moves):
+        return (
+            f"{name} moves pods of {pod.owner}: it gets the place of one that has left, or is"
+            f" planned when {name} has ended"
+        )
+    if any(evict.owner and evict.owner.uid == owner for evict in plan.evictions):
+        return f"{name} evicts pods of {pod.owner}: it is planned when {name} has ended"
+    return ""
+
+
 def repeats(newest: PublishedPlan | None, plan: Plan) -> bool:
     """Return whether `plan` says again what the newest published one says, which still holds.
 

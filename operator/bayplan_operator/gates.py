@@ -2,7 +2,8 @@
 
 A pass looks at the planner's lease; while it is silent for too long, or says that every pass fails,
 the gates of waiting pods are lifted without a pin. It also calls half a gang back whose rest waits
-in vain (`plans.halves`), and replaces pods whose pin cannot be kept (`pins`).
+in vain (`plans.halves`), replaces pods whose pin cannot be kept (`pins`), and tells pods what they
+wait for (`promises`).
 """
 
 import time
@@ -29,6 +30,7 @@ from bayplan_operator.metrics import Metrics
 from bayplan_operator.pins import Pins
 from bayplan_operator.plans.halves import Halves
 from bayplan_operator.plans.memory import Plans
+from bayplan_operator.promises import Promises
 
 _log = structlog.get_logger()
 
@@ -67,6 +69,7 @@ class Gates:
         self._plans = plans
         self._pins = Pins(kube, events, pool=pool)
         self._halves = Halves(kube, plans, events, metrics, now=now, clock=clock)
+        self._promises = Promises(kube, plans, metrics, pool=pool, clock=clock)
         self._watched_since = clock()
         self._renewal = ("", 0.0)
         self._seen_at: dict[str, float] = {}
@@ -90,7 +93,9 @@ class Gates:
         half_s = self._halves.reconcile(seen.unbound(), self._pins.stuck(at=at))
         # 4. Replace pods whose pins cannot be kept.
         pin_s = self._pins.replace(seen.raws, at=at)
-        # 5. Tell on pods that cannot be read, or not in full, that nobody looks for, or that others
+        # 5. Tell those who have a place what they wait for there.
+        self._promises.tell(seen.unbound(), seen.raws)
+        # 6. Tell on pods that cannot be read, or not in full, that nobody looks for, or that others
         # hold.
         self._tell_mistakes(seen)
         wanted = [_MAX_LOOK_S, signs.timeout_s / 4, half_s, pin_s]

@@ -1,6 +1,6 @@
 """What is said to help does help: each remedy, carried out, lets the pods in."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import combinations
 from random import Random
@@ -104,11 +104,11 @@ def stays(pod: Pod, unit: Sequence[Pod]) -> bool:
     return daemon or (pod.gang is not None and pod.gang == unit[0].gang)
 
 
-def uncordoned(snapshot: Snapshot, name: NodeName) -> Snapshot:
+def uncordoned(snapshot: Snapshot, names: Collection[NodeName]) -> Snapshot:
     """Return the snapshot after `kubectl uncordon`, which takes the taint away as well."""
     nodes = [
         replace(node, schedulable=True, taints=tuple(t for t in node.taints if t != filters.CORDON))
-        if node.name == name
+        if node.name in names
         else node
         for node in snapshot.nodes
     ]
@@ -119,7 +119,7 @@ def extended(snapshot: Snapshot, like: Node, count: int) -> Snapshot:
     """Return the snapshot with that many more nodes like one of it."""
     more = [
         replace(
-            uncordoned(Snapshot.of([like], []), like.name).nodes[0],
+            uncordoned(Snapshot.of([like], []), [like.name]).nodes[0],
             name=NodeName(f"more-{i}"),
             labels=tuple((k, f"more-{i}" if k == HOSTNAME else v) for k, v in like.labels),
             ready=True,

@@ -4,11 +4,23 @@ from dataclasses import replace
 
 import pytest
 
+from bayplan.cluster.budgets import Health
 from bayplan.cluster.keys import NodeName, Owner
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import Pod
 from bayplan.codec import PublishedPlan, StepStatus
-from bayplan.plan import Bind, Certificate, Choice, Hold, Move, Reason, Rejection, Verdict, plan_of
+from bayplan.plan import (
+    Bind,
+    Certificate,
+    Choice,
+    Evict,
+    Hold,
+    Move,
+    Reason,
+    Rejection,
+    Verdict,
+    plan_of,
+)
 from bayplan.policy import Order
 from bayplan.why.explain import chosen, explain
 from tests.builders import GPU, pod
@@ -17,7 +29,7 @@ N1, N2 = NodeName("n1"), NodeName("n2")
 
 
 def published(
-    *actions: Bind | Move | Hold, message: str = "", phase: str = "Executing"
+    *actions: Bind | Move | Evict | Hold, message: str = "", phase: str = "Executing"
 ) -> PublishedPlan:
     """Return plan-1 with these actions, whose first step is waiting."""
     plan = plan_of(Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL), actions)
@@ -53,6 +65,9 @@ def test_a_placed_pod_is_explained_by_its_plan_and_by_who_moved_for_it() -> None
     replacement = replace(pod("small-2", on="n2"), replaces=victim.uid)
     text = told(replacement, plan, placed_by="plan-1")
     assert "It replaces small, which plan-1 moved off n1 for chat." in text
+    starting = replace(replacement, serves_by=900, health=Health.UNREADY)
+    text = told(starting, plan, placed_by="plan-1")
+    assert "It replaces small, which leaves n1 for chat once it serves." in text
 
 
 def test_a_held_pod_is_told_what_is_short_and_what_would_help() -> None:
@@ -116,6 +131,40 @@ def test_a_pod_that_no_plan_knows_is_told_so() -> None:
     )
     assert "No plan placed it" in told(pod("chat", on="n1"))
     assert "no longer kept" in told(pod("chat", on="n1"), placed_by="plan-0")
+
+
+@pytest.mark.parametrize(
+    ("moved", "said"),
+    [
+        pytest.param(
+            False,
+            "plan-1 evicts pods of ReplicaSet default/web: it is planned when plan-1 has ended.",
+            id="of one that was evicted",
+        ),
+        pytest.param(
+            True,
+            "plan-1 moves pods of ReplicaSet default/web: it gets the place of one that has left,"
+            " or is planned when plan-1 has ended.",
+            id="of one that was moved",
+        ),
+    ],
+)
+def test_a_pod_in_the_place_of_a_victim_is_told_what_it_waits_for(
+    *, moved: bool, said: str
+) -> None:
+    """Seen: for as long as others took to leave, it was sent to the log of a planner at work."""
+    owner = Owner(kind="ReplicaSet", namespace="default", name="web", uid="o")
+    victim = replace(pod("web-1", on="n1"), owner=owner)
+    action: Move | Evict = Evict(pod=victim.key, uid=victim.uid, node=N1, priority=0, owner=owner)
+    if moved:
+        action = Move(pod=victim.key, uid=victim.uid, source=N1, target=N2, owner=owner, priority=0)
+    waiting = replace(pod("web-2"), owner=owner)
+
+    plan = published(action, message="0 of 2 steps done")
+    assert told(waiting, plan).splitlines()[1:] == [said, "Progress: 0 of 2 steps done."]
+    ended = published(action, phase="Completed")
+    assert "none has looked at it yet" in told(waiting, ended)
+    assert "none has looked at it yet" in told(pod("other"), plan)
 
 
 def test_a_pod_that_nobody_plans_is_not_said_to_wait_for_the_scheduler_alone() -> None:

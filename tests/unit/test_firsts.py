@@ -102,7 +102,7 @@ def test_the_replacement_starts_where_there_is_room_and_the_owner_allows_it() ->
 
     assert found.todo == (StartPod(pod=pod("v").key, uid="uid-v", node=NodeName("n2")),)
     assert told(found) == [
-        "Bind w Waiting: waits for room on n1",
+        "Bind w Waiting: waits for room on n1, which default/v is to leave first",
         "Move v Starting: starts first on n2, then leaves n1",
     ]
     assert found.patient
@@ -170,7 +170,7 @@ def test_when_the_old_pod_is_gone_the_move_is_done_and_the_waiting_pod_goes_ther
     )
 
     assert done(found) == ["other w"]
-    assert told(found)[1] == "Move v Done: runs on n2"
+    assert told(found)[1] == "Move v Done: in its place v2 runs on n2"
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_no_more_are_doubled_than_the_owner_allows() -> None:
     )
 
     assert (done(one), done(both), done(none)) == (["start a"], ["start a", "start b"], [])
-    assert "1 of InferenceDeployment" in told(none)[2]
+    assert "1 pod of InferenceDeployment" in told(none)[2]
 
 
 def test_a_budget_that_admits_one_keeps_no_two_from_starting_first_one_after_the_other() -> None:
@@ -400,7 +400,9 @@ def test_a_replacement_that_starts_is_no_standstill_for_whoever_waits_for_the_ro
     found = look(plan(bind("w", "n1")), *there, beside=may())
 
     assert found.patient
-    assert told(found) == ["Bind w Waiting: waits for room on n1"]
+    assert told(found) == [
+        "Bind w Waiting: waits for room on n1, which default/v is to leave first"
+    ]
     stays = (node("n1"), serving("v", "n1"), pod("w", gpus=8))
     assert look(plan(bind("w", "n1")), *stays, beside=may()).phase is Phase.FAILED
 

@@ -36,21 +36,21 @@ def held(*things: Node | Pod | Budget, policy: Policy) -> Hold:
             (node("n0"), LOW, HIGH),
             Policy(max_evictions=0),
             "PackingPolicy maxEvictions 0 keeps default/low there",
-            "raise maxEvictions in the PackingPolicy",
+            "raise maxEvictions in the PackingPolicy to 1 or more",
             id="no evictions",
         ),
         pytest.param(
             (node("n0"), LOW, *GANG),
             Policy(max_evictions=0),
             "PackingPolicy maxEvictions 0 keeps default/low there",
-            "raise maxEvictions in the PackingPolicy",
+            "raise maxEvictions in the PackingPolicy to 1 or more",
             id="no evictions for a gang",
         ),
         pytest.param(
             (node("n0"), node("n1"), *PARTS, pod("w", gpus=8)),
             Policy(max_moves=0),
             "PackingPolicy maxMoves 0 keeps default/r0 there",
-            "raise maxMoves in the PackingPolicy",
+            "raise maxMoves in the PackingPolicy to 1 or more",
             id="no moves",
         ),
         pytest.param(
@@ -89,7 +89,8 @@ def test_a_limit_that_this_plan_uses_up_is_there_again_in_the_next_one() -> None
 
     assert hold.rejection.reason is Reason.DISRUPTION_FORBIDDEN
     assert "maxEvictions 1 (1 of them used by this plan) keeps" in hold.rejection.message
-    assert hold.remedy.startswith("wait for the next plan, or raise maxEvictions")
+    wait = "wait for the next plan, or raise maxEvictions in the PackingPolicy to 2 or more"
+    assert hold.remedy.startswith(wait)
 
 
 @pytest.mark.parametrize("waiting", [(replace(HIGH, priority=0),), GANG], ids=["pod", "gang"])

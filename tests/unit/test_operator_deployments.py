@@ -151,6 +151,41 @@ def test_events_tell_what_has_changed(scene: Scene) -> None:
     ]
 
 
+def test_units_that_wait_for_hours_bring_no_flood_of_events(scene: Scene) -> None:
+    """Each plan that had room for some of them, and then none, brought one more."""
+    scene.look()
+    pods = scene.pods()
+
+    def look(number: int, *, held: bool) -> None:
+        why = Rejection(reason=Reason.OUTRANKED, message=f"{number} GPUs short")
+        holds = [
+            Hold(pod=PodKey(namespace="ns", name=name), uid=f"uid-{name}", rejection=why)
+            for name in pods
+        ]
+        plan = Plan(
+            certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL),
+            holds=tuple(holds) if held else (),
+        )
+        manifest = plan_manifest(Result(plan=plan, digest="d", engine="hand"), sequence=number)
+        scene.kube.add(plan_path(f"plan-{number:05}"), manifest)
+        scene.worker._plans.see(scene.kube.objects[plan_path(f"plan-{number:05}")])  # noqa: SLF001 - as the watch would
+        scene.clock += timedelta(minutes=1)
+        scene.look()
+
+    for number in range(1, 9):
+        look(number, held=bool(number % 2))
+    assert [note for note in scene.told.notes if "UnitHeld" in note] == [
+        (
+            "InferenceDeployment chat UnitHeld: chat-0-aggregated-0: 1 GPUs short (1 more pod for"
+            " the same reason)"
+        )
+    ]
+
+    scene.clock += timedelta(minutes=10)
+    look(9, held=True)
+    assert sum("UnitHeld" in note for note in scene.told.notes) == 2
+
+
 def test_lifted_gates_are_told_in_event_and_condition(scene: Scene) -> None:
     """Fail open is visible."""
     scene.look()

@@ -143,7 +143,12 @@ def test_the_whole_status_of_a_plan_at_work(scene: Scene) -> None:
                 "state": "Waiting",
                 "message": "is asked to leave n1",
             },
-            {"pod": "ns/a", "type": "Bind", "state": "Waiting", "message": "waits for room on n1"},
+            {
+                "pod": "ns/a",
+                "type": "Bind",
+                "state": "Waiting",
+                "message": "waits for room on n1, which ns/v is to leave first",
+            },
         ],
     }
     assert scene.told.notes == ["Pod v Evicted: plan-00001: it makes room for ns/a"]

@@ -128,7 +128,7 @@ def test_a_moved_pod_serves_until_its_replacement_does_and_leaves_then(scene: Mo
     scene.until_gone()
     assert scene.there() == [NEW, "chat-0-prefill-0"]
     assert scene.kube.objects[plan]["status"]["phase"] == "Executing"  # "new" is not bound here
-    assert scene.step(plan) == "Done: runs on n2"
+    assert scene.step(plan) == f"Done: in its place {NEW} runs on n2"
     assert scene.pod("new")["spec"]["schedulingGates"] == []
 
 
@@ -311,4 +311,4 @@ def test_a_replacement_that_somebody_deletes_is_not_made_for_ever(scene: MoveSce
             made += 1
 
     assert made == 1
-    assert scene.step(plan) == "Started: is leaving n1"
+    assert scene.step(plan).startswith("Started: is leaving n1, by ")

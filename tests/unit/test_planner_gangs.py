@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from bayplan.api import names
 from bayplan.cluster.keys import Owner
 from bayplan.cluster.snapshot import (
     UNKNOWN_COUNT,
@@ -62,6 +63,20 @@ def test_who_makes_the_missing_pods_is_named(kind: str | None, remedy: str) -> N
     first = replace(pod("g-0", gpus=1, gang="g", min_count=3), owner=owner)
 
     assert hold_of(made(node("n"), first), "g-0").remedy == remedy
+
+
+def test_a_group_whose_number_counts_all_groups_is_told_the_right_one() -> None:
+    """Groups are gangs of their own: one label for all of them has each wait for ever."""
+    labels = {names.LABEL_LWS_GROUP: "1", names.LABEL_GANG: "g"}
+    group = [pod(f"g-1-{i}", gpus=1, gang="g/1", min_count=4, labels=labels) for i in range(2)]
+
+    hold = hold_of(made(node("n"), *group), "g-1-0")
+
+    assert hold.rejection.message == "2 of 4 pods exist in group 1 of its LeaderWorkerSet"
+    assert hold.remedy.startswith(
+        "each group is a gang of its own: set label bayplan.dev/gang-min-count to the size of a"
+        " group in both templates, and startupPolicy to LeaderCreated; "
+    )
 
 
 def test_a_lost_pod_comes_back_to_its_running_gang() -> None:

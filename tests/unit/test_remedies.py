@@ -162,6 +162,28 @@ def in_rack(name: str, on: str | None = None) -> Pod:
             id="a cordon is not all that is in the way",
         ),
         pytest.param(
+            (
+                node("n0", schedulable=False),
+                node("n1", schedulable=False),
+                node("n2", schedulable=False),
+                pod("v", gpus=2, on="n1", disruption=Disruption.FIXED),
+                pod("w0", gpus=8, gang="g", min_count=3),
+                pod("w1", gpus=4, gang="g", min_count=3),
+                pod("w2", gpus=4, gang="g", min_count=3),
+            ),
+            "uncordon n0 and n2, or add 2 nodes like n0 (8 GPUs)",
+            id="cordons are all that is in the way of a gang",
+        ),
+        pytest.param(
+            (
+                node("n0", schedulable=False),
+                node("n1", schedulable=False, ready=False),
+                *(pod(f"w{i}", gpus=8, gang="g", min_count=2) for i in range(2)),
+            ),
+            "add 2 nodes like n0 (8 GPUs)",
+            id="a cordon is all that is in the way of one of a gang only",
+        ),
+        pytest.param(
             (node("n0"), daemon("agent", "n0"), pod("w", gpus=8)),
             "add a node with 8 GPUs",
             id="neither this node nor a new one has room beside its daemons",

@@ -7,6 +7,7 @@ import pytest
 
 from bayplan.inference.children import Child, Deployment
 from tests.rollout_scene import (
+    AWAY,
     LEFT,
     NEW,
     NOW_S,
@@ -140,6 +141,43 @@ NONE, ONE, TWO = (f"{n} of 3 units serve from the newest template" for n in rang
                 ),
             ),
             id="a plan makes it leave",
+        ),
+        pytest.param(
+            NEW,
+            unit(NEW, 0, node=AWAY, ready=False) + units(NEW, 1, 2),
+            {},
+            (
+                "True",
+                "NodeNotReady",
+                (
+                    "nothing is heard of away, where unit 0 has 2 pods: unless it comes back,"
+                    " Kubernetes evicts them when their tolerationSeconds are over (300 by"
+                    " default), and they are made anew"
+                ),
+            ),
+            id="its node is silent",
+        ),
+        pytest.param(
+            NEW,
+            unit(NEW, 0, node=AWAY, ready=False, terminating=True, ends_by=NOW_S)
+            + units(NEW, 1, 2),
+            {},
+            (
+                "True",
+                "NodeNotReady",
+                (
+                    "nothing is heard of away, where unit 0 has 2 pods: evicted, and made anew 30 s"
+                    " after the time they have to end"
+                ),
+            ),
+            id="its pods were evicted from a silent node",
+        ),
+        pytest.param(
+            NEW,
+            on(AWAY, NEW, 0) + units(NEW, 1, 2),
+            {},
+            ("False", "RolledOut", "every unit is there and runs the newest template"),
+            id="its node is silent, and it serves as far as anybody knows",
         ),
     ],
 )

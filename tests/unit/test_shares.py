@@ -299,7 +299,7 @@ def test_nobody_gets_a_gpu_of_a_node_with_too_much_on_one() -> None:
     refusals = [filters.room_rejection(each.requests, room) for each in asks]
     assert [refusal and refusal.message for refusal in refusals] == [
         "needs 1 GPU; 0 free on the node",
-        "needs 0.1 of a GPU; at most 0 of one is free on the node",
+        "needs 0.1 of a GPU; no part of one is free on the node",
         None,
     ]
 
@@ -364,6 +364,20 @@ def test_the_refusal_says_which_share_does_not_fit_and_what_is_left() -> None:
     )
     assert hold.remedy == (
         "free 0.5 of a GPU on n (at most 0.4 of one is free), or add 1 node like n (2 GPUs)"
+    )
+
+
+def test_that_nothing_is_left_of_any_gpu_is_said_so() -> None:
+    """Seen: "at most 0 of one is free", which reads as if somebody had counted wrongly."""
+    runs = [pod(f"r{d}", share=1000, on="n", device=d, **FIXED) for d in range(2)]
+
+    (hold,) = made(node("n", gpus=2), *runs, pod("a", share=500)).holds
+
+    assert hold.rejection.message == (
+        "needs 0.5 of a GPU; pods of priority >= 0 and pods that must stay leave no part of one"
+    )
+    assert hold.remedy == (
+        "free 0.5 of a GPU on n (no part of one is free), or add 1 node like n (2 GPUs)"
     )
 
 
@@ -591,7 +605,7 @@ def test_a_share_waits_until_its_gpu_has_room() -> None:
     )
 
     assert found.todo == ()
-    assert found.reports[0].message == "waits for room on n"
+    assert found.reports[0].message.startswith("waits for room on n, which default/r ")
 
 
 def test_a_plan_fails_when_others_took_the_gpu() -> None:

@@ -98,10 +98,15 @@ def test_a_pod_with_room_is_released_to_its_node() -> None:
             id="somebody took its room",
         ),
         pytest.param(
-            [node("n1"), pod("a", gpus=4), pod("b", gpus=6, on="n1", terminating=True)],
+            [
+                node("n1"),
+                pod("a", gpus=4),
+                replace(pod("b", gpus=4, on="n1", terminating=True), leaves_at=3600),
+                replace(pod("c", gpus=4, on="n1", terminating=True), leaves_at=3690),
+            ],
             State.WAITING,
-            "waits for room on n1",
-            id="a stranger that is leaving gives room",
+            "waits for room on n1, which default/b and 1 more leave by 01:01:30 UTC at most",
+            id="strangers that are leaving give room",
         ),
         pytest.param(
             [pinned("a", "n1")],
@@ -146,7 +151,7 @@ def test_pods_that_share_a_node_are_released_only_as_far_as_it_has_room() -> Non
     found = advance(made, node("n1"), pod("a", gpus=4), pod("b", gpus=4), pod("v", gpus=4, on="n1"))
 
     assert done(found) == ["release a to n1", "evict v from n1"]
-    assert "Bind b Waiting: waits for room on n1" in told(found)
+    assert "Bind b Waiting: waits for room on n1, which default/v is to leave first" in told(found)
 
 
 def test_a_gang_waits_until_there_is_room_for_all_of_it() -> None:
@@ -193,6 +198,19 @@ def test_a_gang_with_a_lost_home_is_not_released_at_all() -> None:
     assert told(found)[:2] == [
         "Bind a Waiting: waits for room on n1",
         "Bind b Failed: cannot go to n2: the node is gone",
+    ]
+
+
+def test_who_of_a_gang_has_room_is_said_to_wait_for_the_others() -> None:
+    """Seen: each of its pods was said to wait for room, also on a node that was empty."""
+    made = plan(bind("a", "n1", "g"), bind("b", "n2", "g"), evict("v", "n1"))
+    gang = (pod("a", gpus=8), pod("b", gpus=8))
+
+    found = advance(made, node("n1"), node("n2"), *gang, pod("v", gpus=8, on="n1"))
+
+    assert told(found)[1:] == [
+        "Bind a Waiting: waits for room on n1, which default/v is to leave first",
+        "Bind b Waiting: waits for others of its gang: n2 has room",
     ]
 
 

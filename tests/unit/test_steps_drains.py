@@ -22,7 +22,7 @@ def test_a_victim_that_serves_is_taken_out_of_service_and_not_evicted() -> None:
     assert (step.pod.name, step.because) == ("v", "it makes room for default/a")
     assert told(found) == [
         "Evict v Waiting: is to finish its requests before it leaves",
-        "Bind a Waiting: waits for room on n1",
+        "Bind a Waiting: waits for room on n1, which default/v is to leave first",
     ]
 
 

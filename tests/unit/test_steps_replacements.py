@@ -31,13 +31,13 @@ def test_a_move_waits_for_its_replacement_and_releases_it_to_the_target() -> Non
     assert done(asked) == ["evict m from n1"]
     assert [s.target for s in asked.todo if isinstance(s, EvictPod)] == ["n2"]
     assert told(asked) == ["Move m Waiting: is asked to leave n1"]
-    assert told(leaving) == ["Move m Started: is leaving n1"]
+    assert told(leaving) == ["Move m Started: is leaving n1, by 00:00:00 UTC at most"]
     assert told(gone) == [
         "Move m Waiting: waits for ReplicaSet default/m to make a pod in its place"
     ]
     assert done(back) == ["release m-2 to n2 for uid-m"]
     assert told(on_its_way) == [
-        "Move m Started: is pinned to n2; the scheduler binds it next",
+        "Move m Started: in its place m-2 is pinned to n2; the scheduler binds it next",
     ]
     assert arrived.phase is Phase.COMPLETED
 

@@ -32,7 +32,7 @@ def test_a_victim_is_asked_to_leave_and_its_room_is_awaited() -> None:
     )
     assert told(found) == [
         "Evict v Waiting: is asked to leave n1",
-        "Bind a Waiting: waits for room on n1",
+        "Bind a Waiting: waits for room on n1, which default/v is to leave first",
     ]
 
 
@@ -40,8 +40,8 @@ def test_a_victim_is_asked_to_leave_and_its_room_is_awaited() -> None:
     ("victim", "line"),
     [
         pytest.param(
-            pod("v", on="n1", terminating=True),
-            "Evict v Started: is leaving n1",
+            replace(pod("v", on="n1", terminating=True), leaves_at=3600),
+            "Evict v Started: is leaving n1, by 01:00:00 UTC at most",
             id="one that is leaving is not asked again",
         ),
         pytest.param(pod("w"), "Evict v Done: has left its node", id="one that is gone is done"),

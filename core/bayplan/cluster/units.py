@@ -235,6 +235,11 @@ def exact_words(resource: str, value: int) -> str:
     return words(resource, value)
 
 
+def part_of_one(milli: int) -> str:
+    """Return how much of one GPU there is at most: "at most 0.4 of one", "no part of one"."""
+    return f"at most {milli / WHOLE_MILLI:g} of one" if milli > 0 else "no part of one"
+
+
 def _share_words(resource: str, value: int) -> str:
     if is_part(resource):
         return f"{value / WHOLE_MILLI:g} of GPU {part_device(resource)}"

@@ -4,13 +4,18 @@ from typing import Final
 
 from bayplan.api.conditions import ConditionStatus
 from bayplan.inference import ratios
+from bayplan.inference.children import Child
 from bayplan.inference.parts import Unit, is_rolling
-from bayplan.inference.rollout import Changes
+from bayplan.inference.rollout import OVERDUE_S, Changes
 from bayplan.inference.tally import Finding, News, Tally, count_of, no_room
+from bayplan.plan import Reason
 
 _TRUE: Final = ConditionStatus.TRUE
 _FALSE: Final = ConditionStatus.FALSE
 _KIND: Final = "Progressing"
+
+#: Why a unit does not serve that has its places: its node is silent.
+NODE_NOT_READY: Final = Reason.NODE_NOT_READY.value
 
 #: Seconds after which a unit of the newest revision that has its places should serve.
 START_S: Final = 600
@@ -31,6 +36,7 @@ def progressing(  # noqa: PLR0913 - all that bears on it
         _draining(tally),
         _moving(tally),
         _yielding(tally),
+        _silent(tally),
         ratios.giving(tally, made.gives, news),
         ratios.changing(tally, news),
         _making(tally, made),
@@ -90,6 +96,32 @@ def _yielding(tally: Tally) -> Finding | None:
         f" {tally.deployment.drain_s} s at most"
     )
     return Finding.of(_KIND, _TRUE, "Draining", message)
+
+
+def _silent(tally: Tally) -> Finding | None:
+    """Return which unit does not serve because nothing is heard of its nodes, and what follows."""
+    units = [unit for unit in tally.parts if not unit.ready and _silent_pods(unit, tally)]
+    if not units:
+        return None
+    pods = _silent_pods(units[0], tally)
+    nodes = ", ".join(sorted({str(pod.node) for pod in pods}))
+    who = (
+        f"nothing is heard of {nodes}, where unit {units[0].index} has {count_of(len(pods), 'pod')}"
+    )
+    if all(pod.terminating for pod in pods):
+        next_ = f"evicted, and made anew {OVERDUE_S} s after the time they have to end"
+    else:
+        next_ = (
+            "unless it comes back, Kubernetes evicts them when their tolerationSeconds are over"
+            " (300 by default), and they are made anew"
+        )
+    more = f"; {len(units) - 1} more units have such pods" if len(units) > 1 else ""
+    return Finding.of(_KIND, _TRUE, NODE_NOT_READY, f"{who}: {next_}{more}")
+
+
+def _silent_pods(unit: Unit, tally: Tally) -> list[Child]:
+    """Return the pods of a unit on nodes of which nothing is heard."""
+    return [pod for pod in unit.pods if pod.node is not None and pod.node in tally.away]
 
 
 def _making(tally: Tally, made: Changes) -> Finding | None:

@@ -21,7 +21,7 @@ from bayplan.api.pools import Role
 from bayplan.inference import ratios
 from bayplan.inference.children import Deployment, Pool
 from bayplan.inference.mending import back_off_s
-from bayplan.inference.progress import is_rolled_out, progressing
+from bayplan.inference.progress import NODE_NOT_READY, is_rolled_out, progressing
 from bayplan.inference.rollout import Changes
 from bayplan.inference.tally import Finding, News, Tally, count_of, held_because
 
@@ -41,7 +41,7 @@ _FLEETING: Final = frozenset(
 #: What a reader of the REASON column wants to know although every unit serves.
 _TOLD_WHILE_READY: Final = frozenset(
     {
-        *("RollingOut", "RolloutPaused", "RolloutStuck", "Relocating"),
+        *("RollingOut", "RolloutPaused", "RolloutStuck", "Relocating", NODE_NOT_READY),
         *(ratios.CHANGING, ratios.WAITS, ratios.GIVES),
     }
 )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from bayplan.api.conditions import ConditionStatus
 from bayplan.api.inference_status import Units
 from bayplan.api.pools import Role
+from bayplan.cluster.keys import NodeName
 from bayplan.inference.children import Child, Deployment
 from bayplan.inference.parts import UNKNOWN, Around, Unit, units_of
 from bayplan.plan import Hold, Reason
@@ -73,17 +74,20 @@ class Tally:
     Attributes:
         deployment: Whose.
         parts: The units of which there is any pod.
+        away: Nodes of which nothing is heard.
     """
 
     deployment: Deployment
     parts: tuple[Unit, ...]
+    away: Collection[NodeName] = ()
 
     @classmethod
     def of(
         cls, deployment: Deployment, children: Iterable[Child], around: Around = UNKNOWN
     ) -> "Tally":
         """Count the pods; those of another owner are not ours."""
-        return cls(deployment=deployment, parts=units_of(deployment, children, around))
+        units = units_of(deployment, children, around)
+        return cls(deployment=deployment, parts=units, away=around.away)
 
     @property
     def units(self) -> Units:

@@ -120,7 +120,7 @@ def room_rejection(requests: Resources, free: Resources) -> Rejection | None:
         return Rejection(reason=Reason.HOST_PORT_TAKEN, message=message, resolvable=True)
     left = f"{units.texts(resource, max(0, have), need)[0]} free on the node"
     if units.is_share(resource):
-        left = f"at most {have / units.WHOLE_MILLI:g} of one is free on the node"
+        left = f"{units.part_of_one(have)} is free on the node"
     return Rejection(
         reason=Reason.INSUFFICIENT_ROOM,
         message=f"needs {units.exact_words(resource, need)}; {left}",

@@ -40,6 +40,7 @@ class Books:
         pods: All pods that are seen, by key.
         free: Room that nobody uses.
         due: Room that will be there for homes that are still to come.
+        going: The pods on it that are being deleted, or are victims of the plan, in order.
         terminated: Room that pods will give back which are being deleted, or give way.
         owed: Room for homes that wait.
         budgets: The PodDisruptionBudgets over its victims.
@@ -71,6 +72,7 @@ class Books:
         self.free = snapshot.free()
         self.due = dict(self.free)
         self.terminated = dict.fromkeys(self.free, Resources())
+        self.going: dict[NodeName, list[Pod]] = defaultdict(list)
         self.owed: dict[NodeName, Resources] = defaultdict(Resources)
         self.budgets = snapshot.budgets
         self.idle_s = idle_s
@@ -121,6 +123,7 @@ class Books:
         for pod in leaving:
             if pod.node in self.due:
                 self.due[pod.node] = self.due[pod.node] + pod.requests
+                self.going[pod.node].append(pod)
             if pod.node in self.terminated and _leaves(pod):
                 self.terminated[pod.node] = self.terminated[pod.node] + pod.requests
 

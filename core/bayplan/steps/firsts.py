@@ -165,8 +165,10 @@ class Firsts:
         self.busy = True
         outlook = self._beside.outlook(move)
         if full or not self._left[owner.uid]:
-            many = f"{outlook.doubled} of {owner} are doubled already"
-            why = "others are on their way" if full else f"{many}, as spec.rollout.maxSurge allows"
+            n = outlook.doubled
+            many = f"{n} pod of {owner} is" if n == 1 else f"{n} pods of {owner} are"
+            surge = f"{many} doubled already, and spec.rollout.maxSurge allows no more"
+            why = "others are on their way" if full else surge
             return State.WAITING, f"waits for its turn: {why}"
         self._left[owner.uid] -= 1
         self._books.take(move.target, asks)

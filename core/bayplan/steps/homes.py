@@ -4,13 +4,21 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from bayplan.cluster import units
-from bayplan.cluster.keys import NodeName
+from bayplan.cluster.keys import NodeName, PodKey
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import Node, Pod
 from bayplan.plan import Bind, Move, Rejection, together
 from bayplan.rules import filters
 from bayplan.steps.books import Books, home_of, pop_replacement
-from bayplan.steps.progress import ReleasePod, Report, Standing, State, has_failed, report_of
+from bayplan.steps.progress import (
+    ReleasePod,
+    Report,
+    Standing,
+    State,
+    clock,
+    has_failed,
+    report_of,
+)
 
 #: Seconds without progress in which a moved pod's owner should have made its replacement; after
 #: that the plan ends without it, and a replacement that still comes is planned anew.
@@ -108,7 +116,22 @@ class Homes:
         if self._books.stalled:
             return State.FAILED, f"did not get to {name} in time"
         self._books.owed[name] = self._books.owed[name] + asks
-        return State.WAITING, f"waits for room on {name}"
+        return State.WAITING, f"waits for room on {name}{self._left_by(name)}"
+
+    def _left_by(self, name: NodeName) -> str:
+        """Return who is to leave a node, in words to stand after it, and until when if it is known.
+
+        The words change with who is there alone, for they are written.
+        """
+        going = self._books.going[name]
+        if not going:
+            return ""
+        first, more = going[0].key, len(going) - 1
+        who = f", which {first} and {more} more" if more else f", which {first}"
+        if not all(pod.terminating for pod in going):
+            return f"{who} {'are' if more else 'is'} to leave first"
+        last = clock(max(pod.leaves_at for pod in going))
+        return f"{who} {'leave' if more else 'leaves'} by {last} at most"
 
     def _repulsion(self, pod: Pod, node: Node) -> Rejection | None:
         """Return who has come since the plan was made and keeps the pod away from the node.
@@ -122,11 +145,20 @@ class Homes:
         """Return the states after releasing the group's waiting pods, if all have room now."""
         waiting = [b for b, (s, _) in zip(group, states, strict=True) if s is State.WAITING]
         room = dict(self._books.free)
+        lacking = set[PodKey]()
         for bind in waiting:
             asks = self._books.pods[bind.pod].requests.on_device(bind.device)
-            if not asks.fits(room[bind.node]):
-                return states
-            room[bind.node] = room[bind.node] - asks
+            if asks.fits(room[bind.node]):
+                room[bind.node] = room[bind.node] - asks
+            else:
+                lacking.add(bind.pod)
+        if lacking:
+            return [
+                (s[0], f"waits for others of its gang: {b.node} has room")
+                if s[0] is State.WAITING and b.pod not in lacking
+                else s
+                for b, s in zip(group, states, strict=True)
+            ]
         for bind in waiting:
             asks = self._books.pods[bind.pod].requests.on_device(bind.device)
             self._books.take(bind.node, asks)
@@ -145,7 +177,8 @@ class Homes:
     ) -> Standing:
         """Return how far a move is, seen from its target."""
         if taken is not None:
-            return self._arrival_state(taken, taken.node or move.target)
+            state, message = self._arrival_state(taken, taken.node or move.target)
+            return state, f"in its place {taken.key.name} {message}"
         victim = self._books.remaining(move)
         if victim is not None and not victim.terminating:
             return self._home_state_before(move, victim)

@@ -166,8 +166,12 @@ def at_most(ends_by: int, left_s: float) -> str:
 
     That is another text each minute: who guards the plan's room takes it for a sign of life.
     """
-    ends = datetime.fromtimestamp(ends_by, UTC).strftime("%H:%M:%S")
-    return f"until {ends} UTC at most ({math.ceil(left_s / _MINUTE_S)} min more)"
+    return f"until {clock(ends_by)} at most ({math.ceil(left_s / _MINUTE_S)} min more)"
+
+
+def clock(at: int) -> str:
+    """Return an instant (seconds since the epoch) as a time of day."""
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S UTC")
 
 
 def merged(victims: Sequence[Report], homes: Sequence[Report]) -> Iterable[Report]:

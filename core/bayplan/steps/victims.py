@@ -22,6 +22,7 @@ from bayplan.steps.progress import (
     Standing,
     StartPod,
     State,
+    clock,
     has_failed,
     report_of,
     still_finishing,
@@ -224,7 +225,8 @@ class Victims:
         if pod.terminating and self._books.stalled:
             return State.FAILED, f"does not end on {source_of(victim)}: look at its finalizers"
         if pod.terminating:
-            return State.STARTED, f"is leaving {source_of(victim)}"
+            by = clock(pod.leaves_at)
+            return State.STARTED, f"is leaving {source_of(victim)}, by {by} at most"
         if hindrance := self._hindrance(victim, pod):
             return hindrance
         if self._books.stalled:

@@ -35,8 +35,8 @@ def relaxed(relaxation: Relaxation) -> str:
 
 
 def _parts(remedies: Remedies, tier: int) -> Iterator[str]:
-    if remedies.uncordon is not None:
-        yield f"uncordon {remedies.uncordon}"
+    if remedies.uncordon:
+        yield f"uncordon {_listed(remedies.uncordon)}"
     if remedies.free:
         yield "free " + _listed([_freed(each) for each in remedies.free])
     if remedies.evict:
@@ -56,8 +56,8 @@ def _freed(freeing: Freeing) -> str:
     have = units.text(name, max(0, filters.free_of(name, freeing.free)))
     size = node.allocatable[name]
     if units.is_share(name):
-        most = filters.free_of(name, freeing.free) / units.WHOLE_MILLI
-        return f"{more} on {node.name} (at most {most:g} of one is free)"
+        most = filters.free_of(name, freeing.free)
+        return f"{more} on {node.name} ({units.part_of_one(most)} is free)"
     in_all = units.text(name, size) if len(told) == 1 else units.words(name, size)
     return f"{more} on {node.name} ({have} of {in_all} are free)"
 

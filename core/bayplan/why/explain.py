@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from bayplan.cluster import units
+from bayplan.cluster.budgets import Health
 from bayplan.cluster.snapshot import UNKNOWN_COUNT, Pod
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Bind, Choice, Evict, Hold, Move
 from bayplan.slots import SIZES
+from bayplan.triggers import in_place_of_victims
 
 #: Most names of pods in one sentence.
 _MOST_NAMES: Final = 3
@@ -53,7 +55,13 @@ def _placed(pod: Pod, placed_by: str, plans: Sequence[PublishedPlan]) -> list[st
     replaced = next((m for m in published.plan.moves if m.uid == pod.replaces), None)
     if replaced is not None:
         away = _away(replaced, published)
-        lines.append(f"It replaces {replaced.pod.name}, which {placed_by} moved off {away}.")
+        starts = pod.serves_by and pod.health is not Health.READY
+        goes = (
+            f"which leaves {away} once it serves"
+            if starts
+            else f"which {placed_by} moved off {away}"
+        )
+        lines.append(f"It replaces {replaced.pod.name}, {goes}.")
     return [*lines, *_room_made(pod, published)]
 
 
@@ -137,6 +145,9 @@ def _waiting(pod: Pod, plans: Sequence[PublishedPlan]) -> list[str]:
         for action in actions:
             if action.uid == pod.uid:
                 return _decided(pod, published, action)
+    for published in plans[:1]:
+        if said := in_place_of_victims(pod, published):
+            return [f"{said}.", *([f"Progress: {published.message}."] if published.message else [])]
     told = "Waits for a plan: none has looked at it yet."
     return [told, "If none does within half a minute, no planner works: look at its log."]
 

@@ -182,7 +182,7 @@ class _Writer:
         """Return why the pod, or the gang it waits with, stays waiting, and what would help."""
         outcome = outcome or Outcome(proved=False)
         if outcome.incomplete is not None:
-            return wording.incomplete(pod.owner, *outcome.incomplete)
+            return wording.incomplete(pod, *outcome.incomplete)
         look = self._rules.look(pod)
         key = (pod.gang, None if len(gang) > 1 else (pod.kind, look), outcome.proved)
         known = self._told.get(key)

@@ -124,11 +124,11 @@ class Keepers:
         rejection = _more(
             why, f"PackingPolicy {limit} {most}{_used(done)} keeps {_named(pods)} there"
         )
-        remedy = f"raise {limit} in the PackingPolicy"
         if len(pods) > most:
-            return Kept(rejection=rejection, remedy=remedy)
+            return Kept(rejection=rejection, remedy=_raised(limit, len(pods)))
         rejection = _more(rejection, "", reason=Reason.DISRUPTION_FORBIDDEN)
-        return Kept(rejection=rejection, remedy=f"wait for the next plan, or {remedy}")
+        remedy = f"wait for the next plan, or {_raised(limit, done + len(pods))}"
+        return Kept(rejection=rejection, remedy=remedy)
 
     def _for_now(self, pods: Sequence[Pod], why: Rejection) -> Kept | None:
         """Return what keeps pods for now that would make room: those that may go are not enough."""
@@ -299,6 +299,11 @@ def _others(rooms: Iterable[Room], looked_at: Collection[NodeName]) -> Iterator[
         nodes = tuple(node for node in room.nodes if node.name not in looked_at)
         if nodes:
             yield replace(room, nodes=nodes)
+
+
+def _raised(limit: str, needed: int) -> str:
+    """Return how far a limit would have to be raised, in words."""
+    return f"raise {limit} in the PackingPolicy to {needed} or more"
 
 
 def _used(done: int) -> str:

@@ -102,13 +102,13 @@ class Remedies:
     Attributes:
         free: Room to be made.
         evict: Pods that must go, gangs whole.
-        uncordon: A cordoned node with room.
+        uncordon: Cordoned nodes with room.
         add: Nodes to be added.
     """
 
     free: tuple[Freeing, ...] = ()
     evict: tuple[Pod, ...] = ()
-    uncordon: NodeName | None = None
+    uncordon: tuple[NodeName, ...] = ()
     add: Addition | None = None
 
 
@@ -170,7 +170,7 @@ class Search:
         return Remedies(
             free=self._freeing(unfit, rooms) if few else (),
             evict=gone.pods if gone else (),
-            uncordon=self._uncordoning(unfit, rooms),
+            uncordon=self._uncordoning(unfit, rooms) if few else (),
             add=self._adding(unfit, rooms),
         )
 
@@ -217,27 +217,29 @@ class Search:
         kinds, state = self._after.snapshot.kinds, self._after.state_at(node.name)
         return node.allocatable - sum((kinds[k].requests for k in state), Resources())
 
-    def _uncordoning(self, pods: Sequence[Pod], rooms: Iterable[Room]) -> NodeName | None:
-        """Return the first node on which a pod has room that only its cordon keeps it off."""
-        if len(pods) != 1:
-            return None
-        pod = pods[0]
-        for room in rooms:
-            if room.node.schedulable or not pod.requests.fits(room.free):
-                continue
-            usual = replace(
-                room.node,
-                schedulable=True,
-                taints=tuple(
-                    taint for taint in room.node.taints if taint.key != filters.CORDON.key
-                ),
+    def _uncordoning(self, pods: Sequence[Pod], rooms: Iterable[Room]) -> tuple[NodeName, ...]:
+        """Return nodes on which all the pods have room, but for cordons: few, the emptiest first.
+
+        Empty if it is not all that is in the way.
+        """
+        opened: dict[NodeName, Room] = {}
+        cordoned = [_opened(room) for room in rooms if not room.node.schedulable]
+        for pod in pods:
+            able = usable(pod, (*opened.values(), *cordoned))
+            found = (
+                (room, node)
+                for room in sorted(able, key=lambda room: _emptiest(room, opened))
+                if pod.requests.fits(room.free)
+                for node in room.nodes
+                if (node.name not in opened or room is opened[node.name])
+                and self._rules.takes(pod, node)
             )
-            if filters.static_rejection(pod, usual) is not None:
-                continue
-            node = next((node for node in room.nodes if self._rules.takes(pod, node)), None)
-            if node is not None:
-                return node.name
-        return None
+            room, node = next(found, (None, None))
+            if room is None or node is None:
+                return ()
+            left = beside(room.free, pod.requests)
+            opened[node.name] = replace(room, nodes=(node,), free=left)
+        return tuple(sorted(opened))
 
     def _adding(self, pods: Sequence[Pod], rooms: Iterable[Room]) -> Addition | None:
         """Return which existing type of node would take the pods, and how many of it."""
@@ -288,6 +290,18 @@ def _missing(pod: Pod, room: Room, node: Node) -> tuple[object, ...]:
     lacking = pod.requests.shortfall(room.free)
     shares = sum(n / max(1, node.allocatable[name]) for name, n in lacking.items)
     return (lacking.gpus, shares, node.name)
+
+
+def _opened(room: Room) -> Room:
+    """Return the room after `kubectl uncordon`, which takes the taint away as well."""
+    taints = tuple(taint for taint in room.node.taints if taint.key != filters.CORDON.key)
+    first = replace(room.node, schedulable=True, taints=taints)
+    return replace(room, look=first, nodes=(first, *room.nodes[1:]))
+
+
+def _emptiest(room: Room, opened: Mapping[NodeName, Room]) -> tuple[bool, int, NodeName]:
+    """Return what orders rooms: those that are opened anyway first, then the emptiest."""
+    return (room.node.name not in opened, -room.free.gpus, room.node.name)
 
 
 def _fresh(node: Node) -> Node:

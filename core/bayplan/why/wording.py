@@ -6,7 +6,6 @@ from typing import Final
 
 from bayplan.api import names
 from bayplan.cluster import units
-from bayplan.cluster.keys import Owner
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import UNKNOWN_COUNT, Pod
 from bayplan.plan import Reason, Rejection
@@ -43,6 +42,13 @@ _REMEDIES: Final = {
     ),
 }
 
+#: What helps a group of a LeaderWorkerSet that lacks pods: mostly its number counts all groups.
+_GROUP: Final = (
+    f"each group is a gang of its own: set label {names.LABEL_GANG_MIN_COUNT} to the size of a"
+    " group in both templates, and startupPolicy to LeaderCreated; if they are, events of the"
+    " owners of its pods say if pods are refused"
+)
+
 #: The node of a pod with volumes: no other one helps.
 _REACHING: Final = "a node that reaches its volume"
 
@@ -54,16 +60,20 @@ def remedy_for(pod: Pod, rejection: Rejection) -> str:
     return said.format(asks=reasons.in_words(pod.requests), a_node=a_node, one=one)
 
 
-def incomplete(owner: Owner | None, existing: int, min_count: int) -> tuple[Rejection, str]:
-    """Return why a gang waits that lacks pods, and who is to make them."""
+def incomplete(pod: Pod, existing: int, min_count: int) -> tuple[Rejection, str]:
+    """Return why the gang of a pod waits that lacks some, and who is to make them."""
     if min_count == UNKNOWN_COUNT:
         message = f"label {names.LABEL_GANG_MIN_COUNT} does not say how many pods make it whole"
         rejection = Rejection(reason=Reason.GANG_INCOMPLETE, message=message)
         return rejection, "set the label to that number on every pod of the gang"
-    missing = min_count - existing
+    missing, owner = min_count - existing, pod.owner
+    group = dict(pod.labels).get(names.LABEL_LWS_GROUP)
+    where = f" in group {group} of its LeaderWorkerSet" if group else ""
     rejection = Rejection(
-        reason=Reason.GANG_INCOMPLETE, message=f"{existing} of {min_count} pods exist"
+        reason=Reason.GANG_INCOMPLETE, message=f"{existing} of {min_count} pods exist{where}"
     )
+    if group:
+        return rejection, _GROUP
     pods = f"the {missing} missing pod{'' if missing == 1 else 's'}"
     if owner is None:
         return rejection, f"create {pods}"
@@ -104,8 +114,8 @@ def left_too_little(pod: Pod, rooms: Sequence[Room], short: Counter[str]) -> str
     nodes = [room.node for room in rooms]
     need = reasons.words(resource, pod.requests[resource], nodes)
     if units.is_share(resource):
-        left = f"{most / units.WHOLE_MILLI:g} of one"
-        return f"needs {need}; {who} and pods that must stay leave at most {left}"
+        left = units.part_of_one(most)
+        return f"needs {need}; {who} and pods that must stay leave {left}"
     if most > 0:
         left, _ = units.texts(resource, most, pod.requests[resource])
         return f"needs {need} on one node; {who} and pods that must stay leave at most {left}"

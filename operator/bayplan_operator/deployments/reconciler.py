@@ -67,7 +67,7 @@ class Deployments:
         self._claims = claims
         self._now = now
         self._clock = clock
-        self._statuses = Statuses(kube, events, now=now)
+        self._statuses = Statuses(kube, events, now=now, clock=clock)
         self._actuator = Actuator(kube, self._statuses, events, metrics, pool=pool, now=now)
         self._attempts: dict[DeploymentKey, Attempts] = {}
 

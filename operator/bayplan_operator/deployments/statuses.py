@@ -1,5 +1,6 @@
 """Writing into InferenceDeployments how they are, and telling events of what has changed."""
 
+import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
@@ -26,16 +27,29 @@ _ROLLOUT_REASONS: Final = frozenset(
     }
 )
 
+#: Seconds between two events on one deployment of the same kind of reason why its pods are held.
+_AGAIN_S: Final = 600.0
+
 _HOLD_REASONS: Final = frozenset(reason.value for reason in Reason)
 
 
 class Statuses:
     """Writes the statuses of deployments, and tells their events."""
 
-    def __init__(self, kube: Kube, events: Events, *, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        events: Events,
+        *,
+        now: Callable[[], datetime],
+        clock: Callable[[], float],
+    ) -> None:
         self._kube = kube
         self._events = events
         self._now = now
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._held_at: dict[tuple[str, str], float] = {}  # by uid and reason
 
     def write_invalid(self, raw: Raw, error: DecodeError) -> None:
         """Write into a deployment that it cannot be read, and which field is wrong."""
@@ -80,7 +94,7 @@ class Statuses:
         was, now = _condition(before, "Scheduled"), _condition(status, "Scheduled")
         if was.get("reason") == now["reason"]:
             return
-        if now["reason"] in _HOLD_REASONS:
+        if now["reason"] in _HOLD_REASONS and self._is_news(deployment, now["reason"]):
             self.tell(deployment, "UnitHeld", "Hold", now["message"], warning=True)
         if now["reason"] == "PlannerAway":
             self.tell(deployment, "GatesLifted", "Lift", now["message"], warning=True)
@@ -92,6 +106,16 @@ class Statuses:
         about = About.deployment(deployment.namespace, deployment.name, deployment.uid)
         minute = self._now().strftime("%Y-%m-%dT%H:%M")
         self._events.tell(about, reason, action, note, warning=warning, once=minute)
+
+    def _is_news(self, deployment: Deployment, reason: str) -> bool:
+        """Return whether the reason was not told for a while: it may take turns with others."""
+        at = self._clock()
+        with self._lock:
+            kept = {k: told for k, told in self._held_at.items() if at - told < _AGAIN_S}
+            about = (deployment.uid, reason)
+            is_news = about not in kept
+            self._held_at = kept | {about: at} if is_news else kept
+        return is_news
 
     def _tell_of_rollout(
         self, deployment: Deployment, before: dict[str, Any], status: dict[str, Any]
