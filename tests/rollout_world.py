@@ -4,10 +4,10 @@ Each pass of the operator is checked against the contract of rollouts, whatever 
 """
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 from hypothesis import note
 
@@ -24,6 +24,8 @@ from bayplan.inference.rollout import Changes
 from bayplan.inference.shapes import Shape
 from bayplan.inference.successors import slot_beside
 from tests.children_scene import fill
+
+AnyWorld = TypeVar("AnyWorld", bound="World")
 
 NODE, CORDONED, FAILING = NodeName("n1"), NodeName("cordoned"), NodeName("failing")
 OWNER = "u-chat"
@@ -301,6 +303,20 @@ def serves_without(unit: Unit, away: Collection[str]) -> bool:
 def goes_whole(unit: Unit, away: Collection[str]) -> bool:
     """Return whether every pod of a unit that is in service is gone."""
     return all(pod.name in away or not pod.ready or pod.drains_since for pod in unit.members)
+
+
+def happen(
+    world: AnyWorld,
+    operations: Iterable[tuple[str, int]],
+    disturb: Callable[[AnyWorld, str, int], None],
+) -> None:
+    """Let the programs work, and whatever else `disturb` does, in this order."""
+    for name, number in operations:
+        note(f"{name} {number}")
+        if name in {"operator", "planner", "kubelet"}:
+            getattr(world, name)()
+        else:
+            disturb(world, name, number)
 
 
 def settle(world: World) -> int:

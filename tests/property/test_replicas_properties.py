@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import given, note
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bayplan.api.pools import Role
@@ -14,7 +14,7 @@ from bayplan.inference.parts import Unit
 from bayplan.inference.rollout import Changes
 from tests.children_scene import unit_slots
 from tests.property.test_rollout_properties import STATES
-from tests.rollout_world import NODE, OWNER, World, assert_reached, settle
+from tests.rollout_world import NODE, OWNER, World, assert_reached, happen, settle
 
 #: Pools of which one unit is made: several of a role, of replicas of one to three pods.
 POOLS = st.lists(st.tuples(st.integers(1, 2), st.integers(1, 3)), min_size=1, max_size=3)
@@ -110,12 +110,7 @@ def test_whatever_happens_no_engine_is_left_in_part(
     world: Engines, operations: list[tuple[str, int]]
 ) -> None:
     """Pods fail, are deleted and vanish with their nodes while templates and sizes change."""
-    for name, number in operations:
-        note(f"{name} {number}")
-        if name in {"operator", "planner", "kubelet"}:
-            getattr(world, name)()
-        else:
-            disturb(world, name, number)
+    happen(world, operations, disturb)
     world.room = max(world.room, 9 * (world.deployment.replicas + 1) * 2)
 
     settle(world)

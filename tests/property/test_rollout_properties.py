@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from hypothesis import given, note
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bayplan.inference.children import Deployment, Rollout
@@ -18,6 +18,7 @@ from tests.rollout_world import (
     assert_reached,
     chat,
     goes_whole,
+    happen,
     settle,
 )
 
@@ -108,12 +109,7 @@ def test_whatever_happens_in_between_the_contract_is_kept_and_the_target_reached
     world: World, operations: list[tuple[str, int]]
 ) -> None:
     """Edits, scaling and failures come at any time, and plans may be out of date."""
-    for name, number in operations:
-        note(f"{name} {number}")
-        if name in {"operator", "planner", "kubelet"}:
-            getattr(world, name)()
-        else:
-            disturb(world, name, number)
+    happen(world, operations, disturb)
     world.room = max(world.room, world.deployment.unit_size * (world.deployment.replicas + 1))
 
     settle(world)
