@@ -48,6 +48,10 @@ class FakeKube(Kube):
         """Yield copies of the objects below a path."""
         yield from self.items(path, labels=labels, fields=fields)
 
+    def count(self, path: str) -> int:
+        """Return how many objects there are below a path."""
+        return sum(1 for _ in self.pages(path))
+
     def create(self, path: str, body: Raw, *, manager: str = "") -> Raw:
         """Keep an object, or evict a pod."""
         if path.endswith("/eviction"):

@@ -95,6 +95,35 @@ def test_no_more_than_is_read_of_them_is_kept_of_the_pods_of_others(wanted: int)
     assert all("managedFields" not in raw["metadata"] for raw in seen.raws.values())
 
 
+@pytest.mark.parametrize(
+    ("others", "lists"),
+    [
+        pytest.param(10, True, id="most nodes are wanted"),
+        pytest.param(8 * NODE_COUNT, False, id="few are"),
+    ],
+)
+def test_all_pods_are_listed_only_where_many_of_the_nodes_are_wanted(
+    others: int, *, lists: bool
+) -> None:
+    """A large cluster would be read whole for a plan that touches a small part of it."""
+    asked: list[str] = []
+
+    class Noted(Large):
+        def pages(self, path: str, *, labels: str = "", fields: str = "") -> Iterator[Raw]:
+            asked.append(fields)
+            yield from super().pages(path, labels=labels, fields=fields)
+
+    kube = Noted()
+    for number in range(NODE_COUNT + others):
+        name = f"n{number}"
+        kube.add(node_path(name), {"metadata": {"name": name}, "spec": {}, "status": {}})
+
+    seen = look(kube, NODE_COUNT)
+
+    assert len(seen.snapshot.nodes) == NODE_COUNT
+    assert ("spec.nodeName!=" in asked) is lists
+
+
 def test_a_pod_that_is_bound_meanwhile_is_kept_as_it_is_on_its_node() -> None:
     """Its gate was lifted by then: a patch of the object without a node would be refused."""
     kube = cluster()

@@ -150,6 +150,12 @@ class Kube:
                 return
             query["continue"] = rest
 
+    def count(self, path: str) -> int:
+        """Return about how many objects a collection has."""
+        answer = self._send("GET", path, query={"limit": "1"})
+        rest = int(answer["metadata"].get("remainingItemCount") or 0)
+        return len(answer["items"]) + rest
+
     def watch(self, path: str, *, labels: str, version: str = "") -> Iterator[Raw]:
         """Yield what happens to the objects with these labels, until the server ends the watch.
 

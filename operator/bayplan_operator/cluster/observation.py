@@ -18,8 +18,10 @@ from bayplan_operator.cluster.kube import NODES, PODS, Kube, Raw, node_path
 
 _log = structlog.get_logger()
 
-#: From so many nodes on, two lists of everything are less work than two calls a node.
+#: Two lists of everything are less work than two calls a node from so many nodes on, where they are
+#: at least this part of all nodes.
 _LIST_FROM: Final = 64
+_LIST_PART: Final = 1 / 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +90,7 @@ class _Seen:
 
 def _read(kube: Kube, pool: Executor, wanted: frozenset[NodeName], seen: _Seen) -> list[Node]:
     """Return the wanted nodes that exist, and take note of the pods bound there."""
-    if len(wanted) >= _LIST_FROM:
+    if len(wanted) >= _LIST_FROM and len(wanted) >= _LIST_PART * kube.count(NODES):
         found = list(_nodes(n for n in kube.pages(NODES) if n["metadata"]["name"] in wanted))
         everywhere = kube.pages(PODS, fields="spec.nodeName!=")
         seen.take(pod for pod in everywhere if pod["spec"].get("nodeName") in wanted)
