@@ -17,3 +17,13 @@ def test_the_fewest_moves_are_found_and_proved() -> None:
     assert result.engine == "mixes"
     assert len(result.plan.moves) == 7
     assert all(stage.proved for stage in result.plan.certificate.stages)
+
+
+def test_few_nodes_are_certified_too() -> None:
+    """The exact model alone left 8 moves of 5 standing, with a bound of 3."""
+    *_, case = cases(Cell(nodes=4, ppn=8, priorities=1, util=1.05), 3)
+    snapshot = family.snapshot(case.cluster, case.homes)
+
+    result = plan(snapshot, Policy(time_limit_s=1.0, max_moves=100), clock=lambda: 0.0)
+
+    assert all(stage.proved for stage in result.plan.certificate.stages)

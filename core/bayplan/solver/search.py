@@ -27,8 +27,8 @@ from bayplan.solver.solution import Progress, Solution, cheap_bound, sizes
 #: Largest CP-SAT model, in (class, node) pairs; beyond it greedy answers and the relaxation bounds.
 MAX_VARIABLES: Final = 20_000
 
-#: Smallest instance, in pairs, that is taken apart into windows or whole nodes; below it the exact
-#: model is as quick.
+#: Smallest instance, in pairs, that is taken apart into windows; below it the exact model is as
+#: quick.
 _MIN_APART: Final = 200
 
 #: Largest CP-SAT model that is tried whole, in pairs per unit of effort: beyond it nothing comes
@@ -210,7 +210,7 @@ class Search:
         if not isinstance(goal, Keep | Place | LeastDisruption) or self.instance.divided:
             return bound
         most = self.policy.time_limit_s * _PRICED_PER_SECOND
-        if not self._open(goal, bound) or not _MIN_APART <= self.instance.variables <= most:
+        if not self._open(goal, bound) or self.instance.variables > most:
             return bound
         before = self.order[:position]
         reached = [(each, each.value(self.instance, self.incumbent)) for each in before]
