@@ -39,6 +39,13 @@ def deployment(**spec: Any) -> Deployment:  # noqa: ANN401 - JSON
     return deployment_of(chat(**spec))
 
 
+def unit_slots(of: Deployment, unit: int, made_from: str) -> tuple[Slot, ...]:
+    """Return the pods of one unit as it is to be in the end, in the order of the pools."""
+    every = {(pool.name, n) for pool in of.pools for n in range(of.wanted[pool.name])}
+    together = sum(pool.size * of.wanted[pool.name] for pool in of.pools)
+    return children.slots_of(of, unit, made_from, replicas=every, together=together, shape=of.least)
+
+
 def fill(slot: Slot, **state: Any) -> Child:  # noqa: ANN401 - fields of Child
     """Return the pod that the operator made for a slot."""
     return Child(
@@ -53,6 +60,8 @@ def fill(slot: Slot, **state: Any) -> Child:  # noqa: ANN401 - fields of Child
             "shape": slot.shape,
             "replica": slot.index,
             "represents": slot.represents,
+            "worker": slot.worker,
+            "replica_size": slot.pool.size,
             "gated": not state.get("node"),
             **state,
         }
@@ -85,5 +94,5 @@ def made_pod(**state: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
 
 def second(of: Deployment) -> list[Child]:
     """Return the second unit of a deployment, running and ready."""
-    slots = children.unit_slots(of, 1, of.revision)
+    slots = unit_slots(of, 1, of.revision)
     return [fill(slot, node=NodeName("n1"), ready=True) for slot in slots]

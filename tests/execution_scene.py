@@ -17,11 +17,11 @@ from bayplan.plan import (
     Evict,
     Hold,
     Move,
-    Plan,
     Reason,
     Rejection,
     Result,
     Verdict,
+    plan_of,
 )
 from bayplan.policy import Order
 from bayplan_operator.claims import Claims
@@ -56,14 +56,8 @@ class Scene:
 
     def publish(self, *actions: Bind | Move | Evict | Hold, sequence: int = 1) -> str:
         """Write a plan as the planner would."""
-        plan = Plan(
-            certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL),
-            binds=tuple(a for a in actions if isinstance(a, Bind)),
-            moves=tuple(a for a in actions if isinstance(a, Move)),
-            evictions=tuple(a for a in actions if isinstance(a, Evict)),
-            holds=tuple(a for a in actions if isinstance(a, Hold)),
-        )
-        result = Result(plan=plan, digest="d", engine="hand")
+        certificate = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)
+        result = Result(plan=plan_of(certificate, actions), digest="d", engine="hand")
         for manifest in plan_manifests(result, sequence=sequence):
             self.plans.see(self.kube.add(plan_path(manifest["metadata"]["name"]), manifest))
         return f"plan-{sequence:05d}"

@@ -9,11 +9,12 @@ from bayplan.api.pools import Role
 from bayplan.cluster.keys import NodeName, PodKey
 from bayplan.cluster.resources import Resources
 from bayplan.inference import readiness, rollout
-from bayplan.inference.children import Child, Deployment, Pool, Rollout, unit_slots
+from bayplan.inference.children import Child, Deployment, Pool, Rollout
 from bayplan.inference.parts import Around
 from bayplan.inference.rollout import Changes
 from bayplan.inference.tally import News, Tally
 from bayplan.plan import Hold, Reason, Rejection
+from tests.children_scene import fill, unit_slots
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 NOW_S = int(NOW.timestamp())
@@ -44,22 +45,7 @@ def unit(of: Deployment, index: int, **state: Any) -> list[Child]:  # noqa: ANN4
     """Return the pods of one unit, serving unless something else is said."""
     state = {"node": NODE, "ready": True, "created_at": NOW_S - 60, **state}
     return [
-        Child(
-            **{
-                "name": slot.name,
-                "uid": f"{slot.name}-{of.revision}",
-                "owner_uid": "u-chat",
-                "pool": slot.pool.name,
-                "unit": index,
-                "revision": slot.revision,
-                "unit_size": slot.unit_size,
-                "shape": slot.shape,
-                "replica": slot.index,
-                "represents": slot.represents,
-                "gated": state["node"] is None,
-                **state,
-            }
-        )
+        fill(slot, **{"uid": f"{slot.name}-{of.revision}", **state})
         for slot in unit_slots(of, index, of.revision)
     ]
 

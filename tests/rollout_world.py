@@ -19,10 +19,11 @@ from bayplan.inference import rollout
 from bayplan.inference.children import Child, Deployment, Pool, Slot, least_slots
 from bayplan.inference.pairs import Pair
 from bayplan.inference.parts import Around, Unit, units_of
+from bayplan.inference.patches import MetadataPatch
 from bayplan.inference.rollout import Changes
 from bayplan.inference.shapes import Shape
 from bayplan.inference.successors import slot_beside
-from bayplan.inference.tellings import Telling
+from tests.children_scene import fill
 
 NODE, CORDONED, FAILING = NodeName("n1"), NodeName("cordoned"), NodeName("failing")
 OWNER = "u-chat"
@@ -97,8 +98,8 @@ class World:
         )
         note(f"delete {[p.name for p in found.delete]} create {[s.name for s in found.create]}")
         self._check(found)
-        for telling in found.tell:
-            self.tell(telling)
+        for patch in found.patch:
+            self.apply(patch)
         for pod in (*found.drain, *found.relieve):
             known = self.pods[pod.name]
             self.pods[pod.name] = replace(known, in_service=False, drains_since=self.now)
@@ -115,52 +116,34 @@ class World:
         self.failures = dict(found.failures)
         return found
 
-    def tell(self, telling: Telling) -> None:
+    def apply(self, patch: MetadataPatch) -> None:
         """Write on a pod what the operator says of it."""
-        pod = telling.pod
-        if names.ANNOTATION_OUTDATED in telling.annotations:
-            pod = replace(pod, outdated=telling.annotations[names.ANNOTATION_OUTDATED] == "true")
-        if text := telling.annotations.get(names.ANNOTATION_SHAPE):
+        pod = patch.pod
+        if names.ANNOTATION_OUTDATED in patch.annotations:
+            pod = replace(pod, outdated=patch.annotations[names.ANNOTATION_OUTDATED] == "true")
+        if text := patch.annotations.get(names.ANNOTATION_SHAPE):
             pod = replace(pod, shape=Shape.parse(text))
-        if text := telling.labels.get(names.LABEL_GANG_MIN_COUNT):
+        if text := patch.labels.get(names.LABEL_GANG_MIN_COUNT):
             pod = replace(pod, unit_size=int(text))
-        if names.LABEL_REPRESENTS in telling.labels:
-            pod = replace(pod, represents=telling.labels[names.LABEL_REPRESENTS] == "true")
-        if names.ANNOTATION_GIVES_WAY_BY in telling.annotations:
+        if names.LABEL_REPRESENTS in patch.labels:
+            pod = replace(pod, represents=patch.labels[names.LABEL_REPRESENTS] == "true")
+        if names.ANNOTATION_GIVES_WAY_BY in patch.annotations:
             # Only that it is told when it is, and no more when it is not.
-            assert bool(telling.annotations[names.ANNOTATION_GIVES_WAY_BY]) != bool(
-                pod.gives_way_by
-            )
+            assert bool(patch.annotations[names.ANNOTATION_GIVES_WAY_BY]) != bool(pod.gives_way_by)
             new = (new for new in self.pods.values() if new.replaces == pod.uid)
             until = max((each.serves_by for each in new), default=0)
-            said = telling.annotations[names.ANNOTATION_GIVES_WAY_BY]
+            said = patch.annotations[names.ANNOTATION_GIVES_WAY_BY]
             pod = replace(pod, gives_way_by=until if said else 0)
-        if text := telling.annotations.get(names.ANNOTATION_MOVE_FAILED):
+        if text := patch.annotations.get(names.ANNOTATION_MOVE_FAILED):
             self.failed[pod.uid] = text
-        if names.LABEL_MIN_UNITS in telling.labels:
-            pod = replace(pod, floor=int(telling.labels[names.LABEL_MIN_UNITS] or 0))
+        if names.LABEL_MIN_UNITS in patch.labels:
+            pod = replace(pod, floor=int(patch.labels[names.LABEL_MIN_UNITS] or 0))
         self.pods[pod.name] = pod
 
     def make(self, slot: Slot) -> Child:
         """Return the pod that the operator makes for a slot."""
-        return Child(
-            name=slot.name,
-            uid=f"{slot.name}-{next(self._uids)}",
-            owner_uid=OWNER,
-            pool=slot.pool.name,
-            unit=slot.unit,
-            revision=slot.revision,
-            unit_size=slot.unit_size,
-            shape=slot.shape,
-            floor=self.deployment.floor,
-            replica=slot.index,
-            represents=slot.represents,
-            worker=slot.worker,
-            replica_size=slot.pool.size,
-            gated=True,
-            switched=True,
-            created_at=self.now,
-        )
+        uid, floor = f"{slot.name}-{next(self._uids)}", self.deployment.floor
+        return fill(slot, uid=uid, floor=floor, switched=True, created_at=self.now)
 
     def pairs(self) -> list[Pair]:
         """Return the pods that are moved by starting their replacement first."""

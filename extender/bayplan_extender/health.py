@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from bayplan_extender.overhead import BoundedProtocol
+from bayplan_extender.header_limit import BoundedProtocol
 from bayplan_extender.view import View
 
 

@@ -22,7 +22,7 @@ from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan, decisions, joined
 from bayplan.policy import Policy
 from bayplan.preparation import prepared
-from bayplan.rules.setbacks import refused, set_aside
+from bayplan.rules.admission import refused, set_aside
 from bayplan.triggers import is_at_work
 from bayplan_extender.reflector import STALE_S
 

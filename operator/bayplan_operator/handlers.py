@@ -15,8 +15,8 @@ from kubernetes import client
 from bayplan.api import names
 from bayplan_operator.cluster.connection import kopf_login
 from bayplan_operator.dispatcher import Asked, Dispatcher
-from bayplan_operator.forgetful import NoDiffBase, NoProgress
 from bayplan_operator.keys import DeploymentKey
+from bayplan_operator.storages import NoDiffBase, NoProgress
 
 #: Seconds between two tries of kopf's while the API server does not answer, or not well; the last
 #: one goes on for ever. Nobody else asks for the operator's three collections.

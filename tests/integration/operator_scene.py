@@ -21,11 +21,11 @@ from bayplan.plan import (
     Evict,
     Hold,
     Move,
-    Plan,
     Reason,
     Rejection,
     Result,
     Verdict,
+    plan_of,
 )
 from bayplan.policy import Order
 from e2e.cluster import Cluster, add_gpu_nodes, eventually, remove_gpu_nodes
@@ -115,14 +115,8 @@ class User:
 
     def publish(self, *actions: Bind | Move | Evict | Hold, dies: bool = False) -> str:
         """Write a plan as the planner would, or all but its last object; return its name."""
-        made = Plan(
-            certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL),
-            binds=tuple(a for a in actions if isinstance(a, Bind)),
-            moves=tuple(a for a in actions if isinstance(a, Move)),
-            evictions=tuple(a for a in actions if isinstance(a, Evict)),
-            holds=tuple(a for a in actions if isinstance(a, Hold)),
-        )
-        result = Result(plan=made, digest="by hand", engine="hand")
+        certificate = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)
+        result = Result(plan=plan_of(certificate, actions), digest="by hand", engine="hand")
         manifests = plan_manifests(result, sequence=next(_sequence))
         for manifest in manifests[:-1] if dies else manifests:
             self.cluster.kubectl_run("create", "-f", "-", input=json.dumps(manifest))

@@ -1,5 +1,6 @@
 """What pods ask of nodes and of each other, on small clusters nobody thought of."""
 
+from collections.abc import Callable
 from random import Random
 from unittest import mock
 
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayplan.cluster.constraints import Constraints, GangTopology, NodeTerm, Preference, Requirement
-from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
+from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
 from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.solver import engine, keepfill
@@ -37,15 +38,22 @@ def _fleet(random: Random, nodes: int, pods: int) -> Snapshot:
         node(f"n{i}", gpus=random.choice([2, 4]), labels={"host": f"n{i}"} if i else {})
         for i in range(random.randint(1, nodes))
     ]
+    return Snapshot.of(fleet, _peopled(random, fleet, pods, _shy))
+
+
+def _peopled(
+    random: Random, fleet: list[Node], pods: int, make: Callable[[Random, str, str | None], Pod]
+) -> list[Pod]:
+    """Return pods on nodes that have a GPU for each of them, and at least one that waits."""
     things: list[Pod] = []
     free = {n.name: n.allocatable["nvidia.com/gpu"] for n in fleet}
     for i in range(random.randint(0, pods // 2)):
         host = random.choice(fleet).name
         if free[host]:
             free[host] -= 1
-            things.append(_shy(random, f"r{i}", host))
+            things.append(make(random, f"r{i}", host))
     waiting = range(random.randint(1, max(1, pods - len(things))))
-    return Snapshot.of(fleet, things + [_shy(random, f"w{i}", None) for i in waiting])
+    return things + [make(random, f"w{i}", None) for i in waiting]
 
 
 def _shy(random: Random, name: str, host: str | None) -> Pod:
@@ -75,15 +83,7 @@ def _cluster(random: Random, nodes: int, pods: int) -> Snapshot:
         # A node without a zone is in no domain.
         labels |= {"zone": random.choice("ab")} if random.random() < 0.9 else {}
         fleet.append(node(f"n{i}", gpus=random.choice([2, 4]), labels=labels))
-    things: list[Pod] = []
-    free = {n.name: n.allocatable["nvidia.com/gpu"] for n in fleet}
-    for i in range(random.randint(0, pods // 2)):
-        host = random.choice(fleet).name
-        if free[host]:
-            free[host] -= 1
-            things.append(_pod(random, f"r{i}", host))
-    waiting = range(random.randint(1, max(1, pods - len(things))))
-    return Snapshot.of(fleet, things + [_pod(random, f"w{i}", None) for i in waiting])
+    return Snapshot.of(fleet, _peopled(random, fleet, pods, _pod))
 
 
 #: Where the pods of each gang are to be; a gang says it once.

@@ -1,18 +1,17 @@
 """Rollouts, scaling and repair: from any state to the target, and the contract on the way."""
 
 from dataclasses import replace
-from typing import Any
 
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from bayplan.inference.children import Child, Deployment, Rollout, unit_slots
+from bayplan.inference.children import Deployment, Rollout
 from bayplan.inference.shapes import Shape
+from tests.children_scene import fill, unit_slots
 from tests.rollout_world import (
     CORDONED,
     FAILING,
     NODE,
-    OWNER,
     ROUNDS,
     VERSIONS,
     World,
@@ -73,21 +72,7 @@ def worlds(draw: st.DrawFn) -> World:
             state = draw(STATES) if draw(st.integers(0, 4)) == 0 else usual
             if state is None:
                 continue
-            made: dict[str, Any] = {
-                "name": slot.name,
-                "uid": slot.name,
-                "owner_uid": OWNER,
-                "pool": slot.pool.name,
-                "unit": index,
-                "unit_size": slot.unit_size,
-                "shape": slot.shape,
-                "replica": slot.index,
-                "represents": slot.represents,
-                "revision": slot.revision,
-                "gated": "node" not in state,
-                "switched": True,
-            }
-            pods.append(Child(**made, **state))
+            pods.append(fill(slot, uid=slot.name, switched=True, **state))
     # Room for what is asked for, and for one more beside what is there where a unit cannot go
     # before its successor.
     displaced = any(pod.node in {CORDONED, FAILING} for pod in pods)

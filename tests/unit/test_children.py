@@ -46,9 +46,9 @@ from tests.children_scene import OLD, chat, deployment, fill, made_pod, names_of
             {"revision": OLD, "node": "n1"}, "delete", id="no older pod beside newer ones"
         ),
         pytest.param({"revision": OLD}, "delete", id="an old pod that never ran is replaced"),
-        pytest.param({"unit_size": 4}, "tell", id="a waiting pod that expects a larger unit"),
-        pytest.param({"unit_size": 4, "node": "n1"}, "tell", id="a running one of a larger unit"),
-        pytest.param({"floor": 7, "node": "n1"}, "tell", id="one of a time with minReplicas"),
+        pytest.param({"unit_size": 4}, "patch", id="a waiting pod that expects a larger unit"),
+        pytest.param({"unit_size": 4, "node": "n1"}, "patch", id="a running one of a larger unit"),
+        pytest.param({"floor": 7, "node": "n1"}, "patch", id="one of a time with minReplicas"),
         pytest.param({"owner_uid": "other"}, "stranger", id="a namesake's pod is not touched"),
         pytest.param({"owner_uid": ""}, "stranger", id="a pod without owner is not touched"),
     ],
@@ -62,11 +62,11 @@ def test_what_happens_to_a_pod(state: dict[str, Any], want: str) -> None:
     around = Around(lost={NodeName("lost")}, failing={NodeName("failing")})
     found = rollout.changes(of, seen, around=around)
 
-    assert bool(found.tell) is (want == "tell")
+    assert bool(found.patch) is (want == "patch")
     assert (
-        replace(found, failures={}, tell=())
+        replace(found, failures={}, patch=())
         == {
-            "tell": Changes(),
+            "patch": Changes(),
             "keep": Changes(),
             "abandon": Changes(abandon=(seen[0],)),
             "wait": Changes(),

@@ -8,7 +8,7 @@ from bayplan.cluster.keys import NodeName, Owner
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import Pod
 from bayplan.codec import PublishedPlan, StepStatus
-from bayplan.plan import Bind, Certificate, Choice, Hold, Move, Plan, Reason, Rejection, Verdict
+from bayplan.plan import Bind, Certificate, Choice, Hold, Move, Reason, Rejection, Verdict, plan_of
 from bayplan.policy import Order
 from bayplan.why.explain import chosen, explain
 from tests.builders import GPU, pod
@@ -20,12 +20,7 @@ def published(
     *actions: Bind | Move | Hold, message: str = "", phase: str = "Executing"
 ) -> PublishedPlan:
     """Return plan-1 with these actions, whose first step is waiting."""
-    plan = Plan(
-        certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL),
-        binds=tuple(a for a in actions if isinstance(a, Bind)),
-        moves=tuple(a for a in actions if isinstance(a, Move)),
-        holds=tuple(a for a in actions if isinstance(a, Hold)),
-    )
+    plan = plan_of(Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL), actions)
     step = StepStatus(
         pod=str(actions[0].pod), type="Bind", state="Waiting", message="waits for room on n1"
     )

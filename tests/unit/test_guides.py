@@ -1,4 +1,4 @@
-"""Whoever reads a reason on an object must find it in the guide, and nothing there may be gone."""
+"""Whoever reads a reason or a metric must find it in the documentation, and nothing else there."""
 
 import ast
 import re
@@ -9,6 +9,7 @@ from bayplan.plan import Reason
 
 _ROOT = Path(__file__).parents[2]
 _GUIDE = (_ROOT / "docs" / "guides" / "why-a-pod-waits.md").read_text()
+_METRICS = (_ROOT / "docs" / "reference" / "metrics.md").read_text()
 
 
 def test_every_reason_of_a_pod_is_explained() -> None:
@@ -24,6 +25,22 @@ def test_every_reason_of_a_condition_is_explained() -> None:
 
     assert {"InvalidSpec", "RolledOut", "RatioKept"} <= told
     assert {word for word in told if f"`{word}`" not in _GUIDE} == set()
+
+
+def test_every_metric_is_explained() -> None:
+    """Nobody alerts on what is not known, nor on what is not there."""
+    told = {
+        name
+        for program in ("operator/bayplan_operator", "extender/bayplan_extender")
+        for path in (_ROOT / program).rglob("*.py")
+        for name in re.findall(r'"(bayplan_[a-z_]+)",', path.read_text())
+    }
+
+    explained = set(re.findall(r"`(bayplan_[a-z_]+)", _METRICS))
+
+    assert {name.removesuffix("_total") for name in explained} == {
+        name.removesuffix("_total") for name in told
+    }
 
 
 def _first_cells(heading: str) -> set[str]:

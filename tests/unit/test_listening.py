@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from bayplan_extender import health as extender_health
 from bayplan_extender import listening
-from bayplan_extender.private import from_loopback
+from bayplan_extender.loopback import from_loopback
 from bayplan_extender.view import View
 from bayplan_operator import health as operator_health
 from e2e.cluster import eventually

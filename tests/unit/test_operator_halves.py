@@ -60,6 +60,23 @@ def leaves(scene: Scene, name: str) -> bool:
     return "deletionTimestamp" in scene.pod(name)["metadata"]
 
 
+def add_of_group(scene: Scene, name: str, group: str) -> None:
+    """Add a waiting pod with the labels of the gang that is of a group of a LeaderWorkerSet."""
+    raw = raw_pod(name, gpus=8)
+    raw["metadata"]["labels"] |= LABELS | {names.LABEL_LWS_GROUP: group}
+    scene.kube.add(pod_path(key(name)), raw)
+
+
+def hold_the_rest(scene: Scene, *, gang: GangKey) -> None:
+    """Publish that `g-1` waits in vain, and let the operator look until that is long enough."""
+    now = [NOW]
+    gates = gates_of(scene, now)
+    scene.publish(replace(hold("g-1"), gang=gang), sequence=2)
+    gates.reconcile()
+    now[0] = NOW + timedelta(seconds=15)
+    gates.reconcile()
+
+
 class Torn:
     """A gang of which one pod has its node, and the other one is refused, though not rehearsed.
 
@@ -191,17 +208,9 @@ def test_of_a_leader_worker_set_only_the_group_that_is_half_is_called_back(scene
     """All groups have one label: the other one was counted as more of the same gang."""
     for name in ("g-0", "g-1"):
         scene.pod(name)["metadata"]["labels"][names.LABEL_LWS_GROUP] = "0"
-    other = raw_pod("g-2", gpus=8)
-    other["metadata"]["labels"] |= LABELS | {names.LABEL_LWS_GROUP: "1"}
-    scene.kube.add(pod_path(key("g-2")), other)
-    now = [NOW]
-    gates = gates_of(scene, now)
-    group = GangKey(namespace="ns", name="g/0")
-    scene.publish(replace(hold("g-1"), gang=group), sequence=2)
-    gates.reconcile()
-    now[0] = NOW + timedelta(seconds=15)
+    add_of_group(scene, "g-2", "1")
 
-    gates.reconcile()
+    hold_the_rest(scene, gang=GangKey(namespace="ns", name="g/0"))
 
     assert leaves(scene, "g-0")
     assert not leaves(scene, "g-2")
@@ -209,16 +218,9 @@ def test_of_a_leader_worker_set_only_the_group_that_is_half_is_called_back(scene
 
 def test_pods_of_a_leader_worker_set_with_the_label_of_a_gang_are_none_of_it(scene: Scene) -> None:
     """The gang seemed to have more pods than it needs, and its half was never called back."""
-    other = raw_pod("g-2", gpus=8)
-    other["metadata"]["labels"] |= LABELS | {names.LABEL_LWS_GROUP: "0"}
-    scene.kube.add(pod_path(key("g-2")), other)
-    now = [NOW]
-    gates = gates_of(scene, now)
-    scene.publish(replace(hold("g-1"), gang=GANG), sequence=2)
-    gates.reconcile()
-    now[0] = NOW + timedelta(seconds=15)
+    add_of_group(scene, "g-2", "0")
 
-    gates.reconcile()
+    hold_the_rest(scene, gang=GANG)
 
     assert leaves(scene, "g-0")
     assert not leaves(scene, "g-2")

@@ -5,7 +5,7 @@ A real server on this machine answers in the place of a load balancer that has n
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from itertools import islice, pairwise
 from typing import Final, cast
@@ -29,6 +29,21 @@ _LOG = logging.getLogger(__name__)
 
 
 @asynccontextmanager
+async def served(answer: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[str]:
+    """Answer every GET on a port of this machine; yield where."""
+    routes = web.Application()
+    routes.add_routes([web.get("/{path:.*}", answer)])
+    runner = web.AppRunner(routes, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
 async def answering(statuses: list[int]) -> AsyncIterator[str]:
     """Serve these statuses one after the other, then objects; yield where."""
     left = iter(statuses)
@@ -37,16 +52,8 @@ async def answering(statuses: list[int]) -> AsyncIterator[str]:
         status = next(left, 200)
         return web.json_response({"items": []} if status == 200 else {}, status=status)
 
-    routes = web.Application()
-    routes.add_routes([web.get("/{path:.*}", answer)])
-    runner = web.AppRunner(routes, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield str(site.name)
-    finally:
-        await runner.cleanup()
+    async with served(answer) as server:
+        yield server
 
 
 @pytest.mark.parametrize("status", [503, 500, 429, 403])
@@ -142,16 +149,8 @@ async def watched() -> AsyncIterator[tuple[str, asyncio.Event]]:
             return web.json_response({"type": "ERROR", "object": status})
         return web.json_response(_DISCOVERY.get(request.path, {"metadata": {}, "items": []}))
 
-    routes = web.Application()
-    routes.add_routes([web.get("/{path:.*}", answer)])
-    runner = web.AppRunner(routes, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}", asked
-    finally:
-        await runner.cleanup()
+    async with served(answer) as server:
+        yield server, asked
 
 
 def _resource(plural: str, kind: str) -> dict[str, object]:

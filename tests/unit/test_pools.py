@@ -12,13 +12,14 @@ from bayplan.cluster.keys import NodeName
 from bayplan.cluster.snapshot import Disruption, Snapshot
 from bayplan.codec import DecodeError, node_of, pod_of
 from bayplan.codec.deployments import child_of, deployment_of
-from bayplan.inference import accelerators, children, manifests, readiness
+from bayplan.inference import accelerators, manifests, readiness
 from bayplan.inference.children import Child, Deployment
 from bayplan.inference.rollout import Changes
 from bayplan.inference.tally import News, Tally
 from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.rules import filters
+from tests.children_scene import unit_slots
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -491,7 +492,7 @@ def test_the_longest_names_fit_hosts_and_services() -> None:
     made = raw(P, {**LARGE, "name": "d" * 41, "podsPerReplica": 64}, decode=3)
     made["metadata"]["name"] = "c" * 6
     of = deployment_of(made)
-    last = [slot for slot in children.unit_slots(of, 199_999, "r") if slot.worker][-1]
+    last = [slot for slot in unit_slots(of, 199_999, "r") if slot.worker][-1]
     far = replace(last, name=last.name.replace("-2-63", "-255-63"))
 
     assert len(far.name) <= 63

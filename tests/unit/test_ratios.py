@@ -12,12 +12,13 @@ from bayplan.api.pools import Role
 from bayplan.cluster.keys import NodeName, PodKey
 from bayplan.cluster.resources import Resources
 from bayplan.inference import readiness, rollout
-from bayplan.inference.children import Child, Deployment, Pool, Rollout, unit_slots
+from bayplan.inference.children import Child, Deployment, Pool, Rollout
 from bayplan.inference.parts import Around, units_of
 from bayplan.inference.rollout import Changes
 from bayplan.inference.shapes import Shape
 from bayplan.inference.tally import News, Tally
 from bayplan.plan import Hold, Reason, Rejection
+from tests.children_scene import fill, unit_slots
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 NOW_S = int(NOW.timestamp())
@@ -53,28 +54,9 @@ def chat(
 
 def unit(of: Deployment, index: int = 0, **state: Any) -> list[Child]:  # noqa: ANN401 - fields
     """Return the pods of one unit as it is in the end, serving unless something else is said."""
-    state = {"node": NODE, "ready": True, "in_service": True, **state}
-    return [
-        Child(
-            **{
-                "name": slot.name,
-                "uid": f"u-{slot.name}",
-                "owner_uid": "u-chat",
-                "pool": slot.pool.name,
-                "unit": index,
-                "revision": slot.revision,
-                "unit_size": slot.unit_size,
-                "shape": slot.shape,
-                "replica": slot.index,
-                "represents": slot.represents,
-                "switched": True,
-                "gated": state["node"] is None,
-                "created_at": NOW_S - 60,
-                **state,
-            }
-        )
-        for slot in unit_slots(of, index, of.revision)
-    ]
+    serves = {"node": NODE, "ready": True, "in_service": True, "switched": True}
+    state = {**serves, "created_at": NOW_S - 60, **state}
+    return [fill(slot, **state) for slot in unit_slots(of, index, of.revision)]
 
 
 def more(before: Deployment, of: Deployment, index: int = 0, **state: Any) -> list[Child]:  # noqa: ANN401 - fields
@@ -104,7 +86,7 @@ def told(found: Changes) -> set[str]:
     """Return the shapes that are written on pods."""
     return {
         str(text)
-        for each in found.tell
+        for each in found.patch
         for name, text in each.annotations.items()
         if name == names.ANNOTATION_SHAPE
     }
@@ -119,7 +101,7 @@ def test_a_unit_grows_beside_what_runs_in_it() -> None:
 
     assert made(found) == {"chat-0-decode-2": 5, "chat-0-decode-3": 5}
     assert {slot.shape for slot in found.create} == {SMALL.least}
-    assert (found.delete, found.drain, found.tell) == ((), (), ())
+    assert (found.delete, found.drain, found.patch) == ((), (), ())
 
 
 def test_a_unit_has_come_to_a_ratio_when_all_of_it_serves() -> None:
@@ -128,9 +110,9 @@ def test_a_unit_has_come_to_a_ratio_when_all_of_it_serves() -> None:
     serving = [replace(pod, ready=True) for pod in starting]
 
     assert Tally.of(LARGE, starting).units.ready == 1
-    assert not after(LARGE, starting).tell
+    assert not after(LARGE, starting).patch
     found = after(LARGE, serving)
-    assert {each.pod.name for each in found.tell} == {pod.name for pod in serving}
+    assert {each.pod.name for each in found.patch} == {pod.name for pod in serving}
     assert told(found) == {"decode=4,prefill=1"}
 
 
@@ -190,8 +172,8 @@ def test_a_ratio_that_is_lowered_and_raised_again_leaves_no_old_sizes() -> None:
     found = after(SMALL, lowered)
 
     assert told(found) == {"decode=2,prefill=1"}
-    assert {each.labels[names.LABEL_GANG_MIN_COUNT] for each in found.tell} == {"3"}
-    assert {each.pod.name for each in found.tell} == {pod.name for pod in lowered}
+    assert {each.labels[names.LABEL_GANG_MIN_COUNT] for each in found.patch} == {"3"}
+    assert {each.pod.name for each in found.patch} == {pod.name for pod in lowered}
 
 
 def test_what_is_lost_goes_before_what_is_new() -> None:
@@ -236,7 +218,7 @@ def test_replicas_go_for_others_in_as_many_units_as_may_be_missing(
 
     assert not gone(undecided)
     assert len([name for name in gone(found) if "decode" in name]) == 2 * units
-    assert len({each.pod.unit for each in found.tell if each.annotations}) == units
+    assert len({each.pod.unit for each in found.patch if each.annotations}) == units
 
 
 def test_replicas_do_not_go_for_others_that_need_more_than_they_leave() -> None:
@@ -280,7 +262,7 @@ def test_an_automatic_unit_asks_for_one_replica_where_all_find_no_room() -> None
     found = after(AUTO, seen, held=waiting)
 
     assert set(gone(found)) == {"chat-0-decode-2", "chat-0-decode-3"}
-    sizes = {each.pod.name: dict(each.labels) for each in found.tell}
+    sizes = {each.pod.name: dict(each.labels) for each in found.patch}
     assert sizes == {"chat-0-decode-1": {names.LABEL_GANG_MIN_COUNT: "3"}}
 
 
@@ -463,8 +445,8 @@ def test_min_replicas_reaches_pods_that_run() -> None:
     raised = after(replace(SMALL, floor=1), seen)
     lowered = after(SMALL, [replace(pod, floor=1) for pod in seen])
 
-    assert [dict(each.labels) for each in raised.tell] == [{names.LABEL_MIN_UNITS: "1"}] * 3
-    assert [dict(each.labels) for each in lowered.tell] == [{names.LABEL_MIN_UNITS: None}] * 3
+    assert [dict(each.labels) for each in raised.patch] == [{names.LABEL_MIN_UNITS: "1"}] * 3
+    assert [dict(each.labels) for each in lowered.patch] == [{names.LABEL_MIN_UNITS: None}] * 3
 
 
 # Status.

@@ -10,9 +10,10 @@ from bayplan.api.pools import Role
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.resources import Resources
 from bayplan.inference import readiness, rollout
-from bayplan.inference.children import Child, Deployment, Pool, Slot, unit_slots
+from bayplan.inference.children import Child, Deployment, Pool, Slot
 from bayplan.inference.rollout import Changes
 from bayplan.inference.tally import News, Tally
+from tests.children_scene import fill, unit_slots
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 NOW_S = int(NOW.timestamp())
@@ -33,23 +34,7 @@ FIRST, SECOND = ["chat-0-d-0", "chat-0-d-0-1"], ["chat-0-d-1", "chat-0-d-1-1"]
 
 def child(slot: Slot) -> Child:
     """Return the pod of a slot, serving for a minute."""
-    return Child(
-        name=slot.name,
-        uid=slot.name,
-        owner_uid="u-chat",
-        pool=slot.pool.name,
-        unit=slot.unit,
-        revision=slot.revision,
-        unit_size=slot.unit_size,
-        shape=slot.shape,
-        replica=slot.index,
-        represents=slot.represents,
-        worker=slot.worker,
-        replica_size=slot.pool.size,
-        node=NodeName("n1"),
-        ready=True,
-        created_at=NOW_S - 60,
-    )
+    return fill(slot, uid=slot.name, node=NodeName("n1"), ready=True, created_at=NOW_S - 60)
 
 
 UNIT = {slot.name: child(slot) for slot in unit_slots(CHAT, 0, CHAT.revision)}

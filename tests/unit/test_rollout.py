@@ -208,11 +208,11 @@ def test_pods_of_an_older_template_are_marked_so_that_no_plan_moves_them(
 
     found = rollout.changes(of, seen, now=NOW_S)
 
-    assert {telling.pod.unit for telling in found.tell} == {0, 1}
+    assert {patch.pod.unit for patch in found.patch} == {0, 1}
     marked = [replace(pod, outdated=pod.unit in {0, 1}) for pod in seen]
-    assert not rollout.changes(of, marked, now=NOW_S).tell
+    assert not rollout.changes(of, marked, now=NOW_S).patch
     undone = rollout.changes(chat("old"), marked, now=NOW_S)
-    assert {(each.pod.unit, *each.annotations.values()) for each in undone.tell} == {
+    assert {(each.pod.unit, *each.annotations.values()) for each in undone.patch} == {
         (0, None),
         (1, None),
         (2, "true"),

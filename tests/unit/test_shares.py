@@ -16,7 +16,18 @@ from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import Disruption, Node, Pod
 from bayplan.codec import DecodeError, plan_manifest, pod_of, published_plan_of
 from bayplan.online.advisor import Advisor
-from bayplan.plan import Bind, Certificate, Evict, Hold, Move, Plan, Reason, Result, Verdict
+from bayplan.plan import (
+    Bind,
+    Certificate,
+    Evict,
+    Hold,
+    Move,
+    Plan,
+    Reason,
+    Result,
+    Verdict,
+    plan_of,
+)
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
 from bayplan.preparation import prepared
@@ -72,11 +83,7 @@ def bind(of: Pod, device: int | None, to: str = "n") -> Bind:
 
 def planned(*actions: Bind | Move | Evict | Hold) -> Plan:
     """Return a plan of these actions."""
-    return Plan(
-        certificate=CERTIFICATE,
-        binds=tuple(a for a in actions if isinstance(a, Bind)),
-        moves=tuple(a for a in actions if isinstance(a, Move)),
-    )
+    return plan_of(CERTIFICATE, actions)
 
 
 def codes(plan_: Plan, *things: Node | Pod) -> set[Code]:

@@ -62,7 +62,7 @@ def decide(*pods: Child, of: Deployment = OF, **around: Any) -> Changes:  # noqa
 
 def said(found: Changes) -> dict[str, dict[str, str | None]]:
     """Return the annotations to write, by the pod's name."""
-    return {telling.pod.name: dict(telling.annotations) for telling in found.tell}
+    return {patch.pod.name: dict(patch.annotations) for patch in found.patch}
 
 
 def test_a_serving_pod_may_be_doubled_under_a_number_of_its_own() -> None:
@@ -370,7 +370,7 @@ def test_one_pod_of_each_unit_stands_for_it_and_another_when_that_is_gone() -> N
 
     def labels(*pods: Child) -> dict[str, dict[str, str | None]]:
         found = rollout.changes(OF, [*rest, *pods], now=NOW_S)
-        return {t.pod.name: dict(t.labels) for t in found.tell if t.labels}
+        return {t.pod.name: dict(t.labels) for t in found.patch if t.labels}
 
     assert labels(first, starts) == {}
     assert labels(first, replace(starts, ready=True)) == {

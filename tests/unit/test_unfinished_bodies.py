@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from bayplan_extender.webhook import metrics, protocol, wire
-from bayplan_extender.webhook.arriving import TOO_MANY, Arriving
+from bayplan_extender.webhook.body_limit import TOO_MANY, Arriving
 from bayplan_extender.webhook.endpoint import Endpoint
 
 BODY = b'{"a": 1}'

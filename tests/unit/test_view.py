@@ -11,7 +11,7 @@ from bayplan.api import names
 from bayplan.cluster.keys import BudgetKey, NodeName
 from bayplan.cluster.snapshot import Pod
 from bayplan.codec import parts, plan_manifests, published_plan_of
-from bayplan.plan import Bind, Certificate, Hold, Move, Plan, Reason, Rejection, Result, Verdict
+from bayplan.plan import Bind, Certificate, Hold, Move, Reason, Rejection, Result, Verdict, plan_of
 from bayplan.planner import plan
 from bayplan.policy import Order
 from bayplan_extender.sinks import reflectors
@@ -171,12 +171,7 @@ def test_a_pin_that_cannot_be_kept_closes_no_node(sinks: tuple[View, dict[str, A
 
 def objects(*actions: Bind | Move | Hold, sequence: int = 1) -> list[dict[str, Any]]:
     """Return the objects of a plan, two actions in each."""
-    plan = Plan(
-        certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL),
-        binds=tuple(a for a in actions if isinstance(a, Bind)),
-        moves=tuple(a for a in actions if isinstance(a, Move)),
-        holds=tuple(a for a in actions if isinstance(a, Hold)),
-    )
+    plan = plan_of(Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL), actions)
     made = plan_manifests(Result(plan=plan, digest="d", engine="hand"), sequence=sequence)
     for raw in made:
         raw["metadata"]["uid"] = f"uid-{raw['metadata']['name']}"

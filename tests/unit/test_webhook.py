@@ -16,7 +16,7 @@ from bayplan.policy import Order
 from bayplan_extender.view import View
 from bayplan_extender.webhook import verbs
 from bayplan_extender.webhook.app import create_app
-from bayplan_extender.webhook.arriving import MAX_BODY
+from bayplan_extender.webhook.body_limit import MAX_BODY
 from tests.builders import GPU, node, pod
 
 NODES = ("n1", "n2")

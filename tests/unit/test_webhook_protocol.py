@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from bayplan_extender.overhead import MAX_OVERHEAD
+from bayplan_extender.header_limit import MAX_OVERHEAD
 from bayplan_extender.view import View
-from bayplan_extender.webhook import arriving, protocol
+from bayplan_extender.webhook import body_limit, protocol
 from bayplan_extender.webhook.app import create_app
 from tests.builders import GPU, node, pod
 from tests.webhook_server import listening
@@ -165,7 +165,7 @@ def test_what_comes_with_a_call_and_is_none_ends_the_connection(wire: Wire, seco
 
 def test_a_body_without_end_is_not_read(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     """One caller could fill the memory, and the scheduler get no answers any more."""
-    monkeypatch.setattr(arriving, "MAX_BODY", len(BODY) - 1)
+    monkeypatch.setattr(body_limit, "MAX_BODY", len(BODY) - 1)
     wire.send(FILTER)
 
     _, headers, body = wire.reply()

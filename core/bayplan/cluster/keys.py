@@ -6,8 +6,8 @@ from typing import NamedTuple, NewType
 NodeName = NewType("NodeName", str)
 
 
-class PodKey(NamedTuple):
-    """Where a pod is found: namespace and name."""
+class _Key(NamedTuple):
+    """Where an object is found: namespace and name."""
 
     namespace: str
     name: str
@@ -16,34 +16,28 @@ class PodKey(NamedTuple):
         return f"{self.namespace}/{self.name}"
 
 
-class GangKey(NamedTuple):
+class PodKey(_Key):
+    """Where a pod is found."""
+
+    __slots__ = ()
+
+
+class GangKey(_Key):
     """A set of pods that is placed whole or not at all; `name` is unique in its namespace."""
 
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
+    __slots__ = ()
 
 
-class BudgetKey(NamedTuple):
-    """Where a PodDisruptionBudget is found: namespace and name."""
+class BudgetKey(_Key):
+    """Where a PodDisruptionBudget is found."""
 
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
+    __slots__ = ()
 
 
-class ClaimKey(NamedTuple):
-    """Where a PersistentVolumeClaim is found: namespace and name."""
+class ClaimKey(_Key):
+    """Where a PersistentVolumeClaim is found."""
 
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

@@ -8,11 +8,11 @@ Kubernetes objects.
 from bayplan.codec.budgets import budget_of
 from bayplan.codec.documents import snapshot_of
 from bayplan.codec.fields import DecodeError, Raw
-from bayplan.codec.mistakes import mistake_in, other_gates_in, oversight_in
 from bayplan.codec.nodes import node_of, trouble_of
 from bayplan.codec.parts import decisions, joined, plan_manifests
 from bayplan.codec.plans import PublishedPlan, StepStatus, plan_manifest, published_plan_of
 from bayplan.codec.pods import pod_of, stand_in_of
+from bayplan.codec.pods.mistakes import mistake_in, other_gates_in, oversight_in
 from bayplan.codec.policies import policy_of
 from bayplan.codec.recordings import Recording, recording_document, recording_of
 from bayplan.codec.volumes import unreadable_volume, volume_of

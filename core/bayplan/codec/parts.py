@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from bayplan.api.packing_plan import MAX_ACTIONS
 from bayplan.bounding import Limits, bounded, divided
-from bayplan.codec.plans import PublishedPlan, action_manifest, plan_manifest
+from bayplan.codec.actions import action_manifest
+from bayplan.codec.plans import PublishedPlan, plan_manifest
 from bayplan.plan import Action, Hold, Plan, Result, actions_of, by_pod, plan_of
 
 #: Most bytes of what an object lists, with how far each step is; etcd takes 1.5 MiB for all of it.

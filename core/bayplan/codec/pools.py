@@ -15,7 +15,7 @@ from bayplan.api.pools import MAX_HOST_NAMES, MAX_SERVICE_NAMES, MAX_UNIT, Role
 from bayplan.api.ratio import RatioMode
 from bayplan.cluster.resources import Resources
 from bayplan.codec.fields import Field
-from bayplan.codec.pods import check_share, requests
+from bayplan.codec.pods.requests import check_share, requests
 from bayplan.inference import accelerators, members
 from bayplan.inference.children import PEERS, Pool, Port
 

@@ -11,7 +11,7 @@ from typing import Any
 from bayplan.api import names
 from bayplan.cluster.keys import NodeName
 from bayplan.codec.fields import Raw
-from bayplan.codec.pods import PIN_FIELD
+from bayplan.codec.pods.placing import PIN_FIELD
 
 Patch = dict[str, Any]
 

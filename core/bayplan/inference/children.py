@@ -361,22 +361,12 @@ def slots(deployment: Deployment) -> tuple[Slot, ...]:
     )
 
 
-def unit_slots(deployment: Deployment, unit: int, made_from: str) -> tuple[Slot, ...]:
-    """Return the pods of one unit as it is to be in the end, in the order of the pools."""
-    return _shaped(deployment, unit, made_from, deployment.wanted)
-
-
 def least_slots(deployment: Deployment, unit: int, made_from: str) -> tuple[Slot, ...]:
     """Return the pods with which one unit begins, in the order of the pools."""
-    return _shaped(deployment, unit, made_from, deployment.least)
-
-
-def _shaped(deployment: Deployment, unit: int, made_from: str, shape: Shape) -> tuple[Slot, ...]:
-    every = {(pool.name, n) for pool in deployment.pools for n in range(shape[pool.name])}
-    together = sum(pool.size * shape[pool.name] for pool in deployment.pools)
-    return slots_of(
-        deployment, unit, made_from, replicas=every, together=together, shape=deployment.least
-    )
+    least = deployment.least
+    every = {(pool.name, n) for pool in deployment.pools for n in range(least[pool.name])}
+    together = sum(pool.size * least[pool.name] for pool in deployment.pools)
+    return slots_of(deployment, unit, made_from, replicas=every, together=together, shape=least)
 
 
 def slots_of(  # noqa: PLR0913 - what its pods say, each by name

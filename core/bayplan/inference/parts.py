@@ -39,7 +39,8 @@ class Around:
         away: Nodes of which nothing is heard.
         leaving: uids of pods that the plan at work moves or evicts; who carries it out takes them
             out of service when their turn has come.
-        untold: uids of pods on which the API server lets nobody write what makes their unit whole.
+        unpatchable: uids of pods on which the API server lets nobody write what makes their unit
+            whole.
         loads: Requests in the engine of a pod, by uid: running and waiting ones; None for an
             engine that does not answer. Pods that say nothing of their metrics are not in it.
     """
@@ -50,7 +51,7 @@ class Around:
     failing: Collection[NodeName] = ()
     away: Collection[NodeName] = ()
     leaving: Collection[str] = ()
-    untold: Collection[str] = ()
+    unpatchable: Collection[str] = ()
     loads: Mapping[str, int | None] = field(default_factory=dict)
 
     def buries(self, pod: Child) -> bool:

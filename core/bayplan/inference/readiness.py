@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from bayplan.api import names
 from bayplan.api.conditions import Condition, ConditionStatus
-from bayplan.api.inference_deployment import (
+from bayplan.api.inference_status import (
     Decision,
     Failures,
     InferenceDeploymentStatus,

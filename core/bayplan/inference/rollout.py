@@ -6,7 +6,7 @@
     newest unit on a node to be left    ──▶ goes when a replacement serves
     newest unit, a pod is missing       ──▶ the pod is made; after failures with back-off
     newest unit, a pod finds no room    ──▶ the unit gives back what it has, to wait as a whole
-    newest unit, not as the ratio asks  ──▶ it is brought there step by step (`aims`), and runs on
+    newest unit, not as the ratio asks  ──▶ it gets there step by step (`targets`), and runs on
     newest unit, waits in vain          ──▶ another gives what it has beyond the least (`sharing`)
     a pod whose replacement serves      ──▶ it is drained, and evicted (`successors`)
     more units than asked for           ──▶ whole units go: those that do not serve first, then
@@ -31,13 +31,13 @@ from itertools import count, islice
 from typing import Final
 
 from bayplan.inference import drains, sharing, successors
-from bayplan.inference.aims import Aim, Growth, aim
 from bayplan.inference.children import Child, Deployment, Slot, least_slots
 from bayplan.inference.mending import Mending
 from bayplan.inference.parts import UNKNOWN, Around, Unit, own, units_of
+from bayplan.inference.patches import MetadataPatch, metadata_patches
 from bayplan.inference.replicas import Replicas
 from bayplan.inference.successors import GivenUp
-from bayplan.inference.tellings import Telling, tellings
+from bayplan.inference.targets import Growth, Target, target_of
 
 #: Seconds after which a unit of which a pod finds no room gives back the rest of its room.
 HALF_S: Final = 15
@@ -61,7 +61,7 @@ class Changes:
         relieve: Pods to take out of service, unless they could not be evicted then.
         lift: Replacements that start before others go, and have their gates still.
         failed: Pods that serve on, each with its replacement, which was given up, and why.
-        tell: What to write on pods that say something of their unit that is no longer so.
+        patch: What to write on pods that say something of their unit that is no longer so.
         swaps: Units that give up what they need before they get other things instead. If one of
             their pods goes on saying what it says now, they take it all back in the next pass.
         gives: Units that give up what they have beyond the least, for one that waits in vain.
@@ -81,7 +81,7 @@ class Changes:
     relieve: tuple[Child, ...] = ()
     lift: tuple[Child, ...] = ()
     failed: tuple[GivenUp, ...] = ()
-    tell: tuple[Telling, ...] = ()
+    patch: tuple[MetadataPatch, ...] = ()
     swaps: frozenset[int] = frozenset()
     gives: frozenset[int] = frozenset()
     strangers: tuple[str, ...] = ()
@@ -122,14 +122,14 @@ def changes(
     # Also of a unit that drains, the room is for the one that comes in its place.
     missing = bool(fresh) or len(stay) < deployment.replicas
     growths = sharing.growths(deployment, units, stay, around.held, missing=missing)
-    aims = _aims(deployment, stay, around, growths)
-    swaps = _swaps(deployment, stay, aims, around, also_missing=len(spare))
-    aims |= _aims(deployment, swaps, around, growths, swaps=True)
-    slots = _slots(deployment, aims.values(), fresh)
+    targets = _targets(deployment, stay, around, growths)
+    swaps = _swaps(deployment, stay, targets, around, also_missing=len(spare))
+    targets |= _targets(deployment, swaps, around, growths, swaps=True)
+    slots = _slots(deployment, targets.values(), fresh)
     shrunk = drains.drained(
-        deployment, [each.surplus for each in aims.values()], around.loads, now=now
+        deployment, [each.surplus for each in targets.values()], around.loads, now=now
     )
-    surplus = {pod.uid for each in aims.values() for pod in each.surplus}
+    surplus = {pod.uid for each in targets.values() for pod in each.surplus}
     replicas = Replicas.of(slots, (pod for unit in units for pod in unit.pods), around)
     mending = Mending(
         slots,
@@ -183,10 +183,10 @@ def changes(
         relieve=relieved.drain,
         lift=tuple(pod for pod in turns.starting if pod.gated),
         failed=turns.failed,
-        tell=tellings(
+        patch=metadata_patches(
             deployment,
             pods,
-            aims,
+            targets,
             but={pod.name for pod in delete},
             aside={pod.uid for unit in units for pod in unit.aside},
             marks=successors.marks((p for u in units for p in u.pairs), turns, now=now),
@@ -209,23 +209,23 @@ def _served(unit: Unit) -> tuple[Child, ...]:
     return (*unit.live, *aside)
 
 
-def _aims(
+def _targets(
     deployment: Deployment,
     stay: Iterable[Unit],
     around: Around,
     growths: Mapping[int, Growth],
     *,
     swaps: bool = False,
-) -> dict[int, Aim]:
+) -> dict[int, Target]:
     """Return what the units of the newest revision are to have next, by unit."""
     newest = [(unit, growths[unit.index]) for unit in stay if unit.newest]
-    return {u.index: aim(deployment, u, around, growth=g, swaps=swaps) for u, g in newest}
+    return {u.index: target_of(deployment, u, around, growth=g, swaps=swaps) for u, g in newest}
 
 
 def _swaps(
     deployment: Deployment,
     stay: Sequence[Unit],
-    aims: Mapping[int, Aim],
+    targets: Mapping[int, Target],
     around: Around,
     *,
     also_missing: int,
@@ -237,8 +237,8 @@ def _swaps(
     """
     serving = sum(unit.ready for unit in stay)
     most = serving - max(0, deployment.replicas - deployment.rollout.max_unavailable)
-    found = [unit for unit in stay if unit.ready and unit.newest and aims[unit.index].may_swap]
-    may = [unit for unit in found if not any(pod.uid in around.untold for pod in unit.live)]
+    found = [unit for unit in stay if unit.ready and unit.newest and targets[unit.index].may_swap]
+    may = [unit for unit in found if not any(pod.uid in around.unpatchable for pod in unit.live)]
     return may[: max(0, most - also_missing)]
 
 
@@ -263,7 +263,9 @@ def _half_until(deployment: Deployment, unit: Unit, around: Around) -> float:
     """
     if not unit.newest or not unit.started or unit.scheduled:
         return math.inf
-    needed = {slot.name for slot in aim(deployment, unit, around, growth=Growth.NOTHING).slots}
+    needed = {
+        slot.name for slot in target_of(deployment, unit, around, growth=Growth.NOTHING).slots
+    }
     waiting = [pod for pod in unit.members if pod.gated and pod.name in needed]
     if not any(pod.uid in around.held for pod in waiting):
         return math.inf
@@ -410,10 +412,12 @@ def _ever_ran(unit: Unit) -> bool:
     return any(pod.node is not None for pod in unit.pods)
 
 
-def _slots(deployment: Deployment, aims: Iterable[Aim], fresh: Iterable[int]) -> dict[str, Slot]:
+def _slots(
+    deployment: Deployment, targets: Iterable[Target], fresh: Iterable[int]
+) -> dict[str, Slot]:
     """Return the pods that are to be, of units of the newest revision, by name."""
     made_from = deployment.revision
-    slots = [slot for each in aims for slot in each.slots]
+    slots = [slot for each in targets for slot in each.slots]
     slots += [slot for index in fresh for slot in least_slots(deployment, index, made_from)]
     return {slot.name: slot for slot in sorted(slots, key=lambda slot: slot.unit)}
 

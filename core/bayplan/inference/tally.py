@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bayplan.api.conditions import ConditionStatus
-from bayplan.api.inference_deployment import Units
+from bayplan.api.inference_status import Units
 from bayplan.api.pools import Role
 from bayplan.inference.children import Child, Deployment
 from bayplan.inference.parts import UNKNOWN, Around, Unit, units_of

@@ -12,15 +12,12 @@ from operator import attrgetter
 from typing import Final
 
 from bayplan.aftermath import Aftermath
-from bayplan.api import names
 from bayplan.cluster import units
-from bayplan.cluster.keys import GangKey, Owner
-from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import UNKNOWN_COUNT, Disruption, Pod, PodKind
+from bayplan.cluster.keys import GangKey
+from bayplan.cluster.snapshot import Disruption, Pod, PodKind
 from bayplan.plan import Bind, Hold, Move, Reason, Rejection, in_bulk
 from bayplan.policy import Policy
-from bayplan.rules import filters
-from bayplan.why import advice, reasons, remedies
+from bayplan.why import advice, reasons, remedies, wording
 from bayplan.why.keepers import Keepers, Kept
 from bayplan.why.leaving import Rules
 from bayplan.why.obstacles import Obstacles
@@ -28,36 +25,6 @@ from bayplan.why.rooms import Census, Room, Rooms, fill, usable
 
 #: Most characters of a remedy; an API object takes a few more.
 MAX_REMEDY: Final = 900
-
-_ADD: Final = "add {a_node} with {asks}"
-_FREE: Final = "free {asks} on {one}, or add {a_node} with {asks}"
-_ALLOW: Final = "allow the pod on {a_node} with {asks}, or add a node that it accepts"
-
-#: What would help against a refusal: `{asks}` is what the pod needs, `{a_node}` and `{one}` are a
-#: node on which it could be. All others: `_ALLOW`.
-_REMEDIES: Final = {
-    Reason.TOO_SMALL: _ADD,
-    Reason.NO_NODES: _ADD,
-    Reason.OUTRANKED: _ADD,
-    Reason.INSUFFICIENT_ROOM: _FREE,
-    Reason.NO_PLACE_FOUND: _FREE,
-    Reason.GANG_DOES_NOT_FIT: _FREE,
-    Reason.DISRUPTION_FORBIDDEN: _ADD,
-    Reason.NODE_CORDONED: "uncordon {a_node} with {asks}, or add one",
-    Reason.HOST_PORT_TAKEN: "free the port on {a_node} with {asks}, or add {a_node} with {asks}",
-    Reason.VOLUME_ELSEWHERE: "add {a_node} with {asks}, or give the pod another volume",
-    Reason.POD_ANTI_AFFINITY: (
-        "free {asks} where nobody is whom it keeps apart, or prefer instead of require"
-    ),
-    Reason.TOPOLOGY_SPREAD: "free {asks} in the emptiest domain, or raise maxSkew",
-    Reason.POD_AFFINITY: "free {asks} beside a pod that it asks for, or prefer instead of require",
-    Reason.GANG_TOPOLOGY: "free room for the whole gang in one domain, or prefer it to be in one",
-    Reason.NOT_ADMITTED: (
-        "correct what refuses it, the pod or an admission policy; it is planned again when"
-        " cooldownSeconds of the PackingPolicy are over"
-    ),
-}
-
 
 #: Refusals of nodes that would take the pod if it asked for less, or could bear more.
 _UNASKED: Final = frozenset(
@@ -69,9 +36,6 @@ _PREFER: Final = "make that preferred instead of required in its pods"
 
 #: What helps who waits for another pod to be placed first.
 _NEXT_PLAN: Final = "wait for the next plan, which is made when that pod runs"
-
-#: The node of a pod with volumes: no other one helps.
-_REACHING: Final = "a node that reaches its volume"
 
 #: Refusals that room alone does not lift.
 _BETWEEN_PODS: Final = frozenset(
@@ -218,7 +182,7 @@ class _Writer:
         """Return why the pod, or the gang it waits with, stays waiting, and what would help."""
         outcome = outcome or Outcome(proved=False)
         if outcome.incomplete is not None:
-            return _incomplete(pod.owner, *outcome.incomplete)
+            return wording.incomplete(pod.owner, *outcome.incomplete)
         look = self._rules.look(pod)
         key = (pod.gang, None if len(gang) > 1 else (pod.kind, look), outcome.proved)
         known = self._told.get(key)
@@ -237,7 +201,7 @@ class _Writer:
         kept = self._single(pods[0], proved=proved)
         if kept.alone:
             return kept.rejection, kept.remedy
-        return kept.rejection, _either(kept.remedy, self._remedy(pods[0], kept.rejection))
+        return kept.rejection, wording.either(kept.remedy, self._remedy(pods[0], kept.rejection))
 
     def _single(self, pod: Pod, *, proved: bool) -> Kept:
         key = (pod.kind, proved, self._rules.look(pod))
@@ -257,7 +221,7 @@ class _Writer:
         if now is None and (kept := self._for_now([pod])):
             return kept
         if not proved or now is None:
-            return Kept(rejection=_not_found(now))
+            return Kept(rejection=wording.not_found(now))
         kept = self._keepers.keep([pod], now)
         return kept or Kept(rejection=self._outranked(pod) or now)
 
@@ -283,7 +247,7 @@ class _Writer:
             short.update(dict.fromkeys(lacking, room.count))
         if all(units.is_host_port(name) for name in short):
             return None
-        message = _left_too_little(pod, rooms, short)
+        message = wording.left_too_little(pod, rooms, short)
         return Rejection(reason=Reason.OUTRANKED, message=message)
 
     def _left_by(self, tier: int) -> Rooms:
@@ -296,7 +260,7 @@ class _Writer:
 
     def _gang(self, gang: Sequence[Pod], *, proved: bool) -> tuple[Rejection, str]:
         """Return which member is short of what, after the others took the room that is left."""
-        members = sorted(gang, key=_largest_first)
+        members = sorted(gang, key=wording.largest_first)
         shape = tuple(pod.kind for pod in members)
         if shape not in self._gangs:
             self._gangs[shape] = self._shortage(members)
@@ -305,38 +269,38 @@ class _Writer:
             return self._clash(members, proved=proved)
         pod, why = members[short.told], short.why
         if not short.ever and not proved:
-            return _not_found(why), self._gang_remedy(members, short)
+            return wording.not_found(why), self._gang_remedy(members, short)
         rejection = Rejection(
             reason=Reason.GANG_DOES_NOT_FIT,
             message=(
-                f"waits whole ({_needs(members)}): "
-                f"{_with_room(short.members_with_room, len(members))}; "
+                f"waits whole ({wording.needs(members)}): "
+                f"{wording.with_room(short.members_with_room, len(members))}; "
                 f"{_beside(short)}{pod.key.name}: {why.message}"
             ),
             resolvable=why.resolvable,
         )
         if why.reason is Reason.NOT_ADMITTED:
             whole = replace(why, message=f"waits whole: {pod.key.name} {why.message}")
-            return whole, _remedy(pod, why)
+            return whole, wording.remedy_for(pod, why)
         bound = self._rules.bind(members)
         kept = None if short.ever or bound else self._keepers.keep(members, rejection)
         kept = kept or Kept(rejection=rejection)
-        return kept.rejection, _either(kept.remedy, self._gang_remedy(members, short))
+        return kept.rejection, wording.either(kept.remedy, self._gang_remedy(members, short))
 
     def _clash(self, members: Sequence[Pod], *, proved: bool) -> tuple[Rejection, str]:
         """Return why a gang waits that has room in all."""
         why = self._obstacles.gang(members) if self._obstacles else None
         if why is not None:
-            return why if proved else _not_found(why), _remedy(members[0], why)
+            return why if proved else wording.not_found(why), wording.remedy_for(members[0], why)
         if kept := self._for_now(members):
             message = f"waits whole, and one of its pods has to wait: {kept.rejection.message}"
             return replace(kept.rejection, message=message), kept.remedy
-        rules = _rules_between(members)
+        rules = wording.rules_between(members)
         if not self._obstacles or not rules or not proved:
-            return _not_found(None), ""
+            return wording.not_found(None), ""
         message = (
-            f"waits whole ({_needs(members)}): each of its pods has room, but no places suit all of"
-            f" them: {rules}"
+            f"waits whole ({wording.needs(members)}): each of its pods has room, but no places suit"
+            f" all of them: {rules}"
         )
         remedy = _PREFER if self._obstacles.free_without_its_own(members) else ""
         return Rejection(reason=Reason.GANG_DOES_NOT_FIT, message=message), remedy
@@ -349,8 +313,8 @@ class _Writer:
             return said
         if short.ever:
             pod = members[short.told]
-            return f"for {pod.key.name}: {_remedy(pod, short.why)}"
-        lacking = _needs([members[i] for i in short.without])
+            return f"for {pod.key.name}: {wording.remedy_for(pod, short.why)}"
+        lacking = wording.needs([members[i] for i in short.without])
         topology = members[0].gang_topology
         if topology is not None and topology.required:
             return f"free or add room for {lacking} in one {topology.required}"
@@ -368,7 +332,7 @@ class _Writer:
             return f"{advice.relaxed(eased)}, or add a node that it accepts"
         bound = self._rules.bind([pod])
         rest = ", where rules between pods allow it" if bound and why.resolvable else ""
-        return f"{_remedy(pod, why)}{'' if why.reason in _BETWEEN_PODS else rest}"
+        return f"{wording.remedy_for(pod, why)}{'' if why.reason in _BETWEEN_PODS else rest}"
 
     def _found(self, pods: Sequence[Pod]) -> str:
         """Return the cheapest changes that make room for all of the pods; "" without any."""
@@ -402,114 +366,8 @@ class _Writer:
         )
 
 
-def _left_too_little(pod: Pod, rooms: Sequence[Room], short: Counter[str]) -> str:
-    """Return what a pod that is outranked is short of, and what is left of it in `rooms`.
-
-    `short` are the nodes that lack it, by resource.
-    """
-    count = sum(room.count for room in rooms)
-    resource = max(
-        short,
-        key=lambda name: (short[name] == count, filters.is_about_gpus(name), short[name], name),
-    )
-    who = f"pods of priority >= {pod.priority}"
-    if short[resource] < count:
-        asks = reasons.in_words(pod.requests)
-        return f"needs {asks} on one node; {who} and pods that must stay leave all of that on none"
-    if resource == "pods":
-        many = "are as many as a node takes"
-        return f"needs room for another pod; where it may be, {who} and pods that must stay {many}"
-    most = max(0, *(filters.free_of(resource, room.free) for room in rooms))
-    total = sum(room.node.allocatable[resource] * room.count for room in rooms)
-    nodes = [room.node for room in rooms]
-    need = reasons.words(resource, pod.requests[resource], nodes)
-    if units.is_share(resource):
-        left = f"{most / units.WHOLE_MILLI:g} of one"
-        return f"needs {need}; {who} and pods that must stay leave at most {left}"
-    if most > 0:
-        left, _ = units.texts(resource, most, pod.requests[resource])
-        return f"needs {need} on one node; {who} and pods that must stay leave at most {left}"
-    there = reasons.words(resource, total, nodes)
-    taken = f"the {there} it may use is" if total == 1 else f"all {there} it may use are"
-    return f"needs {need} on one node; {taken} taken by {who} or by pods that must stay"
-
-
-def _either(first: str, second: str) -> str:
-    """Return both remedies as one sentence."""
-    return f"{first}, or {second}" if first else second
-
-
-def _not_found(why: Rejection | None) -> Rejection:
-    rest = f": {why.message}" if why else ""
-    return Rejection(
-        reason=Reason.NO_PLACE_FOUND,
-        message=f"no place found, and none is ruled out{rest}",
-        resolvable=True,
-    )
-
-
-def _rules_between(pods: Sequence[Pod]) -> str:
-    """Return what the pods ask of others, in words: "anti-affinity over zone"; "" if nothing."""
-    asked = [pod.constraints.peers for pod in pods if pod.constraints.peers]
-    told = {f"anti-affinity over {term.key}" for each in asked for term in each.repels}
-    told |= {f"affinity over {term.key}" for each in asked for term in each.attracts}
-    told |= {
-        f"spread over {each.key} with a skew of at most {each.max_skew}"
-        for peers in asked
-        for each in peers.spreads
-    }
-    return ", ".join(sorted(told))
-
-
-def _incomplete(owner: Owner | None, existing: int, min_count: int) -> tuple[Rejection, str]:
-    if min_count == UNKNOWN_COUNT:
-        message = f"label {names.LABEL_GANG_MIN_COUNT} does not say how many pods make it whole"
-        rejection = Rejection(reason=Reason.GANG_INCOMPLETE, message=message)
-        return rejection, "set the label to that number on every pod of the gang"
-    missing = min_count - existing
-    rejection = Rejection(
-        reason=Reason.GANG_INCOMPLETE, message=f"{existing} of {min_count} pods exist"
-    )
-    pods = f"the {missing} missing pod{'' if missing == 1 else 's'}"
-    if owner is None:
-        return rejection, f"create {pods}"
-    if owner.kind == names.KIND_DEPLOYMENT:
-        return rejection, f"condition Degraded of {owner} says what keeps it from making {pods}"
-    return rejection, f"create {pods}; events of {owner} say if its pods are refused"
-
-
-def _remedy(pod: Pod, rejection: Rejection) -> str:
-    """Return what would help, in the terms of the refusal."""
-    said = _REMEDIES.get(rejection.reason, _ALLOW)
-    a_node, one = (_REACHING, _REACHING) if pod.constraints.volumes else ("a node", "one node")
-    return said.format(asks=reasons.in_words(pod.requests), a_node=a_node, one=one)
-
-
-def _with_room(some: int, members: int) -> str:
-    """Return how many of a gang have room."""
-    if not some:
-        return "none of its pods has room"
-    return f"{some} of its {members} pods {'has' if some == 1 else 'have'} room"
-
-
 def _beside(short: _Shortage) -> str:
     """Return beside whom a member finds no room that may be free now, as the start of a clause."""
     if short.ever or not short.members_with_room:
         return ""
     return f"beside {'it' if short.members_with_room == 1 else 'them'} "
-
-
-def _needs(gang: Sequence[Pod]) -> str:
-    """Return what the members need in words: "1 x 8 GPUs, 2 x 4 GPUs"."""
-    counts = Counter(_main(pod.requests) for pod in sorted(gang, key=_largest_first))
-    return ", ".join(f"{n} x {what}" for what, n in counts.items())
-
-
-def _main(requests: Resources) -> str:
-    gpus = [units.words(name, n) for name, n in requests.items if filters.is_about_gpus(name)]
-    return " and ".join(gpus) if gpus else reasons.in_words(requests)
-
-
-def _largest_first(pod: Pod) -> tuple[object, ...]:
-    share = pod.requests.share_milli
-    return (-pod.requests.gpus, -share, [-n for _, n in pod.requests.items], pod.key)

@@ -25,7 +25,6 @@ from prometheus_client import CollectorRegistry
 from bayplan import planner, windows
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan
-from bayplan.excerpts import publishable
 from bayplan.plan import Result
 from bayplan.policy import Policy
 from bayplan.triggers import (
@@ -35,6 +34,7 @@ from bayplan.triggers import (
     is_due,
     repeats,
 )
+from bayplan.truncation import publishable
 from bayplan_extender.kube import FAILURES, brief
 from bayplan_extender.planner.metrics import Metrics
 from bayplan_extender.planner.publisher import Dropped, Publisher

@@ -13,7 +13,7 @@ from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import Recording, recording_document
 from bayplan.plan import Result, plan_digest
 from bayplan.policy import Policy
-from bayplan_extender.private import from_loopback
+from bayplan_extender.loopback import from_loopback
 
 _NOT_FOUND = 404
 

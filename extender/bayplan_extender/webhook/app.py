@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry
 
 from bayplan_extender import health
 from bayplan_extender.view import View
-from bayplan_extender.webhook import metrics, questions, wire
-from bayplan_extender.webhook.arriving import Arriving
+from bayplan_extender.webhook import explain, metrics, wire
+from bayplan_extender.webhook.body_limit import Arriving
 from bayplan_extender.webhook.endpoint import Endpoint, Shortcut
 from bayplan_extender.webhook.verbs import Verbs, failing
 
@@ -35,7 +35,7 @@ def create_app(
     latency = metrics.latency(registry)
     app = FastAPI(title="Bayplan scheduler extender", openapi_url=None)
     app.include_router(health.router(view, registry, watches))
-    app.include_router(questions.router(view, verbs))
+    app.include_router(explain.router(view, verbs))
     endpoints: dict[str, Endpoint] = {}
     arriving = Arriving()
     for name, act, fail in (

@@ -11,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from prometheus_client import Histogram
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bayplan_extender.webhook.arriving import Arriving, Body
+from bayplan_extender.webhook.body_limit import Arriving, Body
 from bayplan_extender.webhook.wire import Reply
 
 

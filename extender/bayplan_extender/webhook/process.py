@@ -19,7 +19,7 @@ from bayplan_extender.kube import connect
 from bayplan_extender.listening import listen
 from bayplan_extender.sinks import reflectors
 from bayplan_extender.view import View
-from bayplan_extender.webhook import protocol, questions
+from bayplan_extender.webhook import explain, protocol
 from bayplan_extender.webhook.app import create_app
 from bayplan_extender.webhook.binding import ApiBinder
 from bayplan_extender.webhook.tls import Files, server_context
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         watch.start()
     verbs = Verbs(view, binder=ApiBinder(api) if options.bind else None)
     if context is not None:
-        routers = [health.router(view, registry, watches), questions.router(view, verbs)]
+        routers = [health.router(view, registry, watches), explain.router(view, verbs)]
         health.serve(routers, listen(options.host, options.health_port))
     app = create_app(view, watches=watches, verbs=verbs, registry=registry)
     config = uvicorn.Config(

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Final
 
 import httptools
 
-from bayplan_extender.overhead import TOO_LARGE, BoundedProtocol, Overhead
-from bayplan_extender.webhook.arriving import Arriving, Body
+from bayplan_extender.header_limit import TOO_LARGE, BoundedProtocol, Overhead
+from bayplan_extender.webhook.body_limit import Arriving, Body
 from bayplan_extender.webhook.endpoint import Endpoint
 
 #: Seconds without a call after which a connection is closed. Longer than a scheduler keeps an idle

@@ -1,7 +1,7 @@
 """One InferenceDeployment at a time: see its pods, make and delete what differs, say how it is.
 
-The core decides (`bayplan.inference`); here it is read and written. A pass reads the API server
-afresh and can be repeated or broken off at any point.
+The core decides (`bayplan.inference`), the `actuator` does it and `statuses` tell. A pass reads the
+API server afresh and can be repeated or broken off at any point.
 """
 
 import time
@@ -10,41 +10,26 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import structlog
-from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
-from bayplan.cluster.keys import PodKey
 from bayplan.codec import DecodeError, service
 from bayplan.codec.deployments import child_of, deployment_of
-from bayplan.codec.releases import ungate_patch
-from bayplan.inference import manifests, parts, ratios, readiness, rollout
-from bayplan.inference.children import Child, Deployment, Slot
+from bayplan.inference import parts, readiness, rollout
+from bayplan.inference.children import Child, Deployment
 from bayplan.inference.drains import to_serve_whatever_is_asked
-from bayplan.inference.exposed import HINDRANCES
 from bayplan.inference.parts import Around, Trouble
-from bayplan.inference.rollout import Changes
-from bayplan.inference.tally import News, Tally, count_of
-from bayplan.inference.tellings import Telling
-from bayplan.plan import Reason
+from bayplan.inference.tally import News, Tally
 from bayplan_operator.claims import Claims
-from bayplan_operator.cluster.events import About, Events
-from bayplan_operator.cluster.evictions import ask_to_leave
-from bayplan_operator.cluster.kube import (
-    OVERTAKEN,
-    Kube,
-    Raw,
-    deployment_path,
-    pod_path,
-    pods_path,
-)
+from bayplan_operator.cluster.events import Events
+from bayplan_operator.cluster.kube import Kube, deployment_path, pods_path
 from bayplan_operator.cluster.nodes import Nodes
-from bayplan_operator.cluster.removals import delete_as_seen, relieve_as_seen
-from bayplan_operator.cluster.service import put
+from bayplan_operator.deployments.actuator import Actuator
 from bayplan_operator.deployments.attempts import Attempts
 from bayplan_operator.deployments.network import Network
+from bayplan_operator.deployments.statuses import Statuses
 from bayplan_operator.engines import loads
 from bayplan_operator.gates import Gates
 from bayplan_operator.keys import DeploymentKey
@@ -55,19 +40,6 @@ _log = structlog.get_logger()
 
 #: Seconds after which refused pods are tried again (a quota may have been raised).
 _REFUSED_RETRY_S: Final = 15.0
-
-#: Reasons of the condition Progressing that are told as events, too.
-_ROLLOUT_REASONS: Final = frozenset(
-    {
-        *("RollingOut", "RolloutPaused", "RolloutStuck", "RolledOut", "Relocating", "Draining"),
-        *(ratios.CHANGING, ratios.WAITS, ratios.GIVES),
-    }
-)
-
-#: What the API server says of pods whose PriorityClass is not there.
-_NO_CLASS: Final = "no PriorityClass with name"
-
-_HOLD_REASONS: Final = frozenset(reason.value for reason in Reason)
 
 
 class Deployments:
@@ -92,12 +64,11 @@ class Deployments:
         self._plans = plans
         self._gates = gates
         self._nodes = nodes
-        self._events = events
-        self._metrics = metrics
         self._claims = claims
-        self._pool = pool
         self._now = now
         self._clock = clock
+        self._statuses = Statuses(kube, events, now=now)
+        self._actuator = Actuator(kube, self._statuses, events, metrics, pool=pool, now=now)
         self._attempts: dict[DeploymentKey, Attempts] = {}
 
     def reconcile(self, key: DeploymentKey) -> float | None:
@@ -119,7 +90,7 @@ class Deployments:
         try:
             deployment = deployment_of(raw)
         except DecodeError as error:
-            self._write_invalid(raw, error)
+            self._statuses.write_invalid(raw, error)
             self._serve_anyway(key, raw["metadata"]["uid"], attempts)
             return attempts.wait_s()
         seen, before = self._children(key), raw.get("status") or {}
@@ -134,14 +105,14 @@ class Deployments:
         if changes.drain or changes.relieve or any(child.drains_since for child in seen):
             around = replace(around, loads=loads(parts.own(deployment, seen)))
             changes = decide(around=around)
-        untold = self._untold(deployment, changes, attempts)
-        if untold:
-            around = replace(around, untold=untold.keys())
+        unpatchable = self._actuator.unpatchable(deployment, changes, attempts)
+        if unpatchable:
+            around = replace(around, unpatchable=unpatchable.keys())
             changes = decide(around=around)
         # 3. Act.
         spec_is_new = before.get("observedGeneration") != deployment.generation
-        made, refused = self._carry_out(deployment, changes, attempts)
-        refusals = [refused, *untold.values()]
+        made, refused = self._actuator.carry_out(deployment, changes, attempts)
+        refusals = [refused, *unpatchable.values()]
         news = replace(
             news,
             refusal=next((text for text in (*refusals, attempts.lasting()) if text), ""),
@@ -150,8 +121,8 @@ class Deployments:
         # 4. Say how it is.
         tally = Tally.of(deployment, seen, around)
         status = readiness.status(tally, changes, news, before=before, now=self._now())
-        wrote = self._write_status(raw, status)
-        self._tell(deployment, before, status)
+        wrote = self._statuses.write(raw, status)
+        self._statuses.tell_changes(deployment, before, status)
         if made or changes.delete or changes.drain or wrote:
             _log.info(
                 "deployment_reconciled",
@@ -178,7 +149,7 @@ class Deployments:
         own = (child for child in self._children(key) if child.owner_uid == uid)
         serves = service.serves(self._now())
         for child in to_serve_whatever_is_asked(own, self._plans.leaving()):
-            self._switch(attempts, key.namespace, child, serves)
+            self._actuator.switch(attempts, key.namespace, child, serves)
 
     def _around(self, deployment: Deployment, seen: Sequence[Child], news: News) -> Around:
         here = (child.node or child.pin for child in seen)
@@ -194,127 +165,6 @@ class Deployments:
             leaving=self._plans.leaving(),
         )
 
-    def _untold(
-        self, deployment: Deployment, changes: Changes, attempts: Attempts
-    ) -> dict[str, str]:
-        """Return why pods cannot be told what is to make their unit whole, by uid.
-
-        Asked of units that give something up for it, before they do. Where that cannot be asked
-        now, there is no reason to give yet.
-        """
-        told = [telling for telling in changes.tell if telling.pod.unit in changes.swaps]
-        ask = partial(self._retell, deployment, attempts, rehearse=True)
-        answers = zip(told, self._pool.map(ask, told), strict=True)
-        found = {t.pod.uid: _why_untold(t, why) for t, why in answers if why != ""}
-        for why in filter(None, found.values()):
-            self._tell_about(deployment, "PodsRefused", "Annotate", why, warning=True)
-        return found
-
-    def _carry_out(
-        self, deployment: Deployment, changes: Changes, attempts: Attempts
-    ) -> tuple[int, str]:
-        """Write on pods what has changed, put some in and out of service, delete and create some.
-
-        Return how many were made, and why the API server refuses one, or "".
-        """
-        namespace, at = deployment.namespace, self._now()
-        list(self._pool.map(partial(self._retell, deployment, attempts), changes.tell))
-        switched = [(child, service.serves(at)) for child in changes.serve]
-        switched += [(child, service.drains(at)) for child in changes.drain]
-        list(self._pool.map(lambda pair: self._switch(attempts, namespace, *pair), switched))
-        for child in changes.abandon:
-            bury = partial(self._kube.delete, _path_of(deployment, child), uid=child.uid, grace_s=0)
-            attempts.make(f"delete pod {child.name}, whose node is gone", bury)
-        for child in changes.delete:
-            # One that has become ready since may serve, and is drained first. The event that says
-            # so brings the next pass.
-            delete = partial(delete_as_seen, self._kube, _key_of(deployment, child), child)
-            attempts.make(f"delete pod {child.name}", delete)
-        self._replace(deployment, changes, attempts)
-        created = [*self._pool.map(partial(self._create, deployment, attempts), changes.create)]
-        if made := created.count(""):
-            self._tell_about(
-                deployment, "PodsCreated", "Create", f"made {count_of(made, 'pod')}, gated"
-            )
-        refusal = next(filter(None, created), "")
-        if refusal:
-            self._tell_about(deployment, "PodsRefused", "Create", refusal, warning=True)
-        return made, refusal
-
-    def _replace(self, deployment: Deployment, changes: Changes, attempts: Attempts) -> None:
-        """Go on with moves whose replacement starts first."""
-        for child in changes.lift:
-            lift = partial(self._lift, _path_of(deployment, child), child)
-            attempts.make(f"lift the gate of pod {child.name}", lift)
-        for child in changes.relieve:
-            # Nobody is drained who could not be evicted then.
-            pod = _key_of(deployment, child)
-            ask = partial(ask_to_leave, self._kube, pod, child.uid, rehearse=True)
-            if attempts.make(f"evict pod {child.name}", ask) == "":
-                self._switch(attempts, deployment.namespace, child, service.drains(self._now()))
-        for child in changes.evict:
-            pod = _key_of(deployment, child)
-            relieve = partial(relieve_as_seen, self._kube, pod, child)
-            if attempts.make(f"evict pod {child.name}", relieve) == "":
-                self._metrics.victims.labels("moved").inc()
-                note = "its replacement serves in its place"
-                self._events.tell(About.pod(pod, child.uid), "Moved", "Move", note)
-        for each in changes.failed:
-            pair = each.pair
-            note = (
-                f"{pair.old.name} serves on, and {pair.new.name} was removed, which should have"
-                f" taken its place on {pair.new.node or pair.new.pin}: it {each.why.words}; its"
-                " events and its log say why"
-            )
-            self._tell_about(deployment, "MoveFailed", "Move", note, warning=True)
-
-    def _lift(self, path: str, child: Child) -> None:
-        raw = self._kube.get(path)
-        if raw is not None and raw["metadata"]["uid"] == child.uid:
-            self._kube.patch(path, ungate_patch(raw, {}), manager=names.MANAGER_PODS)
-
-    def _retell(
-        self,
-        deployment: Deployment,
-        attempts: Attempts,
-        telling: Telling,
-        *,
-        rehearse: bool = False,
-    ) -> str | None:
-        """Write on a pod what is now so of its unit; return as `Attempts.make`."""
-        child = telling.pod
-        written = {"labels": dict(telling.labels), "annotations": dict(telling.annotations)}
-        merge = partial(
-            self._kube.merge,
-            _path_of(deployment, child),
-            {"metadata": {"uid": child.uid, **written}},
-            manager=names.MANAGER_PODS,
-            rehearse=rehearse,
-        )
-        return attempts.make(f"change labels and annotations of pod {child.name}", merge)
-
-    def _switch(self, attempts: Attempts, namespace: str, child: Child, condition: Raw) -> None:
-        """Put a pod into service, or take it out: its readiness follows."""
-        pod = PodKey(namespace=namespace, name=child.name)
-        what = f"write condition {names.CONDITION_IN_SERVICE} of pod {child.name}"
-        attempts.make(what, partial(put, self._kube, pod, child.uid, condition))
-
-    def _create(self, deployment: Deployment, attempts: Attempts, slot: Slot) -> str | None:
-        """Make one pod; return why it is refused, as `Attempts.make`.
-
-        By a plain create: unlike an apply it can never take over somebody else's pod of that
-        name, and it costs the API server less (420 against 300 pods/s, measured). If there is one
-        (409), the next pass sees whose it is.
-        """
-        body = manifests.manifest(deployment, slot)
-        path = pods_path(deployment.namespace)
-        create = partial(self._kube.create, path, body, manager=names.MANAGER_PODS)
-        refused = attempts.make(f"make pod {slot.name}", create)
-        fix = f"correct the template of pool {slot.pool.name}, or what forbids it"
-        if refused and _NO_CLASS in refused:
-            fix = "create that PriorityClass, or correct spec.priorityClassName"
-        return refused and f"the API server refuses {slot.name}: {refused}; {fix}"
-
     def _news(self, deployment: Deployment, seen: Sequence[Child]) -> News:
         unbound = {child.uid for child in seen if child.node is None}
         return News(
@@ -322,95 +172,3 @@ class Deployments:
             executing=self._plans.executing_for(unbound, deployment.uid),
             away_s=self._gates.away_s,
         )
-
-    def _write_invalid(self, raw: Raw, error: DecodeError) -> None:
-        before = raw.get("status") or {}
-        generation = raw["metadata"].get("generation", 0)
-        problem = f"{error.path}: {error.problem}"
-        status = readiness.invalid(problem, generation=generation, before=before, now=self._now())
-        if self._write_status(raw, status):
-            _log.info("deployment_invalid", infd=error.where, error=problem)
-
-    def _write_status(self, raw: Raw, status: dict[str, Any]) -> bool:
-        """Apply the status if it differs from what stands there; return whether it did."""
-        if status == (raw.get("status") or {}):
-            return False
-        metadata = {key: raw["metadata"][key] for key in ("namespace", "name", "uid")}
-        body = {
-            "apiVersion": names.API_VERSION,
-            "kind": names.KIND_DEPLOYMENT,
-            "metadata": metadata,
-            "status": status,
-        }
-        path = f"{deployment_path(metadata['namespace'], metadata['name'])}/status"
-        try:
-            self._kube.apply(path, body, manager=names.MANAGER_STATUS)
-        except ApiException as error:
-            if error.status not in OVERTAKEN:
-                raise
-            return False
-        return True
-
-    def _tell(self, deployment: Deployment, before: dict[str, Any], status: dict[str, Any]) -> None:
-        """Tell events for what has changed since the status before."""
-        had = (before.get("units") or {}).get("scheduled", 0)
-        units = status["units"]
-        if units["scheduled"] > had:
-            note = f"every pod of {units['scheduled']} of {units['desired']} units has a node"
-            self._tell_about(deployment, "UnitScheduled", "Schedule", note)
-        self._tell_of_rollout(deployment, before, status)
-        self._tell_of_network(deployment, before, status)
-        was, now = _condition(before, "Scheduled"), _condition(status, "Scheduled")
-        if was.get("reason") == now["reason"]:
-            return
-        if now["reason"] in _HOLD_REASONS:
-            self._tell_about(deployment, "UnitHeld", "Hold", now["message"], warning=True)
-        if now["reason"] == "PlannerAway":
-            self._tell_about(deployment, "GatesLifted", "Lift", now["message"], warning=True)
-
-    def _tell_of_rollout(
-        self, deployment: Deployment, before: dict[str, Any], status: dict[str, Any]
-    ) -> None:
-        was, now = _condition(before, "Progressing"), _condition(status, "Progressing")
-        reason = now["reason"]
-        if was.get("reason") != reason and reason in _ROLLOUT_REASONS:
-            warning = reason == "RolloutStuck"
-            self._tell_about(deployment, reason, "Rollout", now["message"], warning=warning)
-
-    def _tell_of_network(
-        self, deployment: Deployment, before: dict[str, Any], status: dict[str, Any]
-    ) -> None:
-        was, now = _condition(before, "Exposed"), _condition(status, "Exposed")
-        if was.get("reason") != now["reason"] and now["reason"] in HINDRANCES:
-            note = f"{now['reason']}: {now['message']}"
-            self._tell_about(deployment, "NotExposed", "Expose", note, warning=True)
-
-    def _tell_about(
-        self, deployment: Deployment, reason: str, action: str, note: str, *, warning: bool = False
-    ) -> None:
-        about = About.deployment(deployment.namespace, deployment.name, deployment.uid)
-        minute = self._now().strftime("%Y-%m-%dT%H:%M")
-        self._events.tell(about, reason, action, note, warning=warning, once=minute)
-
-
-def _why_untold(telling: Telling, refusal: str | None) -> str:
-    if not refusal:
-        return ""
-    return (
-        f"the API server refuses changes of the annotations of pod {telling.pod.name}: {refusal};"
-        " let the operator change them, or delete the pod. Until then unit"
-        f" {telling.pod.unit} keeps its former ratio"
-    )
-
-
-def _key_of(deployment: Deployment, child: Child) -> PodKey:
-    return PodKey(namespace=deployment.namespace, name=child.name)
-
-
-def _path_of(deployment: Deployment, child: Child) -> str:
-    return pod_path(_key_of(deployment, child))
-
-
-def _condition(status: dict[str, Any], kind: str) -> dict[str, Any]:
-    conditions: list[dict[str, Any]] = status.get("conditions") or []
-    return next((c for c in conditions if c.get("type") == kind), {})

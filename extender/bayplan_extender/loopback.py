@@ -1,4 +1,4 @@
-"""Answers that are only for people who may reach into our pod.
+"""Requests over loopback: answers that are only for people who may reach into our pod.
 
 What we know of the whole cluster is more than any network neighbour should see. A connection from
 the pod itself is what `kubectl port-forward` makes, and who may use that is for the API server to

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from bayplan.bounding import bounded
 from bayplan.cluster.keys import PodKey
 from bayplan.cluster.snapshot import Snapshot
-from bayplan.excerpts import publishable
 from bayplan.plan import Plan, Verdict
 from bayplan.policy import Order, Policy
+from bayplan.truncation import publishable
 from bayplan.validate import validate
 from tests import oracle
 from tests.property.test_placing_properties import clusters

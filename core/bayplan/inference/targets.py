@@ -41,7 +41,7 @@ class Growth(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Aim:
+class Target:
     """What a unit is to have next.
 
     Attributes:
@@ -60,14 +60,14 @@ class Aim:
     may_swap: bool
 
 
-def aim(
+def target_of(
     deployment: Deployment,
     unit: Unit,
     around: Around,
     *,
     growth: Growth,
     swaps: bool = False,
-) -> Aim:
+) -> Target:
     """Return what a unit is to have next.
 
     Args:
@@ -85,7 +85,7 @@ def aim(
     going = () if growing and not no_room else state.surplus
     stay = [e for e in (*state.kept, *state.surplus) if e not in going]
     together = _together(deployment, stay, asked, shape)
-    return Aim(
+    return Target(
         shape=shape,
         together=together,
         slots=slots_of(

@@ -1,4 +1,4 @@
-"""What running pods say of their unit, where that is no longer so: labels and annotations.
+"""Patches of the labels and annotations of running pods, where what they say is no longer so.
 
 Pods are made with all of it. What may change while they live is written anew: whether they are of
 an older revision, what makes their unit whole, how many of it are placed together, and how many
@@ -10,14 +10,14 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from bayplan.api import names
-from bayplan.inference.aims import Aim
 from bayplan.inference.children import Child, Deployment
 from bayplan.inference.parts import own
 from bayplan.inference.successors import instant
+from bayplan.inference.targets import Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Telling:
+class MetadataPatch:
     """What to write on a pod; None removes what is there."""
 
     pod: Child
@@ -25,59 +25,61 @@ class Telling:
     annotations: Mapping[str, str | None] = field(default_factory=dict)
 
 
-def tellings(  # noqa: PLR0913 - all that pods say, each by name
+def metadata_patches(  # noqa: PLR0913 - all that pods say, each by name
     deployment: Deployment,
     pods: Iterable[Child],
-    aims: Mapping[int, Aim],
+    targets: Mapping[int, Target],
     *,
     but: Collection[str],
     aside: Collection[str],
     marks: Mapping[str, Mapping[str, str | None]],
-) -> tuple[Telling, ...]:
+) -> tuple[MetadataPatch, ...]:
     """Return what to write on pods that are there to stay; `but` are names of those that go.
 
-    `aims` are those of the units of the newest revision that stay, by unit. `aside` are uids of
+    `targets` are those of the units of the newest revision that stay, by unit. `aside` are uids of
     pods that do not count, and `marks` what pods say that are being replaced, by uid.
     """
     staying = [pod for pod in own(deployment, pods) if pod.counts and pod.name not in but]
     counting = [pod for pod in staying if pod.uid not in aside]
     running = Counter(pod.unit for pod in counting if pod.node is not None)
-    settled = {unit for unit, each in aims.items() if running[unit] == each.together}
+    settled = {unit for unit, each in targets.items() if running[unit] == each.together}
     standing = _standing(deployment, counting)
     found = (
-        Telling(
+        MetadataPatch(
             pod=pod,
-            labels=_labels(deployment, pod, aims.get(pod.unit), settled=pod.unit in settled)
+            labels=_labels(deployment, pod, targets.get(pod.unit), settled=pod.unit in settled)
             | _represents(pod, pod.uid in standing),
-            annotations=_annotations(deployment, pod, aims.get(pod.unit))
+            annotations=_annotations(deployment, pod, targets.get(pod.unit))
             | _replaced(pod, marks.get(pod.uid, {})),
         )
         for pod in staying
     )
-    return tuple(telling for telling in found if telling.labels or telling.annotations)
+    return tuple(patch for patch in found if patch.labels or patch.annotations)
 
 
 def _labels(
-    deployment: Deployment, pod: Child, aim: Aim | None, *, settled: bool
+    deployment: Deployment, pod: Child, target: Target | None, *, settled: bool
 ) -> dict[str, str | None]:
     said: dict[str, str | None] = {}
     if pod.floor != deployment.floor:
         said[names.LABEL_MIN_UNITS] = str(deployment.floor) if deployment.floor else None
     # Planners read the size from those that wait; the others follow when all of them run.
     counts = pod.revision == deployment.revision and (settled or pod.node is None)
-    if aim is not None and counts and aim.together not in {0, pod.unit_size}:
-        said[names.LABEL_GANG_MIN_COUNT] = str(aim.together)
+    if target is not None and counts and target.together not in {0, pod.unit_size}:
+        said[names.LABEL_GANG_MIN_COUNT] = str(target.together)
     return said
 
 
-def _annotations(deployment: Deployment, pod: Child, aim: Aim | None) -> dict[str, str | None]:
+def _annotations(
+    deployment: Deployment, pod: Child, target: Target | None
+) -> dict[str, str | None]:
     said: dict[str, str | None] = {}
     newest = pod.revision == deployment.revision
     if pod.outdated == newest:
         # A unit of an older revision that loses a pod is lost, so none of its pods is to be moved.
         said[names.ANNOTATION_OUTDATED] = None if newest else "true"
-    if aim is not None and newest and pod.shape != aim.shape:
-        said[names.ANNOTATION_SHAPE] = str(aim.shape)
+    if target is not None and newest and pod.shape != target.shape:
+        said[names.ANNOTATION_SHAPE] = str(target.shape)
     return said
 
 

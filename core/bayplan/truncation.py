@@ -47,13 +47,13 @@ def publishable(
     if _steps(kept) == _steps(result.plan):
         return result
     for _ in range(_HALVINGS):
-        excerpt = _excerpt(snapshot, policy, result.plan, kept)
-        if not validate(snapshot, policy, excerpt):
-            return replace(result, plan=excerpt)
+        truncated = _truncated(snapshot, policy, result.plan, kept)
+        if not validate(snapshot, policy, truncated):
+            return replace(result, plan=truncated)
         fewer = _with_only(snapshot, bounding.most_urgent(kept.binds, len(kept.binds) // 2))
         kept = listed(planner.plan(fewer, policy, clock=clock).plan)
     nothing = Plan(certificate=result.plan.certificate)
-    return replace(result, plan=_excerpt(snapshot, policy, result.plan, nothing))
+    return replace(result, plan=_truncated(snapshot, policy, result.plan, nothing))
 
 
 def _steps(plan: Plan) -> tuple[object, ...]:
@@ -67,7 +67,7 @@ def _with_only(snapshot: Snapshot, pods: AbstractSet[PodKey]) -> Snapshot:
     )
 
 
-def _excerpt(snapshot: Snapshot, policy: Policy, whole: Plan, kept: Plan) -> Plan:
+def _truncated(snapshot: Snapshot, policy: Policy, whole: Plan, kept: Plan) -> Plan:
     """Return the plan that takes the steps of `kept`, and holds whoever `whole` binds beside it."""
     bound = {bind.pod for bind in kept.binds}
     left_out = (
@@ -76,22 +76,23 @@ def _excerpt(snapshot: Snapshot, policy: Policy, whole: Plan, kept: Plan) -> Pla
         if bind.pod not in bound
     )
     holds = tuple(sorted((*whole.holds, *left_out), key=attrgetter("pod")))
-    excerpt = replace(kept, holds=holds)
-    return replace(excerpt, certificate=_certificate(snapshot, policy, whole, excerpt))
+    truncated = replace(kept, holds=holds)
+    return replace(truncated, certificate=_certificate(snapshot, policy, whole, truncated))
 
 
-def _certificate(snapshot: Snapshot, policy: Policy, whole: Plan, excerpt: Plan) -> Certificate:
-    """Return what is proved of the excerpt: bounds count as far as the stages before are the same.
+def _certificate(snapshot: Snapshot, policy: Policy, whole: Plan, truncated: Plan) -> Certificate:
+    """Return what is proved of a truncated plan.
 
-    What is left out is better for some later stage, but no longer bounded there.
+    Bounds count as far as the stages before them have the same values. What is left out is better
+    for some later stage, but no longer bounded there.
     """
-    values = reached(snapshot, policy, excerpt)
+    values = reached(snapshot, policy, truncated)
     stages: list[Stage] = []
     for stage in whole.certificate.stages:
         stages.append(replace(stage, value=values[stage.name]))
         if stages[-1].value != stage.value:
             break
-    moves = excerpt.binds or excerpt.moves
+    moves = truncated.binds or truncated.moves
     return Certificate(
         order=whole.certificate.order,
         verdict=Verdict.IMPROVED if moves else Verdict.UNCHANGED,

@@ -1,4 +1,4 @@
-"""How much of calls may be in memory that are still arriving.
+"""The limit of bodies: how much of calls may be in memory that are still arriving.
 
 A call may be large where a scheduler sends whole nodes, but it makes one after the other. Whoever
 opens many connections and finishes none of them would have our memory, and so our end, otherwise.

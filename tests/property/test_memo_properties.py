@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayplan.api import names
-from bayplan.codec import DecodeError, pods
+from bayplan.codec import DecodeError
 from bayplan.codec.fields import Field
-from bayplan.codec.remembered import Remembered
+from bayplan.codec.memo import Memo
+from bayplan.codec.pods import placing, requests
 
 Raw = dict[str, Any]
 
@@ -86,13 +87,14 @@ def test_memory_reads_as_fresh_eyes_do(
     metadata = Field(marks, where="Pod x")
 
     def asks() -> object:
-        return pods.pinned_node(field), pods._constraints(field, labels, namespace, planned=planned)  # noqa: SLF001 - read anew
+        read_anew = placing._constraints  # noqa: SLF001 - what is remembered otherwise
+        return placing.pinned_node(field), read_anew(field, labels, namespace, planned=planned)
 
     def remembered() -> object:
-        return pods._placing(metadata, field, labels, namespace, gated=False)  # noqa: SLF001 - the same, remembered
+        return placing.placing_of(metadata, field, labels, namespace, gated=False)
 
     for fresh, known in (
-        (partial(pods._requests_of, field, {}), partial(pods.requests, field)),  # noqa: SLF001 - read anew
+        (partial(requests._requests_of, field, {}), partial(requests.requests, field)),  # noqa: SLF001 - read anew
         (asks, remembered),
     ):
         expected = outcome(fresh)
@@ -103,9 +105,9 @@ def test_memory_reads_as_fresh_eyes_do(
 
 def test_the_same_is_read_once_and_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cluster has many templates over the years."""
-    monkeypatch.setattr("bayplan.codec.remembered._MOST", 2)
+    monkeypatch.setattr("bayplan.codec.memo._MOST", 2)
     seen: list[int] = []
-    numbers = Remembered[int]()
+    numbers = Memo[int]()
 
     def noted(number: int) -> int:
         def read() -> int:

@@ -1,6 +1,6 @@
-"""How much of a request is taken in beside its body: path, headers and trailers.
+"""The limit of headers: how much of a request is taken in beside its body.
 
-Parsers keep these as they come, and bodies have limits of their own (`webhook.arriving`). Without
+Parsers keep these as they come, and bodies have limits of their own (`webhook.body_limit`). Without
 one here a single connection that sends headers for ever would have our memory, and so our end.
 """
 

@@ -6,7 +6,8 @@ For its events and for who asks about it: of a field that cannot be read the cod
 from bayplan.api import names
 from bayplan.cluster.snapshot import MAX_MOVE_COST
 from bayplan.codec.fields import Raw, top
-from bayplan.codec.pods import gates_of, move_cost, other_gates, oversight
+from bayplan.codec.pods.disruption import move_cost
+from bayplan.codec.pods.gates import gates_of, other_gates, oversight
 
 
 def mistake_in(raw: Raw) -> str:

@@ -10,7 +10,7 @@ from bayplan.gates import to_offer
 from bayplan.plan import Certificate, Plan, Reason, Verdict
 from bayplan.planner import plan
 from bayplan.policy import NodeProvisioning, Order, Policy
-from bayplan.rules.setbacks import refused, set_aside
+from bayplan.rules.admission import refused, set_aside
 from tests.builders import node, pod, snapshot
 
 POLICY = Policy(cooldown_s=600)

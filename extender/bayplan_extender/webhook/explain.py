@@ -1,4 +1,4 @@
-"""What people ask the webhook: GET /explain/{namespace}/{pod}.
+"""GET /explain/{namespace}/{pod}: why a pod is where it is, and how the webhook chose its node.
 
 The command line (`kubectl bayplan explain`) answers from objects in the API server; this is the
 same, with what only the webhook knows: how it chose a node for a pod without a plan.
@@ -11,7 +11,7 @@ from bayplan.cluster.keys import PodKey
 from bayplan.cluster.snapshot import Pod
 from bayplan.codec import PublishedPlan, decisions, joined
 from bayplan.why.explain import chosen, explain
-from bayplan_extender.private import from_loopback
+from bayplan_extender.loopback import from_loopback
 from bayplan_extender.view import View
 from bayplan_extender.webhook.verbs import Verbs
 

@@ -1,4 +1,4 @@
-"""What was read from equal parts of objects, read once.
+"""A memo of what was read from equal parts of objects, so that it is read once.
 
 Every change of a pod comes with all of the pod, and the pods of a fleet are made from few
 templates: what they ask for and where they may go has nearly always been read before. A part is
@@ -18,7 +18,7 @@ _MOST: Final = 4096
 _FORMAT: Final = 2
 
 
-class Remembered(Generic[Value]):
+class Memo(Generic[Value]):
     """Values by the raw parts from which they were read; safe to be used by several threads."""
 
     def __init__(self) -> None:
