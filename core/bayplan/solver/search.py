@@ -27,8 +27,8 @@ from bayplan.solver.solution import Progress, Solution, cheap_bound, sizes
 #: Largest CP-SAT model, in (class, node) pairs; beyond it greedy answers and the relaxation bounds.
 MAX_VARIABLES: Final = 20_000
 
-#: Smallest instance, in pairs, that is taken apart into windows or whole nodes; below it the exact
-#: model is as quick.
+#: Smallest instance, in pairs, that is taken apart into windows; below it the exact model is as
+#: quick.
 _MIN_APART: Final = 200
 
 #: Largest CP-SAT model that is tried whole, in pairs per unit of effort: beyond it nothing comes
@@ -39,8 +39,16 @@ _VARIABLES_PER_EFFORT: Final = 3_000
 #: do not settle in time, and windows find more.
 _PRICED_PER_SECOND: Final = 8_000
 
-#: Share of what is left of the time that one stage may use.
+#: Largest instance, in pairs, in which whole nodes come before windows where more is to be placed:
+#: prices settle there before windows find anything.
+_PRICED_FIRST: Final = 600
+
+#: Share of what is left of the time that one step of a stage may use.
 STAGE_SHARE: Final = 0.5
+
+#: Share of what is left that all steps of a stage which keeps or places may use; in the rest moves
+#: get fewer.
+_PLACING_SHARE: Final = 0.7
 
 #: Share of what is left that the proof that nodes would be too full may use.
 _BRIM_SHARE: Final = 0.4
@@ -86,6 +94,7 @@ class Search:
     effort: float = field(init=False)
     order: tuple[Goal, ...] = field(init=False)
     relaxation: Relaxation = field(init=False)
+    _ends_at: float = field(init=False)
     _bounds: list[int] = field(default_factory=list)
     _model: Model | None = None
 
@@ -116,13 +125,16 @@ class Search:
     def _stage(self, position: int) -> tuple[int, float]:
         """Improve the incumbent in one goal; return the bound and the seconds it took."""
         goal, started_at = self.order[position], self.clock()
+        share = _PLACING_SHARE if isinstance(goal, Keep | Place) else 1.0
+        self._ends_at = started_at + (self.deadline_at - started_at) * share
         bound = self._bound(position)
         self.progress(f"{goal.name}: {goal.value(self.instance, self.incumbent)}, bound {bound}")
         if self.repairs and self._open(goal, bound):
             self._step(goal)
         bound = self._brimful(position, bound)
-        # Windows place more in the time that there is; moves are fewer by whole nodes.
-        first, then = (self._repair, self._generate)[:: 1 if isinstance(goal, Place) else -1]
+        # On many nodes windows place more in the time that there is; whole nodes make fewer moves.
+        windows = isinstance(goal, Place) and self.instance.variables > _PRICED_FIRST
+        first, then = (self._repair, self._generate)[:: 1 if windows else -1]
         bound = first(position, bound)
         bound = then(position, bound)
         for spare in self._attempts(goal):
@@ -210,7 +222,7 @@ class Search:
         if not isinstance(goal, Keep | Place | LeastDisruption) or self.instance.divided:
             return bound
         most = self.policy.time_limit_s * _PRICED_PER_SECOND
-        if not self._open(goal, bound) or not _MIN_APART <= self.instance.variables <= most:
+        if not self._open(goal, bound) or self.instance.variables > most:
             return bound
         before = self.order[:position]
         reached = [(each, each.value(self.instance, self.incumbent)) for each in before]
@@ -287,4 +299,4 @@ class Search:
         self.effort -= lent - budget.effort
 
     def _left(self) -> float:
-        return self.deadline_at - self.clock()
+        return self._ends_at - self.clock()
