@@ -489,12 +489,12 @@ def test_when_one_is_being_moved_who_was_to_be_evicted_nobody_else_leaves() -> N
 
 def test_one_that_is_leaving_by_itself_is_not_doubled() -> None:
     """A replacement would start beside the one that its owner makes anyway."""
-    leaving = serving("v", "n1", terminating=True)
+    leaving = serving("v", "n1", terminating=True, leaves_at=90)
 
     found = look(MADE, *SCENE[:2], leaving, SCENE[3], beside=may("v"), farewells={"v": SERVES})
 
     assert found.todo == ()
-    assert "Move v Started: is leaving n1" in told(found)
+    assert "Move v Started: is leaving n1, by 00:01:30 UTC at most" in told(found)
 
 
 @pytest.mark.parametrize(
