@@ -1,9 +1,11 @@
 """Telling pods that have a place in the plan at work what they wait for: who leaves, until when.
 
 Called by the watch over gates, which looks at all pods that wait. Writes are bounded: most plans
-are carried out before a pod is seen twice, and who waits longer is told anew once a minute at most.
+are carried out before a pod is seen twice, who waits longer is told anew once a minute at most, and
+few are written in one pass, for each write is in the way of a release of that pod.
 """
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -22,14 +24,20 @@ from bayplan_operator.plans.memory import Decision, Plans
 #: Seconds between two writes to a pod for one plan.
 _AGAIN_S: Final = 60.0
 
+#: Most pods that are told in one pass. The others come with the next.
+_MOST: Final = 100
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Told:
-    """What is known of a pod that has a place: of which plan, what it was told last, and when."""
+    """What is known of a pod that has a place: of which plan, and what it was told last.
+
+    `at` is when that was tried last.
+    """
 
     plan: str
     text: str = ""
-    at: float = 0.0
+    at: float = -math.inf
 
 
 class Promises:
@@ -52,7 +60,7 @@ class Promises:
         self._metrics = metrics
         self._pool = pool
         self._clock = clock
-        self._told: Mapping[str, _Told] = {}  # by uid
+        self._told: dict[str, _Told] = {}  # by uid
 
     def tell(self, waiting: Collection[Pod], raws: Mapping[str, Raw]) -> None:
         """Tell those of the pods that wait since the pass before for a place in the same plan."""
@@ -65,17 +73,22 @@ class Promises:
         for pod in waiting:
             if pod.uid not in steps and pod.uid not in held:
                 steps[pod.uid] = in_place_of_victims(pod, newest.published)
-        there = [pod for pod in waiting if pod.waiting and steps.get(pod.uid)]
-        tell = ((pod, raws[pod.uid], plan, steps[pod.uid]) for pod in there)
-        found = self._pool.map(lambda each: self._tell(*each), tell)
-        self._told = {pod.uid: told for pod, told in zip(there, found, strict=True)}
+        there = {pod.uid: pod for pod in waiting if pod.waiting and steps.get(pod.uid)}
+        known = {uid: told for uid, told in self._told.items() if told.plan == plan}
+        self._told = {uid: known.get(uid, _Told(plan=plan)) for uid in there}
+        late = [uid for uid in known if uid in there and self._is_late(known[uid], steps[uid])]
+        late = sorted(late, key=lambda uid: known[uid].at)[:_MOST]
+        done = self._pool.map(lambda uid: self._tell(there[uid], raws[uid], steps[uid]), late)
+        for uid, is_told in zip(late, done, strict=True):
+            text = steps[uid] if is_told else known[uid].text
+            self._told[uid] = _Told(plan=plan, text=text, at=self._clock())
 
-    def _tell(self, pod: Pod, raw: Raw, plan: str, text: str) -> _Told:
-        before, at = self._told.get(pod.uid), self._clock()
-        if before is None or before.plan != plan:
-            return _Told(plan=plan)
-        if text == before.text or (before.text and at - before.at < _AGAIN_S):
-            return before
+    def _is_late(self, told: _Told, text: str) -> bool:
+        """Return whether a pod is to be told this now."""
+        return text != told.text and self._clock() - told.at >= _AGAIN_S
+
+    def _tell(self, pod: Pod, raw: Raw, text: str) -> bool:
+        """Tell a pod; return whether that was possible."""
         # As it was seen: it may be released at this moment, and is told its node then.
         version = raw["metadata"]["resourceVersion"]
         said = {names.ANNOTATION_DECISION: text}
@@ -84,7 +97,8 @@ class Promises:
             self._kube.merge(pod_path(pod.key), body, manager=names.MANAGER_STATUS)
         except ApiException as error:
             note_failure(error, pod=pod.key, purpose="tell", metrics=self._metrics)
-        return _Told(plan=plan, text=text, at=at)
+            return False
+        return True
 
 
 def _steps(decision: Decision) -> dict[str, str]:

@@ -6,6 +6,7 @@ import pytest
 
 from bayplan.api import names
 from bayplan.cluster.keys import Owner
+from bayplan_operator import promises as module
 from bayplan_operator.cluster.kube import pod_path
 from tests import execution_scene
 from tests.execution_scene import NOW, Scene, bind, evict, gates_of, hold, key
@@ -30,6 +31,11 @@ def told(scene: Scene) -> str:
     return str((scene.pod("a")["metadata"].get("annotations") or {}).get(names.ANNOTATION_DECISION))
 
 
+def tellings(scene: Scene) -> list[str]:
+    """Return the writes by which pods were to be told."""
+    return [write for write in scene.kube.writes if write.startswith("merge")]
+
+
 def test_who_waits_for_others_to_leave_says_for_whom_and_until_when(scene: Scene) -> None:
     """Seen: for minutes nothing on the pod told that it had a place."""
     at_work(scene)
@@ -41,7 +47,7 @@ def test_who_waits_for_others_to_leave_says_for_whom_and_until_when(scene: Scene
     gates.reconcile()
 
     assert (early, told(scene)) == ("None", LEAVES)
-    assert len([write for write in scene.kube.writes if write.startswith("merge")]) == 1
+    assert len(tellings(scene)) == 1
 
 
 def test_who_comes_in_the_place_of_a_victim_says_that_the_plan_goes_first(scene: Scene) -> None:
@@ -103,6 +109,49 @@ def test_one_that_cannot_be_told_keeps_nobody_else_from_it(scene: Scene, status:
     gates.reconcile()
 
     assert gates.reconcile() > 0
+
+
+@pytest.mark.parametrize("status", [403, 409, 500])
+def test_one_that_could_not_be_told_is_told_a_minute_later(scene: Scene, status: int) -> None:
+    """It counted as told: nothing on the pod said a word of its place until that changed."""
+    at_work(scene)
+    now = [NOW]
+    gates = gates_of(scene, now)
+    gates.reconcile()
+    scene.kube.refusals[pod_path(key("a"))] = (status, "not now")
+    for second in (0, 30, 59):
+        now[0] = NOW.replace(second=second)
+        gates.reconcile()
+    assert len(tellings(scene)) == 1, "nor is it tried in each pass"
+    scene.kube.refusals = {}
+    now[0] = NOW.replace(minute=1)
+
+    gates.reconcile()
+
+    assert told(scene) == LEAVES
+
+
+def test_few_are_told_in_a_pass_and_all_in_the_end(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan of thousands that wait would have all of them written while others are released."""
+    monkeypatch.setattr(module, "_MOST", 2)
+    waiting = ["a", "b", "c", "d", "e"]
+    scene.add("v", gpus=8, on="n1", gated=False)
+    for name in waiting:
+        scene.add(name, gpus=1)
+    scene.publish(*(bind(name, "n1") for name in waiting), evict("v", "n1"))
+    scene.look()
+    gates = gates_of(scene, [NOW])
+    gates.reconcile()
+
+    written = []
+    for _ in range(4):
+        gates.reconcile()
+        written.append(len(tellings(scene)))
+
+    assert written == [2, 4, 5, 5]
+    assert len({*tellings(scene)}) == 5
 
 
 def test_the_next_plan_has_the_last_word(scene: Scene) -> None:
