@@ -11,6 +11,7 @@ from bayplan.api import names
 from bayplan.cluster.keys import GangKey
 from bayplan.plan import Bind
 from bayplan_operator.cluster.kube import node_path, plan_path, pod_path
+from bayplan_operator.plans import halves as module
 from tests.execution_scene import (
     NOW,
     Scene,
@@ -395,5 +396,27 @@ def test_a_pod_that_has_failed_is_none_of_its_gang_any_more(scene: Scene) -> Non
     scene.publish(replace(hold("g-1"), gang=GANG), sequence=2)
 
     gates.reconcile()
+
+    assert leaves(scene, "g-0")
+
+
+def test_gangs_that_are_not_half_keep_no_half_from_being_looked_at(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same ones were looked at in each pass: those whose owners lack quota, say."""
+    monkeypatch.setattr(module, "_MOST", 2)
+    bound(scene, "g-0", "n1")
+    lacking = [f"{letter}-0" for letter in "abcde"]
+    for name in lacking:
+        scene.add(name)
+        of = {names.LABEL_GANG: name[0], names.LABEL_GANG_MIN_COUNT: "2"}
+        scene.pod(name)["metadata"]["labels"] |= of
+    held = [replace(hold(n), gang=GangKey(namespace="ns", name=n[0])) for n in ("g-1", *lacking)]
+    scene.publish(*held, sequence=2)
+    now = [NOW + timedelta(seconds=15)]
+    gates = gates_of(scene, now)
+
+    for _ in range(3):
+        gates.reconcile()
 
     assert leaves(scene, "g-0")

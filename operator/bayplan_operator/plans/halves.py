@@ -4,6 +4,7 @@ Gangs are looked at while pods of them wait in vain of which others may have nod
 has been half is all that is remembered, and losing it only costs that time.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
@@ -49,6 +50,7 @@ class Halves:
         self._now = now
         self._clock = clock
         self._since: dict[GangKey, float] = {}
+        self._looked_at: dict[GangKey, float] = {}
 
     def reconcile(self, unbound: Sequence[Pod], stuck: Mapping[str, str]) -> float | None:
         """Call back who has been half a gang for long enough.
@@ -62,14 +64,16 @@ class Halves:
         newest = self._plans.newest()
         held = self._plans.without_place()
         gangs = sorted(halves.suspects(unbound, held.keys(), stuck.keys()), key=str)
+        looked_at = {gang: self._looked_at.get(gang, -math.inf) for gang in gangs}
         # Those that are half already come first, so that none waits for ever.
-        gangs.sort(key=lambda gang: gang not in self._since)
+        gangs.sort(key=lambda gang: (gang not in self._since, looked_at[gang]))
         seen = {
             gang: halves.half(self._members(gang), held.keys(), stuck.keys())
             for gang in gangs[:_MOST]
         }
         found = {gang: half for gang, half in seen.items() if half.pods}
         now = self._clock()
+        self._looked_at = looked_at | dict.fromkeys(seen, now)
         self._since = {gang: self._since.get(gang, now) for gang in found}
         left = {gang: halves.HALF_S - self._age_s(gang, half) for gang, half in found.items()}
         for gang in (gang for gang, left_s in left.items() if left_s <= 0):
