@@ -31,7 +31,8 @@ _STRANDED_GANG_S: Final = 5.0
 _REFUSED_GRACE_S: Final = STALL_S + _STRANDED_GRACE_S
 
 #: Seconds after which kube-scheduler's refusal of one keeps a gang from becoming whole: as long as
-#: it waits at most until it tries a pod again.
+#: it waits at most until it tries a pod again. One that was offered to node autoscalers was refused
+#: before it had a home, too, and what it says may be from then: it gets all of the time.
 _REFUSED_GANG_S: Final = 10.0
 
 
@@ -93,7 +94,8 @@ class Pins:
         for pod in pods.values():
             if pod.refused:
                 why = f"kube-scheduler refuses it there: {pod.refused}"[:300]
-                yield _Trap(pod=pod, why=why, replaced_s=_REFUSED_GRACE_S, stuck_s=_REFUSED_GANG_S)
+                stuck_s = _REFUSED_GRACE_S if pod.offered else _REFUSED_GANG_S
+                yield _Trap(pod=pod, why=why, replaced_s=_REFUSED_GRACE_S, stuck_s=stuck_s)
         for uid, why in self._stranded(pods.values()).items():
             grace_s = _STRANDED_GRACE_S if pods[uid].gang is None else _STRANDED_GANG_S
             yield _Trap(pod=pods[uid], why=why, replaced_s=grace_s, stuck_s=grace_s)

@@ -420,3 +420,24 @@ def test_gangs_that_are_not_half_keep_no_half_from_being_looked_at(
         gates.reconcile()
 
     assert leaves(scene, "g-0")
+
+
+def test_what_kube_scheduler_said_before_a_pod_had_a_home_takes_no_gang_back(
+    pinned: Scene,
+) -> None:
+    """One that was shown to node autoscalers was refused until then: half of it left each time."""
+    refusal = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    pinned.pod("g-1")["status"] = {"conditions": [{**refusal, "message": "no node has room"}]}
+    pinned.pod("g-1")["spec"].pop("affinity")
+    pinned.pod("g-1")["metadata"]["annotations"][names.ANNOTATION_HOME] = "n2"
+    now = [NOW]
+    gates = gates_of(pinned, now)
+    for seconds in (0, 20, 149):
+        now[0] = NOW + timedelta(seconds=seconds)
+        gates.reconcile()
+        assert not leaves(pinned, "g-0")
+    now[0] = NOW + timedelta(seconds=150)
+
+    gates.reconcile()
+
+    assert leaves(pinned, "g-0"), "kube-scheduler has tried it since"
