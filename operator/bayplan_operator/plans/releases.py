@@ -6,9 +6,11 @@ so its release is rehearsed. So is that of pods for which others have to leave. 
 go alone to room that is there are not: each is one request.
 """
 
-from collections import Counter
+import math
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from itertools import chain
 from typing import Final
 
@@ -23,6 +25,9 @@ from bayplan_operator.cluster.kube import Kube, Raw, pod_path, refusal_of
 #: Pods that are released one after the other over one connection: after a quiet minute and a half
 #: the API server has closed those that there were, and to open one costs more than a patch.
 _IN_A_ROW: Final = 4
+
+#: One of few pods may wait long for its answer, and the others are not to wait with it.
+_LEAST_ROWS: Final = 2
 
 
 class Releases:
@@ -56,9 +61,24 @@ class Releases:
         torn = {step.gang for step, _ in refused}
         yield from refused
         going = [step for step in batch if step.gang is None or step.gang not in torn]
-        rows = [going[at : at + _IN_A_ROW] for at in range(0, len(going), _IN_A_ROW)]
-        answers = self._pool.map(lambda row: [self._send(s, plan, raws) for s in row], rows)
-        yield from zip(going, chain.from_iterable(answers), strict=True)
+        answers = self._in_rows(going, plan, raws)
+        yield from ((step, answers[step.uid]) for step in going)
+
+    def _in_rows(
+        self, going: Sequence[ReleasePod], plan: str, raws: Mapping[str, Raw]
+    ) -> Mapping[str, str | None]:
+        """Release pods over few connections; return by uid why that is refused, as `release`.
+
+        Whoever is done takes the next one, so that nobody waits for the answer about another.
+        """
+        left = deque(going)
+
+        def row() -> Iterator[tuple[str, str | None]]:
+            while step := _popped(left):
+                yield step.uid, self._send(step, plan, raws)
+
+        rows = max(math.ceil(len(going) / _IN_A_ROW), min(len(going), _LEAST_ROWS))
+        return dict(chain.from_iterable(self._pool.map(lambda _: [*row()], range(rows))))
 
     def rehearse(
         self, binds: Iterable[Bind], plan: str, raws: Mapping[str, Raw]
@@ -109,6 +129,13 @@ def in_batches(releases: Iterable[ReleasePod], size: int) -> Iterator[Sequence[R
         batch.append(step)
     if batch:
         yield batch
+
+
+def _popped(left: deque[ReleasePod]) -> ReleasePod | None:
+    """Return the first one that is left, which nobody else gets then; None without any."""
+    with suppress(IndexError):
+        return left.popleft()
+    return None
 
 
 def _step(bind: Bind) -> ReleasePod:
