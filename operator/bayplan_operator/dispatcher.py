@@ -107,6 +107,7 @@ class Dispatcher:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run())
             group.create_task(self._resync())
+            group.create_task(self._ask_for_watches())
             arrivals = self._workers.execution.arrivals
             group.create_task(watch_pods(self._workers.kube, self.pod_changed, arrivals))
 
@@ -170,7 +171,12 @@ class Dispatcher:
             self._queue.add(PLANS)
             self._queue.add(GATES)
             self._look_at_deployments()
-            loop = asyncio.get_running_loop()
+            await asyncio.sleep(RESYNC_S)
+
+    async def _ask_for_watches(self) -> None:
+        """Ask as often whether watches are allowed; nothing waits for that, which may take long."""
+        loop = asyncio.get_running_loop()
+        while True:
             self._unwatched = await loop.run_in_executor(self._workers.threads, self._try_watches)
             await asyncio.sleep(RESYNC_S)
 
@@ -184,7 +190,7 @@ class Dispatcher:
         for path in _WATCHED:
             try:
                 self._workers.kube.try_watch(path)
-            except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - the operator is not to end with a question
                 if is_final(error):
                     kind = path.rpartition("/")[2]
                     found[f"watch of {kind}"] = in_words(error)

@@ -1,8 +1,10 @@
 """What the operator does before its first pass, while the API server answers badly or is away."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, cast
 
 import pytest
@@ -14,6 +16,8 @@ from bayplan_operator import dispatcher as module
 from bayplan_operator.cluster.kube import NODES, PLANS, node_path
 from bayplan_operator.cluster.nodes import Nodes
 from bayplan_operator.dispatcher import Dispatcher, Workers
+from bayplan_operator.metrics import Metrics
+from bayplan_operator.plans.arrivals import Arrivals
 from tests.execution_scene import raw_node
 from tests.fake_kube import FakeKube, Raw
 
@@ -134,3 +138,72 @@ def test_that_a_watch_is_forbidden_is_told_and_that_nobody_answers_is_not() -> N
         found = Dispatcher(workers)._try_watches()  # noqa: SLF001 - asked every half minute
 
     assert found == {"watch of packingplans": "403 forbidden"}
+
+
+class Stuck(FakeKube):
+    """An API server that does not say who may watch, or answers that with nonsense."""
+
+    def __init__(self, *, answers: bool) -> None:
+        super().__init__()
+        self.released = threading.Event()
+        if answers:
+            self.released.set()
+
+    def try_watch(self, path: str) -> None:
+        """Say so in the end."""
+        self.released.wait(timeout=10.0)
+        raise KeyError(path)
+
+    def watch(self, path: str, *, labels: str, version: str = "") -> Iterator[Raw]:
+        """Yield nothing, for nothing happens."""
+        _ = path, labels, version
+        return iter(())
+
+
+class Looks:
+    """Counts its passes, and ends the run after the third."""
+
+    away_s = 0.0
+
+    def __init__(self) -> None:
+        self.arrivals = Arrivals(lambda: 0.0)
+        self.enough = threading.Event()
+        self._count = 0
+
+    def reconcile(self) -> None:
+        """Count."""
+        self._count += 1
+        if self._count == 3:
+            self.enough.set()
+
+
+@pytest.mark.parametrize("answers", [False, True], ids=["no answer", "no JSON of ours"])
+def test_everything_is_looked_at_again_whoever_may_watch(
+    monkeypatch: pytest.MonkeyPatch, *, answers: bool
+) -> None:
+    """That question took minutes, with nothing looked at, or the operator ended with it."""
+    monkeypatch.setattr(module, "RESYNC_S", 0.01)
+    kube, looks, nobody = Stuck(answers=answers), Looks(), cast(Any, None)
+    with ThreadPoolExecutor(4) as threads:
+        workers = Workers(
+            kube=kube,
+            deployments=nobody,
+            execution=cast(Any, looks),
+            gates=cast(Any, looks),
+            nodes=Nodes(kube),
+            plans=nobody,
+            metrics=Metrics(),
+            threads=threads,
+        )
+
+        async def run() -> bool:
+            running = asyncio.create_task(Dispatcher(workers).run())
+            try:
+                return await asyncio.to_thread(looks.enough.wait, 5.0)
+            finally:
+                kube.released.set()
+                running.cancel()
+                with suppress(asyncio.CancelledError):
+                    await running
+
+        assert asyncio.run(run())
