@@ -100,7 +100,7 @@ def half(members: Sequence[Member], held: Collection[str], stuck: Collection[str
     trapped = [m.pod for m in placed if m.pod and not m.pod.bound and m.pod.uid in stuck]
     if any(pod.terminating for pod in pods):
         return WHOLE
-    if not trapped and any(pod.uid not in held for pod in waiting):
+    if not trapped and not all(pod.uid in held and _is_in_vain(pod) for pod in waiting):
         return WHOLE
     first_at = min((m.bound_at for m in placed if m.bound_at), default=math.inf)
     never_whole = any(pod.created_at <= first_at + MOMENT_S for pod in (*waiting, *trapped))
@@ -108,6 +108,11 @@ def half(members: Sequence[Member], held: Collection[str], stuck: Collection[str
         return WHOLE
     going = sorted((pod for pod in pods if pod.node is not None), key=lambda pod: not pod.bound)
     return Half(pods=tuple(going), since=0 if math.isinf(first_at) else int(first_at))
+
+
+def _is_in_vain(pod: Pod) -> bool:
+    """Return whether a pod without a place is not on its way, though somebody lifted its gate."""
+    return pod.waiting or bool(pod.refused)
 
 
 def _may_go(member: Member, *, stuck: bool) -> bool:

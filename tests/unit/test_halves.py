@@ -73,6 +73,13 @@ def test_who_is_merely_queued_is_waited_for() -> None:
     assert called(pinned("a"), runs("b"), runs("c"), held=("uid-a",)) == []
 
 
+def test_who_has_lost_its_gate_is_on_its_way() -> None:
+    """The plan had no place for it, and somebody lifted its gate: kube-scheduler binds it next."""
+    assert called(runs("a"), waits("b", waiting=False), waits("c", waiting=False)) == []
+    assert called(runs("a"), waits("b"), waits("c", waiting=False)) == []
+    assert called(runs("a"), waits("b"), waits("c", waiting=False, refused="no room")) == ["a"]
+
+
 def test_a_gang_that_loses_a_pod_in_its_first_minute_was_never_whole() -> None:
     """What was pinned to a lost node came back behind its gate, and half of the gang ran on."""
     assert called(runs("a"), runs("b", at=101), waits("c", since=160)) == ["a", "b"]
