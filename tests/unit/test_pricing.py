@@ -11,7 +11,7 @@ from benchmarks.priority_matters import cases
 def _disruption(seed: int) -> Stage:
     """Return what is known of the fewest moves on 8 nodes that are asked for a twentieth more."""
     case = list(cases(Cell(nodes=8, ppn=8, priorities=1, util=1.05), seed + 1))[seed]
-    policy = Policy(time_limit_s=2.0, max_moves=100)
+    policy = Policy(time_limit_s=6.0, max_moves=100)
 
     result = plan(family.snapshot(case.cluster, case.homes), policy, clock=lambda: 0.0)
 
