@@ -1,7 +1,7 @@
 """No bound over whole nodes is too strict, and what mixes make of a placement is better."""
 
 from collections.abc import Iterator
-from itertools import product
+from itertools import count, product
 from random import Random
 
 import numpy as np
@@ -165,10 +165,11 @@ def listed(nodes: Nodes, prices: Prices) -> list[set[tuple[int, ...]]]:
     snapshot=crowded(nodes=3, pods=6),
     seed=st.integers(0, 2**32),
     width=st.sampled_from([1, 2, 1000]),
+    steps=st.sampled_from([0, 1, 2, 1000]),
     anchors=st.booleans(),
 )
 def test_no_mix_is_worth_more_than_is_said(
-    snapshot: Snapshot, seed: int, width: int, *, anchors: bool
+    snapshot: Snapshot, seed: int, width: int, steps: int, *, anchors: bool
 ) -> None:
     """The bound is as true as this: a mix that is missed makes it too strict."""
     instance = build(snapshot)
@@ -183,9 +184,13 @@ def test_no_mix_is_worth_more_than_is_said(
     most = np.array([max(value for value, *_ in some) for some in all_mixes], dtype=np.int64)
     floor = most - random.integers(0, 1 + most.max(initial=0), size=len(most))
 
-    offer = mixes.best(nodes, prices, floor, width=width)
-    above = mixes.above(nodes, prices, floor, width=width)
+    ticks = count()
+    offer, above = (
+        search(nodes, prices, floor, width=width, ended=lambda: next(ticks) >= steps)
+        for search in (mixes.best, mixes.above)
+    )
 
+    assert steps or not offer.pairs + above.pairs
     assert (offer.most >= most).all()
     assert not offer.exact or (offer.most == most).all()
     for keep, fill in zip(offer.keeps.tolist(), offer.fills.tolist(), strict=True):
@@ -193,7 +198,7 @@ def test_no_mix_is_worth_more_than_is_said(
         value = prices.worth @ fill + nodes.states.keeps[keep] @ (prices.worth + prices.stay)
         assert (int(value), keep, *fill) in all_mixes[owner]
         assert value > floor[owner]
-    if above is not None:
+    if above.exact:
         expected = [
             (keep, *fill)
             for some, least in zip(all_mixes, floor, strict=True)
@@ -205,4 +210,4 @@ def test_no_mix_is_worth_more_than_is_said(
             for keep, fill in zip(above.keeps.tolist(), above.fills.tolist(), strict=True)
         ]
         assert sorted(found) == sorted(expected)
-    assert width < 1000 or above is not None
+    assert min(width, steps) < 1000 or above.exact

@@ -224,6 +224,18 @@ def test_pods_that_swap_make_room() -> None:
     assert (moves(instance, steps[-1]), evictions(instance, steps[-1])) == (2, 0)
 
 
+def test_swaps_end_with_the_time() -> None:
+    """Up to six swaps would be looked for after the time has ended, which is long on many nodes."""
+    instance, found = in_each_others_way()
+    asked = iter([False, False])
+
+    steps = exchange.improvements(
+        instance, Policy(), found, goal=PLACE, ended=lambda: next(asked, True)
+    )
+
+    assert list(steps) == []
+
+
 def test_pods_swap_only_where_they_may_go() -> None:
     """A pod would be moved to a node that its selector forbids."""
     sizes = (("a", 4), ("a", 3), ("b", 3), ("b", 2), ("b", 2))

@@ -139,7 +139,7 @@ class _Program:
             asked = duals
             if self._best is not None:
                 asked = np.rint(steady * self._best.duals + (1 - steady) * duals).astype(np.int64)
-            tried = self._tried(asked, width)
+            tried = self._tried(asked, width, budget)
             if self._best is None or tried.value > self._best.value:
                 self._best = tried
                 self.bound = -(-tried.value // _UNIT)
@@ -160,7 +160,7 @@ class _Program:
         the target. Then, cost by cost, all mixes are looked at that a placement could be made of.
         """
         found = None
-        for most in (self.bound, target - 1):
+        for most in sorted({self.bound, target - 1}):
             solved = self._solved(min(most, target - 1), budget)
             if solved is not None and solved.point is not None:
                 found = self._dealt(solved.point)
@@ -190,10 +190,11 @@ class _Program:
         if budget.spent or self._best is None:
             return False
         floor = self._best.most - self._slack(self.bound) - 1
-        offer = mixes.above(self.nodes, self._prices(self._best.duals), floor, width=_WIDEST)
-        if offer is None or len(offer.keeps) > _MOST_MIXES:
-            return False
+        prices = self._prices(self._best.duals)
+        offer = mixes.above(self.nodes, prices, floor, width=_WIDEST, ended=lambda: budget.late)
         budget.effort -= _EFFORT_PER_PAIR * offer.pairs
+        if not offer.exact or len(offer.keeps) > _MOST_MIXES:
+            return False
         self._adopt(offer)
         return True
 
@@ -244,12 +245,14 @@ class _Program:
         prices = self._prices(duals)
         return np.asarray(self.held @ prices.worth + self.kept @ prices.stay, dtype=np.int64)
 
-    def _tried(self, duals: Counts, width: int) -> "_Bound":
+    def _tried(self, duals: Counts, width: int, budget: Budget) -> "_Bound":
         """Return what prices prove, after a search for mixes that they would have."""
         states = self.nodes.states
         known = np.full(len(states.sizes), -ENDLESS * _UNIT, dtype=np.int64)
         np.maximum.at(known, self.owners, self._values(duals))
-        offer = mixes.best(self.nodes, self._prices(duals), known, width=width)
+        offer = mixes.best(
+            self.nodes, self._prices(duals), known, width=width, ended=lambda: budget.late
+        )
         self._adopt(offer)
         return _Bound(
             value=self._lagrange(duals, offer.most),

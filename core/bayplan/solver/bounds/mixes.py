@@ -7,6 +7,7 @@ is not looked at counts with the most that it could be worth: what the search sa
 exceeds, none does.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -130,7 +131,9 @@ def nodes_of(instance: Instance, anchored: Counts) -> Nodes | None:
     )
 
 
-def best(nodes: Nodes, prices: Prices, known: Counts, *, width: int) -> Offer:
+def best(
+    nodes: Nodes, prices: Prices, known: Counts, *, width: int, ended: Callable[[], bool]
+) -> Offer:
     """Return the best mixes of each class of nodes, of those that are worth more than `known`.
 
     Args:
@@ -139,14 +142,17 @@ def best(nodes: Nodes, prices: Prices, known: Counts, *, width: int) -> Offer:
         known: [class of nodes] the most that a known mix is worth.
         width: How many mixes of each size are looked at more closely; with fewer the search is
             faster, and may miss some.
+        ended: Says whether time is over; what was not looked at until then is missed too.
     """
     search = _Search(nodes, prices, known, width, comes=prices.worth > 0)
     search.floor = search.best
-    return search.run(most_new=_MOST_NEW)
+    return search.run(ended, most_new=_MOST_NEW)
 
 
-def above(nodes: Nodes, prices: Prices, floor: Counts, *, width: int) -> Offer | None:
-    """Return all mixes that are worth more than `floor`; None where `width` is not enough.
+def above(
+    nodes: Nodes, prices: Prices, floor: Counts, *, width: int, ended: Callable[[], bool]
+) -> Offer:
+    """Return the mixes that are worth more than `floor`: all of them if the offer is exact.
 
     Arrivals that are worth nothing make no mix better, so only here they are looked at.
 
@@ -155,10 +161,10 @@ def above(nodes: Nodes, prices: Prices, floor: Counts, *, width: int) -> Offer |
         prices: What pods are worth.
         floor: [class of nodes] what mixes have to be worth more than.
         width: How many mixes of each size are looked at more closely, at most.
+        ended: Says whether time is over.
     """
     everyone = np.ones(len(prices.worth), dtype=np.bool_)
-    offer = _Search(nodes, prices, floor, width, comes=everyone).run(most_new=None)
-    return offer if offer.exact else None
+    return _Search(nodes, prices, floor, width, comes=everyone).run(ended, most_new=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +259,7 @@ class _Search:
         self.pods = nodes.pods[self.order]
         self.welcome = nodes.welcome[:, self.order]
 
-    def run(self, *, most_new: int | None) -> Offer:
+    def run(self, ended: Callable[[], bool], *, most_new: int | None) -> Offer:
         """Look at keeps, then at what arrives beside them."""
         keeps = np.arange(len(self.nodes.states.owner))
         mixes = _Mixes(
@@ -265,6 +271,9 @@ class _Search:
         self._note(mixes)
         most = mixes.values + self._arriving(mixes.room, self.curves)
         while len(self.order) and len(mixes.keeps):
+            if ended():
+                np.maximum.at(self.missed, self._owners(mixes), most)
+                break
             mixes = self._narrowed(mixes, most)
             mixes, most = self._grown(mixes)
             self._note(mixes)
@@ -332,10 +341,13 @@ class _Search:
         kept = np.concatenate([_NONE, *(mixes.keeps for mixes in self.new)])
         values = np.concatenate([_NONE, *(mixes.values for mixes in self.new)])
         chosen = _best_of_each(self.nodes.states.owner[kept], values, most_new)
-        paths = [path for mixes in self.new for path in mixes.path]
         fills = np.zeros((len(chosen), len(self.nodes.pods)), dtype=np.int64)
-        for fill, n in zip(fills, chosen.tolist(), strict=True):
-            np.add.at(fill, self.order[paths[n]], 1)
+        rows = np.full(len(kept), len(chosen))
+        rows[chosen] = np.arange(len(chosen))
+        for mixes in self.new:
+            mine, rows = rows[: len(mixes.keeps)], rows[len(mixes.keeps) :]
+            some = mine < len(chosen)
+            np.add.at(fills, (mine[some, None], self.order[mixes.path[some]]), 1)
         return Offer(
             most=np.maximum(self.best, self.missed),
             exact=bool((self.missed <= self.floor).all()),

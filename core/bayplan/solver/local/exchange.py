@@ -82,12 +82,14 @@ class _Exchanges(Clearing):
 
     targets = 8
 
-    def clear(self, index: int, n: int, _ended: Callable[[], bool]) -> bool:
+    def clear(self, index: int, n: int, ended: Callable[[], bool]) -> bool:
         """Swap pods of a node for others until a pod of the class fits; return whether it does."""
         asks = self.instance.requests[index]
         for _ in range(_SWAPS):
             if (self.free[n] >= asks).all():
                 return True
+            if ended():
+                return False
             swap = self._best_swap(asks, n)
             if swap is None:
                 return False

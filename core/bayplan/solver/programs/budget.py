@@ -36,9 +36,14 @@ class Budget:
         return self.deadline_at - self.clock()
 
     @property
+    def late(self) -> bool:
+        """Whether time is over."""
+        return self.seconds <= 0
+
+    @property
     def spent(self) -> bool:
         """Whether time or effort is over."""
-        return self.effort <= 0 or self.seconds <= 0
+        return self.effort <= 0 or self.late
 
     def limits(self) -> Limits:
         """Return the limits of one call of CP-SAT."""
