@@ -13,7 +13,7 @@ import pytest
 
 from bayplan.api import names
 from e2e import story
-from e2e.cluster import Cluster, add_gpu_nodes, eventually, remove_gpu_nodes
+from e2e.cluster import Cluster, CommandFailed, add_gpu_nodes, eventually, remove_gpu_nodes
 from e2e.stack import Stack, install
 from e2e.story import PodView
 from e2e.witness import Witness
@@ -183,10 +183,30 @@ def test_a_release_that_is_refused_in_earnest(
 ) -> None:
     """Half of the gang ran alone for most of a minute."""
     with applied(user.cluster, *hinder(user.namespace, STAYS)), user.witness() as seen:
+        eventually(lambda: lifts_no_gate(user), what="the hindrance is at work")
         user.apply(gang())
         eventually(seen.is_half, what="one of them has its node")
         eventually(user.all_wait, what="the gang waits whole", timeout_s=_LATEST_S)
     assert seen.half_s < _MOST_S
+
+
+def lifts_no_gate(user: User) -> bool:
+    """Return whether the API server keeps the gate of `STAYS` shut by now, tried on another pod."""
+    gate = {"schedulingGates": [{"name": "example.com/probe"}], "schedulerName": "nobody"}
+    probe = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": STAYS},
+        "spec": {**pod_spec(1), **gate},
+    }
+    user.apply(probe)
+    try:
+        user.kubectl("patch", "pod", STAYS, "--type=merge", "-p", '{"spec":{"schedulingGates":[]}}')
+    except CommandFailed:
+        return True
+    finally:
+        user.kubectl("delete", "pod", STAYS, "--grace-period=0", "--force")
+    return False
 
 
 def take_node_away(user: User, node: str) -> None:

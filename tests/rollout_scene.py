@@ -71,15 +71,24 @@ def told(
     **state: Any,  # noqa: ANN401 - fields of News
 ) -> tuple[str, str, str]:
     """Return the condition Progressing."""
+    status = status_of(of, seen, **state)
+    condition = next(c for c in status["conditions"] if c["type"] == "Progressing")
+    return condition["status"], condition["reason"], condition["message"]
+
+
+def status_of(
+    of: Deployment,
+    seen: list[Child],
+    **state: Any,  # noqa: ANN401 - fields of News
+) -> dict[str, Any]:
+    """Return the status that the operator would write."""
     rolled_out = state.pop("rolled_out", "")
     news = News(**state)
     held = {hold.uid for hold in news.holds}
     around = Around(held=held, cordoned={LEFT}, away={AWAY})
     found = rollout.changes(of, seen, around=around, now=NOW_S)
     tally = Tally.of(of, seen, around)
-    status = readiness.status(tally, found, news, before={"revision": rolled_out}, now=NOW)
-    condition = next(c for c in status["conditions"] if c["type"] == "Progressing")
-    return condition["status"], condition["reason"], condition["message"]
+    return readiness.status(tally, found, news, before={"revision": rolled_out}, now=NOW)
 
 
 def hold(pod: Child) -> Hold:

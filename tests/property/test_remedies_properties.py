@@ -115,6 +115,12 @@ def uncordoned(snapshot: Snapshot, names: Collection[NodeName]) -> Snapshot:
     return Snapshot.of(nodes, snapshot.pods)
 
 
+def recovered(snapshot: Snapshot, names: Collection[NodeName]) -> Snapshot:
+    """Return the snapshot after these nodes were ready again."""
+    nodes = [replace(node, ready=True) if node.name in names else node for node in snapshot.nodes]
+    return Snapshot.of(nodes, snapshot.pods)
+
+
 def extended(snapshot: Snapshot, like: Node, count: int) -> Snapshot:
     """Return the snapshot with that many more nodes like one of it."""
     more = [
@@ -170,6 +176,8 @@ def test_every_remedy_helps(snapshot: Snapshot, policy: Policy) -> None:
             assert lets_in(without(after, remedies.evict), unit)
         if remedies.uncordon:
             assert lets_in(uncordoned(after, remedies.uncordon), unit)
+        if remedies.recover:
+            assert lets_in(recovered(after, remedies.recover), unit)
         if remedies.add:
             assert lets_in(extended(after, remedies.add.like, remedies.add.count), unit)
             if remedies.add.count > 1 and len(unit) == 1:

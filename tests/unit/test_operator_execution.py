@@ -13,7 +13,7 @@ from bayplan_operator.cluster.kube import plan_path, pod_path
 from bayplan_operator.plans import actuator
 from tests import execution_scene
 from tests.execution_scene import Scene, bind, evict, key, move
-from tests.fake_kube import Raw
+from tests.fake_kube import Raw, error
 
 scene = execution_scene.scene
 
@@ -293,6 +293,26 @@ def test_what_is_done_is_counted(scene: Scene) -> None:
     assert figure("bayplan_plans_ended_total", {"phase": "Completed"}) == 1
     assert figure("bayplan_plans_ended_total", {"phase": "Executing"}) is None
     assert figure("bayplan_plan_execution_seconds_count") == 1
+
+
+def test_a_step_that_meets_a_pod_that_has_changed_is_not_counted_as_done(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Figures would tell of releases and victims that never were."""
+    scene.add("a")
+    scene.publish(bind("a", "n1"))
+
+    def overtake(*_: object, **__: object) -> None:
+        raise error(409, "the object has been modified")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scene.kube, "patch", overtake)
+        scene.look()
+    scene.look()
+
+    figure = scene.metrics.registry.get_sample_value
+    assert figure("bayplan_plan_steps_total", {"type": "release", "result": "changed"}) == 1
+    assert figure("bayplan_plan_steps_total", {"type": "release", "result": "done"}) == 1
 
 
 def test_nobody_is_released_beside_a_running_pod_that_cannot_be_read(scene: Scene) -> None:

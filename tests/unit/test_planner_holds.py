@@ -94,7 +94,9 @@ def test_a_node_without_its_disk_is_no_help() -> None:
     """Somebody would buy a node on which the pod cannot be."""
     nodes = [node(f"n{i}", labels={HOSTNAME: f"n{i}"}, ready=i > 0) for i in range(3)]
 
-    (hold,) = made(*nodes, _with_disk("w", "n0")).holds
+    full = pod("a", gpus=8, on="n0")
+
+    (hold,) = made(*nodes, full, _with_disk("w", "n0")).holds
 
     assert (
         hold.rejection.message == "0 of 3 nodes will do: 2 do not reach its volume; 1 is not ready"
@@ -158,6 +160,23 @@ class _LateClock:
             "free 8 more GPUs on n0 (0 of 8 are free), or scale down the owner of default/a "
             "(priority 7; evicted, it would come back), or add 1 node like n0 (8 GPUs)",
             id="higher tiers hold everything",
+        ),
+        pytest.param(
+            (
+                node("n0"),
+                node("n1", ready=False),
+                node("n2", schedulable=False),
+                pod("a", gpus=8, on="n0", priority=7),
+                pod("b", gpus=1, on="n2", priority=7),
+                pod("w", gpus=8, priority=5),
+            ),
+            Reason.OUTRANKED,
+            "needs 8 GPUs on one node; all 8 GPUs it may use are taken by pods of priority >= 5 or "
+            "by pods that must stay; of 3 nodes 1 is cordoned, 1 is not ready",
+            "bring back n1, which is not ready, or free 8 more GPUs on n0 (0 of 8 are free), or "
+            "scale down the owner of default/a (priority 7; evicted, it would come back), or add 1 "
+            "node like n0 (8 GPUs)",
+            id="higher tiers hold everything, and a node with room is not ready",
         ),
         pytest.param(
             (

@@ -14,6 +14,9 @@ from tests.builders import apart, beside, node, pod, snapshot
 
 HOSTNAME = "kubernetes.io/hostname"
 
+#: What Kubernetes says of a node of which nothing is heard.
+SILENT = Taint(key="node.kubernetes.io/unreachable")
+
 
 def remedy(*things: Node | Pod) -> str:
     """Return what would help the pod that waits."""
@@ -173,6 +176,42 @@ def in_rack(name: str, on: str | None = None) -> Pod:
             ),
             "uncordon n0 and n2, or add 2 nodes like n0 (8 GPUs)",
             id="cordons are all that is in the way of a gang",
+        ),
+        pytest.param(
+            (
+                node("n0", ready=False, taints=(SILENT,)),
+                node("n1", ready=False, taints=(SILENT, filters.CORDON), schedulable=False),
+                pod("w", gpus=8),
+            ),
+            "bring back n0, which is not ready, or add 1 node like n0 (8 GPUs)",
+            id="a node is not ready, and another one is cordoned beside",
+        ),
+        pytest.param(
+            (
+                *(node(f"n{i}", ready=False) for i in range(3)),
+                *(pod(f"w{i}", gpus=8, gang="g", min_count=2) for i in range(2)),
+            ),
+            "bring back n0 and n1, which are not ready, or add 2 nodes like n0 (8 GPUs)",
+            id="nodes of which nothing is heard would have room for a gang",
+        ),
+        pytest.param(
+            (
+                node("n0"),
+                pod("a", gpus=8, on="n0", priority=9, owner="chat"),
+                pod("w", gpus=4, priority=9, owner="chat"),
+            ),
+            "free 4 more GPUs on n0 (0 of 8 are free), or add 1 node like n0 (8 GPUs)",
+            id="who runs there is of the same owner",
+        ),
+        pytest.param(
+            (
+                node("n0"),
+                pod("a", gpus=8, on="n0", priority=8, owner="chat"),
+                pod("w", gpus=4, priority=9, preempts=False, owner="chat"),
+            ),
+            "free 4 more GPUs on n0 (0 of 8 are free), or evict default/a (priority 8), "
+            "or add 1 node like n0 (8 GPUs)",
+            id="who runs there is of the same owner, and comes back after it",
         ),
         pytest.param(
             (

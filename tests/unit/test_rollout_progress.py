@@ -17,6 +17,7 @@ from tests.rollout_scene import (
     in_service,
     on,
     out,
+    status_of,
     told,
     unit,
     units,
@@ -174,6 +175,21 @@ NONE, ONE, TWO = (f"{n} of 3 units serve from the newest template" for n in rang
         ),
         pytest.param(
             NEW,
+            unit(NEW, 0, node=AWAY, ready=False, created_at=NOW_S - 700) + units(OLD, 1, 2),
+            {},
+            (
+                "True",
+                "RollingOut",
+                (
+                    f"{NONE}; nothing is heard of away, where unit 0 has 2 pods: unless it comes"
+                    " back, Kubernetes evicts them when their tolerationSeconds are over (300 by"
+                    " default), and they are made anew"
+                ),
+            ),
+            id="its node fell silent during a rollout",
+        ),
+        pytest.param(
+            NEW,
             on(AWAY, NEW, 0) + units(NEW, 1, 2),
             {},
             ("False", "RolledOut", "every unit is there and runs the newest template"),
@@ -186,3 +202,11 @@ def test_progressing_says_what_a_rollout_waits_for(
 ) -> None:
     """In words that name the next action."""
     assert told(of, sorted(seen, key=lambda pod: pod.name), **news) == want
+
+
+def test_a_unit_that_drains_is_the_reason_while_all_serve() -> None:
+    """`kubectl get infd` said UnitsReady until it was gone."""
+    status = status_of(NEW, in_service(0, 1, 2) + out(3, since=1))
+
+    assert status["ready"] == "3/3"
+    assert status["reason"] == "Draining"

@@ -16,7 +16,7 @@ from bayplan.inference.parts import Around
 from bayplan.inference.rollout import Changes
 from bayplan.inference.successors import Outlook
 from bayplan.inference.tally import Tally
-from tests.rollout_scene import NOW_S, chat, told, unit, units, waiting
+from tests.rollout_scene import NOW_S, chat, status_of, told, unit, units, waiting
 
 OF, ONE = chat("a", replicas=2), chat("a", replicas=1)
 TARGET, LEFT = NodeName("n2"), NodeName("left")
@@ -151,6 +151,7 @@ def test_while_the_replacement_starts_the_old_pod_counts_and_nothing_is_done() -
     assert found == Changes(retry_at=NOW_S + 60)
     tally = Tally.of(OF, [*others(), old(), new()])
     assert (tally.units.ready, tally.units.scheduled, len(tally.pods)) == (2, 2, 4)
+    assert status_of(OF, [*others(), old(), new()])["reason"] == "Moving"
     assert told(OF, [*others(), old(), new()])[1:] == (
         "Moving",
         "chat-0-decode-0 serves on n1 until chat-0-decode-1 does on n2",

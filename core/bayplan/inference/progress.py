@@ -103,20 +103,23 @@ def _silent(tally: Tally) -> Finding | None:
     units = [unit for unit in tally.parts if not unit.ready and _silent_pods(unit, tally)]
     if not units:
         return None
-    pods = _silent_pods(units[0], tally)
-    nodes = ", ".join(sorted({str(pod.node) for pod in pods}))
-    who = (
-        f"nothing is heard of {nodes}, where unit {units[0].index} has {count_of(len(pods), 'pod')}"
-    )
-    if all(pod.terminating for pod in pods):
-        next_ = f"evicted, and made anew {OVERDUE_S} s after the time they have to end"
-    else:
-        next_ = (
-            "unless it comes back, Kubernetes evicts them when their tolerationSeconds are over"
-            " (300 by default), and they are made anew"
-        )
     more = f"; {len(units) - 1} more units have such pods" if len(units) > 1 else ""
-    return Finding.of(_KIND, _TRUE, NODE_NOT_READY, f"{who}: {next_}{more}")
+    return Finding.of(_KIND, _TRUE, NODE_NOT_READY, f"{_silence(units[0], tally)}{more}")
+
+
+def _silence(unit: Unit, tally: Tally) -> str:
+    """Return of which nodes of a unit nothing is heard, and what follows; "" if of none."""
+    pods = _silent_pods(unit, tally)
+    if not pods:
+        return ""
+    nodes = ", ".join(sorted({str(pod.node) for pod in pods}))
+    who = f"nothing is heard of {nodes}, where unit {unit.index} has {count_of(len(pods), 'pod')}"
+    if all(pod.terminating for pod in pods):
+        return f"{who}: evicted, and made anew {OVERDUE_S} s after the time they have to end"
+    return (
+        f"{who}: unless it comes back, Kubernetes evicts them when their tolerationSeconds are over"
+        " (300 by default), and they are made anew"
+    )
 
 
 def _silent_pods(unit: Unit, tally: Tally) -> list[Child]:
@@ -172,7 +175,9 @@ def _rollout(tally: Tally, made: Changes, news: News, now: float) -> Finding:
 def _stuck(tally: Tally, made: Changes, news: News, now: float) -> str:
     """Return what the rollout waits for that does not come by itself, or ""."""
     starting = _starting(tally)
-    late = [u for u in starting if u.scheduled and _age(u, now) >= START_S]
+    # One on a silent node is made anew by itself, and has no log that could be read.
+    heard = [u for u in starting if u.scheduled and not _silent_pods(u, tally)]
+    late = [u for u in heard if _age(u, now) >= START_S]
     if late:
         pod = next(pod for pod in late[0].members if not pod.ready)
         return (
@@ -204,9 +209,9 @@ def _at(tally: Tally) -> str:
     ending = [unit for unit in tally.parts if not unit.live]
     starting = _starting(tally)
     if starting and starting[0].scheduled:
-        return f"unit {starting[0].index} is starting"
+        return _silence(starting[0], tally) or f"unit {starting[0].index} is starting"
     if ending:
-        return f"unit {ending[0].index} is ending"
+        return _silence(ending[0], tally) or f"unit {ending[0].index} is ending"
     if starting:
         return f"unit {starting[0].index} waits to be placed"
     return "the next unit follows"

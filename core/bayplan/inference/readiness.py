@@ -41,7 +41,8 @@ _FLEETING: Final = frozenset(
 #: What a reader of the REASON column wants to know although every unit serves.
 _TOLD_WHILE_READY: Final = frozenset(
     {
-        *("RollingOut", "RolloutPaused", "RolloutStuck", "Relocating", NODE_NOT_READY),
+        *("RollingOut", "RolloutPaused", "RolloutStuck", "Relocating", "Draining", "Moving"),
+        NODE_NOT_READY,
         *(ratios.CHANGING, ratios.WAITS, ratios.GIVES),
     }
 )

@@ -12,13 +12,10 @@ from bayplan.rules import filters
 from bayplan.why.remedies import Freeing, Relaxation, Remedies
 
 
-def in_words(remedies: Remedies, *, tier: int, most: int) -> str:
-    """Return the remedies as one sentence of at most `most` characters; empty without any.
-
-    `tier` is the lowest priority of the pods that they are for.
-    """
+def in_words(remedies: Remedies, pods: Sequence[Pod], *, most: int) -> str:
+    """Return what helps the pods as one sentence of at most `most` characters; empty if nothing."""
     said = ""
-    for part in _parts(remedies, tier):
+    for part in _parts(remedies, pods):
         longer = f"{said}, or {part}" if said else part
         said = longer if len(longer) <= most else said
     return said
@@ -34,13 +31,16 @@ def relaxed(relaxation: Relaxation) -> str:
     return f"{what} ({relaxation.node} has room)"
 
 
-def _parts(remedies: Remedies, tier: int) -> Iterator[str]:
+def _parts(remedies: Remedies, pods: Sequence[Pod]) -> Iterator[str]:
     if remedies.uncordon:
         yield f"uncordon {_listed(remedies.uncordon)}"
+    if remedies.recover:
+        verb = "is" if len(remedies.recover) == 1 else "are"
+        yield f"bring back {_listed(remedies.recover)}, which {verb} not ready"
     if remedies.free:
         yield "free " + _listed([_freed(each) for each in remedies.free])
-    if remedies.evict:
-        yield _evicted(remedies.evict, tier)
+    if remedies.evict and (told := _evicted(remedies.evict, pods)):
+        yield told
     if remedies.add is not None:
         count, like = remedies.add.count, remedies.add.like
         yield f"add {count} node{'' if count == 1 else 's'} like {like.name} ({_size(like)})"
@@ -83,12 +83,16 @@ def _gpus_first(amounts: Resources) -> list[tuple[str, int]]:
     return sorted(amounts.items, key=lambda item: (not filters.is_about_gpus(item[0]), item[0]))
 
 
-def _evicted(pods: Sequence[Pod], tier: int) -> str:
-    """Return e.g. "evict default/a (priority 0)", where it helps.
+def _evicted(pods: Sequence[Pod], waiting: Sequence[Pod]) -> str:
+    """Return e.g. "evict default/a (priority 0)", where it helps; "" where nothing of it does.
 
     Whoever has an owner is made anew, and goes first among those who wait unless it is of a lower
-    priority than they.
+    priority than they. An owner of both that is scaled down takes those away who wait.
     """
+    tier = min(pod.priority for pod in waiting)
+    come_back = [pod.owner for pod in pods if pod.owner is not None and pod.priority >= tier]
+    if any(pod.owner in come_back for pod in waiting):
+        return ""
     gangs: dict[GangKey, int] = defaultdict(int)
     names = []
     for pod in pods:
@@ -99,7 +103,7 @@ def _evicted(pods: Sequence[Pod], tier: int) -> str:
     names += [f"gang {key} ({units.words('pods', n)})" for key, n in sorted(gangs.items())]
     tiers = sorted({pod.priority for pod in pods})
     said = f"priority {tiers[0]}" if len(tiers) == 1 else f"priorities {tiers[0]} to {tiers[-1]}"
-    if all(pod.owner is None or pod.priority < tier for pod in pods):
+    if not come_back:
         return f"evict {_listed(names)} ({said})"
     they, s = ("they", "s") if len(names) > 1 else ("it", "")
     return f"scale down the owner{s} of {_listed(names)} ({said}; evicted, {they} would come back)"

@@ -237,7 +237,8 @@ class _Writer:
 
     def _outranked(self, pod: Pod) -> Rejection | None:
         """Return the refusal when pods of its own tier and above leave no node with room."""
-        rooms = usable(pod, self._left_by(pod.priority).near([pod]))
+        near = self._left_by(pod.priority).near([pod])
+        rooms = usable(pod, near)
         if any(pod.requests.fits(room.free) for room in rooms):
             return None
         short: Counter[str] = Counter()
@@ -248,7 +249,8 @@ class _Writer:
         if all(units.is_host_port(name) for name in short):
             return None
         message = wording.left_too_little(pod, rooms, short)
-        return Rejection(reason=Reason.OUTRANKED, message=message)
+        others = reasons.refusing(pod, near, self._census.beyond(pod, near))
+        return Rejection(reason=Reason.OUTRANKED, message=f"{message}{others and '; '}{others}")
 
     def _left_by(self, tier: int) -> Rooms:
         """Return the rooms that are left when every pod goes that the tier outranks."""
@@ -336,8 +338,7 @@ class _Writer:
 
     def _found(self, pods: Sequence[Pod]) -> str:
         """Return the cheapest changes that make room for all of the pods; "" without any."""
-        tier = min(pod.priority for pod in pods)
-        return advice.in_words(self._search.find(pods), tier=tier, most=MAX_REMEDY)
+        return advice.in_words(self._search.find(pods), pods, most=MAX_REMEDY)
 
     def _shortage(self, members: Sequence[Pod]) -> _Shortage | None:
         """Return where placing the members one by one ends; None if all have room."""

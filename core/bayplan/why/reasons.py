@@ -58,14 +58,31 @@ def over_rooms(pod: Pod, rooms: Sequence[Room], beyond: Beyond = _NOTHING) -> Re
     never = _never_large_enough(pod.requests, beyond.sizes or [room.node for room in rooms])
     if never is not None:
         return never
-    counts = beyond.refusing.copy()
-    for room, refusal in zip(rooms, refused, strict=True):
-        if refusal is not None:
-            counts[refusal.reason, refusal.about] += room.count
+    counts = _counted(rooms, refused, beyond)
     total = sum(room.count for room in rooms) + beyond.refusing.total()
     if not usable:
         return _refused_for_good(pod.requests, total, counts)
     return _no_room(pod.requests, usable, total, counts)
+
+
+def refusing(pod: Pod, rooms: Sequence[Room], beyond: Beyond) -> str:
+    """Return which nodes refuse the pod whatever room they have: "of 3 nodes 1 is not ready".
+
+    Those are told that have these rooms, and those `beyond` them; "" if all would take it.
+    """
+    counts = _counted(rooms, refusals(pod, rooms), beyond)
+    total = sum(room.count for room in rooms) + beyond.refusing.total()
+    return f"of {total} nodes {', '.join(_refusals_said(counts))}" if counts else ""
+
+
+def _counted(
+    rooms: Sequence[Room], refused: Sequence[Rejection | None], beyond: Beyond
+) -> Refusing:
+    counts = beyond.refusing.copy()
+    for room, refusal in zip(rooms, refused, strict=True):
+        if refusal is not None:
+            counts[refusal.reason, refusal.about] += room.count
+    return counts
 
 
 def _never_large_enough(requests: Resources, nodes: Sequence[Node]) -> Rejection | None:

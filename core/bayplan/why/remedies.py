@@ -47,6 +47,9 @@ _HOSTNAME: Final = "kubernetes.io/hostname"
 #: Taints that say how a node is, not what it is.
 _CONDITION: Final = "node.kubernetes.io/"
 
+#: Those of a node that is not ready.
+_SILENCE: Final = frozenset({f"{_CONDITION}not-ready", f"{_CONDITION}unreachable"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Freeing:
@@ -103,12 +106,14 @@ class Remedies:
         free: Room to be made.
         evict: Pods that must go, gangs whole.
         uncordon: Cordoned nodes with room.
+        recover: Nodes with room that are not ready.
         add: Nodes to be added.
     """
 
     free: tuple[Freeing, ...] = ()
     evict: tuple[Pod, ...] = ()
     uncordon: tuple[NodeName, ...] = ()
+    recover: tuple[NodeName, ...] = ()
     add: Addition | None = None
 
 
@@ -166,11 +171,14 @@ class Search:
             unfit += members[placed:]
         few = len(unfit) <= MOST_PODS
         self._looks += len(rooms) * (3 + 2 * len(unfit) * few)
+        cordoned = [_opened(room) for room in rooms if not room.node.schedulable]
+        silent = [_recovered(room) for room in rooms if not room.node.ready]
         gone = leaving(unfit, rooms, self._victims, self._rules) if few else None
         return Remedies(
             free=self._freeing(unfit, rooms) if few else (),
             evict=gone.pods if gone else (),
-            uncordon=self._uncordoning(unfit, rooms) if few else (),
+            uncordon=self._opening(unfit, cordoned) if few else (),
+            recover=self._opening(unfit, silent) if few else (),
             add=self._adding(unfit, rooms),
         )
 
@@ -217,15 +225,14 @@ class Search:
         kinds, state = self._after.snapshot.kinds, self._after.state_at(node.name)
         return node.allocatable - sum((kinds[k].requests for k in state), Resources())
 
-    def _uncordoning(self, pods: Sequence[Pod], rooms: Iterable[Room]) -> tuple[NodeName, ...]:
-        """Return nodes on which all the pods have room, but for cordons: few, the emptiest first.
+    def _opening(self, pods: Sequence[Pod], closed: Sequence[Room]) -> tuple[NodeName, ...]:
+        """Return on which of the `closed`, given as they are once open, all the pods have room.
 
-        Empty if it is not all that is in the way.
+        Few, the emptiest first; empty if more is in the way.
         """
         opened: dict[NodeName, Room] = {}
-        cordoned = [_opened(room) for room in rooms if not room.node.schedulable]
         for pod in pods:
-            able = usable(pod, (*opened.values(), *cordoned))
+            able = usable(pod, (*opened.values(), *closed))
             found = (
                 (room, node)
                 for room in sorted(able, key=lambda room: _emptiest(room, opened))
@@ -296,6 +303,13 @@ def _opened(room: Room) -> Room:
     """Return the room after `kubectl uncordon`, which takes the taint away as well."""
     taints = tuple(taint for taint in room.node.taints if taint.key != filters.CORDON.key)
     first = replace(room.node, schedulable=True, taints=taints)
+    return replace(room, look=first, nodes=(first, *room.nodes[1:]))
+
+
+def _recovered(room: Room) -> Room:
+    """Return the room once its nodes are ready again, which takes taints away as well."""
+    taints = tuple(taint for taint in room.node.taints if taint.key not in _SILENCE)
+    first = replace(room.node, ready=True, taints=taints)
     return replace(room, look=first, nodes=(first, *room.nodes[1:]))
 
 

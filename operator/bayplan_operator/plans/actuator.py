@@ -116,7 +116,7 @@ class Actuator:
             if self._plans.is_newest(published):
                 refused = self._start(step, plan, raws[step.uid])
                 again = again or refused is None
-                self._note(step, refused or "")
+                self._note(step, refused)
         for batch in in_batches(whole(released, self.refusals.is_due), _BATCH):
             if not self._plans.is_newest(published):
                 break  # what this plan gives away now, the newer one may give to others
@@ -124,7 +124,7 @@ class Actuator:
             begun = {step.gang for step, message in answers if message == ""} - {None}
             for step, message in answers:
                 again = again or message is None
-                self._note(step, message or "", awaited=step.awaited or step.gang in begun)
+                self._note(step, message, awaited=step.awaited or step.gang in begun)
         return again
 
     def _may_come(
@@ -160,12 +160,15 @@ class Actuator:
             else:
                 self._note(step, self._evict(step, plan, drained.get(step.uid)))
 
-    def _note(self, step: Step, refused: str, *, awaited: bool = False) -> None:
-        """Take why a step was refused, or ""; `awaited` says that others of its gang have gone."""
+    def _note(self, step: Step, refused: str | None, *, awaited: bool = False) -> None:
+        """Take why a step was refused, or "", or None where the pod was gone or had changed.
+
+        `awaited` says that others of its gang have gone.
+        """
         kind = _KINDS[type(step)]
-        self._metrics.plan_steps.labels(kind, "refused" if refused else "done").inc()
+        self._metrics.plan_steps.labels(kind, _result(refused)).inc()
         # Whether a pod may be put back into service says nothing about its going.
-        told = str(refused) if kind == "serve" else refused
+        told = str(refused or "") if kind == "serve" else refused or ""
         self.refusals.note(step.uid, told, awaited=awaited)
         if refused:
             _log.warning("step_refused", step=kind, pod=str(step.pod), error=refused)
@@ -177,22 +180,25 @@ class Actuator:
             self._events.tell(About.pod(step.pod, step.uid), "Replacing", "Start", note)
         return refused
 
-    def _drain(self, step: DrainPod, plan: str) -> str:
+    def _drain(self, step: DrainPod, plan: str) -> str | None:
         note = f"{plan}: {step.because}"
         refused = self._put(step, service.yields(note, self._now()))
-        if not refused:
+        if refused == "":
             self._events.tell(About.pod(step.pod, step.uid), "Draining", "Drain", note)
         return refused
 
-    def _put(self, step: DrainPod | ServePod, condition: Raw) -> str:
-        """Put a pod into service, or take it out; return why that is refused, or ""."""
+    def _put(self, step: DrainPod | ServePod, condition: Raw) -> str | None:
+        """Put a pod into service, or take it out; return why that is refused, or "".
+
+        None when it is gone, or has changed since it was read.
+        """
         try:
             put(self._kube, step.pod, step.uid, condition)
         except ApiException as error:
-            return refusal_of(error) or ""
+            return refusal_of(error)
         return ""
 
-    def _evict(self, step: EvictPod, plan: str, drained: Raw | None) -> str:
+    def _evict(self, step: EvictPod, plan: str, drained: Raw | None) -> str | None:
         if drained is None:
             refused = evict(self._kube, step.pod, step.uid)
         else:
@@ -202,4 +208,11 @@ class Actuator:
             self._metrics.victims.labels(reason.lower()).inc()
             note = f"{plan}: {step.because}"
             self._events.tell(About.pod(step.pod, step.uid), reason, action, note)
-        return refused or ""
+        return refused
+
+
+def _result(refused: str | None) -> str:
+    """Return what became of a step, as it is counted."""
+    if refused is None:
+        return "changed"
+    return "refused" if refused else "done"
