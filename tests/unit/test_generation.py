@@ -1,5 +1,6 @@
 """Clusters of many different pods are certified by what whole nodes can hold."""
 
+from dataclasses import replace
 from itertools import count
 
 from bayplan.planner import plan
@@ -56,3 +57,17 @@ def test_placing_leaves_time_for_fewer_moves() -> None:
     place = next(stage for stage in found.stages if stage.name == "place 1")
     assert not place.proved
     assert place.seconds < 0.75 * 0.2
+
+
+def test_dear_moves_are_proved_as_fast_as_cheap_ones() -> None:
+    """The bound rose by one at a time, a hundred thousand times for what one move costs."""
+    *_, case = cases(Cell(nodes=8, ppn=4, priorities=1, util=1.05), 2)
+    snapshot = family.snapshot(case.cluster, case.homes)
+    pods = tuple(replace(pod, move_cost=99_991 + 7 * n) for n, pod in enumerate(snapshot.pods))
+    policy = Policy(time_limit_s=1.0, max_moves=100)
+
+    result = plan(replace(snapshot, pods=pods), policy, clock=lambda: 0.0)
+
+    stage = result.plan.certificate.stages[2]
+    assert stage.value == 700_434
+    assert stage.bound > 650_000

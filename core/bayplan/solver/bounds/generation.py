@@ -157,7 +157,8 @@ class _Program:
         """Return a placement that costs less than `target`, or None; raise the bound up to it.
 
         First the mixes that are known may do: for the bound itself, then for anything less than
-        the target. Then, cost by cost, all mixes are looked at that a placement could be made of.
+        the target. Then all mixes are looked at that a placement could be made of which costs
+        little more than the bound; twice as much more each time, while they are few enough.
         """
         found = None
         for most in sorted({self.bound, target - 1}):
@@ -165,13 +166,22 @@ class _Program:
             if solved is not None and solved.point is not None:
                 found = self._dealt(solved.point)
                 target = self.demand.cost_of(self.instance, found)
-        while self.bound < target and self._complete(budget):
-            solved = self._solved(self.bound, budget)
-            if solved is not None and solved.point is not None:
-                return self._dealt(solved.point)
-            if solved is None or not solved.infeasible:
+        step, wider = 1, 2
+        while step and self.bound < target:
+            most = min(self.bound + step, target) - 1
+            if not self._complete(most, budget):
+                step, wider = step // 2, 1
+                continue
+            solved = self._solved(most, budget)
+            if solved is not None and solved.infeasible:
+                self.bound, step = most + 1, step * wider
+                continue
+            if solved is None or solved.point is None or solved.bound is None:
                 return found
-            self.bound += 1
+            found = self._dealt(solved.point)
+            target = self.demand.cost_of(self.instance, found)
+            self.bound = max(self.bound, min(target, solved.bound + self.demand.constant))
+            return found
         return found
 
     def _solved(self, most: int, budget: Budget) -> integral.Solved | None:
@@ -182,14 +192,14 @@ class _Program:
         program.upper[len(self.demand.costs) :][self._loss > self._slack(most)] = 0
         program = program.capped(self.bound - constant, most - constant)
         solved = integral.best(program, budget.limits())
-        budget.effort -= solved.effort
+        budget.effort -= solved.effort + _EFFORT_PER_COLUMN * len(self.owners)
         return solved
 
-    def _complete(self, budget: Budget) -> bool:
-        """Add all mixes that placements which cost as much as the bound may have; False if late."""
+    def _complete(self, most: int, budget: Budget) -> bool:
+        """Add all mixes that placements which cost `most` may have; False if late, or too many."""
         if budget.spent or self._best is None:
             return False
-        floor = self._best.most - self._slack(self.bound) - 1
+        floor = self._best.most - self._slack(most) - 1
         prices = self._prices(self._best.duals)
         offer = mixes.above(self.nodes, prices, floor, width=_WIDEST, ended=lambda: budget.late)
         budget.effort -= _EFFORT_PER_PAIR * offer.pairs
