@@ -74,11 +74,11 @@ def _found(snapshot: Snapshot, pod: Pod) -> tuple[object, ...]:
 
 def _in_order(message: str) -> list[str]:
     """Return the parts of the sentence, which says of either why nodes are out of the question."""
-    alike = re.sub(r"fails? its node affinity( \(.*?\)(?=;|$| \(needs))?", "refuse", message)
+    alike = re.sub(r"fails? its node affinity( \(.*?\)(?=;|$|, \d| \(needs))?", "refuse", message)
     alike = re.sub(r"(does|do) not reach its volume", "refuse", alike)
     needs = re.search(r" \(needs [^()]*\)$", alike)
     bare = alike[: needs.start()] if needs else alike
-    return sorted(re.split("; |: ", bare)) + ([needs.group()] if needs else [])
+    return sorted(re.split(r"; |: |, (?=\d)|(?<=nodes) (?=\d)", bare)) + ([needs.group()] if needs else [])
 
 
 @given(seed=st.integers(0, 2**32), policy=policies())
