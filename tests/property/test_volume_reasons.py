@@ -78,7 +78,9 @@ def _in_order(message: str) -> list[str]:
     alike = re.sub(r"(does|do) not reach its volume", "refuse", alike)
     needs = re.search(r" \(needs [^()]*\)$", alike)
     bare = alike[: needs.start()] if needs else alike
-    return sorted(re.split(r"; |: |, (?=\d)|(?<=nodes) (?=\d)", bare)) + ([needs.group()] if needs else [])
+    return sorted(re.split(r"; |: |, (?=\d)|(?<=nodes) (?=\d)", bare)) + (
+        [needs.group()] if needs else []
+    )
 
 
 @given(seed=st.integers(0, 2**32), policy=policies())
