@@ -11,7 +11,7 @@ The members of a gang are looked after one by one, so that for them "fewest" hol
 Every search is one look at each kind of node; pods that are alike share it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
@@ -301,15 +301,17 @@ def _missing(pod: Pod, room: Room, node: Node) -> tuple[object, ...]:
 
 def _opened(room: Room) -> Room:
     """Return the room after `kubectl uncordon`, which takes the taint away as well."""
-    taints = tuple(taint for taint in room.node.taints if taint.key != filters.CORDON.key)
-    first = replace(room.node, schedulable=True, taints=taints)
-    return replace(room, look=first, nodes=(first, *room.nodes[1:]))
+    return _looking(room, replace(room.node, schedulable=True), without={filters.CORDON.key})
 
 
 def _recovered(room: Room) -> Room:
     """Return the room once its nodes are ready again, which takes taints away as well."""
-    taints = tuple(taint for taint in room.node.taints if taint.key not in _SILENCE)
-    first = replace(room.node, ready=True, taints=taints)
+    return _looking(room, replace(room.node, ready=True), without=_SILENCE)
+
+
+def _looking(room: Room, first: Node, *, without: Collection[str]) -> Room:
+    """Return the room of a node that looks so by now, and has no taints with these keys."""
+    first = replace(first, taints=tuple(t for t in first.taints if t.key not in without))
     return replace(room, look=first, nodes=(first, *room.nodes[1:]))
 
 
