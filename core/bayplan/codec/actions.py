@@ -124,26 +124,24 @@ def _bind(field: Field) -> Bind:
 
 
 def _move(field: Field) -> Move:
-    owner = field.get("owner")
     return Move(
         pod=_key(field),
         uid=_uid(field),
         source=NodeName(field.get("from").text()),
         target=NodeName(field.get("node").text()),
-        owner=_owner_of(owner) if owner.value else None,
+        owner=_owner_of(field),
         priority=field.get("priority").integer(0),
         device=_device(field),
     )
 
 
 def _evict(field: Field) -> Evict:
-    owner = field.get("owner")
     return Evict(
         pod=_key(field),
         uid=_uid(field),
         node=NodeName(field.get("node").text()),
         priority=field.get("priority").integer(0),
-        owner=_owner_of(owner) if owner.value else None,
+        owner=_owner_of(field),
         gang=_gang_of(field),
     )
 
@@ -184,10 +182,13 @@ def _device(field: Field) -> int | None:
     return None if number.value is None else number.integer()
 
 
-def _owner_of(field: Field) -> Owner:
+def _owner_of(field: Field) -> Owner | None:
+    owner = field.get("owner")
+    if not owner.value:
+        return None
     return Owner(
-        kind=field.get("kind").text(),
-        namespace=field.get("namespace").text(),
-        name=field.get("name").text(),
-        uid=field.get("uid").text(""),
+        kind=owner.get("kind").text(),
+        namespace=owner.get("namespace").text(),
+        name=owner.get("name").text(),
+        uid=owner.get("uid").text(""),
     )
