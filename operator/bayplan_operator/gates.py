@@ -81,20 +81,21 @@ class Gates:
         # 1. See whether a planner is alive, and who waits or is pinned.
         signs = self._signs(at)
         seen = observe(self._kube, self._pool, ())
+        unbound = seen.unbound()
         self.away_s = signs.timeout_s if signs.away_s(at) else 0.0
         # 2. Lift the gates that have waited long enough.
         promised = self._plans.bound_by_open()
-        free = [pod for pod in seen.unbound() if pod.uid not in promised]
+        free = [pod for pod in unbound if pod.uid not in promised]
         self._seen_at = {pod.uid: self._seen_at.get(pod.uid, at) for pod in free}
         overdue = gates.overdue(free, signs, self._seen_at, at=at, now=now)
         list(self._pool.map(lambda pod: self._lift(pod, seen.raws[pod.uid]), overdue))
         # 3. Call half a gang back whose rest waits in vain, before any of that is made anew.
         self._pins.look(seen, at=at)
-        half_s = self._halves.reconcile(seen.unbound(), self._pins.stuck(at=at))
+        half_s = self._halves.reconcile(unbound, self._pins.stuck(at=at))
         # 4. Replace pods whose pins cannot be kept.
         pin_s = self._pins.replace(seen.raws, at=at)
         # 5. Tell those who have a place what they wait for there.
-        self._promises.tell(seen.unbound(), seen.raws)
+        self._promises.tell(unbound, seen.raws)
         # 6. Tell on pods that cannot be read, or not in full, that nobody looks for, or that others
         # hold.
         self._tell_mistakes(seen)
