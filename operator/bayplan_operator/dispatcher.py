@@ -11,13 +11,13 @@ import asyncio
 from collections import defaultdict
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from itertools import chain, repeat
 from typing import Final
 
 import structlog
 import urllib3
 from kubernetes.client.exceptions import ApiException
 
+from bayplan_operator.cluster.connection import pauses
 from bayplan_operator.cluster.kube import DEPLOYMENTS, NODES, Kube, Raw, is_final
 from bayplan_operator.cluster.kube import PLANS as PLANS_PATH
 from bayplan_operator.cluster.nodes import Nodes
@@ -32,9 +32,6 @@ from bayplan_operator.queue import WorkQueue, in_words
 
 _log = structlog.get_logger()
 
-#: Seconds between two tries to begin; the last one goes on for ever.
-_PAUSES_S: Final = (0.5, 1.0, 2.0)
-
 #: What kopf watches.
 _WATCHED: Final = (PLANS_PATH, DEPLOYMENTS, NODES)
 
@@ -48,7 +45,6 @@ _GATHER_S: Final = 0.05
 #: pods do so one after the other, and a plan has nothing to do for them.
 _GATHER_UNIT_S: Final = 0.2
 _GATHER_PLAN_S: Final = 2.0
-
 
 #: The same for plans by which gangs may be half: the next one may have a place for the rest.
 _GATHER_HALVES_S: Final = 1.0
@@ -209,7 +205,7 @@ class Dispatcher:
         Raises:
             ApiException: That may not be read, or is not there.
         """
-        loop, pauses = asyncio.get_running_loop(), chain(_PAUSES_S, repeat(_PAUSES_S[-1]))
+        loop, waits = asyncio.get_running_loop(), pauses()
         while True:
             try:
                 await loop.run_in_executor(self._workers.threads, self._read)
@@ -220,7 +216,7 @@ class Dispatcher:
                 if why != self._awaits:
                     _log.warning("start_waits", error=why, action="asked again until it answers")
                 self._awaits = why
-                await asyncio.sleep(next(pauses))
+                await asyncio.sleep(next(waits))
             else:
                 self._awaits = ""
                 return

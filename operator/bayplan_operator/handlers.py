@@ -6,21 +6,16 @@ of which events come by the thousand, are watched beside kopf (`podwatch`).
 """
 
 from collections.abc import Iterator
-from itertools import chain, repeat
 from typing import Any, Final
 
 import kopf
 from kubernetes import client
 
 from bayplan.api import names
-from bayplan_operator.cluster.connection import kopf_login
+from bayplan_operator.cluster.connection import kopf_login, pauses
 from bayplan_operator.dispatcher import Asked, Dispatcher
 from bayplan_operator.keys import DeploymentKey
 from bayplan_operator.storages import NoDiffBase, NoProgress
-
-#: Seconds between two tries of kopf's while the API server does not answer, or not well; the last
-#: one goes on for ever. Nobody else asks for the operator's three collections.
-_PAUSES_S: Final = (0.5, 1.0, 2.0)
 
 #: Seconds to connect, and for a whole list to come.
 _CONNECT_S: Final = 5.0
@@ -84,8 +79,8 @@ def settings() -> kopf.OperatorSettings:
 
 
 class _Pauses:
-    """The seconds between tries, without end."""
+    """The pauses of one request after the other: nobody else asks for the three collections."""
 
     def __iter__(self) -> Iterator[float]:
         """Begin anew, as each request does."""
-        return chain(_PAUSES_S, repeat(_PAUSES_S[-1]))
+        return pauses()

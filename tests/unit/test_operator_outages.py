@@ -18,7 +18,7 @@ from kubernetes import client
 
 from bayplan.api import names
 from bayplan_operator import __main__ as program
-from bayplan_operator import handlers
+from bayplan_operator.cluster import connection
 from bayplan_operator.dispatcher import Dispatcher
 from bayplan_operator.handlers import settings
 
@@ -61,7 +61,7 @@ def test_the_watches_outlast_a_server_that_is_away_for_long(
     monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     """The operator ended each minute, and was started again five minutes late at most."""
-    monkeypatch.setattr(handlers, "_PAUSES_S", (0.0,))
+    monkeypatch.setattr(connection, "_PAUSES_S", (0.0,))
 
     async def ask() -> object:
         async with answering([status] * _TIMES) as server:

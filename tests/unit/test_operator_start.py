@@ -13,6 +13,7 @@ from kubernetes.client.exceptions import ApiException
 
 from bayplan.cluster.keys import NodeName
 from bayplan_operator import dispatcher as module
+from bayplan_operator.cluster import connection
 from bayplan_operator.cluster.kube import NODES, PLANS, node_path
 from bayplan_operator.cluster.nodes import Nodes
 from bayplan_operator.dispatcher import Dispatcher, Workers
@@ -47,7 +48,7 @@ class Failing(FakeKube):
 
 def begin(kube: Failing, monkeypatch: pytest.MonkeyPatch) -> Nodes:
     """Have an operator begin; return what it knows of nodes."""
-    monkeypatch.setattr(module, "_PAUSES_S", (0.0,))
+    monkeypatch.setattr(connection, "_PAUSES_S", (0.0,))
     nobody, nodes = cast(Any, None), Nodes(kube)
     with ThreadPoolExecutor(1) as threads:
         workers = Workers(

@@ -1,6 +1,8 @@
 """How to reach the API server: one configuration for our own client and for kopf's watches."""
 
 import os
+from collections.abc import Iterator
+from itertools import chain, repeat
 from typing import Any, Final
 
 import kopf
@@ -11,6 +13,10 @@ _log = structlog.get_logger()
 
 #: Connections kept open; as many as threads that may talk at a time.
 POOL_SIZE = 34
+
+#: Seconds between two tries while the API server does not answer, or not well; the last one goes on
+#: for ever.
+_PAUSES_S: Final = (0.5, 1.0, 2.0)
 
 #: What every container of a pod has in its environment, and what else it should have.
 _IN_POD: Final = "KUBERNETES_SERVICE_HOST"
@@ -35,6 +41,11 @@ def configuration() -> client.Configuration:
         _load_ours(found)
     _keep_token(found)
     return found
+
+
+def pauses() -> Iterator[float]:
+    """Yield the seconds between tries, without end."""
+    return chain(_PAUSES_S, repeat(_PAUSES_S[-1]))
 
 
 def _load_ours(found: client.Configuration) -> None:
