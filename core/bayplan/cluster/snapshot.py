@@ -250,13 +250,15 @@ class Snapshot:
     """All nodes and pods of one moment, each sorted by name, in whatever order they come.
 
     `budgets` are the PodDisruptionBudgets, for those who may disturb pods; `volumes` those that not
-    every node reaches, for those who place them.
+    every node reaches, for those who place them; `ended` the gang of each pod that has ended well,
+    for those who count what is needed of a gang.
     """
 
     nodes: tuple[Node, ...]
     pods: tuple[Pod, ...]
     budgets: tuple[Budget, ...] = ()
     volumes: tuple[Volume, ...] = ()
+    ended: tuple[GangKey, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nodes", tuple(sorted(self.nodes, key=attrgetter("name"))))
