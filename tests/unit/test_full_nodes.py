@@ -1,4 +1,4 @@
-"""What would have to be filled to the brim is proved impossible, and nothing that is possible."""
+"""What would have to fill nodes too far is proved impossible, and nothing that is possible."""
 
 from itertools import product
 from random import Random
@@ -8,7 +8,7 @@ import pytest
 
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.solver.bounds import brim
+from bayplan.solver.bounds import full_nodes
 from bayplan.solver.problem.counting import build
 from bayplan.solver.problem.goals import Keep, Place, in_order
 from bayplan.solver.problem.instance import Instance
@@ -73,7 +73,7 @@ def test_just_what_is_impossible_is_proved_so(spare: int) -> None:
         assert isinstance(place, Place)
         most = _most(cluster, 2)
         for count in range(place.limit(instance) + 1):
-            proved = brim.overflows(instance, [(keep, 2), (place, count)], _budget())
+            proved = full_nodes.overflows(instance, [(keep, 2), (place, count)], _budget())
 
             assert not (proved and count <= most)
             if count == place.limit(instance) > most and _is_full(cluster):
@@ -101,14 +101,14 @@ def _filled(random: Random) -> Cluster:
     )
 
 
-def test_what_fills_nodes_to_the_brim_is_not_ruled_out() -> None:
+def test_what_fills_nodes_to_the_last_is_not_ruled_out() -> None:
     """A plan that could be had would be proved impossible, and not be looked for."""
     random = Random(1)  # noqa: S311 - examples, not secrets
     for _ in range(40):
         instance = _instance(_filled(random), 0)
         place = next(goal for goal in in_order(instance, Policy().order) if isinstance(goal, Place))
 
-        assert not brim.overflows(instance, [(place, place.limit(instance))], _budget())
+        assert not full_nodes.overflows(instance, [(place, place.limit(instance))], _budget())
 
 
 def test_nothing_is_said_of_nodes_that_differ() -> None:
@@ -121,7 +121,7 @@ def test_nothing_is_said_of_nodes_that_differ() -> None:
     place = next(goal for goal in in_order(instance, Policy().order) if isinstance(goal, Place))
 
     assert len(plan(seen, Policy(), clock=lambda: 0.0).plan.binds) == 4
-    assert not brim.overflows(instance, [(place, 4)], _budget())
+    assert not full_nodes.overflows(instance, [(place, 4)], _budget())
 
 
 def test_any_number_of_different_pods_is_counted() -> None:
@@ -137,7 +137,7 @@ def test_any_number_of_different_pods_is_counted() -> None:
     instance = _instance(cluster, 0)
     place = next(goal for goal in in_order(instance, Policy().order) if isinstance(goal, Place))
 
-    assert brim.overflows(instance, [(place, place.limit(instance))], _budget())
+    assert full_nodes.overflows(instance, [(place, place.limit(instance))], _budget())
 
 
 def test_nothing_is_claimed_without_effort() -> None:
@@ -148,15 +148,15 @@ def test_nothing_is_claimed_without_effort() -> None:
     demand = [(goal, goal.limit(instance)) for goal in both]
 
     budget = _budget()
-    assert brim.overflows(instance, demand, budget)
+    assert full_nodes.overflows(instance, demand, budget)
     assert 0.0 < budget.effort < 1.0
-    assert not brim.overflows(instance, demand, _budget(effort=0.0))
-    assert not brim.overflows(instance, demand, _budget(effort=(1.0 - budget.effort) / 2))
+    assert not full_nodes.overflows(instance, demand, _budget(effort=0.0))
+    assert not full_nodes.overflows(instance, demand, _budget(effort=(1.0 - budget.effort) / 2))
 
 
 @pytest.mark.parametrize("nodes", [4, 8])
 def test_full_clusters_are_certified(nodes: int) -> None:
-    """It stayed open whether one more pod fits where it would take nodes full to the brim."""
+    """It stayed open whether one more pod fits where it would take nodes quite full."""
     case = next(cases(Cell(nodes=nodes, ppn=8, priorities=4, util=1.0), 1))
     seen = family.snapshot(case.cluster, case.homes)
 

@@ -1,4 +1,4 @@
-"""Whether nodes can be filled to the brim: what each of them could hold then, fitted together.
+"""Whether pods fit on nodes that would all be full: what each of them could hold then, together.
 
 Where next to nothing would be left free, no linear program tells what is impossible: parts of pods
 fill every hole. But there is little that a node can hold without leaving more free than may be free
