@@ -37,7 +37,7 @@ from bayplan_operator.metrics import Metrics
 from bayplan_operator.plans.actuator import Actuator
 from bayplan_operator.plans.arrivals import Arrivals
 from bayplan_operator.plans.budgets import budgets_over
-from bayplan_operator.plans.farewells import Farewells
+from bayplan_operator.plans.drains import Drains
 from bayplan_operator.plans.holds import Holds
 from bayplan_operator.plans.memory import Decision, Plans
 from bayplan_operator.plans.starts import Starts
@@ -81,7 +81,7 @@ class Execution:
         self._metrics = metrics
         self._pool = pool
         self._now = now
-        self._farewells = Farewells(kube, now=now, clock=clock)
+        self._drains = Drains(kube, now=now, clock=clock)
         self._starts = Starts(kube, claims, now=now, clock=clock)
         self._stillness = Stillness(clock)
         self._actuator = Actuator(
@@ -127,7 +127,7 @@ class Execution:
             *(self._kube, self._pool, steps.nodes_of(published.plan)),
             about={victim.uid for victim in published.plan.victims},
         )
-        farewells = self._farewells.of(published.plan, seen.raws)
+        farewells = self._drains.of(published.plan, seen.raws)
         beside = self._starts.of(published, seen.raws)
         # 2. Decide.
         there = seen.snapshot.without_overdue(self._now().timestamp())

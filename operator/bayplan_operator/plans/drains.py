@@ -22,7 +22,7 @@ from bayplan_operator.keys import owner_of
 _log = structlog.get_logger()
 
 
-class Farewells:
+class Drains:
     """Looks at the pods that the plan at work makes leave."""
 
     def __init__(
