@@ -40,9 +40,9 @@ from bayplan_operator.plans.budgets import budgets_over
 from bayplan_operator.plans.drains import Drains
 from bayplan_operator.plans.holds import Holds
 from bayplan_operator.plans.memory import Decision, Plans
-from bayplan_operator.plans.starts import Starts
 from bayplan_operator.plans.statuses import Statuses
 from bayplan_operator.plans.stillness import Stillness
+from bayplan_operator.plans.surges import Surges
 
 _log = structlog.get_logger()
 
@@ -82,10 +82,10 @@ class Execution:
         self._pool = pool
         self._now = now
         self._drains = Drains(kube, now=now, clock=clock)
-        self._starts = Starts(kube, claims, now=now, clock=clock)
+        self._surges = Surges(kube, claims, now=now, clock=clock)
         self._stillness = Stillness(clock)
         self._actuator = Actuator(
-            *(kube, plans, events, metrics), starts=self._starts, pool=pool, now=now, clock=clock
+            *(kube, plans, events, metrics), surges=self._surges, pool=pool, now=now, clock=clock
         )
         self._refusals = self._actuator.refusals
         self._statuses = Statuses(kube, plans, metrics, self._refusals, now=now)
@@ -128,7 +128,7 @@ class Execution:
             about={victim.uid for victim in published.plan.victims},
         )
         farewells = self._drains.of(published.plan, seen.raws)
-        beside = self._starts.of(published, seen.raws)
+        beside = self._surges.of(published, seen.raws)
         # 2. Decide.
         there = seen.snapshot.without_overdue(self._now().timestamp())
         snapshot = replace(there, budgets=budgets)

@@ -43,7 +43,7 @@ _log = structlog.get_logger()
 _TAKEN: Final = 409
 
 
-class Starts:
+class Surges:
     """Looks at the owners of the pods that the plan at work moves, and doubles pods of theirs."""
 
     def __init__(

@@ -61,7 +61,7 @@ _NONE: Final = Outlook()
 NOTHING_BESIDE: Final = Beside()
 
 
-class Firsts:
+class Surges:
     """Says how far the moves are whose replacement starts first, and which starts next: `todo`.
 
     Attributes:
