@@ -40,8 +40,8 @@ from bayplan_operator.plans.budgets import budgets_over
 from bayplan_operator.plans.drains import Drains
 from bayplan_operator.plans.holds import Holds
 from bayplan_operator.plans.memory import Decision, Plans
+from bayplan_operator.plans.stall import Stall
 from bayplan_operator.plans.statuses import Statuses
-from bayplan_operator.plans.stillness import Stillness
 from bayplan_operator.plans.surges import Surges
 
 _log = structlog.get_logger()
@@ -83,7 +83,7 @@ class Execution:
         self._now = now
         self._drains = Drains(kube, now=now, clock=clock)
         self._surges = Surges(kube, claims, now=now, clock=clock)
-        self._stillness = Stillness(clock)
+        self._stall = Stall(clock)
         self._actuator = Actuator(
             *(kube, plans, events, metrics), surges=self._surges, pool=pool, now=now, clock=clock
         )
@@ -186,7 +186,7 @@ class Execution:
             return LOOK_S
         binding = steps.is_left_to_scheduler(progress)
         least = _BINDING_PAUSE_S if binding else _MIN_PAUSE_S
-        part = _PAUSE_PART * self._stillness.of(published.uid)
+        part = _PAUSE_PART * self._stall.of(published.uid)
         return min(_MAX_PAUSE_S, max(least, part))
 
     def _count_ended(self, published: PublishedPlan, progress: Progress) -> None:
@@ -205,7 +205,7 @@ class Execution:
         *,
         finished: Collection[str],
     ) -> Progress:
-        if not self._stillness.knows(published.uid):
+        if not self._stall.knows(published.uid):
             self._actuator.begin_anew()
         look = partial(
             steps.advance,
@@ -220,6 +220,6 @@ class Execution:
         progress = look(idle_s=0)
         # One that has drained and may not leave is not out of service until all have drained.
         stuck = any(isinstance(s, EvictPod) and s.uid in self._refusals for s in progress.todo)
-        self._stillness.note(published.uid, progress, drains=progress.patient and not stuck)
-        idle_s = self._stillness.of(published.uid)
+        self._stall.note(published.uid, progress, drains=progress.patient and not stuck)
+        idle_s = self._stall.of(published.uid)
         return look(idle_s=idle_s) if idle_s >= steps.REPLACEMENT_GRACE_S else progress

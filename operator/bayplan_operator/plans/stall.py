@@ -5,7 +5,7 @@ from collections.abc import Callable
 from bayplan.steps import Progress
 
 
-class Stillness:
+class Stall:
     """How long a plan's actions have been in the same states, and nobody has drained."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
