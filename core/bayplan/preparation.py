@@ -13,7 +13,7 @@ from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
 from bayplan.cluster.units import SHARED_GPU
 from bayplan.gates import believed
 from bayplan.policy import Policy
-from bayplan.rules.floors import protected
+from bayplan.rules.minimums import protected
 from bayplan.rules.reach import Reach
 from bayplan.rules.restraints import restrained
 

@@ -48,7 +48,7 @@ from tests.children_scene import OLD, chat, deployment, fill, made_pod, names_of
         pytest.param({"revision": OLD}, "delete", id="an old pod that never ran is replaced"),
         pytest.param({"unit_size": 4}, "patch", id="a waiting pod that expects a larger unit"),
         pytest.param({"unit_size": 4, "node": "n1"}, "patch", id="a running one of a larger unit"),
-        pytest.param({"floor": 7, "node": "n1"}, "patch", id="one of a time with minReplicas"),
+        pytest.param({"min_units": 7, "node": "n1"}, "patch", id="one of a time with minReplicas"),
         pytest.param({"owner_uid": "other"}, "stranger", id="a namesake's pod is not touched"),
         pytest.param({"owner_uid": ""}, "stranger", id="a pod without owner is not touched"),
     ],

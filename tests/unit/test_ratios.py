@@ -442,8 +442,8 @@ def test_min_replicas_reaches_pods_that_run() -> None:
     """Plans read it from them."""
     seen = unit(SMALL)
 
-    raised = after(replace(SMALL, floor=1), seen)
-    lowered = after(SMALL, [replace(pod, floor=1) for pod in seen])
+    raised = after(replace(SMALL, min_units=1), seen)
+    lowered = after(SMALL, [replace(pod, min_units=1) for pod in seen])
 
     assert [dict(each.labels) for each in raised.patch] == [{names.LABEL_MIN_UNITS: "1"}] * 3
     assert [dict(each.labels) for each in lowered.patch] == [{names.LABEL_MIN_UNITS: None}] * 3

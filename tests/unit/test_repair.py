@@ -135,7 +135,7 @@ def test_only_a_higher_tier_makes_a_pod_go_without() -> None:
 def test_a_needed_pod_takes_the_place_of_one_that_only_waited() -> None:
     """It would wait because others of its tier were placed sooner, or evict one that runs."""
     needed = Place(PlaceGroup(0, preempts=True, needed=True))
-    unit = pod("u-0", gpus=8, gang="u-0", min_count=1, owner="u", floor=1)
+    unit = pod("u-0", gpus=8, gang="u-0", min_count=1, owner="u", min_units=1)
     things = (node("a"), unit, pod("w", gpus=8, priority=0, namespace="other"))
     instance = build(snapshot(*things))
     still = present(instance)

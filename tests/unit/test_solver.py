@@ -366,7 +366,15 @@ def test_pods_that_preempt_nobody_come_after_every_keeping_stage() -> None:
 def test_who_is_needed_comes_first_in_a_tier() -> None:
     """Who preempts nobody would come before the last that could be given up for them."""
     units = [
-        pod(name, priority=priority, preempts=preempts, gang=name, owner=name, floor=1, min_count=1)
+        pod(
+            name,
+            priority=priority,
+            preempts=preempts,
+            gang=name,
+            owner=name,
+            min_units=1,
+            min_count=1,
+        )
         for name, priority, preempts in (("a-0", 20, False), ("b-0", 20, True), ("c-0", 0, False))
     ]
     others = [pod("x", priority=20), pod("y", priority=20, preempts=False), pod("z")]
@@ -386,7 +394,7 @@ def test_who_is_needed_comes_first_in_a_tier() -> None:
 def test_equal_units_are_apart_where_only_some_are_needed() -> None:
     """All of them would be placed before others, or none."""
     units = [
-        pod(f"u-{i}-{part}", gpus=4, gang=f"u-{i}", min_count=2, owner="u", floor=1)
+        pod(f"u-{i}-{part}", gpus=4, gang=f"u-{i}", min_count=2, owner="u", min_units=1)
         for i in range(3)
         for part in "ab"
     ]

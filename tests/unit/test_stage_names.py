@@ -25,7 +25,8 @@ RUNS = tuple(pod(f"r-{p}", on="n", gpus=8, priority=p) for p in (0, 10))
 WAIT = tuple(pod(f"w-{p}", priority=p) for p in (10, 5, 0))
 GENTLE = tuple(pod(f"g-{p}", priority=p, preempts=False) for p in (20, 10, 0))
 NEEDED = tuple(
-    pod(f"u-{i}", gang=f"u-{i}", min_count=1, owner="u", floor=1, preempts=i > 0) for i in range(2)
+    pod(f"u-{i}", gang=f"u-{i}", min_count=1, owner="u", min_units=1, preempts=i > 0)
+    for i in range(2)
 )
 FULL = node("n", gpus=0)
 

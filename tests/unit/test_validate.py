@@ -102,7 +102,7 @@ RUNS, *JOIN = (
     pod(f"j-{i}", gpus=2, on="n0" if i == 0 else None, gang="j", min_count=2) for i in range(3)
 )
 UNITS = tuple(
-    pod(f"u-{i}", gpus=8, gang=f"u-{i}", min_count=1, owner="u", floor=1) for i in range(2)
+    pod(f"u-{i}", gpus=8, gang=f"u-{i}", min_count=1, owner="u", min_units=1) for i in range(2)
 )
 TEAM = tuple(pod(f"t-{i}", gpus=4, on=f"n{i}", gang="t", min_count=2) for i in range(2))
 

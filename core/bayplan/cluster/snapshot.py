@@ -160,7 +160,7 @@ class Pod:
         gang: The gang it belongs to, if any.
         gang_min_count: How many pods of the gang must run for any of them to be useful.
         gang_topology: Where the gang's pods are to be with respect to each other, if it says so.
-        floor: How many gangs its owner needs, as it says; else 0 (`bayplan.rules.floors`).
+        min_units: How many gangs its owner needs, as it says; else 0 (`bayplan.rules.minimums`).
         labels: Labels, sorted by key: what rules between pods select by.
         owner: The controller that makes it again.
         created_at: Seconds since the epoch; earlier pods go first among equals.
@@ -198,7 +198,7 @@ class Pod:
     gang: GangKey | None = None
     gang_min_count: int = 0
     gang_topology: GangTopology | None = None
-    floor: int = 0
+    min_units: int = 0
     labels: tuple[tuple[str, str], ...] = ()
     owner: Owner | None = None
     created_at: int = 0
@@ -461,9 +461,9 @@ _STANDING: Final = {(1, True): "w", (1, False): "w", (0, True): "b", (0, False):
 
 
 def _belonging(pod: Pod) -> str:
-    """Return which pod it is and what may change about its gang, a floor only if it has one."""
-    floor = (pod.floor,) if pod.floor else ()
-    return repr((pod.uid, pod.gang, pod.gang_min_count, pod.gang_topology, *floor))
+    """Return which pod it is and what may change about its gang, with what its owner needs."""
+    min_units = (pod.min_units,) if pod.min_units else ()
+    return repr((pod.uid, pod.gang, pod.gang_min_count, pod.gang_topology, *min_units))
 
 
 def _leaving(pod: Pod) -> str:

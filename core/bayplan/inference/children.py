@@ -138,7 +138,7 @@ class Deployment:
         generation: Number of the spec that this was read from.
         replicas: Units asked for.
         min_replicas: Units that must be ready for it to be Ready.
-        floor: Units that it needs, as it says; others of it make room first. 0 if it does not say.
+        min_units: Units that it needs, as it says, 0 if it does not; others of it make room first.
         priority_class: PriorityClass of every pod, or "".
         topology: Where the pods of a unit are to be with respect to each other, if it matters.
         cold_start_s: Seconds from a pod's start until it serves; 0 where nobody says.
@@ -154,7 +154,7 @@ class Deployment:
     generation: int = 0
     replicas: int = 1
     min_replicas: int = 1
-    floor: int = 0
+    min_units: int = 0
     priority_class: str = ""
     topology: GangTopology | None = None
     cold_start_s: int = 0
@@ -221,7 +221,7 @@ class Child:
         revision: The revision of its unit by label, or "".
         unit_size: How many pods of its unit planners are told to place together, or 0.
         shape: What it says that makes its unit whole; empty if it says nothing.
-        floor: How many units it says that its deployment needs, or 0.
+        min_units: How many units it says that its deployment needs, or 0.
         replica: Which replica of its pool in its unit it belongs to, by label.
         worker: Which pod of its replica it is, by label; 0 for the leader.
         replica_size: How many pods its replica was to have when it was made, by label.
@@ -263,7 +263,7 @@ class Child:
     revision: str = ""
     unit_size: int = 0
     shape: Shape = NO_SHAPE
-    floor: int = 0
+    min_units: int = 0
     replica: int = 0
     worker: int = 0
     replica_size: int = 1

@@ -106,8 +106,8 @@ def labels(deployment: Deployment, slot: Slot, template: Mapping[str, str]) -> d
         ours[names.LABEL_REPLICA_SIZE] = str(slot.pool.size)
     if slot.represents:
         ours[names.LABEL_REPRESENTS] = "true"
-    if deployment.floor:
-        ours[names.LABEL_MIN_UNITS] = str(deployment.floor)
+    if deployment.min_units:
+        ours[names.LABEL_MIN_UNITS] = str(deployment.min_units)
     return {**recommended, **template, **ours}
 
 

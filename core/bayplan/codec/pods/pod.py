@@ -73,7 +73,7 @@ def pod_of(raw: Raw) -> Pod | None:
         gang=gang,
         gang_min_count=min_count,
         gang_topology=gang_topology_of(metadata) if gang else None,
-        floor=(units.whole_number(labels.get(names.LABEL_MIN_UNITS, "")) or 0) if gang else 0,
+        min_units=(units.whole_number(labels.get(names.LABEL_MIN_UNITS, "")) or 0) if gang else 0,
         labels=tuple(sorted(labels.items())),
         owner=owner,
         created_at=metadata.get("creationTimestamp").instant(),

@@ -12,7 +12,7 @@ from bayplan.cluster.keys import BudgetKey, GangKey
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import Node, Pod, Snapshot
 from bayplan.rules import filters
-from bayplan.rules.floors import missing
+from bayplan.rules.minimums import missing
 from bayplan.rules.peers import Meant
 from bayplan.rules.reach import Reach
 from bayplan.solver.problem.between import between

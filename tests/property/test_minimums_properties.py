@@ -13,7 +13,7 @@ from bayplan.cluster.keys import NodeName
 from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
-from bayplan.rules import floors
+from bayplan.rules import minimums
 from bayplan.solver import engine
 from bayplan.solver.local import greedy
 from bayplan.solver.problem import goals
@@ -60,7 +60,11 @@ def _cluster(seed: int, nodes: int, pods: int) -> Snapshot:
 
 def _deployment(random: Random, name: str) -> Iterator[Pod]:
     """Yield the pods of a deployment; some of them run, and some do not exist yet."""
-    size, floor, tier = random.choice([1, 2, 2]), random.randint(0, 3), random.choice([0, 10, 10])
+    size, min_units, tier = (
+        random.choice([1, 2, 2]),
+        random.randint(0, 3),
+        random.choice([0, 10, 10]),
+    )
     preempts, first = random.random() < 0.8, random.choice([0, 8])
     gpus = [random.choice([1, 2, 2, 3]) for _ in range(size)]
     for unit in range(first, first + random.randint(1, 4)):
@@ -77,7 +81,7 @@ def _deployment(random: Random, name: str) -> Iterator[Pod]:
                 gang=f"{name}-{unit}",
                 min_count=size,
                 owner=name,
-                floor=floor,
+                min_units=min_units,
                 on="anywhere" if runs else None,
             )
             yield replace(made, created_at=random.choice([1, 2, 3]))
@@ -103,7 +107,7 @@ def _disturbed(snapshot: Snapshot, random: Random) -> Snapshot:
             terminating=random.random() < 0.1,
             bound=each.node is None or random.random() < 0.8,
             gang_min_count=random.choice([each.gang_min_count] * 5 + [1, 2**30]),
-            floor=random.choice([each.floor] * 3 + [0, 2]),
+            min_units=random.choice([each.min_units] * 3 + [0, 2]),
         )
         for each in snapshot.pods
     ]
@@ -119,11 +123,11 @@ def test_the_validator_knows_by_itself_who_is_needed(snapshot: Snapshot, random:
     random.shuffle(pods)
     shuffled = Snapshot.of(snapshot.nodes, pods)
 
-    assert floors.missing(shuffled) == oracle.needed(snapshot)
+    assert minimums.missing(shuffled) == oracle.needed(snapshot)
     assert lacking(shuffled) == oracle.needed(snapshot)
 
     odd = _disturbed(snapshot, random)
-    assert lacking(odd) == floors.missing(odd)
+    assert lacking(odd) == minimums.missing(odd)
 
 
 @given(snapshot=clusters(nodes=3, pods=6), policy=policies())
@@ -194,7 +198,7 @@ def _ticking() -> Callable[[], float]:
 @given(snapshot=clusters(nodes=3, pods=10))
 def test_without_minimums_the_stages_are_what_they_were(snapshot: Snapshot) -> None:
     """Fleets that say nothing of minReplicas would be planned for another order."""
-    plain = Snapshot.of(snapshot.nodes, [replace(each, floor=0) for each in snapshot.pods])
+    plain = Snapshot.of(snapshot.nodes, [replace(each, min_units=0) for each in snapshot.pods])
     for order in Order:
         names = [goal.name for goal in goals.in_order(build(snapshot), order)]
         before = [goal.name for goal in goals.in_order(build(plain), order)]

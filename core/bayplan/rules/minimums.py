@@ -77,13 +77,13 @@ class _Unit:
 
 def _needed(snapshot: Snapshot) -> Iterator[_Unit]:
     """Yield the units that deployments need."""
-    if not any(map(attrgetter("floor"), snapshot.in_gangs)):
+    if not any(map(attrgetter("min_units"), snapshot.in_gangs)):
         return
     for gangs in _by_owner(snapshot).values():
-        floor = max(pod.floor for pods in gangs.values() for pod in pods)
+        min_units = max(pod.min_units for pods in gangs.values() for pod in pods)
         units = [_unit(key, pods) for key, pods in gangs.items()]
         able = [unit for unit in units if unit.can_be_whole]
-        yield from sorted(able, key=_Unit.order)[:floor]
+        yield from sorted(able, key=_Unit.order)[:min_units]
 
 
 def _by_owner(snapshot: Snapshot) -> dict[str, dict[GangKey, list[Pod]]]:

@@ -15,12 +15,12 @@ from bayplan.inference import manifests
 from bayplan.plan import Result
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
-from bayplan.rules.floors import missing, protected
+from bayplan.rules.minimums import missing, protected
 from bayplan.solver import engine
 from tests.builders import node, pod
 
 
-def unit(name: str, index: int, *, floor: int, on: str | None) -> list[Pod]:
+def unit(name: str, index: int, *, min_units: int, on: str | None) -> list[Pod]:
     """Return the two 4-GPU pods of a unit of a deployment of priority 0."""
     owner = Owner(kind="InferenceDeployment", namespace="default", name=name, uid=f"uid-{name}")
     return [
@@ -31,7 +31,7 @@ def unit(name: str, index: int, *, floor: int, on: str | None) -> list[Pod]:
                 on=on,
                 gang=f"{name}-{index}",
                 min_count=2,
-                floor=floor,
+                min_units=min_units,
             ),
             owner=owner,
         )
@@ -42,11 +42,11 @@ def unit(name: str, index: int, *, floor: int, on: str | None) -> list[Pod]:
 def test_so_many_units_of_each_deployment_as_it_needs_are_dear() -> None:
     """The lowest of those that run whole."""
     pods = [
-        *unit("a", 0, floor=1, on=None),
-        *unit("a", 1, floor=1, on="n1"),
-        *unit("a", 2, floor=1, on="n2"),
-        *unit("b", 0, floor=0, on="n3"),
-        *unit("c", 0, floor=2, on="n4")[:1],
+        *unit("a", 0, min_units=1, on=None),
+        *unit("a", 1, min_units=1, on="n1"),
+        *unit("a", 2, min_units=1, on="n2"),
+        *unit("b", 0, min_units=0, on="n3"),
+        *unit("c", 0, min_units=2, on="n4")[:1],
     ]
 
     nodes = [node(f"n{n}") for n in range(1, 5)]
@@ -64,7 +64,7 @@ def test_each_deployment_shrinks_to_what_it_needs_before_any_is_evicted() -> Non
         each
         for number, name in enumerate("ab")
         for index in range(2)
-        for each in unit(name, index, floor=1, on=f"n{2 * number + index}")
+        for each in unit(name, index, min_units=1, on=f"n{2 * number + index}")
     ]
     newcomers = [replace(pod(f"vip-{n}", gpus=8), priority=1000) for n in range(2)]
 
@@ -81,7 +81,7 @@ def waits(each: Pod) -> Pod:
     return replace(each, node=None, waiting=True)
 
 
-A0, A1, A2 = (unit("a", index, floor=2, on="n0") for index in range(3))
+A0, A1, A2 = (unit("a", index, min_units=2, on="n0") for index in range(3))
 W0, W1, W2 = ([waits(each) for each in part] for part in (A0, A1, A2))
 
 
@@ -114,13 +114,15 @@ W0, W1, W2 = ([waits(each) for each in part] for part in (A0, A1, A2))
             [
                 waits(each)
                 for index in (2, 9, 10, 11)
-                for each in unit("b", index, floor=2, on="n0")
+                for each in unit("b", index, min_units=2, on="n0")
             ],
             {"b-2", "b-9"},
             id="unit 9 comes before unit 10",
         ),
         pytest.param(
-            [waits(each) for each in unit("a", 0, floor=0, on="n0")], set(), id="none is asked for"
+            [waits(each) for each in unit("a", 0, min_units=0, on="n0")],
+            set(),
+            id="none is asked for",
         ),
         pytest.param(
             [replace(each, owner=None) for each in W0], set(), id="pods that nobody makes again"
@@ -171,7 +173,7 @@ def test_a_needed_unit_comes_before_more_pods_of_its_tier(
     ):
         found = planned(*W0, *W1, *OTHERS, order=order)
         two = planned(*W0, *W1, *OTHERS, nodes=2, order=order)
-        other = planned(*(replace(each, floor=0) for each in (*W0, *W1)), *OTHERS, order=order)
+        other = planned(*(replace(each, min_units=0) for each in (*W0, *W1)), *OTHERS, order=order)
 
     assert found.engine in expected
     assert (found.refused, two.refused) == ((), ())
@@ -183,7 +185,7 @@ def test_a_needed_unit_comes_before_more_pods_of_its_tier(
 
 def test_whoever_is_not_needed_is_placed_after_who_is() -> None:
     """Two units would be needed where one is, or none where one runs."""
-    one = [replace(each, floor=1) for each in (*W0, *W1)]
+    one = [replace(each, min_units=1) for each in (*W0, *W1)]
 
     assert stages(planned(*one, *OTHERS, nodes=2)) == [
         ("place 0 below minReplicas", 2),
@@ -214,7 +216,7 @@ def test_a_needed_unit_that_preempts_nobody_waits_for_room() -> None:
 def test_a_unit_of_one_pod_is_needed_as_well() -> None:
     """It is no gang, for which nobody has to look out."""
     single = [
-        pod(f"s-{i}", gpus=8, gang=f"s-{i}", min_count=1, owner="s", floor=1) for i in range(2)
+        pod(f"s-{i}", gpus=8, gang=f"s-{i}", min_count=1, owner="s", min_units=1) for i in range(2)
     ]
     found = planned(*single, *OTHERS)
 
