@@ -53,7 +53,7 @@ class Kept:
     alone: bool = False
 
 
-class Keepers:
+class Blockers:
     """Finds what keeps others from making room after a plan."""
 
     def __init__(self, after: Aftermath, census: Census, policy: Policy, rules: Rules) -> None:
