@@ -14,8 +14,8 @@ from bayplan.codec import (
     pod_of,
     stand_in_of,
 )
-from bayplan.codec.marks import FailedMove, failed_move_in
 from bayplan.codec.pods import selector_of
+from bayplan.codec.replacements import FailedMove, failed_move_in
 from bayplan.inference.successors import Failing
 from tests.builders import GPU, node, pod, snapshot
 from tests.codec_scene import decoded, pinned, raw_pod

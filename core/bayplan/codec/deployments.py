@@ -15,11 +15,11 @@ from bayplan.cluster.constraints import GangTopology
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.units import whole_number
 from bayplan.codec.fields import DecodeError, Field, Raw, top
-from bayplan.codec.marks import moment_of
 from bayplan.codec.pods.disruption import is_outdated
 from bayplan.codec.pods.placing import pinned_node
 from bayplan.codec.pods.status import refusal_of
 from bayplan.codec.pools import pools_of, port_of
+from bayplan.codec.replacements import moment_of
 from bayplan.codec.service import YIELDS
 from bayplan.inference.children import Child, Deployment, Gateway, Rollout
 from bayplan.inference.shapes import Shape

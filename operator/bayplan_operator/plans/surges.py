@@ -17,8 +17,8 @@ from bayplan.api import names
 from bayplan.cluster.keys import PodKey
 from bayplan.codec import DecodeError, PublishedPlan
 from bayplan.codec.deployments import child_of, deployment_of
-from bayplan.codec.marks import failed_move_in
 from bayplan.codec.releases import pinned, ungate_patch
+from bayplan.codec.replacements import failed_move_in
 from bayplan.inference import manifests, successors
 from bayplan.inference.children import Child, Deployment, Slot
 from bayplan.inference.drains import LOOK_S
