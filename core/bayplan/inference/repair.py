@@ -28,7 +28,7 @@ def back_off_s(failures: int) -> float:
     return min(MOST_BACK_OFF_S, LEAST_LIFE_S * 2.0 ** min(failures, 10))
 
 
-class Mending:
+class Repair:
     """Looks at the pods of units that stay, and remembers how often each has failed.
 
     Attributes:
