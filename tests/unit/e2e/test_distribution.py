@@ -11,7 +11,7 @@ import pytest
 
 from e2e.distribution import begins_with_the_core, pytest_xdist_auto_num_workers
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 #: Passes, and takes no time.
 TESTS = "import pytest\n@pytest.mark.parametrize('n', range(6))\ndef test(n): pass\n"

@@ -13,7 +13,7 @@ from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import Node, Pod
 from bayplan.plan import Reason
 from tests.builders import node, pod
-from tests.unit.test_answers import N1, answer, cache_of
+from tests.unit.core.test_answers import N1, answer, cache_of
 
 BROKEN = (Taint(key=names.LABEL_UNHEALTHY),)
 ANY = (Toleration(operator="Exists"),)

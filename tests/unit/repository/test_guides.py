@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bayplan.plan import Reason
 
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 _GUIDE = (_ROOT / "docs" / "guides" / "why-a-pod-waits.md").read_text()
 _METRICS = (_ROOT / "docs" / "reference" / "metrics.md").read_text()
 
