@@ -13,8 +13,10 @@ from bayplan.cluster.constraints import (
     Taint,
 )
 from bayplan.cluster.keys import BudgetKey, GangKey, NodeName, Owner, PodKey
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.rules.restraints import restrained
 
 GPU = "nvidia.com/gpu"

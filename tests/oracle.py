@@ -11,7 +11,9 @@ from itertools import product
 from bayplan.cluster.budgets import Budget
 from bayplan.cluster.constraints import Peers, PodSelector, PodTerm, Spread
 from bayplan.cluster.keys import BudgetKey, GangKey, NodeName
-from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption, Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import EVICTION_COST
 from bayplan.policy import Policy
 from bayplan.rules import filters

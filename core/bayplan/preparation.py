@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from bayplan.cluster.constraints import Volume
 from bayplan.cluster.keys import ClaimKey, NodeName
-from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
+from bayplan.cluster.pods import Disruption, Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.cluster.units import SHARED_GPU
 from bayplan.gates import believed
 from bayplan.policy import Policy

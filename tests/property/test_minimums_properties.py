@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayplan.cluster.keys import NodeName
-from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption, Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
 from bayplan.rules import minimums

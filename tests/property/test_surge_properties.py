@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bayplan import steps
 from bayplan.cluster.budgets import Health
 from bayplan.cluster.keys import PodKey
-from bayplan.cluster.snapshot import Disruption, Pod
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.inference.drains import Farewell
 from bayplan.inference.successors import Failing, Outlook
 from bayplan.plan import Plan

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from bayplan.api import names
 from bayplan.api.pools import Role
-from bayplan.cluster.snapshot import MAX_MOVE_COST
+from bayplan.cluster.pods import MAX_MOVE_COST
 from bayplan.inference import accelerators, members
 from bayplan.inference.children import Deployment, Slot, slots, topology_annotations
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 
 from bayplan.cluster.keys import GangKey
-from bayplan.cluster.snapshot import MAX_MOVE_COST, Pod, Snapshot, newest_member
+from bayplan.cluster.pods import MAX_MOVE_COST, Pod, newest_member
+from bayplan.cluster.snapshot import Snapshot
 
 
 def protected(snapshot: Snapshot) -> Snapshot:

@@ -15,8 +15,8 @@ from typing import Final
 
 from bayplan.cluster.budgets import Health
 from bayplan.cluster.keys import NodeName
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Disruption, Pod
 from bayplan.inference.successors import Failing, Outlook
 from bayplan.plan import Evict, Move
 from bayplan.steps.books import Books

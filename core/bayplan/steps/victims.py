@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from bayplan.cluster.keys import NodeName
-from bayplan.cluster.snapshot import Disruption, Pod
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.inference.drains import Farewell
 from bayplan.plan import Evict, Move, together
 from bayplan.steps.allowances import Allowances

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from bayplan.cluster.keys import GangKey
-from bayplan.cluster.snapshot import Pod, Snapshot, newest_member
+from bayplan.cluster.pods import Pod, newest_member
+from bayplan.cluster.snapshot import Snapshot
 
 
 class _Unfinished(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Final
 
 from bayplan.aftermath import Aftermath
 from bayplan.cluster.keys import NodeName
-from bayplan.cluster.snapshot import Disruption, Pod, PodKind
+from bayplan.cluster.pods import Disruption, Pod, PodKind
 from bayplan.plan import Reason, Rejection
 from bayplan.policy import Order, Policy
 from bayplan.rules.restraints import cools_until, is_refused

@@ -14,7 +14,7 @@ from typing import Final
 from bayplan.aftermath import Aftermath
 from bayplan.cluster import units
 from bayplan.cluster.keys import GangKey
-from bayplan.cluster.snapshot import Disruption, Pod, PodKind
+from bayplan.cluster.pods import Disruption, Pod, PodKind
 from bayplan.plan import Bind, Hold, Move, Reason, Rejection, in_bulk
 from bayplan.policy import Policy
 from bayplan.why import advice, reasons, remedies, wording

@@ -8,7 +8,8 @@ from bayplan import answers
 from bayplan.answers import Answer, Reservations, agreed
 from bayplan.cache import Cache
 from bayplan.cluster.keys import NodeName
-from bayplan.cluster.snapshot import Node, Pod
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
 from bayplan.online.advisor import Advisor
 from bayplan.plan import Bind, Certificate, Evict, Move, Plan, Reason, Verdict
 from bayplan.policy import Order

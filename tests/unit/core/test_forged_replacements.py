@@ -8,7 +8,7 @@ from bayplan import steps
 from bayplan.answers import Reservations
 from bayplan.cache import Cache
 from bayplan.cluster.keys import NodeName, Owner
-from bayplan.cluster.snapshot import Pod
+from bayplan.cluster.pods import Pod
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Certificate, Move, Plan, Verdict
 from bayplan.policy import Order, Policy

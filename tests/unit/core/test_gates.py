@@ -6,7 +6,7 @@ import pytest
 
 from bayplan import gates
 from bayplan.cluster.keys import NodeName
-from bayplan.cluster.snapshot import Disruption, Pod
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.gates import PlannerSigns
 from bayplan.plan import Hold, Reason, Rejection
 from bayplan.policy import NodeProvisioning, Policy

@@ -7,7 +7,7 @@ import pytest
 from bayplan import halves
 from bayplan.api import names
 from bayplan.cluster.keys import GangKey
-from bayplan.cluster.snapshot import Disruption, Pod
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.halves import Member
 from tests.builders import pod
 

@@ -9,8 +9,9 @@ from bayplan.answers import Answer, Reservations
 from bayplan.api import names
 from bayplan.cluster import units
 from bayplan.cluster.constraints import Taint, Toleration
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Node, Pod
 from bayplan.plan import Reason
 from tests.builders import node, pod
 from tests.unit.core.test_answers import N1, answer, cache_of

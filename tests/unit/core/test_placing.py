@@ -16,7 +16,8 @@ from bayplan.cluster.constraints import (
     Spread,
 )
 from bayplan.cluster.keys import NodeName
-from bayplan.cluster.snapshot import Disruption, Node, Pod
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.plan import Bind, Certificate, Move, Plan, Reason, Rejection, Verdict
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy

@@ -8,13 +8,8 @@ from dataclasses import replace
 import pytest
 from ortools.sat.python import cp_model
 
-from bayplan.cluster.snapshot import (
-    MAX_MOVE_COST,
-    OVERSTAY_S,
-    Disruption,
-    Node,
-    Pod,
-)
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import MAX_MOVE_COST, OVERSTAY_S, Disruption, Pod
 from bayplan.plan import Move, Stage, Verdict
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy

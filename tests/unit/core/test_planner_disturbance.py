@@ -4,14 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from bayplan.cluster.snapshot import (
-    GOODBYE_S,
-    OVERSTAY_S,
-    Disruption,
-    Node,
-    Pod,
-    Snapshot,
-)
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import GOODBYE_S, OVERSTAY_S, Disruption, Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.rules.restraints import restrained
 from tests.builders import budget, node, pod, snapshot
 from tests.planner_scene import POLICY, evicted, made, moved, placed, result_of, unit

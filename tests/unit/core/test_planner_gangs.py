@@ -6,10 +6,7 @@ import pytest
 
 from bayplan.api import names
 from bayplan.cluster.keys import Owner
-from bayplan.cluster.snapshot import (
-    UNKNOWN_COUNT,
-    Disruption,
-)
+from bayplan.cluster.pods import UNKNOWN_COUNT, Disruption
 from bayplan.plan import Reason
 from tests.builders import node, pod
 from tests.planner_scene import evicted, hold_of, made, moved, placed, unit

@@ -12,8 +12,9 @@ from bayplan.answers import Reservations, answer
 from bayplan.api import names
 from bayplan.cache import Cache
 from bayplan.cluster.keys import NodeName
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Disruption, Node, Pod
 from bayplan.codec import DecodeError, plan_manifest, pod_of, published_plan_of
 from bayplan.online.advisor import Advisor
 from bayplan.plan import (

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from bayplan.cluster.keys import NodeName, PodKey
-from bayplan.cluster.snapshot import Pod, Snapshot
+from bayplan.cluster.pods import Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Bind, Certificate, Evict, Hold, Move, Plan, Reason, Rejection, Verdict
 from bayplan.policy import Order

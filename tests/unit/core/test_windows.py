@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from bayplan.cluster.keys import NodeName
-from bayplan.cluster.snapshot import Disruption, Snapshot
+from bayplan.cluster.pods import Disruption
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import DecodeError, policy_of
 from bayplan.plan import Certificate, Move, Plan, Verdict
 from bayplan.planner import defragment

@@ -9,7 +9,7 @@ from kubernetes import client
 from bayplan.answers import Reservations
 from bayplan.api import names
 from bayplan.cluster.keys import BudgetKey, NodeName
-from bayplan.cluster.snapshot import Pod
+from bayplan.cluster.pods import Pod
 from bayplan.codec import parts, plan_manifests, published_plan_of
 from bayplan.plan import Bind, Certificate, Hold, Move, Reason, Rejection, Result, Verdict, plan_of
 from bayplan.planner import plan

@@ -7,8 +7,8 @@ from bayplan.api import names
 from bayplan.cluster import units
 from bayplan.cluster.budgets import Health
 from bayplan.cluster.keys import NodeName, Owner, PodKey
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Disruption, Pod
 from bayplan.codec.fields import Field, Raw, top
 from bayplan.codec.pods.disruption import disruption_of, move_cost
 from bayplan.codec.pods.gangs import check_alone, gang_of, has_count

@@ -6,7 +6,7 @@ import pytest
 
 from bayplan.api import names
 from bayplan.cluster.keys import NodeName
-from bayplan.cluster.snapshot import Pod
+from bayplan.cluster.pods import Pod
 from bayplan.codec import DecodeError, pod_of, snapshot_of
 from bayplan.codec.releases import release_patch
 from bayplan.rules.filters import static_rejection

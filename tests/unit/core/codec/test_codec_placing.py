@@ -15,7 +15,7 @@ from bayplan.cluster.constraints import (
     Requirement,
     Spread,
 )
-from bayplan.cluster.snapshot import Pod
+from bayplan.cluster.pods import Pod
 from bayplan.codec import DecodeError, pod_of
 
 HOST = "kubernetes.io/hostname"

@@ -7,8 +7,8 @@ import pytest
 from bayplan.api import names
 from bayplan.cluster.constraints import Toleration
 from bayplan.cluster.keys import GangKey, Owner, PodKey
+from bayplan.cluster.pods import UNKNOWN_COUNT, Disruption, Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import UNKNOWN_COUNT, Disruption, Pod
 from bayplan.codec import (
     DecodeError,
     pod_of,

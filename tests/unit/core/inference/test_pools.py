@@ -9,7 +9,8 @@ import pytest
 
 from bayplan.api import names
 from bayplan.cluster.keys import NodeName
-from bayplan.cluster.snapshot import Disruption, Snapshot
+from bayplan.cluster.pods import Disruption
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import DecodeError, node_of, pod_of
 from bayplan.codec.deployments import child_of, deployment_of
 from bayplan.inference import accelerators, manifests, readiness

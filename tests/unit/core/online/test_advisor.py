@@ -9,7 +9,8 @@ from bayplan.answers import Reservations, answer
 from bayplan.cache import Cache
 from bayplan.cluster.constraints import Constraints, NodeTerm, Requirement
 from bayplan.cluster.keys import NodeName
-from bayplan.cluster.snapshot import Node, Pod
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
 from bayplan.online import advisor as advisors
 from bayplan.online.advisor import MAX_SCORE, Advisor, forecast
 from bayplan.online.kinds import Kind

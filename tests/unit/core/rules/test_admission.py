@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
+from bayplan.cluster.pods import Disruption, Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan
 from bayplan.gates import to_offer
 from bayplan.plan import Certificate, Plan, Reason, Verdict

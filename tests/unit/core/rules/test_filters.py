@@ -15,8 +15,9 @@ from bayplan.cluster.constraints import (
     Toleration,
 )
 from bayplan.cluster.keys import NodeName
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Node, Pod
 from bayplan.plan import Certificate, Plan, Reason, Verdict
 from bayplan.policy import Order
 from bayplan.rules import filters

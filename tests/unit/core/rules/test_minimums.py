@@ -7,7 +7,8 @@ from unittest import mock
 import pytest
 
 from bayplan.cluster.keys import NodeName, Owner
-from bayplan.cluster.snapshot import MAX_MOVE_COST, Pod, Snapshot
+from bayplan.cluster.pods import MAX_MOVE_COST, Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec.deployments import deployment_of
 from bayplan.codec.nodes import node_of
 from bayplan.codec.pods import pod_of

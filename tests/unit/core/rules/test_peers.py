@@ -13,7 +13,8 @@ from bayplan.cluster.constraints import (
     Taint,
     Toleration,
 )
-from bayplan.cluster.snapshot import Node, Pod
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
 from bayplan.plan import Reason
 from bayplan.rules import peers
 from bayplan.rules.peers import Neighbours

@@ -7,7 +7,8 @@ import pytest
 from bayplan.cluster.budgets import Budget, Health
 from bayplan.cluster.constraints import Requirement
 from bayplan.cluster.keys import BudgetKey
-from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
+from bayplan.cluster.pods import Disruption, Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.rules.restraints import covers, restrained
 from tests.builders import budget, node, pod
 

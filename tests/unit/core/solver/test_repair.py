@@ -8,7 +8,8 @@ import pytest
 
 from bayplan.cluster.constraints import Constraints
 from bayplan.cluster.keys import NodeName
-from bayplan.cluster.snapshot import Node, Pod
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
 from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.solver import search

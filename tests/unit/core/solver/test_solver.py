@@ -9,7 +9,8 @@ from ortools.sat.python import cp_model
 
 from bayplan.cluster.budgets import Budget
 from bayplan.cluster.constraints import GangTopology
-from bayplan.cluster.snapshot import Disruption, Node, Pod
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.policy import Order, Policy
 from bayplan.solver.bounds.relaxation import Relaxation
 from bayplan.solver.exact import constraints, variables

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bayplan.cluster.snapshot import Disruption, Pod
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.solver.keepfill import teams
 from bayplan.solver.problem.assignment import present
 from bayplan.solver.problem.counting import build

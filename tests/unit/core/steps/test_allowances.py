@@ -7,7 +7,8 @@ import pytest
 from bayplan import steps
 from bayplan.cluster.budgets import Budget, Health
 from bayplan.cluster.keys import GangKey
-from bayplan.cluster.snapshot import Pod, Snapshot
+from bayplan.cluster.pods import Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.inference.drains import Farewell
 from bayplan.policy import Policy
 from bayplan.steps import EvictPod, Progress

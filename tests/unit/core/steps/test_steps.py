@@ -6,7 +6,8 @@ import pytest
 
 from bayplan import steps
 from bayplan.cluster.constraints import Taint
-from bayplan.cluster.snapshot import Node, Pod
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
 from bayplan.plan import (
     Plan,
 )

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from bayplan import steps
-from bayplan.cluster.snapshot import Node, Pod
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
 from bayplan.inference.drains import Farewell
 from bayplan.steps import DrainPod, Phase, ReleasePod, State
 from tests.builders import node, pod

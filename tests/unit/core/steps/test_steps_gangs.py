@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bayplan import steps
-from bayplan.cluster.snapshot import Disruption, Pod
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.steps import Phase
 from tests.builders import apart, node, pod
 from tests.steps_scene import advance, bind, done, evict, move, plan, told

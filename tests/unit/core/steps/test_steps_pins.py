@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from bayplan.cluster.snapshot import Node, Pod
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
 from bayplan.plan import Plan
 from bayplan.policy import Policy
 from bayplan.steps import STALL_S, Phase, Progress, State, advance

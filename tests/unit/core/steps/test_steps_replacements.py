@@ -7,7 +7,7 @@ import pytest
 from bayplan import steps
 from bayplan.api import names as ours
 from bayplan.cluster.keys import NodeName, Owner
-from bayplan.cluster.snapshot import Pod
+from bayplan.cluster.pods import Pod
 from bayplan.plan import Bind, Hold
 from bayplan.steps import EvictPod, Phase, ReleasePod
 from tests.builders import node, pod

@@ -9,7 +9,9 @@ import pytest
 from bayplan.cluster.budgets import Budget, Health
 from bayplan.cluster.constraints import Constraints, Peers
 from bayplan.cluster.keys import NodeName, Owner
-from bayplan.cluster.snapshot import GOODBYE_S, Disruption, Node, Pod, Snapshot
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import GOODBYE_S, Disruption, Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.inference.drains import Farewell
 from bayplan.inference.successors import Failing, Outlook
 from bayplan.plan import Move, Plan

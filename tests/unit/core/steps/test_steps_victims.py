@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from bayplan.cluster.keys import NodeName
-from bayplan.cluster.snapshot import Disruption, Node, Pod
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.plan import (
     Evict,
     Move,

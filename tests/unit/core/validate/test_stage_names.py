@@ -12,7 +12,8 @@ from bayplan.cluster.constraints import (
     Requirement,
 )
 from bayplan.cluster.keys import NodeName
-from bayplan.cluster.snapshot import Disruption, Node, Pod
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.plan import Bind, Certificate, Hold, Plan, Stage, Verdict
 from bayplan.policy import Order, Policy
 from bayplan.validate import reached, validate

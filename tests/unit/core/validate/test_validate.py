@@ -7,8 +7,9 @@ import pytest
 from bayplan.cluster.budgets import Budget, Health
 from bayplan.cluster.constraints import Constraints
 from bayplan.cluster.keys import NodeName
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import (
     Bind,
     Certificate,

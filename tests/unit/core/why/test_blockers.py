@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from bayplan.cluster.budgets import Budget
-from bayplan.cluster.snapshot import Disruption, Node, Pod
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.plan import Hold, Reason
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy

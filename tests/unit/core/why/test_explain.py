@@ -6,8 +6,8 @@ import pytest
 
 from bayplan.cluster.budgets import Health
 from bayplan.cluster.keys import NodeName, Owner
+from bayplan.cluster.pods import Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Pod
 from bayplan.codec import PublishedPlan, StepStatus
 from bayplan.plan import (
     Bind,

@@ -5,11 +5,8 @@ from collections import Counter
 import pytest
 
 from bayplan.cluster.constraints import Constraints, NodeTerm, Requirement, Taint
-from bayplan.cluster.snapshot import (
-    Disruption,
-    Node,
-    Pod,
-)
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.plan import Reason, Rejection
 from bayplan.planner import plan
 from bayplan.rules import filters

@@ -6,7 +6,8 @@ import pytest
 
 from bayplan.cluster.constraints import Constraints, GangTopology, Taint
 from bayplan.cluster.keys import Owner
-from bayplan.cluster.snapshot import Disruption, Node, Pod
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.rules import filters

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bayplan.cluster.keys import NodeName
-from bayplan.cluster.snapshot import Pod
+from bayplan.cluster.pods import Pod
 from bayplan_extender.view import View
 from bayplan_extender.webhook import verbs
 from bayplan_extender.webhook.verbs import ASSUME_S, Verbs
