@@ -21,7 +21,8 @@ from bayplan.codec.pods.status import refusal_of
 from bayplan.codec.pools import pools_of, port_of
 from bayplan.codec.replacements import moment_of
 from bayplan.codec.service import YIELDS
-from bayplan.inference.children import Child, Deployment, Gateway, Rollout
+from bayplan.inference.children import Child
+from bayplan.inference.deployments import Deployment, Gateway, Rollout
 from bayplan.inference.shapes import Shape
 
 #: Longest name of an InferenceDeployment: it becomes part of names and labels.

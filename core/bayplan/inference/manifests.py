@@ -11,7 +11,8 @@ from bayplan.api import names
 from bayplan.api.pools import Role
 from bayplan.cluster.pods import MAX_MOVE_COST
 from bayplan.inference import accelerators, members
-from bayplan.inference.children import Deployment, Slot, slots, topology_annotations
+from bayplan.inference.deployments import Deployment, topology_annotations
+from bayplan.inference.slots import Slot, slots
 
 #: What gateways of llm-d call the roles.
 _LLMD_ROLES: Final = {Role.PREFILL: "prefill", Role.DECODE: "decode", Role.AGGREGATED: "both"}

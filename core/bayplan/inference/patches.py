@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from bayplan.api import names
-from bayplan.inference.children import Child, Deployment
+from bayplan.inference.children import Child
+from bayplan.inference.deployments import Deployment
 from bayplan.inference.parts import own
 from bayplan.inference.successors import instant
 from bayplan.inference.targets import Target

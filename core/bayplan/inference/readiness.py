@@ -19,7 +19,7 @@ from bayplan.api.inference_status import (
 )
 from bayplan.api.pools import Role
 from bayplan.inference import ratios
-from bayplan.inference.children import Deployment, Pool
+from bayplan.inference.deployments import Deployment, Pool
 from bayplan.inference.progress import NODE_NOT_READY, is_rolled_out, progressing
 from bayplan.inference.repair import back_off_s
 from bayplan.inference.rollout import Changes

@@ -31,11 +31,13 @@ from itertools import count, islice
 from typing import Final
 
 from bayplan.inference import drains, sharing, successors
-from bayplan.inference.children import Child, Deployment, Slot, least_slots
+from bayplan.inference.children import Child
+from bayplan.inference.deployments import Deployment
 from bayplan.inference.parts import UNKNOWN, Around, Unit, own, units_of
 from bayplan.inference.patches import MetadataPatch, metadata_patches
 from bayplan.inference.repair import Repair
 from bayplan.inference.replicas import Replicas
+from bayplan.inference.slots import Slot, least_slots
 from bayplan.inference.successors import GivenUp
 from bayplan.inference.targets import Growth, Target, target_of
 

@@ -20,8 +20,10 @@ from bayplan.codec.deployments import child_of, deployment_of
 from bayplan.codec.releases import pinned, ungate_patch
 from bayplan.codec.replacements import failed_move_in
 from bayplan.inference import manifests, successors
-from bayplan.inference.children import Child, Deployment, Slot
+from bayplan.inference.children import Child
+from bayplan.inference.deployments import Deployment
 from bayplan.inference.drains import LOOK_S
+from bayplan.inference.slots import Slot
 from bayplan.inference.successors import Outlook
 from bayplan.steps import Beside, StartPod
 from bayplan_operator.claims import Claims

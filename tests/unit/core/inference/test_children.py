@@ -10,7 +10,7 @@ from bayplan.api import names
 from bayplan.cluster.keys import NodeName
 from bayplan.codec import service
 from bayplan.codec.deployments import child_of
-from bayplan.inference import children, rollout
+from bayplan.inference import rollout, slots
 from bayplan.inference.parts import Around
 from bayplan.inference.rollout import Changes
 from tests.children_scene import OLD, chat, deployment, fill, made_pod, names_of, running, second
@@ -56,7 +56,7 @@ from tests.children_scene import OLD, chat, deployment, fill, made_pod, names_of
 def test_what_happens_to_a_pod(state: dict[str, Any], want: str) -> None:
     """One pod of six is in the given state; all others run."""
     of = deployment()
-    first = children.slots(of)[0]
+    first = slots.slots(of)[0]
     seen = [fill(first, **state), *running(of)[1:]]
 
     around = Around(lost={NodeName("lost")}, failing={NodeName("failing")})
@@ -254,6 +254,6 @@ BY_PLAN = {"annotations": {names.ANNOTATION_PLAN: "plan-1"}}
 )
 def test_a_pod_is_read_as_a_child(state: dict[str, Any], want: dict[str, Any]) -> None:
     """What the operator makes must be what it sees afterwards."""
-    made = replace(fill(children.slots(deployment())[0]), switched=True)
+    made = replace(fill(slots.slots(deployment())[0]), switched=True)
 
     assert child_of(made_pod(**state)) == replace(made, **want)

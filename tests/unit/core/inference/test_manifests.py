@@ -7,7 +7,7 @@ import pytest
 
 from bayplan.api import names
 from bayplan.codec.deployments import deployment_of
-from bayplan.inference import children, manifests
+from bayplan.inference import manifests, slots
 from tests.children_scene import chat, deployment, names_of, template
 
 
@@ -24,8 +24,8 @@ def test_a_pod_costs_what_its_model_takes_to_start(seconds: int, cost: int) -> N
     assert names.ANNOTATION_MOVE_COST not in manifests.manifests(plain)[0]["metadata"].get(
         "annotations", {}
     )
-    assert [slot.revision for slot in children.slots(slow)] == [
-        slot.revision for slot in children.slots(plain)
+    assert [slot.revision for slot in slots.slots(slow)] == [
+        slot.revision for slot in slots.slots(plain)
     ]
 
 
@@ -42,7 +42,7 @@ def test_what_a_template_says_of_its_cost_holds() -> None:
 
 def test_every_unit_has_its_pods_under_names_that_never_change() -> None:
     """A second pass would make the pods again if names were not a function of the spec."""
-    assert names_of(children.slots(deployment())) == [
+    assert names_of(slots.slots(deployment())) == [
         "chat-0-prefill-0",
         "chat-0-decode-0",
         "chat-0-decode-1",
@@ -55,7 +55,7 @@ def test_every_unit_has_its_pods_under_names_that_never_change() -> None:
 def test_a_pod_is_its_template_plus_owner_labels_scheduler_gate_and_priority() -> None:
     """Golden: the whole first pod."""
     of = deployment(priorityClassName="online")
-    slot = children.slots(of)[0]
+    slot = slots.slots(of)[0]
 
     assert manifests.manifest(of, slot) == {
         "apiVersion": "v1",
@@ -163,7 +163,7 @@ def test_a_template_of_one_pool_makes_a_new_revision_of_all() -> None:
     pools = chat()["spec"]["pools"]
     other = deployment(pools=[pools[0], pools[1] | {"template": template(2)}])
 
-    assert len({slot.revision for slot in children.slots(other)}) == 1
+    assert len({slot.revision for slot in slots.slots(other)}) == 1
     assert other.revision != deployment().revision
 
 
@@ -183,7 +183,7 @@ def test_names_and_label_values_stay_within_kubernetes_limits() -> None:
     raw["metadata"]["name"] = "c" * 52
     of = replace(deployment_of(raw), replicas=100_000)
 
-    last = manifests.manifest(of, replace(children.slots(replace(of, replicas=1))[0], unit=99_999))
+    last = manifests.manifest(of, replace(slots.slots(replace(of, replicas=1))[0], unit=99_999))
 
     assert len(last["metadata"]["name"]) <= 253
     assert all(len(value) <= 63 for value in last["metadata"]["labels"].values())

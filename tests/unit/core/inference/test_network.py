@@ -9,7 +9,8 @@ from bayplan.api import names
 from bayplan.api.conditions import ConditionStatus
 from bayplan.codec.deployments import child_of, deployment_of
 from bayplan.inference import manifests, network
-from bayplan.inference.children import Child, Deployment
+from bayplan.inference.children import Child
+from bayplan.inference.deployments import Deployment
 from bayplan.inference.exposed import exposed
 from bayplan.inference.network import Exposure
 

@@ -14,7 +14,8 @@ from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import DecodeError, node_of, pod_of
 from bayplan.codec.deployments import child_of, deployment_of
 from bayplan.inference import accelerators, manifests, readiness
-from bayplan.inference.children import Child, Deployment
+from bayplan.inference.children import Child
+from bayplan.inference.deployments import Deployment
 from bayplan.inference.rollout import Changes
 from bayplan.inference.tally import News, Tally
 from bayplan.planner import plan

@@ -9,8 +9,9 @@ import pytest
 
 from bayplan.api import names
 from bayplan.cluster.keys import NodeName, PodKey
-from bayplan.inference import children, manifests, readiness, rollout
-from bayplan.inference.children import Child, Deployment
+from bayplan.inference import manifests, readiness, rollout, slots
+from bayplan.inference.children import Child
+from bayplan.inference.deployments import Deployment
 from bayplan.inference.tally import News, Tally
 from bayplan.plan import Hold, Reason, Rejection
 from tests.children_scene import NOW, SHAPE, deployment, fill, running, template
@@ -121,7 +122,7 @@ def test_the_whole_status_of_a_deployment_that_serves() -> None:
 def pods(of: Deployment, *, bound: int = 0, ready: int = 0, pinned: int = 0) -> list[Child]:
     """Return the pods in order: the first `bound` run, the next `pinned` are on their way."""
     made = []
-    for i, slot in enumerate(children.slots(of)):
+    for i, slot in enumerate(slots.slots(of)):
         if i < bound:
             made.append(fill(slot, node=NodeName("n1"), ready=i < ready))
         elif i < bound + pinned:

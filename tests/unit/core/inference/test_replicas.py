@@ -10,8 +10,10 @@ from bayplan.api.pools import Role
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.resources import Resources
 from bayplan.inference import readiness, rollout
-from bayplan.inference.children import Child, Deployment, Pool, Slot
+from bayplan.inference.children import Child
+from bayplan.inference.deployments import Deployment, Pool
 from bayplan.inference.rollout import Changes
+from bayplan.inference.slots import Slot
 from bayplan.inference.tally import News, Tally
 from tests.children_scene import fill, unit_slots
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from bayplan.inference.children import Child, Deployment
+from bayplan.inference.children import Child
+from bayplan.inference.deployments import Deployment
 from tests.rollout_scene import (
     AWAY,
     LEFT,

@@ -10,7 +10,8 @@ from bayplan.api.pools import Role
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.resources import Resources
 from bayplan.inference import rollout, successors
-from bayplan.inference.children import Child, Deployment, Pool
+from bayplan.inference.children import Child
+from bayplan.inference.deployments import Deployment, Pool
 from bayplan.inference.pairs import Pair, pairs_of
 from bayplan.inference.parts import Around
 from bayplan.inference.rollout import Changes
