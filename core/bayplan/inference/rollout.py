@@ -33,13 +33,13 @@ from typing import Final
 from bayplan.inference import drains, sharing, successors
 from bayplan.inference.children import Child
 from bayplan.inference.deployments import Deployment
-from bayplan.inference.parts import UNKNOWN, Around, Unit, own, units_of
 from bayplan.inference.patches import MetadataPatch, metadata_patches
 from bayplan.inference.repair import Repair
 from bayplan.inference.replicas import Replicas
 from bayplan.inference.slots import Slot, least_slots
 from bayplan.inference.successors import GivenUp
 from bayplan.inference.targets import Growth, Target, target_of
+from bayplan.inference.units import UNKNOWN, Around, Unit, own, units_of
 
 #: Seconds after which a unit of which a pod finds no room gives back the rest of its room. Another
 #: ten may have passed until it was known that the pod before could not be bound.
