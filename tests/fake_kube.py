@@ -35,14 +35,22 @@ class FakeKube(Kube):
         return copy.deepcopy(self.objects.get(path))
 
     def items(self, path: str, *, labels: str = "", fields: str = "") -> list[Raw]:
-        """Return copies of the objects below a path, of all namespaces if it names none."""
+        """Return copies of the objects below a path, of all namespaces if it names none.
+
+        Those of Kubernetes' own kinds do not say what they are.
+        """
         head, _, kind = path.rpartition("/")
         found = [
             raw
             for at, raw in sorted(self.objects.items())
             if at.startswith(head) and f"/{kind}/" in at
         ]
-        return copy.deepcopy([r for r in found if _labelled(r, labels) and _on(r, fields)])
+        unsaid = {"apiVersion", "kind"} if path.startswith("/api/v1/") else set()
+        return [
+            {key: value for key, value in copy.deepcopy(raw).items() if key not in unsaid}
+            for raw in found
+            if _labelled(raw, labels) and _on(raw, fields)
+        ]
 
     def pages(self, path: str, *, labels: str = "", fields: str = "") -> Iterator[Raw]:
         """Yield copies of the objects below a path."""

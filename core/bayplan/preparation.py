@@ -4,12 +4,13 @@ Planner and command line start from the same cluster, or `kubectl bayplan plan` 
 the planner does not do.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from bayplan.cluster.constraints import Volume
-from bayplan.cluster.keys import ClaimKey, NodeName
-from bayplan.cluster.pods import Disruption, Pod
+from bayplan.cluster.keys import ClaimKey, GangKey, NodeName
+from bayplan.cluster.pods import Disruption, Pod, newest_member
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.cluster.units import SHARED_GPU
 from bayplan.gates import believed
@@ -22,15 +23,39 @@ from bayplan.rules.restraints import restrained
 def prepared(seen: Snapshot, policy: Policy, *, now: float) -> Snapshot:
     """Return the snapshot in which pins that cannot be kept take no room, and who must stay does.
 
-    Nobody is to go where its volumes are not.
+    Nobody is to go where its volumes are not, or to wait for pods of its gang that have ended.
 
     Args:
         seen: Nodes, pods, budgets and volumes as they are.
         policy: Its cooldown counts.
         now: Seconds since the epoch.
     """
-    placed = believed(on_listed_gpus(attached(seen)))
+    placed = believed(on_listed_gpus(attached(without_ended(seen))))
     return protected(restrained(placed, now=now, cooldown_s=policy.cooldown_s))
+
+
+def without_ended(snapshot: Snapshot) -> Snapshot:
+    """Return the snapshot in which a gang needs no more pods than there are to come.
+
+    Pods of a Job that have ended well are not made again. One that takes the place of a failed one
+    would wait for them for ever.
+    """
+    if not snapshot.ended:
+        return snapshot
+    ended, there = Counter(snapshot.ended), defaultdict[GangKey, list[Pod]](list)
+    for pod in snapshot.in_gangs:
+        if pod.gang is not None and pod.gang in ended and not pod.terminating:
+            there[pod.gang].append(pod)
+    needed = {
+        gang: len(pods)
+        for gang, pods in there.items()
+        if len(pods) < newest_member(pods).gang_min_count <= len(pods) + ended[gang]
+    }
+    pods = (
+        replace(pod, gang_min_count=needed[pod.gang]) if pod.gang in needed else pod
+        for pod in snapshot.pods
+    )
+    return replace(snapshot, pods=tuple(pods), ended=())
 
 
 def on_listed_gpus(snapshot: Snapshot) -> Snapshot:

@@ -13,12 +13,13 @@ from kubernetes import client
 
 from bayplan.api import names
 from bayplan.cluster.constraints import Volume
-from bayplan.cluster.keys import BudgetKey, NodeName, PodKey
+from bayplan.cluster.keys import BudgetKey, GangKey, NodeName, PodKey
 from bayplan.cluster.pods import Pod
 from bayplan.codec import (
     DecodeError,
     PublishedPlan,
     budget_of,
+    ended_member_of,
     node_of,
     pod_of,
     policy_of,
@@ -107,12 +108,23 @@ class _Pods(_Sink):
     kind = "pods"
 
     def replace(self, objects: Iterable[Raw]) -> None:
-        seen = [(_pod(raw), str(raw["metadata"].get("uid")), _version(raw)) for raw in objects]
-        pods = [pod for pod, _, _ in seen if pod is not None]
-        versions = {uid: version for _, uid, version in seen}
-        steps = self._view.cache.replacing_pods(pods, versions, at_once=self._view.at_once)
+        pods, versions, ended = list[Pod](), dict[str, int](), dict[PodKey, GangKey]()
+        for raw in objects:
+            versions[str(raw["metadata"].get("uid"))] = _version(raw)
+            if (pod := _pod(raw)) is not None:
+                pods.append(pod)
+            elif (gang := self._ended(raw)) is not None:
+                ended[_key(raw)] = gang
+        steps = self._taken_in(pods, versions, ended)
         while self._goes_on(steps):
             time.sleep(_BREATH_S)  # a lock goes to whoever waits for it only if we pause
+
+    def _taken_in(
+        self, pods: list[Pod], versions: dict[str, int], ended: dict[PodKey, GangKey]
+    ) -> Iterator[None]:
+        """Take in a list in steps, each with the lock held."""
+        self._view.ended = ended
+        yield from self._view.cache.replacing_pods(pods, versions, at_once=self._view.at_once)
 
     def _goes_on(self, steps: Iterator[None]) -> bool:
         """Do one step of a list; return whether there are more."""
@@ -123,15 +135,22 @@ class _Pods(_Sink):
             return False
 
     def change(self, event: str, raw: Raw) -> None:
-        pod = None if event == "DELETED" else _pod(raw)
-        meta = raw["metadata"]
+        gone, key = event == "DELETED", _key(raw)
+        pod = None if gone else _pod(raw)
+        gang = None if gone or pod is not None else self._ended(raw)
         with self._view.lock:
+            self._view.ended.pop(key, None)
+            if gang is not None:
+                self._view.ended[key] = gang
             if pod is None:
-                key = PodKey(namespace=meta["namespace"], name=meta["name"])
-                self._view.cache.remove_pod(key, str(meta.get("uid", "")))
+                self._view.cache.remove_pod(key, str(raw["metadata"].get("uid", "")))
             else:
                 self._view.cache.set_pod(pod, version=_version(raw))
             self._view.changed.set()
+
+    def _ended(self, raw: Raw) -> GangKey | None:
+        """Return the gang of a pod that has ended well, where that is of use to anybody."""
+        return _readable(ended_member_of, raw) if self._view.planning else None
 
 
 class _Budgets(_Sink):
@@ -243,6 +262,10 @@ class _Policies(_Sink):
 
 def _number(name: str, plan: PublishedPlan | None) -> int:
     return max(sequence_in(name), plan.sequence if plan is not None else 0)
+
+
+def _key(raw: Raw) -> PodKey:
+    return PodKey(namespace=raw["metadata"]["namespace"], name=raw["metadata"]["name"])
 
 
 def _version(raw: Raw) -> int:

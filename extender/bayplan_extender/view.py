@@ -17,7 +17,7 @@ from bayplan.answers import Reservations
 from bayplan.cache import Cache
 from bayplan.cluster.budgets import Budget
 from bayplan.cluster.constraints import Volume
-from bayplan.cluster.keys import BudgetKey
+from bayplan.cluster.keys import BudgetKey, GangKey, PodKey
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan, decisions, joined
 from bayplan.policy import Policy
@@ -44,11 +44,12 @@ _NONE: Final = Reservations()
 class View:
     """Nodes, pods, plans and policy as last seen; for `planning` more.
 
-    Only who plans needs PodDisruptionBudgets, and to know where volumes are.
+    Only who plans needs PodDisruptionBudgets, and to know where volumes are and who has ended.
 
     Attributes:
         planning: Whether it is for who plans.
         plans: PackingPlan objects by name; a large plan is in several.
+        ended: The gangs of pods that have ended well, by pod.
         numbers: The number of the plan of each PackingPlan object, readable or not, by name.
         lock: Hold it while reading any of these, `cache` or `policy`.
         changed: Set after every change; whoever waits on it clears it.
@@ -70,6 +71,7 @@ class View:
         self.policy = Policy()
         self.budgets: dict[BudgetKey, Budget] = {}
         self.volumes: dict[str, Volume] = {}
+        self.ended: dict[PodKey, GangKey] = {}
         self.current: dict[str, float] = {}
         self.listed: dict[str, float] = {}
         self.failing: dict[str, tuple[float, str]] = {}
@@ -121,7 +123,8 @@ class View:
     def _prepared(self, seen: Snapshot, now: float) -> Snapshot:
         budgets, volumes = tuple(self.budgets.values()), tuple(self.volumes.values())
         told = refused(self.plans.values(), now=now, cooldown_s=self.policy.cooldown_s)
-        there = set_aside(replace(seen, budgets=budgets, volumes=volumes), told)
+        ended = tuple(self.ended.values())
+        there = set_aside(replace(seen, budgets=budgets, volumes=volumes, ended=ended), told)
         return prepared(there, self.policy, now=now)
 
     @property

@@ -17,7 +17,7 @@ from typing import Final, cast
 from bayplan.cluster.budgets import Budget
 from bayplan.cluster.columns import NONE, Column, alike
 from bayplan.cluster.constraints import Volume
-from bayplan.cluster.keys import NodeName, PodKey
+from bayplan.cluster.keys import GangKey, NodeName, PodKey
 from bayplan.cluster.nodes import Node
 from bayplan.cluster.pods import Disruption, Pod, PodKind
 from bayplan.cluster.resources import Resources
@@ -31,13 +31,15 @@ class Snapshot:
     """All nodes and pods of one moment, each sorted by name, in whatever order they come.
 
     `budgets` are the PodDisruptionBudgets, for those who may disturb pods; `volumes` those that not
-    every node reaches, for those who place them.
+    every node reaches, for those who place them; `ended` the gang of each pod that has ended well,
+    for those who count what is needed of a gang.
     """
 
     nodes: tuple[Node, ...]
     pods: tuple[Pod, ...]
     budgets: tuple[Budget, ...] = ()
     volumes: tuple[Volume, ...] = ()
+    ended: tuple[GangKey, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nodes", tuple(sorted(self.nodes, key=attrgetter("name"))))

@@ -11,7 +11,7 @@ from bayplan.codec.fields import DecodeError, Raw
 from bayplan.codec.nodes import node_of, trouble_of
 from bayplan.codec.parts import decisions, joined, plan_manifests
 from bayplan.codec.plans import PublishedPlan, StepStatus, plan_manifest, published_plan_of
-from bayplan.codec.pods import pod_of, stand_in_of
+from bayplan.codec.pods import ended_member_of, pod_of, stand_in_of
 from bayplan.codec.pods.mistakes import mistake_in, other_gates_in, oversight_in
 from bayplan.codec.policies import policy_of
 from bayplan.codec.recordings import Recording, recording_document, recording_of
@@ -25,6 +25,7 @@ __all__ = [
     "StepStatus",
     "budget_of",
     "decisions",
+    "ended_member_of",
     "joined",
     "mistake_in",
     "node_of",

@@ -17,7 +17,7 @@ from bayplan.codec.budgets import budget_of
 from bayplan.codec.deployments import deployment_of
 from bayplan.codec.fields import DecodeError, Field, Raw, top
 from bayplan.codec.nodes import node_of
-from bayplan.codec.pods import pod_of, stand_in_of
+from bayplan.codec.pods import ended_member_of, pod_of, stand_in_of
 from bayplan.codec.volumes import unreadable_volume, volume_of
 from bayplan.inference.manifests import manifests
 
@@ -58,11 +58,13 @@ def snapshot_of(
     pods = (_pod(raw, priorities, unreadable) for raw in raw_pods)
     budgets = (budget_of(raw) for raw in by_kind.get("PodDisruptionBudget", ()))
     volumes = (_volume(raw, unreadable) for raw in by_kind.get("PersistentVolume", ()))
+    ended = (ended_member_of(raw) for raw in by_kind.get("Pod", ()))
     return Snapshot(
         nodes=tuple(node_of(raw) for raw in by_kind.get("Node", ())),
         pods=tuple(pod for pod in pods if pod is not None),
         budgets=tuple(budget for budget in budgets if budget is not None),
         volumes=tuple(volume for volume in volumes if volume is not None),
+        ended=tuple(gang for gang in ended if gang is not None),
     )
 
 

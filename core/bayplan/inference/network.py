@@ -20,6 +20,7 @@ from bayplan.inference.manifests import owner_reference
 Raw = Mapping[str, Any]
 
 SERVICE: Final = "Service"
+SERVICE_API: Final = "v1"
 INFERENCE_POOL: Final = "InferencePool"
 
 #: Where the Gateway API Inference Extension has its kind.
@@ -135,7 +136,7 @@ def _service(
     deployment: Deployment, name: str, labels: Mapping[str, str], spec: Mapping[str, Any]
 ) -> dict[str, Any]:
     return {
-        "apiVersion": "v1",
+        "apiVersion": SERVICE_API,
         "kind": SERVICE,
         "metadata": _metadata(deployment, name, labels),
         "spec": spec,

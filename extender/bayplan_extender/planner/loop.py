@@ -231,6 +231,8 @@ class Loop:
         with limited(_MOST_LIMITS * seen.policy.time_limit_s + _MOST_BESIDES_S):
             done = self._place(seen) or self._defragment(seen)
             result = None if done is None else self._publishable(done)
+        if result is not None:
+            self._relevance.finished()
         if result is None or self._stop.is_set():
             return
         # 3. Publish, unless it only says again what already stands there.
@@ -307,6 +309,7 @@ class Loop:
         found = planner.defragment(seen.snapshot, seen.policy, max_moves=moves, clock=clock)
         clock.check()
         if found is None:
+            self._relevance.finished()
             _log.info("no_slots_to_win", moves_left=moves)
             return None
         allowed, result = found

@@ -3,7 +3,7 @@
 The planner asks its clock between all its steps. The clock handed to it looks at the cluster as
 well, and raises once the plan would have to be made again at once (`bayplan.triggers`). In a
 cluster that never rests no pass would ever end so; therefore one that began long after the first
-that was broken off is left to end.
+that was broken off is left to end. A pass may make several plans, and has ended with the last one.
 """
 
 import time
@@ -56,7 +56,7 @@ class Relevance:
             raise BrokenOff
 
     def finished(self) -> None:
-        """Note that a pass came to its end."""
+        """Note that a pass came to its end, with a plan or without one."""
         self._first_broken_at = None
 
 
@@ -81,13 +81,12 @@ class RelevanceClock:
         return now
 
     def check(self) -> None:
-        """Look once more, before the plan is published.
+        """Look once more, when a plan is made.
 
         Raises:
             BrokenOff: The plan is useless.
         """
         self._look(time.monotonic())
-        self._relevance.finished()
 
     def _look(self, now: float) -> None:
         self._looked_at = now

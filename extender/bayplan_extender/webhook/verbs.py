@@ -32,7 +32,8 @@ _FORECAST_S: Final = 60.0
 #: Pods of which we remember how their node was chosen; the oldest are forgotten.
 _MOST_CHOICES: Final = 5000
 
-#: Pods of which we remember for what reasons they were refused; the oldest are forgotten.
+#: Pods of which we remember for what reasons they were refused, and to how many victims we agreed;
+#: the oldest are forgotten.
 _MOST_TOLD: Final = 5000
 
 
@@ -57,6 +58,7 @@ class Verbs:
         self._forecast_until = float("-inf")
         self._choices: dict[str, Choice] = {}
         self._told: dict[str, frozenset[Reason]] = {}
+        self._agreed: dict[str, int] = {}
         self.refusals = metrics.refusals()
         self._has_warned = False
 
@@ -101,12 +103,7 @@ class Verbs:
         with self._view.lock:
             promised, pods = self._view.reservations(now), self._view.cache.pods()
             victims = agreed(asked.uid, asked.victims, promised, pods.values())
-        _log.info(
-            "preemption_asked",
-            uid=asked.uid,
-            nodes=len(asked.victims),
-            agreed=sum(map(len, victims.values())),
-        )
+        self._note_preemption(asked, agreed=sum(map(len, victims.values())))
         return wire.preempt_result(victims)
 
     def bind(self, body: bytes) -> wire.Reply:
@@ -150,6 +147,15 @@ class Verbs:
                 reason=why.reason.value,
                 first=why.message,
             )
+
+    def _note_preemption(self, asked: wire.Preemption, *, agreed: int) -> None:
+        """Log what was asked, unless the answer is the same as before: it is asked at each try."""
+        known = self._agreed.pop(asked.uid, None)
+        if len(self._agreed) >= _MOST_TOLD:
+            del self._agreed[next(iter(self._agreed))]
+        self._agreed[asked.uid] = agreed
+        if agreed != known:
+            _log.info("preemption_asked", uid=asked.uid, nodes=len(asked.victims), agreed=agreed)
 
     def _known(self, key: PodKey, uid: str, version: int) -> Pod | None:
         with self._view.lock:

@@ -55,7 +55,9 @@ class Network:
         """Return what there is, and what somebody else has under our names."""
         labels = f"{names.LABEL_DEPLOYMENT}={deployment.name}"
         services = services_path(deployment.namespace)
-        found = [{**raw, "kind": SERVICE} for raw in self._kube.items(services, labels=labels)]
+        # Items of a list of Kubernetes' own kinds do not say what they are.
+        said = {"apiVersion": network.SERVICE_API, "kind": SERVICE}
+        found = [{**raw, **said} for raw in self._kube.items(services, labels=labels)]
         known = {raw["metadata"]["name"] for raw in found}
         wanted = network.manifests(deployment)
         paths = [

@@ -75,13 +75,23 @@ PODS = [unit(0, "n1"), unit(1, "n2"), phantom("n3")]
 NEW = [raw_pod(name, priority=1000, schedulingGates=[{"name": names.GATE}]) for name in ("x", "y")]
 
 
-def planned(monkeypatch: pytest.MonkeyPatch) -> Plan:
-    """Return what the planner does once the new pods are there."""
+def worker(name: str, phase: str, *, owner: str = "Job", **spec: Any) -> Raw:  # noqa: ANN401 - JSON
+    """Return a pod of a gang of three."""
+    raw = raw_pod(name, gpus=1, **spec)
+    raw["metadata"]["labels"] |= {names.LABEL_GANG: "g", names.LABEL_GANG_MIN_COUNT: "3"}
+    raw["metadata"]["ownerReferences"] = [
+        {"kind": owner, "name": "g", "uid": "uid-g", "controller": True}
+    ]
+    return raw | {"status": {"phase": phase}}
+
+
+def planned(monkeypatch: pytest.MonkeyPatch, pods: list[Raw]) -> Plan:
+    """Return what the planner does once these pods are there."""
     monkeypatch.setattr("bayplan_extender.sinks.Reflector", lambda name, _, sink: (name, sink))
     view = View(planning=True)
     of: Any = dict(reflectors(view, client.ApiClient()))  # type: ignore[arg-type]
     of["nodes"].replace(NODES)
-    of["pods"].replace([*PODS, *NEW])
+    of["pods"].replace(pods)
     return plan(view.snapshot(now=0), view.policy, clock=lambda: 0.0).plan
 
 
@@ -97,14 +107,15 @@ def asked(folder: Path, capsys: pytest.CaptureFixture[str], objects: list[Raw]) 
     main(["plan", "-f", str(folder), "-o", "json"])
     told = json.loads(capsys.readouterr().out)
     spec = told["plan"] if "plan" in told else told["spec"]
-    return [(action["type"], action["pod"]["name"], action["node"]) for action in spec["actions"]]
+    done = [action for action in spec["actions"] if action["type"] != "Hold"]
+    return [(action["type"], action["pod"]["name"], action["node"]) for action in done]
 
 
 def test_the_command_line_answers_what_the_planner_does(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would evict a unit that is needed, and find no room beside a pin that is hopeless."""
-    does = listed(planned(monkeypatch))
+    does = listed(planned(monkeypatch, [*PODS, *NEW]))
     assert does[0] == ("Evict", "chat-1", "n2")
     assert {node for _, _, node in does[1:]} == {"n2", "n3"}
 
@@ -112,3 +123,59 @@ def test_the_command_line_answers_what_the_planner_does(
 
     assert asked(tmp_path, capsys, NEW) == does
     assert asked(tmp_path, capsys, NODES + PODS + NEW) == does
+
+
+@pytest.mark.parametrize(
+    ("others", "binds"),
+    [
+        pytest.param(
+            [
+                worker("a", "Succeeded"),
+                worker("b", "Running", nodeName="n1"),
+                worker("c", "Failed"),
+            ],
+            1,
+            id="those that have ended well are not made again",
+        ),
+        pytest.param(
+            [worker("b", "Running", nodeName="n1"), worker("c", "Failed")],
+            0,
+            id="one that has failed is",
+        ),
+        pytest.param(
+            [worker(name, "Succeeded", owner="InferenceDeployment") for name in "ab"],
+            0,
+            id="and so is one that was to serve",
+        ),
+    ],
+)
+def test_who_takes_the_place_of_a_failed_pod_does_not_wait_for_those_that_have_ended(
+    others: list[Raw],
+    binds: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A Job would never end: its last pod waits for a gang that is never whole again."""
+    pods = [*others, worker("new", "Pending", schedulingGates=[{"name": names.GATE}])]
+
+    does = listed(planned(monkeypatch, pods))
+
+    assert [(kind, name) for kind, name, _ in does] == [("Bind", "new")] * binds
+    assert asked(tmp_path, capsys, [*NODES, *pods]) == does
+
+
+def test_a_pod_that_ended_well_is_forgotten_when_it_is_deleted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A gang that is made anew under its name would be placed in part."""
+    monkeypatch.setattr("bayplan_extender.sinks.Reflector", lambda name, _, sink: (name, sink))
+    view = View(planning=True)
+    of: Any = dict(reflectors(view, client.ApiClient()))  # type: ignore[arg-type]
+    of["pods"].change("ADDED", worker("a", "Running", nodeName="n1"))
+    of["pods"].change("MODIFIED", worker("a", "Succeeded", nodeName="n1"))
+    assert len(view.ended) == 1
+
+    of["pods"].change("DELETED", worker("a", "Succeeded", nodeName="n1"))
+
+    assert not view.ended

@@ -6,7 +6,7 @@ from typing import Final
 from bayplan.api import names
 from bayplan.cluster import units
 from bayplan.cluster.budgets import Health
-from bayplan.cluster.keys import NodeName, Owner, PodKey
+from bayplan.cluster.keys import GangKey, NodeName, Owner, PodKey
 from bayplan.cluster.pods import Disruption, Pod
 from bayplan.cluster.resources import Resources
 from bayplan.codec.fields import Field, Raw, top
@@ -90,6 +90,24 @@ def pod_of(raw: Raw) -> Pod | None:
         refused="" if bound or gates else refusal_of(root.get("status")),
         health=health_of(root.get("status")) if bound else Health.READY,
     )
+
+
+def ended_member_of(raw: Raw) -> GangKey | None:
+    """Return the gang of a pod that has ended well and is not made again; None for any other.
+
+    Raises:
+        DecodeError: Its labels cannot be read.
+    """
+    root = top(raw, "Pod")
+    if root.get("status", "phase").text("") != "Succeeded":
+        return None
+    metadata = root.get("metadata")
+    namespace = metadata.get("namespace").text("default")
+    owner = _owner(metadata, namespace)
+    if owner is not None and owner.kind == names.KIND_DEPLOYMENT:
+        return None  # which is to serve, and is made again
+    key = PodKey(namespace=namespace, name=metadata.get("name").text())
+    return gang_of(metadata, key, grouped=True)[0]
 
 
 def stand_in_of(raw: Raw) -> Pod | None:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from kubernetes.client.exceptions import ApiException
@@ -11,15 +12,19 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 from urllib3.exceptions import ReadTimeoutError
 
-from bayplan import triggers
+from bayplan import planner, triggers
+from bayplan.cluster.keys import PodKey
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan, parts
 from bayplan.plan import Result
 from bayplan.policy import Defragmentation, Order, Policy, Window
 from bayplan.validate import Code, Violation
 from bayplan_extender.planner import loop as loops
+from bayplan_extender.planner import relevance
 from bayplan_extender.planner.loop import Loop
 from bayplan_extender.planner.publisher import Dropped, Publisher
 from bayplan_extender.planner.recorder import Pass, Recorder
+from bayplan_extender.planner.relevance import BrokenOff
 from bayplan_extender.reflector import STALE_S
 from bayplan_extender.view import View
 from tests.builders import node, pod
@@ -533,3 +538,30 @@ def _arrive(scene: Scene, name: str) -> None:
     with scene.view.lock:
         scene.view.cache.set_pod(pod(name, gpus=2))
     scene.view.changed.set()
+
+
+def test_passes_end_while_somebody_leaves_and_others_come_and_go(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would get a plan if a look at what is free at once counted as a pass that ended."""
+    monkeypatch.setattr(relevance, "_LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(relevance, "_MOST_LIMITS", 0.0)
+    make = planner.plan
+
+    def make_slowly(snapshot: Snapshot, policy: Policy, **how: Any) -> Result:  # noqa: ANN401 - as it is called
+        if not any(each.terminating for each in snapshot.pods):
+            scene.view.cache.remove_pod(PodKey(namespace="default", name="brief"))
+            scene.view.changed.set()
+        return make(snapshot, policy, **how)
+
+    monkeypatch.setattr(planner, "plan", make_slowly)
+    drains = pod("old", gpus=8, on="n1", terminating=True)
+    scene.view.cache.set_pod(replace(drains, leaves_at=int(time.time()) + 3600))
+    scene.view.cache.set_pod(pod("small", gpus=2, on="n2"))
+    scene.view.cache.set_pod(pod("new", gpus=8))
+    scene.view.cache.set_pod(pod("brief", gpus=1))
+    with pytest.raises(BrokenOff):
+        scene.look()
+
+    scene.view.cache.set_pod(pod("brief", gpus=1))
+    assert len(scene.look()) == 1

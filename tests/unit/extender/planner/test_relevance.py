@@ -68,5 +68,6 @@ def test_passes_are_not_broken_off_for_ever(view: View) -> None:
         keeper.clock(solved, limit_s=10)()
     keeper.clock(solved, limit_s=-1)()
     keeper.clock(solved, limit_s=-1).check()
+    keeper.finished()
     with pytest.raises(BrokenOff):
         keeper.clock(solved, limit_s=10)()

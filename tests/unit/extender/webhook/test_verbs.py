@@ -109,3 +109,21 @@ def test_whole_nodes_over_the_wire_are_warned_of_once(asked: Verbs) -> None:
         return [event["nodes"] for event in events if event["event"] == "whole_nodes_received"]
 
     assert [warned(names), warned(nodes), warned(nodes)] == [[], [2], []]
+
+
+def test_a_preemption_is_logged_when_it_is_answered_otherwise(
+    asked: Verbs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Schedulers ask at each try, four times a second in a busy cluster."""
+    monkeypatch.setattr(verbs, "_MOST_TOLD", 1)
+
+    def told(uid: str, nodes: tuple[str, ...] = NODES) -> list[int]:
+        victims = {name: {"Pods": [{"UID": "victim"}]} for name in nodes}
+        metadata = {"name": uid, "namespace": "default", "uid": uid}
+        body = {"Pod": {"metadata": metadata}, "NodeNameToMetaVictims": victims}
+        with capture_logs() as events:
+            asked.preempt(json.dumps(body).encode())
+        return [event["nodes"] for event in events if event["event"] == "preemption_asked"]
+
+    assert [told("a"), told("a"), told("a", NODES[:1])] == [[2], [], []]
+    assert [told("b"), told("a")] == [[2], [2]]  # forgotten: the longest without a call
