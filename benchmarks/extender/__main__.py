@@ -49,6 +49,7 @@ from benchmarks.extender.run import (
     pinned_pods,
     plan_document,
     remove_pods,
+    settle,
 )
 from e2e.cluster import (
     Cluster,
@@ -226,6 +227,7 @@ class _Bench:
                 what=f"the {program} is ready",
                 timeout_s=60.0,
             )
+        settle({program: self._stack.processes[program] for program in programs})
 
 
 def _result(rounds: Sequence[Mapping[str, Rate]]) -> dict[str, Any]:

@@ -37,6 +37,11 @@ SIZES: Final = (4, 2, 1, 1)
 #: their names, after they have gone.
 _SERIES: Final = itertools.count()
 
+#: Seconds in which programs that have done with their start take less than this part of a core:
+#: kopf ends what it has for each node five seconds after it has read them.
+_QUIET_S: Final = 6.0
+_QUIET_PART: Final = 0.01
+
 _BATCH: Final = 250
 _TIMEOUT_S: Final = 600.0
 _NAME: Final = re.compile(rb'"name":"(pod-\d+)"')
@@ -90,6 +95,18 @@ def remove_pods(cluster: Cluster) -> None:
         timeout_s=_TIMEOUT_S,
         interval_s=0.5,
         retry_on=(ApiException,),
+    )
+
+
+def settle(programs: Mapping[str, Process]) -> None:
+    """Wait until programs have done with their start: what that costs is no cost of a pod.
+
+    The operator is ready before it has read all nodes, each of which takes it up to a millisecond.
+    """
+    eventually(
+        lambda: max(_spent_in(programs, _QUIET_S).values()) < _QUIET_PART * _QUIET_S,
+        what=f"{', '.join(programs)} have settled",
+        timeout_s=_TIMEOUT_S,
     )
 
 
@@ -266,6 +283,13 @@ def _cpu_of(programs: Mapping[str, Process]) -> dict[str, float]:
 
 def _spent(programs: Mapping[str, Process], before: Mapping[str, float]) -> dict[str, float]:
     return {name: seconds - before[name] for name, seconds in _cpu_of(programs).items()}
+
+
+def _spent_in(programs: Mapping[str, Process], seconds: float) -> dict[str, float]:
+    """Return the seconds of CPU that programs take in the next `seconds`."""
+    before = _cpu_of(programs)
+    Event().wait(seconds)  # never set
+    return _spent(programs, before)
 
 
 def _per_pod(spent: Mapping[str, float], count: int) -> dict[str, float]:
