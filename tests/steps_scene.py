@@ -72,6 +72,7 @@ def advance(
     idle_s: float = 0,
     max_parallel: int = 10,
     farewells: Mapping[str, Farewell] | None = None,
+    now: float = 0,
 ) -> Progress:
     """Return the progress of a plan on the cluster of these nodes and pods.
 
@@ -79,7 +80,7 @@ def advance(
     """
     policy = Policy(max_parallel_moves=max_parallel)
     by_uid = {f"uid-{name}": farewell for name, farewell in (farewells or {}).items()}
-    return steps.advance(made, snapshot(*things), policy, idle_s=idle_s, farewells=by_uid)
+    return steps.advance(made, snapshot(*things), policy, idle_s=idle_s, now=now, farewells=by_uid)
 
 
 def told(progress: Progress) -> list[str]:

@@ -69,6 +69,7 @@ def look(
     idle_s: float = 0,
     max_parallel: int = 10,
     farewells: dict[str, Farewell] | None = None,
+    now: float = 0,
 ) -> Progress:
     """Return the progress of a plan; `farewells` are by the names of pods."""
     return advance(
@@ -76,6 +77,7 @@ def look(
         snapshot(*things),
         Policy(max_parallel_moves=max_parallel),
         idle_s=idle_s,
+        now=now,
         farewells={f"uid-{name}": farewell for name, farewell in (farewells or {}).items()},
         beside=beside,
     )
@@ -505,7 +507,7 @@ def test_it_is_told_how_long_a_replacement_may_still_take(now: float, left: str)
     there = (node("n1"), node("n2"), serving("v", "n1", gives_way_by=900), pod("w", gpus=8))
     new = starting("v2", "n2", "v")
 
-    found = look(MADE, *there, new, beside=replace(may(), now=now))
+    found = look(MADE, *there, new, beside=may(), now=now)
 
     assert told(found)[1].endswith(f"in its place, until 00:15:00 UTC at most ({left})")
 

@@ -31,6 +31,7 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     policy: Policy,
     *,
     idle_s: float,
+    now: float = 0.0,
     farewells: Mapping[str, Farewell] = MappingProxyType({}),
     beside: Beside = NOTHING_BESIDE,
     denied: Mapping[str, str] = MappingProxyType({}),
@@ -42,7 +43,7 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     node that are managed. `idle_s` is the time since the state of an action last changed, or
     a victim last drained: that takes as long as its owner allows. The state is meant that is found
     with 0, for what is given up after some time is no change; less than `REPLACEMENT_GRACE_S` is
-    like 0.
+    like 0. `now` is when it was looked at, in seconds since the epoch.
     `farewells` are the victims, by uid, that are taken out of service before they leave; `beside`
     says whose replacement may start first. `denied` says why the API server refuses, whatever the
     time, to release or evict pods, by uid; `finished` are the pods, by uid, that have run to their
@@ -50,7 +51,7 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     """
     # As the planner saw it: a pin that can never be kept takes no room from anybody.
     there = believed(snapshot, ours=_placed_by(plan, snapshot))
-    books = Books(plan, there, farewells, idle_s, denied, finished=finished)
+    books = Books(plan, there, farewells, idle_s, denied, now=now, finished=finished)
     # 1. Give homes to the waiting pods and replacements that have one free.
     homes = Homes(books)
     placed = homes.reports()

@@ -16,6 +16,7 @@ from bayplan.steps.progress import (
     Standing,
     State,
     clock,
+    hanging,
     has_failed,
     report_of,
 )
@@ -130,6 +131,9 @@ class Homes:
         who = f", which {first} and {more} more" if more else f", which {first}"
         if not all(pod.terminating for pod in going):
             return f"{who} {'are' if more else 'is'} to leave first"
+        for pod in going:
+            if hangs := hanging(pod, self._books.now):
+                return f", on which {pod.key} {hangs}"
         last = clock(max(pod.leaves_at for pod in going))
         return f"{who} {'leave' if more else 'leaves'} by {last} at most"
 

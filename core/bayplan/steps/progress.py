@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from bayplan.cluster.keys import GangKey, NodeName, PodKey
+from bayplan.cluster.snapshot import OVERSTAY_S, Pod
 from bayplan.inference.drains import Farewell
 from bayplan.plan import Bind, Evict, Move, Plan
 
@@ -167,6 +168,24 @@ def at_most(ends_by: int, left_s: float) -> str:
     That is another text each minute: who guards the plan's room takes it for a sign of life.
     """
     return f"until {clock(ends_by)} at most ({math.ceil(left_s / _MINUTE_S)} min more)"
+
+
+def hanging(pod: Pod, now: float) -> str:
+    """Return since when a pod should have ended, and what keeps it; "" before it should have.
+
+    Its node may need a moment to tell that it has ended; a finalizer is somebody's to lift.
+    """
+    if not pod.leaves_at or now <= pod.leaves_at + (0 if pod.finalizers else OVERSTAY_S):
+        return ""
+    return f"hangs since {clock(pod.leaves_at)}: {keeping(pod)}"
+
+
+def keeping(pod: Pod) -> str:
+    """Return what keeps a pod that should have ended, in words."""
+    if not pod.finalizers:
+        return f"{pod.node} does not tell that it has ended"
+    many = "finalizer" if len(pod.finalizers) == 1 else "finalizers"
+    return f"{many} {', '.join(pod.finalizers)}"
 
 
 def clock(at: int) -> str:

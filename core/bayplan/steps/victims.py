@@ -23,7 +23,9 @@ from bayplan.steps.progress import (
     StartPod,
     State,
     clock,
+    hanging,
     has_failed,
+    keeping,
     report_of,
     still_finishing,
 )
@@ -223,7 +225,9 @@ class Victims:
         if pod is None:
             return State.DONE, "has left its node"
         if pod.terminating and self._books.stalled:
-            return State.FAILED, f"does not end on {source_of(victim)}: look at its finalizers"
+            return State.FAILED, f"does not end on {source_of(victim)}: {keeping(pod)}"
+        if pod.terminating and (hangs := hanging(pod, self._books.now)):
+            return State.STARTED, f"is leaving {source_of(victim)}, and {hangs}"
         if pod.terminating:
             by = clock(pod.leaves_at)
             return State.STARTED, f"is leaving {source_of(victim)}, by {by} at most"

@@ -210,6 +210,7 @@ class Execution:
         look = partial(
             steps.advance,
             *(published.plan, seen, policy),
+            now=self._now().timestamp(),
             farewells=farewells,
             beside=beside,
             denied=self._refusals.denied(),
