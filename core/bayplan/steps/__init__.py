@@ -26,7 +26,7 @@ to the rest.
 """
 
 from bayplan.steps.advance import advance, nodes_of
-from bayplan.steps.books import LEAVING_STALL_S, STALL_S
+from bayplan.steps.books import LEAVING_STALL_S, STALL_S, source_of
 from bayplan.steps.firsts import Beside
 from bayplan.steps.homes import REPLACEMENT_GRACE_S
 from bayplan.steps.progress import (
@@ -42,6 +42,8 @@ from bayplan.steps.progress import (
     State,
     Step,
     arrived,
+    clock,
+    hanging,
     is_left_to_scheduler,
 )
 
@@ -63,6 +65,9 @@ __all__ = [
     "Step",
     "advance",
     "arrived",
+    "clock",
+    "hanging",
     "is_left_to_scheduler",
     "nodes_of",
+    "source_of",
 ]
