@@ -62,7 +62,7 @@ def may(
     )
 
 
-def look(
+def look(  # noqa: PLR0913 - each argument is one thing a test may be about
     made: Plan,
     *things: Node | Pod | Budget,
     beside: Beside,

@@ -224,19 +224,23 @@ class Victims:
         pod = self._books.remaining(victim)
         if pod is None:
             return State.DONE, "has left its node"
-        if pod.terminating and self._books.stalled:
-            return State.FAILED, f"does not end on {source_of(victim)}: {keeping(pod)}"
-        if pod.terminating and (hangs := hanging(pod, self._books.now)):
-            return State.STARTED, f"is leaving {source_of(victim)}, and {hangs}"
         if pod.terminating:
-            by = clock(pod.leaves_at)
-            return State.STARTED, f"is leaving {source_of(victim)}, by {by} at most"
+            return self._end(victim, pod)
         if hindrance := self._hindrance(victim, pod):
             return hindrance
         if self._books.stalled:
             why = f": {self._shortage}" if self._shortage else ""
             return State.FAILED, f"does not leave {source_of(victim)}{why}"
         return State.WAITING, f"is asked to leave {source_of(victim)}"
+
+    def _end(self, victim: Move | Evict, pod: Pod) -> Standing:
+        """Return how far a victim is that is being deleted."""
+        if self._books.stalled:
+            return State.FAILED, f"does not end on {source_of(victim)}: {keeping(pod)}"
+        if hangs := hanging(pod, self._books.now):
+            return State.STARTED, f"is leaving {source_of(victim)}, and {hangs}"
+        by = clock(pod.leaves_at)
+        return State.STARTED, f"is leaving {source_of(victim)}, by {by} at most"
 
     def _hindrance(self, victim: Move | Evict, pod: Pod) -> Standing | None:
         """Return how far a victim is that may not be asked to leave, if so."""
