@@ -36,6 +36,7 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     beside: Beside = NOTHING_BESIDE,
     denied: Mapping[str, str] = MappingProxyType({}),
     finished: Collection[str] = (),
+    stragglers: int = 0,
 ) -> Progress:
     """Return the next steps of `plan` on the cluster as it is now.
 
@@ -47,7 +48,8 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     `farewells` are the victims, by uid, that are taken out of service before they leave; `beside`
     says whose replacement may start first. `denied` says why the API server refuses, whatever the
     time, to release or evict pods, by uid; `finished` are the pods, by uid, that have run to their
-    end on these nodes.
+    end on these nodes. `stragglers` is the number of pods that still leave for plans before this
+    one: they count to how many may leave at a time, and are waited for.
     """
     # As the planner saw it: a pin that can never be kept takes no room from anybody.
     there = believed(snapshot, ours=_placed_by(plan, snapshot))
@@ -58,13 +60,16 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     # 2. Make victims go, unless something failed: then nobody else is disturbed for this plan.
     victims = Victims(books, beside)
     cleared = victims.reports(
-        policy.max_parallel_moves, stop=any(report.state.is_failure for report in placed)
+        policy.max_parallel_moves,
+        stragglers=stragglers,
+        stop=any(report.state.is_failure for report in placed),
     )
     # 3. Say how far it is.
     todo: tuple[Step, ...] = (*homes.todo, *victims.todo)
     reports = (*merged(cleared, placed),)
     phase, message = phase_of(plan, reports, todo)
     patient = any(report.state in {State.DRAINING, State.STARTING} for report in reports)
+    patient = patient or bool(stragglers and any(r.state is State.WAITING for r in cleared))
     return Progress(
         phase=phase,
         message=message,

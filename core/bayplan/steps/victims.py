@@ -53,16 +53,18 @@ class Victims:
         self._shortage = ""
         self.todo: list[StartPod | DrainPod | ServePod | EvictPod] = []
 
-    def reports(self, max_parallel: int, *, stop: bool) -> list[Report]:
+    def reports(self, max_parallel: int, *, stragglers: int, stop: bool) -> list[Report]:
         """Return how far each victim is; the next ones to go are put on the list.
 
         Those who leave together do so at once, or none of them does. Once one has begun, no
-        failure and no limit keeps the others: half a gang is of no use to anybody.
+        failure and no limit keeps the others: half a gang is of no use to anybody. The limit is on
+        all that are on their way, `stragglers` of plans before included.
         """
         spared = self._spared()
         leaving = [group for group in self._groups() if group[0].uid not in spared]
         found = [(group, [self._victim_state(v) for v in group]) for group in leaving]
-        on_their_way = sum(s is State.STARTED for _, states in found for s, _ in states)
+        on_their_way = stragglers
+        on_their_way += sum(s is State.STARTED for _, states in found for s, _ in states)
         on_their_way += sum(len(group) for group, s in found if self._drains(group, s))
         victims = [victim for group in leaving for victim in group]
         # 1. Those whose replacement starts first.

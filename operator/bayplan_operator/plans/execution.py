@@ -43,6 +43,7 @@ from bayplan_operator.plans.memory import Decision, Plans
 from bayplan_operator.plans.starts import Starts
 from bayplan_operator.plans.statuses import Statuses
 from bayplan_operator.plans.stillness import Stillness
+from bayplan_operator.plans.stragglers import Stragglers
 
 _log = structlog.get_logger()
 
@@ -83,6 +84,7 @@ class Execution:
         self._now = now
         self._farewells = Farewells(kube, now=now, clock=clock)
         self._starts = Starts(kube, claims, now=now, clock=clock)
+        self._stragglers = Stragglers(kube, plans, pool=pool, now=now)
         self._stillness = Stillness(clock)
         self._actuator = Actuator(
             *(kube, plans, events, metrics), starts=self._starts, pool=pool, now=now, clock=clock
@@ -129,11 +131,14 @@ class Execution:
         )
         farewells = self._farewells.of(published.plan, seen.raws)
         beside = self._starts.of(published, seen.raws)
+        stragglers = self._stragglers.beside(published)
         # 2. Decide.
         there = seen.snapshot.without_overdue(self._now().timestamp())
         snapshot = replace(there, budgets=budgets)
         progress = self._decide(
-            *(published, snapshot, asked.result(), farewells, beside), finished=seen.finished
+            *(published, snapshot, asked.result(), farewells, beside),
+            finished=seen.finished,
+            stragglers=stragglers,
         )
         self._expect(published, progress)
         # 3. Act.
@@ -204,6 +209,7 @@ class Execution:
         beside: Beside,
         *,
         finished: Collection[str],
+        stragglers: int,
     ) -> Progress:
         if not self._stillness.knows(published.uid):
             self._actuator.begin_anew()
@@ -215,6 +221,7 @@ class Execution:
             beside=beside,
             denied=self._refusals.denied(),
             finished=finished,
+            stragglers=stragglers,
         )
         # What has happened since the last look is no standstill, and what is given up for having
         # been waited for is nothing that has happened.
