@@ -197,6 +197,26 @@ def test_slots_are_won_in_an_open_window_and_only_there(scene: Scene) -> None:
     assert scene.look() == []  # the same cluster, and too soon
 
 
+def test_what_a_window_has_left_undone_is_done_in_the_next_one(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Moves that were given up when it closed would wait until something else changes."""
+    monkeypatch.setattr(loops, "DEFRAGMENT_EVERY_S", 0.0)
+    for name in ("n1", "n2"):
+        scene.view.cache.set_pod(pod(f"small-{name}", gpus=2, on=name))
+    scene.view.policy = Policy(defragmentation=ALWAYS)
+    scene.look()
+    scene.view.plans["plan-1"] = replace(scene.view.plans["plan-1"], phase="Completed")
+    assert scene.look() == []
+
+    scene.view.policy = Policy()
+    assert scene.look() == []
+    scene.view.policy = Policy(defragmentation=ALWAYS)
+
+    (again,) = scene.look()
+    assert len(again.plan.moves) == 1
+
+
 def test_who_waits_goes_before_slots(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pod would wait for its place until a window has no more to win."""
     monkeypatch.setattr(loops, "DEFRAGMENT_EVERY_S", 0.0)

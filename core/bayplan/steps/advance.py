@@ -2,18 +2,23 @@
 
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
+from typing import Final
 
+from bayplan import windows
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.gates import believed
 from bayplan.inference.drains import Farewell
 from bayplan.plan import Plan
-from bayplan.policy import Policy
+from bayplan.policy import Order, Policy
 from bayplan.steps.books import Books
 from bayplan.steps.firsts import NOTHING_BESIDE, Beside
 from bayplan.steps.homes import Homes
 from bayplan.steps.progress import Progress, State, Step, merged, phase_of
 from bayplan.steps.victims import Victims
+
+#: Seconds by which the planner's clock may be ahead of the operator's.
+_MOST_AHEAD_S: Final = 60
 
 
 def nodes_of(plan: Plan) -> frozenset[NodeName]:
@@ -58,7 +63,7 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     homes = Homes(books)
     placed = homes.reports()
     # 2. Make victims go, unless something failed: then nobody else is disturbed for this plan.
-    victims = Victims(books, beside)
+    victims = Victims(books, beside, over=_is_over(plan, policy, now))
     cleared = victims.reports(
         policy.max_parallel_moves,
         stragglers=stragglers,
@@ -77,6 +82,17 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
         reports=reports,
         patient=patient or books.awaits_replacement,
     )
+
+
+def _is_over(plan: Plan, policy: Policy, now: float) -> bool:
+    """Return whether a plan was made for a window that has closed.
+
+    The clock of who made it may be ahead of ours: a window that opens in a moment is open.
+    """
+    if plan.certificate.order is not Order.DEFRAGMENT:
+        return False
+    asked = policy.defragmentation.windows
+    return all(windows.opened_at(asked, at) is None for at in (now, now + _MOST_AHEAD_S))
 
 
 def _placed_by(plan: Plan, snapshot: Snapshot) -> frozenset[str]:

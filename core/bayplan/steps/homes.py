@@ -190,6 +190,8 @@ class Homes:
         if pod is not None:
             return self._replacement_state(move, pod)
         if victim is not None:
+            asks = victim.requests.on_device(move.device)
+            self._books.owed[move.target] = self._books.owed[move.target] + asks
             return State.WAITING, f"is leaving {move.source} for {move.target}"
         if self._books.idle_s >= REPLACEMENT_GRACE_S:
             return State.DONE, "left, and nothing was made in its place"

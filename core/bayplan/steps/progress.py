@@ -17,6 +17,11 @@ _MINUTE_S: Final = 60
 #: What is reported of a victim that need not leave any more.
 SPARED: Final = "stays: its room is no longer needed"
 
+#: What is reported of a victim whose move had not begun when the window of its plan closed.
+GIVEN_UP: Final = "stays: the window for defragmentation has closed"
+
+_STAYS: Final = frozenset({SPARED, GIVEN_UP})
+
 
 class State(StrEnum):
     """How far an action is."""
@@ -199,11 +204,13 @@ def merged(victims: Sequence[Report], homes: Sequence[Report]) -> Iterable[Repor
     A home that failed is told at once, or nobody would learn why the victims stay.
     """
     moving = [report for report in victims if report.type == "Move"]
-    leaving = {r.pod: r for r in moving if r.state is not State.DONE or r.message == SPARED}
+    leaving = {r.pod: r for r in moving if r.state is not State.DONE or r.message in _STAYS}
     yield from (report for report in victims if report.type == "Evict")
     for report in homes:
-        failed = report.state.is_failure or report.type == "Bind"
-        yield report if failed else leaving.get(report.pod, report)
+        before = leaving.get(report.pod)
+        given_up = before is not None and before.message == GIVEN_UP
+        failed = report.state.is_failure and not given_up
+        yield report if failed or before is None or report.type == "Bind" else before
 
 
 def is_left_to_scheduler(progress: Progress) -> bool:
@@ -240,10 +247,21 @@ def phase_of(plan: Plan, reports: Sequence[Report], todo: Sequence[Step]) -> tup
     if not reports:
         return Phase.COMPLETED, f"nothing to do; {_held(len(plan.holds))}"
     if done == len(reports):
-        return Phase.COMPLETED, "every step is done"
+        return Phase.COMPLETED, _completed(sum(r.message == GIVEN_UP for r in reports), done)
     waiting = next(r for r in reports if r.state is not State.DONE)
     told = f"{done} of {len(reports)} steps done: {waiting.pod} {waiting.message}"
     return Phase.EXECUTING, told
+
+
+def _completed(given_up: int, steps: int) -> str:
+    if not given_up:
+        return "every step is done"
+    moves = (
+        "1 move that had not begun was"
+        if given_up == 1
+        else f"{given_up} moves that had not begun were"
+    )
+    return f"the window for defragmentation has closed: {moves} given up, of {steps} steps"
 
 
 def _held(n: int) -> str:

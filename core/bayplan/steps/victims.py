@@ -14,6 +14,7 @@ from bayplan.steps.allowances import Allowances
 from bayplan.steps.books import Books, source_of
 from bayplan.steps.firsts import Beside, Firsts
 from bayplan.steps.progress import (
+    GIVEN_UP,
     SPARED,
     DrainPod,
     EvictPod,
@@ -44,11 +45,15 @@ Group = tuple[Move | Evict, ...]
 
 
 class Victims:
-    """Says how far each victim is, and who drains or is asked to leave next: the `todo`."""
+    """Says how far each victim is, and who drains or is asked to leave next: the `todo`.
 
-    def __init__(self, books: Books, beside: Beside) -> None:
+    When the plan is `over`, because its window has closed, nobody begins to leave for free room.
+    """
+
+    def __init__(self, books: Books, beside: Beside, *, over: bool) -> None:
         self._books = books
         self._beside = beside
+        self._over = over
         self._allowances = Allowances(books, ())
         self._shortage = ""
         self.todo: list[StartPod | DrainPod | ServePod | EvictPod] = []
@@ -60,8 +65,10 @@ class Victims:
         failure and no limit keeps the others: half a gang is of no use to anybody. The limit is on
         all that are on their way, `stragglers` of plans before included.
         """
-        spared = self._spared()
-        leaving = [group for group in self._groups() if group[0].uid not in spared]
+        given_up = self._given_up()
+        spared = self._spared(given_up)
+        stays_for_good = {**given_up, **spared}
+        leaving = [group for group in self._groups() if group[0].uid not in stays_for_good]
         found = [(group, [self._victim_state(v) for v in group]) for group in leaving]
         on_their_way = stragglers
         on_their_way += sum(s is State.STARTED for _, states in found for s, _ in states)
@@ -104,10 +111,11 @@ class Victims:
             now = (State.WAITING, stays) if stays else self._let_go(waiting, group)
             told = (now if now and s[0] is State.WAITING else s for s in states)
             reports += [report_of(v, *t) for v, t in zip(group, told, strict=True)]
-        for group in spared.values():
+        for uid, group in stays_for_good.items():
             self._put_back(group)
-        stays_for_good = (victim for group in spared.values() for victim in group)
-        return reports + [report_of(v, State.DONE, SPARED) for v in stays_for_good]
+            why = GIVEN_UP if uid in given_up else SPARED
+            reports += [report_of(victim, State.DONE, why) for victim in group]
+        return reports
 
     def _gives_way(self, victim: Move | Evict) -> bool:
         """Return whether the replacement of a victim is there already."""
@@ -151,19 +159,57 @@ class Victims:
         out = (v for v in group if self._farewell(v).begun and self._farewell(v).yields)
         self.todo += [ServePod(pod=victim.pod, uid=victim.uid) for victim in out]
 
-    def _spared(self) -> Mapping[str, Group]:
+    def _given_up(self) -> Mapping[str, Group]:
+        """Return the moves that have not begun when the plan is over, but for those others need.
+
+        By uid. Who waits, or has left already, may have its home where one of them is.
+        """
+        if not self._over:
+            return {}
+        idle = {group[0].uid: group for group in self._groups() if self._is_idle(group)}
+        for group in idle.values():
+            self._count_homes(group, owed=False)
+        while needed := next((g for g in idle.values() if not self._may_stay(g, idle)), None):
+            self._count_homes(idle.pop(needed[0].uid), owed=True)
+        return idle
+
+    def _is_idle(self, group: Group) -> bool:
+        """Return whether nothing was done for any of them."""
+        return all(
+            self._victim_state(victim)[0] is State.WAITING
+            and not (self._gives_way(victim) or self._farewell(victim).begun)
+            for victim in group
+        )
+
+    def _may_stay(self, group: Group, idle: Mapping[str, Group]) -> bool:
+        """Return whether all homes on their nodes have room, but for those of the idle."""
+        homes = {bind.node for bind in self._books.plan.binds}
+        homes |= {move.target for move in self._books.plan.moves if move.uid not in idle}
+        return all(
+            self._has_room(source_of(victim))
+            and not (source_of(victim) in homes and self._is_kept_apart(victim))
+            for victim in group
+        )
+
+    def _count_homes(self, group: Group, *, owed: bool) -> None:
+        """Count the homes of those who move as still owed, or as owed no more."""
+        for move in (victim for victim in group if isinstance(victim, Move)):
+            asks = self._books.pods[move.pod].requests.on_device(move.device)
+            before = self._books.owed[move.target]
+            self._books.owed[move.target] = before + asks if owed else before - asks
+
+    def _spared(self, given_up: Collection[str]) -> Mapping[str, Group]:
         """Return who need not leave, by the first one's uid: all homes on their nodes have room.
 
         Other pods may have ended since the plan was made. A move that is spared needs no home
         either, which may spare a victim there.
         """
-        candidates = [group for group in self._groups() if self._may_be_spared(group)]
+        groups = (group for group in self._groups() if group[0].uid not in given_up)
+        candidates = [group for group in groups if self._may_be_spared(group)]
         spared: dict[str, Group] = {}
         while found := next((g for g in candidates if self._is_spare(g, spared)), None):
             spared[found[0].uid] = found
-            for move in (victim for victim in found if isinstance(victim, Move)):
-                asks = self._books.pods[move.pod].requests.on_device(move.device)
-                self._books.owed[move.target] = self._books.owed[move.target] - asks
+            self._count_homes(found, owed=False)
         return spared
 
     def _may_be_spared(self, group: Group) -> bool:
@@ -182,12 +228,15 @@ class Victims:
 
     def _is_spare(self, group: Group, spared: Collection[str]) -> bool:
         return group[0].uid not in spared and all(
-            source_of(victim) in self._books.free
-            and not self._is_kept_apart(victim)
-            and self._books.owed[source_of(victim)].fits(
-                self._books.free[source_of(victim)] + self._books.terminated[source_of(victim)]
-            )
+            self._has_room(source_of(victim)) and not self._is_kept_apart(victim)
             for victim in group
+        )
+
+    def _has_room(self, name: NodeName) -> bool:
+        """Return whether all homes that are owed on a node have room there, or will have."""
+        there = self._books.free.get(name)
+        return there is not None and self._books.owed[name].fits(
+            there + self._books.terminated[name]
         )
 
     def _is_kept_apart(self, victim: Move | Evict) -> bool:

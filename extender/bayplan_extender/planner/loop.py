@@ -295,7 +295,11 @@ class Loop:
         """Return a plan that wins slots, if a window is open and there are any worth it."""
         settings, (last_digest, looked_at) = seen.policy.defragmentation, self._last_window
         moves = windows.moves_left(seen.snapshot, settings, seen.now)
-        if not moves or time.monotonic() - looked_at < DEFRAGMENT_EVERY_S:
+        if not moves:
+            # What a window that has closed left undone may be done in the next one.
+            self._last_window = ("", looked_at)
+            return None
+        if time.monotonic() - looked_at < DEFRAGMENT_EVERY_S:
             return None
         digest = seen.digest
         if not is_defragmentation_due(
