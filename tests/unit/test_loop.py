@@ -1,5 +1,6 @@
 """The planner's loop: what makes it plan, and what it publishes."""
 
+import math
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,7 @@ from structlog.testing import capture_logs
 from urllib3.exceptions import ReadTimeoutError
 
 from bayplan import triggers
+from bayplan.cluster.snapshot import Disruption
 from bayplan.codec import PublishedPlan, parts
 from bayplan.plan import Result
 from bayplan.policy import Defragmentation, Order, Policy, Window
@@ -273,6 +275,30 @@ def test_half_a_gang_is_planned_when_its_rest_does_not_come(
 
     assert hurried.passes == [True, True]
     assert [hold.pod.name for hold in hurried.publisher.results[0].plan.holds] == ["a"]
+
+
+def test_who_waits_for_a_cooldown_is_planned_as_soon_as_it_ends(
+    hurried: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: nothing else happened, and the pod waited for up to half a minute more."""
+    monkeypatch.setattr(loops, "TAKE_UP_S", 0.0)
+    monkeypatch.setattr(loops, "RESYNC_S", math.inf)  # no wait takes as long
+    start = int(time.time())
+    moved = replace(pod("moved", gpus=2, on="n1"), replaces="old", started_at=start)
+    now = iter([start + 9.99])
+    monkeypatch.setattr(time, "time", lambda: next(now, start + 10.0))
+    hurried.view.policy = Policy(cooldown_s=10)
+    hurried.view.cache.set_pod(moved)
+    hurried.view.cache.set_pod(pod("other", gpus=2, on="n2", disruption=Disruption.FIXED))
+    hurried.view.cache.set_pod(pod("a", gpus=8))
+    cleared = iter([lambda: None, hurried.loop.stop])
+    monkeypatch.setattr(hurried.publisher, "clear_away", lambda _: next(cleared)())
+
+    hurried.loop.run()
+
+    told, placed = hurried.publisher.results
+    assert "wait until" in told.plan.holds[0].remedy
+    assert [bind.pod.name for bind in placed.plan.binds] == ["a"]
 
 
 def test_figures_tell_queue_room_and_plans(scene: Scene) -> None:

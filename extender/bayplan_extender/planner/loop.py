@@ -27,6 +27,7 @@ from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Result
 from bayplan.policy import Policy
+from bayplan.rules.restraints import next_end
 from bayplan.triggers import (
     MAKING_S,
     are_being_made,
@@ -254,12 +255,15 @@ class Loop:
         snapshot = seen.snapshot
         if not snapshot.waiting():
             return None
+        # Nothing in the cluster tells of the end of a cooldown for which somebody may wait.
+        ends_at = next_end(snapshot, cooldown_s=seen.policy.cooldown_s)
+        self._looks_by = time.monotonic() + max(0.0, ends_at - seen.now)
         sequence = seen.newest.sequence if seen.newest is not None else 0
         if sequence < self._last_sequence:
             self._last_digest = ""  # somebody deleted the plan that decided on those who wait
         self._last_sequence = sequence
         if are_being_made(snapshot, seen.now):
-            self._looks_by = time.monotonic() + MAKING_S
+            self._looks_by = min(self._looks_by, time.monotonic() + MAKING_S)
             return None
         if not is_due(
             snapshot, seen.newest, digest=lambda: seen.digest, last_digest=self._last_digest
