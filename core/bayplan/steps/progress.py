@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from bayplan.cluster.keys import GangKey, NodeName, PodKey
-from bayplan.cluster.snapshot import OVERSTAY_S, Pod
+from bayplan.cluster.pods import OVERSTAY_S, Pod
 from bayplan.inference.drains import Farewell
 from bayplan.plan import Bind, Evict, Move, Plan
 

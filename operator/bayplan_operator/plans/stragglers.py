@@ -11,7 +11,7 @@ from datetime import datetime
 
 import structlog
 
-from bayplan.cluster.snapshot import Pod
+from bayplan.cluster.pods import Pod
 from bayplan.codec import DecodeError, PublishedPlan, pod_of, stand_in_of
 from bayplan.plan import Evict, Move
 from bayplan.steps import State
