@@ -105,7 +105,7 @@ class Victims:
             elif self._shortage and not begun and not all(map(self._has_drained, waiting)):
                 stays = f"waits: {self._shortage}"
             elif not (begun or drains) and 0 < on_their_way > max_parallel - len(waiting):
-                stays = f"waits for its turn: {on_their_way} pods are on their way"
+                stays = f"waits for its turn: {_on_their_way(on_their_way)}"
             else:
                 on_their_way += 0 if drains else len(waiting)
             now = (State.WAITING, stays) if stays else self._let_go(waiting, group)
@@ -340,6 +340,10 @@ def _has_begun(states: Iterable[Standing]) -> bool:
 
 def _has_waiting(states: Iterable[Standing]) -> bool:
     return any(state is State.WAITING for state, _ in states)
+
+
+def _on_their_way(n: int) -> str:
+    return "1 pod is on its way" if n == 1 else f"{n} pods are on their way"
 
 
 def _not_allowed(victim: Move | Evict, pod: Pod) -> str:

@@ -100,7 +100,7 @@ def test_who_drains_counts_among_those_on_their_way() -> None:
 
     assert done(first) == ["drain u"]
     assert done(then) == []
-    assert told(then)[1] == "Move v Waiting: waits for its turn: 1 pods are on their way"
+    assert told(then)[1] == "Move v Waiting: waits for its turn: 1 pod is on its way"
     assert done(over) == ["evict v from n1"], "whoever drained is not made to wait"
 
 
