@@ -126,12 +126,17 @@ class User:
 
         eventually(there, what=f"the phases are {wanted}", timeout_s=_BOUND_S)
 
-    def scatter(self, gpus: int) -> None:
-        """Run one small pod of so many GPUs on each node, each of a Deployment of its own."""
+    def scatter(self, gpus: int, **spec: object) -> None:
+        """Run one small pod of so many GPUs on each node, each of a Deployment of its own.
+
+        `spec` are further fields of the pods.
+        """
         self.cluster.kubectl_run("cordon", *self.nodes)
         for number, node in enumerate(self.nodes):
             self.cluster.kubectl_run("uncordon", node)
-            self.apply(deployment(f"small{number}", gpus))
+            small = deployment(f"small{number}", gpus)
+            small["spec"]["template"]["spec"] |= spec
+            self.apply(small)
             self.await_phases(**{f"small{number}": {"Running": 1}})
             self.cluster.kubectl_run("cordon", node)
         self.cluster.kubectl_run("uncordon", *self.nodes)

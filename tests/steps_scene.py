@@ -67,12 +67,14 @@ def plan(*actions: Bind | Move | Evict | Hold) -> Plan:
     return plan_of(CERTIFICATE, actions)
 
 
-def advance(
+def advance(  # noqa: PLR0913 - each argument is one thing a test may be about
     made: Plan,
     *things: Node | Pod,
     idle_s: float = 0,
     max_parallel: int = 10,
     farewells: Mapping[str, Farewell] | None = None,
+    now: float = 0,
+    stragglers: int = 0,
 ) -> Progress:
     """Return the progress of a plan on the cluster of these nodes and pods.
 
@@ -80,7 +82,13 @@ def advance(
     """
     policy = Policy(max_parallel_moves=max_parallel)
     by_uid = {f"uid-{name}": farewell for name, farewell in (farewells or {}).items()}
-    return steps.advance(made, snapshot(*things), policy, idle_s=idle_s, farewells=by_uid)
+    return steps.advance(
+        *(made, snapshot(*things), policy),
+        idle_s=idle_s,
+        now=now,
+        farewells=by_uid,
+        stragglers=stragglers,
+    )
 
 
 def told(progress: Progress) -> list[str]:

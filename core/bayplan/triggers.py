@@ -142,9 +142,12 @@ def in_place_of_victims(pod: Pod, published: PublishedPlan) -> str:
 def repeats(newest: PublishedPlan | None, plan: Plan) -> bool:
     """Return whether `plan` says again what the newest published one says, which still holds.
 
-    Certificates do not count: the same decision may take longer to find.
+    Certificates do not count: the same decision may take longer to find. One that has ended well
+    says nothing any more of those who were to leave: if they are to again, they have stayed.
     """
     if newest is None or newest.phase in {"Failed", "Superseded"}:
+        return False
+    if newest.finished and newest.plan.victims:
         return False
     old, new = newest.plan, listed(plan)
     same = (old.binds, old.moves, old.evictions) == (new.binds, new.moves, new.evictions)

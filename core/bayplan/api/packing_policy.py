@@ -47,8 +47,8 @@ class Window(BaseModel):
         pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$",
     )
     duration_minutes: int = Field(
-        description="How long it stays open; it may pass midnight. 1 to 1440. What has begun by"
-        " then is finished.",
+        description="How long it stays open; it may pass midnight. 1 to 1440. When it closes, moves"
+        " that have not begun are given up; what has begun is finished.",
         ge=1,
         le=1440,
     )

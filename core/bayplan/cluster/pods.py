@@ -102,6 +102,7 @@ class Pod:
         preempts: False for `preemptionPolicy: Never`: it makes nobody go.
         terminating: Being deleted: its room is taken now and free later.
         leaves_at: When it must have ended if it terminates, seconds since the epoch; else 0.
+        finalizers: What keeps its object after that, if it terminates; else nothing.
         gang: The gang it belongs to, if any.
         gang_min_count: How many pods of the gang must run for any of them to be useful.
         gang_topology: Where the gang's pods are to be with respect to each other, if it says so.
@@ -140,6 +141,7 @@ class Pod:
     preempts: bool = True
     terminating: bool = False
     leaves_at: int = 0
+    finalizers: tuple[str, ...] = ()
     gang: GangKey | None = None
     gang_min_count: int = 0
     gang_topology: GangTopology | None = None

@@ -7,6 +7,7 @@ nothing where the API server lets them go beside the budget: one that was taken 
 plan can be in the next plan, too. Callers bring the time.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -87,6 +88,17 @@ def cools_until(pod: Pod, *, cooldown_s: float) -> float:
     if pod.fixed_by.startswith(_MOVED) and pod.started_at:
         return pod.started_at + cooldown_s
     return 0.0
+
+
+def next_end(snapshot: Snapshot, *, cooldown_s: float) -> float:
+    """Return when the next cooldown of a restrained pod ends, in seconds since the epoch.
+
+    Infinite if none is known.
+    """
+    if not any(kind.fixed_by.startswith((_MOVED, _MOVE_FAILED)) for kind in snapshot.kinds):
+        return math.inf
+    ends = (cools_until(pod, cooldown_s=cooldown_s) for pod in snapshot.pods if pod.fixed_by)
+    return min(filter(None, ends), default=math.inf)
 
 
 def _is_marked(pod: Pod) -> bool:

@@ -13,7 +13,9 @@ asked again after any crash. The operator does the steps and asks again.
 Nobody is disturbed in vain: a victim is asked to leave only while every home that the plan
 promises is still there, counting the room that is to come, and while each PodDisruptionBudget
 admits all of the victims that it covers. Once a home is not there, no further victim goes, what has
-begun is finished (a gang of which one has left goes whole), and the plan ends as failed.
+begun is finished (a gang of which one has left goes whole), and the plan ends as failed. Once the
+window has closed for which a plan was made, it ends in the same way, but as completed: moves that
+have not begun are given up, unless somebody who waits or has left needs their room.
 
 A victim that serves is taken out of service before it is evicted, and gets the time to finish its
 requests that its owner allows; that is no standstill. Until it is evicted it may be put back: when
@@ -26,9 +28,10 @@ to the rest.
 """
 
 from bayplan.steps.advance import advance, nodes_of
-from bayplan.steps.books import LEAVING_STALL_S, STALL_S
+from bayplan.steps.books import LEAVING_STALL_S, STALL_S, source_of
 from bayplan.steps.homes import REPLACEMENT_GRACE_S
 from bayplan.steps.progress import (
+    GIVEN_UP,
     SPARED,
     DrainPod,
     EvictPod,
@@ -41,11 +44,14 @@ from bayplan.steps.progress import (
     State,
     Step,
     arrived,
+    clock,
+    hanging,
     is_left_to_scheduler,
 )
 from bayplan.steps.surges import Beside
 
 __all__ = [
+    "GIVEN_UP",
     "LEAVING_STALL_S",
     "REPLACEMENT_GRACE_S",
     "SPARED",
@@ -63,6 +69,9 @@ __all__ = [
     "Step",
     "advance",
     "arrived",
+    "clock",
+    "hanging",
     "is_left_to_scheduler",
     "nodes_of",
+    "source_of",
 ]

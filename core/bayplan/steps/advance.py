@@ -2,18 +2,23 @@
 
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
+from typing import Final
 
+from bayplan import windows
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.gates import believed
 from bayplan.inference.drains import Farewell
 from bayplan.plan import Plan
-from bayplan.policy import Policy
+from bayplan.policy import Order, Policy
 from bayplan.steps.books import Books
 from bayplan.steps.homes import Homes
 from bayplan.steps.progress import Progress, State, Step, merged, phase_of
 from bayplan.steps.surges import NOTHING_BESIDE, Beside
 from bayplan.steps.victims import Victims
+
+#: Seconds by which the planner's clock may be ahead of the operator's.
+_MOST_AHEAD_S: Final = 60
 
 
 def nodes_of(plan: Plan) -> frozenset[NodeName]:
@@ -31,10 +36,12 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     policy: Policy,
     *,
     idle_s: float,
+    now: float = 0.0,
     farewells: Mapping[str, Farewell] = MappingProxyType({}),
     beside: Beside = NOTHING_BESIDE,
     denied: Mapping[str, str] = MappingProxyType({}),
     finished: Collection[str] = (),
+    stragglers: int = 0,
 ) -> Progress:
     """Return the next steps of `plan` on the cluster as it is now.
 
@@ -42,28 +49,32 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     node that are managed. `idle_s` is the time since the state of an action last changed, or
     a victim last drained: that takes as long as its owner allows. The state is meant that is found
     with 0, for what is given up after some time is no change; less than `REPLACEMENT_GRACE_S` is
-    like 0.
+    like 0. `now` is when it was looked at, in seconds since the epoch.
     `farewells` are the victims, by uid, that are taken out of service before they leave; `beside`
     says whose replacement may start first. `denied` says why the API server refuses, whatever the
     time, to release or evict pods, by uid; `finished` are the pods, by uid, that have run to their
-    end on these nodes.
+    end on these nodes. `stragglers` is the number of pods that still leave for plans before this
+    one: they count to how many may leave at a time, and are waited for.
     """
     # As the planner saw it: a pin that can never be kept takes no room from anybody.
     there = believed(snapshot, ours=_placed_by(plan, snapshot))
-    books = Books(plan, there, farewells, idle_s, denied, finished=finished)
+    books = Books(plan, there, farewells, idle_s, denied, now=now, finished=finished)
     # 1. Give homes to the waiting pods and replacements that have one free.
     homes = Homes(books)
     placed = homes.reports()
     # 2. Make victims go, unless something failed: then nobody else is disturbed for this plan.
-    victims = Victims(books, beside)
+    victims = Victims(books, beside, over=_is_over(plan, policy, now))
     cleared = victims.reports(
-        policy.max_parallel_moves, stop=any(report.state.is_failure for report in placed)
+        policy.max_parallel_moves,
+        stragglers=stragglers,
+        stop=any(report.state.is_failure for report in placed),
     )
     # 3. Say how far it is.
     todo: tuple[Step, ...] = (*homes.todo, *victims.todo)
     reports = (*merged(cleared, placed),)
     phase, message = phase_of(plan, reports, todo)
     patient = any(report.state in {State.DRAINING, State.STARTING} for report in reports)
+    patient = patient or bool(stragglers and any(r.state is State.WAITING for r in cleared))
     return Progress(
         phase=phase,
         message=message,
@@ -71,6 +82,17 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
         reports=reports,
         patient=patient or books.awaits_replacement,
     )
+
+
+def _is_over(plan: Plan, policy: Policy, now: float) -> bool:
+    """Return whether a plan was made for a window that has closed.
+
+    The clock of who made it may be ahead of ours: a window that opens in a moment is open.
+    """
+    if plan.certificate.order is not Order.DEFRAGMENT:
+        return False
+    asked = policy.defragmentation.windows
+    return all(windows.opened_at(asked, at) is None for at in (now, now + _MOST_AHEAD_S))
 
 
 def _placed_by(plan: Plan, snapshot: Snapshot) -> frozenset[str]:

@@ -48,6 +48,7 @@ class Books:
         awaits_replacement: Whether room that the plan waits for is that of a pod whose replacement
             starts.
         idle_s: Seconds of standstill.
+        now: When this was looked at, in seconds since the epoch.
         stalled: Whether that is longer than anything takes that the plan waits for.
         staying: The pods that neither leave nor are placed by the plan, as neighbours of its homes.
         denied: Why the API server refuses to release or evict pods, by uid.
@@ -62,6 +63,7 @@ class Books:
         idle_s: float,
         denied: Mapping[str, str],
         *,
+        now: float,
         finished: Collection[str],
     ) -> None:
         self.plan = plan
@@ -77,6 +79,7 @@ class Books:
         self.owed: dict[NodeName, Resources] = defaultdict(Resources)
         self.budgets = snapshot.budgets
         self.idle_s = idle_s
+        self.now = now
         self._count_leaving(snapshot.placed())
         awaited = self._awaited(snapshot.placed())
         self.awaits_replacement = any(pod.gives_way_by for pod in awaited)

@@ -17,6 +17,7 @@ from bayplan.steps.progress import (
     Standing,
     State,
     clock,
+    hanging,
     has_failed,
     report_of,
 )
@@ -131,6 +132,9 @@ class Homes:
         who = f", which {first} and {more} more" if more else f", which {first}"
         if not all(pod.terminating for pod in going):
             return f"{who} {'are' if more else 'is'} to leave first"
+        for pod in going:
+            if hangs := hanging(pod, self._books.now):
+                return f", on which {pod.key} {hangs}"
         last = clock(max(pod.leaves_at for pod in going))
         return f"{who} {'leave' if more else 'leaves'} by {last} at most"
 
@@ -187,6 +191,8 @@ class Homes:
         if pod is not None:
             return self._replacement_state(move, pod)
         if victim is not None:
+            asks = victim.requests.on_device(move.device)
+            self._books.owed[move.target] = self._books.owed[move.target] + asks
             return State.WAITING, f"is leaving {move.source} for {move.target}"
         if self._books.idle_s >= REPLACEMENT_GRACE_S:
             return State.DONE, "left, and nothing was made in its place"

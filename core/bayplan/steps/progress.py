@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from bayplan.cluster.keys import GangKey, NodeName, PodKey
+from bayplan.cluster.pods import OVERSTAY_S, Pod
 from bayplan.inference.drains import Farewell
 from bayplan.plan import Bind, Evict, Move, Plan
 
@@ -15,6 +16,11 @@ _MINUTE_S: Final = 60
 
 #: What is reported of a victim that need not leave any more.
 SPARED: Final = "stays: its room is no longer needed"
+
+#: What is reported of a victim whose move had not begun when the window of its plan closed.
+GIVEN_UP: Final = "stays: the window for defragmentation has closed"
+
+_STAYS: Final = frozenset({SPARED, GIVEN_UP})
 
 
 class State(StrEnum):
@@ -169,6 +175,24 @@ def at_most(ends_by: int, left_s: float) -> str:
     return f"until {clock(ends_by)} at most ({math.ceil(left_s / _MINUTE_S)} min more)"
 
 
+def hanging(pod: Pod, now: float) -> str:
+    """Return since when a pod should have ended, and what keeps it; "" before it should have.
+
+    Its node may need a moment to tell that it has ended; a finalizer is somebody's to lift.
+    """
+    if not pod.leaves_at or now <= pod.leaves_at + (0 if pod.finalizers else OVERSTAY_S):
+        return ""
+    return f"hangs since {clock(pod.leaves_at)}: {keeping(pod)}"
+
+
+def keeping(pod: Pod) -> str:
+    """Return what keeps a pod that should have ended, in words."""
+    if not pod.finalizers:
+        return f"{pod.node} does not tell that it has ended"
+    many = "finalizer" if len(pod.finalizers) == 1 else "finalizers"
+    return f"{many} {', '.join(pod.finalizers)}"
+
+
 def clock(at: int) -> str:
     """Return an instant (seconds since the epoch) as a time of day."""
     return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S UTC")
@@ -180,11 +204,13 @@ def merged(victims: Sequence[Report], homes: Sequence[Report]) -> Iterable[Repor
     A home that failed is told at once, or nobody would learn why the victims stay.
     """
     moving = [report for report in victims if report.type == "Move"]
-    leaving = {r.pod: r for r in moving if r.state is not State.DONE or r.message == SPARED}
+    leaving = {r.pod: r for r in moving if r.state is not State.DONE or r.message in _STAYS}
     yield from (report for report in victims if report.type == "Evict")
     for report in homes:
-        failed = report.state.is_failure or report.type == "Bind"
-        yield report if failed else leaving.get(report.pod, report)
+        before = leaving.get(report.pod)
+        given_up = before is not None and before.message == GIVEN_UP
+        failed = report.state.is_failure and not given_up
+        yield report if failed or before is None or report.type == "Bind" else before
 
 
 def is_left_to_scheduler(progress: Progress) -> bool:
@@ -221,10 +247,21 @@ def phase_of(plan: Plan, reports: Sequence[Report], todo: Sequence[Step]) -> tup
     if not reports:
         return Phase.COMPLETED, f"nothing to do; {_held(len(plan.holds))}"
     if done == len(reports):
-        return Phase.COMPLETED, "every step is done"
+        return Phase.COMPLETED, _completed(sum(r.message == GIVEN_UP for r in reports), done)
     waiting = next(r for r in reports if r.state is not State.DONE)
     told = f"{done} of {len(reports)} steps done: {waiting.pod} {waiting.message}"
     return Phase.EXECUTING, told
+
+
+def _completed(given_up: int, steps: int) -> str:
+    if not given_up:
+        return "every step is done"
+    moves = (
+        "1 move that had not begun was"
+        if given_up == 1
+        else f"{given_up} moves that had not begun were"
+    )
+    return f"the window for defragmentation has closed: {moves} given up, of {steps} steps"
 
 
 def _held(n: int) -> str:

@@ -38,13 +38,11 @@ class Beside:
         outlooks: Which pods may be doubled, by the uid of their owner; who is not in it, none.
         failed: Why the replacements of pods were given up for this plan, by the uids of the pods.
         refused: uids of pods of which the API server refuses a replacement.
-        now: When this was looked at, in seconds since the epoch.
     """
 
     outlooks: Mapping[str, Outlook] = field(default_factory=dict)
     failed: Mapping[str, Failing] = field(default_factory=dict)
     refused: Collection[str] = ()
-    now: float = 0.0
 
     def outlook(self, move: Move) -> Outlook:
         """Return what the owner of a moved pod allows."""
@@ -103,7 +101,7 @@ class Surges:
         new, farewell = self._taken.get(move.uid), self._books.farewell(move)
         if new is None or not (new.bound and new.health is Health.READY):
             what = f"{new.key.name} on {new.node}" if new is not None else "its replacement"
-            end = at_most(pod.gives_way_by, max(0.0, pod.gives_way_by - self._beside.now))
+            end = at_most(pod.gives_way_by, max(0.0, pod.gives_way_by - self._books.now))
             return State.STARTING, f"serves on {pod.node} until {what} serves in its place, {end}"
         if farewell.begun and not farewell.over:
             return still_finishing([farewell])

@@ -13,6 +13,7 @@ from bayplan.plan import Evict, Move, together
 from bayplan.steps.allowances import Allowances
 from bayplan.steps.books import Books, source_of
 from bayplan.steps.progress import (
+    GIVEN_UP,
     SPARED,
     DrainPod,
     EvictPod,
@@ -22,7 +23,9 @@ from bayplan.steps.progress import (
     StartPod,
     State,
     clock,
+    hanging,
     has_failed,
+    keeping,
     report_of,
     still_finishing,
 )
@@ -42,25 +45,33 @@ Group = tuple[Move | Evict, ...]
 
 
 class Victims:
-    """Says how far each victim is, and who drains or is asked to leave next: the `todo`."""
+    """Says how far each victim is, and who drains or is asked to leave next: the `todo`.
 
-    def __init__(self, books: Books, beside: Beside) -> None:
+    When the plan is `over`, because its window has closed, nobody begins to leave for free room.
+    """
+
+    def __init__(self, books: Books, beside: Beside, *, over: bool) -> None:
         self._books = books
         self._beside = beside
+        self._over = over
         self._allowances = Allowances(books, ())
         self._shortage = ""
         self.todo: list[StartPod | DrainPod | ServePod | EvictPod] = []
 
-    def reports(self, max_parallel: int, *, stop: bool) -> list[Report]:
+    def reports(self, max_parallel: int, *, stragglers: int, stop: bool) -> list[Report]:
         """Return how far each victim is; the next ones to go are put on the list.
 
         Those who leave together do so at once, or none of them does. Once one has begun, no
-        failure and no limit keeps the others: half a gang is of no use to anybody.
+        failure and no limit keeps the others: half a gang is of no use to anybody. The limit is on
+        all that are on their way, `stragglers` of plans before included.
         """
-        spared = self._spared()
-        leaving = [group for group in self._groups() if group[0].uid not in spared]
+        given_up = self._given_up()
+        spared = self._spared(given_up)
+        stays_for_good = {**given_up, **spared}
+        leaving = [group for group in self._groups() if group[0].uid not in stays_for_good]
         found = [(group, [self._victim_state(v) for v in group]) for group in leaving]
-        on_their_way = sum(s is State.STARTED for _, states in found for s, _ in states)
+        on_their_way = stragglers
+        on_their_way += sum(s is State.STARTED for _, states in found for s, _ in states)
         on_their_way += sum(len(group) for group, s in found if self._drains(group, s))
         victims = [victim for group in leaving for victim in group]
         # 1. Those whose replacement starts first.
@@ -94,16 +105,17 @@ class Victims:
             elif self._shortage and not begun and not all(map(self._has_drained, waiting)):
                 stays = f"waits: {self._shortage}"
             elif not (begun or drains) and 0 < on_their_way > max_parallel - len(waiting):
-                stays = f"waits for its turn: {on_their_way} pods are on their way"
+                stays = f"waits for its turn: {_on_their_way(on_their_way)}"
             else:
                 on_their_way += 0 if drains else len(waiting)
             now = (State.WAITING, stays) if stays else self._let_go(waiting, group)
             told = (now if now and s[0] is State.WAITING else s for s in states)
             reports += [report_of(v, *t) for v, t in zip(group, told, strict=True)]
-        for group in spared.values():
+        for uid, group in stays_for_good.items():
             self._put_back(group)
-        stays_for_good = (victim for group in spared.values() for victim in group)
-        return reports + [report_of(v, State.DONE, SPARED) for v in stays_for_good]
+            why = GIVEN_UP if uid in given_up else SPARED
+            reports += [report_of(victim, State.DONE, why) for victim in group]
+        return reports
 
     def _gives_way(self, victim: Move | Evict) -> bool:
         """Return whether the replacement of a victim is there already."""
@@ -147,19 +159,57 @@ class Victims:
         out = (v for v in group if self._farewell(v).begun and self._farewell(v).yields)
         self.todo += [ServePod(pod=victim.pod, uid=victim.uid) for victim in out]
 
-    def _spared(self) -> Mapping[str, Group]:
+    def _given_up(self) -> Mapping[str, Group]:
+        """Return the moves that have not begun when the plan is over, but for those others need.
+
+        By uid. Who waits, or has left already, may have its home where one of them is.
+        """
+        if not self._over:
+            return {}
+        idle = {group[0].uid: group for group in self._groups() if self._is_idle(group)}
+        for group in idle.values():
+            self._count_homes(group, owed=False)
+        while needed := next((g for g in idle.values() if not self._may_stay(g, idle)), None):
+            self._count_homes(idle.pop(needed[0].uid), owed=True)
+        return idle
+
+    def _is_idle(self, group: Group) -> bool:
+        """Return whether nothing was done for any of them."""
+        return all(
+            self._victim_state(victim)[0] is State.WAITING
+            and not (self._gives_way(victim) or self._farewell(victim).begun)
+            for victim in group
+        )
+
+    def _may_stay(self, group: Group, idle: Mapping[str, Group]) -> bool:
+        """Return whether all homes on their nodes have room, but for those of the idle."""
+        homes = {bind.node for bind in self._books.plan.binds}
+        homes |= {move.target for move in self._books.plan.moves if move.uid not in idle}
+        return all(
+            self._has_room(source_of(victim))
+            and not (source_of(victim) in homes and self._is_kept_apart(victim))
+            for victim in group
+        )
+
+    def _count_homes(self, group: Group, *, owed: bool) -> None:
+        """Count the homes of those who move as still owed, or as owed no more."""
+        for move in (victim for victim in group if isinstance(victim, Move)):
+            asks = self._books.pods[move.pod].requests.on_device(move.device)
+            before = self._books.owed[move.target]
+            self._books.owed[move.target] = before + asks if owed else before - asks
+
+    def _spared(self, given_up: Collection[str]) -> Mapping[str, Group]:
         """Return who need not leave, by the first one's uid: all homes on their nodes have room.
 
         Other pods may have ended since the plan was made. A move that is spared needs no home
         either, which may spare a victim there.
         """
-        candidates = [group for group in self._groups() if self._may_be_spared(group)]
+        groups = (group for group in self._groups() if group[0].uid not in given_up)
+        candidates = [group for group in groups if self._may_be_spared(group)]
         spared: dict[str, Group] = {}
         while found := next((g for g in candidates if self._is_spare(g, spared)), None):
             spared[found[0].uid] = found
-            for move in (victim for victim in found if isinstance(victim, Move)):
-                asks = self._books.pods[move.pod].requests.on_device(move.device)
-                self._books.owed[move.target] = self._books.owed[move.target] - asks
+            self._count_homes(found, owed=False)
         return spared
 
     def _may_be_spared(self, group: Group) -> bool:
@@ -178,12 +228,15 @@ class Victims:
 
     def _is_spare(self, group: Group, spared: Collection[str]) -> bool:
         return group[0].uid not in spared and all(
-            source_of(victim) in self._books.free
-            and not self._is_kept_apart(victim)
-            and self._books.owed[source_of(victim)].fits(
-                self._books.free[source_of(victim)] + self._books.terminated[source_of(victim)]
-            )
+            self._has_room(source_of(victim)) and not self._is_kept_apart(victim)
             for victim in group
+        )
+
+    def _has_room(self, name: NodeName) -> bool:
+        """Return whether all homes that are owed on a node have room there, or will have."""
+        there = self._books.free.get(name)
+        return there is not None and self._books.owed[name].fits(
+            there + self._books.terminated[name]
         )
 
     def _is_kept_apart(self, victim: Move | Evict) -> bool:
@@ -222,17 +275,23 @@ class Victims:
         pod = self._books.remaining(victim)
         if pod is None:
             return State.DONE, "has left its node"
-        if pod.terminating and self._books.stalled:
-            return State.FAILED, f"does not end on {source_of(victim)}: look at its finalizers"
         if pod.terminating:
-            by = clock(pod.leaves_at)
-            return State.STARTED, f"is leaving {source_of(victim)}, by {by} at most"
+            return self._end(victim, pod)
         if hindrance := self._hindrance(victim, pod):
             return hindrance
         if self._books.stalled:
             why = f": {self._shortage}" if self._shortage else ""
             return State.FAILED, f"does not leave {source_of(victim)}{why}"
         return State.WAITING, f"is asked to leave {source_of(victim)}"
+
+    def _end(self, victim: Move | Evict, pod: Pod) -> Standing:
+        """Return how far a victim is that is being deleted."""
+        if self._books.stalled:
+            return State.FAILED, f"does not end on {source_of(victim)}: {keeping(pod)}"
+        if hangs := hanging(pod, self._books.now):
+            return State.STARTED, f"is leaving {source_of(victim)}, and {hangs}"
+        by = clock(pod.leaves_at)
+        return State.STARTED, f"is leaving {source_of(victim)}, by {by} at most"
 
     def _hindrance(self, victim: Move | Evict, pod: Pod) -> Standing | None:
         """Return how far a victim is that may not be asked to leave, if so."""
@@ -281,6 +340,10 @@ def _has_begun(states: Iterable[Standing]) -> bool:
 
 def _has_waiting(states: Iterable[Standing]) -> bool:
     return any(state is State.WAITING for state, _ in states)
+
+
+def _on_their_way(n: int) -> str:
+    return "1 pod is on its way" if n == 1 else f"{n} pods are on their way"
 
 
 def _not_allowed(victim: Move | Evict, pod: Pod) -> str:

@@ -4,6 +4,7 @@ Asked only where room is short and it is proved that no plan of this pass has a 
 are pods that would make enough room by leaving; so what is told keeps just these.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,9 @@ _PLENTY: Final = 16
 
 #: In how many rooms it is looked for each pod who could leave.
 _NEAR: Final = 64
+
+#: How often it is looked for others where somebody who would leave has no other place.
+_TRIES: Final = 4
 
 #: Most looks at a node of one pass; of pods that come later it is not known.
 MOST_LOOKS: Final = 20_000
@@ -135,10 +139,13 @@ class Blockers:
         if not self._held:
             return None
         let_go = self._free | self._held
-        limit = "maxEvictions"
         left = self._evicting(pods, let_go) if _preempt(pods) else None
+        ends_below = math.inf if left else -math.inf
         if left is None:
-            limit, left = "maxMoves", self._moving(pods, let_go)
+            left = self._moving(pods, let_go)
+            if left is None and _preempt(pods):
+                ends_below = _tier(pods)
+                left = self._doing_both(pods, let_go)
             protects = self._policy.order is Order.PROTECT_FIRST
             if left and protects and any(pod.priority > _tier(pods) for pod in left.pods):
                 return None
@@ -160,7 +167,10 @@ class Blockers:
             wait = (
                 f"wait until {at:%Y-%m-%dT%H:%M:%SZ}, or lower cooldownSeconds in the PackingPolicy"
             )
-        return Kept(rejection=rejection, remedy=f"{wait}{self._besides(limit, len(left.pods))}")
+        ended = [pod for pod in left.pods if pod.priority < ends_below]
+        besides = self._besides("maxEvictions", len(ended))
+        besides += self._besides("maxMoves", len(left.pods) - len(ended))
+        return Kept(rejection=rejection, remedy=f"{wait}{besides}")
 
     def _polite(
         self, pods: Sequence[Pod], let_go: frozenset[PodKind], why: Rejection
@@ -212,29 +222,47 @@ class Blockers:
         """Return who of a lower priority would have to go, whole gangs included."""
         tier = _tier(pods)
         lower = frozenset(kind for kind in kinds if kind.priority < tier)
-        return self._leaving(pods, lower, gangs=True)
+        return self._leaving(pods, lower, gangs=True, ends_below=math.inf)
 
     def _moving(self, pods: Sequence[Pod], kinds: frozenset[PodKind]) -> Left | None:
         """Return who would have to move, each to room that there is."""
         movable = frozenset(kind for kind in kinds if kind.disruption is not Disruption.EVICTABLE)
-        return self._leaving(pods, movable, gangs=False)
+        return self._leaving(pods, movable, gangs=False, ends_below=-math.inf)
+
+    def _doing_both(self, pods: Sequence[Pod], kinds: frozenset[PodKind]) -> Left | None:
+        """Return who would have to go where some of a lower priority end, and others move."""
+        tier = _tier(pods)
+        able = (k for k in kinds if k.priority < tier or k.disruption is not Disruption.EVICTABLE)
+        return self._leaving(pods, frozenset(able), gangs=False, ends_below=tier)
 
     def _leaving(
-        self, pods: Sequence[Pod], kinds: frozenset[PodKind], *, gangs: bool
+        self, pods: Sequence[Pod], kinds: frozenset[PodKind], *, gangs: bool, ends_below: float
     ) -> Left | None:
-        """Return who of these kinds would have to leave; pods that are alike share the answer."""
-        if not kinds:
-            return None
+        """Return who of these kinds would have to leave; pods that are alike share the answer.
+
+        Those of a priority below `ends_below` end, as far as gangs stay whole; others have another
+        place. Where one has none, it is looked for others.
+        """
+        looks = tuple((pod.kind, self._rules.look(pod)) for pod in pods)
+        own = self._party(kinds, gangs=gangs).running_gang(pods[0]) if kinds else None
+        key = (looks, own, kinds, gangs, ends_below)
+        if key not in self._known:
+            self._known[key] = None
+            for _ in range(_TRIES if kinds else 0):
+                left = self._looked_for(pods, kinds, self._party(kinds, gangs=gangs))
+                moves = [p for p in left.pods if not _ends(p, ends_below, gangs)] if left else []
+                stuck = self._without_place(left, moves) if left else None
+                if stuck is None:
+                    self._known[key] = left
+                    break
+                kinds -= {stuck.kind}
+        return self._known[key]
+
+    def _party(self, kinds: frozenset[PodKind], *, gangs: bool) -> Victims:
+        """Return who of these kinds could leave."""
         if (kinds, gangs) not in self._victims:
             self._victims[kinds, gangs] = Victims(self._after, kinds, gangs=gangs)
-        victims = self._victims[kinds, gangs]
-        looks = tuple((pod.kind, self._rules.look(pod)) for pod in pods)
-        key = (looks, victims.running_gang(pods[0]), kinds, gangs)
-        if key not in self._known:
-            left = self._looked_for(pods, kinds, victims)
-            settled = gangs or left is None or self._settled(left)
-            self._known[key] = left if settled else None
-        return self._known[key]
+        return self._victims[kinds, gangs]
 
     def _looked_for(
         self, pods: Sequence[Pod], kinds: frozenset[PodKind], victims: Victims
@@ -250,20 +278,20 @@ class Blockers:
         self._looks += len(near) * len(pods)
         return leaving(pods, tuple(near.values()), victims, self._rules)
 
-    def _settled(self, left: Left) -> bool:
-        """Return whether all who left have room elsewhere."""
+    def _without_place(self, left: Left, moves: Sequence[Pod]) -> Pod | None:
+        """Return the first of those who moved that has no room elsewhere; None if all have."""
         looked_at = {node.name for room in left.rooms for node in room.nodes}
         rooms = left.rooms
-        for pod in {pod.kind: pod for pod in left.pods}.values():
+        for pod in {pod.kind: pod for pod in moves}.values():
             hosts = tuple(_others(self._hosts(pod), looked_at))
             looked_at |= {node.name for room in hosts for node in room.nodes}
             rooms += hosts
-        rooms = told_apart(rooms, left.pods)
-        for pod in sorted(left.pods, key=lambda pod: (-pod.requests.gpus, pod.key)):
+        rooms = told_apart(rooms, moves)
+        for pod in sorted(moves, key=lambda pod: (-pod.requests.gpus, pod.key)):
             placed, rooms = fill(pod, 1, rooms)
             if not placed:
-                return False
-        return True
+                return pod
+        return None
 
     def _hosts(self, pod: Pod) -> Sequence[Room]:
         """Return the first rooms that have room for the pod now."""
@@ -291,6 +319,11 @@ class Blockers:
             there = (room for room in here if room.node.name in names)
             self._nearest[key] = nsmallest(_NEAR, there, key=_lacking(pod))
         return self._nearest[key]
+
+
+def _ends(pod: Pod, below: float, gangs: bool) -> bool:  # noqa: FBT001 - private, one caller
+    """Return whether a pod that leaves may end; without `gangs` no part of a gang does."""
+    return pod.priority < below and (gangs or pod.gang is None)
 
 
 def _others(rooms: Iterable[Room], looked_at: Collection[NodeName]) -> Iterator[Room]:

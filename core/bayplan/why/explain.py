@@ -13,21 +13,25 @@ from bayplan.cluster.pods import UNKNOWN_COUNT, Pod
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Bind, Choice, Evict, Hold, Move
 from bayplan.slots import SIZES
+from bayplan.steps import clock, hanging, source_of
 from bayplan.triggers import in_place_of_victims
 
 #: Most names of pods in one sentence.
 _MOST_NAMES: Final = 3
 
 
-def explain(pod: Pod, *, placed_by: str, plans: Sequence[PublishedPlan]) -> tuple[str, ...]:
+def explain(
+    pod: Pod, *, placed_by: str, plans: Sequence[PublishedPlan], now: float
+) -> tuple[str, ...]:
     """Return the answer as lines, the most important first.
 
-    `placed_by` is the name of the plan that gave the pod its node, or "".
+    `placed_by` is the name of the plan that gave the pod its node, or ""; `now` is in seconds since
+    the epoch.
     """
     newest_first = sorted(plans, key=lambda plan: -plan.sequence)
     head = _head(pod)
     if pod.node is not None:
-        return (head, *_placed(pod, placed_by, newest_first), *_leaving(pod, newest_first))
+        return (head, *_placed(pod, placed_by, newest_first), *_leaving(pod, newest_first, now))
     if pod.terminating:
         return (head, "Is being deleted.")
     if pod.unplanned:
@@ -106,9 +110,13 @@ def _quality(published: PublishedPlan) -> str:
     return f"verdict {certificate.verdict} for order {certificate.order} ({proof})"
 
 
-def _away(move: Move, published: PublishedPlan) -> str:
-    guests = [bind.pod.name for bind in published.plan.binds if bind.node == move.source]
-    return f"{move.source} for {', '.join(guests)}" if guests else str(move.source)
+def _away(victim: Move | Evict, published: PublishedPlan) -> str:
+    source = source_of(victim)
+    plan = published.plan
+    guests = [bind.pod.name for bind in plan.binds if bind.node == source]
+    guests += [move.pod.name for move in plan.moves if move.target == source]
+    more = ", ..." if len(guests) > _MOST_NAMES else ""
+    return f"{source} for {', '.join(guests[:_MOST_NAMES])}{more}" if guests else str(source)
 
 
 def _room_made(pod: Pod, published: PublishedPlan) -> list[str]:
@@ -130,13 +138,27 @@ def _room_made(pod: Pod, published: PublishedPlan) -> list[str]:
     ]
 
 
-def _leaving(pod: Pod, plans: Sequence[PublishedPlan]) -> list[str]:
-    for published in plans:
-        victims: list[Move | Evict] = [*published.plan.moves, *published.plan.evictions]
-        for victim in victims:
-            if victim.uid == pod.uid and not published.finished:
-                return [f"{published.name} asks it to leave: {_step(pod, published, victim)}."]
-    return []
+def _leaving(pod: Pod, plans: Sequence[PublishedPlan], now: float) -> list[str]:
+    asked = ((p, v) for p in plans for v in p.plan.victims if v.uid == pod.uid)
+    goes = _goes(pod, now)
+    for published, victim in asked:
+        away = _away(victim, published)
+        if not published.finished:
+            step = _step(pod, published, victim)
+            return [f"{published.name} asks it to leave {away}: {step}."]
+        if goes:
+            ended = f"that plan has ended ({published.message or published.phase})"
+            return [f"{goes}: {published.name} made it leave {away}; {ended}."]
+    return [f"{goes}."] if goes else []
+
+
+def _goes(pod: Pod, now: float) -> str:
+    """Return that a pod leaves its node, and until when, whatever becomes of a plan; or ""."""
+    if pod.terminating:
+        return f"Is being deleted, {hanging(pod, now) or f'by {clock(pod.leaves_at)} at most'}"
+    if pod.gives_way_by:
+        return f"Leaves once its replacement serves, which has until {clock(pod.gives_way_by)}"
+    return ""
 
 
 def _waiting(pod: Pod, plans: Sequence[PublishedPlan]) -> list[str]:

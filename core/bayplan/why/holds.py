@@ -255,8 +255,12 @@ class _Writer:
     def _left_by(self, tier: int) -> Rooms:
         """Return the rooms that are left when every pod goes that the tier outranks."""
         if tier not in self._reserved:
+            # Who must stay for now, and is outranked by the tier, outranks nobody.
             self._reserved[tier] = self._census.rooms(
-                lambda kind: kind.priority >= tier or kind.disruption is Disruption.FIXED
+                lambda kind: (
+                    kind.priority >= tier
+                    or (kind.disruption is Disruption.FIXED and not self._census.held(kind))
+                )
             )
         return self._reserved[tier]
 

@@ -65,14 +65,16 @@ class Leavers:
 class Victims:
     """Who is where after the plan, as far as pods of the kinds that may `leave` are concerned.
 
-    Without `gangs`, gangs stay. `promise` tells at once of many nodes how little harm is enough.
+    Without `gangs` pods of gangs leave one by one, as they do where each has another place, unless
+    those places would have to be near each other. `promise` tells at once of many nodes how little
+    harm is enough.
     """
 
     def __init__(self, after: Aftermath, leave: Collection[PodKind], *, gangs: bool = True) -> None:
         snapshot = after.snapshot
         victims: tuple[Move | Evict, ...] = (*after.moved.actions, *after.evicted.actions)
         self._disturbed = {victim.pod for victim in victims}
-        self._leave, self._gangs_leave = leave, gangs
+        self._leave, self._whole = leave, gangs
         self._after = after
         self._gangs: dict[GangKey, list[Pod]] = defaultdict(list)
         self._leavers: dict[NodeName, Leavers] = {}
@@ -128,10 +130,12 @@ class Victims:
     def _on(self, node: NodeName) -> Iterator[Party]:
         together: dict[GangKey | PodKey, tuple[Pod, ...]] = {}
         for pod in self._after.here(node):
-            gang = self._gangs.get(pod.gang) if pod.gang else None
+            if not self._whole and pod.gang_topology and pod.gang_topology.required:
+                continue
+            gang = self._gangs.get(pod.gang) if pod.gang and self._whole else None
             together[pod.gang if gang and pod.gang else pod.key] = tuple(gang or (pod,))
         for pods in together.values():
-            if all(map(self._may_go, pods)) and (self._gangs_leave or len(pods) == 1):
+            if all(map(self._may_go, pods)):
                 here = [pod.requests for pod in pods if pod.node == node]
                 gain = here[0] if len(here) == 1 else sum(here, Resources())
                 yield Party(pods=pods, gain=gain, harm=_harm(pods))

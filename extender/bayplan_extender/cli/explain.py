@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import time
 from typing import Any
 
 import urllib3
@@ -64,11 +65,11 @@ def _lines(api: client.ApiClient, namespace: str, name: str) -> tuple[str, ...]:
     if pod is None:
         return (f"Pod {namespace}/{name} has ended ({raw['status']['phase']}).",)
     if pod.unplanned:
-        return explain(pod, placed_by="", plans=())
+        return explain(pod, placed_by="", plans=(), now=time.time())
     objects = [published_plan_of(plan) for plan in _plans(custom)]
     plans = [joined(pages) for pages in decisions(objects)]
     placed_by = raw["metadata"].get("annotations", {}).get(names.ANNOTATION_PLAN, "")
-    return explain(pod, placed_by=placed_by, plans=plans)
+    return explain(pod, placed_by=placed_by, plans=plans, now=time.time())
 
 
 def _plans(custom: client.CustomObjectsApi) -> list[Any]:

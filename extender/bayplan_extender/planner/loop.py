@@ -27,6 +27,7 @@ from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Result
 from bayplan.policy import Policy
+from bayplan.rules.restraints import next_end
 from bayplan.triggers import (
     MAKING_S,
     are_being_made,
@@ -256,12 +257,15 @@ class Loop:
         snapshot = seen.snapshot
         if not snapshot.waiting():
             return None
+        # Nothing in the cluster tells of the end of a cooldown for which somebody may wait.
+        ends_at = next_end(snapshot, cooldown_s=seen.policy.cooldown_s)
+        self._looks_by = time.monotonic() + max(0.0, ends_at - seen.now)
         sequence = seen.newest.sequence if seen.newest is not None else 0
         if sequence < self._last_sequence:
             self._last_digest = ""  # somebody deleted the plan that decided on those who wait
         self._last_sequence = sequence
         if are_being_made(snapshot, seen.now):
-            self._looks_by = time.monotonic() + MAKING_S
+            self._looks_by = min(self._looks_by, time.monotonic() + MAKING_S)
             return None
         if not is_due(
             snapshot, seen.newest, digest=lambda: seen.digest, last_digest=self._last_digest
@@ -297,7 +301,11 @@ class Loop:
         """Return a plan that wins slots, if a window is open and there are any worth it."""
         settings, (last_digest, looked_at) = seen.policy.defragmentation, self._last_window
         moves = windows.moves_left(seen.snapshot, settings, seen.now)
-        if not moves or time.monotonic() - looked_at < DEFRAGMENT_EVERY_S:
+        if not moves:
+            # What a window that has closed left undone may be done in the next one.
+            self._last_window = ("", looked_at)
+            return None
+        if time.monotonic() - looked_at < DEFRAGMENT_EVERY_S:
             return None
         digest = seen.digest
         if not is_defragmentation_due(

@@ -4,6 +4,8 @@ The command line (`kubectl bayplan explain`) answers from objects in the API ser
 same, with what only the webhook knows: how it chose a node for a pod without a plan.
 """
 
+import time
+
 from fastapi import APIRouter, Depends, HTTPException
 from fastapi.responses import PlainTextResponse
 
@@ -32,7 +34,7 @@ def router(view: View, verbs: Verbs) -> APIRouter:
             why = "is not there, has ended, or cannot be read: `kubectl bayplan explain` says which"
             raise HTTPException(_NOT_FOUND, f"pod {key} {why}")
         placed_by = next((plan.name for plan in plans if _gave_a_home(plan, pod)), "")
-        lines = explain(pod, placed_by=placed_by, plans=plans)
+        lines = explain(pod, placed_by=placed_by, plans=plans, now=time.time())
         choice = None if placed_by else verbs.choice(pod)
         return "\n".join([*lines, *(chosen(pod, choice) if choice else ())]) + "\n"
 

@@ -42,6 +42,7 @@ from bayplan_operator.plans.holds import Holds
 from bayplan_operator.plans.memory import Decision, Plans
 from bayplan_operator.plans.stall import Stall
 from bayplan_operator.plans.statuses import Statuses
+from bayplan_operator.plans.stragglers import Stragglers
 from bayplan_operator.plans.surges import Surges
 
 _log = structlog.get_logger()
@@ -83,6 +84,7 @@ class Execution:
         self._now = now
         self._drains = Drains(kube, now=now, clock=clock)
         self._surges = Surges(kube, claims, now=now, clock=clock)
+        self._stragglers = Stragglers(kube, plans, pool=pool, now=now)
         self._stall = Stall(clock)
         self._actuator = Actuator(
             *(kube, plans, events, metrics), surges=self._surges, pool=pool, now=now, clock=clock
@@ -129,11 +131,14 @@ class Execution:
         )
         farewells = self._drains.of(published.plan, seen.raws)
         beside = self._surges.of(published, seen.raws)
+        stragglers = self._stragglers.beside(published)
         # 2. Decide.
         there = seen.snapshot.without_overdue(self._now().timestamp())
         snapshot = replace(there, budgets=budgets)
         progress = self._decide(
-            *(published, snapshot, asked.result(), farewells, beside), finished=seen.finished
+            *(published, snapshot, asked.result(), farewells, beside),
+            finished=seen.finished,
+            stragglers=stragglers,
         )
         self._expect(published, progress)
         # 3. Act.
@@ -204,16 +209,19 @@ class Execution:
         beside: Beside,
         *,
         finished: Collection[str],
+        stragglers: int,
     ) -> Progress:
         if not self._stall.knows(published.uid):
             self._actuator.begin_anew()
         look = partial(
             steps.advance,
             *(published.plan, seen, policy),
+            now=self._now().timestamp(),
             farewells=farewells,
             beside=beside,
             denied=self._refusals.denied(),
             finished=finished,
+            stragglers=stragglers,
         )
         # What has happened since the last look is no standstill, and what is given up for having
         # been waited for is nothing that has happened.

@@ -170,6 +170,12 @@ class Plans:
         newest = pages[-1][0].sequence if pages else 0
         return tuple(e for e in known if e.open and e.published.sequence < newest)
 
+    def before(self, published: PublishedPlan) -> tuple[Entry, ...]:
+        """Return the objects of all plans before this one that are kept."""
+        with self._all() as entries:
+            known = tuple(entries.values())
+        return tuple(e for e in known if e.published.sequence < published.sequence)
+
     def bound_by_open(self) -> frozenset[str]:
         """Return the uids of pods that unfinished plans give a node."""
         with self._all() as entries:

@@ -77,7 +77,6 @@ class Surges:
             outlooks={uid: self._outlook(uid, key) for uid, key in owners.items() if key},
             failed={uid: m.why for uid, m in said.items() if m.plan == published.name},
             refused=frozenset(self._refused),
-            now=self._now().timestamp(),
         )
 
     def start(self, step: StartPod, plan: str, raw: Raw) -> str | None:

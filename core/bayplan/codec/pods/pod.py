@@ -70,6 +70,7 @@ def pod_of(raw: Raw) -> Pod | None:
         preempts=spec.get("preemptionPolicy").text("") != "Never",
         terminating=terminating,
         leaves_at=metadata.get("deletionTimestamp").instant(),
+        finalizers=metadata.get("finalizers").texts() if terminating else (),
         gang=gang,
         gang_min_count=min_count,
         gang_topology=gang_topology_of(metadata) if gang else None,

@@ -78,6 +78,16 @@ def test_a_pod_says_when_it_will_have_left() -> None:
     assert (decoded(raw).terminating, decoded(raw).leaves_at) == (True, 1_777_636_830)
 
 
+def test_a_pod_that_is_being_deleted_says_what_may_keep_it() -> None:
+    """Nobody would know whose word is missing before its room is free."""
+    raw = raw_pod(schedulingGates=[], nodeName="n1")
+    raw["metadata"]["finalizers"] = ["example.com/y"]
+    runs = decoded(raw)
+    raw["metadata"]["deletionTimestamp"] = "2026-05-01T12:00:30Z"
+
+    assert (runs.finalizers, decoded(raw).finalizers) == ((), ("example.com/y",))
+
+
 def test_what_a_pod_tolerates_is_read_word_by_word() -> None:
     """It would be kept off nodes that are meant for it, or sent to others."""
     every = {"key": "role", "operator": "Equal", "value": "infra", "effect": "NoExecute"}

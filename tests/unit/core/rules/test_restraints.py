@@ -1,5 +1,6 @@
 """Who must stay for now: under a PodDisruptionBudget, or just moved."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from bayplan.cluster.constraints import Requirement
 from bayplan.cluster.keys import BudgetKey
 from bayplan.cluster.pods import Disruption, Pod
 from bayplan.cluster.snapshot import Snapshot
-from bayplan.rules.restraints import covers, restrained
+from bayplan.rules.restraints import covers, next_end, restrained
 from tests.builders import budget, node, pod
 
 NOW = 1_000_000.0
@@ -184,6 +185,20 @@ def test_who_is_being_moved_stays_and_so_does_what_takes_its_place(
 
     assert moved.fixed_by == why
     assert (moved.disruption is Disruption.FIXED) is bool(why)
+
+
+def test_it_is_known_when_the_next_cooldown_ends() -> None:
+    """Who waits for it would wait on until something else happens."""
+    late = replace(RUNNING, replaces="old", started_at=int(NOW) - 100)
+    fails = replace(pod("f", on="n1"), move_failed_at=int(NOW) - 200)
+    unknown = replace(pod("u", on="n1"), replaces="older")
+    there = Snapshot.of((), (late, fails, unknown, pod("x", on="n1")))
+
+    known = restrained(there, now=NOW, cooldown_s=600)
+
+    assert next_end(known, cooldown_s=600) == int(NOW) + 400
+    over = restrained(there, now=NOW + 500, cooldown_s=600)
+    assert next_end(over, cooldown_s=600) == math.inf
 
 
 def test_waiting_pods_have_no_restraint() -> None:

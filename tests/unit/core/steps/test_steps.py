@@ -335,12 +335,12 @@ def test_a_stranger_that_does_not_end_is_waited_for_only_where_its_room_is_neede
 def test_a_victim_that_will_not_end_fails_the_plan() -> None:
     """Seen: the plan stayed Executing for ever, and nobody it covered was planned again."""
     made = plan(bind("a", "n1"), evict("v", "n1"))
-    stuck = pod("v", gpus=8, on="n1", terminating=True)
+    stuck = replace(pod("v", gpus=8, on="n1", terminating=True), finalizers=("a.io/x", "a.io/y"))
 
     found = advance(made, node("n1"), pod("a", gpus=8), stuck, idle_s=steps.LEAVING_STALL_S)
 
     assert found.phase is Phase.FAILED
-    assert "Evict v Failed: does not end on n1: look at its finalizers" in told(found)
+    assert "Evict v Failed: does not end on n1: finalizers a.io/x, a.io/y" in told(found)
 
 
 def test_a_release_that_is_refused_for_ever_fails_the_plan() -> None:

@@ -100,8 +100,21 @@ def test_who_drains_counts_among_those_on_their_way() -> None:
 
     assert done(first) == ["drain u"]
     assert done(then) == []
-    assert told(then)[1] == "Move v Waiting: waits for its turn: 1 pods are on their way"
+    assert told(then)[1] == "Move v Waiting: waits for its turn: 1 pod is on its way"
     assert done(over) == ["evict v from n1"], "whoever drained is not made to wait"
+
+
+def test_who_still_leaves_for_a_plan_before_counts_among_those_on_their_way() -> None:
+    """Plans that overtake each other would take any number of pods out at a time."""
+    made = plan(move("u", "n1", "n2"))
+    things: list[Node | Pod] = [node("n1"), node("n2"), pod("u", gpus=4, on="n1")]
+
+    full = advance(made, *things, max_parallel=2, stragglers=2)
+    free = advance(made, *things, max_parallel=2, stragglers=1)
+
+    assert (done(full), full.patient) == ([], True)
+    assert told(full) == ["Move u Waiting: waits for its turn: 2 pods are on their way"]
+    assert done(free) == ["evict u from n1"]
 
 
 def test_a_gang_of_which_one_drains_counts_as_a_whole() -> None:

@@ -64,13 +64,14 @@ def may(
     )
 
 
-def look(
+def look(  # noqa: PLR0913 - each argument is one thing a test may be about
     made: Plan,
     *things: Node | Pod | Budget,
     beside: Beside,
     idle_s: float = 0,
     max_parallel: int = 10,
     farewells: dict[str, Farewell] | None = None,
+    now: float = 0,
 ) -> Progress:
     """Return the progress of a plan; `farewells` are by the names of pods."""
     return advance(
@@ -78,6 +79,7 @@ def look(
         snapshot(*things),
         Policy(max_parallel_moves=max_parallel),
         idle_s=idle_s,
+        now=now,
         farewells={f"uid-{name}": farewell for name, farewell in (farewells or {}).items()},
         beside=beside,
     )
@@ -507,7 +509,7 @@ def test_it_is_told_how_long_a_replacement_may_still_take(now: float, left: str)
     there = (node("n1"), node("n2"), serving("v", "n1", gives_way_by=900), pod("w", gpus=8))
     new = starting("v2", "n2", "v")
 
-    found = look(MADE, *there, new, beside=replace(may(), now=now))
+    found = look(MADE, *there, new, beside=may(), now=now)
 
     assert told(found)[1].endswith(f"in its place, until 00:15:00 UTC at most ({left})")
 

@@ -6,7 +6,7 @@ import pytest
 
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.nodes import Node
-from bayplan.cluster.pods import Disruption, Pod
+from bayplan.cluster.pods import OVERSTAY_S, Disruption, Pod
 from bayplan.plan import (
     Evict,
     Move,
@@ -64,6 +64,38 @@ def test_victim(victim: Pod, line: str) -> None:
 
     assert told(found) == [line]
     assert not found.todo
+
+
+@pytest.mark.parametrize(
+    ("finalizers", "late_s", "hangs"),
+    [
+        pytest.param((), 0, "", id="its time is not over"),
+        pytest.param((), OVERSTAY_S, "", id="its node may need a moment to tell"),
+        pytest.param((), OVERSTAY_S + 1, "n1 does not tell that it has ended", id="a lost node"),
+        pytest.param(("a.io/x",), 0, "", id="a finalizer harms nobody before"),
+        pytest.param(("a.io/x",), 1, "finalizer a.io/x", id="a finalizer"),
+    ],
+)
+def test_what_keeps_a_pod_that_should_have_ended_is_named(
+    finalizers: tuple[str, ...], late_s: int, hangs: str
+) -> None:
+    """Seen: for a quarter of an hour the plan said only that the pod is leaving."""
+    stuck = replace(
+        pod("v", gpus=8, on="n1", terminating=True), leaves_at=3600, finalizers=finalizers
+    )
+    made = plan(bind("a", "n1"), evict("v", "n1"))
+
+    found = advance(made, node("n1"), pod("a", gpus=8), stuck, now=3600 + late_s)
+
+    since = f"hangs since 01:00:00 UTC: {hangs}"
+    ends = f"and {since}" if hangs else "by 01:00:00 UTC at most"
+    by = (
+        f"on which default/v {since}" if hangs else "which default/v leaves by 01:00:00 UTC at most"
+    )
+    assert told(found) == [
+        f"Evict v Started: is leaving n1, {ends}",
+        f"Bind a Waiting: waits for room on n1, {by}",
+    ]
 
 
 def test_a_pod_that_may_only_be_evicted_with_its_unit_since_the_plan_is_not_moved() -> None:

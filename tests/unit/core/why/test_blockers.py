@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bayplan.cluster.budgets import Budget
+from bayplan.cluster.constraints import GangTopology
 from bayplan.cluster.nodes import Node
 from bayplan.cluster.pods import Disruption, Pod
 from bayplan.plan import Hold, Reason
@@ -111,6 +112,72 @@ def test_who_could_move_elsewhere_is_waited_for_whatever_its_priority() -> None:
 
     assert hold.rejection.reason is Reason.DISRUPTION_FORBIDDEN
     assert "default/r0 might make room but must stay: it was moved" in hold.rejection.message
+
+
+def fixed(name: str, gpus: int, on: str) -> Pod:
+    """Return a pod that stays for good."""
+    return pod(name, gpus=gpus, on=on, priority=30, disruption=Disruption.FIXED)
+
+
+OF_GANG = pod("r0", gpus=4, on="n0", gang="u", min_count=2)
+LOWER = pod("lo", gpus=4, on="n0", disruption=Disruption.EVICTABLE)
+UPPER = pod("hi", gpus=4, on="n0", priority=20)
+
+
+@pytest.mark.parametrize(
+    ("priority", "running", "kept"),
+    [
+        pytest.param(
+            0,
+            (just_moved(OF_GANG), replace(fixed("r1", 4, "n1"), gang=OF_GANG.gang)),
+            "r0",
+            id="a pod of a gang that could move alone",
+        ),
+        pytest.param(
+            10,
+            (LOWER, just_moved(UPPER), fixed("f", 4, "n1")),
+            "hi",
+            id="beside one that would end",
+        ),
+        pytest.param(
+            10,
+            (just_moved(LOWER), UPPER, fixed("f", 4, "n1")),
+            "lo",
+            id="beside one that would move",
+        ),
+        pytest.param(
+            0,
+            (pod("a", gpus=6, on="n0"), just_moved(pod("b", gpus=4, on="n1")), fixed("f", 4, "n2")),
+            "b",
+            id="another one that could leave has no other place",
+        ),
+    ],
+)
+def test_who_is_in_its_cooldown_outranks_nobody(
+    priority: int, running: tuple[Pod, ...], kept: str
+) -> None:
+    """Seen: a pod was called outranked, and people would give it a higher priority for nothing."""
+    waits = pod("w", gpus=8, priority=priority)
+    nodes = [node(name) for name in sorted({p.node for p in running if p.node})]
+
+    hold = held(*nodes, *running, waits, policy=Policy())
+
+    assert hold.rejection.reason is Reason.DISRUPTION_FORBIDDEN
+    assert f"default/{kept} might make room but must stay: it was moved" in hold.rejection.message
+    assert hold.remedy.startswith("wait until")
+
+
+def test_of_a_gang_that_must_stay_near_each_other_nobody_moves_alone() -> None:
+    """People would wait for a cooldown after which it stays where it is."""
+    near = replace(OF_GANG, gang_topology=GangTopology(required="zone"))
+
+    hold = held(
+        *(node("n0"), node("n1"), just_moved(near), fixed("r1", 4, "n1")),
+        pod("w", gpus=8),
+        policy=Policy(),
+    )
+
+    assert hold.rejection.reason is Reason.OUTRANKED
 
 
 def test_the_reason_is_that_of_the_pods_in_the_way() -> None:

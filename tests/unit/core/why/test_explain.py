@@ -41,9 +41,9 @@ def published(
     )
 
 
-def told(subject: Pod, *plans: PublishedPlan, placed_by: str = "") -> str:
+def told(subject: Pod, *plans: PublishedPlan, placed_by: str = "", now: float = 0) -> str:
     """Return the whole explanation."""
-    return "\n".join(explain(subject, placed_by=placed_by, plans=plans))
+    return "\n".join(explain(subject, placed_by=placed_by, plans=plans, now=now))
 
 
 def test_a_placed_pod_is_explained_by_its_plan_and_by_who_moved_for_it() -> None:
@@ -182,7 +182,50 @@ def test_a_victim_is_told_before_it_goes() -> None:
         pod=victim.key, uid=victim.uid, source=N1, target=N2, owner=victim.owner, priority=0
     )
 
-    assert "plan-1 asks it to leave" in told(victim, published(move))
+    guest = Bind(pod=pod("chat").key, uid="uid-chat", node=N1)
+
+    assert "plan-1 asks it to leave n1: " in told(victim, published(move))
+    assert "plan-1 asks it to leave n1 for chat: " in told(victim, published(move, guest))
+
+
+LEAVES = replace(pod("small", on="n1", terminating=True), leaves_at=3600)
+
+
+@pytest.mark.parametrize(
+    ("leaves", "now", "goes"),
+    [
+        pytest.param(LEAVES, 0, "Is being deleted, by 01:00:00 UTC at most", id="in its time"),
+        pytest.param(
+            replace(LEAVES, finalizers=("a.io/x",)),
+            3601,
+            "Is being deleted, hangs since 01:00:00 UTC: finalizer a.io/x",
+            id="a finalizer keeps it",
+        ),
+        pytest.param(
+            replace(pod("small", on="n1"), gives_way_by=3600),
+            0,
+            "Leaves once its replacement serves, which has until 01:00:00 UTC",
+            id="its replacement starts first",
+        ),
+    ],
+)
+def test_a_victim_of_a_plan_that_has_ended_is_told_that_it_goes_and_for_whom(
+    leaves: Pod, now: float, goes: str
+) -> None:
+    """Seen: with a newer plan at work it was said to run, and nothing else, until it was gone."""
+    evict = Evict(pod=leaves.key, uid=leaves.uid, node=N1, priority=0)
+    guest = Bind(pod=pod("chat").key, uid="uid-chat", node=N1)
+    older = published(evict, guest, phase="Superseded", message="plan-2 took over")
+    newer = replace(
+        published(Bind(pod=pod("other").key, uid="uid-other", node=N2)), name="plan-2", sequence=2
+    )
+
+    assert told(leaves, older, newer, now=now).splitlines()[-1] == (
+        f"{goes}: plan-1 made it leave n1 for chat; that plan has ended (plan-2 took over)."
+    )
+    assert told(leaves, newer, now=now).splitlines()[-1] == f"{goes}."
+    stays = replace(leaves, terminating=False, gives_way_by=0)
+    assert "leave" not in told(stays, older, newer, now=now)
 
 
 def choice(free: int, other: int | None, *, loss: float = 1.0) -> Choice:

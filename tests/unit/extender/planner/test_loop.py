@@ -1,5 +1,6 @@
 """The planner's loop: what makes it plan, and what it publishes."""
 
+import math
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,7 @@ from urllib3.exceptions import ReadTimeoutError
 
 from bayplan import planner, triggers
 from bayplan.cluster.keys import PodKey
+from bayplan.cluster.pods import Disruption
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan, parts
 from bayplan.plan import Result
@@ -202,6 +204,26 @@ def test_slots_are_won_in_an_open_window_and_only_there(scene: Scene) -> None:
     assert scene.look() == []  # the same cluster, and too soon
 
 
+def test_what_a_window_has_left_undone_is_done_in_the_next_one(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Moves that were given up when it closed would wait until something else changes."""
+    monkeypatch.setattr(loops, "DEFRAGMENT_EVERY_S", 0.0)
+    for name in ("n1", "n2"):
+        scene.view.cache.set_pod(pod(f"small-{name}", gpus=2, on=name))
+    scene.view.policy = Policy(defragmentation=ALWAYS)
+    scene.look()
+    scene.view.plans["plan-1"] = replace(scene.view.plans["plan-1"], phase="Completed")
+    assert scene.look() == []
+
+    scene.view.policy = Policy()
+    assert scene.look() == []
+    scene.view.policy = Policy(defragmentation=ALWAYS)
+
+    (again,) = scene.look()
+    assert len(again.plan.moves) == 1
+
+
 def test_who_waits_goes_before_slots(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pod would wait for its place until a window has no more to win."""
     monkeypatch.setattr(loops, "DEFRAGMENT_EVERY_S", 0.0)
@@ -258,6 +280,30 @@ def test_half_a_gang_is_planned_when_its_rest_does_not_come(
 
     assert hurried.passes == [True, True]
     assert [hold.pod.name for hold in hurried.publisher.results[0].plan.holds] == ["a"]
+
+
+def test_who_waits_for_a_cooldown_is_planned_as_soon_as_it_ends(
+    hurried: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: nothing else happened, and the pod waited for up to half a minute more."""
+    monkeypatch.setattr(loops, "TAKE_UP_S", 0.0)
+    monkeypatch.setattr(loops, "RESYNC_S", math.inf)  # no wait takes as long
+    start = int(time.time())
+    moved = replace(pod("moved", gpus=2, on="n1"), replaces="old", started_at=start)
+    now = iter([start + 9.99])
+    monkeypatch.setattr(time, "time", lambda: next(now, start + 10.0))
+    hurried.view.policy = Policy(cooldown_s=10)
+    hurried.view.cache.set_pod(moved)
+    hurried.view.cache.set_pod(pod("other", gpus=2, on="n2", disruption=Disruption.FIXED))
+    hurried.view.cache.set_pod(pod("a", gpus=8))
+    cleared = iter([lambda: None, hurried.loop.stop])
+    monkeypatch.setattr(hurried.publisher, "clear_away", lambda _: next(cleared)())
+
+    hurried.loop.run()
+
+    told, placed = hurried.publisher.results
+    assert "wait until" in told.plan.holds[0].remedy
+    assert [bind.pod.name for bind in placed.plan.binds] == ["a"]
 
 
 def test_figures_tell_queue_room_and_plans(scene: Scene) -> None:
