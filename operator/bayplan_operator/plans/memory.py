@@ -43,6 +43,9 @@ _ECHO_S: Final = 60.0
 #: The phase of a plan that another one follows.
 _FAILED: Final = "Failed"
 
+#: States of steps that end a plan. A newer version may have left others behind, unknown to us.
+_FAILURES: Final = frozenset(state.value for state in State if state.is_failure)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
@@ -336,7 +339,7 @@ def _update(
 def _failed_binds(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the pods ("ns/name") that cannot go where a plan says, each with the reason."""
     for step in status.get("steps", ()):
-        if step["type"] == Bind.__name__ and State(step["state"]).is_failure:
+        if step["type"] == Bind.__name__ and step["state"] in _FAILURES:
             yield step["pod"], f"it {step['message']}"
 
 
