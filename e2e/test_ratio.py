@@ -347,7 +347,9 @@ def test_chaos_breaks_no_promise_and_all_ends_well(
 
     with (
         recorded(user.cluster, user.namespace),
-        watching(user.cluster, namespace=user.namespace, name="chat") as watch,
+        watching(
+            user.cluster, namespace=user.namespace, name="chat", at_work=chaos.operator_works
+        ) as watch,
     ):
         watch.expect(serving=0, units=MOST_UNITS + SURGE, halves=len(nodes))
         ends_at = time.monotonic() + _CHAOS_S
