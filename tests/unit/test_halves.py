@@ -55,8 +55,8 @@ def test_so_is_who_is_pinned_and_not_bound_yet() -> None:
 
 def test_who_cannot_be_bound_where_it_is_pinned_keeps_its_gang_from_becoming_whole() -> None:
     """It has no gate that a plan could hold it behind, and half of the gang ran on."""
-    assert called(pinned("a"), runs("b"), runs("c"), stuck=("uid-a",)) == ["b", "c", "a"]
-    assert called(pinned("a"), pinned("b"), runs("c"), stuck=("uid-a",)) == ["c", "a", "b"]
+    assert called(pinned("a"), runs("b"), runs("c"), stuck=("uid-a",)) == ["a", "b", "c"]
+    assert called(pinned("a"), pinned("b"), runs("c"), stuck=("uid-a",)) == ["a", "b", "c"]
     # The plan has a place for one of them, but that does not make the gang whole.
     assert called(pinned("a"), runs("b"), waits("c"), held=(), stuck=("uid-a",)) == ["b", "a"]
     # Nobody but us lifts it where its deployment waits for it to be bound.

@@ -45,6 +45,7 @@ _BETWEEN_PODS: Final = frozenset(
         Reason.POD_AFFINITY,
         Reason.GANG_TOPOLOGY,
         Reason.NOT_ADMITTED,
+        Reason.REFUSED_BY_SCHEDULER,
     }
 )
 
@@ -281,6 +282,8 @@ class _Writer:
             ),
             resolvable=why.resolvable,
         )
+        if why.reason is Reason.REFUSED_BY_SCHEDULER:
+            return replace(why, message=f"waits whole: {why.message}"), wording.remedy_for(pod, why)
         if why.reason is Reason.NOT_ADMITTED:
             whole = replace(why, message=f"waits whole: {pod.key.name} {why.message}")
             return whole, wording.remedy_for(pod, why)
