@@ -21,7 +21,10 @@ class FakeKube(Kube):
         objects: What there is.
         writes: Verb and path of each write that was tried, in order.
         refusals: Status and message with which writes to a path are refused.
+        ahead_s: By how many seconds the operator's clock is ahead of this API server's.
     """
+
+    ahead_s = 0.0
 
     def __init__(self, objects: dict[str, Raw] | None = None) -> None:
         self.objects = dict(objects or {})

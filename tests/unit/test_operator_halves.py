@@ -276,6 +276,22 @@ def test_a_clock_that_is_behind_kube_schedulers_keeps_nobody(scene: Scene) -> No
     assert leaves(scene, "g-0")
 
 
+def test_a_clock_that_is_ahead_takes_nobodys_time_away(scene: Scene) -> None:
+    """A gang was called back at the first look, though its rest might have come a moment later."""
+    bound(scene, "g-0", "n1")
+    scene.kube.ahead_s = 3600.0
+    now = [NOW + timedelta(hours=1, seconds=14)]
+    gates = gates_of(scene, now)
+    scene.publish(replace(hold("g-1"), gang=GANG), sequence=2)
+
+    assert gates.reconcile() == pytest.approx(1.0)
+    assert not leaves(scene, "g-0")
+    now[0] = NOW + timedelta(hours=1, seconds=15)
+    gates.reconcile()
+
+    assert leaves(scene, "g-0")
+
+
 def test_no_plan_need_follow_the_one_by_which_the_rest_is_refused() -> None:
     """That one went on for as long as somebody else took to leave, and half a gang with it."""
     with ThreadPoolExecutor(2) as pool:

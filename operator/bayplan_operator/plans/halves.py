@@ -92,10 +92,10 @@ class Halves:
     def _age_s(self, gang: GangKey, half: Half) -> float:
         """Return for how many seconds a gang has been half, as far as can be told.
 
-        It may have been before we looked, and kube-scheduler's clock may be ahead of ours.
+        It may have been before we looked. The API server says since when, by its own clock.
         """
-        seen_s = self._clock() - self._since[gang]
-        return max(seen_s, self._now().timestamp() - half.since) if half.since else seen_s
+        seen_s, now = self._clock() - self._since[gang], self._now().timestamp()
+        return max(seen_s, now - self._kube.ahead_s - half.since) if half.since else seen_s
 
     def _members(self, gang: GangKey) -> Sequence[tuple[Raw, Member]]:
         """Return the pods of a gang that have not failed; none where one cannot be read.
