@@ -94,8 +94,24 @@ def test_where_others_lack_room_both_is_told() -> None:
 
     assert not made.binds
     told = made.holds[0].rejection.message
-    assert "1 is left out (kube-scheduler refused a on n1" in told
     assert "lacks GPUs" in told
+    assert "1 is left out; kube-scheduler refused a on n1" in told
+    assert "there again from 12:01:00 UTC" in told
+    assert "template or on that node" in made.holds[0].remedy
+
+
+def test_one_that_still_runs_makes_no_room_by_going_where_another_was_refused() -> None:
+    """They changed places, and it was refused there in the same way."""
+    there = snapshot(
+        *map(node, ("n1", "n2")),
+        pod("a", gpus=8, gang="g", min_count=2, on="n2"),
+        pod("b", gpus=8, gang="g", min_count=2),
+    )
+
+    made = planned(there, ONCE, after_s=1)
+
+    assert not made.moves
+    assert not made.binds
 
 
 @pytest.mark.parametrize(

@@ -258,8 +258,7 @@ def _known(constraints: Constraints, _: Node) -> Rejection | None:
 def _not_refused(constraints: Constraints, node: Node) -> Rejection | None:
     if node.name not in constraints.refused_at:
         return None
-    why = constraints.refused
-    return Rejection(reason=Reason.REFUSED_BY_SCHEDULER, message=why, about=why)
+    return Rejection(reason=Reason.REFUSED_BY_SCHEDULER, message=constraints.refused)
 
 
 def preference(prefers: Sequence[Preference], node: Node) -> int:

@@ -60,12 +60,15 @@ def again(before: Recall | None, made: Recall) -> Recall:
 
 
 def set_back(snapshot: Snapshot, recalls: Mapping[GangKey, Recall], *, now: float) -> Snapshot:
-    """Return the snapshot in which gangs that were called back come to no node too early."""
+    """Return the snapshot in which gangs that were called back come to no node too early.
+
+    One of them that still runs is not moved there either, to make room for the others.
+    """
     if not any(pod.gang in recalls for pod in snapshot.in_gangs):
         return snapshot
     pods = (
         _kept_back(pod, recalls[pod.gang], snapshot.nodes, now)
-        if pod.waiting and pod.gang is not None and pod.gang in recalls
+        if pod.gang is not None and pod.gang in recalls
         else pod
         for pod in snapshot.pods
     )
@@ -90,7 +93,8 @@ def _kept_back(pod: Pod, recall: Recall, nodes: Iterable[Node], now: float) -> P
         return pod
     where = tuple(name for name, _ in recall.nodes)
     others = (node for node in nodes if node.name not in where)
-    if now < others_at or all(filters.static_rejection(pod, node) for node in others):
+    nowhere = now < others_at or all(filters.static_rejection(pod, node) for node in others)
+    if pod.waiting and nowhere:
         where = ()
     kept = replace(pod.constraints, refused=in_words(recall), refused_at=where)
     return replace(pod, constraints=kept)

@@ -192,7 +192,7 @@ class _Writer:
         if self._told and not self._in_time():
             return _UNTOLD, ""
         unit = gang if len(gang) > 1 else (pod,)
-        self._told[key] = self._unit(unit, proved=outcome.proved)
+        self._told[key] = _with_refusal(pod, *self._unit(unit, proved=outcome.proved))
         return self._told[key]
 
     def _unit(self, pods: Sequence[Pod], *, proved: bool) -> tuple[Rejection, str]:
@@ -368,6 +368,15 @@ class _Writer:
             why=why,
             ever=finals[told] is not None,
         )
+
+
+def _with_refusal(pod: Pod, why: Rejection, remedy: str) -> tuple[Rejection, str]:
+    """Return the same with what kube-scheduler refused of its gang, if it did so."""
+    refused = pod.constraints.refused
+    if not refused or why.reason is Reason.REFUSED_BY_SCHEDULER:
+        return why, remedy
+    mend = wording.remedy_for(pod, replace(why, reason=Reason.REFUSED_BY_SCHEDULER))
+    return replace(why, message=f"{why.message}; {refused}"), wording.either(remedy, mend)
 
 
 def _beside(short: _Shortage) -> str:
