@@ -19,8 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayplan.cluster.keys import NodeName, Owner, PodKey
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.cluster.snapshot import Snapshot
 
 #: Largest ReplicaSet.
 LARGEST_SET: Final = 4

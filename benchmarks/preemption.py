@@ -24,8 +24,10 @@ import numpy as np
 
 from bayplan.cluster.constraints import Constraints
 from bayplan.cluster.keys import GangKey, NodeName, Owner, PodKey
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import EVICTION_COST, Plan, Verdict
 from bayplan.planner import plan
 from bayplan.policy import Policy

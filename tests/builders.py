@@ -13,8 +13,10 @@ from bayplan.cluster.constraints import (
     Taint,
 )
 from bayplan.cluster.keys import BudgetKey, GangKey, NodeName, Owner, PodKey
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.rules.restraints import restrained
 
 GPU = "nvidia.com/gpu"
@@ -55,7 +57,7 @@ def pod(  # noqa: PLR0913 - each argument is one thing a test may be about
     gang: str | None = None,
     min_count: int = 0,
     owner: str | None = None,
-    floor: int = 0,
+    min_units: int = 0,
     disruption: Disruption = Disruption.MOVABLE,
     constraints: Constraints | None = None,
     preempts: bool = True,
@@ -92,7 +94,7 @@ def pod(  # noqa: PLR0913 - each argument is one thing a test may be about
         gang=GangKey(namespace=namespace, name=gang) if gang else None,
         gang_min_count=min_count,
         gang_topology=topology,
-        floor=floor,
+        min_units=min_units,
         labels=tuple(sorted((labels or {}).items())),
         move_cost=move_cost,
         health=health,

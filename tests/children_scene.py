@@ -7,8 +7,10 @@ from typing import Any
 from bayplan.api import names
 from bayplan.cluster.keys import NodeName
 from bayplan.codec.deployments import deployment_of
-from bayplan.inference import children, manifests
-from bayplan.inference.children import Child, Deployment, Slot
+from bayplan.inference import manifests, slots
+from bayplan.inference.children import Child
+from bayplan.inference.deployments import Deployment
+from bayplan.inference.slots import Slot
 
 #: What every pod of `chat` says of its unit.
 SHAPE = {names.ANNOTATION_SHAPE: "decode=2,prefill=1"}
@@ -43,7 +45,7 @@ def unit_slots(of: Deployment, unit: int, made_from: str) -> tuple[Slot, ...]:
     """Return the pods of one unit as it is to be in the end, in the order of the pools."""
     every = {(pool.name, n) for pool in of.pools for n in range(of.wanted[pool.name])}
     together = sum(pool.size * of.wanted[pool.name] for pool in of.pools)
-    return children.slots_of(of, unit, made_from, replicas=every, together=together, shape=of.least)
+    return slots.slots_of(of, unit, made_from, replicas=every, together=together, shape=of.least)
 
 
 def fill(slot: Slot, **state: Any) -> Child:  # noqa: ANN401 - fields of Child
@@ -70,7 +72,7 @@ def fill(slot: Slot, **state: Any) -> Child:  # noqa: ANN401 - fields of Child
 
 def running(of: Deployment) -> list[Child]:
     """Return all pods of a deployment, running and ready."""
-    return [fill(slot, node=NodeName("n1"), ready=True) for slot in children.slots(of)]
+    return [fill(slot, node=NodeName("n1"), ready=True) for slot in slots.slots(of)]
 
 
 def names_of(things: Iterable[Slot | Child]) -> list[str]:
@@ -84,7 +86,7 @@ OLD = "0123456789"
 def made_pod(**state: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
     """Return the first pod of `chat` as the API server shows it."""
     of = deployment()
-    raw = manifests.manifest(of, children.slots(of)[0])
+    raw = manifests.manifest(of, slots.slots(of)[0])
     said = state.get("metadata", {})
     annotations = raw["metadata"]["annotations"] | said.get("annotations", {})
     raw["metadata"] |= {"uid": "u-chat-0-prefill-0", **said, "annotations": annotations}

@@ -3,7 +3,7 @@
 from typing import Any
 
 from bayplan.api import names
-from bayplan.cluster.snapshot import Pod
+from bayplan.cluster.pods import Pod
 from bayplan.codec import (
     pod_of,
 )

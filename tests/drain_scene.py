@@ -21,7 +21,7 @@ from bayplan_operator.deployments.reconciler import Deployments
 from bayplan_operator.gates import Gates
 from bayplan_operator.keys import DeploymentKey
 from bayplan_operator.metrics import Metrics
-from bayplan_operator.plans import farewells
+from bayplan_operator.plans import drains
 from bayplan_operator.plans.execution import Execution
 from bayplan_operator.plans.memory import Plans
 from tests.fake_kube import FakeKube, Raw, Told
@@ -44,7 +44,7 @@ class Scene:
         self.loads: dict[str, int] = {}
         self.asked: set[str] = set()
         self._pool = pool
-        for module in (reconciler, farewells):
+        for module in (reconciler, drains):
             patch.setattr(module, "loads", self._loads)
         self.start()
         self.kube.add(node_path("n1"), node("n1"))

@@ -11,7 +11,9 @@ from itertools import product
 from bayplan.cluster.budgets import Budget
 from bayplan.cluster.constraints import Peers, PodSelector, PodTerm, Spread
 from bayplan.cluster.keys import BudgetKey, GangKey, NodeName
-from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption, Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import EVICTION_COST
 from bayplan.policy import Policy
 from bayplan.rules import filters
@@ -279,12 +281,12 @@ def needed(snapshot: Snapshot) -> set[GangKey]:
     there = {node.name for node in snapshot.nodes}
     seen = [p for p in snapshot.pods if not p.terminating and (p.waiting or p.node in there)]
     found: set[GangKey] = set()
-    for owner in {pod.owner for pod in seen if pod.gang and pod.floor}:
+    for owner in {pod.owner for pod in seen if pod.gang and pod.min_units}:
         gangs = defaultdict(list)
         for pod in seen:
             if pod.owner == owner and pod.gang:
                 gangs[pod.gang].append(pod)
-        missing = max(pod.floor for pods in gangs.values() for pod in pods)
+        missing = max(pod.min_units for pods in gangs.values() for pod in pods)
         waiting = []
         for gang, pods in gangs.items():
             size = max(pod.gang_min_count for pod in pods)

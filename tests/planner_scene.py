@@ -1,11 +1,9 @@
 """Passes of the planner on clusters made by hand, and what comes of them."""
 
 from bayplan.cluster.budgets import Budget
-from bayplan.cluster.snapshot import (
-    Node,
-    Pod,
-    Snapshot,
-)
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import Hold, Plan, Result
 from bayplan.planner import plan
 from bayplan.policy import Policy

@@ -9,7 +9,8 @@ from bayplan.api.pools import Role
 from bayplan.cluster.keys import NodeName, PodKey
 from bayplan.cluster.resources import Resources
 from bayplan.inference import readiness, rollout
-from bayplan.inference.children import Child, Deployment, Pool, Rollout
+from bayplan.inference.children import Child
+from bayplan.inference.deployments import Deployment, Pool, Rollout
 from bayplan.inference.parts import Around
 from bayplan.inference.rollout import Changes
 from bayplan.inference.tally import News, Tally

@@ -16,12 +16,14 @@ from bayplan.api.pools import Role
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.resources import Resources
 from bayplan.inference import rollout
-from bayplan.inference.children import Child, Deployment, Pool, Slot, least_slots
+from bayplan.inference.children import Child
+from bayplan.inference.deployments import Deployment, Pool
 from bayplan.inference.pairs import Pair
 from bayplan.inference.parts import Around, Unit, units_of
 from bayplan.inference.patches import MetadataPatch
 from bayplan.inference.rollout import Changes
 from bayplan.inference.shapes import Shape
+from bayplan.inference.slots import Slot, least_slots
 from bayplan.inference.successors import slot_beside
 from tests.children_scene import fill
 
@@ -139,13 +141,13 @@ class World:
         if text := patch.annotations.get(names.ANNOTATION_MOVE_FAILED):
             self.failed[pod.uid] = text
         if names.LABEL_MIN_UNITS in patch.labels:
-            pod = replace(pod, floor=int(patch.labels[names.LABEL_MIN_UNITS] or 0))
+            pod = replace(pod, min_units=int(patch.labels[names.LABEL_MIN_UNITS] or 0))
         self.pods[pod.name] = pod
 
     def make(self, slot: Slot) -> Child:
         """Return the pod that the operator makes for a slot."""
-        uid, floor = f"{slot.name}-{next(self._uids)}", self.deployment.floor
-        return fill(slot, uid=uid, floor=floor, switched=True, created_at=self.now)
+        uid, min_units = f"{slot.name}-{next(self._uids)}", self.deployment.min_units
+        return fill(slot, uid=uid, min_units=min_units, switched=True, created_at=self.now)
 
     def pairs(self) -> list[Pair]:
         """Return the pods that are moved by starting their replacement first."""

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from bayplan import steps
 from bayplan.cluster.keys import GangKey, NodeName, Owner, PodKey
-from bayplan.cluster.snapshot import Disruption, Node, Pod
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.inference.drains import Farewell
 from bayplan.plan import (
     Bind,

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from bayplan import steps
 from bayplan.cluster.keys import NodeName, PodKey
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.inference.drains import Farewell
 from bayplan.plan import (
     Bind,

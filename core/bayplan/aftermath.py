@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from bayplan.cluster.columns import Column
 from bayplan.cluster.keys import NodeName, PodKey
-from bayplan.cluster.snapshot import Guests, Node, Pod, Snapshot
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
+from bayplan.cluster.snapshot import Guests, Snapshot
 from bayplan.plan import Bind, Evict, Move, Plan
 
 #: Whole numbers, such as where pods are in `Snapshot.pods`.

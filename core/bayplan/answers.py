@@ -17,8 +17,9 @@ from bayplan import gates
 from bayplan.cache import Cache
 from bayplan.cluster import shares, units
 from bayplan.cluster.keys import NodeName
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Node, Pod
 from bayplan.plan import Bind, Choice, Move, Plan, Reason, Rejection
 from bayplan.rules import filters
 

@@ -20,8 +20,10 @@ from types import MappingProxyType
 from typing import Final
 
 from bayplan.cluster.keys import NodeName, Owner, PodKey
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Node, Pod, Snapshot
+from bayplan.cluster.snapshot import Snapshot
 
 _NOTHING: Final = Resources()
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from bayplan.cluster.keys import NodeName, PodKey
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Node, Pod, Snapshot
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import Hold, Reason
 from bayplan.policy import NodeProvisioning, Policy
 from bayplan.rules import filters

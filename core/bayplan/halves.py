@@ -26,7 +26,7 @@ from typing import Final
 
 from bayplan.api import names
 from bayplan.cluster.keys import GangKey
-from bayplan.cluster.snapshot import Disruption, Pod
+from bayplan.cluster.pods import Disruption, Pod
 
 #: Seconds from the first node that a gang gets after which it gives it back.
 HALF_S: Final = 15

@@ -13,8 +13,8 @@ from itertools import repeat, starmap
 from typing import Final, TypeVar
 
 from bayplan.cluster.keys import GangKey, NodeName, Owner, PodKey
+from bayplan.cluster.pods import Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Pod
 from bayplan.policy import Order
 
 #: By how much an eviction counts for more than a move in the stages of disruption; more than any

@@ -9,11 +9,12 @@ from dataclasses import replace
 
 from bayplan.cluster.constraints import Volume
 from bayplan.cluster.keys import ClaimKey, NodeName
-from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
+from bayplan.cluster.pods import Disruption, Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.cluster.units import SHARED_GPU
 from bayplan.gates import believed
 from bayplan.policy import Policy
-from bayplan.rules.floors import protected
+from bayplan.rules.minimums import protected
 from bayplan.rules.reach import Reach
 from bayplan.rules.restraints import restrained
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Final
 
 from bayplan.cluster.keys import GangKey
-from bayplan.cluster.snapshot import Pod, Snapshot, newest_member
+from bayplan.cluster.pods import Pod, newest_member
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan
 from bayplan.codec.parts import listed
 from bayplan.plan import Plan

@@ -14,7 +14,7 @@ from kubernetes import client
 from bayplan.api import names
 from bayplan.cluster.constraints import Volume
 from bayplan.cluster.keys import BudgetKey, NodeName, PodKey
-from bayplan.cluster.snapshot import Pod
+from bayplan.cluster.pods import Pod
 from bayplan.codec import (
     DecodeError,
     PublishedPlan,

@@ -18,7 +18,7 @@ from kubernetes.client.exceptions import ApiException
 from bayplan import gates
 from bayplan.api import names
 from bayplan.cluster.keys import PodKey
-from bayplan.cluster.snapshot import Pod
+from bayplan.cluster.pods import Pod
 from bayplan.codec import mistake_in, other_gates_in, oversight_in
 from bayplan.codec.releases import ungate_patch
 from bayplan_operator.cluster.events import About, Events

@@ -14,7 +14,7 @@ import structlog
 
 from bayplan import gates
 from bayplan.api import names
-from bayplan.cluster.snapshot import Pod
+from bayplan.cluster.pods import Pod
 from bayplan.steps import STALL_S
 from bayplan_operator.cluster.events import About, Events
 from bayplan_operator.cluster.evictions import evict

@@ -14,7 +14,7 @@ from typing import Final
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
-from bayplan.cluster.snapshot import Pod
+from bayplan.cluster.pods import Pod
 from bayplan.triggers import in_place_of_victims
 from bayplan_operator.cluster.kube import Kube, Raw, pod_path
 from bayplan_operator.cluster.patches import note_failure

@@ -10,7 +10,8 @@ from kubernetes.client.exceptions import ApiException
 
 from bayplan.cluster.budgets import Budget
 from bayplan.cluster.keys import BudgetKey
-from bayplan.cluster.snapshot import Disruption, Snapshot
+from bayplan.cluster.pods import Disruption
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import budget_of, pod_of
 from bayplan.rules.restraints import restrained
 from bayplan_extender.sinks import reflectors

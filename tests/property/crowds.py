@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from bayplan.cluster.constraints import Constraints, Taint, Toleration
 from bayplan.cluster.keys import Owner
-from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption, Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.rules import filters
 from tests.builders import apart, beside, budget, node, pod, spread
 from tests.builders import snapshot as snapshot_of

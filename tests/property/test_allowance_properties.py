@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from bayplan import steps
 from bayplan.cluster.budgets import Budget, Health
 from bayplan.cluster.keys import PodKey
-from bayplan.cluster.snapshot import Node, Pod, Snapshot
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.inference.drains import Farewell
 from bayplan.plan import Plan
 from bayplan.policy import Policy

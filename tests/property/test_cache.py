@@ -7,8 +7,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from bayplan.cache import Cache
 from bayplan.cluster.keys import NodeName
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Node, Pod, Snapshot
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.online.advisor import Advisor
 from tests.builders import node, pod
 

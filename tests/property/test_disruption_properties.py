@@ -6,7 +6,8 @@ from unittest import mock
 
 import pytest
 
-from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
+from bayplan.cluster.pods import Disruption, Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import Result
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy

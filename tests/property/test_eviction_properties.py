@@ -8,14 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayplan.cluster.budgets import Budget, Health
-from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption, Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import Evict, Plan
 from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.rules.restraints import covers, restrained
 from bayplan.validate import validate
 from tests.builders import budget, node, pod
-from tests.unit.test_validate import planned
+from tests.unit.core.validate.test_validate import planned
 
 POLICY = Policy(time_limit_s=20.0)
 

@@ -30,8 +30,8 @@ from hypothesis.stateful import (
 from bayplan.answers import Reservations
 from bayplan.cache import Cache
 from bayplan.cluster.keys import NodeName, PodKey
+from bayplan.cluster.pods import Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Pod
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Bind, Certificate, Move, Plan, Verdict
 from bayplan.policy import Order

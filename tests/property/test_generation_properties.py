@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bayplan.cluster.snapshot import Disruption, Snapshot
+from bayplan.cluster.pods import Disruption
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.policy import Policy
 from bayplan.solver.bounds import generation, mixes
 from bayplan.solver.bounds.demand import demand_for

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from bayplan.cluster.constraints import Constraints, Taint, Toleration
 from bayplan.cluster.keys import NodeName
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import Result
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy

@@ -10,7 +10,9 @@ from bayplan.aftermath import Aftermath
 from bayplan.cluster.budgets import Health
 from bayplan.cluster.constraints import Constraints, NodeTerm, Requirement, Taint, Toleration
 from bayplan.cluster.keys import GangKey, NodeName, PodKey
-from bayplan.cluster.snapshot import Disruption, Node, Pod, PodKind, Snapshot
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption, Pod, PodKind
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import Bind, Certificate, Evict, Move, Verdict, plan_of
 from bayplan.policy import Order
 from bayplan.rules import filters

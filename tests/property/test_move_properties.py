@@ -6,7 +6,7 @@ import pytest
 from hypothesis import event, given, note
 from hypothesis import strategies as st
 
-from bayplan.inference.children import Rollout
+from bayplan.inference.deployments import Rollout
 from tests.rollout_world import World, assert_reached, chat, settle
 
 #: What happens to replacements; nobody touches the pods that serve.

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayplan.cluster.constraints import Constraints, GangTopology, NodeTerm, Preference, Requirement
-from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption, Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.solver import engine, keepfill

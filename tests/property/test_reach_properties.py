@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from bayplan.cluster.constraints import Constraints, NodeTerm, Requirement, Volume
 from bayplan.cluster.keys import ClaimKey
-from bayplan.cluster.snapshot import Node, Pod, Snapshot
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import Rejection
 from bayplan.policy import Policy
 from bayplan.preparation import prepared

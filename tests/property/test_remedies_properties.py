@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from bayplan.aftermath import Aftermath
 from bayplan.cluster.keys import NodeName
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import Plan, Reason
 from bayplan.policy import Policy
 from bayplan.rules import filters

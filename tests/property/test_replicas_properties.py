@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from bayplan.api.pools import Role
 from bayplan.cluster.resources import Resources
-from bayplan.inference.children import Child, Deployment, Pool, Rollout, least_slots
+from bayplan.inference.children import Child
+from bayplan.inference.deployments import Deployment, Pool, Rollout
 from bayplan.inference.parts import Unit
 from bayplan.inference.rollout import Changes
+from bayplan.inference.slots import least_slots
 from tests.children_scene import unit_slots
 from tests.property.test_rollout_properties import STATES
 from tests.rollout_world import NODE, OWNER, World, assert_reached, happen, settle

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayplan.inference.children import Deployment, Rollout
+from bayplan.inference.deployments import Deployment, Rollout
 from bayplan.inference.shapes import Shape
 from tests.children_scene import fill, unit_slots
 from tests.rollout_world import (

@@ -10,8 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bayplan.cluster import shares, units
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import Reason
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy

@@ -16,7 +16,7 @@ from bayplan.validate.stages import in_order
 from tests import oracle
 from tests.property.test_placing_properties import clusters
 from tests.property.test_planner_properties import policies, snapshots
-from tests.unit.test_validate import bind, evict, hold, move
+from tests.unit.core.validate.test_validate import bind, evict, hold, move
 
 #: Placements of a cluster that are looked at, from some thousands.
 MOST = 40

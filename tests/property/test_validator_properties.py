@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from bayplan.cluster import units
 from bayplan.cluster.keys import NodeName, PodKey
-from bayplan.cluster.snapshot import Disruption, Node, Pod, Snapshot
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption, Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import (
     EVICTION_COST,
     Action,

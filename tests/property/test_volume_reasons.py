@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from bayplan.aftermath import Aftermath
 from bayplan.cluster.constraints import NodeTerm, Requirement
-from bayplan.cluster.snapshot import Pod, Snapshot
+from bayplan.cluster.pods import Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import Certificate, Hold, Plan, Verdict
 from bayplan.policy import Order, Policy
 from bayplan.why import holds

@@ -15,13 +15,14 @@ from bayplan.cluster.constraints import GangTopology
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.units import whole_number
 from bayplan.codec.fields import DecodeError, Field, Raw, top
-from bayplan.codec.marks import moment_of
 from bayplan.codec.pods.disruption import is_outdated
 from bayplan.codec.pods.placing import pinned_node
 from bayplan.codec.pods.status import refusal_of
 from bayplan.codec.pools import pools_of, port_of
+from bayplan.codec.replacements import moment_of
 from bayplan.codec.service import YIELDS
-from bayplan.inference.children import Child, Deployment, Gateway, Rollout
+from bayplan.inference.children import Child
+from bayplan.inference.deployments import Deployment, Gateway, Rollout
 from bayplan.inference.shapes import Shape
 
 #: Longest name of an InferenceDeployment: it becomes part of names and labels.
@@ -55,7 +56,7 @@ def deployment_of(raw: Raw) -> Deployment:
         generation=metadata.get("generation").integer(0),
         replicas=replicas,
         min_replicas=spec.get("minReplicas").integer(replicas),
-        floor=spec.get("minReplicas").integer(0),
+        min_units=spec.get("minReplicas").integer(0),
         priority_class=spec.get("priorityClassName").text(""),
         topology=_topology(spec.get("placement", "topology")),
         cold_start_s=_cold_start(spec.get("disruption", "coldStartSeconds")),
@@ -95,7 +96,7 @@ def child_of(raw: Raw) -> Child:
         revision=pod_labels.get(names.LABEL_REVISION, ""),
         unit_size=_number(pod_labels, names.LABEL_GANG_MIN_COUNT, 0),
         shape=Shape.parse(metadata.get("annotations").labels().get(names.ANNOTATION_SHAPE, "")),
-        floor=_number(pod_labels, names.LABEL_MIN_UNITS, 0),
+        min_units=_number(pod_labels, names.LABEL_MIN_UNITS, 0),
         replica=_number(pod_labels, names.LABEL_REPLICA, 0),
         worker=worker,
         replica_size=replica_size,

@@ -11,7 +11,8 @@ from typing import Any, Final, cast
 
 from bayplan.api import names
 from bayplan.cluster.constraints import Volume
-from bayplan.cluster.snapshot import Pod, Snapshot
+from bayplan.cluster.pods import Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec.budgets import budget_of
 from bayplan.codec.deployments import deployment_of
 from bayplan.codec.fields import DecodeError, Field, Raw, top

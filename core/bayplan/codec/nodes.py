@@ -5,8 +5,8 @@ from typing import Final
 from bayplan.api import names
 from bayplan.cluster.constraints import Taint
 from bayplan.cluster.keys import NodeName
+from bayplan.cluster.nodes import Node
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Node
 from bayplan.cluster.units import Rounding
 from bayplan.codec.fields import Field, Raw, top
 from bayplan.inference.parts import Trouble

@@ -17,7 +17,7 @@ from bayplan.cluster.resources import Resources
 from bayplan.codec.fields import Field
 from bayplan.codec.pods.requests import check_share, requests
 from bayplan.inference import accelerators, members
-from bayplan.inference.children import PEERS, Pool, Port
+from bayplan.inference.deployments import PEERS, Pool, Port
 
 #: Most replicas of one role in one unit, and most pods of one replica.
 _MAX_COUNT: Final = 256

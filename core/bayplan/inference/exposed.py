@@ -7,7 +7,7 @@ from typing import Final
 
 from bayplan.api.conditions import ConditionStatus
 from bayplan.inference import network
-from bayplan.inference.children import Deployment
+from bayplan.inference.deployments import Deployment
 from bayplan.inference.network import Exposure
 from bayplan.inference.tally import Finding
 

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from bayplan.api import names
 from bayplan.api.pools import Role
-from bayplan.cluster.snapshot import MAX_MOVE_COST
+from bayplan.cluster.pods import MAX_MOVE_COST
 from bayplan.inference import accelerators, members
-from bayplan.inference.children import Deployment, Slot, slots, topology_annotations
+from bayplan.inference.deployments import Deployment, topology_annotations
+from bayplan.inference.slots import Slot, slots
 
 #: What gateways of llm-d call the roles.
 _LLMD_ROLES: Final = {Role.PREFILL: "prefill", Role.DECODE: "decode", Role.AGGREGATED: "both"}
@@ -106,8 +107,8 @@ def labels(deployment: Deployment, slot: Slot, template: Mapping[str, str]) -> d
         ours[names.LABEL_REPLICA_SIZE] = str(slot.pool.size)
     if slot.represents:
         ours[names.LABEL_REPRESENTS] = "true"
-    if deployment.floor:
-        ours[names.LABEL_MIN_UNITS] = str(deployment.floor)
+    if deployment.min_units:
+        ours[names.LABEL_MIN_UNITS] = str(deployment.min_units)
     return {**recommended, **template, **ours}
 
 

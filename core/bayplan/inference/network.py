@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bayplan.api import names
-from bayplan.inference.children import Child, Deployment, Pool
+from bayplan.inference.children import Child
+from bayplan.inference.deployments import Deployment, Pool
 from bayplan.inference.manifests import owner_reference
 
 Raw = Mapping[str, Any]

@@ -13,7 +13,8 @@ from functools import cached_property
 from operator import attrgetter
 
 from bayplan.cluster.keys import NodeName
-from bayplan.inference.children import Child, Deployment
+from bayplan.inference.children import Child
+from bayplan.inference.deployments import Deployment
 from bayplan.inference.pairs import Pair, pairs_of
 from bayplan.inference.shapes import NO_SHAPE, Shape
 

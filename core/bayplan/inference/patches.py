@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from bayplan.api import names
-from bayplan.inference.children import Child, Deployment
+from bayplan.inference.children import Child
+from bayplan.inference.deployments import Deployment
 from bayplan.inference.parts import own
 from bayplan.inference.successors import instant
 from bayplan.inference.targets import Target
@@ -61,8 +62,8 @@ def _labels(
     deployment: Deployment, pod: Child, target: Target | None, *, settled: bool
 ) -> dict[str, str | None]:
     said: dict[str, str | None] = {}
-    if pod.floor != deployment.floor:
-        said[names.LABEL_MIN_UNITS] = str(deployment.floor) if deployment.floor else None
+    if pod.min_units != deployment.min_units:
+        said[names.LABEL_MIN_UNITS] = str(deployment.min_units) if deployment.min_units else None
     # Planners read the size from those that wait; the others follow when all of them run.
     counts = pod.revision == deployment.revision and (settled or pod.node is None)
     if target is not None and counts and target.together not in {0, pod.unit_size}:

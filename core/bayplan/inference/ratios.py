@@ -9,7 +9,7 @@ from typing import Final
 
 from bayplan.api.conditions import ConditionStatus
 from bayplan.api.pools import Role
-from bayplan.inference.children import Deployment
+from bayplan.inference.deployments import Deployment
 from bayplan.inference.parts import Unit
 from bayplan.inference.sharing import in_vain
 from bayplan.inference.tally import Finding, News, Tally, count_of, held_because, no_room

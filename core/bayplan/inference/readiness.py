@@ -19,9 +19,9 @@ from bayplan.api.inference_status import (
 )
 from bayplan.api.pools import Role
 from bayplan.inference import ratios
-from bayplan.inference.children import Deployment, Pool
-from bayplan.inference.mending import back_off_s
+from bayplan.inference.deployments import Deployment, Pool
 from bayplan.inference.progress import NODE_NOT_READY, is_rolled_out, progressing
+from bayplan.inference.repair import back_off_s
 from bayplan.inference.rollout import Changes
 from bayplan.inference.tally import Finding, News, Tally, count_of, held_because
 

@@ -10,8 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from bayplan.inference.children import Child, Slot
+from bayplan.inference.children import Child
 from bayplan.inference.parts import Around
+from bayplan.inference.slots import Slot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ to be made takes an index that is free, so that it need not wait until an old on
 `max_surge` units more than asked for are made while units are to be replaced; only when the plan
 holds them for want of room does a ready unit go before its successor serves, and never so many
 that fewer than `replicas - max_unavailable` serve. Units that serve are drained before they are
-deleted (`drains`); pods that fail are replaced inside their unit (`mending`).
+deleted (`drains`); pods that fail are replaced inside their unit (`repair`).
 
 Everything is compared level by level: what is decided depends on the spec, on the pods as they
 are, and on how often they have failed, not on how things came to be so. Asking again after the
@@ -31,11 +31,13 @@ from itertools import count, islice
 from typing import Final
 
 from bayplan.inference import drains, sharing, successors
-from bayplan.inference.children import Child, Deployment, Slot, least_slots
-from bayplan.inference.mending import Mending
+from bayplan.inference.children import Child
+from bayplan.inference.deployments import Deployment
 from bayplan.inference.parts import UNKNOWN, Around, Unit, own, units_of
 from bayplan.inference.patches import MetadataPatch, metadata_patches
+from bayplan.inference.repair import Repair
 from bayplan.inference.replicas import Replicas
+from bayplan.inference.slots import Slot, least_slots
 from bayplan.inference.successors import GivenUp
 from bayplan.inference.targets import Growth, Target, target_of
 
@@ -132,7 +134,7 @@ def changes(
     )
     surplus = {pod.uid for each in targets.values() for pod in each.surplus}
     replicas = Replicas.of(slots, (pod for unit in units for pod in unit.pods), around)
-    mending = Mending(
+    repair = Repair(
         slots,
         failures=failures or {},
         around=around,
@@ -141,7 +143,7 @@ def changes(
         now=now,
     )
     staying = [pod for unit in target for pod in unit.live if pod.uid not in surplus]
-    replaced = [pod for pod in staying if mending.must_go(pod)]
+    replaced = [pod for pod in staying if repair.must_go(pod)]
     # 3. Of pods whose replacement starts first: whose turn it is.
     turns = successors.turns(
         units,
@@ -195,10 +197,10 @@ def changes(
         swaps=frozenset(unit.index for unit in swaps),
         gives=frozenset(index for index, g in growths.items() if g is Growth.GIVES),
         strangers=tuple(sorted(strangers & slots.keys())),
-        failures=mending.failures,
-        back_off=tuple(mending.back_off),
+        failures=repair.failures,
+        back_off=tuple(repair.back_off),
         retry_at=_first(
-            *(mending.retry_at, drained.again_at, shrunk.again_at, gives_back_at),
+            *(repair.retry_at, drained.again_at, shrunk.again_at, gives_back_at),
             *(relieved.again_at, obsolete.again_at, turns.again_at),
         ),
     )

@@ -16,7 +16,8 @@ is given does not help, no more units lose by it than wait.
 
 from collections.abc import Collection, Mapping, Sequence
 
-from bayplan.inference.children import Child, Deployment
+from bayplan.inference.children import Child
+from bayplan.inference.deployments import Deployment
 from bayplan.inference.parts import Unit
 from bayplan.inference.shapes import Shape
 from bayplan.inference.targets import Growth

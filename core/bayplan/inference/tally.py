@@ -12,7 +12,8 @@ from bayplan.api.conditions import ConditionStatus
 from bayplan.api.inference_status import Units
 from bayplan.api.pools import Role
 from bayplan.cluster.keys import NodeName
-from bayplan.inference.children import Child, Deployment
+from bayplan.inference.children import Child
+from bayplan.inference.deployments import Deployment
 from bayplan.inference.parts import UNKNOWN, Around, Unit, units_of
 from bayplan.plan import Hold, Reason
 

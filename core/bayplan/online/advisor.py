@@ -16,8 +16,9 @@ import numpy as np
 from bayplan.cache import Cache
 from bayplan.cluster.constraints import NodeTerm
 from bayplan.cluster.keys import NodeName
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod, PodKind
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Node, Pod, PodKind
 from bayplan.cluster.units import WHOLE_MILLI
 from bayplan.online.kinds import Kind, catalogue
 from bayplan.online.scorer import NodeRoom, Row, Scorer

@@ -12,7 +12,9 @@ from typing import Final
 from bayplan.aftermath import Aftermath
 from bayplan.cluster.constraints import Constraints, GangTopology, PodTerm, Spread
 from bayplan.cluster.keys import GangKey, NodeName, PodKey
-from bayplan.cluster.snapshot import Node, Pod, Snapshot, newest_member
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod, newest_member
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.rules import peers
 
 #: A gang of fewer pods is no gang.

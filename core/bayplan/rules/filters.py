@@ -13,9 +13,11 @@ from bayplan.api import names
 from bayplan.cluster import units
 from bayplan.cluster.columns import Column, alike
 from bayplan.cluster.constraints import Constraints, NodeTerm, Preference, Requirement, Taint
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.shares import left_in
-from bayplan.cluster.snapshot import Node, Pod, Snapshot
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import Reason, Rejection
 
 #: The taint that stands for a cordon; a pod that tolerates it may use a cordoned node.

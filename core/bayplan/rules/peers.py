@@ -10,7 +10,9 @@ from dataclasses import replace
 from typing import Final
 
 from bayplan.cluster.constraints import Constraints, Peers, PodSelector, PodTerm, Spread
-from bayplan.cluster.snapshot import Node, Pod, Snapshot
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import Reason, Rejection
 from bayplan.rules import filters
 

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from bayplan.cluster.constraints import NodeTerm, Requirement
-from bayplan.cluster.snapshot import Node
+from bayplan.cluster.nodes import Node
 from bayplan.rules.filters import term_matches
 
 

@@ -16,7 +16,9 @@ from typing import Final
 
 from bayplan.api.packing_plan import MAX_REFUSING
 from bayplan.cluster.keys import GangKey
-from bayplan.cluster.snapshot import Node, Pod, Snapshot
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan
 from bayplan.codec.recalls import Recall
 from bayplan.rules import filters

@@ -13,7 +13,8 @@ from dataclasses import replace
 from typing import Final
 
 from bayplan.cluster.budgets import Budget, Health
-from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
+from bayplan.cluster.pods import Disruption, Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.rules import filters
 
 #: How it begins why a pod must stay that has one PodDisruptionBudget.

@@ -11,7 +11,7 @@ from typing import Final
 
 from bayplan.plan import Stage
 from bayplan.policy import Policy
-from bayplan.solver.bounds import brim, generation
+from bayplan.solver.bounds import full_nodes, generation
 from bayplan.solver.bounds.demand import demand_for
 from bayplan.solver.bounds.relaxation import Relaxation
 from bayplan.solver.exact.constraints import allowed
@@ -51,7 +51,7 @@ STAGE_SHARE: Final = 0.5
 _PLACING_SHARE: Final = 0.7
 
 #: Share of what is left that the proof that nodes would be too full may use.
-_BRIM_SHARE: Final = 0.4
+_FULL_NODES_SHARE: Final = 0.4
 
 #: Deterministic effort per second of the limit: low enough to end before the wall clock does.
 EFFORT_PER_SECOND: Final = 0.5
@@ -131,7 +131,7 @@ class Search:
         self.progress(f"{goal.name}: {goal.value(self.instance, self.incumbent)}, bound {bound}")
         if self.repairs and self._open(goal, bound):
             self._step(goal)
-        bound = self._brimful(position, bound)
+        bound = self._too_full(position, bound)
         # On many nodes windows place more in the time that there is; whole nodes make fewer moves.
         windows = isinstance(goal, Place) and self.instance.variables > _PRICED_FIRST
         first, then = (self._repair, self._generate)[:: 1 if windows else -1]
@@ -183,7 +183,7 @@ class Search:
         if found is not self.incumbent:
             self.incumbent, self.engine = found, "repair"
 
-    def _brimful(self, position: int, bound: int) -> int:
+    def _too_full(self, position: int, bound: int) -> int:
         """Return the bound, less what nodes would have to be too full for."""
         goal = self.order[position]
         if not isinstance(goal, Place):
@@ -194,8 +194,8 @@ class Search:
             for each in before
             if isinstance(each, Keep | Place)
         ]
-        with self._lent(_BRIM_SHARE) as budget:
-            while self._open(goal, bound) and brim.overflows(
+        with self._lent(_FULL_NODES_SHARE) as budget:
+            while self._open(goal, bound) and full_nodes.overflows(
                 self.instance, [*reached, (goal, bound)], budget
             ):
                 bound -= 1

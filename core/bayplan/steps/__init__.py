@@ -21,13 +21,12 @@ its room is not needed any more, or the plan cannot be completed. A gang drains 
 whoever has no requests now may get some from the others.
 
 Where its owner allows that, and its room is free, the replacement of a moved pod starts first
-(`firsts`). What follows is no longer the plan's: the pods say what they are for, and the owner sees
+(`surges`). What follows is no longer the plan's: the pods say what they are for, and the owner sees
 to the rest.
 """
 
 from bayplan.steps.advance import advance, nodes_of
 from bayplan.steps.books import LEAVING_STALL_S, STALL_S
-from bayplan.steps.firsts import Beside
 from bayplan.steps.homes import REPLACEMENT_GRACE_S
 from bayplan.steps.progress import (
     SPARED,
@@ -44,6 +43,7 @@ from bayplan.steps.progress import (
     arrived,
     is_left_to_scheduler,
 )
+from bayplan.steps.surges import Beside
 
 __all__ = [
     "LEAVING_STALL_S",

@@ -10,9 +10,9 @@ from bayplan.inference.drains import Farewell
 from bayplan.plan import Plan
 from bayplan.policy import Policy
 from bayplan.steps.books import Books
-from bayplan.steps.firsts import NOTHING_BESIDE, Beside
 from bayplan.steps.homes import Homes
 from bayplan.steps.progress import Progress, State, Step, merged, phase_of
+from bayplan.steps.surges import NOTHING_BESIDE, Beside
 from bayplan.steps.victims import Victims
 
 

@@ -6,8 +6,9 @@ from typing import Final
 
 from bayplan.api import names
 from bayplan.cluster.keys import NodeName, PodKey
+from bayplan.cluster.pods import Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Pod, Snapshot
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.inference.drains import Farewell
 from bayplan.plan import Bind, Evict, Move, Plan
 from bayplan.rules.peers import Neighbours

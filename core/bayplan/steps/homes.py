@@ -5,8 +5,9 @@ from typing import Final
 
 from bayplan.cluster import units
 from bayplan.cluster.keys import NodeName, PodKey
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Node, Pod
 from bayplan.plan import Bind, Move, Rejection, together
 from bayplan.rules import filters
 from bayplan.steps.books import Books, home_of, pop_replacement

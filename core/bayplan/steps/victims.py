@@ -7,12 +7,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from bayplan.cluster.keys import NodeName
-from bayplan.cluster.snapshot import Disruption, Pod
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.inference.drains import Farewell
 from bayplan.plan import Evict, Move, together
 from bayplan.steps.allowances import Allowances
 from bayplan.steps.books import Books, source_of
-from bayplan.steps.firsts import Beside, Firsts
 from bayplan.steps.progress import (
     SPARED,
     DrainPod,
@@ -27,6 +26,7 @@ from bayplan.steps.progress import (
     report_of,
     still_finishing,
 )
+from bayplan.steps.surges import Beside, Surges
 
 #: States of a victim that has been asked to leave.
 _BEGUN: Final = frozenset({State.STARTED, State.DONE})
@@ -64,7 +64,7 @@ class Victims:
         on_their_way += sum(len(group) for group, s in found if self._drains(group, s))
         victims = [victim for group in leaving for victim in group]
         # 1. Those whose replacement starts first.
-        firsts = Firsts(self._books, self._beside, victims)
+        firsts = Surges(self._books, self._beside, victims)
         stop = stop or any(
             has_failed(states)
             for (victim, *_), states in found

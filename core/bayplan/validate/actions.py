@@ -11,7 +11,7 @@ import numpy as np
 from bayplan.aftermath import Numbers
 from bayplan.cluster.budgets import Budget, Health
 from bayplan.cluster.keys import BudgetKey, PodKey
-from bayplan.cluster.snapshot import Disruption, Pod
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.plan import Bind, Evict, Hold, Move
 from bayplan.rules import filters
 from bayplan.validate.evidence import Evidence

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from bayplan.aftermath import Aftermath, Numbers
 from bayplan.cluster.keys import GangKey, PodKey
+from bayplan.cluster.pods import Pod, PodKind
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Pod, PodKind, Snapshot
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import Bind, Evict, Hold, Move, Plan
 from bayplan.policy import Policy
 from bayplan.rules.between import Placement

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from bayplan.cluster.keys import GangKey
-from bayplan.cluster.snapshot import Pod, Snapshot, newest_member
+from bayplan.cluster.pods import Pod, newest_member
+from bayplan.cluster.snapshot import Snapshot
 
 
 class _Unfinished(NamedTuple):
@@ -29,11 +30,11 @@ def lacking(snapshot: Snapshot) -> frozenset[GangKey]:
     As many of its units as it lacks count, if their pods exist: those first of which a part has
     nodes, and the lower numbers.
     """
-    if not any(pod.floor for pod in snapshot.in_gangs):
+    if not any(pod.min_units for pod in snapshot.in_gangs):
         return frozenset()
     found: set[GangKey] = set()
     for members in _units(snapshot).values():
-        needs = max(pod.floor for pods in members.values() for pod in pods)
+        needs = max(pod.min_units for pods in members.values() for pod in pods)
         has = sum(map(_is_complete, members.values()))
         waiting = sorted(_unfinished(members))
         found.update(each.key for each in waiting[: max(0, needs - has)])

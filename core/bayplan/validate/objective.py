@@ -8,7 +8,7 @@ import numpy as np
 
 from bayplan import slots
 from bayplan.cluster import units
-from bayplan.cluster.snapshot import PodKind
+from bayplan.cluster.pods import PodKind
 from bayplan.plan import EVICTION_COST, Plan
 from bayplan.rules import between, filters
 from bayplan.validate.evidence import Evidence, gather

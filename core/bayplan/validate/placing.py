@@ -12,7 +12,8 @@ from bayplan.aftermath import Numbers
 from bayplan.cluster.columns import NONE
 from bayplan.cluster.constraints import GangTopology
 from bayplan.cluster.keys import GangKey
-from bayplan.cluster.snapshot import Pod, Snapshot, newest_member
+from bayplan.cluster.pods import Pod, newest_member
+from bayplan.cluster.snapshot import Snapshot
 
 #: A gang of fewer pods is no gang.
 _SMALLEST_GANG: Final = 2

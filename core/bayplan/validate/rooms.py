@@ -8,7 +8,7 @@ import numpy as np
 
 from bayplan.aftermath import Numbers
 from bayplan.cluster import units
-from bayplan.cluster.snapshot import Pod, PodKind
+from bayplan.cluster.pods import Pod, PodKind
 from bayplan.plan import Bind, Move
 from bayplan.rules import filters
 from bayplan.validate.evidence import Amounts, Evidence

@@ -10,7 +10,7 @@ import numpy as np
 from bayplan import slots
 from bayplan.aftermath import Numbers
 from bayplan.cluster import units
-from bayplan.cluster.snapshot import Disruption, Pod
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.plan import Verdict
 from bayplan.policy import Order
 from bayplan.validate.evidence import Evidence, Mask

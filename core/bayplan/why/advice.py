@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 
 from bayplan.cluster import units
 from bayplan.cluster.keys import GangKey
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Node, Pod
 from bayplan.plan import Reason
 from bayplan.rules import filters
 from bayplan.why.remedies import Freeing, Relaxation, Remedies

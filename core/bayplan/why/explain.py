@@ -9,7 +9,7 @@ from typing import Final
 
 from bayplan.cluster import units
 from bayplan.cluster.budgets import Health
-from bayplan.cluster.snapshot import UNKNOWN_COUNT, Pod
+from bayplan.cluster.pods import UNKNOWN_COUNT, Pod
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Bind, Choice, Evict, Hold, Move
 from bayplan.slots import SIZES

@@ -14,11 +14,11 @@ from typing import Final
 from bayplan.aftermath import Aftermath
 from bayplan.cluster import units
 from bayplan.cluster.keys import GangKey
-from bayplan.cluster.snapshot import Disruption, Pod, PodKind
+from bayplan.cluster.pods import Disruption, Pod, PodKind
 from bayplan.plan import Bind, Hold, Move, Reason, Rejection, in_bulk
 from bayplan.policy import Policy
 from bayplan.why import advice, reasons, remedies, wording
-from bayplan.why.keepers import Keepers, Kept
+from bayplan.why.blockers import Blockers, Kept
 from bayplan.why.leaving import Rules
 from bayplan.why.obstacles import Obstacles
 from bayplan.why.rooms import Census, Room, Rooms, fill, usable
@@ -95,7 +95,7 @@ def explain(
     obstacles = Obstacles(after) if between or together else None
     census = Census(after, asked)
     rules = obstacles or Rules()
-    keepers = Keepers(after, census, policy, rules)
+    keepers = Blockers(after, census, policy, rules)
     search = remedies.Search(after, census, rules)
     writer = _Writer(census, search, obstacles, keepers, in_time)
     gangs: dict[GangKey, list[Pod]] = defaultdict(list)
@@ -163,7 +163,7 @@ class _Writer:
         census: Census,
         search: remedies.Search,
         obstacles: Obstacles | None,
-        keepers: Keepers,
+        keepers: Blockers,
         in_time: Callable[[], bool],
     ) -> None:
         self._census = census

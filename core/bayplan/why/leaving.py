@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 
 from bayplan.cluster import shares
 from bayplan.cluster.keys import PodKey
-from bayplan.cluster.snapshot import Node, Pod
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
 from bayplan.why.promise import Lack
 from bayplan.why.rooms import Room, beside, changed, usable
 from bayplan.why.victims import NEVER, Party, Victims, fewest, harm_of, sharing

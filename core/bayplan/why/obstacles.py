@@ -9,7 +9,9 @@ from dataclasses import replace
 
 from bayplan.aftermath import Aftermath
 from bayplan.cluster.keys import GangKey, NodeName, PodKey
-from bayplan.cluster.snapshot import Node, Pod, Snapshot
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.plan import Reason, Rejection
 from bayplan.rules import filters
 from bayplan.rules.peers import Meant, Neighbours, asks, selects

@@ -11,8 +11,8 @@ import numpy as np
 
 from bayplan.aftermath import Aftermath, Numbers
 from bayplan.cluster.keys import NodeName
+from bayplan.cluster.pods import PodKind
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import PodKind
 
 #: A priority beyond all others: of nobody.
 _NOBODY: Final = 2**62

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import Final, TypeVar
 
 from bayplan.cluster import units
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.shares import left_in
-from bayplan.cluster.snapshot import Node, Pod
 from bayplan.plan import Reason, Rejection
 from bayplan.rules import filters
 from bayplan.why.rooms import Beyond, Refusing, Room, refusals

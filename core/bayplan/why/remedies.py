@@ -20,8 +20,9 @@ from typing import Final
 from bayplan.aftermath import Aftermath
 from bayplan.cluster.constraints import Constraints, Taint, Toleration
 from bayplan.cluster.keys import NodeName
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Node, Pod
 from bayplan.plan import Reason, Rejection
 from bayplan.rules import filters
 from bayplan.why.leaving import Rules, leaving

@@ -19,8 +19,10 @@ from bayplan.aftermath import Aftermath, Numbers
 from bayplan.cluster import shares, units
 from bayplan.cluster.constraints import Constraints, NodeTerm
 from bayplan.cluster.keys import BudgetKey, NodeName
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption, Pod, PodKind
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Disruption, Guests, Node, Pod, PodKind
+from bayplan.cluster.snapshot import Guests
 from bayplan.plan import Reason, Rejection
 from bayplan.rules.filters import Looks, eligibility, static_rejection
 from bayplan.rules.reach import Reach

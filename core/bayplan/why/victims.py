@@ -13,8 +13,8 @@ from typing import Final
 from bayplan.aftermath import Aftermath
 from bayplan.cluster import units
 from bayplan.cluster.keys import GangKey, NodeName, PodKey
+from bayplan.cluster.pods import Pod, PodKind
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Pod, PodKind
 from bayplan.plan import Evict, Move
 from bayplan.why.promise import Promise
 

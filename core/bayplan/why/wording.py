@@ -6,8 +6,8 @@ from typing import Final
 
 from bayplan.api import names
 from bayplan.cluster import units
+from bayplan.cluster.pods import UNKNOWN_COUNT, Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import UNKNOWN_COUNT, Pod
 from bayplan.plan import Reason, Rejection
 from bayplan.rules import filters
 from bayplan.why import reasons

@@ -17,7 +17,8 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
-from bayplan.cluster.snapshot import Pod, Snapshot
+from bayplan.cluster.pods import Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import DecodeError, plan_manifest, policy_of, snapshot_of, workloads
 from bayplan.codec.documents import KINDS, flat
 from bayplan.policy import Policy

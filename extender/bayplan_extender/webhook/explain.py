@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, HTTPException
 from fastapi.responses import PlainTextResponse
 
 from bayplan.cluster.keys import PodKey
-from bayplan.cluster.snapshot import Pod
+from bayplan.cluster.pods import Pod
 from bayplan.codec import PublishedPlan, decisions, joined
 from bayplan.why.explain import chosen, explain
 from bayplan_extender.loopback import from_loopback

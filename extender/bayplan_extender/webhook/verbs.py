@@ -12,7 +12,7 @@ import structlog
 
 from bayplan.answers import Answer, agreed, answer
 from bayplan.cluster.keys import NodeName, PodKey
-from bayplan.cluster.snapshot import Pod
+from bayplan.cluster.pods import Pod
 from bayplan.codec import DecodeError
 from bayplan.online.advisor import Advisor, forecast
 from bayplan.plan import Choice, Reason

@@ -13,7 +13,7 @@ import orjson
 
 from bayplan.answers import Answer
 from bayplan.cluster.keys import NodeName, PodKey
-from bayplan.cluster.snapshot import Pod
+from bayplan.cluster.pods import Pod
 from bayplan.codec import DecodeError, Raw, pod_of
 
 Reply = dict[str, Any] | list[dict[str, Any]]

@@ -12,7 +12,9 @@ import structlog
 
 from bayplan.api import names
 from bayplan.cluster.keys import NodeName
-from bayplan.cluster.snapshot import Node, Pod, Snapshot
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import DecodeError, node_of, pod_of, stand_in_of
 from bayplan_operator.cluster.kube import NODES, PODS, Kube, Raw, node_path
 

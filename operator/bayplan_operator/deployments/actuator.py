@@ -14,9 +14,11 @@ from bayplan.cluster.keys import PodKey
 from bayplan.codec import service
 from bayplan.codec.releases import ungate_patch
 from bayplan.inference import manifests
-from bayplan.inference.children import Child, Deployment, Slot
+from bayplan.inference.children import Child
+from bayplan.inference.deployments import Deployment
 from bayplan.inference.patches import MetadataPatch
 from bayplan.inference.rollout import Changes
+from bayplan.inference.slots import Slot
 from bayplan.inference.tally import count_of
 from bayplan_operator.cluster.events import About, Events
 from bayplan_operator.cluster.evictions import ask_to_leave

@@ -11,7 +11,8 @@ from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
 from bayplan.inference import network
-from bayplan.inference.children import Child, Deployment
+from bayplan.inference.children import Child
+from bayplan.inference.deployments import Deployment
 from bayplan.inference.exposed import exposed
 from bayplan.inference.network import INFERENCE_POOL, SERVICE
 from bayplan.inference.tally import Finding

@@ -18,7 +18,8 @@ from bayplan.api import names
 from bayplan.codec import DecodeError, service
 from bayplan.codec.deployments import child_of, deployment_of
 from bayplan.inference import parts, readiness, rollout
-from bayplan.inference.children import Child, Deployment
+from bayplan.inference.children import Child
+from bayplan.inference.deployments import Deployment
 from bayplan.inference.drains import to_serve_whatever_is_asked
 from bayplan.inference.parts import Around, Trouble
 from bayplan.inference.tally import News, Tally

@@ -11,7 +11,7 @@ from kubernetes.client.exceptions import ApiException
 from bayplan.api import names
 from bayplan.codec import DecodeError
 from bayplan.inference import ratios, readiness
-from bayplan.inference.children import Deployment
+from bayplan.inference.deployments import Deployment
 from bayplan.inference.exposed import HINDRANCES
 from bayplan.plan import Reason
 from bayplan_operator.cluster.events import About, Events

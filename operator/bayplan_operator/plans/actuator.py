@@ -33,7 +33,7 @@ from bayplan_operator.cluster.service import put
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.plans.memory import Plans
 from bayplan_operator.plans.releases import Releases, in_batches, whole
-from bayplan_operator.plans.starts import Starts
+from bayplan_operator.plans.surges import Surges
 
 _log = structlog.get_logger()
 
@@ -64,7 +64,7 @@ class Actuator:
         events: Events,
         metrics: Metrics,
         *,
-        starts: Starts,
+        surges: Surges,
         pool: Executor,
         now: Callable[[], datetime],
         clock: Callable[[], float],
@@ -74,7 +74,7 @@ class Actuator:
         self._plans = plans
         self._events = events
         self._metrics = metrics
-        self._starts = starts
+        self._surges = surges
         self._pool = pool
         self._now = now
         self._releases = Releases(kube, pool)
@@ -174,7 +174,7 @@ class Actuator:
             _log.warning("step_refused", step=kind, pod=str(step.pod), error=refused)
 
     def _start(self, step: StartPod, plan: str, raw: Raw) -> str | None:
-        refused = self._starts.start(step, plan, raw)
+        refused = self._surges.start(step, plan, raw)
         if refused == "":
             note = f"{plan}: its replacement starts on {step.node}; it serves until that does"
             self._events.tell(About.pod(step.pod, step.uid), "Replacing", "Start", note)

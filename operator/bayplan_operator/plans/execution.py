@@ -37,12 +37,12 @@ from bayplan_operator.metrics import Metrics
 from bayplan_operator.plans.actuator import Actuator
 from bayplan_operator.plans.arrivals import Arrivals
 from bayplan_operator.plans.budgets import budgets_over
-from bayplan_operator.plans.farewells import Farewells
+from bayplan_operator.plans.drains import Drains
 from bayplan_operator.plans.holds import Holds
 from bayplan_operator.plans.memory import Decision, Plans
-from bayplan_operator.plans.starts import Starts
+from bayplan_operator.plans.stall import Stall
 from bayplan_operator.plans.statuses import Statuses
-from bayplan_operator.plans.stillness import Stillness
+from bayplan_operator.plans.surges import Surges
 
 _log = structlog.get_logger()
 
@@ -81,11 +81,11 @@ class Execution:
         self._metrics = metrics
         self._pool = pool
         self._now = now
-        self._farewells = Farewells(kube, now=now, clock=clock)
-        self._starts = Starts(kube, claims, now=now, clock=clock)
-        self._stillness = Stillness(clock)
+        self._drains = Drains(kube, now=now, clock=clock)
+        self._surges = Surges(kube, claims, now=now, clock=clock)
+        self._stall = Stall(clock)
         self._actuator = Actuator(
-            *(kube, plans, events, metrics), starts=self._starts, pool=pool, now=now, clock=clock
+            *(kube, plans, events, metrics), surges=self._surges, pool=pool, now=now, clock=clock
         )
         self._refusals = self._actuator.refusals
         self._statuses = Statuses(kube, plans, metrics, self._refusals, now=now)
@@ -127,8 +127,8 @@ class Execution:
             *(self._kube, self._pool, steps.nodes_of(published.plan)),
             about={victim.uid for victim in published.plan.victims},
         )
-        farewells = self._farewells.of(published.plan, seen.raws)
-        beside = self._starts.of(published, seen.raws)
+        farewells = self._drains.of(published.plan, seen.raws)
+        beside = self._surges.of(published, seen.raws)
         # 2. Decide.
         there = seen.snapshot.without_overdue(self._now().timestamp())
         snapshot = replace(there, budgets=budgets)
@@ -186,7 +186,7 @@ class Execution:
             return LOOK_S
         binding = steps.is_left_to_scheduler(progress)
         least = _BINDING_PAUSE_S if binding else _MIN_PAUSE_S
-        part = _PAUSE_PART * self._stillness.of(published.uid)
+        part = _PAUSE_PART * self._stall.of(published.uid)
         return min(_MAX_PAUSE_S, max(least, part))
 
     def _count_ended(self, published: PublishedPlan, progress: Progress) -> None:
@@ -205,7 +205,7 @@ class Execution:
         *,
         finished: Collection[str],
     ) -> Progress:
-        if not self._stillness.knows(published.uid):
+        if not self._stall.knows(published.uid):
             self._actuator.begin_anew()
         look = partial(
             steps.advance,
@@ -220,6 +220,6 @@ class Execution:
         progress = look(idle_s=0)
         # One that has drained and may not leave is not out of service until all have drained.
         stuck = any(isinstance(s, EvictPod) and s.uid in self._refusals for s in progress.todo)
-        self._stillness.note(published.uid, progress, drains=progress.patient and not stuck)
-        idle_s = self._stillness.of(published.uid)
+        self._stall.note(published.uid, progress, drains=progress.patient and not stuck)
+        idle_s = self._stall.of(published.uid)
         return look(idle_s=idle_s) if idle_s >= steps.REPLACEMENT_GRACE_S else progress

@@ -14,7 +14,7 @@ import structlog
 from bayplan import halves
 from bayplan.api import names
 from bayplan.cluster.keys import GangKey
-from bayplan.cluster.snapshot import Pod
+from bayplan.cluster.pods import Pod
 from bayplan.codec import DecodeError, pod_of
 from bayplan.codec.pods import bound_at_of, selector_of
 from bayplan.halves import Half, Member

@@ -14,7 +14,7 @@ from kubernetes.client.exceptions import ApiException
 from bayplan.api import names
 from bayplan.api.packing_plan import MAX_RECALLED
 from bayplan.cluster.keys import GangKey
-from bayplan.cluster.snapshot import Pod
+from bayplan.cluster.pods import Pod
 from bayplan.codec import DecodeError
 from bayplan.codec.recalls import Recall, recall_manifest, revisions_of, state_of
 from bayplan.rules import recalls

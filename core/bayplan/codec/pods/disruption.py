@@ -3,7 +3,7 @@
 from bayplan.api import names
 from bayplan.cluster import units
 from bayplan.cluster.keys import Owner
-from bayplan.cluster.snapshot import MAX_MOVE_COST, Disruption
+from bayplan.cluster.pods import MAX_MOVE_COST, Disruption
 from bayplan.codec.fields import Field
 from bayplan.codec.pods.requests import device_of
 

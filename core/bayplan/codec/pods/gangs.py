@@ -5,7 +5,7 @@ from typing import Final
 from bayplan.api import names
 from bayplan.cluster import units
 from bayplan.cluster.keys import GangKey, PodKey
-from bayplan.cluster.snapshot import UNKNOWN_COUNT
+from bayplan.cluster.pods import UNKNOWN_COUNT
 from bayplan.codec.fields import Field
 
 #: Between the name of a gang and the group it is of; no label has one.

@@ -4,7 +4,7 @@ For its events and for who asks about it: of a field that cannot be read the cod
 """
 
 from bayplan.api import names
-from bayplan.cluster.snapshot import MAX_MOVE_COST
+from bayplan.cluster.pods import MAX_MOVE_COST
 from bayplan.codec.fields import Raw, top
 from bayplan.codec.pods.disruption import move_cost
 from bayplan.codec.pods.gates import gates_of, other_gates, oversight

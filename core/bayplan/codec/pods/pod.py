@@ -7,10 +7,9 @@ from bayplan.api import names
 from bayplan.cluster import units
 from bayplan.cluster.budgets import Health
 from bayplan.cluster.keys import NodeName, Owner, PodKey
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Disruption, Pod
 from bayplan.codec.fields import Field, Raw, top
-from bayplan.codec.marks import failed_move_of, moment_of
 from bayplan.codec.pods.disruption import disruption_of, move_cost
 from bayplan.codec.pods.gangs import check_alone, gang_of, has_count
 from bayplan.codec.pods.gates import gates_of, is_managed, other_gates, oversight
@@ -18,6 +17,7 @@ from bayplan.codec.pods.peers import gang_topology_of
 from bayplan.codec.pods.placing import placing_of
 from bayplan.codec.pods.requests import used_by
 from bayplan.codec.pods.status import health_of, refusal_of
+from bayplan.codec.replacements import failed_move_of, moment_of
 
 #: More than any node has: what a pod takes of which nobody knows how much it is.
 _ALL: Final = 2**20
@@ -73,7 +73,7 @@ def pod_of(raw: Raw) -> Pod | None:
         gang=gang,
         gang_min_count=min_count,
         gang_topology=gang_topology_of(metadata) if gang else None,
-        floor=(units.whole_number(labels.get(names.LABEL_MIN_UNITS, "")) or 0) if gang else 0,
+        min_units=(units.whole_number(labels.get(names.LABEL_MIN_UNITS, "")) or 0) if gang else 0,
         labels=tuple(sorted(labels.items())),
         owner=owner,
         created_at=metadata.get("creationTimestamp").instant(),

@@ -13,7 +13,8 @@ import numpy as np
 
 from bayplan.cluster.constraints import Constraints, Peers, PodSelector, PodTerm, Spread
 from bayplan.cluster.keys import NodeName
-from bayplan.cluster.snapshot import Disruption, Pod, Snapshot
+from bayplan.cluster.pods import Disruption, Pod
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.rules import peers
 from bayplan.rules.peers import Meant
 from bayplan.solver.problem import domains

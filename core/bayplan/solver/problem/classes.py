@@ -16,8 +16,10 @@ import numpy as np
 
 from bayplan.cluster.constraints import Constraints, GangTopology
 from bayplan.cluster.keys import BudgetKey, GangKey, NodeName
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption, Pod, PodKind, newest_member
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Disruption, Node, Pod, PodKind, Snapshot, newest_member
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.rules.peers import Meant
 from bayplan.solver.problem import gangs
 from bayplan.solver.problem.domains import by_label

@@ -9,10 +9,12 @@ import numpy as np
 from bayplan.cluster import units
 from bayplan.cluster.constraints import NodeTerm
 from bayplan.cluster.keys import BudgetKey, GangKey
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Node, Pod, Snapshot
+from bayplan.cluster.snapshot import Snapshot
 from bayplan.rules import filters
-from bayplan.rules.floors import missing
+from bayplan.rules.minimums import missing
 from bayplan.rules.peers import Meant
 from bayplan.rules.reach import Reach
 from bayplan.solver.problem.between import between

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from bayplan.cluster import shares
 from bayplan.cluster.keys import NodeName
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Node, Pod
 from bayplan.cluster.units import SHARED_GPU, WHOLE_MILLI
 
 Counts = NDArray[np.int64]

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bayplan.cluster.snapshot import Node
+from bayplan.cluster.nodes import Node
 
 Counts = NDArray[np.int64]
 Mask = NDArray[np.bool_]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from bayplan.cluster.constraints import GangTopology
-from bayplan.cluster.snapshot import Node
+from bayplan.cluster.nodes import Node
 from bayplan.solver.problem.assignment import Assignment
 from bayplan.solver.problem.domains import Counts, Domains, by_label
 from bayplan.solver.problem.instance import GangKind, Instance

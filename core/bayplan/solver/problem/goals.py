@@ -1,8 +1,8 @@
 """The objectives and their order: what each stage counts, and what it can never exceed.
 
 For each tier from the highest: keep what runs, place what waits, first the units that their
-deployments need (`bayplan.rules.floors`). `PlaceFirst` then asks for the least disruption over all
-tiers; `ProtectFirst` asks after each tier for the least disruption of it and all above, so that
+deployments need (`bayplan.rules.minimums`). `PlaceFirst` then asks for the least disruption over
+all tiers; `ProtectFirst` asks after each tier for the least disruption of it and all above, so that
 nothing placed later can disturb them more. Then come gangs inside one domain of the labels they
 prefer, and the preferred node affinity of who is placed; last the most whole free GPU slots of 8,
 4, 2 and 1.

@@ -15,8 +15,9 @@ import numpy as np
 
 from bayplan.cluster.constraints import Constraints
 from bayplan.cluster.keys import BudgetKey, GangKey
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Pod
 from bayplan.cluster.resources import Resources
-from bayplan.cluster.snapshot import Node, Pod
 from bayplan.solver.problem import domains
 from bayplan.solver.problem.arrays import sealed
 from bayplan.solver.problem.devices import Devices
