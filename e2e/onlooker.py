@@ -1,17 +1,16 @@
 """Somebody who looks at the pods of an app all the time, whoever owns them."""
 
 import sys
-import threading
-from typing import Self
 
 from e2e.cluster import Cluster
+from e2e.lookout import Lookout
 from e2e.story import is_ready
 
 #: Seconds between two looks.
 _LOOK_EVERY_S = 0.05
 
 
-class Onlooker:
+class Onlooker(Lookout):
     """Looks at the pods of an app all the time while the block lasts.
 
     Attributes:
@@ -20,33 +19,20 @@ class Onlooker:
     """
 
     def __init__(self, cluster: Cluster, namespace: str, *, app: str) -> None:
+        super().__init__(_LOOK_EVERY_S)
         self._cluster = cluster
         self._namespace = namespace
         self._labels = f"app={app}"
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
         self.fewest = sys.maxsize
         self.left: set[str] = set()
         self._seen: set[str] = set()
 
-    def __enter__(self) -> Self:
-        """Begin."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End."""
-        lasted = self._thread.is_alive()
-        self._ended.set()
-        self._thread.join()
-        assert lasted, "nobody looked any more"
-
-    def _run(self) -> None:
-        while not self._ended.wait(_LOOK_EVERY_S):
-            found = self._cluster.read("pods", namespace=self._namespace, labels=self._labels)
-            here = {pod["metadata"]["uid"]: pod for pod in found["items"]}
-            leave = {uid for uid, pod in here.items() if "deletionTimestamp" in pod["metadata"]}
-            ready = {uid for uid, pod in here.items() if is_ready(pod)}
-            self._seen |= here.keys()
-            self.left |= leave | (self._seen - here.keys())  # on a busy machine some go unseen
-            self.fewest = min(self.fewest, len(ready - leave))
+    def look(self) -> None:
+        """Note who is there, who is ready and who leaves."""
+        found = self._cluster.read("pods", namespace=self._namespace, labels=self._labels)
+        here = {pod["metadata"]["uid"]: pod for pod in found["items"]}
+        leave = {uid for uid, pod in here.items() if "deletionTimestamp" in pod["metadata"]}
+        ready = {uid for uid, pod in here.items() if is_ready(pod)}
+        self._seen |= here.keys()
+        self.left |= leave | (self._seen - here.keys())  # on a busy machine some go unseen
+        self.fewest = min(self.fewest, len(ready - leave))

@@ -8,6 +8,7 @@ processes beside it, each with a token of its own ServiceAccount: a missing perm
 import json
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -114,9 +115,7 @@ class Stack:
             url = f"http://127.0.0.1:{port}/metrics"
             arguments = ("exec", "-n", NAMESPACE, pod, "--", "python", "-c", fetch, url)
             return self.cluster.kubectl_run(*arguments)
-        url = f"{self.figures[program]}/metrics"
-        with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310 - our own, on loopback
-            return str(reply.read().decode())
+        return answer_of(f"{self.figures[program]}/metrics")[1]
 
     def _scale(self, program: str, replicas: int) -> None:
         name = f"deployment/bayplan-{program}"
@@ -363,7 +362,19 @@ def _answers(stack: Stack, program: str) -> bool:
 def answers(url: str) -> bool:
     """Return whether one of our programs answers there, and well."""
     try:
-        with urllib.request.urlopen(url, timeout=2) as reply:  # noqa: S310 - our own, on loopback
-            return bool(reply.status == 200)
+        return answer_of(url)[0] == 200
     except OSError:
         return False
+
+
+def answer_of(url: str) -> tuple[int, str]:
+    """Return the code and the text with which one of our programs answers.
+
+    Raises:
+        OSError: Nobody does.
+    """
+    try:
+        with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310 - our own, on loopback
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()

@@ -1,12 +1,12 @@
 """Somebody who looks at a gang all the time, and notes for how long only a part of it had nodes."""
 
-import threading
 import time
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 from bayplan.api import names
 from e2e.cluster import Cluster
+from e2e.lookout import Lookout
 
 #: Seconds between two looks.
 _LOOK_EVERY_S = 0.1
@@ -14,7 +14,7 @@ _LOOK_EVERY_S = 0.1
 Raw = Mapping[str, Any]
 
 
-class Witness:
+class Witness(Lookout):
     """Looks at the pods of a gang while the block lasts.
 
     Attributes:
@@ -22,44 +22,37 @@ class Witness:
     """
 
     def __init__(self, cluster: Cluster, namespace: str, *, gang: str, size: int) -> None:
+        super().__init__(_LOOK_EVERY_S)
         self._cluster = cluster
         self._namespace = namespace
         self._labels = f"{names.LABEL_GANG}={gang}"
         self._size = size
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
         self._began_at = time.monotonic()
         self._half_since: float | None = None
         self._seen: list[str] = []
+        self._told = ""
         self.half_s = 0.0
 
-    def __enter__(self) -> Self:
-        """Begin."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *ended: object) -> None:
         """End, and show what was seen in case a test fails."""
-        lasted = self._thread.is_alive()
-        self._ended.set()
-        self._thread.join()
-        print("\n".join(self._seen), f"\nhalf for {self.half_s:.1f} s")
-        assert lasted, "nobody looked any more"
+        try:
+            super().__exit__(*ended)
+        finally:
+            print("\n".join(self._seen), f"\nhalf for {self.half_s:.1f} s")
 
     def is_half(self) -> bool:
         """Return whether a part of the gang has nodes now."""
         return self._half_since is not None
 
-    def _run(self) -> None:
-        told = ""
-        while not self._ended.wait(_LOOK_EVERY_S):
-            found = self._cluster.read("pods", namespace=self._namespace, labels=self._labels)
-            at_s = time.monotonic() - self._began_at
-            self._judge([pod for pod in found["items"] if _counts(pod)], at_s)
-            words = ", ".join(sorted(map(_in_words, found["items"])))
-            if words != told:
-                self._seen.append(f"{at_s:.1f}: {words}")
-                told = words
+    def look(self) -> None:
+        """Note who has a node, and for how long it was a part of the gang."""
+        found = self._cluster.read("pods", namespace=self._namespace, labels=self._labels)
+        at_s = time.monotonic() - self._began_at
+        self._judge([pod for pod in found["items"] if _counts(pod)], at_s)
+        words = ", ".join(sorted(map(_in_words, found["items"])))
+        if words != self._told:
+            self._seen.append(f"{at_s:.1f}: {words}")
+            self._told = words
 
     def _judge(self, pods: list[Raw], at_s: float) -> None:
         placed = sum("nodeName" in pod["spec"] for pod in pods)

@@ -11,9 +11,9 @@ from bayplan.cluster.resources import Resources
 from bayplan.inference import readiness, rollout
 from bayplan.inference.children import Child
 from bayplan.inference.deployments import Deployment, Pool, Rollout
-from bayplan.inference.parts import Around
 from bayplan.inference.rollout import Changes
 from bayplan.inference.tally import News, Tally
+from bayplan.inference.units import Around
 from bayplan.plan import Hold, Reason, Rejection
 from tests.children_scene import fill, unit_slots
 

@@ -1,6 +1,6 @@
 """A small cluster in which a plan is carried out while things happen in any order."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -205,9 +205,30 @@ def overcommitted(world: World) -> Mapping[NodeName, Resources]:
     }
 
 
+@dataclass
+class Patience:
+    """Asks what to do next of a plan as the operator does: what stands still for long is given up.
+
+    Attributes:
+        every_s: Seconds that pass from one look to the next.
+    """
+
+    every_s: int
+    _idle_s: int = 0
+    _states: object = None
+
+    def ask(self, look: Callable[..., Progress]) -> Progress:
+        """Return what a look finds that knows for how long the plan has stood still."""
+        now = look(idle_s=0)
+        states = [(report.pod, report.state) for report in now.reports]
+        still = states == self._states and not now.patient
+        self._idle_s, self._states = self._idle_s + self.every_s if still else 0, states
+        return look(idle_s=self._idle_s)
+
+
 def rounds(world: World, made: Plan, trouble: st.DataObject | None) -> Iterator[Progress]:
     """Carry the plan out, letting things happen in between; settle down after some rounds."""
-    idle_s, last = 0, None
+    patience = Patience(every_s=20)
     for turn in range(100):
         look = partial(
             steps.advance,
@@ -216,11 +237,7 @@ def rounds(world: World, made: Plan, trouble: st.DataObject | None) -> Iterator[
             Policy(max_parallel_moves=2),
             farewells=world.farewells(),
         )
-        now = look(idle_s=0)
-        states = [(r.pod, r.state) for r in now.reports]
-        still = states == last and not now.patient
-        idle_s, last = idle_s + 20 if still else 0, states
-        found = look(idle_s=idle_s)
+        found = patience.ask(look)
         yield found
         if found.phase is not Phase.EXECUTING:
             return

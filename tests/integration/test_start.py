@@ -3,8 +3,6 @@
 import socket
 import sys
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -16,6 +14,7 @@ import pytest
 import yaml
 
 from e2e.cluster import Cluster, PortLease, Process, ProcessGroup, eventually, lease_port
+from e2e.stack import answer_of
 
 #: Seconds in which a program is there: what it imports takes seconds of a busy core.
 _THERE_S: Final = 120.0
@@ -82,11 +81,7 @@ def test_a_program_waits_for_the_api_server_and_says_so(
 def tells(process: Process, url: str) -> tuple[int, str]:
     """Return what a program that runs answers."""
     process.check()
-    try:
-        with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310 - our own, on loopback
-            return reply.status, reply.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+    return answer_of(url)
 
 
 @contextmanager

@@ -1,15 +1,13 @@
 """The right to watch is taken away from an operator that runs, on a real API server."""
 
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from e2e.cluster import Cluster, eventually
-from e2e.stack import Stack
+from e2e.stack import Stack, answer_of
 from tests.integration import operator_scene
 
 operator = operator_scene.operator
@@ -35,12 +33,7 @@ def replace(cluster: Cluster, role: dict[str, Any]) -> None:
 
 def ready(stack: Stack) -> tuple[int, str]:
     """Return what the operator says of itself."""
-    url = f"{stack.health['operator']}/readyz"
-    try:
-        with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310 - our own, on loopback
-            return reply.status, reply.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+    return answer_of(f"{stack.health['operator']}/readyz")
 
 
 def test_the_right_to_watch_plans_is_missed(

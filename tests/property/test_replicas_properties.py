@@ -11,9 +11,9 @@ from bayplan.api.pools import Role
 from bayplan.cluster.resources import Resources
 from bayplan.inference.children import Child
 from bayplan.inference.deployments import Deployment, Pool, Rollout
-from bayplan.inference.parts import Unit
 from bayplan.inference.rollout import Changes
 from bayplan.inference.slots import least_slots
+from bayplan.inference.units import Unit
 from tests.children_scene import unit_slots
 from tests.property.test_rollout_properties import STATES
 from tests.rollout_world import NODE, OWNER, World, assert_reached, happen, settle

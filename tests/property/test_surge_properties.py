@@ -17,7 +17,7 @@ from bayplan.plan import Plan
 from bayplan.policy import Policy
 from bayplan.steps import Beside, DrainPod, EvictPod, Phase, Progress, StartPod, State, Step
 from tests.steps_scene import told
-from tests.steps_world import World, happen, overcommitted, scenes, settle
+from tests.steps_world import Patience, World, happen, overcommitted, scenes, settle
 
 #: Rounds after which a plan has long ended.
 _ROUNDS = 100
@@ -133,7 +133,7 @@ def doubling(draw: st.DrawFn) -> tuple[Doubling, Plan]:
 
 def rounds(world: Doubling, made: Plan, trouble: st.DataObject | None) -> Iterator[Progress]:
     """Carry the plan out, letting things happen in between; settle down after some rounds."""
-    idle_s, last = 0, None
+    patience = Patience(every_s=30)
     for turn in range(_ROUNDS):
         look = partial(
             steps.advance,
@@ -143,11 +143,7 @@ def rounds(world: Doubling, made: Plan, trouble: st.DataObject | None) -> Iterat
             farewells=_farewells(world),
             beside=world.beside(),
         )
-        now = look(idle_s=0)
-        states = [(r.pod, r.state) for r in now.reports]
-        still = states == last and not now.patient
-        idle_s, last = idle_s + 30 if still else 0, states
-        found = look(idle_s=idle_s)
+        found = patience.ask(look)
         yield found
         if found.phase is not Phase.EXECUTING:
             return

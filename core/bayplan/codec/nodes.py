@@ -9,7 +9,7 @@ from bayplan.cluster.nodes import Node
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.units import Rounding
 from bayplan.codec.fields import Field, Raw, top
-from bayplan.inference.parts import Trouble
+from bayplan.inference.units import Trouble
 
 #: Conditions by which known health checkers report broken accelerators, with their bad status
 #: (https://docs.aws.amazon.com/eks/latest/userguide/node-health.html).

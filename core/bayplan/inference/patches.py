@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from bayplan.api import names
 from bayplan.inference.children import Child
 from bayplan.inference.deployments import Deployment
-from bayplan.inference.parts import own
 from bayplan.inference.successors import instant
 from bayplan.inference.targets import Target
+from bayplan.inference.units import own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

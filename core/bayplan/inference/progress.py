@@ -5,9 +5,9 @@ from typing import Final
 from bayplan.api.conditions import ConditionStatus
 from bayplan.inference import ratios
 from bayplan.inference.children import Child
-from bayplan.inference.parts import Unit, is_rolling
 from bayplan.inference.rollout import OVERDUE_S, Changes
 from bayplan.inference.tally import Finding, News, Tally, count_of, no_room
+from bayplan.inference.units import Unit, is_rolling
 from bayplan.plan import Reason
 
 _TRUE: Final = ConditionStatus.TRUE

@@ -10,9 +10,9 @@ from typing import Final
 from bayplan.api.conditions import ConditionStatus
 from bayplan.api.pools import Role
 from bayplan.inference.deployments import Deployment
-from bayplan.inference.parts import Unit
 from bayplan.inference.sharing import in_vain
 from bayplan.inference.tally import Finding, News, Tally, count_of, held_because, no_room
+from bayplan.inference.units import Unit
 
 _TRUE: Final = ConditionStatus.TRUE
 _FALSE: Final = ConditionStatus.FALSE

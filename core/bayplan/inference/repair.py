@@ -11,9 +11,9 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from bayplan.inference.children import Child
-from bayplan.inference.parts import Around
 from bayplan.inference.replicas import Replicas
 from bayplan.inference.slots import Slot
+from bayplan.inference.units import Around
 
 #: Least seconds from the making of a pod to the making of the next under its name. Doubled with
 #: each further failure in a row, up to the most.

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from bayplan.inference.children import Child
-from bayplan.inference.parts import Around
 from bayplan.inference.slots import Slot
+from bayplan.inference.units import Around
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

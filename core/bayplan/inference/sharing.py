@@ -18,9 +18,9 @@ from collections.abc import Collection, Mapping, Sequence
 
 from bayplan.inference.children import Child
 from bayplan.inference.deployments import Deployment
-from bayplan.inference.parts import Unit
 from bayplan.inference.shapes import Shape
 from bayplan.inference.targets import Growth
+from bayplan.inference.units import Unit
 
 
 def growths(

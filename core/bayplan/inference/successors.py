@@ -21,8 +21,8 @@ from bayplan.api import names
 from bayplan.inference.children import Child
 from bayplan.inference.deployments import Deployment
 from bayplan.inference.pairs import Pair
-from bayplan.inference.parts import Around, Unit, is_rolling, units_of
 from bayplan.inference.slots import Slot
+from bayplan.inference.units import Around, Unit, is_rolling, units_of
 
 #: Seconds in which a replacement should serve, where its deployment does not say that it is slow.
 START_S: Final = 600

@@ -14,7 +14,7 @@ from bayplan.api.pools import Role
 from bayplan.cluster.keys import NodeName
 from bayplan.inference.children import Child
 from bayplan.inference.deployments import Deployment
-from bayplan.inference.parts import UNKNOWN, Around, Unit, units_of
+from bayplan.inference.units import UNKNOWN, Around, Unit, units_of
 from bayplan.plan import Hold, Reason
 
 #: Longest message of a condition that we write.

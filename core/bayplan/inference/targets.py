@@ -25,9 +25,9 @@ from itertools import count
 
 from bayplan.inference.children import Child
 from bayplan.inference.deployments import Deployment, Pool
-from bayplan.inference.parts import Around, Engine, Unit
 from bayplan.inference.shapes import Shape
 from bayplan.inference.slots import Slot, slots_of
+from bayplan.inference.units import Around, Engine, Unit
 
 #: A replica of a unit: its pool and its number there.
 _Key = tuple[str, int]

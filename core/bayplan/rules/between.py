@@ -7,6 +7,7 @@ kube-scheduler does; nothing here knows classes, domains in numbers, or any solv
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Final
 
 from bayplan.aftermath import Aftermath
@@ -83,11 +84,10 @@ def _too_close(placement: Placement) -> Iterator[str]:
             if value is not None and peers.selects(term.pods, pod):
                 meant[value].append(pod)
         for value, here in carriers.items():
-            for one in here:
-                for other in meant[value]:
-                    new = one.key in placement.arrivals or other.key in placement.arrivals
-                    if other.key != one.key and new:
-                        yield f"{one.key} keeps {other.key} out of {term.key}={value}"
+            for one, other in product(here, meant[value]):
+                new = one.key in placement.arrivals or other.key in placement.arrivals
+                if other.key != one.key and new:
+                    yield f"{one.key} keeps {other.key} out of {term.key}={value}"
 
 
 def _uneven(placement: Placement) -> Iterator[str]:

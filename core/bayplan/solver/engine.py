@@ -8,6 +8,7 @@ bound that holds whether or not it was reached: counted, from a linear relaxatio
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from bayplan.plan import Stage
@@ -62,26 +63,15 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
 
     `known` is what was learnt before some gangs were given up.
     """
-
-    def after(share: float) -> Callable[[], bool]:
-        """Return what says whether a share of the time that is left now has passed."""
-        at = clock() + (deadline_at - clock()) * share
-        return lambda: clock() >= at
-
-    order = goals.in_order(instance, policy.order)
     if not instance.wait_totals.sum() and policy.order is not Order.DEFRAGMENT:
         return _idle(instance, policy)
+    after = partial(_after, clock, deadline_at)
+    # 1. Where pods are of many kinds, a few steps from the greedy placement.
     first = None
     if _is_varied(instance):
         progress("chains and exchanges")
-        enough = after(_STEPS_SHARE)
-        first = stepped(
-            instance,
-            policy,
-            _greedy(instance, policy, ended=after(STAGE_SHARE)),
-            goals=tuple(goal for goal in order if isinstance(goal, Keep | Place)),
-            ended=enough,
-        )
+        first = _stepped(instance, policy, after)
+    # 2. Keep and fill.
     hardly = instance.variables > _HARDLY_SEARCHED
     share = _COUNTING_SHARE if hardly else STAGE_SHARE
     budget = Budget(
@@ -92,18 +82,18 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
     )
     progress("keep and fill")
     counted = _by_states(instance, policy, budget, known, first)
-    if counted is not None and all(stage.proved for stage in counted.stages):
+    if counted is not None and _is_enough(counted, known):
         return counted
-    if counted is not None and (known or counted.known) and counted.assignment.placed.any():
-        # Greedy gives up nobody, so it hardly finds more; what is left is asked of whole gangs.
-        return counted
+    # 3. Greedy, where it may find more.
     if counted is not None and hardly and _leaves_only_slots(instance, policy, counted.stages):
         incumbent = counted.assignment
     else:
         progress("greedy")
         incumbent = first or _greedy(instance, policy, ended=after(STAGE_SHARE))
+        order = goals.in_order(instance, policy.order)
         if counted and not goals.better(instance, order, incumbent, counted.assignment):
             incumbent = counted.assignment
+    # 4. The search from there.
     told = () if counted is None else counted.stages
     simple = _marked(only_counted(instance, policy, incumbent, told), counted)
     if is_worth_telling_gangs_apart(instance, simple.stages):
@@ -124,6 +114,38 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
         progress=progress,
     )
     return _marked(search.run(), counted)
+
+
+def _after(clock: Callable[[], float], deadline_at: float, share: float) -> Callable[[], bool]:
+    """Return what says whether a share of the time that is left now has passed."""
+    at = clock() + (deadline_at - clock()) * share
+    return lambda: clock() >= at
+
+
+def _stepped(
+    instance: Instance, policy: Policy, after: Callable[[float], Callable[[], bool]]
+) -> Assignment:
+    """Return what chains and exchanges make of the greedy placement in a moment."""
+    ended = after(_STEPS_SHARE)  # greedy's time counts, too
+    order = goals.in_order(instance, policy.order)
+    return stepped(
+        instance,
+        policy,
+        _greedy(instance, policy, ended=after(STAGE_SHARE)),
+        goals=tuple(goal for goal in order if isinstance(goal, Keep | Place)),
+        ended=ended,
+    )
+
+
+def _is_enough(counted: Solution, known: Known | None) -> bool:
+    """Return whether nothing else need be tried after keep and fill.
+
+    Where gangs were given up, greedy, which gives up nobody, hardly finds more; what is left is
+    asked of whole gangs.
+    """
+    if all(stage.proved for stage in counted.stages):
+        return True
+    return bool(known or counted.known) and bool(counted.assignment.placed.any())
 
 
 def _is_varied(instance: Instance) -> bool:

@@ -10,7 +10,7 @@ import structlog
 
 from bayplan.cluster.keys import NodeName
 from bayplan.codec import DecodeError, trouble_of
-from bayplan.inference.parts import Trouble
+from bayplan.inference.units import Trouble
 from bayplan_operator.cluster.kube import NODES, Kube, Raw, node_path
 
 _log = structlog.get_logger()

@@ -17,12 +17,12 @@ import structlog
 from bayplan.api import names
 from bayplan.codec import DecodeError, service
 from bayplan.codec.deployments import child_of, deployment_of
-from bayplan.inference import parts, readiness, rollout
+from bayplan.inference import readiness, rollout
 from bayplan.inference.children import Child
 from bayplan.inference.deployments import Deployment
 from bayplan.inference.drains import to_serve_whatever_is_asked
-from bayplan.inference.parts import Around, Trouble
 from bayplan.inference.tally import News, Tally
+from bayplan.inference.units import Around, Trouble, own, units_of
 from bayplan_operator.claims import Claims
 from bayplan_operator.cluster.events import Events
 from bayplan_operator.cluster.kube import Kube, deployment_path, pods_path
@@ -104,7 +104,7 @@ class Deployments:
         )
         changes = decide(around=around)
         if changes.drain or changes.relieve or any(child.drains_since for child in seen):
-            around = replace(around, loads=loads(parts.own(deployment, seen)))
+            around = replace(around, loads=loads(own(deployment, seen)))
             changes = decide(around=around)
         unpatchable = self._actuator.unpatchable(deployment, changes, attempts)
         if unpatchable:
@@ -155,7 +155,7 @@ class Deployments:
     def _around(self, deployment: Deployment, seen: Sequence[Child], news: News) -> Around:
         here = (child.node or child.pin for child in seen)
         nodes = frozenset(name for name in here if name is not None)
-        held = news.held(parts.units_of(deployment, seen)) if news.holds else ()
+        held = news.held(units_of(deployment, seen)) if news.holds else ()
         return Around(
             # What a planner said that is gone now is no reason to delete anything.
             held=() if news.away_s else held,

@@ -1,6 +1,5 @@
 """Writing into InferenceDeployments how they are, and telling events of what has changed."""
 
-import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
@@ -14,6 +13,7 @@ from bayplan.inference import ratios, readiness
 from bayplan.inference.deployments import Deployment
 from bayplan.inference.exposed import HINDRANCES
 from bayplan.plan import Reason
+from bayplan_operator.cluster.damper import Damper
 from bayplan_operator.cluster.events import About, Events
 from bayplan_operator.cluster.kube import OVERTAKEN, Kube, Raw, deployment_path
 
@@ -26,9 +26,6 @@ _ROLLOUT_REASONS: Final = frozenset(
         *(ratios.CHANGING, ratios.WAITS, ratios.GIVES),
     }
 )
-
-#: Seconds between two events on one deployment of the same kind of reason why its pods are held.
-_AGAIN_S: Final = 600.0
 
 _HOLD_REASONS: Final = frozenset(reason.value for reason in Reason)
 
@@ -47,9 +44,7 @@ class Statuses:
         self._kube = kube
         self._events = events
         self._now = now
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._held_at: dict[tuple[str, str], float] = {}  # by uid and reason
+        self._damper = Damper(clock)
 
     def write_invalid(self, raw: Raw, error: DecodeError) -> None:
         """Write into a deployment that it cannot be read, and which field is wrong."""
@@ -94,9 +89,10 @@ class Statuses:
         was, now = _condition(before, "Scheduled"), _condition(status, "Scheduled")
         if was.get("reason") == now["reason"]:
             return
-        if now["reason"] in _HOLD_REASONS and self._is_news(deployment, now["reason"]):
+        reason = now["reason"]
+        if reason in _HOLD_REASONS and self._damper.is_news(deployment.uid, reason):
             self.tell(deployment, "UnitHeld", "Hold", now["message"], warning=True)
-        if now["reason"] == "PlannerAway":
+        if reason == "PlannerAway":
             self.tell(deployment, "GatesLifted", "Lift", now["message"], warning=True)
 
     def tell(
@@ -106,16 +102,6 @@ class Statuses:
         about = About.deployment(deployment.namespace, deployment.name, deployment.uid)
         minute = self._now().strftime("%Y-%m-%dT%H:%M")
         self._events.tell(about, reason, action, note, warning=warning, once=minute)
-
-    def _is_news(self, deployment: Deployment, reason: str) -> bool:
-        """Return whether the reason was not told for a while: it may take turns with others."""
-        at = self._clock()
-        with self._lock:
-            kept = {k: told for k, told in self._held_at.items() if at - told < _AGAIN_S}
-            about = (deployment.uid, reason)
-            is_news = about not in kept
-            self._held_at = kept | {about: at} if is_news else kept
-        return is_news
 
     def _tell_of_rollout(
         self, deployment: Deployment, before: dict[str, Any], status: dict[str, Any]

@@ -18,6 +18,7 @@ from bayplan.api import names
 from bayplan.codec import PublishedPlan
 from bayplan.codec.releases import offer_patch
 from bayplan.plan import Hold, Reason
+from bayplan_operator.cluster.damper import Damper
 from bayplan_operator.cluster.events import MAX_NOTE, About, Events
 from bayplan_operator.cluster.kube import Kube, Raw, pod_path
 from bayplan_operator.cluster.observation import observe
@@ -27,9 +28,6 @@ from bayplan_operator.metrics import Metrics
 
 #: Seconds between two rounds.
 _ROUND_S: Final = 3.0
-
-#: Seconds between two events on one pod of the same kind of reason.
-_AGAIN_S: Final = 600.0
 
 
 class Holds:
@@ -43,7 +41,7 @@ class Holds:
         self._told: tuple[str, bool] | None = None
         self._next_at = 0.0
         self._incomplete: frozenset[str] = frozenset()
-        self._warned_at: dict[tuple[str, str], float] = {}  # by uid and reason
+        self._damper = Damper(time.monotonic)
 
     def tell(self, published: PublishedPlan) -> bool:
         """Tell each pod that the plan holds what is news to it; return whether that is done."""
@@ -58,7 +56,6 @@ class Holds:
             self._next_at = time.monotonic() + _ROUND_S
             raws = observe(self._kube, self._pool, ()).raws
             there = [hold for uid, hold in holds.items() if uid in raws]
-            self._warned_at = {k: at for k, at in self._warned_at.items() if k[0] in raws}
             early = self._not_missed_yet(there)
             late = (hold for hold in there if hold.uid not in early)
             told = self._pool.map(lambda h: self._tell(raws[h.uid], h, h.uid in offered), late)
@@ -92,16 +89,10 @@ class Holds:
             if note_failure(error, pod=hold.pod, purpose="tell", metrics=self._metrics):
                 return False
             # One that takes no annotation can have an event.
-        if before.partition(":")[0] != reason:
-            self._warn(hold, reason, told)
-        return True
-
-    def _warn(self, hold: Hold, reason: str, told: str) -> None:
-        now, last_at = time.monotonic(), self._warned_at.get((hold.uid, reason))
-        if last_at is None or now - last_at >= _AGAIN_S:
-            self._warned_at[hold.uid, reason] = now
+        if before.partition(":")[0] != reason and self._damper.is_news(hold.uid, reason):
             about = About.pod(hold.pod, hold.uid)
             self._events.tell(about, reason, "Hold", told, warning=True)
+        return True
 
     def _annotate(self, hold: Hold, text: str) -> None:
         body = {"metadata": {"uid": hold.uid, "annotations": {names.ANNOTATION_DECISION: text}}}

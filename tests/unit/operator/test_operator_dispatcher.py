@@ -9,9 +9,10 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from bayplan_operator.deployments.podwatch import Change
-from bayplan_operator.dispatcher import Asked, Dispatcher, Workers
+from bayplan_operator.dispatcher import Asked, Dispatcher
 from bayplan_operator.keys import GATES, PLANS, DeploymentKey, Key
 from bayplan_operator.metrics import Metrics
+from tests.dispatcher_scene import dispatcher_of
 from tests.fake_kube import error
 
 CHAT = DeploymentKey(namespace="ns", name="chat")
@@ -68,19 +69,8 @@ def plans() -> Moving:
 @pytest.fixture
 def dispatcher(noted: Noted, plans: Moving) -> Dispatcher:
     """Return a dispatcher whose workers are never called."""
-    nobody = cast(Any, None)
     with ThreadPoolExecutor(1) as threads:
-        workers = Workers(
-            kube=nobody,
-            deployments=nobody,
-            execution=nobody,
-            gates=nobody,
-            nodes=nobody,
-            plans=cast(Any, plans),
-            metrics=nobody,
-            threads=threads,
-        )
-    made = Dispatcher(workers)
+        made = dispatcher_of(threads, plans=plans)
     made._queue = cast(Any, noted)  # noqa: SLF001 - where the events end
     return made
 
@@ -231,20 +221,10 @@ class Stumbling:
 
 def test_a_pass_that_does_not_find_something_ends() -> None:
     """It was awaited for ever, and nobody looked at plans or gates any more."""
-    nobody = cast(Any, None)
     with ThreadPoolExecutor(1) as threads:
-        stumbles = cast(Any, Stumbling())
-        workers = Workers(
-            kube=nobody,
-            deployments=nobody,
-            execution=stumbles,
-            gates=stumbles,
-            nodes=nobody,
-            plans=nobody,
-            metrics=Metrics(),
-            threads=threads,
-        )
-        work = Dispatcher(workers)._work  # noqa: SLF001 - what the queue calls
+        stumbles = Stumbling()
+        made = dispatcher_of(threads, execution=stumbles, gates=stumbles, metrics=Metrics())
+        work = made._work  # noqa: SLF001 - what the queue calls
 
         async def within(seconds: float) -> None:
             await asyncio.wait_for(work(PLANS), seconds)
@@ -269,19 +249,9 @@ class Passes:
 
 def test_it_is_ready_while_plans_and_gates_can_be_looked_at() -> None:
     """A rollout went on over an operator that may not do its work, with its probes all green."""
-    nobody, plans, gates = cast(Any, None), Passes(), Passes()
+    plans, gates, said = Passes(), Passes(), []
     with ThreadPoolExecutor(1) as threads:
-        workers = Workers(
-            kube=nobody,
-            deployments=cast(Any, plans),
-            execution=cast(Any, plans),
-            gates=cast(Any, gates),
-            nodes=nobody,
-            plans=nobody,
-            metrics=Metrics(),
-            threads=threads,
-        )
-        dispatcher, said = Dispatcher(workers), []
+        dispatcher = dispatcher_of(threads, execution=plans, gates=gates, metrics=Metrics())
 
         async def look(key: Key) -> None:
             with suppress(ApiException):

@@ -16,9 +16,10 @@ from bayplan_operator import dispatcher as module
 from bayplan_operator.cluster import connection
 from bayplan_operator.cluster.kube import NODES, PLANS, node_path
 from bayplan_operator.cluster.nodes import Nodes
-from bayplan_operator.dispatcher import Dispatcher, Workers
+from bayplan_operator.dispatcher import Dispatcher
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.plans.arrivals import Arrivals
+from tests.dispatcher_scene import dispatcher_of
 from tests.execution_scene import raw_node
 from tests.fake_kube import FakeKube, Raw
 
@@ -49,19 +50,9 @@ class Failing(FakeKube):
 def begin(kube: Failing, monkeypatch: pytest.MonkeyPatch) -> Nodes:
     """Have an operator begin; return what it knows of nodes."""
     monkeypatch.setattr(connection, "_PAUSES_S", (0.0,))
-    nobody, nodes = cast(Any, None), Nodes(kube)
+    nodes = Nodes(kube)
     with ThreadPoolExecutor(1) as threads:
-        workers = Workers(
-            kube=kube,
-            deployments=nobody,
-            execution=nobody,
-            gates=nobody,
-            nodes=nodes,
-            plans=nobody,
-            metrics=nobody,
-            threads=threads,
-        )
-        kube.dispatcher = Dispatcher(workers)
+        kube.dispatcher = dispatcher_of(threads, kube=kube, nodes=nodes)
         asyncio.run(kube.dispatcher._begin())  # noqa: SLF001 - what comes after it never ends
     kube.said.append(kube.dispatcher.unready())
     return nodes
@@ -124,19 +115,9 @@ class Refusing(FakeKube):
 
 def test_that_a_watch_is_forbidden_is_told_and_that_nobody_answers_is_not() -> None:
     """Passes say the latter, and end saying it as soon as it is over."""
-    nobody = cast(Any, None)
     with ThreadPoolExecutor(1) as threads:
-        workers = Workers(
-            kube=Refusing(),
-            deployments=nobody,
-            execution=nobody,
-            gates=nobody,
-            nodes=nobody,
-            plans=nobody,
-            metrics=nobody,
-            threads=threads,
-        )
-        found = Dispatcher(workers)._try_watches()  # noqa: SLF001 - asked every half minute
+        dispatcher = dispatcher_of(threads, kube=Refusing())
+        found = dispatcher._try_watches()  # noqa: SLF001 - asked every half minute
 
     assert found == {"watch of packingplans": "403 forbidden"}
 
@@ -184,21 +165,13 @@ def test_everything_is_looked_at_again_whoever_may_watch(
 ) -> None:
     """That question took minutes, with nothing looked at, or the operator ended with it."""
     monkeypatch.setattr(module, "RESYNC_S", 0.01)
-    kube, looks, nobody = Stuck(answers=answers), Looks(), cast(Any, None)
+    kube, looks = Stuck(answers=answers), Looks()
+    known = {"kube": kube, "execution": looks, "gates": looks, "nodes": Nodes(kube)}
     with ThreadPoolExecutor(4) as threads:
-        workers = Workers(
-            kube=kube,
-            deployments=nobody,
-            execution=cast(Any, looks),
-            gates=cast(Any, looks),
-            nodes=Nodes(kube),
-            plans=nobody,
-            metrics=Metrics(),
-            threads=threads,
-        )
+        dispatcher = dispatcher_of(threads, **known, metrics=Metrics())
 
         async def run() -> bool:
-            running = asyncio.create_task(Dispatcher(workers).run())
+            running = asyncio.create_task(dispatcher.run())
             try:
                 return await asyncio.to_thread(looks.enough.wait, 5.0)
             finally:

@@ -1,19 +1,19 @@
 """The engine for fleets made of few kinds of pods: exact at any number of nodes.
 
 First it believes the linear bound of every stage and looks for one integer point that meets them
-all (`believer`). When there is none nearby it climbs stage by stage, proving each value before the
-next (`climber`). Moves are free in the tier stages, so these hardly need the present placement;
-only the least disruption and the free slots do. `ProtectFirst` asks for the least disruption after
-each tier, so there everyone is seen where they run from the start.
+all (`simultaneous`). When there is none nearby it goes stage by stage, proving each value before
+the next (`sequential`). Moves are free in the tier stages, so these hardly need the present
+placement; only the least disruption and the free slots do. `ProtectFirst` asks for the least
+disruption after each tier, so there everyone is seen where they run from the start.
 """
 
 from dataclasses import replace
 
 from bayplan.policy import Order, Policy
 from bayplan.solver.keepfill import teams
-from bayplan.solver.keepfill.believer import Believer
-from bayplan.solver.keepfill.climber import Climber
 from bayplan.solver.keepfill.found import Found, Known
+from bayplan.solver.keepfill.sequential import Sequential
+from bayplan.solver.keepfill.simultaneous import Simultaneous
 from bayplan.solver.keepfill.stages import countable, placement_is_free, reaches
 from bayplan.solver.problem import goals
 from bayplan.solver.problem.assignment import Assignment, present
@@ -89,34 +89,34 @@ def _search(
 ) -> Found | None:
     """Return the best of what three ways find; with `loyal`, no pod of a gang is lost."""
 
-    def believer() -> Believer:
-        return Believer(instance=instance, policy=policy, budget=budget, loyal=loyal)
+    def simultaneous() -> Simultaneous:
+        return Simultaneous(instance=instance, policy=policy, budget=budget, loyal=loyal)
 
     order = countable(instance, policy.order)
-    found, tiers = None, believer()
+    found, tiers = None, simultaneous()
     if policy.order is Order.PLACE_FIRST:
         # Nothing among the tiers' stages asks for the present placement.
         found = tiers.by_tiers()
     if policy.order is Order.DEFRAGMENT:
-        found = believer().by_slots()
+        found = simultaneous().by_slots()
     elif found is None and not placement_is_free(instance, policy):
         # Where everyone runs matters from the first stage on.
-        found = believer().by_states()
+        found = simultaneous().by_states()
     if found is not None and (
         budget.spent or reaches(instance, order, found.assignment, found.bounds)
     ):
         return found
-    climbed = Climber(instance=instance, policy=policy, budget=budget, loyal=loyal).run()
-    if found is None and climbed is None and start is not None:
+    proved = Sequential(instance=instance, policy=policy, budget=budget, loyal=loyal).run()
+    if found is None and proved is None and start is not None:
         return tiers.bounded(start)
-    if found is None or climbed is None:
-        return found or climbed
-    if goals.better(instance, order, found.assignment, climbed.assignment):
+    if found is None or proved is None:
+        return found or proved
+    if goals.better(instance, order, found.assignment, proved.assignment):
         return found
-    if goals.better(instance, order, climbed.assignment, found.assignment):
-        return climbed
+    if goals.better(instance, order, proved.assignment, found.assignment):
+        return proved
     tighter = (
         min(pair) if goal.maximise else max(pair)
-        for goal, *pair in zip(order, found.bounds, climbed.bounds, strict=True)
+        for goal, *pair in zip(order, found.bounds, proved.bounds, strict=True)
     )
-    return replace(climbed, bounds=tuple(tighter))
+    return replace(proved, bounds=tuple(tighter))

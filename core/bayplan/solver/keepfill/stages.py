@@ -1,7 +1,7 @@
 """The goals that sums over nodes can count, with what a search learns of each.
 
-`believer` and `climber` go through them in their own ways; bounds, times and sizes are noted here,
-and the programs of both are made here.
+`simultaneous` and `sequential` go through them in their own ways; bounds, times and sizes are noted
+here, and the programs of both are made here.
 """
 
 from collections.abc import Sequence

@@ -201,14 +201,7 @@ def sharing(
     rows = {node.name: n for n, node in enumerate(nodes)}
     whole = np.array([node.allocatable[SHARED_GPU] for node in nodes], dtype=np.int64)
     _take_whole(whole, fixed, rows)
-    loads: dict[int, dict[int, int]] = defaultdict(dict)
-    lost = np.zeros(len(nodes), dtype=np.int64)
-    for pod in staying:
-        assert pod.node is not None  # noqa: S101 - fixed pods have one
-        n, number = rows[pod.node], pod.requests.device
-        lost[n] += number is None or number not in loads[n]
-        if number is not None:
-            loads[n][number] = loads[n].get(number, 0) + pod.requests.share_milli
+    loads, lost = _staying(staying, rows)
     homeless = lost - np.array([len(loads.get(n, {})) for n in range(len(nodes))], dtype=np.int64)
     known = {*sizes[sizes > 0].tolist(), *(pod.requests.share_milli for pod in staying)}
     weights = _weights(sorted(known))
@@ -237,6 +230,24 @@ def sharing(
             asked=(gpus > 0) | (sizes > 0),
         ),
     )
+
+
+def _staying(
+    pods: Iterable[Pod], rows: Mapping[NodeName, int]
+) -> tuple[Mapping[int, dict[int, int]], Counts]:
+    """Return what shares that stay have of the GPUs of each node, and [node] GPUs that they hold.
+
+    One whose GPU nobody knows holds one that is nobody else's.
+    """
+    loads: dict[int, dict[int, int]] = defaultdict(dict)
+    lost = np.zeros(len(rows), dtype=np.int64)
+    for pod in pods:
+        assert pod.node is not None  # noqa: S101 - fixed pods have one
+        n, number = rows[pod.node], pod.requests.device
+        lost[n] += number is None or number not in loads[n]
+        if number is not None:
+            loads[n][number] = loads[n].get(number, 0) + pod.requests.share_milli
+    return loads, lost
 
 
 def _take_whole(whole: Counts, fixed: Iterable[Pod], rows: Mapping[NodeName, int]) -> None:

@@ -22,7 +22,7 @@ from bayplan.codec import (
 )
 from bayplan.codec.fields import top
 from bayplan.codec.nodes import UNHEALTHY
-from bayplan.inference.parts import Trouble
+from bayplan.inference.units import Trouble
 from bayplan.plan import (
     Bind,
     Certificate,

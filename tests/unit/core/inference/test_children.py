@@ -11,8 +11,8 @@ from bayplan.cluster.keys import NodeName
 from bayplan.codec import service
 from bayplan.codec.deployments import child_of
 from bayplan.inference import rollout, slots
-from bayplan.inference.parts import Around
 from bayplan.inference.rollout import Changes
+from bayplan.inference.units import Around
 from tests.children_scene import OLD, chat, deployment, fill, made_pod, names_of, running, second
 
 

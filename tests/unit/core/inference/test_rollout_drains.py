@@ -6,8 +6,8 @@ import pytest
 
 from bayplan.inference import rollout
 from bayplan.inference.children import Child
-from bayplan.inference.parts import Around
 from bayplan.inference.rollout import Changes
+from bayplan.inference.units import Around
 from tests.rollout_scene import NEW, NOW_S, OLD, going, in_service, out, uids, unit, units, yielding
 
 

@@ -13,10 +13,10 @@ from bayplan.inference import rollout, successors
 from bayplan.inference.children import Child
 from bayplan.inference.deployments import Deployment, Pool
 from bayplan.inference.pairs import Pair, pairs_of
-from bayplan.inference.parts import Around
 from bayplan.inference.rollout import Changes
 from bayplan.inference.successors import Outlook
 from bayplan.inference.tally import Tally
+from bayplan.inference.units import Around
 from tests.rollout_scene import NOW_S, chat, status_of, told, unit, units, waiting
 
 OF, ONE = chat("a", replicas=2), chat("a", replicas=1)

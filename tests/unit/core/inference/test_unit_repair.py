@@ -7,7 +7,7 @@ import pytest
 
 from bayplan.inference import rollout
 from bayplan.inference.children import Child
-from bayplan.inference.parts import Around
+from bayplan.inference.units import Around
 from tests.rollout_scene import (
     LEFT,
     NEW,

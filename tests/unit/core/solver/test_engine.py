@@ -93,8 +93,10 @@ def test_what_could_be_proved_is_told_of_a_start(monkeypatch: pytest.MonkeyPatch
     start, best = steps(instance), counted(instance)
     assert best is not None
     values = goals.values(instance, order, best.assignment)
-    monkeypatch.setattr("bayplan.solver.keepfill.believer.Believer._reaching", lambda *_: None)
-    monkeypatch.setattr("bayplan.solver.keepfill.climber.Climber.run", lambda _: None)
+    monkeypatch.setattr(
+        "bayplan.solver.keepfill.simultaneous.Simultaneous._reaching", lambda *_: None
+    )
+    monkeypatch.setattr("bayplan.solver.keepfill.sequential.Sequential.run", lambda _: None)
 
     found = counted(instance, start)
 

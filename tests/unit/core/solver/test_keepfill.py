@@ -9,7 +9,7 @@ import pytest
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
 from bayplan.solver import engine, keepfill
-from bayplan.solver.keepfill import believer
+from bayplan.solver.keepfill import simultaneous
 from bayplan.solver.keepfill.found import Found
 from bayplan.solver.keepfill.patterns import enumerate_patterns
 from bayplan.solver.keepfill.stages import countable
@@ -228,8 +228,10 @@ def test_slots_that_are_hard_to_win_cost_no_pod_its_place(monkeypatch: pytest.Mo
     def value(goal: goals.Goal, of: Found) -> int:
         return goal.value(instance, of.assignment)
 
-    monkeypatch.setattr("bayplan.solver.keepfill.believer.Believer._reaching", lambda *_: None)
-    monkeypatch.setattr("bayplan.solver.keepfill.climber.Climber.run", lambda _: None)
+    monkeypatch.setattr(
+        "bayplan.solver.keepfill.simultaneous.Simultaneous._reaching", lambda *_: None
+    )
+    monkeypatch.setattr("bayplan.solver.keepfill.sequential.Sequential.run", lambda _: None)
 
     found = keepfill.solve(instance, policy, budget)
 
@@ -321,8 +323,8 @@ def test_a_vertex_without_a_whole_point_beside_it_is_pushed(
 ) -> None:
     """Minutes would go into a search beside it, while another vertex as good is next to one."""
     instance = build(fleet(nodes=60, demand=1.1, seed=0, variant="mixed"), divided=True)
-    monkeypatch.setattr(believer, "beside", lambda *_, **__: None)
-    monkeypatch.setattr("bayplan.solver.keepfill.climber.Climber.run", lambda _: None)
+    monkeypatch.setattr(simultaneous, "beside", lambda *_, **__: None)
+    monkeypatch.setattr("bayplan.solver.keepfill.sequential.Sequential.run", lambda _: None)
     budget = Budget(clock=lambda: 0.0, deadline_at=30.0, effort=30.0, seed=0)
 
     found = keepfill.solve(instance, Policy(max_moves=10_000), budget)

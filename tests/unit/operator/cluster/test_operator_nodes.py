@@ -3,7 +3,7 @@
 from typing import Any
 
 from bayplan.cluster.keys import NodeName
-from bayplan.inference.parts import Trouble
+from bayplan.inference.units import Trouble
 from bayplan_operator.cluster.kube import node_path
 from bayplan_operator.cluster.nodes import Nodes
 from tests.fake_kube import FakeKube

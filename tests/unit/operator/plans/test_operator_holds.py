@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 
 from bayplan.api import names
 from bayplan.plan import Hold, Reason, Rejection
+from bayplan_operator.cluster import damper
 from bayplan_operator.cluster.kube import POLICY, pod_path
 from bayplan_operator.plans import holds
 from tests import execution_scene
@@ -166,7 +167,7 @@ def test_a_pod_that_waits_for_hours_is_not_flooded_with_events(
         scene.look()
     assert len(scene.told.notes) == len(reasons)
 
-    monkeypatch.setattr(holds, "_AGAIN_S", 0.0)
+    monkeypatch.setattr(damper, "AGAIN_S", 0.0)
     scene.publish(changing(10, reasons[0]), sequence=11)
     scene.look()
 

@@ -1,7 +1,7 @@
 """The sure way through the stages: reach each, and prove it, before the next.
 
 Where a linear bound is not met by whole nodes, or no point is found near it, CP-SAT searches the
-whole program of a stage. It takes longer than `believer`, and answers more.
+whole program of a stage. It takes longer than `simultaneous`, and answers more.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from bayplan.solver.programs.program import Relaxed
 
 
 @dataclass(slots=True, kw_only=True)
-class Climber(Stages):
+class Sequential(Stages):
     """Reaches stage after stage, each proved by a whole search where the bound is not met."""
 
     fleet: Fleet | None = None
@@ -56,7 +56,7 @@ class Climber(Stages):
         return self._finish(rest)
 
     def _finish(self, rest: tuple[Goal, ...]) -> Found | None:
-        """Climb the remaining stages, in a program that knows where everyone runs."""
+        """Reach the remaining stages, in a program that knows where everyone runs."""
         if self.fleet is None:
             return None
         if self.slots:

@@ -21,7 +21,7 @@ from bayplan.solver.programs.program import Relaxed
 
 
 @dataclass(slots=True, kw_only=True)
-class Believer(Stages):
+class Simultaneous(Stages):
     """Takes every linear bound for reached, and looks for one point that reaches them all."""
 
     def by_tiers(self) -> Found | None:
