@@ -12,7 +12,7 @@ samples and knows no cluster.
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -143,8 +143,11 @@ class Contract:
 class Watch:
     """Samples the pods of one InferenceDeployment until it is stopped."""
 
-    def __init__(self, cluster: Cluster, *, namespace: str, name: str) -> None:
+    def __init__(
+        self, cluster: Cluster, *, namespace: str, name: str, at_work: Callable[[], bool]
+    ) -> None:
         self.contract = Contract()
+        self._at_work = at_work
         self._cluster = cluster
         self._namespace = namespace
         self._labels = f"{names.LABEL_DEPLOYMENT}={name}"
@@ -182,9 +185,12 @@ class Watch:
 
     def _run(self) -> None:
         try:
+            at_s = seen_at = time.monotonic()
             while not self._stop.wait(INTERVAL_S):
+                now = time.monotonic()
+                at_s, seen_at = at_s + (now - seen_at if self._at_work() else 0.0), now
                 with self._lock:
-                    self.contract.judge(self._pods(), at_s=time.monotonic())
+                    self.contract.judge(self._pods(), at_s=at_s)
         except Exception as error:  # noqa: BLE001 - told by assert_kept, in the test's thread
             self._failure = error
 
@@ -195,9 +201,14 @@ class Watch:
 
 
 @contextmanager
-def watching(cluster: Cluster, *, namespace: str, name: str) -> Iterator[Watch]:
-    """Sample the pods of an InferenceDeployment within the block."""
-    watch = Watch(cluster, namespace=namespace, name=name)
+def watching(
+    cluster: Cluster, *, namespace: str, name: str, at_work: Callable[[], bool] = lambda: True
+) -> Iterator[Watch]:
+    """Sample the pods of an InferenceDeployment within the block.
+
+    How long something lasts is counted while `at_work` says that somebody is there to end it.
+    """
+    watch = Watch(cluster, namespace=namespace, name=name, at_work=at_work)
     watch.start()
     try:
         yield watch

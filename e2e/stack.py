@@ -91,6 +91,10 @@ class Stack:
         else:
             self._scale(program, 1)
 
+    def is_ready(self, program: str) -> bool:
+        """Return whether a program that runs as a process answers that it is ready."""
+        return answers(f"{self.health[program]}/readyz")
+
     def log(self, program: str) -> str:
         """Return what a program has logged."""
         if self.processes:
@@ -338,10 +342,8 @@ def _wait_until_ready(stack: Stack, programs: Sequence[str]) -> None:
             name = f"deployment/bayplan-{program}"
             stack.cluster.kubectl_run("rollout", "status", "-n", NAMESPACE, name)
         return
-    paths = {"operator": "/readyz", "planner": "/readyz", "webhook": "/readyz"}
-    for program in (program for program in programs if program in paths):
-        url = stack.health[program] + paths[program]
-        ready = partial(_answers, stack, program, url)
+    for program in (program for program in programs if program in stack.health):
+        ready = partial(_answers, stack, program)
         eventually(ready, what=f"the {program} is ready", timeout_s=READY_S)
 
 
@@ -352,9 +354,9 @@ def _is_gated(cluster: Cluster) -> bool:
     return bool(made["spec"].get("schedulingGates"))
 
 
-def _answers(stack: Stack, program: str, url: str) -> bool:
+def _answers(stack: Stack, program: str) -> bool:
     stack.processes[program].check()
-    return answers(url)
+    return stack.is_ready(program)
 
 
 def answers(url: str) -> bool:

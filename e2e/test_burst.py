@@ -17,6 +17,7 @@ import pytest
 
 from e2e import story
 from e2e.cluster import Cluster, add_gpu_nodes, eventually, remove_gpu_nodes
+from e2e.history import recorded
 from e2e.stack import PROGRAMS, Stack, install
 
 Object = dict[str, Any]
@@ -207,8 +208,12 @@ def test_programs_that_die_at_random_lose_and_break_nothing(
     stack: Stack, nodes: Sequence[str], namespace: str
 ) -> None:
     """Each program is killed again and again for a minute while gangs come and go."""
-    cluster = stack.cluster
-    watcher = Watcher(cluster=cluster, nodes=nodes, namespace=namespace)
+    with recorded(stack.cluster, namespace):
+        _let_programs_die(stack, Watcher(cluster=stack.cluster, nodes=nodes, namespace=namespace))
+
+
+def _let_programs_die(stack: Stack, watcher: Watcher) -> None:
+    cluster, namespace = watcher.cluster, watcher.namespace
     chance = random.Random(7)  # noqa: S311 - a test's choices
     replicas = {"ones": 40, "twos": 20}
     alive: set[str] = set()

@@ -16,6 +16,7 @@ from e2e import story
 from e2e.chaos import MOST_UNITS, SURGE, Chaos
 from e2e.cluster import Cluster, add_gpu_nodes, eventually, remove_gpu_nodes
 from e2e.contract import watching
+from e2e.history import recorded
 from e2e.serving import SETTLED_S, User, mark_unhealthy
 from e2e.stack import Stack, install
 
@@ -344,7 +345,12 @@ def test_chaos_breaks_no_promise_and_all_ends_well(
     user.apply("0", priorityClassName="batch")
     user.await_units(2)
 
-    with watching(user.cluster, namespace=user.namespace, name="chat") as watch:
+    with (
+        recorded(user.cluster, user.namespace),
+        watching(
+            user.cluster, namespace=user.namespace, name="chat", at_work=chaos.operator_works
+        ) as watch,
+    ):
         watch.expect(serving=0, units=MOST_UNITS + SURGE, halves=len(nodes))
         ends_at = time.monotonic() + _CHAOS_S
         while time.monotonic() < ends_at:
@@ -355,8 +361,8 @@ def test_chaos_breaks_no_promise_and_all_ends_well(
         chaos.calm_down()
         user.apply("last", replicas=3, priorityClassName="batch")
         user.await_units(3)
+        watch.assert_kept()
 
-    watch.assert_kept()
     assert watch.contract.samples > _CHAOS_S
     assert "Traceback" not in stack.log("operator")
 

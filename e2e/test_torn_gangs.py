@@ -267,7 +267,7 @@ def test_a_node_that_is_lost_while_there_is_another_one(user: User) -> None:
 
 
 def test_kube_scheduler_refuses_one_where_it_is_pinned(user: User) -> None:
-    """Half of the gang ran alone for minutes, and for ever if the next one was refused too."""
+    """Half of the gang ran alone for minutes; then it started again and again, twice a minute."""
     refused = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
     with user.witness() as seen, user.no_scheduler():
         user.apply(gang())
@@ -281,7 +281,23 @@ def test_kube_scheduler_refuses_one_where_it_is_pinned(user: User) -> None:
             what="the one that runs is made anew",
             timeout_s=_LATEST_S,
         )
+        eventually(
+            lambda: tells_why(user, f"kube-scheduler refused {STAYS} on {pins[STAYS]}"),
+            what="both are told why they wait",
+            timeout_s=_LATEST_S,
+        )
+        held = {name: pod.uid for name, pod in user.pods().items()}
+        user.kubectl("label", "node", pins[STAYS], "disks=mended")
+        user.await_released()
+        assert {name: pod.uid for name, pod in user.pods().items()} == held
     assert seen.half_s < _MOST_S
+
+
+def tells_why(user: User, why: str) -> bool:
+    """Return whether both pods wait behind their gates and say why."""
+    told = [pod.annotations.get(names.ANNOTATION_DECISION, "") for pod in user.pods().values()]
+    assert user.all_wait()
+    return all(why in text and "there again from" in text for text in told)
 
 
 def test_a_kubelet_refuses_one(user: User) -> None:

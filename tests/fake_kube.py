@@ -21,13 +21,17 @@ class FakeKube(Kube):
         objects: What there is.
         writes: Verb and path of each write that was tried, in order.
         refusals: Status and message with which writes to a path are refused.
+        ahead_s: By how many seconds the operator's clock is ahead of this API server's.
     """
+
+    ahead_s = 0.0
 
     def __init__(self, objects: dict[str, Raw] | None = None) -> None:
         self.objects = dict(objects or {})
         self.writes: list[str] = []
         self.refusals: dict[str, tuple[int, str]] = {}
         self.version = 100
+        self._applied: dict[tuple[str, str], frozenset[str]] = {}
         self._lock = threading.Lock()
 
     def get(self, path: str) -> Raw | None:
@@ -80,7 +84,14 @@ class FakeKube(Kube):
         if path.endswith("/status"):
             owner = path.removesuffix("/status")
             known = self._existing(owner, body["metadata"].get("uid"))
-            status = _merged(known, body["status"]) if "/pods/" in owner else body["status"]
+            status = body["status"]
+            if "/pods/" in owner:
+                status = _merged(known, status)
+            elif "/packingplans/" in owner:  # two write it, each fields of its own
+                mine = self._applied.get((owner, manager), frozenset())
+                self._applied[owner, manager] = frozenset(status)
+                before = known.get("status") or {}
+                status = {key: before[key] for key in before if key not in mine} | status
             path, body = owner, {**self.objects[owner], "status": status}
         return int(self._put(path, body)["metadata"]["resourceVersion"])
 

@@ -53,7 +53,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Half:
-    """Pods that are to give their room back, those first that use it.
+    """Pods that are to give their room back, those first that may yet be bound.
 
     Attributes:
         pods: The pods; none where nobody may be asked to.
@@ -106,7 +106,7 @@ def half(members: Sequence[Member], held: Collection[str], stuck: Collection[str
     never_whole = any(pod.created_at <= first_at + MOMENT_S for pod in (*waiting, *trapped))
     if not never_whole or not all(_may_go(member, stuck=bool(trapped)) for member in placed):
         return WHOLE
-    going = sorted((pod for pod in pods if pod.node is not None), key=lambda pod: not pod.bound)
+    going = sorted((pod for pod in pods if pod.node is not None), key=lambda pod: pod.bound)
     return Half(pods=tuple(going), since=0 if math.isinf(first_at) else int(first_at))
 
 

@@ -23,6 +23,7 @@ from bayplan.codec import PublishedPlan, decisions, joined
 from bayplan.policy import Policy
 from bayplan.preparation import prepared
 from bayplan.rules.admission import refused, set_aside
+from bayplan.rules.recalls import set_back, standing
 from bayplan.triggers import is_at_work
 from bayplan_extender.reflector import STALE_S
 
@@ -125,6 +126,7 @@ class View:
         told = refused(self.plans.values(), now=now, cooldown_s=self.policy.cooldown_s)
         ended = tuple(self.ended.values())
         there = set_aside(replace(seen, budgets=budgets, volumes=volumes, ended=ended), told)
+        there = set_back(there, standing(self.plans.values(), now=now), now=now)
         return prepared(there, self.policy, now=now)
 
     @property

@@ -91,7 +91,7 @@ class Gates:
         list(self._pool.map(lambda pod: self._lift(pod, seen.raws[pod.uid]), overdue))
         # 3. Call half a gang back whose rest waits in vain, before any of that is made anew.
         self._pins.look(seen, at=at)
-        half_s = self._halves.reconcile(unbound, self._pins.stuck(at=at))
+        half_s = self._halves.reconcile(unbound, seen.raws, self._pins.stuck(at=at))
         # 4. Replace pods whose pins cannot be kept.
         pin_s = self._pins.replace(seen.raws, at=at)
         # 5. Tell those who have a place what they wait for there.

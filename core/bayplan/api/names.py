@@ -111,6 +111,7 @@ MANAGER_NETWORK: Final = "bayplan-operator-network"
 MANAGER_STATUS: Final = "bayplan-operator-status"
 MANAGER_SERVICE: Final = "bayplan-operator-service"
 MANAGER_STEPS: Final = "bayplan-operator-steps"
+MANAGER_RECALLS: Final = "bayplan-operator-recalls"
 MANAGER_PLANS: Final = "bayplan-planner"
 
 #: The Lease of the leading planner, in the release's namespace.

@@ -20,6 +20,11 @@ MAX_ACTIONS = 2000
 #: Most objectives that a plan tells; beyond, some are told in one.
 MAX_STAGES = 256
 
+#: Most gangs that were called back of which a plan tells; of each, most nodes and templates.
+MAX_RECALLED = 64
+MAX_REFUSING = 16
+MAX_REVISIONS = 16
+
 #: Most characters of a sentence.
 MAX_MESSAGE = 1024
 
@@ -274,6 +279,38 @@ class Step(BaseModel):
     )
 
 
+class RefusingNode(BaseModel):
+    """A node on which kube-scheduler refused a pod."""
+
+    name: str = Field(description="Name of the node.", min_length=1, max_length=253)
+    state: str = Field(description="Fingerprint of what it was then.", max_length=64)
+
+
+class Recalled(BaseModel):
+    """A gang that was called back, for kube-scheduler refused one of its pods."""
+
+    namespace: str = Field(description="Namespace of the gang.", min_length=1, max_length=63)
+    gang: str = Field(description="Name of the gang.", min_length=1, max_length=253)
+    pod: str = Field(description="The pod that was refused last.", max_length=253)
+    message: str | None = Field(
+        default=None, description="Why, in kube-scheduler's words.", max_length=MAX_MESSAGE
+    )
+    nodes: list[RefusingNode] = Field(
+        description="The nodes that have refused it, the last one first. Others are tried before.",
+        max_length=MAX_REFUSING,
+        json_schema_extra={_ATOMIC: "atomic"},
+    )
+    revisions: list[str] = Field(
+        description="Of which templates its pods were. With others it counts anew.",
+        max_length=MAX_REVISIONS,
+        json_schema_extra={_ATOMIC: "atomic"},
+    )
+    times: int = Field(
+        description="How many times on end it was called back. Each doubles its pause.", ge=1
+    )
+    at: datetime = Field(description="When it was called back last.")
+
+
 class PackingPlanStatus(BaseModel):
     """How far the plan is carried out."""
 
@@ -291,6 +328,14 @@ class PackingPlanStatus(BaseModel):
         default=None,
         description=f"How far each Bind, Move and Evict is, at most {MAX_ACTIONS}.",
         max_length=MAX_ACTIONS,
+        json_schema_extra={_ATOMIC: "atomic"},
+    )
+    recalled: list[Recalled] | None = Field(
+        default=None,
+        description="Gangs that were called back, for kube-scheduler refused one of their pods, at"
+        f" most {MAX_RECALLED}; in the newest plan that tells of any. Later plans wait before they"
+        " try them again.",
+        max_length=MAX_RECALLED,
         json_schema_extra={_ATOMIC: "atomic"},
     )
     started_at: datetime | None = Field(default=None, description="When the first step started.")

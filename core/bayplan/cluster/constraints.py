@@ -132,7 +132,9 @@ class Constraints:
 
     `volumes` has, for each of its volumes that not every node reaches, the terms of which one must
     hold; `unreadable` says why it is not known where one is, if so; `barred` why no node is to be
-    asked for at all, if so; `peers` is None for the many pods that ask nothing of other pods.
+    asked for at all, if so; `refused` why none of the nodes `refused_at` is, of none if that is
+    empty, for kube-scheduler has refused it there; `peers` is None for the many pods that ask
+    nothing of other pods.
     """
 
     node_selector: tuple[tuple[str, str], ...] = ()
@@ -142,6 +144,8 @@ class Constraints:
     volumes: tuple[tuple[NodeTerm, ...], ...] = field(default=(), repr=False)
     unreadable: str = field(default="", repr=False)
     barred: str = field(default="", repr=False)
+    refused: str = field(default="", repr=False)
+    refused_at: tuple[str, ...] = field(default=(), repr=False)
     peers: Peers | None = None
 
 

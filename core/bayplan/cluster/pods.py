@@ -79,7 +79,9 @@ class PodKind:
         volumes, unreadable = self.constraints.volumes, self.constraints.unreadable
         told = f"{self!r} {volumes!r}" if volumes else repr(self)
         told = f"{told} {unreadable}" if unreadable else told
-        return f"{told} {self.constraints.barred}" if self.constraints.barred else told
+        told = f"{told} {self.constraints.barred}" if self.constraints.barred else told
+        refused, refused_at = self.constraints.refused, self.constraints.refused_at
+        return f"{told} {refused} {refused_at!r}" if refused else told
 
 
 #: The kinds that some pod has.

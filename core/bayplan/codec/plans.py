@@ -12,6 +12,7 @@ from bayplan.api import names
 from bayplan.cluster.units import whole_number
 from bayplan.codec.actions import action_manifest, action_of
 from bayplan.codec.fields import Field, Raw, top
+from bayplan.codec.recalls import Recall, recalls_of
 from bayplan.codec.stages import folded
 from bayplan.plan import (
     Certificate,
@@ -67,6 +68,8 @@ class PublishedPlan:
         truncated: Whether more pods are held than the objects list.
         finished_at: When nothing more was to be done, in seconds since the epoch; 0 before.
         refused: What the API server does not admit, by the uid of the pod that it is about.
+        recalled: All gangs that had been called back when this was the newest plan; None if that
+            was not told then, and an older one tells it.
     """
 
     name: str
@@ -82,6 +85,7 @@ class PublishedPlan:
     truncated: bool = False
     finished_at: int = 0
     refused: Mapping[str, str] = field(default_factory=dict)
+    recalled: tuple[Recall, ...] | None = None
 
     @property
     def finished(self) -> bool:
@@ -176,6 +180,7 @@ def as_far_as(decided: PublishedPlan, raw: Raw) -> PublishedPlan:
         steps=steps,
         finished_at=status.get("finishedAt").instant(),
         refused=_refused(steps, decided.plan),
+        recalled=recalls_of(status),
     )
 
 

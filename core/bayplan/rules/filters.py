@@ -58,6 +58,7 @@ class Looks:
             for terms in (constraints.affinity, *constraints.volumes):
                 keys |= {r.key for term in terms for r in term.labels}
                 names |= any(term.fields for term in terms)
+            names |= bool(constraints.refused_at)
         return cls(labels=frozenset(keys), names=names)
 
     def at(self, node: Node) -> tuple[object, ...]:
@@ -238,8 +239,10 @@ def _reached(constraints: Constraints, node: Node) -> Rejection | None:
 def blanket_rejection(constraints: Constraints) -> Rejection | None:
     """Return why no node at all will do, however much room it has; None if one may.
 
-    It is not known where a volume is, or whoever admits changes has refused the last try.
+    It is not known where a volume is, or whoever admits changes or binds has refused the last try.
     """
+    if constraints.refused and not constraints.refused_at:
+        return Rejection(reason=Reason.REFUSED_BY_SCHEDULER, message=constraints.refused)
     if constraints.barred:
         return Rejection(reason=Reason.NOT_ADMITTED, message=constraints.barred)
     if not constraints.unreadable:
@@ -252,6 +255,12 @@ def blanket_rejection(constraints: Constraints) -> Rejection | None:
 
 def _known(constraints: Constraints, _: Node) -> Rejection | None:
     return blanket_rejection(constraints)
+
+
+def _not_refused(constraints: Constraints, node: Node) -> Rejection | None:
+    if node.name not in constraints.refused_at:
+        return None
+    return Rejection(reason=Reason.REFUSED_BY_SCHEDULER, message=constraints.refused)
 
 
 def preference(prefers: Sequence[Preference], node: Node) -> int:
@@ -285,6 +294,7 @@ CHECKS: Final[tuple[Callable[[Constraints, Node], Rejection | None], ...]] = (
     _selected,
     _affine,
     _known,
+    _not_refused,
     _reached,
 )
 

@@ -45,6 +45,7 @@ _BETWEEN_PODS: Final = frozenset(
         Reason.POD_AFFINITY,
         Reason.GANG_TOPOLOGY,
         Reason.NOT_ADMITTED,
+        Reason.REFUSED_BY_SCHEDULER,
     }
 )
 
@@ -191,7 +192,7 @@ class _Writer:
         if self._told and not self._in_time():
             return _UNTOLD, ""
         unit = gang if len(gang) > 1 else (pod,)
-        self._told[key] = self._unit(unit, proved=outcome.proved)
+        self._told[key] = _with_refusal(pod, *self._unit(unit, proved=outcome.proved))
         return self._told[key]
 
     def _unit(self, pods: Sequence[Pod], *, proved: bool) -> tuple[Rejection, str]:
@@ -285,6 +286,8 @@ class _Writer:
             ),
             resolvable=why.resolvable,
         )
+        if why.reason is Reason.REFUSED_BY_SCHEDULER:
+            return replace(why, message=f"waits whole: {why.message}"), wording.remedy_for(pod, why)
         if why.reason is Reason.NOT_ADMITTED:
             whole = replace(why, message=f"waits whole: {pod.key.name} {why.message}")
             return whole, wording.remedy_for(pod, why)
@@ -369,6 +372,15 @@ class _Writer:
             why=why,
             ever=finals[told] is not None,
         )
+
+
+def _with_refusal(pod: Pod, why: Rejection, remedy: str) -> tuple[Rejection, str]:
+    """Return the same with what kube-scheduler refused of its gang, if it did so."""
+    refused = pod.constraints.refused
+    if not refused or why.reason is Reason.REFUSED_BY_SCHEDULER:
+        return why, remedy
+    mend = wording.remedy_for(pod, replace(why, reason=Reason.REFUSED_BY_SCHEDULER))
+    return replace(why, message=f"{why.message}; {refused}"), wording.either(remedy, mend)
 
 
 def _beside(short: _Shortage) -> str:

@@ -40,6 +40,10 @@ _REMEDIES: Final = {
         "correct what refuses it, the pod or an admission policy; it is planned again when"
         " cooldownSeconds of the PackingPolicy are over"
     ),
+    Reason.REFUSED_BY_SCHEDULER: (
+        "correct what refuses it, in its owner's template or on that node: a change of either has"
+        " it tried at once"
+    ),
 }
 
 #: What helps a group of a LeaderWorkerSet that lacks pods: mostly its number counts all groups.

@@ -17,6 +17,7 @@ from kubernetes.client.exceptions import ApiException
 from bayplan.api import names
 from bayplan.codec import PublishedPlan, plan_manifests
 from bayplan.plan import Result
+from bayplan.rules import recalls
 from bayplan_extender.kube import FAILURES, brief, unretried
 
 _log = structlog.get_logger()
@@ -95,12 +96,17 @@ class Publisher:
         """Delete the oldest plans, all objects of each, beyond `HISTORY` and `HISTORY_OBJECTS`.
 
         So many newer ones have overtaken them, whether anybody is there to say so or not: without
-        an operator no plan ever counts as finished. What cannot be deleted now is with the next
-        plan: the new one is published all the same.
+        an operator no plan ever counts as finished. The last one that tells which gangs were called
+        back stays as long as that counts. What cannot be deleted now is with the next plan: the new
+        one is published all the same.
         """
+        known = tuple(plans)
+        teller = recalls.last_told(known)
+        remembers = teller.sequence if teller and teller.recalled else None
         objects: dict[int, list[str]] = defaultdict(list)
-        for plan in plans:
-            objects[plan.sequence].append(plan.name)
+        for plan in known:
+            if plan.sequence != remembers:
+                objects[plan.sequence].append(plan.name)
         kept = 0
         for age, sequence in enumerate(sorted(objects, reverse=True)):
             kept += len(objects[sequence])

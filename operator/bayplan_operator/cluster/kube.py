@@ -9,7 +9,9 @@ have changed alone, for nobody reads the rest.
 """
 
 import json
+import time
 from collections.abc import Iterator, Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
@@ -36,6 +38,9 @@ _RETRIES: Final = urllib3.Retry(
 #: Seconds after which the server ends a watch, and without a byte before it counts as dead.
 _WATCH_S: Final = 60
 _WATCH_TIMEOUT: Final = urllib3.Timeout(connect=5.0, read=_WATCH_S + 15.0)
+
+#: Seconds by which an answer may be dated otherwise though the clocks are the same.
+_SAME_CLOCK_S: Final = 2.0
 
 #: Objects on one page of a large collection.
 _PAGE: Final = 250
@@ -120,6 +125,20 @@ class Kube:
         host = api.configuration.host
         self._pool = api.rest_client.pool_manager.connection_from_url(host)
         self._root = urlsplit(host).path.rstrip("/")
+        self._dated = ("", 0.0)
+
+    @property
+    def ahead_s(self) -> float:
+        """By how many seconds our clock is ahead of the API server's, as its last answer told.
+
+        0 where it is less than two: an answer is dated by the second, and some time on its way.
+        """
+        told, at = self._dated
+        try:
+            ahead_s = at - parsedate_to_datetime(told).timestamp()
+        except ValueError:  # no answer yet, or one without a date
+            return 0.0
+        return ahead_s if abs(ahead_s) >= _SAME_CLOCK_S else 0.0
 
     def get(self, path: str) -> Raw | None:
         """Return an object, or None when there is none."""
@@ -290,6 +309,7 @@ class Kube:
             retries=_RETRIES,
             preload_content=False,
         )
+        self._dated = (answer.headers.get("Date", ""), time.time())
         if not 200 <= answer.status <= 299:  # noqa: PLR2004 - HTTP's successes
             told = answer.data.decode(errors="replace")
             raise ApiException.from_response(http_resp=answer, body=told, data=None)

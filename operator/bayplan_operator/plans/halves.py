@@ -23,6 +23,7 @@ from bayplan_operator.cluster.evictions import evict
 from bayplan_operator.cluster.kube import Kube, Raw, pods_path
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.plans.memory import Plans
+from bayplan_operator.plans.recalls import Recalls
 
 _log = structlog.get_logger()
 
@@ -49,27 +50,33 @@ class Halves:
         self._metrics = metrics
         self._now = now
         self._clock = clock
+        self._recalls = Recalls(kube, plans, now=now)
         self._since: dict[GangKey, float] = {}
         self._looked_at: dict[GangKey, float] = {}
 
-    def reconcile(self, unbound: Sequence[Pod], stuck: Mapping[str, str]) -> float | None:
+    def reconcile(
+        self, unbound: Sequence[Pod], raws: Mapping[str, Raw], stuck: Mapping[str, str]
+    ) -> float | None:
         """Call back who has been half a gang for long enough.
 
         Return the seconds after which another one will have been, None without any.
 
         Args:
             unbound: All pods that are not bound.
+            raws: The same as objects, by uid.
             stuck: Why pods cannot be bound where they are pinned, by uid.
         """
+        self._recalls.review(unbound, raws)
         newest = self._plans.newest()
         held = self._plans.without_place()
         gangs = sorted(halves.suspects(unbound, held.keys(), stuck.keys()), key=str)
         looked_at = {gang: self._looked_at.get(gang, -math.inf) for gang in gangs}
         # Those that are half already come first, so that none waits for ever.
         gangs.sort(key=lambda gang: (gang not in self._since, looked_at[gang]))
+        there = {gang: self._members(gang) for gang in gangs[:_MOST]}
         seen = {
-            gang: halves.half(self._members(gang), held.keys(), stuck.keys())
-            for gang in gangs[:_MOST]
+            gang: halves.half([member for _, member in members], held.keys(), stuck.keys())
+            for gang, members in there.items()
         }
         found = {gang: half for gang, half in seen.items() if half.pods}
         now = self._clock()
@@ -78,25 +85,26 @@ class Halves:
         left = {gang: halves.HALF_S - self._age_s(gang, half) for gang, half in found.items()}
         for gang in (gang for gang, left_s in left.items() if left_s <= 0):
             if newest is None or self._plans.is_newest(newest.published):
-                self._call_back(gang, found[gang].pods, self._why(gang, unbound, {**held, **stuck}))
+                why = self._why(gang, unbound, {**held, **stuck})
+                self._call_back(gang, found[gang].pods, [raw for raw, _ in there[gang]], why)
         return min((left_s for left_s in left.values() if left_s > 0), default=None)
 
     def _age_s(self, gang: GangKey, half: Half) -> float:
         """Return for how many seconds a gang has been half, as far as can be told.
 
-        It may have been before we looked, and kube-scheduler's clock may be ahead of ours.
+        It may have been before we looked. The API server says since when, by its own clock.
         """
-        seen_s = self._clock() - self._since[gang]
-        return max(seen_s, self._now().timestamp() - half.since) if half.since else seen_s
+        seen_s, now = self._clock() - self._since[gang], self._now().timestamp()
+        return max(seen_s, now - self._kube.ahead_s - half.since) if half.since else seen_s
 
-    def _members(self, gang: GangKey) -> Sequence[Member]:
+    def _members(self, gang: GangKey) -> Sequence[tuple[Raw, Member]]:
         """Return the pods of a gang that have not failed; none where one cannot be read.
 
         The owner of one that has failed makes another one in its place.
         """
         found = self._kube.items(pods_path(gang.namespace), labels=selector_of(gang))
         try:
-            return [_member(raw) for raw in found if not _has_failed(raw)]
+            return [(raw, _member(raw)) for raw in found if not _has_failed(raw)]
         except DecodeError:
             return []
 
@@ -104,13 +112,29 @@ class Halves:
         said = (vain[pod.uid] for pod in unbound if pod.gang == gang and pod.uid in vain)
         return next(said, "there is no place for it")
 
-    def _call_back(self, gang: GangKey, half: Sequence[Pod], why: str) -> None:
+    def _call_back(self, gang: GangKey, half: Sequence[Pod], raws: Sequence[Raw], why: str) -> None:
+        """Have all of a half leave, or nobody where one of them may not.
+
+        Who is pinned goes as it was seen: it may be bound at this moment, and the gang be whole.
+        """
+        versions = {raw["metadata"]["uid"]: raw["metadata"]["resourceVersion"] for raw in raws}
+        seen = {pod.uid: "" if pod.bound else versions[pod.uid] for pod in half}
+        for pod in half:
+            kept = evict(self._kube, pod.key, pod.uid, version=seen[pod.uid], rehearse=True)
+            if kept:
+                _log.warning("half_gang_kept", gang=str(gang), pod=str(pod.key), error=kept)
+            if kept != "":
+                return
+        refusing = next((pod for pod in half if pod.refused and not pod.bound), None)
+        if refusing is not None:
+            why = self._recalls.note(gang, raws, refusing)
         note = f"the rest of its gang {gang.name} waits in vain, so it waits with it: {why}"
         for pod in half:
-            refused = evict(self._kube, pod.key, pod.uid)
-            if refused:
-                _log.warning("half_gang_kept", gang=str(gang), pod=str(pod.key), error=refused)
-            if refused != "":
+            kept = evict(self._kube, pod.key, pod.uid, version=seen[pod.uid])
+            if kept is None:
+                return  # gone or bound meanwhile: looked at again in the next pass
+            if kept:
+                _log.warning("half_gang_kept", gang=str(gang), pod=str(pod.key), error=kept)
                 continue
             self._metrics.victims.labels("evicted").inc()
             self._events.tell(About.pod(pod.key, pod.uid), "Evicted", "Evict", note)

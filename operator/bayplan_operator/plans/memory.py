@@ -26,9 +26,12 @@ from typing import Any, Final
 
 import structlog
 
+from bayplan.cluster.keys import GangKey
 from bayplan.codec import PublishedPlan, decisions, joined, published_plan_of
 from bayplan.codec.plans import FINISHED
+from bayplan.codec.recalls import Recall, recalled_in
 from bayplan.plan import Bind, Hold
+from bayplan.rules import recalls
 from bayplan.steps import State
 from bayplan_operator.cluster.kube import PLANS, Kube, Raw, plan_path
 
@@ -43,11 +46,19 @@ _ECHO_S: Final = 60.0
 #: The phase of a plan that another one follows.
 _FAILED: Final = "Failed"
 
+#: States of steps that end a plan. A newer version may have left others behind, unknown to us.
+_FAILURES: Final = frozenset(state.value for state in State if state.is_failure)
+
+
+#: The field of a status that `plans.recalls` writes.
+_RECALLED: Final = "recalled"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """An object and its status as last seen or written, and the resourceVersion of that.
 
+    The status is without what was recalled, which another writer tells.
     `told` is the last resourceVersion of which the watch told, 0 before it did.
     """
 
@@ -151,6 +162,20 @@ class Plans:
             known = entries.get(name)
             if known is not None and known.published.uid == uid:
                 _update(entries, known, status, version)
+
+    def recalled(self, *, now: float) -> Mapping[GangKey, Recall]:
+        """Return the gangs that were called back, as far as that counts (`rules.recalls`)."""
+        with self._all() as entries:
+            return recalls.standing((e.published for e in entries.values()), now=now)
+
+    def wrote_recalled(self, published: PublishedPlan, recalled: tuple[Recall, ...]) -> None:
+        """Take which gangs were called back, as was just written to an object."""
+        with self._lock:
+            entries = self._entries or {}
+            known = entries.get(published.name)
+            if known is not None and known.published.uid == published.uid:
+                told = replace(known.published, recalled=recalled)
+                entries[published.name] = replace(known, published=told)
 
     def newest(self) -> Decision | None:
         """Return the plan with the highest sequence."""
@@ -315,17 +340,21 @@ def _put(raw: Raw, entries: dict[str, Entry], *, watched: bool = False) -> None:
     name, version = metadata["name"], int(metadata["resourceVersion"])
     told = version if watched else 0
     known = entries.get(name)
+    own = {field: value for field, value in status.items() if field != _RECALLED}
     if known is not None and known.published.uid == metadata.get("uid"):
-        restored = told < known.told
-        entries[name] = known = replace(known, told=told, version=0 if restored else known.version)
-        _update(entries, known, status, version)
+        version_known = 0 if told < known.told else known.version  # restored from a backup
+        if version > version_known:
+            published = replace(known.published, recalled=recalled_in(raw))
+            known = replace(known, published=published)
+        entries[name] = known = replace(known, told=told, version=version_known)
+        _update(entries, known, own, version)
         return
     try:
         published = published_plan_of(raw)
     except ValueError as error:  # a DecodeError, or a word that this version does not know
         _log.warning("plan_unreadable", plan=name, error=str(error))
         return
-    entries[name] = Entry(published=published, status=status, version=version, told=told)
+    entries[name] = Entry(published=published, status=own, version=version, told=told)
 
 
 def _update(
@@ -342,7 +371,7 @@ def _update(
 def _failed_binds(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the pods ("ns/name") that cannot go where a plan says, each with the reason."""
     for step in status.get("steps", ()):
-        if step["type"] == Bind.__name__ and State(step["state"]).is_failure:
+        if step["type"] == Bind.__name__ and step["state"] in _FAILURES:
             yield step["pod"], f"it {step['message']}"
 
 

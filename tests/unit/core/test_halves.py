@@ -55,14 +55,14 @@ def test_so_is_who_is_pinned_and_not_bound_yet() -> None:
 
 def test_who_cannot_be_bound_where_it_is_pinned_keeps_its_gang_from_becoming_whole() -> None:
     """It has no gate that a plan could hold it behind, and half of the gang ran on."""
-    assert called(pinned("a"), runs("b"), runs("c"), stuck=("uid-a",)) == ["b", "c", "a"]
-    assert called(pinned("a"), pinned("b"), runs("c"), stuck=("uid-a",)) == ["c", "a", "b"]
+    assert called(pinned("a"), runs("b"), runs("c"), stuck=("uid-a",)) == ["a", "b", "c"]
+    assert called(pinned("a"), pinned("b"), runs("c"), stuck=("uid-a",)) == ["a", "b", "c"]
     # The plan has a place for one of them, but that does not make the gang whole.
-    assert called(pinned("a"), runs("b"), waits("c"), held=(), stuck=("uid-a",)) == ["b", "a"]
+    assert called(pinned("a"), runs("b"), waits("c"), held=(), stuck=("uid-a",)) == ["a", "b"]
     # Nobody but us lifts it where its deployment waits for it to be bound.
     ours = replace(OWNER, kind=names.KIND_DEPLOYMENT)  # type: ignore[type-var]
     of_ours = [pinned("a", owner=ours), runs("b", owner=ours), runs("c", owner=ours)]
-    assert called(*of_ours, stuck=("uid-a",)) == ["b", "c", "a"]
+    assert called(*of_ours, stuck=("uid-a",)) == ["a", "b", "c"]
 
 
 def test_who_is_merely_queued_is_waited_for() -> None:

@@ -1,5 +1,6 @@
 """Plan objects are created under the next number, and old ones cleared away."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,8 +8,9 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from structlog.testing import capture_logs
 
-from bayplan.cluster.keys import NodeName, PodKey
+from bayplan.cluster.keys import GangKey, NodeName, PodKey
 from bayplan.codec import PublishedPlan, parts
+from bayplan.codec.recalls import Recall
 from bayplan.plan import Bind, Certificate, Plan, Result, Verdict
 from bayplan.policy import Order
 from bayplan_extender.planner.publisher import HISTORY, HISTORY_OBJECTS, Dropped, Publisher
@@ -133,6 +135,22 @@ def test_only_the_newest_plans_are_kept(phase: str, monkeypatch: pytest.MonkeyPa
     publisher(plans, monkeypatch).clear_away(reversed(seen))
 
     assert plans.names == [plan.name for plan in seen[5:]]
+
+
+def test_the_plan_that_tells_which_gangs_were_called_back_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They would all start anew after a few minutes of other plans."""
+    seen = [readable(n) for n in range(1, HISTORY + 6)]
+    gang = GangKey(namespace="d", name="g")
+    told = Recall(gang=gang, pod="a", message="", nodes=(), revisions=(), times=1, at=0)
+    for index in (1, 2):
+        seen[index] = replace(seen[index], recalled=(told,))
+    plans = Plans(*(plan.name for plan in seen))
+
+    publisher(plans, monkeypatch).clear_away(seen)
+
+    assert plans.names == [seen[2].name, *(plan.name for plan in seen[5:])]
 
 
 def test_a_few_plans_stay(monkeypatch: pytest.MonkeyPatch) -> None:

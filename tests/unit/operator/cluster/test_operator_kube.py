@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -19,6 +20,7 @@ class Server(ThreadingHTTPServer):
     Attributes:
         asked: Method, path, headers and body of each request.
         answer: Status and body.
+        behind_s: By how many seconds its clock is behind.
     """
 
     daemon_threads = True
@@ -27,6 +29,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[tuple[str, str, dict[str, str], Any]] = []
         self.answer = (200, "{}")
+        self.behind_s = 0.0
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -44,6 +47,10 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(text.encode())))
         self.end_headers()
         self.wfile.write(text.encode())
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """Return the date of an answer, by the server's own clock."""
+        return super().date_time_string((timestamp or time.time()) - self.server.behind_s)
 
     do_GET = do_PATCH = _do  # noqa: N815 - the base class looks for these
 
@@ -121,3 +128,16 @@ def test_a_watch_yields_event_after_event(server: Server, kube: Kube) -> None:
 
     assert [event["type"] for event in events] == ["ADDED", "BOOKMARK"]
     assert "watch=1&labelSelector=a%3Db&resourceVersion=7" in server.asked[0][1]
+
+
+@pytest.mark.parametrize("behind_s", [0.0, 3600.0, -3600.0])
+def test_an_answer_tells_what_the_clocks_are_apart(
+    server: Server, kube: Kube, behind_s: float
+) -> None:
+    """What the API server has dated seemed older or younger than it was."""
+    assert kube.ahead_s == 0.0
+    server.behind_s = behind_s
+
+    kube.get("/api/v1/nodes/n1")
+
+    assert kube.ahead_s == pytest.approx(behind_s, abs=30.0)

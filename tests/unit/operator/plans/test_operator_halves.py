@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -12,6 +12,7 @@ from bayplan.cluster.keys import GangKey
 from bayplan.plan import Bind
 from bayplan_operator.cluster.kube import node_path, plan_path, pod_path
 from bayplan_operator.plans import halves as module
+from bayplan_operator.plans.memory import Plans
 from tests.execution_scene import (
     NOW,
     Scene,
@@ -23,6 +24,7 @@ from tests.execution_scene import (
     raw_node,
     raw_pod,
 )
+from tests.fake_kube import Raw
 
 GANG = GangKey(namespace="ns", name="g")
 LABELS = {names.LABEL_GANG: "g", names.LABEL_GANG_MIN_COUNT: "2"}
@@ -274,6 +276,22 @@ def test_a_clock_that_is_behind_kube_schedulers_keeps_nobody(scene: Scene) -> No
     assert leaves(scene, "g-0")
 
 
+def test_a_clock_that_is_ahead_takes_nobodys_time_away(scene: Scene) -> None:
+    """A gang was called back at the first look, though its rest might have come a moment later."""
+    bound(scene, "g-0", "n1")
+    scene.kube.ahead_s = 3600.0
+    now = [NOW + timedelta(hours=1, seconds=14)]
+    gates = gates_of(scene, now)
+    scene.publish(replace(hold("g-1"), gang=GANG), sequence=2)
+
+    assert gates.reconcile() == pytest.approx(1.0)
+    assert not leaves(scene, "g-0")
+    now[0] = NOW + timedelta(hours=1, seconds=15)
+    gates.reconcile()
+
+    assert leaves(scene, "g-0")
+
+
 def test_no_plan_need_follow_the_one_by_which_the_rest_is_refused() -> None:
     """That one went on for as long as somebody else took to leave, and half a gang with it."""
     with ThreadPoolExecutor(2) as pool:
@@ -441,3 +459,146 @@ def test_what_kube_scheduler_said_before_a_pod_had_a_home_takes_no_gang_back(
     gates.reconcile()
 
     assert leaves(pinned, "g-0"), "kube-scheduler has tried it since"
+
+
+def refuse(scene: Scene, why: str = "no such volume") -> None:
+    """Have kube-scheduler say that `g-1` can go nowhere."""
+    refusal = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    scene.pod("g-1")["status"] = {"conditions": [{**refusal, "message": why}]}
+
+
+def call_back(scene: Scene, *, at: datetime = NOW) -> None:
+    """Have kube-scheduler refuse one of the gang for long enough, from an instant on."""
+    refuse(scene)
+    now = [at]
+    gates = gates_of(scene, now)
+    for seconds in (0, 10, 20):
+        now[0] = at + timedelta(seconds=seconds)
+        gates.reconcile()
+    assert leaves(scene, "g-1")
+
+
+def told_of(scene: Scene, plan: str = "plan-00002") -> list[Raw]:
+    """Return which gangs were called back, as a plan says."""
+    status: Raw = scene.kube.objects[plan_path(plan)]["status"]
+    told: list[Raw] = status["recalled"]
+    return told
+
+
+def comes_again(scene: Scene, **labels: str) -> None:
+    """Have the gang's pods be gone, and made anew."""
+    for name in ("g-0", "g-1"):
+        raw = raw_pod(name, gpus=8)
+        raw["metadata"] |= {"uid": f"new-{name}", "labels": raw["metadata"]["labels"] | LABELS}
+        raw["metadata"]["labels"] |= labels
+        scene.kube.add(pod_path(key(name)), raw)
+
+
+def test_a_gang_that_is_refused_is_remembered_in_the_newest_plan(pinned: Scene) -> None:
+    """It started twice a minute: nobody knew that it was the same gang again, or where."""
+    call_back(pinned)
+
+    (told,) = told_of(pinned)
+    assert (told["gang"], told["pod"], told["times"]) == ("g", "g-1", 1)
+    assert told["message"] == "no such volume"
+    assert [node["name"] for node in told["nodes"]] == ["n2"]
+    assert "there again from 12:01:20 UTC" in pinned.told.notes[-1]
+
+
+def test_an_operator_that_starts_knows_how_many_times_it_was(pinned: Scene) -> None:
+    """Each start would have made the pause short again."""
+    call_back(pinned)
+    raw = pinned.kube.objects[plan_path("plan-00002")]
+    anew = Plans(pinned.kube)
+
+    (recall,) = anew.recalled(now=NOW.timestamp() + 60).values()
+
+    assert recall.times == 1
+    assert raw["status"]["phase"], "the rest of the status is there, too"
+
+
+def test_what_is_said_of_steps_later_leaves_it_there(pinned: Scene) -> None:
+    """Two write the status of a plan: each would take away what the other one has written."""
+    call_back(pinned)
+    del pinned.kube.objects[pod_path(key("g-1"))]
+    before = pinned.status("plan-00002")
+
+    pinned.look()
+
+    after = pinned.status("plan-00002")
+    assert after["recalled"] == before["recalled"]
+    assert after["message"] != before["message"]
+    assert pinned.plans.recalled(now=NOW.timestamp() + 60)
+
+
+@pytest.mark.parametrize(
+    ("labels", "on_node", "counts"),
+    [
+        pytest.param({}, {}, True, id="nothing"),
+        pytest.param({"pod-template-hash": "2"}, {}, False, id="its template"),
+        pytest.param({}, {"labels": {"disks": "mended"}}, False, id="the node"),
+    ],
+)
+def test_it_starts_anew_when_its_pods_or_its_node_change(
+    pinned: Scene,
+    labels: dict[str, str],
+    on_node: dict[str, object],
+    counts: bool,  # noqa: FBT001 - a case
+) -> None:
+    """Who has mended what was wrong would wait for an hour."""
+    call_back(pinned)
+    comes_again(pinned, **labels)
+    pinned.kube.objects[node_path("n2")]["metadata"] |= on_node
+    now = [NOW + timedelta(seconds=30)]
+
+    gates_of(pinned, now).reconcile()
+
+    assert bool(told_of(pinned)) is counts
+    assert bool(pinned.plans.recalled(now=now[0].timestamp())) is counts
+
+
+def test_all_of_a_half_may_leave_or_nobody_does(pinned: Scene) -> None:
+    """One that a budget keeps would have run on alone, and the others started for nothing."""
+    refuse(pinned)
+    pinned.kube.refusals[f"{pod_path(key('g-0'))}/eviction"] = (429, "a budget")
+    now = [NOW]
+    gates = gates_of(pinned, now)
+    for seconds in (0, 10, 20):
+        now[0] = NOW + timedelta(seconds=seconds)
+        gates.reconcile()
+    assert not leaves(pinned, "g-1")
+    assert "recalled" not in pinned.status("plan-00002")
+    pinned.kube.refusals = {}
+
+    gates.reconcile()
+
+    assert leaves(pinned, "g-0")
+    assert leaves(pinned, "g-1")
+
+
+def test_a_gang_that_becomes_whole_at_that_moment_stays(
+    pinned: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kube-scheduler had bound the one that it refused before, and all of it was evicted."""
+    refuse(pinned)
+    items = pinned.kube.items
+
+    def bound_after(path: str, *, labels: str = "", fields: str = "") -> list[Raw]:
+        found = items(path, labels=labels, fields=fields)
+        if names.LABEL_GANG in labels:
+            bound(pinned, "g-1", "n2")
+            pinned.kube.add(pod_path(key("g-1")), pinned.pod("g-1"))
+        return found
+
+    now = [NOW]
+    gates = gates_of(pinned, now)
+    for seconds in (0, 10):
+        now[0] = NOW + timedelta(seconds=seconds)
+        gates.reconcile()
+    monkeypatch.setattr(pinned.kube, "items", bound_after)
+    now[0] = NOW + timedelta(seconds=20)
+
+    gates.reconcile()
+
+    assert not leaves(pinned, "g-0")
+    assert not leaves(pinned, "g-1")

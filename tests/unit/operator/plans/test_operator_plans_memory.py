@@ -188,3 +188,17 @@ def test_a_plan_that_has_failed_may_leave_a_gang_half(scene: Scene) -> None:
     assert scene.status(name)["phase"] == "Failed"
     assert scene.plans.tears(name)
     assert scene.plans.without_place() == {"uid-gone": "it is gone"}
+
+
+def test_a_state_that_a_newer_version_has_left_behind_is_no_failure(scene: Scene) -> None:
+    """After a rollback each look at the gates ended there: no gate was lifted any more."""
+    name = scene.publish(bind("a", "n1"), bind("b", "n1"))
+    raw = scene.kube.objects[plan_path(name)]
+    steps = [
+        {"pod": "ns/a", "type": "Bind", "state": "Postponed", "message": "waits for the moon"},
+        {"pod": "ns/b", "type": "Bind", "state": "Failed", "message": "is not bound"},
+    ]
+
+    scene.plans.see(scene.kube.add(plan_path(name), {**raw, "status": {"steps": steps}}))
+
+    assert scene.plans.without_place() == {"uid-b": "it is not bound"}

@@ -1,0 +1,106 @@
+"""Remembering the gangs that were called back, for kube-scheduler refused one of them.
+
+`bayplan.rules.recalls` says what that means. It stands in the status of the newest plan, where it
+outlives us and the planner sees it before the pods that are made anew.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+import structlog
+from kubernetes.client.exceptions import ApiException
+
+from bayplan.api import names
+from bayplan.api.packing_plan import MAX_RECALLED
+from bayplan.cluster.keys import GangKey
+from bayplan.cluster.pods import Pod
+from bayplan.codec import DecodeError
+from bayplan.codec.recalls import Recall, recall_manifest, revisions_of, state_of
+from bayplan.rules import recalls
+from bayplan_operator.cluster.kube import Kube, Raw, message_of, node_path, plan_path
+from bayplan_operator.plans.memory import Plans
+
+_log = structlog.get_logger()
+
+#: Most characters of what kube-scheduler says.
+_MOST_SAID: Final = 300
+
+#: What a node is that is gone or cannot be read.
+_NO_STATE: Final = "unknown"
+
+
+class Recalls:
+    """Which gangs were called back, as the plans tell it."""
+
+    def __init__(self, kube: Kube, plans: Plans, *, now: Callable[[], datetime]) -> None:
+        self._kube = kube
+        self._plans = plans
+        self._now = now
+
+    def note(self, gang: GangKey, raws: Sequence[Raw], refused: Pod) -> str:
+        """Remember that a gang is called back now; return what that means for it, in words."""
+        now = self._now().timestamp()
+        known = self._plans.recalled(now=now)
+        nodes = [(refused.node, self._state(refused.node))] if refused.node is not None else []
+        first = Recall(
+            gang=gang,
+            pod=refused.key.name,
+            message=refused.refused[:_MOST_SAID],
+            nodes=tuple(nodes),
+            revisions=revisions_of(raws),
+            times=1,
+            at=int(now),
+        )
+        made = recalls.again(known.get(gang), first)
+        self._write({**known, gang: made})
+        return recalls.in_words(made)
+
+    def review(self, unbound: Sequence[Pod], raws: Mapping[str, Raw]) -> None:
+        """Forget the gangs whose pods or refusing nodes are others than they were."""
+        known = self._plans.recalled(now=self._now().timestamp())
+        kept = {
+            gang: recall
+            for gang, recall in known.items()
+            if self._is_as_it_was(recall, [p for p in unbound if p.gang == gang], raws)
+        }
+        if kept != known:
+            for gang in known.keys() - kept.keys():
+                _log.info("recall_forgotten", gang=str(gang), reason="its pods or nodes changed")
+            self._write(kept)
+
+    def _is_as_it_was(self, recall: Recall, pods: Sequence[Pod], raws: Mapping[str, Raw]) -> bool:
+        there = [raws[pod.uid] for pod in pods if not pod.terminating]
+        same = set(revisions_of(there)) <= set(recall.revisions)
+        return same and all(self._state(name) == state for name, state in recall.nodes)
+
+    def _state(self, node: str) -> str:
+        raw = self._kube.get(node_path(node))
+        try:
+            return state_of(raw) if raw is not None else _NO_STATE
+        except DecodeError:
+            return _NO_STATE
+
+    def _write(self, known: Mapping[GangKey, Recall]) -> None:
+        """Write it into the newest plan; where that fails, the gang is merely tried again soon."""
+        newest = self._plans.newest()
+        if newest is None:
+            return
+        published = newest.parts[0].published
+        told = sorted(known.values(), key=lambda recall: (recall.at, recall.gang), reverse=True)
+        told = told[:MAX_RECALLED]
+        body = {
+            "apiVersion": names.API_VERSION,
+            "kind": "PackingPlan",
+            "metadata": {"name": published.name, "uid": published.uid},
+            "status": {"recalled": [recall_manifest(recall) for recall in told]},
+        }
+        path = f"{plan_path(published.name)}/status"
+        try:
+            self._kube.apply(path, body, manager=names.MANAGER_RECALLS)
+        except ApiException as error:
+            if not error.status:
+                raise
+            _log.warning("recall_not_written", plan=published.name, error=message_of(error))
+            return
+        self._plans.wrote_recalled(published, tuple(told))

@@ -1,0 +1,213 @@
+"""A gang of which kube-scheduler refuses a pod waits longer each time, and goes elsewhere first."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bayplan.cluster.keys import GangKey, NodeName
+from bayplan.cluster.pods import Disruption
+from bayplan.cluster.snapshot import Snapshot
+from bayplan.codec import PublishedPlan
+from bayplan.codec.recalls import Recall, recall_manifest, recalled_in, revisions_of, state_of
+from bayplan.gates import to_offer
+from bayplan.plan import Certificate, Plan, Reason, Verdict
+from bayplan.planner import plan
+from bayplan.policy import NodeProvisioning, Order, Policy
+from bayplan.rules.recalls import again, in_words, set_back, standing
+from tests.builders import node, pod, snapshot
+
+AT = 1_777_636_800  # 2026-05-01T12:00:00Z
+GANG = GangKey(namespace="default", name="g")
+ONCE = Recall(
+    gang=GANG,
+    pod="a",
+    message="no such disk",
+    nodes=((NodeName("n1"), "s"),),
+    revisions=("r",),
+    times=1,
+    at=AT,
+)
+TOLD = PublishedPlan(
+    name="plan-00001",
+    uid="u",
+    sequence=1,
+    plan=Plan(certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)),
+    recalled=(ONCE,),
+)
+
+
+def pair(*nodes: str) -> Snapshot:
+    """Return a cluster of 8-GPU nodes with a gang of two pods of 4 GPUs that waits."""
+    members = [pod(name, gpus=4, gang="g", min_count=2) for name in ("a", "b")]
+    return snapshot(*map(node, nodes), *members)
+
+
+def planned(there: Snapshot, recall: Recall, *, after_s: int) -> Plan:
+    """Return the plan that is made so many seconds after the gang was called back."""
+    asked = set_back(there, {recall.gang: recall}, now=recall.at + after_s)
+    return plan(asked, Policy(), clock=lambda: 0.0).plan
+
+
+def test_other_nodes_are_tried_at_once_the_first_time() -> None:
+    """The gang went to the node that had refused it, and was called back again."""
+    made = planned(pair("n1", "n2"), ONCE, after_s=1)
+
+    assert {bind.node for bind in made.binds} == {"n2"}
+
+
+def test_the_same_node_is_tried_when_its_pause_is_over() -> None:
+    """What was wrong may have been mended by somebody whom nobody sees."""
+    made = planned(pair("n1"), ONCE, after_s=60)
+
+    assert {bind.node for bind in made.binds} == {"n1"}
+
+
+@pytest.mark.parametrize("nodes", [("n1",), ("n1", "n2")], ids=["one", "two"])
+def test_a_gang_that_was_refused_everywhere_is_told_plainly_why_it_waits(
+    nodes: tuple[str, ...],
+) -> None:
+    """It started twice a minute, which a Job counts as failures, and nobody knew whom to ask."""
+    refusing = tuple((NodeName(name), "s") for name in nodes)
+    made = planned(pair(*nodes), replace(ONCE, nodes=refusing), after_s=1)
+
+    assert not made.binds
+    assert {hold.rejection.reason for hold in made.holds} == {Reason.REFUSED_BY_SCHEDULER}
+    (told,) = {hold.rejection.message for hold in made.holds}
+    assert told == (
+        "waits whole: kube-scheduler refused a on n1, and its gang was called back once:"
+        " no such disk; tried on other nodes at once, there again from 12:01:00 UTC"
+    )
+    assert all("template or on that node" in hold.remedy for hold in made.holds)
+    always = replace(Policy(), node_provisioning=NodeProvisioning.WHEN_INFEASIBLE)
+    assert not to_offer(made.holds, always)
+
+
+def test_where_others_lack_room_both_is_told() -> None:
+    """The node that was left out looked as if it had no room."""
+    full = snapshot(
+        *map(node, ("n1", "n2")),
+        pod("x", gpus=8, on="n2", disruption=Disruption.FIXED),
+        *(pod(name, gpus=4, gang="g", min_count=2) for name in ("a", "b")),
+    )
+
+    made = planned(full, ONCE, after_s=1)
+
+    assert not made.binds
+    told = made.holds[0].rejection.message
+    assert "lacks GPUs" in told
+    assert "1 is left out; kube-scheduler refused a on n1" in told
+    assert "there again from 12:01:00 UTC" in told
+    assert "template or on that node" in made.holds[0].remedy
+
+
+def test_one_that_still_runs_makes_no_room_by_going_where_another_was_refused() -> None:
+    """They changed places, and it was refused there in the same way."""
+    there = snapshot(
+        *map(node, ("n1", "n2")),
+        pod("a", gpus=8, gang="g", min_count=2, on="n2"),
+        pod("b", gpus=8, gang="g", min_count=2),
+    )
+
+    made = planned(there, ONCE, after_s=1)
+
+    assert not made.moves
+    assert not made.binds
+
+
+@pytest.mark.parametrize(
+    ("times", "others_s", "same_s"),
+    [(1, 0, 60), (2, 60, 120), (3, 120, 240), (6, 960, 1920), (7, 1920, 3600), (99, 3600, 3600)],
+)
+def test_each_time_waits_twice_as_long_as_the_one_before(
+    times: int, others_s: int, same_s: int
+) -> None:
+    """A pause that does not grow ends no Job later; one without an end is never over."""
+    recall, there = replace(ONCE, times=times), pair("n1", "n2")
+
+    def nodes(after_s: int) -> set[str]:
+        asked = set_back(there, {GANG: recall}, now=AT + after_s)
+        kept = asked.pods[0].constraints
+        if not kept.refused:
+            return {"n1", "n2"}
+        return {"n1", "n2"} - set(kept.refused_at) if kept.refused_at else set()
+
+    if others_s:
+        assert nodes(others_s - 1) == set()
+    if others_s < same_s:
+        assert nodes(others_s) == {"n2"}
+        assert nodes(same_s - 1) == {"n2"}
+    assert nodes(same_s) == {"n1", "n2"}
+
+
+def test_who_is_of_another_gang_or_has_a_place_is_left_alone() -> None:
+    """A gang would keep others from their nodes."""
+    there = snapshot(node("n1"), pod("a", gpus=4), pod("b", gpus=4, gang="h", min_count=1))
+
+    assert set_back(there, {GANG: ONCE}, now=AT) is there
+
+
+def test_the_newest_plan_that_tells_tells_of_all() -> None:
+    """A gang that starts anew was kept waiting by what an older plan said."""
+    silent = replace(TOLD, sequence=3, recalled=None)
+
+    assert standing([silent, TOLD], now=AT) == {GANG: ONCE}
+    assert not standing([silent, TOLD, replace(TOLD, sequence=2, recalled=())], now=AT)
+
+
+@pytest.mark.parametrize(
+    ("recall", "now", "counts"),
+    [
+        pytest.param(ONCE, AT + 119, True, id="for as long again as its pause"),
+        pytest.param(ONCE, AT + 120, False, id="then it was not refused any more"),
+        pytest.param(replace(ONCE, times=30), AT + 7199, True, id="two hours at most"),
+        pytest.param(replace(ONCE, times=30), AT + 7200, False, id="no longer"),
+        pytest.param(replace(ONCE, at=AT + 61), AT, False, id="a clock was wrong"),
+    ],
+)
+def test_how_long_it_counts(recall: Recall, now: int, counts: bool) -> None:  # noqa: FBT001 - a case
+    """A refusal of last year would make a gang wait for an hour."""
+    assert bool(standing([replace(TOLD, recalled=(recall,))], now=now)) is counts
+
+
+def test_the_nodes_that_refused_it_add_up() -> None:
+    """It would go to and fro between two of them."""
+    second = replace(ONCE, nodes=((NodeName("n2"), "t"),), at=AT + 90)
+    third = replace(ONCE, nodes=((NodeName("n1"), "u"),), at=AT + 200)
+
+    made = again(again(again(None, ONCE), second), third)
+
+    assert made == replace(third, times=3, nodes=(*third.nodes, *second.nodes))
+    assert "called back 3 times" in in_words(made)
+
+
+def test_it_is_read_as_it_was_written() -> None:
+    """The planner and the next operator would know something else than was seen."""
+    raw: dict[str, Any] = {"kind": "PackingPlan", "metadata": {"name": "plan-00001"}}
+
+    assert recalled_in({**raw, "status": {"recalled": [recall_manifest(ONCE)]}}) == (ONCE,)
+    assert recalled_in({**raw, "status": {}}) is None
+    assert recalled_in({**raw, "status": {"recalled": [{"gang": 3}]}}) is None
+
+
+def test_pods_of_one_template_are_known_again() -> None:
+    """Each pod that is made anew would count as another one, and no pause would grow."""
+    owner = {"ownerReferences": [{"uid": "job"}]}
+    labelled = {"labels": {"pod-template-hash": "1", "controller-revision-hash": "2"}, **owner}
+
+    assert revisions_of([{"metadata": labelled}, {"metadata": owner}]) == ("1", "job")
+
+
+def test_a_node_is_another_one_when_it_offers_or_refuses_something_else() -> None:
+    """A heartbeat would have a gang start anew, or nothing that an administrator does."""
+    ready = [{"type": "Ready", "status": "True", "lastHeartbeatTime": "1"}]
+    status = {"allocatable": {"cpu": "8"}, "conditions": ready}
+    metadata = {"name": "n1", "uid": "u"}
+    raw: dict[str, Any] = {"metadata": metadata, "spec": {}, "status": status}
+    beating = {**raw, "status": {**status, "conditions": [{**ready[0], "lastHeartbeatTime": "2"}]}}
+    labelled = {**raw, "metadata": {**metadata, "labels": {"a": "b"}}}
+    cordoned = {**raw, "spec": {"unschedulable": True}}
+    other = {**raw, "metadata": {"name": "n1", "uid": "v"}}
+
+    assert state_of(beating) == state_of(raw)
+    assert len({state_of(each) for each in (raw, labelled, cordoned, other)}) == 4
