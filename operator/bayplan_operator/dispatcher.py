@@ -49,6 +49,9 @@ _GATHER_PLAN_S: Final = 2.0
 #: The same for plans by which gangs may be half: the next one may have a place for the rest.
 _GATHER_HALVES_S: Final = 1.0
 
+#: The same for nodes that are in trouble: pods that are pinned there may never be bound.
+_GATHER_PINS_S: Final = 1.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
@@ -153,8 +156,9 @@ class Dispatcher:
         self._look_at_deployments()
 
     def node_changed(self, raw: Raw) -> None:
-        """Look at all deployments if a node is in trouble, or in none any more."""
+        """Look at all deployments, and at pins, if a node is in trouble, or in none any more."""
         if self._workers.nodes.see(raw):
+            self._queue.add(GATES, after_s=_GATHER_PINS_S)
             self._look_at_deployments()
 
     def node_deleted(self, name: str) -> None:

@@ -2,7 +2,9 @@
 
 `bayplan.gates` decides which pins can never be kept; kube-scheduler says which it refuses. Both may
 pass, so there is a time of grace. It is short for pods of gangs, for others of them may run
-meanwhile and be of no use; a pod that is merely queued in a slow scheduler is in no trap at all.
+meanwhile and be of no use. There is none where somebody has shut the node, which lasts: of broken
+hardware only our webhook knows, and kube-scheduler asks it again at each event of the cluster.
+A pod that is merely queued in a slow scheduler is in no trap at all.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -96,15 +98,16 @@ class Pins:
                 why = f"kube-scheduler refuses it there: {pod.refused}"[:300]
                 stuck_s = _REFUSED_GRACE_S if pod.offered else _REFUSED_GANG_S
                 yield _Trap(pod=pod, why=why, replaced_s=_REFUSED_GRACE_S, stuck_s=stuck_s)
-        for uid, why in self._stranded(pods.values()).items():
-            grace_s = _STRANDED_GRACE_S if pods[uid].gang is None else _STRANDED_GANG_S
-            yield _Trap(pod=pods[uid], why=why, replaced_s=grace_s, stuck_s=grace_s)
-
-    def _stranded(self, pinned: Iterable[Pod]) -> Mapping[str, str]:
-        nodes = {pod.node for pod in pinned if pod.node is not None}
+        nodes = {pod.node for pod in pods.values() if pod.node is not None}
         if not nodes:
-            return {}
-        return gates.stranded(observe(self._kube, self._pool, nodes).snapshot, pinned)
+            return
+        there = observe(self._kube, self._pool, nodes).snapshot
+        shut_out = gates.shut_out(there, pods.values())
+        for uid, why in gates.stranded(there, pods.values()).items():
+            grace_s = _STRANDED_GRACE_S if pods[uid].gang is None else _STRANDED_GANG_S
+            if uid in shut_out:
+                grace_s = 0.0
+            yield _Trap(pod=pods[uid], why=why, replaced_s=grace_s, stuck_s=grace_s)
 
     def _mourn(self, trap: _Trap) -> None:
         """Tell of a pod that never runs where it is pinned, and would be lost if it were evicted.

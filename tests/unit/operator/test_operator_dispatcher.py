@@ -8,12 +8,14 @@ from typing import Any, cast
 import pytest
 from kubernetes.client.exceptions import ApiException
 
+from bayplan_operator.cluster.nodes import Nodes
 from bayplan_operator.deployments.podwatch import Change
 from bayplan_operator.dispatcher import Asked, Dispatcher
 from bayplan_operator.keys import GATES, PLANS, DeploymentKey, Key
 from bayplan_operator.metrics import Metrics
 from tests.dispatcher_scene import dispatcher_of
-from tests.fake_kube import error
+from tests.execution_scene import raw_node
+from tests.fake_kube import FakeKube, error
 
 CHAT = DeploymentKey(namespace="ns", name="chat")
 
@@ -245,6 +247,19 @@ class Passes:
         """Do nothing, unless that is forbidden."""
         if self.refused:
             raise error(403, 'cannot get resource "leases"')
+
+
+def test_a_node_in_trouble_has_pins_looked_at(noted: Noted) -> None:
+    """What is pinned there was asked for again and again until the regular look."""
+    with ThreadPoolExecutor(1) as threads:
+        dispatcher = dispatcher_of(threads, nodes=Nodes(FakeKube()))
+    dispatcher._queue = cast(Any, noted)  # noqa: SLF001 - where the events end
+
+    dispatcher.node_changed(raw_node("n1"))
+    assert GATES not in noted.added
+    dispatcher.node_changed({**raw_node("n1"), "spec": {"unschedulable": True}})
+
+    assert noted.within_s[GATES] <= 1
 
 
 def test_it_is_ready_while_plans_and_gates_can_be_looked_at() -> None:
