@@ -29,7 +29,7 @@ _NO_NODE_HELPS: Final = frozenset(
         Reason.DISRUPTION_FORBIDDEN,
         Reason.VOLUME_UNREADABLE,
         Reason.NOT_ADMITTED,
-        Reason.REFUSED_BY_SCHEDULER,
+        Reason.REFUSED_ON_NODE,
     }
 )
 

@@ -107,8 +107,9 @@ class Dispatcher:
             group.create_task(self._queue.run())
             group.create_task(self._resync())
             group.create_task(self._ask_for_watches())
-            arrivals = self._workers.execution.arrivals
-            group.create_task(watch_pods(self._workers.kube, self.pod_changed, arrivals))
+            arrivals, rejections = self._workers.execution.arrivals, self._workers.gates.rejections
+            watch = watch_pods(self._workers.kube, self.pod_changed, arrivals, rejections)
+            group.create_task(watch)
 
     def deployment_changed(self, key: DeploymentKey, asked: Asked) -> None:
         """Look at an InferenceDeployment that was made, or of which something else is asked now.
@@ -136,6 +137,8 @@ class Dispatcher:
         if owner in self._deployments:
             urgent = change in {Change.CAME, Change.WENT}
             self._queue.add(owner, after_s=_GATHER_S if urgent else _GATHER_UNIT_S)
+        if change is Change.REFUSED:
+            self._queue.add(GATES, after_s=_GATHER_S)
         matters = change in {Change.WENT, Change.LAST} or (
             change is Change.CAME and self._workers.plans.awaits_replacements()
         )

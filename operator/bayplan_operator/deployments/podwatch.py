@@ -42,6 +42,7 @@ class Change(Enum):
     CAME = "came"
     WENT = "went"
     LAST = "last"  #: it is on its node, the last one that the plan at work has waited for
+    REFUSED = "refused"  #: its kubelet would not start it
     OTHER = "other"
 
 
@@ -62,10 +63,17 @@ class Awaited(Protocol):
         """Take that events may be lost."""
 
 
-async def watch_pods(kube: Kube, listener: Listener, awaited: Awaited) -> None:
+class Refused(Protocol):
+    """The pods that kubelets refuse."""
+
+    def see(self, event: Raw) -> bool:
+        """Take an event; return whether the kubelet of its pod has just refused it."""
+
+
+async def watch_pods(kube: Kube, listener: Listener, awaited: Awaited, refused: Refused) -> None:
     """Have the listener told of every change, on the event loop, until cancelled.
 
-    `awaited` is told of every event at once, in the thread of the watch.
+    `awaited` and `refused` are told of every event at once, in the thread of the watch.
 
     Raises:
         Exception: The watch has ended, which no error of the API server makes it do.
@@ -81,7 +89,7 @@ async def watch_pods(kube: Kube, listener: Listener, awaited: Awaited) -> None:
 
     def run() -> None:
         try:
-            PodWatch(kube, tell, awaited, stopped).run()
+            PodWatch(kube, tell, awaited, refused, stopped).run()
         except Exception as error:  # noqa: BLE001 - the operator ends with it, and is started anew
             if not stopped.is_set():
                 loop.call_soon_threadsafe(ended.set_exception, error)
@@ -120,11 +128,17 @@ class PodWatch:
     """Passes on what happens to managed pods, until stopped."""
 
     def __init__(
-        self, kube: Kube, listener: Listener, awaited: Awaited, stopped: threading.Event
+        self,
+        kube: Kube,
+        listener: Listener,
+        awaited: Awaited,
+        refused: Refused,
+        stopped: threading.Event,
     ) -> None:
         self._kube = kube
         self._listener = listener
         self._awaited = awaited
+        self._refused = refused
         self._stopped = stopped
         self._version = ""
         self._fails_since: float | None = None
@@ -139,6 +153,7 @@ class PodWatch:
             try:
                 for event in self._events():
                     owner, change = news_of(event)
+                    change = Change.REFUSED if self._refused.see(event) else change
                     self._listener(owner, Change.LAST if self._awaited.see(event) else change)
                 # A server that is going down ends watches as soon as they begin.
                 self._stopped.wait(max(0.0, _RETRY_S - (time.monotonic() - begun_at)))

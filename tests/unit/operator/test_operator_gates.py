@@ -339,4 +339,4 @@ def test_a_pin_that_the_scheduler_refuses_for_long_is_given_up(
     now[0] = NOW.replace(minute=2, second=30)
     gates.reconcile()
 
-    assert any("kube-scheduler refuses it there" in note for note in scene.told.notes)
+    assert any("kube-scheduler refused a on n1" in note for note in scene.told.notes)

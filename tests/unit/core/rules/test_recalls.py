@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from bayplan.cluster.keys import GangKey, NodeName
-from bayplan.cluster.pods import Disruption
+from bayplan.api.packing_plan import Refuser
+from bayplan.cluster.keys import GangKey, NodeName, Owner
+from bayplan.cluster.pods import Disruption, Pod
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan
 from bayplan.codec.recalls import Recall, recall_manifest, recalled_in, revisions_of, state_of
@@ -20,7 +21,7 @@ from tests.builders import node, pod, snapshot
 AT = 1_777_636_800  # 2026-05-01T12:00:00Z
 GANG = GangKey(namespace="default", name="g")
 ONCE = Recall(
-    gang=GANG,
+    group=GANG,
     pod="a",
     message="no such disk",
     nodes=((NodeName("n1"), "s"),),
@@ -28,6 +29,8 @@ ONCE = Recall(
     times=1,
     at=AT,
 )
+WEB = Owner(kind="ReplicaSet", namespace="default", name="web", uid="uid-web")
+SINGLE = replace(ONCE, group=WEB, by=Refuser.KUBELET, message="OutOfcpu: too little")
 TOLD = PublishedPlan(
     name="plan-00001",
     uid="u",
@@ -45,7 +48,7 @@ def pair(*nodes: str) -> Snapshot:
 
 def planned(there: Snapshot, recall: Recall, *, after_s: int) -> Plan:
     """Return the plan that is made so many seconds after the gang was called back."""
-    asked = set_back(there, {recall.gang: recall}, now=recall.at + after_s)
+    asked = set_back(there, {recall.group: recall}, now=recall.at + after_s)
     return plan(asked, Policy(), clock=lambda: 0.0).plan
 
 
@@ -72,7 +75,7 @@ def test_a_gang_that_was_refused_everywhere_is_told_plainly_why_it_waits(
     made = planned(pair(*nodes), replace(ONCE, nodes=refusing), after_s=1)
 
     assert not made.binds
-    assert {hold.rejection.reason for hold in made.holds} == {Reason.REFUSED_BY_SCHEDULER}
+    assert {hold.rejection.reason for hold in made.holds} == {Reason.REFUSED_ON_NODE}
     (told,) = {hold.rejection.message for hold in made.holds}
     assert told == (
         "waits whole: kube-scheduler refused a on n1, and its gang was called back once:"
@@ -173,7 +176,7 @@ def test_how_long_it_counts(recall: Recall, now: int, counts: bool) -> None:  # 
 def test_the_nodes_that_refused_it_add_up() -> None:
     """It would go to and fro between two of them."""
     second = replace(ONCE, nodes=((NodeName("n2"), "t"),), at=AT + 90)
-    third = replace(ONCE, nodes=((NodeName("n1"), "u"),), at=AT + 200)
+    third = replace(ONCE, nodes=((NodeName("n1"), "u"),), at=AT + 215)
 
     made = again(again(again(None, ONCE), second), third)
 
@@ -211,3 +214,62 @@ def test_a_node_is_another_one_when_it_offers_or_refuses_something_else() -> Non
 
     assert state_of(beating) == state_of(raw)
     assert len({state_of(each) for each in (raw, labelled, cordoned, other)}) == 4
+
+
+def made_by_web(name: str, *, on: str | None = None) -> Pod:
+    """Return a pod of 4 GPUs of a ReplicaSet, of no gang."""
+    return replace(pod(name, gpus=4, on=on), owner=WEB)
+
+
+def test_pods_of_no_gang_go_elsewhere_at_once_while_few_nodes_refuse_them() -> None:
+    """One broken node would keep a Deployment from growing for half an hour."""
+    there = snapshot(*map(node, ("n1", "n2", "n3")), made_by_web("a"))
+    often = replace(SINGLE, times=5, nodes=((NodeName("n2"), "t"), *SINGLE.nodes))
+
+    made = planned(there, often, after_s=1)
+
+    assert {bind.node for bind in made.binds} == {"n3"}
+
+
+def test_pods_that_every_node_refuses_wait_longer_each_time() -> None:
+    """They would be made anew on one node of the fleet after the other."""
+    there = snapshot(*map(node, ("n1", "n2", "n3", "n4")), made_by_web("a"))
+    nodes = tuple((NodeName(name), "s") for name in ("n1", "n2", "n3"))
+    often = replace(SINGLE, times=3, nodes=nodes)
+
+    assert not planned(there, often, after_s=119).binds
+    assert {bind.node for bind in planned(there, often, after_s=120).binds} == {"n4"}
+
+
+def test_a_pod_that_a_kubelet_refused_is_told_so() -> None:
+    """Its owner made it anew there, hundreds of times, and nobody said why."""
+    made = planned(snapshot(node("n1"), made_by_web("b")), SINGLE, after_s=1)
+
+    (hold,) = made.holds
+    assert hold.rejection.reason is Reason.REFUSED_ON_NODE
+    assert (
+        "kubelet refused a on n1, and it was made anew once: OutOfcpu: too little; tried on other"
+        " nodes at once, there again from 12:01:00 UTC" in hold.rejection.message
+    )
+    assert "template or on that node" in hold.remedy
+
+
+def test_those_on_their_way_to_such_a_node_are_left_there() -> None:
+    """Their room would look free to others while they are bound."""
+    there = snapshot(node("n1"), replace(made_by_web("a", on="n1"), bound=False))
+
+    assert set_back(there, {WEB: SINGLE}, now=AT).pods == there.pods
+
+
+def test_several_that_one_node_refuses_count_once() -> None:
+    """Ten pods on one node would wait for an hour at once."""
+    assert again(SINGLE, replace(SINGLE, pod="b", at=AT + 59)) == SINGLE
+    assert again(SINGLE, replace(SINGLE, pod="b", at=AT + 60)).times == 2
+
+
+def test_what_is_said_of_an_owner_is_read_as_it_was_written() -> None:
+    """The planner would know nothing of it."""
+    raw = {"kind": "PackingPlan", "metadata": {"name": "plan-00001"}}
+
+    told = {**raw, "status": {"recalled": [recall_manifest(SINGLE)]}}
+    assert recalled_in(told) == (SINGLE,)

@@ -53,6 +53,14 @@ def event(kind: str, version: str, *, name: str = "a", of: str = "", leaves: boo
     return {"type": kind, "object": {"metadata": metadata}}
 
 
+class Nobody:
+    """No kubelet refuses anybody."""
+
+    def see(self, event: Raw) -> bool:
+        """Return that."""
+        return not event
+
+
 class Waiting:
     """Waits for the pod of one event.
 
@@ -83,7 +91,7 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 def told_by(kube: Watched) -> list[tuple[DeploymentKey | None, Change]]:
     """Return what a listener is told until the script ends."""
     told: list[tuple[DeploymentKey | None, Change]] = []
-    PodWatch(kube, lambda *news: told.append(news), Waiting(), kube.stopped).run()
+    PodWatch(kube, lambda *news: told.append(news), Waiting(), Nobody(), kube.stopped).run()
     return told
 
 
@@ -113,7 +121,7 @@ def test_the_last_one_that_the_plan_at_work_waits_for_is_told_of_as_such() -> No
     kube = Watched([[event("MODIFIED", "5"), event("MODIFIED", "6", of="chat")]])
     told: list[tuple[DeploymentKey | None, Change]] = []
 
-    PodWatch(kube, lambda *news: told.append(news), Waiting("6"), kube.stopped).run()
+    PodWatch(kube, lambda *news: told.append(news), Waiting("6"), Nobody(), kube.stopped).run()
 
     chat = DeploymentKey(namespace="ns", name="chat")
     assert told == [(None, Change.OTHER), (chat, Change.LAST)]
@@ -157,7 +165,7 @@ def test_who_went_before_a_watch_that_begins_anew_is_not_told_of() -> None:
     kube = Watched([[event("ADDED", "5")], broken, gone, [event("ADDED", "7")]])
     waiting = Waiting()
 
-    PodWatch(kube, lambda *_: None, waiting, kube.stopped).run()
+    PodWatch(kube, lambda *_: None, waiting, Nobody(), kube.stopped).run()
 
     assert [version for _, version in kube.asked] == ["", "5", "5", "", "7"]
     assert waiting.forgotten == [0, 1]
@@ -221,7 +229,7 @@ def test_the_listener_is_called_on_the_loop_and_a_watch_that_ends_is_an_error() 
             told.append((change, asyncio.get_running_loop() is loop))
             kube.heard.set()
 
-        await watch_pods(kube, hear, Waiting())
+        await watch_pods(kube, hear, Waiting(), Nobody())
 
     with pytest.raises(KeyError, match="unforeseen"):
         asyncio.run(listen())
