@@ -21,9 +21,7 @@ from bayplan.cluster.keys import BudgetKey, GangKey, PodKey
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan, decisions, joined
 from bayplan.policy import Policy
-from bayplan.preparation import prepared
-from bayplan.rules.admission import refused, set_aside
-from bayplan.rules.recalls import set_back, standing
+from bayplan.preparation import prepared, remembering
 from bayplan.triggers import is_at_work
 from bayplan_extender.reflector import STALE_S
 
@@ -123,10 +121,9 @@ class View:
 
     def _prepared(self, seen: Snapshot, now: float) -> Snapshot:
         budgets, volumes = tuple(self.budgets.values()), tuple(self.volumes.values())
-        told = refused(self.plans.values(), now=now, cooldown_s=self.policy.cooldown_s)
         ended = tuple(self.ended.values())
-        there = set_aside(replace(seen, budgets=budgets, volumes=volumes, ended=ended), told)
-        there = set_back(there, standing(self.plans.values(), now=now), now=now)
+        there = replace(seen, budgets=budgets, volumes=volumes, ended=ended)
+        there = remembering(there, self.plans.values(), self.policy, now=now)
         return prepared(there, self.policy, now=now)
 
     @property
