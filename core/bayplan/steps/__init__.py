@@ -28,8 +28,8 @@ to the rest.
 """
 
 from bayplan.steps.advance import advance, nodes_of
-from bayplan.steps.books import LEAVING_STALL_S, STALL_S, source_of
 from bayplan.steps.homes import REPLACEMENT_GRACE_S
+from bayplan.steps.ledger import LEAVING_STALL_S, STALL_S, source_of
 from bayplan.steps.progress import (
     GIVEN_UP,
     SPARED,

@@ -11,8 +11,8 @@ from bayplan.gates import believed
 from bayplan.inference.drains import Farewell
 from bayplan.plan import Plan
 from bayplan.policy import Order, Policy
-from bayplan.steps.books import Books
 from bayplan.steps.homes import Homes
+from bayplan.steps.ledger import Ledger
 from bayplan.steps.progress import Progress, State, Step, merged, phase_of
 from bayplan.steps.surges import NOTHING_BESIDE, Beside
 from bayplan.steps.victims import Victims
@@ -58,12 +58,12 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     """
     # As the planner saw it: a pin that can never be kept takes no room from anybody.
     there = believed(snapshot, ours=_placed_by(plan, snapshot))
-    books = Books(plan, there, farewells, idle_s, denied, now=now, finished=finished)
+    ledger = Ledger(plan, there, farewells, idle_s, denied, now=now, finished=finished)
     # 1. Give homes to the waiting pods and replacements that have one free.
-    homes = Homes(books)
+    homes = Homes(ledger)
     placed = homes.reports()
     # 2. Make victims go, unless something failed: then nobody else is disturbed for this plan.
-    victims = Victims(books, beside, over=_is_over(plan, policy, now))
+    victims = Victims(ledger, beside, over=_is_over(plan, policy, now))
     cleared = victims.reports(
         policy.max_parallel_moves,
         stragglers=stragglers,
@@ -80,7 +80,7 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
         message=message,
         todo=todo,
         reports=reports,
-        patient=patient or books.awaits_replacement,
+        patient=patient or ledger.awaits_replacement,
     )
 
 

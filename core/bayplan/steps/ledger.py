@@ -27,7 +27,7 @@ NO_FAREWELL: Final = Farewell(over=True, counted=True)
 _SAME_NAME: Final = frozenset({names.KIND_DEPLOYMENT, "StatefulSet"})
 
 
-class Books:
+class Ledger:
     """One look at the cluster: rooms shrink as steps are chosen.
 
     Two accounts are kept of each node. `free` is the room there is now: what is released must
