@@ -11,7 +11,7 @@ from bayplan import steps
 from bayplan.cluster.budgets import Health
 from bayplan.cluster.keys import PodKey
 from bayplan.cluster.pods import Disruption, Pod
-from bayplan.inference.drains import Farewell
+from bayplan.inference.drains import DrainState
 from bayplan.inference.successors import Failing, Outlook
 from bayplan.plan import Plan
 from bayplan.policy import Policy
@@ -140,7 +140,7 @@ def rounds(world: Doubling, made: Plan, trouble: st.DataObject | None) -> Iterat
             made,
             world.snapshot(),
             Policy(max_parallel_moves=2),
-            farewells=_farewells(world),
+            drains=_drains_of(world),
             beside=world.beside(),
         )
         found = patience.ask(look)
@@ -178,12 +178,12 @@ _HAPPENINGS = st.lists(
 )
 
 
-def _farewells(world: Doubling) -> Mapping[str, Farewell]:
+def _drains_of(world: Doubling) -> Mapping[str, DrainState]:
     """Return how far pods are; whom its deployment takes out does not yield to a plan."""
     gives_way = {pod.uid for pod in world.pods.values() if pod.gives_way_by}
     return {
-        uid: replace(farewell, yields=farewell.yields and uid not in gives_way)
-        for uid, farewell in world.farewells().items()
+        uid: replace(drain, yields=drain.yields and uid not in gives_way)
+        for uid, drain in world.drains().items()
     }
 
 

@@ -8,7 +8,7 @@ from bayplan import windows
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.gates import believed
-from bayplan.inference.drains import Farewell
+from bayplan.inference.drains import DrainState
 from bayplan.plan import Plan
 from bayplan.policy import Order, Policy
 from bayplan.steps.homes import Homes
@@ -37,7 +37,7 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     *,
     idle_s: float,
     now: float = 0.0,
-    farewells: Mapping[str, Farewell] = MappingProxyType({}),
+    drains: Mapping[str, DrainState] = MappingProxyType({}),
     beside: Beside = NOTHING_BESIDE,
     denied: Mapping[str, str] = MappingProxyType({}),
     finished: Collection[str] = (),
@@ -50,7 +50,7 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     a victim last drained: that takes as long as its owner allows. The state is meant that is found
     with 0, for what is given up after some time is no change; less than `REPLACEMENT_GRACE_S` is
     like 0. `now` is when it was looked at, in seconds since the epoch.
-    `farewells` are the victims, by uid, that are taken out of service before they leave; `beside`
+    `drains` are the victims, by uid, that are taken out of service before they leave; `beside`
     says whose replacement may start first. `denied` says why the API server refuses, whatever the
     time, to release or evict pods, by uid; `finished` are the pods, by uid, that have run to their
     end on these nodes. `stragglers` is the number of pods that still leave for plans before this
@@ -58,7 +58,7 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     """
     # As the planner saw it: a pin that can never be kept takes no room from anybody.
     there = believed(snapshot, ours=_placed_by(plan, snapshot))
-    ledger = Ledger(plan, there, farewells, idle_s, denied, now=now, finished=finished)
+    ledger = Ledger(plan, there, drains, idle_s, denied, now=now, finished=finished)
     # 1. Give homes to the waiting pods and replacements that have one free.
     homes = Homes(ledger)
     placed = homes.reports()

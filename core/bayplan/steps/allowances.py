@@ -72,15 +72,15 @@ class Allowances:
         budget, pod = self._budget_of(victim), self._ledger.remaining(victim)
         if budget is None or pod is None or pod.terminating:
             return
-        farewell = self._ledger.farewell(victim)
+        drain = self._ledger.drain_of(victim)
         is_out, costs = pod.health is Health.UNREADY, budget.costs(pod.health)
         # Where none need be healthy, what an eviction of it takes off is soon counted back.
         is_off = is_out and not budget.desired
-        is_owed = is_out and not farewell.counted
+        is_owed = is_out and not drain.counted
         self._asked[budget.key] += (costs and not is_off) or is_owed
         self._ready[budget.key] += costs and not is_out
         self._owed[budget.key] += is_owed
-        self._fresh[budget.key] += costs and not farewell.begun
+        self._fresh[budget.key] += costs and not drain.begun
 
     def _budget_of(self, victim: Move | Evict) -> Budget | None:
         """Return the budget of a victim; nobody evicts one with two, as the rehearsal finds."""

@@ -84,7 +84,7 @@ class Surges:
             pod = self._ledger.remaining(move)
             if pod is not None and not pod.terminating and pod.gives_way_by:
                 self.told[move.uid] = self._doubled(move, pod)
-                on_their_way += not self._ledger.farewell(move).begun
+                on_their_way += not self._ledger.drain_of(move).begun
             elif pod is not None and not pod.terminating and move.uid in self._beside.failed:
                 self.told[move.uid] = State.FAILED, _failure(move, self._beside.failed[move.uid])
         self.busy = any(state is State.STARTING for state, _ in self.told.values())
@@ -98,13 +98,13 @@ class Surges:
 
     def _doubled(self, move: Move, pod: Pod) -> Standing:
         """Return how far a move is whose replacement is there."""
-        new, farewell = self._taken.get(move.uid), self._ledger.farewell(move)
+        new, drain = self._taken.get(move.uid), self._ledger.drain_of(move)
         if new is None or not (new.bound and new.health is Health.READY):
             what = f"{new.key.name} on {new.node}" if new is not None else "its replacement"
             end = at_most(pod.gives_way_by, max(0.0, pod.gives_way_by - self._ledger.now))
             return State.STARTING, f"serves on {pod.node} until {what} serves in its place, {end}"
-        if farewell.begun and not farewell.over:
-            return still_finishing([farewell])
+        if drain.begun and not drain.over:
+            return still_finishing([drain])
         told = f"{pod.node}, for {new.key.name} serves on {new.node} in its place"
         if self._ledger.stalled:
             return State.FAILED, f"does not leave {told}: look at its PodDisruptionBudget"
@@ -116,7 +116,7 @@ class Surges:
         It could not where it is kept apart from its like, or uses a volume that the other one has.
         """
         pod = self._ledger.remaining(move)
-        if pod is None or pod.terminating or self._ledger.farewell(move).begun:
+        if pod is None or pod.terminating or self._ledger.drain_of(move).begun:
             return False
         if pod.constraints.peers is not None or pod.claims:
             return False

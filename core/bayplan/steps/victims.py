@@ -8,7 +8,7 @@ from typing import Final
 
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.pods import Disruption, Pod
-from bayplan.inference.drains import Farewell
+from bayplan.inference.drains import DrainState
 from bayplan.plan import Evict, Move, together
 from bayplan.steps.allowances import Allowances
 from bayplan.steps.ledger import Ledger, source_of
@@ -124,39 +124,39 @@ class Victims:
 
     def _drains(self, group: Group, states: Iterable[Standing]) -> bool:
         """Return whether nobody of a group has left, and somebody was taken out of service."""
-        return not _has_begun(states) and any(self._farewell(v).begun for v in group)
+        return not _has_begun(states) and any(self._drain_of(v).begun for v in group)
 
     def _has_drained(self, victim: Move | Evict) -> bool:
         """Return whether a victim was taken out of service, be it still busy."""
-        return self._farewell(victim).begun
+        return self._drain_of(victim).begun
 
-    def _farewell(self, victim: Move | Evict) -> Farewell:
-        return self._ledger.farewell(victim)
+    def _drain_of(self, victim: Move | Evict) -> DrainState:
+        return self._ledger.drain_of(victim)
 
     def _let_go(self, waiting: Sequence[Move | Evict], group: Group) -> Standing | None:
         """Ask those of a group to leave who have not begun to, or have them drain before.
 
         Return how far they all are then; None where each has its own words.
         """
-        farewells = [self._farewell(victim) for victim in waiting]
+        drains = [self._drain_of(victim) for victim in waiting]
         due = [
             victim
-            for victim, farewell in zip(waiting, farewells, strict=True)
-            if not (farewell.begun or farewell.over or self._allowances.keeps_drained(victim))
+            for victim, drain in zip(waiting, drains, strict=True)
+            if not (drain.begun or drain.over or self._allowances.keeps_drained(victim))
         ]
         if any(map(self._allowances.is_unsure, due)):
             return State.WAITING, "waits until its PodDisruptionBudget has counted who drains"
-        if not due and all(farewell.over or not farewell.begun for farewell in farewells):
+        if not due and all(drain.over or not drain.begun for drain in drains):
             self._ask_to_leave(waiting, group)
             return None
         self.todo += [DrainPod(pod=v.pod, uid=v.uid, because=self._because(v, group)) for v in due]
         if due:
             return State.WAITING, "is to finish its requests before it leaves"
-        return still_finishing(farewells)
+        return still_finishing(drains)
 
     def _put_back(self, group: Iterable[Move | Evict]) -> None:
         """Put those of a group back into service who were taken out for the plan."""
-        out = (v for v in group if self._farewell(v).begun and self._farewell(v).yields)
+        out = (v for v in group if self._drain_of(v).begun and self._drain_of(v).yields)
         self.todo += [ServePod(pod=victim.pod, uid=victim.uid) for victim in out]
 
     def _given_up(self) -> Mapping[str, Group]:
@@ -177,7 +177,7 @@ class Victims:
         """Return whether nothing was done for any of them."""
         return all(
             self._victim_state(victim)[0] is State.WAITING
-            and not (self._gives_way(victim) or self._farewell(victim).begun)
+            and not (self._gives_way(victim) or self._drain_of(victim).begun)
             for victim in group
         )
 
@@ -319,7 +319,7 @@ class Victims:
         because = f"it makes room for {self._newcomers_to({source_of(each) for each in group})}"
         if isinstance(victim, Move):
             because = f"{because}, and its replacement is planned on {victim.target}"
-        if self._farewell(victim).over:
+        if self._drain_of(victim).over:
             return because
         keeper = self._allowances.keeps_drained(victim)
         return f"{because}; {_UNDRAINED.format(keeper)}" if keeper else because
