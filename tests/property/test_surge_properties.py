@@ -15,7 +15,7 @@ from bayplan.inference.drains import DrainState
 from bayplan.inference.successors import Failing, Outlook
 from bayplan.plan import Plan
 from bayplan.policy import Policy
-from bayplan.steps import Beside, DrainPod, EvictPod, Phase, Progress, StartPod, State, Step
+from bayplan.steps import DrainPod, EvictPod, Phase, Progress, StartPod, State, Step, SurgeContext
 from tests.steps_scene import told
 from tests.steps_world import Patience, World, happen, overcommitted, scenes, settle
 
@@ -38,10 +38,10 @@ class Doubling(World):
     failed: set[str] = field(default_factory=set)
     begun: set[str] = field(default_factory=set)
 
-    def beside(self) -> Beside:
+    def surge(self) -> SurgeContext:
         """Return what is known of replacements; each pod has an owner of its own."""
         pods = [pod for pod in self.pods.values() if pod.owner and pod.uid in self.able]
-        return Beside(
+        return SurgeContext(
             outlooks={
                 pod.owner.uid: Outlook(able=frozenset({pod.uid}), left=1)
                 for pod in pods
@@ -141,7 +141,7 @@ def rounds(world: Doubling, made: Plan, trouble: st.DataObject | None) -> Iterat
             world.snapshot(),
             Policy(max_parallel_moves=2),
             drains=_drains_of(world),
-            beside=world.beside(),
+            surge=world.surge(),
         )
         found = patience.ask(look)
         yield found

@@ -48,7 +48,7 @@ from bayplan.steps.progress import (
     hanging,
     is_left_to_scheduler,
 )
-from bayplan.steps.surges import Beside
+from bayplan.steps.surges import SurgeContext
 
 __all__ = [
     "GIVEN_UP",
@@ -56,7 +56,6 @@ __all__ = [
     "REPLACEMENT_GRACE_S",
     "SPARED",
     "STALL_S",
-    "Beside",
     "DrainPod",
     "EvictPod",
     "Phase",
@@ -67,6 +66,7 @@ __all__ = [
     "StartPod",
     "State",
     "Step",
+    "SurgeContext",
     "advance",
     "arrived",
     "clock",

@@ -14,7 +14,7 @@ from bayplan.policy import Order, Policy
 from bayplan.steps.homes import Homes
 from bayplan.steps.ledger import Ledger
 from bayplan.steps.progress import Progress, State, Step, merged, phase_of
-from bayplan.steps.surges import NOTHING_BESIDE, Beside
+from bayplan.steps.surges import NO_SURGE, SurgeContext
 from bayplan.steps.victims import Victims
 
 #: Seconds by which the planner's clock may be ahead of the operator's.
@@ -38,7 +38,7 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     idle_s: float,
     now: float = 0.0,
     drains: Mapping[str, DrainState] = MappingProxyType({}),
-    beside: Beside = NOTHING_BESIDE,
+    surge: SurgeContext = NO_SURGE,
     denied: Mapping[str, str] = MappingProxyType({}),
     finished: Collection[str] = (),
     stragglers: int = 0,
@@ -50,7 +50,7 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     a victim last drained: that takes as long as its owner allows. The state is meant that is found
     with 0, for what is given up after some time is no change; less than `REPLACEMENT_GRACE_S` is
     like 0. `now` is when it was looked at, in seconds since the epoch.
-    `drains` are the victims, by uid, that are taken out of service before they leave; `beside`
+    `drains` are the victims, by uid, that are taken out of service before they leave; `surge`
     says whose replacement may start first. `denied` says why the API server refuses, whatever the
     time, to release or evict pods, by uid; `finished` are the pods, by uid, that have run to their
     end on these nodes. `stragglers` is the number of pods that still leave for plans before this
@@ -63,7 +63,7 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     homes = Homes(ledger)
     placed = homes.reports()
     # 2. Make victims go, unless something failed: then nobody else is disturbed for this plan.
-    victims = Victims(ledger, beside, over=_is_over(plan, policy, now))
+    victims = Victims(ledger, surge, over=_is_over(plan, policy, now))
     cleared = victims.reports(
         policy.max_parallel_moves,
         stragglers=stragglers,

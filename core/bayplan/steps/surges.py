@@ -31,7 +31,7 @@ from bayplan.steps.progress import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Beside:
+class SurgeContext:
     """What is known of replacements that might start first.
 
     Attributes:
@@ -56,7 +56,7 @@ class Beside:
 _NONE: Final = Outlook()
 
 #: Nobody's replacement may start first.
-NOTHING_BESIDE: Final = Beside()
+NO_SURGE: Final = SurgeContext()
 
 
 class Surges:
@@ -67,15 +67,17 @@ class Surges:
         busy: Whether a replacement is starting, or will when its turn has come.
     """
 
-    def __init__(self, ledger: Ledger, beside: Beside, victims: Sequence[Move | Evict]) -> None:
+    def __init__(
+        self, ledger: Ledger, surge: SurgeContext, victims: Sequence[Move | Evict]
+    ) -> None:
         self.todo: list[StartPod] = []
         self.told: dict[str, Standing] = {}
         self.busy = False
         self._ledger = ledger
-        self._beside = beside
+        self._surge = surge
         self._taken = ledger.taken()
         self._victims = victims
-        self._left = {uid: outlook.left for uid, outlook in beside.outlooks.items()}
+        self._left = {uid: outlook.left for uid, outlook in surge.outlooks.items()}
 
     def begin(self, on_their_way: int, max_parallel: int, *, stop: bool) -> int:
         """Decide; return how many pods are on their way then, with the others that were before."""
@@ -85,8 +87,8 @@ class Surges:
             if pod is not None and not pod.terminating and pod.gives_way_by:
                 self.told[move.uid] = self._doubled(move, pod)
                 on_their_way += not self._ledger.drain_of(move).begun
-            elif pod is not None and not pod.terminating and move.uid in self._beside.failed:
-                self.told[move.uid] = State.FAILED, _failure(move, self._beside.failed[move.uid])
+            elif pod is not None and not pod.terminating and move.uid in self._surge.failed:
+                self.told[move.uid] = State.FAILED, _failure(move, self._surge.failed[move.uid])
         self.busy = any(state is State.STARTING for state, _ in self.told.values())
         if not (stop or has_failed(self.told.values())):
             able = [move for move in moves if move.uid not in self.told and self._may_start(move)]
@@ -121,7 +123,7 @@ class Surges:
         if pod.constraints.peers is not None or pod.claims:
             return False
         there = move.target in self._ledger.free
-        return there and pod.disruption is Disruption.MOVABLE and self._beside.allows(move)
+        return there and pod.disruption is Disruption.MOVABLE and self._surge.allows(move)
 
     def _in_turn(self, able: Sequence[Move]) -> Collection[str]:
         """Return which of them find room without leaving first, all others that leave gone.
@@ -161,7 +163,7 @@ class Surges:
         if owner is None or not asks.fits(self._ledger.free[move.target]):
             return State.WAITING, f"waits for room on {move.target}, where it starts first"
         self.busy = True
-        outlook = self._beside.outlook(move)
+        outlook = self._surge.outlook(move)
         if full or not self._left[owner.uid]:
             n = outlook.doubled
             many = f"{n} pod of {owner} is" if n == 1 else f"{n} pods of {owner} are"

@@ -29,7 +29,7 @@ from bayplan.steps.progress import (
     report_of,
     still_finishing,
 )
-from bayplan.steps.surges import Beside, Surges
+from bayplan.steps.surges import SurgeContext, Surges
 
 #: States of a victim that has been asked to leave.
 _BEGUN: Final = frozenset({State.STARTED, State.DONE})
@@ -50,9 +50,9 @@ class Victims:
     When the plan is `over`, because its window has closed, nobody begins to leave for free room.
     """
 
-    def __init__(self, ledger: Ledger, beside: Beside, *, over: bool) -> None:
+    def __init__(self, ledger: Ledger, surge: SurgeContext, *, over: bool) -> None:
         self._ledger = ledger
-        self._beside = beside
+        self._surge = surge
         self._over = over
         self._allowances = Allowances(ledger, ())
         self._shortage = ""
@@ -75,18 +75,18 @@ class Victims:
         on_their_way += sum(len(group) for group, s in found if self._drains(group, s))
         victims = [victim for group in leaving for victim in group]
         # 1. Those whose replacement starts first.
-        firsts = Surges(self._ledger, self._beside, victims)
+        surges = Surges(self._ledger, self._surge, victims)
         stop = stop or any(
             has_failed(states)
             for (victim, *_), states in found
             if isinstance(victim, Evict) or not self._gives_way(victim)
         )
-        on_their_way = firsts.begin(on_their_way, max_parallel, stop=stop)
-        self.todo += firsts.todo
-        reports = [report_of(v, *firsts.told[v.uid]) for v in victims if v.uid in firsts.told]
+        on_their_way = surges.begin(on_their_way, max_parallel, stop=stop)
+        self.todo += surges.todo
+        reports = [report_of(v, *surges.told[v.uid]) for v in victims if v.uid in surges.told]
         # 2. The others.
-        stop = stop or has_failed(firsts.told.values())
-        leaving = [group for group in leaving if group[0].uid not in firsts.told]
+        stop = stop or has_failed(surges.told.values())
+        leaving = [group for group in leaving if group[0].uid not in surges.told]
         self._allowances = Allowances(self._ledger, (v for group in leaving for v in group))
         self._shortage = self._allowances.shortage()
         found = [(group, [self._victim_state(v) for v in group]) for group in leaving]
@@ -97,7 +97,7 @@ class Victims:
             if stop and not begun:
                 stays = "stays: the plan can no longer be completed"
                 self._put_back(group)
-            elif firsts.busy and not (begun or drains):
+            elif surges.busy and not (begun or drains):
                 stays = "waits until those that start first serve"
             elif not begun and unfinished:
                 # Evictions of a pass are refused together: the rest of a gang is asked for alone.

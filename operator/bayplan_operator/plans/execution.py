@@ -22,11 +22,11 @@ from bayplan.codec import PublishedPlan
 from bayplan.inference.drains import LOOK_S, DrainState
 from bayplan.policy import Policy
 from bayplan.steps import (
-    Beside,
     EvictPod,
     Phase,
     Progress,
     State,
+    SurgeContext,
 )
 from bayplan_operator.claims import Claims
 from bayplan_operator.cluster.events import Events
@@ -130,13 +130,13 @@ class Execution:
             about={victim.uid for victim in published.plan.victims},
         )
         drains = self._drains.of(published.plan, seen.raws)
-        beside = self._surges.of(published, seen.raws)
+        surge = self._surges.of(published, seen.raws)
         stragglers = self._stragglers.beside(published)
         # 2. Decide.
         there = seen.snapshot.without_overdue(self._now().timestamp())
         snapshot = replace(there, budgets=budgets)
         progress = self._decide(
-            *(published, snapshot, asked.result(), drains, beside),
+            *(published, snapshot, asked.result(), drains, surge),
             finished=seen.finished,
             stragglers=stragglers,
         )
@@ -206,7 +206,7 @@ class Execution:
         seen: Snapshot,
         policy: Policy,
         drains: Mapping[str, DrainState],
-        beside: Beside,
+        surge: SurgeContext,
         *,
         finished: Collection[str],
         stragglers: int,
@@ -218,7 +218,7 @@ class Execution:
             *(published.plan, seen, policy),
             now=self._now().timestamp(),
             drains=drains,
-            beside=beside,
+            surge=surge,
             denied=self._refusals.denied(),
             finished=finished,
             stragglers=stragglers,
