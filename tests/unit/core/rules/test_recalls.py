@@ -211,3 +211,16 @@ def test_a_node_is_another_one_when_it_offers_or_refuses_something_else() -> Non
 
     assert state_of(beating) == state_of(raw)
     assert len({state_of(each) for each in (raw, labelled, cordoned, other)}) == 4
+
+
+def test_a_gang_that_was_called_back_is_not_taken_for_others_like_it() -> None:
+    """Both were placed as one kind, the plan was not valid, and nobody at all got a node."""
+    members = (pod(f"{gang}-{i}", gpus=4, gang=gang, min_count=2) for gang in "fgh" for i in "01")
+    there = snapshot(*map(node, ("n1", "n2", "n3")), *members)
+    asked = set_back(there, {GANG: ONCE}, now=AT + 1)
+
+    made = plan(asked, Policy(), clock=lambda: 0.0)
+
+    assert not made.refused
+    assert len(made.plan.binds) == 6
+    assert "n1" not in {bind.node for bind in made.plan.binds if bind.gang == GANG}
