@@ -17,7 +17,8 @@ from bayplan.answers import Reservations
 from bayplan.cache import Cache
 from bayplan.cluster.budgets import Budget
 from bayplan.cluster.constraints import Volume
-from bayplan.cluster.keys import BudgetKey, GangKey, PodKey
+from bayplan.cluster.keys import BudgetKey, PodKey
+from bayplan.cluster.pods import Ended
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan, decisions, joined
 from bayplan.policy import Policy
@@ -50,7 +51,7 @@ class View:
     Attributes:
         planning: Whether it is for who plans.
         plans: PackingPlan objects by name; a large plan is in several.
-        ended: The gangs of pods that have ended well, by pod.
+        ended: The pods of gangs that have ended well.
         numbers: The number of the plan of each PackingPlan object, readable or not, by name.
         lock: Hold it while reading any of these, `cache` or `policy`.
         changed: Set after every change; whoever waits on it clears it.
@@ -72,7 +73,7 @@ class View:
         self.policy = Policy()
         self.budgets: dict[BudgetKey, Budget] = {}
         self.volumes: dict[str, Volume] = {}
-        self.ended: dict[PodKey, GangKey] = {}
+        self.ended: dict[PodKey, Ended] = {}
         self.current: dict[str, float] = {}
         self.listed: dict[str, float] = {}
         self.failing: dict[str, tuple[float, str]] = {}

@@ -180,6 +180,19 @@ class Pod:
         return now - GOODBYE_S <= self.gives_way_by <= now + MOST_BESIDE_S
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A pod that has ended well and is not made again.
+
+    Attributes:
+        gang: The gang that it was of.
+        owner: The uid of its controller; "" if it had none.
+    """
+
+    gang: GangKey
+    owner: str = ""
+
+
 def newest_member(pods: Sequence[Pod]) -> Pod:
     """Return the member of a gang whose label counts: those made later know the newer size."""
     return max(pods, key=lambda pod: (pod.waiting, pod.created_at, pod.key))

@@ -9,15 +9,17 @@ before, and other nodes are tried before those that have refused it:
 It counts from the beginning once its pods or one of these nodes are others; the operator sees that.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
+from itertools import islice
 from typing import Final
 
 from bayplan.api.packing_plan import MAX_REFUSING
-from bayplan.cluster.keys import GangKey
+from bayplan.cluster.keys import GangKey, NodeName
 from bayplan.cluster.nodes import Node
-from bayplan.cluster.pods import Pod
+from bayplan.cluster.pods import Pod, PodKind
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan
 from bayplan.codec.recalls import Recall
@@ -29,6 +31,9 @@ _MOST_S: Final = 3600
 
 #: Seconds by which a call-back may lie in our future: beyond, the clock that told it was wrong.
 _AHEAD_S: Final = 60.0
+
+#: Tells of nodes that may take pods of a kind.
+Takers = Callable[[PodKind], frozenset[NodeName]]
 
 
 def standing(plans: Iterable[PublishedPlan], *, now: float) -> Mapping[GangKey, Recall]:
@@ -66,10 +71,17 @@ def set_back(snapshot: Snapshot, recalls: Mapping[GangKey, Recall], *, now: floa
 
     One of them that still runs is not moved there either, to make room for the others.
     """
-    if not any(pod.gang in recalls for pod in snapshot.in_gangs):
+    if not recalls or not any(pod.gang in recalls for pod in snapshot.in_gangs):
         return snapshot
+
+    @cache
+    def takers(kind: PodKind) -> frozenset[NodeName]:
+        """Return nodes that may take pods of a kind, of many some: more than may have refused."""
+        taking = (node.name for node in snapshot.nodes if not _rejects(node, kind))
+        return frozenset(islice(taking, MAX_REFUSING + 1))
+
     pods = (
-        _kept_back(pod, recalls[pod.gang], snapshot.nodes, now)
+        _kept_back(pod, recalls[pod.gang], takers, now)
         if pod.gang is not None and pod.gang in recalls
         else pod
         for pod in snapshot.pods
@@ -89,17 +101,20 @@ def in_words(recall: Recall) -> str:
     )
 
 
-def _kept_back(pod: Pod, recall: Recall, nodes: Iterable[Node], now: float) -> Pod:
+def _kept_back(pod: Pod, recall: Recall, takers: Takers, now: float) -> Pod:
     others_at, any_at = _times(recall)
     if now >= any_at:
         return pod
     where = tuple(name for name, _ in recall.nodes)
-    others = (node for node in nodes if node.name not in where)
-    nowhere = now < others_at or all(filters.static_rejection(pod, node) for node in others)
-    if pod.waiting and nowhere:
+    if pod.waiting and (now < others_at or takers(pod.kind) <= {*where}):
         where = ()
     kept = replace(pod.constraints, refused=in_words(recall), refused_at=where)
     return replace(pod, constraints=kept)
+
+
+def _rejects(node: Node, kind: PodKind) -> bool:
+    refusal = filters.eligibility(kind.constraints, node)
+    return bool(refusal or filters.size_rejection(kind.requests, node))
 
 
 def _times(recall: Recall) -> tuple[int, int]:

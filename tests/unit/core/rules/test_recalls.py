@@ -5,15 +5,18 @@ from typing import Any
 
 import pytest
 
+from bayplan.cluster.constraints import Constraints
 from bayplan.cluster.keys import GangKey, NodeName
+from bayplan.cluster.nodes import Node
 from bayplan.cluster.pods import Disruption
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan
 from bayplan.codec.recalls import Recall, recall_manifest, recalled_in, revisions_of, state_of
 from bayplan.gates import to_offer
-from bayplan.plan import Certificate, Plan, Reason, Verdict
+from bayplan.plan import Certificate, Plan, Reason, Rejection, Verdict
 from bayplan.planner import plan
 from bayplan.policy import NodeProvisioning, Order, Policy
+from bayplan.rules import filters
 from bayplan.rules.recalls import again, in_words, set_back, standing
 from tests.builders import node, pod, snapshot
 
@@ -211,3 +214,40 @@ def test_a_node_is_another_one_when_it_offers_or_refuses_something_else() -> Non
 
     assert state_of(beating) == state_of(raw)
     assert len({state_of(each) for each in (raw, labelled, cordoned, other)}) == 4
+
+
+def test_a_gang_that_was_called_back_is_not_taken_for_others_like_it() -> None:
+    """Both were placed as one kind, the plan was not valid, and nobody at all got a node."""
+    members = (pod(f"{gang}-{i}", gpus=4, gang=gang, min_count=2) for gang in "fgh" for i in "01")
+    there = snapshot(*map(node, ("n1", "n2", "n3")), *members)
+    asked = set_back(there, {GANG: ONCE}, now=AT + 1)
+
+    made = plan(asked, Policy(), clock=lambda: 0.0)
+
+    assert not made.refused
+    assert len(made.plan.binds) == 6
+    assert "n1" not in {bind.node for bind in made.plan.binds if bind.gang == GANG}
+
+
+def test_nodes_are_looked_at_once_for_pods_that_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A planner that knew of many refused gangs looked at all nodes for each pod: for seconds."""
+    asked: list[NodeName] = []
+    eligibility = filters.eligibility
+
+    def counted(constraints: Constraints, node: Node) -> Rejection | None:
+        asked.append(node.name)
+        return eligibility(constraints, node)
+
+    monkeypatch.setattr(filters, "eligibility", counted)
+    only = Constraints(node_selector=(("disk", "fast"),))
+    members = [
+        pod(f"{gang}-{i}", gang=gang, min_count=8, constraints=only)
+        for gang in "gh"
+        for i in range(8)
+    ]
+    recalls = {member.gang: ONCE for member in members if member.gang is not None}
+
+    there = set_back(snapshot(*map(node, ("n1", "n2", "n3")), *members), recalls, now=AT)
+
+    assert sorted(asked) == ["n1", "n2", "n3"]
+    assert {kept.constraints.refused_at for kept in there.pods} == {()}
