@@ -47,6 +47,7 @@ from bayplan.steps.progress import (
     clock,
     hanging,
     is_left_to_scheduler,
+    with_refusals,
 )
 from bayplan.steps.surges import Beside
 
@@ -74,4 +75,5 @@ __all__ = [
     "is_left_to_scheduler",
     "nodes_of",
     "source_of",
+    "with_refusals",
 ]
