@@ -1,5 +1,6 @@
 """A gang of which kube-scheduler refuses a pod waits longer each time, and goes elsewhere first."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from bayplan.gates import to_offer
 from bayplan.plan import Certificate, Plan, Reason, Verdict
 from bayplan.planner import plan
 from bayplan.policy import NodeProvisioning, Order, Policy
-from bayplan.rules.recalls import again, in_words, set_back, standing
+from bayplan.rules.recalls import again, in_words, next_try, set_back, standing
 from tests.builders import node, pod, snapshot
 
 AT = 1_777_636_800  # 2026-05-01T12:00:00Z
@@ -211,3 +212,12 @@ def test_a_node_is_another_one_when_it_offers_or_refuses_something_else() -> Non
 
     assert state_of(beating) == state_of(raw)
     assert len({state_of(each) for each in (raw, labelled, cordoned, other)}) == 4
+
+
+def test_it_is_known_when_the_next_gang_is_tried_again() -> None:
+    """Its pods say when; nothing in the cluster tells the planner of it."""
+    twice = replace(ONCE, times=2)
+
+    assert next_try([ONCE, twice], now=AT) == AT + 60
+    assert next_try([ONCE, twice], now=AT + 60) == AT + 120
+    assert next_try([ONCE, twice], now=AT + 120) == math.inf
