@@ -32,6 +32,7 @@ from bayplan.steps.books import LEAVING_STALL_S, STALL_S, source_of
 from bayplan.steps.homes import REPLACEMENT_GRACE_S
 from bayplan.steps.progress import (
     GIVEN_UP,
+    HANGS,
     SPARED,
     DrainPod,
     EvictPod,
@@ -53,6 +54,7 @@ from bayplan.steps.surges import Beside
 
 __all__ = [
     "GIVEN_UP",
+    "HANGS",
     "LEAVING_STALL_S",
     "REPLACEMENT_GRACE_S",
     "SPARED",

@@ -20,6 +20,9 @@ SPARED: Final = "stays: its room is no longer needed"
 #: What is reported of a victim whose move had not begun when the window of its plan closed.
 GIVEN_UP: Final = "stays: the window for defragmentation has closed"
 
+#: What is told of a pod that should have ended.
+HANGS: Final = "hangs"
+
 _STAYS: Final = frozenset({SPARED, GIVEN_UP})
 
 
@@ -189,7 +192,7 @@ def hanging(pod: Pod, now: float) -> str:
     """
     if not pod.leaves_at or now <= pod.leaves_at + (0 if pod.finalizers else OVERSTAY_S):
         return ""
-    return f"hangs since {clock(pod.leaves_at)}: {keeping(pod)}"
+    return f"{HANGS} since {clock(pod.leaves_at)}: {keeping(pod)}"
 
 
 def keeping(pod: Pod) -> str:
