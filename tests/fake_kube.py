@@ -99,6 +99,9 @@ class FakeKube(Kube):
         """Merge labels and annotations into an object; None removes one."""
         self._write("rehearse" if rehearse else f"merge as {manager}", path)
         known = copy.deepcopy(self._existing(path, body["metadata"].get("uid")))
+        version = known["metadata"]["resourceVersion"]
+        if body["metadata"].get("resourceVersion", version) != version:
+            raise error(409, "the object has been modified")
         if rehearse:
             return
         for kind in ("labels", "annotations"):

@@ -23,8 +23,7 @@ from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan, decisions, joined
 from bayplan.policy import Policy
 from bayplan.preparation import prepared
-from bayplan.rules.admission import refused, set_aside
-from bayplan.rules.recalls import set_back, standing
+from bayplan.rules import admission, recalls, restraints
 from bayplan.triggers import is_at_work
 from bayplan_extender.reflector import STALE_S
 
@@ -122,12 +121,28 @@ class View:
         seen = self.cache.snapshot()
         return None if seen.once_left(now) is seen else self._prepared(seen, now)
 
+    def next_instant(self, snapshot: Snapshot, now: float) -> float:
+        """Return when a plan made of `snapshot` could be another, though nothing has happened.
+
+        In seconds since the epoch: what keeps somebody for a while is over then. Infinite if
+        nothing does.
+        """
+        plans, cooldown_s = self.plans.values(), self.policy.cooldown_s
+        return min(
+            restraints.next_end(snapshot, cooldown_s=cooldown_s),
+            admission.next_end(plans, now=now, cooldown_s=cooldown_s),
+            recalls.next_try(recalls.standing(plans, now=now).values(), now=now),
+        )
+
     def _prepared(self, seen: Snapshot, now: float) -> Snapshot:
         budgets, volumes = tuple(self.budgets.values()), tuple(self.volumes.values())
-        told = refused(self.plans.values(), now=now, cooldown_s=self.policy.cooldown_s)
+        told = admission.refused(self.plans.values(), now=now, cooldown_s=self.policy.cooldown_s)
         ended = tuple(self.ended.values())
-        there = set_aside(replace(seen, budgets=budgets, volumes=volumes, ended=ended), told)
-        there = set_back(there, standing(self.plans.values(), now=now), now=now)
+        there = admission.set_aside(
+            replace(seen, budgets=budgets, volumes=volumes, ended=ended), told
+        )
+        standing = recalls.standing(self.plans.values(), now=now)
+        there = recalls.set_back(there, standing, now=now)
         return prepared(there, self.policy, now=now)
 
     @property

@@ -9,6 +9,7 @@ before, and other nodes are tried before those that have refused it:
 It counts from the beginning once its pods or one of these nodes are others; the operator sees that.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -87,6 +88,15 @@ def set_back(snapshot: Snapshot, recalls: Mapping[GangKey, Recall], *, now: floa
         for pod in snapshot.pods
     )
     return replace(snapshot, pods=tuple(pods))
+
+
+def next_try(recalls: Iterable[Recall], *, now: float) -> float:
+    """Return when the next of these gangs is tried on more nodes, in seconds since the epoch.
+
+    Infinite if none is known.
+    """
+    tries = (at for recall in recalls for at in _times(recall))
+    return min((at for at in tries if now < at), default=math.inf)
 
 
 def in_words(recall: Recall) -> str:

@@ -89,6 +89,7 @@ class Victims:
         leaving = [group for group in leaving if group[0].uid not in surges.told]
         self._allowances = Allowances(self._ledger, (v for group in leaving for v in group))
         self._shortage = self._allowances.shortage()
+        short = f"waits: {self._shortage}"
         found = [(group, [self._victim_state(v) for v in group]) for group in leaving]
         unfinished = any(_has_begun(s) and _has_waiting(s) for _, s in found)
         for group, states in found:
@@ -103,19 +104,26 @@ class Victims:
                 # Evictions of a pass are refused together: the rest of a gang is asked for alone.
                 stays = "waits for its turn: a gang that has begun to leave goes first"
             elif self._shortage and not begun and not all(map(self._has_drained, waiting)):
-                stays = f"waits: {self._shortage}"
+                stays = short
             elif not (begun or drains) and 0 < on_their_way > max_parallel - len(waiting):
                 stays = f"waits for its turn: {_on_their_way(on_their_way)}"
             else:
                 on_their_way += 0 if drains else len(waiting)
             now = (State.WAITING, stays) if stays else self._let_go(waiting, group)
-            told = (now if now and s[0] is State.WAITING else s for s in states)
-            reports += [report_of(v, *t) for v, t in zip(group, told, strict=True)]
+            for victim, state in zip(group, states, strict=True):
+                told = now if now and state[0] is State.WAITING else state
+                hindered = told[1] == short or self._hangs(victim)
+                reports.append(report_of(victim, *told, hindered=hindered))
         for uid, group in stays_for_good.items():
             self._put_back(group)
             why = GIVEN_UP if uid in given_up else SPARED
             reports += [report_of(victim, State.DONE, why) for victim in group]
         return reports
+
+    def _hangs(self, victim: Move | Evict) -> bool:
+        """Return whether a victim should have ended by now."""
+        pod = self._ledger.remaining(victim)
+        return pod is not None and pod.terminating and bool(hanging(pod, self._ledger.now))
 
     def _gives_way(self, victim: Move | Evict) -> bool:
         """Return whether the replacement of a victim is there already."""

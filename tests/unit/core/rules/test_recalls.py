@@ -1,5 +1,6 @@
 """A gang of which kube-scheduler refuses a pod waits longer each time, and goes elsewhere first."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from bayplan.plan import Certificate, Plan, Reason, Rejection, Verdict
 from bayplan.planner import plan
 from bayplan.policy import NodeProvisioning, Order, Policy
 from bayplan.rules import filters
-from bayplan.rules.recalls import again, in_words, set_back, standing
+from bayplan.rules.recalls import again, in_words, next_try, set_back, standing
 from tests.builders import node, pod, snapshot
 
 AT = 1_777_636_800  # 2026-05-01T12:00:00Z
@@ -251,3 +252,12 @@ def test_nodes_are_looked_at_once_for_pods_that_are_alike(monkeypatch: pytest.Mo
 
     assert sorted(asked) == ["n1", "n2", "n3"]
     assert {kept.constraints.refused_at for kept in there.pods} == {()}
+
+
+def test_it_is_known_when_the_next_gang_is_tried_again() -> None:
+    """Its pods say when; nothing in the cluster tells the planner of it."""
+    twice = replace(ONCE, times=2)
+
+    assert next_try([ONCE, twice], now=AT) == AT + 60
+    assert next_try([ONCE, twice], now=AT + 60) == AT + 120
+    assert next_try([ONCE, twice], now=AT + 120) == math.inf
