@@ -25,7 +25,7 @@ from bayplan.solver.programs.budget import Budget
 from tests import oracle
 from tests.builders import node, pod
 from tests.builders import snapshot as snapshot_of
-from tests.property.test_planner_properties import frozen, policies, snapshots
+from tests.property.plans import frozen, policies, snapshots
 
 
 def crowded(*, nodes: int, pods: int) -> st.SearchStrategy[Snapshot]:

@@ -26,7 +26,7 @@ from tests import oracle
 from tests.builders import GPU, node, pod
 from tests.builders import snapshot as snapshot_of
 from tests.property import test_generation_properties, test_keepfill_properties
-from tests.property.test_planner_properties import made, policies
+from tests.property.plans import made, policies
 
 
 def clusters(*, nodes: int, pods: int) -> st.SearchStrategy[Snapshot]:

@@ -14,8 +14,8 @@ from bayplan.validate import Code, validate
 from bayplan.validate.evidence import gather
 from bayplan.validate.stages import in_order
 from tests import oracle
-from tests.property.test_placing_properties import clusters
-from tests.property.test_planner_properties import policies, snapshots
+from tests.property.neighbours import clusters
+from tests.property.plans import policies, snapshots
 from tests.unit.core.validate.test_validate import bind, evict, hold, move
 
 #: Placements of a cluster that are looked at, from some thousands.
