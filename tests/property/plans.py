@@ -1,5 +1,6 @@
 """Clusters with gangs, budgets and little room, and the plans that are made for them."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
 
@@ -7,11 +8,13 @@ from hypothesis import strategies as st
 
 from bayplan.cluster.pods import Disruption, Pod
 from bayplan.cluster.snapshot import Snapshot
-from bayplan.plan import Plan, Result
+from bayplan.plan import Action, Bind, Certificate, Move, Plan, Result, Verdict, plan_of
 from bayplan.planner import plan
 from bayplan.policy import Order, Policy
+from tests import oracle
 from tests.builders import budget, node, pod
 from tests.builders import snapshot as snapshot_of
+from tests.validate_scene import bind, evict, hold, move
 
 #: No wall clock: only the deterministic limit ends a stage.
 POLICY = Policy(time_limit_s=20.0)
@@ -108,3 +111,21 @@ def applied(snapshot: Snapshot, what: Plan) -> Snapshot:
         if each.uid not in gone
     ]
     return Snapshot.of(snapshot.nodes, pods, snapshot.budgets)
+
+
+def plan_for(snapshot: Snapshot, places: oracle.Places, policy: Policy) -> Plan:
+    """Return the plan that puts everybody there, and claims nothing of itself."""
+    actions = tuple(_actions(snapshot, places))
+    does = any(isinstance(each, Bind | Move) for each in actions)
+    verdict = Verdict.IMPROVED if does else Verdict.UNCHANGED
+    return plan_of(Certificate(order=policy.order, verdict=verdict), actions)
+
+
+def _actions(snapshot: Snapshot, places: oracle.Places) -> Iterator[Action]:
+    for each, place in zip(snapshot.pods, places, strict=True):
+        if each.waiting:
+            yield hold(each) if place is None else bind(each, place)
+        elif place is None:
+            yield evict(each)
+        elif place != each.node:
+            yield move(each, place)

@@ -24,16 +24,12 @@ from bayplan.validate import validate
 from tests import oracle
 from tests.builders import budget, node, pod
 from tests.builders import snapshot as snapshot_of
+from tests.property.plans import frozen
 
 DEDICATED = Taint(key="dedicated", value="team")
 SELECTS_A = Constraints(node_selector=(("type", "a"),))
 SELECTS_B = Constraints(node_selector=(("type", "b"),))
 TOLERATES = Constraints(tolerations=(Toleration(key="dedicated", operator="Exists"),))
-
-
-def frozen() -> float:
-    """Return a clock that stands still."""
-    return 0.0
 
 
 def fleets(*, nodes: int, pods: int, overfull: bool = False) -> st.SearchStrategy[Snapshot]:

@@ -3,7 +3,6 @@
 import json
 import threading
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -17,9 +16,8 @@ from bayplan_extender.view import View
 from bayplan_extender.webhook import verbs
 from bayplan_extender.webhook.app import create_app
 from bayplan_extender.webhook.body_limit import MAX_BODY
-from tests.builders import GPU, node, pod
-
-NODES = ("n1", "n2")
+from tests.builders import node, pod
+from tests.webhook_server import NODES, arguments
 
 
 @pytest.fixture
@@ -38,15 +36,6 @@ def client(view: View) -> TestClient:
     """Return a client of the webhook; an error in it fails the test."""
     app = create_app(view, clock=lambda: 0.0)
     return TestClient(app, client=("127.0.0.1", 50000))
-
-
-def arguments(*, gpus: int = 1, names: tuple[str, ...] | None = NODES) -> dict[str, Any]:
-    """Return what kube-scheduler sends, with the keys of Go's structs."""
-    container = {"name": "c", "resources": {"requests": {GPU: str(gpus)}}}
-    metadata = {"name": "a", "namespace": "default", "uid": "uid-a"}
-    spec = {"schedulerName": "bayplan", "containers": [container]}
-    sent = {"metadata": metadata, "spec": spec, "status": {"phase": "Pending"}}
-    return {"Pod": sent, "Nodes": None, "NodeNames": list(names) if names else None}
 
 
 def promise(view: View, plan: Plan, *, phase: str = "Executing") -> None:
