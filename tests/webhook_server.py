@@ -8,12 +8,23 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from bayplan_extender.view import View
 from bayplan_extender.webhook import protocol
 from e2e.cluster import eventually
-from tests.builders import GPU
+from tests.builders import GPU, node, pod
 
 #: Nodes that are on offer.
 NODES = ("n1", "n2")
+
+
+def listed_view() -> View:
+    """Return a view of these nodes and one waiting pod, all listed."""
+    view = View()
+    view.cache.replace_nodes([node(name) for name in NODES])
+    view.cache.set_pod(pod("a"))
+    for kind in view.missing:
+        view.done(kind)
+    return view
 
 
 @contextmanager

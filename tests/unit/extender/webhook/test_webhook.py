@@ -16,19 +16,14 @@ from bayplan_extender.view import View
 from bayplan_extender.webhook import verbs
 from bayplan_extender.webhook.app import create_app
 from bayplan_extender.webhook.body_limit import MAX_BODY
-from tests.builders import node, pod
-from tests.webhook_server import NODES, arguments
+from tests.builders import pod
+from tests.webhook_server import NODES, arguments, listed_view
 
 
 @pytest.fixture
 def view() -> View:
     """Return a view of two nodes and one waiting pod, all listed."""
-    seen = View()
-    seen.cache.replace_nodes([node(name) for name in NODES])
-    seen.cache.set_pod(pod("a"))
-    for kind in seen.missing:
-        seen.done(kind)
-    return seen
+    return listed_view()
 
 
 @pytest.fixture
