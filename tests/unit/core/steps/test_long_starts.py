@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from tests.builders import node, pod
 from tests.steps_scene import told
-from tests.unit.core.steps.test_steps_surges import MADE, look, may, serving, starting
+from tests.surges_scene import MADE, look, may, serving, starting
 
 HOUR = 3600
 
