@@ -63,12 +63,9 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     homes = Homes(books)
     placed = homes.reports()
     # 2. Make victims go, unless something failed: then nobody else is disturbed for this plan.
-    victims = Victims(books, beside, over=_is_over(plan, policy, now))
-    cleared = victims.reports(
-        policy.max_parallel_moves,
-        stragglers=stragglers,
-        stop=any(report.state.is_failure for report in placed),
-    )
+    lost = {report.pod for report in placed if report.state.is_failure}
+    victims = Victims(books, beside, lost=lost, over=_is_over(plan, policy, now))
+    cleared = victims.reports(policy.max_parallel_moves, stragglers=stragglers)
     # 3. Say how far it is.
     todo: tuple[Step, ...] = (*homes.todo, *victims.todo)
     reports = (*merged(cleared, placed),)

@@ -6,7 +6,7 @@ Those that serve finish their requests first, out of service.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
-from bayplan.cluster.keys import NodeName
+from bayplan.cluster.keys import NodeName, PodKey
 from bayplan.cluster.pods import Disruption, Pod
 from bayplan.inference.drains import Farewell
 from bayplan.plan import Evict, Move, together
@@ -47,18 +47,22 @@ Group = tuple[Move | Evict, ...]
 class Victims:
     """Says how far each victim is, and who drains or is asked to leave next: the `todo`.
 
-    When the plan is `over`, because its window has closed, nobody begins to leave for free room.
+    Of those in `lost` the home, or that of their replacement, has failed. When the plan is `over`,
+    because its window has closed, nobody begins to leave for free room.
     """
 
-    def __init__(self, books: Books, beside: Beside, *, over: bool) -> None:
+    def __init__(
+        self, books: Books, beside: Beside, *, lost: Collection[PodKey], over: bool
+    ) -> None:
         self._books = books
         self._beside = beside
+        self._lost = lost
         self._over = over
         self._allowances = Allowances(books, ())
         self._shortage = ""
         self.todo: list[StartPod | DrainPod | ServePod | EvictPod] = []
 
-    def reports(self, max_parallel: int, *, stragglers: int, stop: bool) -> list[Report]:
+    def reports(self, max_parallel: int, *, stragglers: int) -> list[Report]:
         """Return how far each victim is; the next ones to go are put on the list.
 
         Those who leave together do so at once, or none of them does. Once one has begun, no
@@ -76,6 +80,8 @@ class Victims:
         victims = [victim for group in leaving for victim in group]
         # 1. Those whose replacement starts first.
         firsts = Surges(self._books, self._beside, victims)
+        # A home that nobody moves to any more is no loss.
+        stop = bool(set(self._lost).difference(v.pod for g in given_up.values() for v in g))
         stop = stop or any(
             has_failed(states)
             for (victim, *_), states in found
@@ -192,8 +198,12 @@ class Victims:
         )
 
     def _count_homes(self, group: Group, *, owed: bool) -> None:
-        """Count the homes of those who move as still owed, or as owed no more."""
-        for move in (victim for victim in group if isinstance(victim, Move)):
+        """Count the homes of those who move as still owed, or as owed no more.
+
+        One that is lost never was.
+        """
+        moves = (victim for victim in group if isinstance(victim, Move))
+        for move in (move for move in moves if move.pod not in self._lost):
             asks = self._books.pods[move.pod].requests.on_device(move.device)
             before = self._books.owed[move.target]
             self._books.owed[move.target] = before + asks if owed else before - asks

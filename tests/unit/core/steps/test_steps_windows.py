@@ -139,3 +139,22 @@ def test_a_home_that_is_lost_is_no_matter_of_who_stays() -> None:
     found = look(BOTH, *NODES[:2], U, V)
 
     assert found.phase is Phase.COMPLETED
+
+
+def test_a_home_that_is_lost_to_who_stays_stops_nobody_who_is_needed() -> None:
+    """Whoever waits for the other's room would wait until the plan counts as stalled."""
+    made = defragmenting(bind("a", "n2"), move("w", "n2", "n3"), move("u", "n1", "n4"))
+
+    found = look(made, *NODES, pod("a", gpus=4), pod("w", gpus=8, on="n2"), U)
+
+    assert done(found) == ["evict w from n2"]
+
+
+def test_a_home_that_is_lost_to_who_stays_gives_nobody_room() -> None:
+    """Who stands in the way of another would stay, for room that is counted twice."""
+    made = defragmenting(bind("a", "n2"), move("w", "n2", "n3"), move("u", "n1", "n2"))
+    others = pod("a", gpus=4), pod("w", gpus=6, on="n2"), pod("u", gpus=8, on="n1")
+
+    found = look(made, *NODES, *others, pod("late", gpus=2, on="n2"))
+
+    assert done(found) == ["evict w from n2"]
