@@ -3,6 +3,7 @@
 Those that serve finish their requests first, out of service.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
@@ -173,10 +174,23 @@ class Victims:
         if not self._over:
             return {}
         idle = {group[0].uid: group for group in self._groups() if self._is_idle(group)}
-        for group in idle.values():
+        on: dict[NodeName, list[str]] = defaultdict(list)
+        for uid, group in idle.items():
             self._count_homes(group, owed=False)
-        while needed := next((g for g in idle.values() if not self._may_stay(g, idle)), None):
-            self._count_homes(idle.pop(needed[0].uid), owed=True)
+            for victim in group:
+                on[source_of(victim)].append(uid)
+        homes = {bind.node for bind in self._books.plan.binds}
+        homes |= {move.target for move in self._books.plan.moves if move.uid not in idle}
+        doubtful = list(idle)
+        while doubtful:
+            uid = doubtful.pop()
+            if uid in idle and not self._may_stay(idle[uid], homes):
+                needed = idle.pop(uid)
+                self._count_homes(needed, owed=True)
+                # Its own home is one from now on: who is there may be in the way.
+                targets = {move.target for move in needed if isinstance(move, Move)}
+                homes |= targets
+                doubtful += (other for target in targets for other in on[target])
         return idle
 
     def _is_idle(self, group: Group) -> bool:
@@ -187,10 +201,8 @@ class Victims:
             for victim in group
         )
 
-    def _may_stay(self, group: Group, idle: Mapping[str, Group]) -> bool:
+    def _may_stay(self, group: Group, homes: Collection[NodeName]) -> bool:
         """Return whether all homes on their nodes have room, but for those of the idle."""
-        homes = {bind.node for bind in self._books.plan.binds}
-        homes |= {move.target for move in self._books.plan.moves if move.uid not in idle}
         return all(
             self._has_room(source_of(victim))
             and not (source_of(victim) in homes and self._is_kept_apart(victim))
