@@ -5,7 +5,7 @@ once, and from then on only those that were leaving; who overstays counts no mor
 seen costs one more look.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from datetime import datetime
 
@@ -31,23 +31,23 @@ class Stragglers:
         self._plans = plans
         self._pool = pool
         self._now = now
-        self._left: dict[str, tuple[Move | Evict, ...]] = {}
+        self._left: dict[str, Sequence[Move | Evict]] = {}
 
     def beside(self, published: PublishedPlan) -> int:
         """Return how many leave for plans before this one, if this one makes anybody leave."""
         own = {victim.uid for victim in published.plan.victims}
         if not own:
             return 0
-        before = {entry.published.uid: entry for entry in self._plans.before(published)}
-        asked = [
-            (plan, victim)
-            for plan, entry in before.items()
-            for victim in self._left.get(plan, tuple(_not_done(entry)))
-        ]
-        leave = [*self._pool.map(self._leaves, (victim for _, victim in asked))]
-        there = [each for each, leaves in zip(asked, leave, strict=True) if leaves]
-        self._left = {plan: tuple(v for of, v in there if of == plan) for plan in before}
-        return len({victim.uid for _, victim in there} - own)
+        left = {entry.published.uid: self._of(entry) for entry in self._plans.before(published)}
+        asked = {victim.uid: victim for victims in left.values() for victim in victims}
+        leave = self._pool.map(self._leaves, asked.values())
+        there = {uid for uid, leaves in zip(asked, leave, strict=True) if leaves}
+        self._left = {plan: [v for v in some if v.uid in there] for plan, some in left.items()}
+        return len(there - own)
+
+    def _of(self, entry: Entry) -> Sequence[Move | Evict]:
+        known = self._left.get(entry.published.uid)
+        return _not_done(entry) if known is None else known
 
     def _leaves(self, victim: Move | Evict) -> bool:
         raw = self._kube.get(pod_path(victim.pod))
@@ -55,13 +55,16 @@ class Stragglers:
         return pod is not None and pod.leaves(self._now().timestamp())
 
 
-def _not_done(entry: Entry) -> Iterator[Move | Evict]:
-    """Yield the victims of an object that had not left when it was last at work, if it ever was."""
-    steps = entry.status.get("steps", ())
+def _not_done(entry: Entry) -> Sequence[Move | Evict]:
+    """Return the victims of an object that had not left when it was last told how far they are.
+
+    If that was never told, it may have been at work all the same.
+    """
+    victims, steps = entry.published.plan.victims, entry.status.get("steps")
+    if steps is None:
+        return victims
     left = {(s["pod"], s["type"]) for s in steps if s["state"] != State.DONE}
-    for victim in entry.published.plan.victims:
-        if (str(victim.pod), type(victim).__name__) in left:
-            yield victim
+    return [v for v in victims if (str(v.pod), type(v).__name__) in left]
 
 
 def _read(raw: Raw) -> Pod | None:
