@@ -209,7 +209,7 @@ class Execution:
         beside: Beside,
         *,
         finished: Collection[str],
-        stragglers: int,
+        stragglers: Collection[int],
     ) -> Progress:
         if not self._stall.knows(published.uid):
             self._actuator.begin_anew()

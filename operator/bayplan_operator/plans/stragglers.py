@@ -33,26 +33,31 @@ class Stragglers:
         self._now = now
         self._left: dict[str, Sequence[Move | Evict]] = {}
 
-    def beside(self, published: PublishedPlan) -> int:
-        """Return how many leave for plans before this one, if this one makes anybody leave."""
+    def beside(self, published: PublishedPlan) -> Sequence[int]:
+        """Return by when each pod is gone that leaves for plans before this one.
+
+        In seconds since the epoch; nothing if this one makes nobody leave.
+        """
         own = {victim.uid for victim in published.plan.victims}
         if not own:
-            return 0
+            return ()
         left = {entry.published.uid: self._of(entry) for entry in self._plans.before(published)}
         asked = {victim.uid: victim for victims in left.values() for victim in victims}
-        leave = self._pool.map(self._leaves, asked.values())
-        there = {uid for uid, leaves in zip(asked, leave, strict=True) if leaves}
+        ends = self._pool.map(self._gone_by, asked.values())
+        there = {uid: by for uid, by in zip(asked, ends, strict=True) if by}
         self._left = {plan: [v for v in some if v.uid in there] for plan, some in left.items()}
-        return len(there - own)
+        return [by for uid, by in there.items() if uid not in own]
 
     def _of(self, entry: Entry) -> Sequence[Move | Evict]:
         known = self._left.get(entry.published.uid)
         return _not_done(entry) if known is None else known
 
-    def _leaves(self, victim: Move | Evict) -> bool:
+    def _gone_by(self, victim: Move | Evict) -> int:
+        """Return by when a victim that leaves is gone; 0 if it does not."""
         raw = self._kube.get(pod_path(victim.pod))
         pod = _read(raw) if raw is not None and raw["metadata"]["uid"] == victim.uid else None
-        return pod is not None and pod.leaves(self._now().timestamp())
+        leaves = pod is not None and pod.leaves(self._now().timestamp())
+        return pod.gone_by if pod is not None and leaves else 0
 
 
 def _not_done(entry: Entry) -> Sequence[Move | Evict]:

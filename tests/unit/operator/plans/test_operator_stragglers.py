@@ -69,6 +69,7 @@ def test_who_leaves_for_an_older_plan_counts_until_it_is_gone(
     assert leaving(scene) == ["v"]
     step = scene.status("plan-00002")["steps"][0]
     assert step["message"] == "waits for its turn: 1 pod is on its way"
+    assert "; who leaves for older plans does so until" in scene.status("plan-00002")["message"]
 
     then(scene)
     scene.look()
