@@ -8,11 +8,11 @@ from bayplan import windows
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.gates import believed
-from bayplan.inference.drains import Farewell
+from bayplan.inference.drains import DrainState
 from bayplan.plan import Plan
 from bayplan.policy import Order, Policy
-from bayplan.steps.books import Books
 from bayplan.steps.homes import Homes
+from bayplan.steps.ledger import Ledger
 from bayplan.steps.progress import (
     Phase,
     Progress,
@@ -22,7 +22,7 @@ from bayplan.steps.progress import (
     phase_of,
     waiting_for_others,
 )
-from bayplan.steps.surges import NOTHING_BESIDE, Beside
+from bayplan.steps.surges import NO_SURGE, SurgeContext
 from bayplan.steps.victims import Victims
 
 #: Seconds by which the planner's clock may be ahead of the operator's.
@@ -45,8 +45,8 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     *,
     idle_s: float,
     now: float = 0.0,
-    farewells: Mapping[str, Farewell] = MappingProxyType({}),
-    beside: Beside = NOTHING_BESIDE,
+    drains: Mapping[str, DrainState] = MappingProxyType({}),
+    surge: SurgeContext = NO_SURGE,
     denied: Mapping[str, str] = MappingProxyType({}),
     finished: Collection[str] = (),
     stragglers: Collection[int] = (),
@@ -58,7 +58,7 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     a victim last drained: that takes as long as its owner allows. The state is meant that is found
     with 0, for what is given up after some time is no change; less than `REPLACEMENT_GRACE_S` is
     like 0. `now` is when it was looked at, in seconds since the epoch.
-    `farewells` are the victims, by uid, that are taken out of service before they leave; `beside`
+    `drains` are the victims, by uid, that are taken out of service before they leave; `surge`
     says whose replacement may start first. `denied` says why the API server refuses, whatever the
     time, to release or evict pods, by uid; `finished` are the pods, by uid, that have run to their
     end on these nodes. `stragglers` says of each pod that still leaves for plans before this one
@@ -67,13 +67,13 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     """
     # As the planner saw it: a pin that can never be kept takes no room from anybody.
     there = believed(snapshot, ours=_placed_by(plan, snapshot))
-    books = Books(plan, there, farewells, idle_s, denied, now=now, finished=finished)
+    ledger = Ledger(plan, there, drains, idle_s, denied, now=now, finished=finished)
     # 1. Give homes to the waiting pods and replacements that have one free.
-    homes = Homes(books)
+    homes = Homes(ledger)
     placed = homes.reports()
     # 2. Make victims go, unless something failed: then nobody else is disturbed for this plan.
     lost = {report.pod for report in placed if report.state.is_failure}
-    victims = Victims(books, beside, lost=lost, over=_is_over(plan, policy, now))
+    victims = Victims(ledger, surge, lost=lost, over=_is_over(plan, policy, now))
     cleared = victims.reports(policy.max_parallel_moves, stragglers=len(stragglers))
     # 3. Say how far it is.
     todo: tuple[Step, ...] = (*homes.todo, *victims.todo)
@@ -81,7 +81,7 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     phase, message = phase_of(plan, reports, todo)
     patient = any(report.state in {State.DRAINING, State.STARTING} for report in reports)
     others = [*(stragglers if any(r.state is State.WAITING for r in cleared) else ())]
-    others += books.replaced_by
+    others += ledger.replaced_by
     if others and phase is Phase.EXECUTING:
         message = f"{message}; {waiting_for_others(max(others), now)}"
     return Progress(
@@ -89,7 +89,7 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
         message=message,
         todo=todo,
         reports=reports,
-        patient=patient or books.awaits_replacement or bool(others),
+        patient=patient or ledger.awaits_replacement or bool(others),
     )
 
 
