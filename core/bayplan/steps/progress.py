@@ -185,6 +185,11 @@ def at_most(ends_by: int, left_s: float) -> str:
     return f"until {clock(ends_by)} at most ({math.ceil(left_s / _MINUTE_S)} min more)"
 
 
+def waiting_for_others(by: int, now: float) -> str:
+    """Return until when those leave who do so for older plans (seconds since the epoch)."""
+    return f"who leaves for older plans does so {at_most(by, max(0.0, by - now))}"
+
+
 def hanging(pod: Pod, now: float) -> str:
     """Return since when a pod should have ended, and what keeps it; "" before it should have.
 

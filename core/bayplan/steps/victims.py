@@ -3,11 +3,12 @@
 Those that serve finish their requests first, out of service.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bayplan.cluster.keys import NodeName
+from bayplan.cluster.keys import NodeName, PodKey
 from bayplan.cluster.pods import Disruption, Pod
 from bayplan.inference.drains import DrainState
 from bayplan.plan import Evict, Move, together
@@ -67,18 +68,22 @@ class _Queue:
 class Victims:
     """Says how far each victim is, and who drains or is asked to leave next: the `todo`.
 
-    When the plan is `over`, because its window has closed, nobody begins to leave for free room.
+    Of those in `lost` the home, or that of their replacement, has failed. When the plan is `over`,
+    because its window has closed, nobody begins to leave for free room.
     """
 
-    def __init__(self, ledger: Ledger, surge: SurgeContext, *, over: bool) -> None:
+    def __init__(
+        self, ledger: Ledger, surge: SurgeContext, *, lost: Collection[PodKey], over: bool
+    ) -> None:
         self._ledger = ledger
         self._surge = surge
+        self._lost = lost
         self._over = over
         self._allowances = Allowances(ledger, ())
         self._shortage = ""
         self.todo: list[StartPod | DrainPod | ServePod | EvictPod] = []
 
-    def reports(self, max_parallel: int, *, stragglers: int, stop: bool) -> list[Report]:
+    def reports(self, max_parallel: int, *, stragglers: int) -> list[Report]:
         """Return how far each victim is; the next ones to go are put on the list.
 
         Those who leave together do so at once, or none of them does. Once one has begun, no
@@ -89,10 +94,12 @@ class Victims:
         stay = {**given_up, **self._spared(given_up)}
         groups = [group for group in self._groups() if group[0].uid not in stay]
         leaving = [(group, self._states(group)) for group in groups]
+        # A home that nobody moves to any more is no loss.
+        is_lost = bool(set(self._lost).difference(v.pod for g in given_up.values() for v in g))
         queue = _Queue(
             max_parallel=max_parallel,
             on_their_way=stragglers + sum(self._on_their_way(*each) for each in leaving),
-            stop=stop or any(self._has_failed(*each) for each in leaving),
+            stop=is_lost or any(self._has_failed(*each) for each in leaving),
         )
         # 1. Those whose replacement starts first.
         victims = [victim for group in groups for victim in group]
@@ -221,10 +228,23 @@ class Victims:
         if not self._over:
             return {}
         idle = {group[0].uid: group for group in self._groups() if self._is_idle(group)}
-        for group in idle.values():
+        on: dict[NodeName, list[str]] = defaultdict(list)
+        for uid, group in idle.items():
             self._count_homes(group, owed=False)
-        while needed := next((g for g in idle.values() if not self._may_stay(g, idle)), None):
-            self._count_homes(idle.pop(needed[0].uid), owed=True)
+            for victim in group:
+                on[source_of(victim)].append(uid)
+        homes = {bind.node for bind in self._ledger.plan.binds}
+        homes |= {move.target for move in self._ledger.plan.moves if move.uid not in idle}
+        doubtful = list(idle)
+        while doubtful:
+            uid = doubtful.pop()
+            if uid in idle and not self._may_stay(idle[uid], homes):
+                needed = idle.pop(uid)
+                self._count_homes(needed, owed=True)
+                # Its own home is one from now on: who is there may be in the way.
+                targets = {move.target for move in needed if isinstance(move, Move)}
+                homes |= targets
+                doubtful += (other for target in targets for other in on[target])
         return idle
 
     def _is_idle(self, group: Group) -> bool:
@@ -235,10 +255,8 @@ class Victims:
             for victim in group
         )
 
-    def _may_stay(self, group: Group, idle: Mapping[str, Group]) -> bool:
+    def _may_stay(self, group: Group, homes: Collection[NodeName]) -> bool:
         """Return whether all homes on their nodes have room, but for those of the idle."""
-        homes = {bind.node for bind in self._ledger.plan.binds}
-        homes |= {move.target for move in self._ledger.plan.moves if move.uid not in idle}
         return all(
             self._has_room(source_of(victim))
             and not (source_of(victim) in homes and self._is_kept_apart(victim))
@@ -246,8 +264,12 @@ class Victims:
         )
 
     def _count_homes(self, group: Group, *, owed: bool) -> None:
-        """Count the homes of those who move as still owed, or as owed no more."""
-        for move in (victim for victim in group if isinstance(victim, Move)):
+        """Count the homes of those who move as still owed, or as owed no more.
+
+        One that is lost never was.
+        """
+        moves = (victim for victim in group if isinstance(victim, Move))
+        for move in (move for move in moves if move.pod not in self._lost):
             asks = self._ledger.pods[move.pod].requests.on_device(move.device)
             before = self._ledger.owed[move.target]
             self._ledger.owed[move.target] = before + asks if owed else before - asks

@@ -210,7 +210,7 @@ class Execution:
         surge: SurgeContext,
         *,
         finished: Collection[str],
-        stragglers: int,
+        stragglers: Collection[int],
     ) -> Progress:
         if not self._stall.knows(published.uid):
             self._actuator.begin_anew()
