@@ -7,7 +7,7 @@ from bayplan import steps
 from bayplan.cluster.keys import GangKey, NodeName, Owner, PodKey
 from bayplan.cluster.nodes import Node
 from bayplan.cluster.pods import Disruption, Pod
-from bayplan.inference.drains import Farewell
+from bayplan.inference.drains import DrainState
 from bayplan.plan import (
     Bind,
     Certificate,
@@ -72,21 +72,21 @@ def advance(  # noqa: PLR0913 - each argument is one thing a test may be about
     *things: Node | Pod,
     idle_s: float = 0,
     max_parallel: int = 10,
-    farewells: Mapping[str, Farewell] | None = None,
+    drains: Mapping[str, DrainState] | None = None,
     now: float = 0,
     stragglers: int = 0,
 ) -> Progress:
     """Return the progress of a plan on the cluster of these nodes and pods.
 
-    `farewells` are by the names of pods.
+    `drains` are by the names of pods.
     """
     policy = Policy(max_parallel_moves=max_parallel)
-    by_uid = {f"uid-{name}": farewell for name, farewell in (farewells or {}).items()}
+    by_uid = {f"uid-{name}": drain for name, drain in (drains or {}).items()}
     return steps.advance(
         *(made, snapshot(*things), policy),
         idle_s=idle_s,
         now=now,
-        farewells=by_uid,
+        drains=by_uid,
         stragglers=stragglers,
     )
 
@@ -115,6 +115,6 @@ def pinned(name: str, on: str, **more: object) -> Pod:
     return replace(pod(name, on=on, **more), bound=False, disruption=Disruption.FIXED)  # type: ignore[arg-type]
 
 
-SERVES = Farewell()
-BUSY = Farewell(begun=True, yields=True, ends_by=1_780_000_000, left_s=200)
-IDLE = Farewell(begun=True, over=True, yields=True, ends_by=1_780_000_000)
+SERVES = DrainState()
+BUSY = DrainState(begun=True, yields=True, ends_by=1_780_000_000, left_s=200)
+IDLE = DrainState(begun=True, over=True, yields=True, ends_by=1_780_000_000)

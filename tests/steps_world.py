@@ -12,7 +12,7 @@ from bayplan.cluster.nodes import Node
 from bayplan.cluster.pods import Disruption, Pod
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import Snapshot
-from bayplan.inference.drains import Farewell
+from bayplan.inference.drains import DrainState
 from bayplan.plan import (
     Bind,
     Evict,
@@ -56,7 +56,7 @@ class World:
         elif isinstance(step, ServePod):
             del self.draining[found.uid]
         elif isinstance(step, EvictPod):
-            assert self.farewell(found.uid).over, "evicted while it serves"
+            assert self.drain_of(found.uid).over, "evicted while it serves"
             self.evicted.append(found.uid)
             self.pods[step.pod] = replace(found, terminating=True)
         else:
@@ -66,15 +66,15 @@ class World:
                 found, node=step.node, waiting=False, bound=False, replaces=step.replaces
             )
 
-    def farewell(self, uid: str) -> Farewell:
+    def drain_of(self, uid: str) -> DrainState:
         """Return how far a pod is; nobody has to wait for one that never serves."""
         if uid not in self.draining:
-            return Farewell(over=uid not in self.requests)
-        return Farewell(begun=True, over=not self.draining[uid], yields=True)
+            return DrainState(over=uid not in self.requests)
+        return DrainState(begun=True, over=not self.draining[uid], yields=True)
 
-    def farewells(self) -> Mapping[str, Farewell]:
+    def drains(self) -> Mapping[str, DrainState]:
         """Return how far the pods are that may serve."""
-        return {uid: self.farewell(uid) for uid in self.requests}
+        return {uid: self.drain_of(uid) for uid in self.requests}
 
     def finish(self) -> None:
         """Let a round of requests be done."""
@@ -235,7 +235,7 @@ def rounds(world: World, made: Plan, trouble: st.DataObject | None) -> Iterator[
             made,
             world.snapshot(),
             Policy(max_parallel_moves=2),
-            farewells=world.farewells(),
+            drains=world.drains(),
         )
         found = patience.ask(look)
         yield found

@@ -1,9 +1,9 @@
 """Nothing waits for ever on us: gates without a planner, pins that are traps, and half a gang.
 
 A pass looks at the planner's lease; while it is silent for too long, or says that every pass fails,
-the gates of waiting pods are lifted without a pin. It also calls half a gang back whose rest waits
-in vain (`plans.halves`), replaces pods whose pin cannot be kept (`pins`), and tells pods what they
-wait for (`promises`).
+the gates of waiting pods are lifted without a pin. It also calls partial gangs back whose rest
+waits in vain (`plans.partial_gangs`), replaces pods whose pin cannot be kept (`pins`), and tells
+pods what they wait for (`promises`).
 """
 
 import time
@@ -28,8 +28,8 @@ from bayplan_operator.cluster.patches import note_failure
 from bayplan_operator.cluster.policies import read_policy
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.pins import Pins
-from bayplan_operator.plans.halves import Halves
 from bayplan_operator.plans.memory import Plans
+from bayplan_operator.plans.partial_gangs import PartialGangs
 from bayplan_operator.promises import Promises
 
 _log = structlog.get_logger()
@@ -68,7 +68,7 @@ class Gates:
         self._clock = clock
         self._plans = plans
         self._pins = Pins(kube, events, pool=pool)
-        self._halves = Halves(kube, plans, events, metrics, now=now, clock=clock)
+        self._partial_gangs = PartialGangs(kube, plans, events, metrics, now=now, clock=clock)
         self._promises = Promises(kube, plans, metrics, pool=pool, clock=clock)
         self._watched_since = clock()
         self._renewal = ("", 0.0)
@@ -91,7 +91,7 @@ class Gates:
         list(self._pool.map(lambda pod: self._lift(pod, seen.raws[pod.uid]), overdue))
         # 3. Call half a gang back whose rest waits in vain, before any of that is made anew.
         self._pins.look(seen, at=at)
-        half_s = self._halves.reconcile(unbound, seen.raws, self._pins.stuck(at=at))
+        partial_s = self._partial_gangs.reconcile(unbound, seen.raws, self._pins.stuck(at=at))
         # 4. Replace pods whose pins cannot be kept.
         pin_s = self._pins.replace(seen.raws, at=at)
         # 5. Tell those who have a place what they wait for there.
@@ -99,7 +99,7 @@ class Gates:
         # 6. Tell on pods that cannot be read, or not in full, that nobody looks for, or that others
         # hold.
         self._tell_mistakes(seen)
-        wanted = [_MAX_LOOK_S, signs.timeout_s / 4, half_s, pin_s]
+        wanted = [_MAX_LOOK_S, signs.timeout_s / 4, partial_s, pin_s]
         return max(_MIN_LOOK_S, min(s for s in wanted if s is not None))
 
     def _signs(self, at: float) -> gates.PlannerSigns:

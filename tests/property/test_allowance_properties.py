@@ -11,7 +11,7 @@ from bayplan.cluster.keys import PodKey
 from bayplan.cluster.nodes import Node
 from bayplan.cluster.pods import Pod
 from bayplan.cluster.snapshot import Snapshot
-from bayplan.inference.drains import Farewell
+from bayplan.inference.drains import DrainState
 from bayplan.plan import Plan
 from bayplan.policy import Policy
 from bayplan.steps import DrainPod, EvictPod, ServePod, Step
@@ -67,17 +67,17 @@ class Cluster:
     def _covered(self) -> list[Pod]:
         return [p for p in self.pods.values() if p.labels and not p.terminating]
 
-    def farewells(self) -> dict[str, Farewell]:
+    def drains(self) -> dict[str, DrainState]:
         """Return how far all pods that run are."""
         running = (pod.uid for pod in self.pods.values() if pod.node)
-        return {uid: self._farewell(uid) for uid in running}
+        return {uid: self._drain_of(uid) for uid in running}
 
-    def _farewell(self, uid: str) -> Farewell:
+    def _drain_of(self, uid: str) -> DrainState:
         counted = self.clock >= self.unready.get(uid, self.clock) + 10
         if uid not in self.out:
-            return Farewell(counted=counted)
+            return DrainState(counted=counted)
         over = self.clock >= self.out[uid] + 5
-        return Farewell(begun=True, yields=True, over=over, counted=counted)
+        return DrainState(begun=True, yields=True, over=over, counted=counted)
 
     def do(self, step: Step) -> None:
         """Do a step as the API server would."""
@@ -143,7 +143,7 @@ def test_no_more_are_out_of_service_than_the_budget_admits(
             Snapshot.of(NODES, cluster.pods.values(), [told]),
             Policy(max_parallel_moves=max_parallel),
             idle_s=0,
-            farewells=cluster.farewells(),
+            drains=cluster.drains(),
         )
         for step in found.todo:
             cluster.do(step)

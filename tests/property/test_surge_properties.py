@@ -11,11 +11,11 @@ from bayplan import steps
 from bayplan.cluster.budgets import Health
 from bayplan.cluster.keys import PodKey
 from bayplan.cluster.pods import Disruption, Pod
-from bayplan.inference.drains import Farewell
+from bayplan.inference.drains import DrainState
 from bayplan.inference.successors import Failing, Outlook
 from bayplan.plan import Plan
 from bayplan.policy import Policy
-from bayplan.steps import Beside, DrainPod, EvictPod, Phase, Progress, StartPod, State, Step
+from bayplan.steps import DrainPod, EvictPod, Phase, Progress, StartPod, State, Step, SurgeContext
 from tests.steps_scene import told
 from tests.steps_world import Patience, World, happen, overcommitted, scenes, settle
 
@@ -38,10 +38,10 @@ class Doubling(World):
     failed: set[str] = field(default_factory=set)
     begun: set[str] = field(default_factory=set)
 
-    def beside(self) -> Beside:
+    def surge(self) -> SurgeContext:
         """Return what is known of replacements; each pod has an owner of its own."""
         pods = [pod for pod in self.pods.values() if pod.owner and pod.uid in self.able]
-        return Beside(
+        return SurgeContext(
             outlooks={
                 pod.owner.uid: Outlook(able=frozenset({pod.uid}), left=1)
                 for pod in pods
@@ -140,8 +140,8 @@ def rounds(world: Doubling, made: Plan, trouble: st.DataObject | None) -> Iterat
             made,
             world.snapshot(),
             Policy(max_parallel_moves=2),
-            farewells=_farewells(world),
-            beside=world.beside(),
+            drains=_drains_of(world),
+            surge=world.surge(),
         )
         found = patience.ask(look)
         yield found
@@ -178,12 +178,12 @@ _HAPPENINGS = st.lists(
 )
 
 
-def _farewells(world: Doubling) -> Mapping[str, Farewell]:
+def _drains_of(world: Doubling) -> Mapping[str, DrainState]:
     """Return how far pods are; whom its deployment takes out does not yield to a plan."""
     gives_way = {pod.uid for pod in world.pods.values() if pod.gives_way_by}
     return {
-        uid: replace(farewell, yields=farewell.yields and uid not in gives_way)
-        for uid, farewell in world.farewells().items()
+        uid: replace(drain, yields=drain.yields and uid not in gives_way)
+        for uid, drain in world.drains().items()
     }
 
 

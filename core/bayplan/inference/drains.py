@@ -8,7 +8,7 @@ gateway while its engine goes on. When that was is kept in the condition, so tha
 forgotten when the operator is started anew; a unit that is wanted again is put back.
 
 Two decide on it. Units that are to go are taken out here; what a plan makes leave is taken out by
-who carries the plan out (`farewell`), and the condition says so: such a pod *yields*. As long as
+who carries the plan out (`drain_state`), and the condition says so: such a pod *yields*. As long as
 that plan is at work it is left alone here, and then put back.
 """
 
@@ -108,7 +108,7 @@ def to_serve_whatever_is_asked(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Farewell:
+class DrainState:
     """How far a pod is that finishes its requests before a plan makes it leave.
 
     Attributes:
@@ -128,11 +128,13 @@ class Farewell:
     left_s: float = 0
 
 
-def farewell(pod: Child, loads: Mapping[str, int | None], *, drain_s: int, now: float) -> Farewell:
+def drain_state(
+    pod: Child, loads: Mapping[str, int | None], *, drain_s: int, now: float
+) -> DrainState:
     """Return how far a pod is that may take `drain_s` seconds; one that does not serve is over."""
     serving = [pod] if pod.switched and pod.serves else []
     ends_by = pod.drains_since + _CUT_OFF_S + drain_s if pod.drains_since else 0
-    return Farewell(
+    return DrainState(
         begun=bool(pod.drains_since),
         over=now >= _until(drain_s, serving, loads),
         yields=pod.yields,

@@ -28,8 +28,8 @@ to the rest.
 """
 
 from bayplan.steps.advance import advance, nodes_of
-from bayplan.steps.books import LEAVING_STALL_S, STALL_S, source_of
 from bayplan.steps.homes import REPLACEMENT_GRACE_S
+from bayplan.steps.ledger import LEAVING_STALL_S, STALL_S, source_of
 from bayplan.steps.progress import (
     GIVEN_UP,
     SPARED,
@@ -48,7 +48,7 @@ from bayplan.steps.progress import (
     hanging,
     is_left_to_scheduler,
 )
-from bayplan.steps.surges import Beside
+from bayplan.steps.surges import SurgeContext
 
 __all__ = [
     "GIVEN_UP",
@@ -56,7 +56,6 @@ __all__ = [
     "REPLACEMENT_GRACE_S",
     "SPARED",
     "STALL_S",
-    "Beside",
     "DrainPod",
     "EvictPod",
     "Phase",
@@ -67,6 +66,7 @@ __all__ = [
     "StartPod",
     "State",
     "Step",
+    "SurgeContext",
     "advance",
     "arrived",
     "clock",

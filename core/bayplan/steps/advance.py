@@ -8,13 +8,13 @@ from bayplan import windows
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.gates import believed
-from bayplan.inference.drains import Farewell
+from bayplan.inference.drains import DrainState
 from bayplan.plan import Plan
 from bayplan.policy import Order, Policy
-from bayplan.steps.books import Books
 from bayplan.steps.homes import Homes
+from bayplan.steps.ledger import Ledger
 from bayplan.steps.progress import Progress, State, Step, merged, phase_of
-from bayplan.steps.surges import NOTHING_BESIDE, Beside
+from bayplan.steps.surges import NO_SURGE, SurgeContext
 from bayplan.steps.victims import Victims
 
 #: Seconds by which the planner's clock may be ahead of the operator's.
@@ -37,8 +37,8 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     *,
     idle_s: float,
     now: float = 0.0,
-    farewells: Mapping[str, Farewell] = MappingProxyType({}),
-    beside: Beside = NOTHING_BESIDE,
+    drains: Mapping[str, DrainState] = MappingProxyType({}),
+    surge: SurgeContext = NO_SURGE,
     denied: Mapping[str, str] = MappingProxyType({}),
     finished: Collection[str] = (),
     stragglers: int = 0,
@@ -50,7 +50,7 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     a victim last drained: that takes as long as its owner allows. The state is meant that is found
     with 0, for what is given up after some time is no change; less than `REPLACEMENT_GRACE_S` is
     like 0. `now` is when it was looked at, in seconds since the epoch.
-    `farewells` are the victims, by uid, that are taken out of service before they leave; `beside`
+    `drains` are the victims, by uid, that are taken out of service before they leave; `surge`
     says whose replacement may start first. `denied` says why the API server refuses, whatever the
     time, to release or evict pods, by uid; `finished` are the pods, by uid, that have run to their
     end on these nodes. `stragglers` is the number of pods that still leave for plans before this
@@ -58,12 +58,12 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     """
     # As the planner saw it: a pin that can never be kept takes no room from anybody.
     there = believed(snapshot, ours=_placed_by(plan, snapshot))
-    books = Books(plan, there, farewells, idle_s, denied, now=now, finished=finished)
+    ledger = Ledger(plan, there, drains, idle_s, denied, now=now, finished=finished)
     # 1. Give homes to the waiting pods and replacements that have one free.
-    homes = Homes(books)
+    homes = Homes(ledger)
     placed = homes.reports()
     # 2. Make victims go, unless something failed: then nobody else is disturbed for this plan.
-    victims = Victims(books, beside, over=_is_over(plan, policy, now))
+    victims = Victims(ledger, surge, over=_is_over(plan, policy, now))
     cleared = victims.reports(
         policy.max_parallel_moves,
         stragglers=stragglers,
@@ -80,7 +80,7 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
         message=message,
         todo=todo,
         reports=reports,
-        patient=patient or books.awaits_replacement,
+        patient=patient or ledger.awaits_replacement,
     )
 
 

@@ -15,25 +15,25 @@ from bayplan.cluster.budgets import Budget, Health
 from bayplan.cluster.keys import BudgetKey
 from bayplan.plan import Evict, Move
 from bayplan.rules.restraints import Covering
-from bayplan.steps.books import Books
+from bayplan.steps.ledger import Ledger
 
 
 class Allowances:
     """Counts what is asked of each budget for the victims that have not begun to leave."""
 
-    def __init__(self, books: Books, victims: Iterable[Move | Evict]) -> None:
-        self._books = books
-        self._covering = Covering(books.budgets)
+    def __init__(self, ledger: Ledger, victims: Iterable[Move | Evict]) -> None:
+        self._ledger = ledger
+        self._covering = Covering(ledger.budgets)
         self._asked: Counter[BudgetKey] = Counter()
         self._ready: Counter[BudgetKey] = Counter()
         self._owed: Counter[BudgetKey] = Counter()
         self._fresh: Counter[BudgetKey] = Counter()
-        for victim in victims if books.budgets else ():
+        for victim in victims if ledger.budgets else ():
             self._count(victim)
 
     def shortage(self) -> str:
         """Return in words which budget does not admit all those who are to leave, or ""."""
-        short = (budget for budget in self._books.budgets if self._is_short(budget))
+        short = (budget for budget in self._ledger.budgets if self._is_short(budget))
         found = next(short, None)
         if found is None:
             return ""
@@ -69,22 +69,22 @@ class Allowances:
         return self._fresh[budget.key] > 0 and self._asked[budget.key] > budget.allowed
 
     def _count(self, victim: Move | Evict) -> None:
-        budget, pod = self._budget_of(victim), self._books.remaining(victim)
+        budget, pod = self._budget_of(victim), self._ledger.remaining(victim)
         if budget is None or pod is None or pod.terminating:
             return
-        farewell = self._books.farewell(victim)
+        drain = self._ledger.drain_of(victim)
         is_out, costs = pod.health is Health.UNREADY, budget.costs(pod.health)
         # Where none need be healthy, what an eviction of it takes off is soon counted back.
         is_off = is_out and not budget.desired
-        is_owed = is_out and not farewell.counted
+        is_owed = is_out and not drain.counted
         self._asked[budget.key] += (costs and not is_off) or is_owed
         self._ready[budget.key] += costs and not is_out
         self._owed[budget.key] += is_owed
-        self._fresh[budget.key] += costs and not farewell.begun
+        self._fresh[budget.key] += costs and not drain.begun
 
     def _budget_of(self, victim: Move | Evict) -> Budget | None:
         """Return the budget of a victim; nobody evicts one with two, as the rehearsal finds."""
-        pod = self._books.remaining(victim)
+        pod = self._ledger.remaining(victim)
         covering = self._covering.of(pod) if pod is not None else ()
         return covering[0] if len(covering) == 1 else None
 

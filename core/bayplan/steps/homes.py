@@ -10,7 +10,7 @@ from bayplan.cluster.pods import Pod
 from bayplan.cluster.resources import Resources
 from bayplan.plan import Bind, Move, Rejection, together
 from bayplan.rules import filters
-from bayplan.steps.books import Books, home_of, pop_replacement
+from bayplan.steps.ledger import Ledger, home_of, pop_replacement
 from bayplan.steps.progress import (
     ReleasePod,
     Report,
@@ -30,8 +30,8 @@ REPLACEMENT_GRACE_S: Final = 30
 class Homes:
     """Says how far each home is, and releases who can go there; `todo` are those releases."""
 
-    def __init__(self, books: Books) -> None:
-        self._books = books
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self.todo: list[ReleasePod] = []
 
     def reports(self) -> list[Report]:
@@ -40,7 +40,7 @@ class Homes:
 
     def _binds(self) -> list[Report]:
         """Return how far each bind is; whole gangs with room for all are put on the list."""
-        gangs = together(self._books.plan.binds)
+        gangs = together(self._ledger.plan.binds)
         groups = [(group, [self._bind_state(b) for b in group]) for group in gangs]
         reports: list[Report] = []
         for group, states in groups:
@@ -50,17 +50,17 @@ class Homes:
 
     def _replacements(self) -> list[Report]:
         """Return how far each move's replacement is; those with room are put on the list."""
-        newcomers = self._books.newcomers_by_owner()
-        taken = self._books.taken()
+        newcomers = self._ledger.newcomers_by_owner()
+        taken = self._ledger.taken()
         return [
             report_of(move, *self._move_state(move, taken.get(move.uid), newcomers))
-            for move in self._books.plan.moves
+            for move in self._ledger.plan.moves
         ]
 
     def _bind_state(self, bind: Bind) -> Standing:
-        if bind.uid in self._books.finished:
+        if bind.uid in self._ledger.finished:
             return State.DONE, f"has run to its end on {bind.node}"
-        pod = self._books.pods.get(bind.pod)
+        pod = self._ledger.pods.get(bind.pod)
         if pod is None or pod.uid != bind.uid or pod.terminating:
             return State.FAILED, "is gone"
         if pod.node == bind.node:
@@ -73,7 +73,7 @@ class Homes:
 
     def _denial(self, pod: Pod, name: NodeName) -> Standing | None:
         """Return how far a pod is that the API server does not let go to its node, if so."""
-        why = self._books.denied.get(pod.uid)
+        why = self._ledger.denied.get(pod.uid)
         return (State.REFUSED, f"cannot go to {name}, which is refused: {why}") if why else None
 
     def _elsewhere_state(self, pod: Pod) -> Standing:
@@ -83,7 +83,7 @@ class Homes:
         """
         if pod.bound:
             return State.DONE, f"runs on {pod.node} already"
-        if self._books.stalled:
+        if self._ledger.stalled:
             return State.FAILED, f"is pinned to {pod.node}, but the scheduler does not bind it"
         return State.STARTED, f"is pinned to {pod.node} already; the scheduler binds it next"
 
@@ -91,33 +91,33 @@ class Homes:
         """Return how far a pod is that is bound, or pinned and will be."""
         if pod.bound:
             return State.DONE, f"runs on {name}"
-        node = self._books.nodes.get(name)
+        node = self._ledger.nodes.get(name)
         if node is None:
             return State.FAILED, f"is pinned to {name}: the node is gone"
         if refusal := filters.static_rejection(pod, node):
             return State.FAILED, f"is pinned to {name}: {refusal.message}"
-        short = pod.requests.shortfall(self._books.due[name] + pod.requests)
+        short = pod.requests.shortfall(self._ledger.due[name] + pod.requests)
         if short.items:
             return State.FAILED, f"is pinned to {name}: others took its room ({_words(short)})"
-        if self._books.stalled:
+        if self._ledger.stalled:
             return State.FAILED, f"is pinned to {name}, but the scheduler does not bind it"
         return State.STARTED, f"is pinned to {name}; the scheduler binds it next"
 
     def _home_state(self, pod: Pod, action: Bind | Move) -> Standing:
         """Return whether its home can still become the pod's, and take it off what is due."""
         name, asks = home_of(action), pod.requests.on_device(action.device)
-        node = self._books.nodes.get(name)
+        node = self._ledger.nodes.get(name)
         if node is None:
             return State.FAILED, f"cannot go to {name}: the node is gone"
         if refusal := filters.static_rejection(pod, node) or self._repulsion(pod, node):
             return State.FAILED, f"cannot go to {name}: {refusal.message}"
-        short = asks.shortfall(self._books.due[name])
+        short = asks.shortfall(self._ledger.due[name])
         if short.items:
             return State.FAILED, f"cannot go to {name}: others took its room ({_words(short)})"
-        self._books.due[name] = self._books.due[name] - asks
-        if self._books.stalled:
+        self._ledger.due[name] = self._ledger.due[name] - asks
+        if self._ledger.stalled:
             return State.FAILED, f"did not get to {name} in time"
-        self._books.owed[name] = self._books.owed[name] + asks
+        self._ledger.owed[name] = self._ledger.owed[name] + asks
         return State.WAITING, f"waits for room on {name}{self._left_by(name)}"
 
     def _left_by(self, name: NodeName) -> str:
@@ -125,7 +125,7 @@ class Homes:
 
         The words change with who is there alone, for they are written.
         """
-        going = self._books.going[name]
+        going = self._ledger.going[name]
         if not going:
             return ""
         first, more = going[0].key, len(going) - 1
@@ -133,7 +133,7 @@ class Homes:
         if not all(pod.terminating for pod in going):
             return f"{who} {'are' if more else 'is'} to leave first"
         for pod in going:
-            if hangs := hanging(pod, self._books.now):
+            if hangs := hanging(pod, self._ledger.now):
                 return f", on which {pod.key} {hangs}"
         last = clock(max(pod.leaves_at for pod in going))
         return f"{who} {'leave' if more else 'leaves'} by {last} at most"
@@ -143,16 +143,16 @@ class Homes:
 
         Of rules between pods only anti-affinity can be told from the nodes that are in sight.
         """
-        staying = self._books.staying
+        staying = self._ledger.staying
         return staying.repulsion(pod, node) if staying is not None else None
 
     def _release(self, group: Sequence[Bind], states: Sequence[Standing]) -> Sequence[Standing]:
         """Return the states after releasing the group's waiting pods, if all have room now."""
         waiting = [b for b, (s, _) in zip(group, states, strict=True) if s is State.WAITING]
-        room = dict(self._books.free)
+        room = dict(self._ledger.free)
         lacking = set[PodKey]()
         for bind in waiting:
-            asks = self._books.pods[bind.pod].requests.on_device(bind.device)
+            asks = self._ledger.pods[bind.pod].requests.on_device(bind.device)
             if asks.fits(room[bind.node]):
                 room[bind.node] = room[bind.node] - asks
             else:
@@ -165,8 +165,8 @@ class Homes:
                 for b, s in zip(group, states, strict=True)
             ]
         for bind in waiting:
-            asks = self._books.pods[bind.pod].requests.on_device(bind.device)
-            self._books.take(bind.node, asks)
+            asks = self._ledger.pods[bind.pod].requests.on_device(bind.device)
+            self._ledger.take(bind.node, asks)
         awaited = len(waiting) < len(group)
         self.todo += [
             ReleasePod(
@@ -184,7 +184,7 @@ class Homes:
         if taken is not None:
             state, message = self._arrival_state(taken, taken.node or move.target)
             return state, f"in its place {taken.key.name} {message}"
-        victim = self._books.remaining(move)
+        victim = self._ledger.remaining(move)
         if victim is not None and not victim.terminating:
             return self._home_state_before(move, victim)
         pod = pop_replacement(move, newcomers)
@@ -192,9 +192,9 @@ class Homes:
             return self._replacement_state(move, pod)
         if victim is not None:
             asks = victim.requests.on_device(move.device)
-            self._books.owed[move.target] = self._books.owed[move.target] + asks
+            self._ledger.owed[move.target] = self._ledger.owed[move.target] + asks
             return State.WAITING, f"is leaving {move.source} for {move.target}"
-        if self._books.idle_s >= REPLACEMENT_GRACE_S:
+        if self._ledger.idle_s >= REPLACEMENT_GRACE_S:
             return State.DONE, "left, and nothing was made in its place"
         return State.WAITING, f"waits for {move.owner or 'its owner'} to make a pod in its place"
 
@@ -209,8 +209,8 @@ class Homes:
             return denial
         state, message = self._home_state(pod, move)
         asks = pod.requests.on_device(move.device)
-        if state is State.WAITING and asks.fits(self._books.free[move.target]):
-            self._books.take(move.target, asks)
+        if state is State.WAITING and asks.fits(self._ledger.free[move.target]):
+            self._ledger.take(move.target, asks)
             self.todo.append(
                 ReleasePod(
                     pod=pod.key,

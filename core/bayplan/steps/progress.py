@@ -9,7 +9,7 @@ from typing import Final
 
 from bayplan.cluster.keys import GangKey, NodeName, PodKey
 from bayplan.cluster.pods import OVERSTAY_S, Pod
-from bayplan.inference.drains import Farewell
+from bayplan.inference.drains import DrainState
 from bayplan.plan import Bind, Evict, Move, Plan
 
 _MINUTE_S: Final = 60
@@ -160,9 +160,9 @@ def report_of(action: Bind | Move | Evict, state: State, message: str) -> Report
     return Report(pod=action.pod, type=type(action).__name__, state=state, message=message)
 
 
-def still_finishing(farewells: Iterable[Farewell]) -> Standing:
+def still_finishing(drains: Iterable[DrainState]) -> Standing:
     """Return how far victims are that finish their requests together."""
-    last = max(farewells, key=lambda farewell: farewell.ends_by)
+    last = max(drains, key=lambda drain: drain.ends_by)
     told = f"finishes its requests before it leaves, {at_most(last.ends_by, last.left_s)}"
     return State.DRAINING, told
 

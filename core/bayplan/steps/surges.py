@@ -19,7 +19,7 @@ from bayplan.cluster.pods import Disruption, Pod
 from bayplan.cluster.resources import Resources
 from bayplan.inference.successors import Failing, Outlook
 from bayplan.plan import Evict, Move
-from bayplan.steps.books import Books
+from bayplan.steps.ledger import Ledger
 from bayplan.steps.progress import (
     Standing,
     StartPod,
@@ -31,7 +31,7 @@ from bayplan.steps.progress import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Beside:
+class SurgeContext:
     """What is known of replacements that might start first.
 
     Attributes:
@@ -56,7 +56,7 @@ class Beside:
 _NONE: Final = Outlook()
 
 #: Nobody's replacement may start first.
-NOTHING_BESIDE: Final = Beside()
+NO_SURGE: Final = SurgeContext()
 
 
 class Surges:
@@ -67,26 +67,28 @@ class Surges:
         busy: Whether a replacement is starting, or will when its turn has come.
     """
 
-    def __init__(self, books: Books, beside: Beside, victims: Sequence[Move | Evict]) -> None:
+    def __init__(
+        self, ledger: Ledger, surge: SurgeContext, victims: Sequence[Move | Evict]
+    ) -> None:
         self.todo: list[StartPod] = []
         self.told: dict[str, Standing] = {}
         self.busy = False
-        self._books = books
-        self._beside = beside
-        self._taken = books.taken()
+        self._ledger = ledger
+        self._surge = surge
+        self._taken = ledger.taken()
         self._victims = victims
-        self._left = {uid: outlook.left for uid, outlook in beside.outlooks.items()}
+        self._left = {uid: outlook.left for uid, outlook in surge.outlooks.items()}
 
     def begin(self, on_their_way: int, max_parallel: int, *, stop: bool) -> int:
         """Decide; return how many pods are on their way then, with the others that were before."""
         moves = [victim for victim in self._victims if isinstance(victim, Move)]
         for move in moves:
-            pod = self._books.remaining(move)
+            pod = self._ledger.remaining(move)
             if pod is not None and not pod.terminating and pod.gives_way_by:
                 self.told[move.uid] = self._doubled(move, pod)
-                on_their_way += not self._books.farewell(move).begun
-            elif pod is not None and not pod.terminating and move.uid in self._beside.failed:
-                self.told[move.uid] = State.FAILED, _failure(move, self._beside.failed[move.uid])
+                on_their_way += not self._ledger.drain_of(move).begun
+            elif pod is not None and not pod.terminating and move.uid in self._surge.failed:
+                self.told[move.uid] = State.FAILED, _failure(move, self._surge.failed[move.uid])
         self.busy = any(state is State.STARTING for state, _ in self.told.values())
         if not (stop or has_failed(self.told.values())):
             able = [move for move in moves if move.uid not in self.told and self._may_start(move)]
@@ -98,15 +100,15 @@ class Surges:
 
     def _doubled(self, move: Move, pod: Pod) -> Standing:
         """Return how far a move is whose replacement is there."""
-        new, farewell = self._taken.get(move.uid), self._books.farewell(move)
+        new, drain = self._taken.get(move.uid), self._ledger.drain_of(move)
         if new is None or not (new.bound and new.health is Health.READY):
             what = f"{new.key.name} on {new.node}" if new is not None else "its replacement"
-            end = at_most(pod.gives_way_by, max(0.0, pod.gives_way_by - self._books.now))
+            end = at_most(pod.gives_way_by, max(0.0, pod.gives_way_by - self._ledger.now))
             return State.STARTING, f"serves on {pod.node} until {what} serves in its place, {end}"
-        if farewell.begun and not farewell.over:
-            return still_finishing([farewell])
+        if drain.begun and not drain.over:
+            return still_finishing([drain])
         told = f"{pod.node}, for {new.key.name} serves on {new.node} in its place"
-        if self._books.stalled:
+        if self._ledger.stalled:
             return State.FAILED, f"does not leave {told}: look at its PodDisruptionBudget"
         return State.STARTED, f"is to leave {told}"
 
@@ -115,13 +117,13 @@ class Surges:
 
         It could not where it is kept apart from its like, or uses a volume that the other one has.
         """
-        pod = self._books.remaining(move)
-        if pod is None or pod.terminating or self._books.farewell(move).begun:
+        pod = self._ledger.remaining(move)
+        if pod is None or pod.terminating or self._ledger.drain_of(move).begun:
             return False
         if pod.constraints.peers is not None or pod.claims:
             return False
-        there = move.target in self._books.free
-        return there and pod.disruption is Disruption.MOVABLE and self._beside.allows(move)
+        there = move.target in self._ledger.free
+        return there and pod.disruption is Disruption.MOVABLE and self._surge.allows(move)
 
     def _in_turn(self, able: Sequence[Move]) -> Collection[str]:
         """Return which of them find room without leaving first, all others that leave gone.
@@ -129,8 +131,8 @@ class Surges:
         Of those that wait for each other the first one leaves first.
         """
         uids = {move.uid for move in able}
-        returned = self._books.terminated
-        room = {name: free + returned[name] for name, free in self._books.free.items()}
+        returned = self._ledger.terminated
+        room = {name: free + returned[name] for name, free in self._ledger.free.items()}
         for victim in self._victims:
             if victim.uid not in uids:
                 self._give_back(room, victim)
@@ -148,20 +150,20 @@ class Surges:
 
     def _give_back(self, room: dict[NodeName, Resources], victim: Move | Evict) -> None:
         """Add what a victim will leave that is not known to be leaving."""
-        pod = self._books.remaining(victim)
+        pod = self._ledger.remaining(victim)
         if pod is not None and pod.node in room and not (pod.terminating or pod.gives_way_by):
             room[pod.node] = room[pod.node] + pod.requests
 
     def _asks(self, move: Move) -> Resources:
-        return self._books.pods[move.pod].requests.on_device(move.device)
+        return self._ledger.pods[move.pod].requests.on_device(move.device)
 
     def _next(self, move: Move, *, full: bool) -> Standing:
         """Return how far a move is whose replacement can start first, now or later."""
         asks, owner = self._asks(move), move.owner
-        if owner is None or not asks.fits(self._books.free[move.target]):
+        if owner is None or not asks.fits(self._ledger.free[move.target]):
             return State.WAITING, f"waits for room on {move.target}, where it starts first"
         self.busy = True
-        outlook = self._beside.outlook(move)
+        outlook = self._surge.outlook(move)
         if full or not self._left[owner.uid]:
             n = outlook.doubled
             many = f"{n} pod of {owner} is" if n == 1 else f"{n} pods of {owner} are"
@@ -169,7 +171,7 @@ class Surges:
             why = "others are on their way" if full else surge
             return State.WAITING, f"waits for its turn: {why}"
         self._left[owner.uid] -= 1
-        self._books.take(move.target, asks)
+        self._ledger.take(move.target, asks)
         self.todo.append(
             StartPod(
                 pod=move.pod,

@@ -8,10 +8,10 @@ from typing import Final
 
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.pods import Disruption, Pod
-from bayplan.inference.drains import Farewell
+from bayplan.inference.drains import DrainState
 from bayplan.plan import Evict, Move, together
 from bayplan.steps.allowances import Allowances
-from bayplan.steps.books import Books, source_of
+from bayplan.steps.ledger import Ledger, source_of
 from bayplan.steps.progress import (
     GIVEN_UP,
     SPARED,
@@ -29,7 +29,7 @@ from bayplan.steps.progress import (
     report_of,
     still_finishing,
 )
-from bayplan.steps.surges import Beside, Surges
+from bayplan.steps.surges import SurgeContext, Surges
 
 #: States of a victim that has been asked to leave.
 _BEGUN: Final = frozenset({State.STARTED, State.DONE})
@@ -50,11 +50,11 @@ class Victims:
     When the plan is `over`, because its window has closed, nobody begins to leave for free room.
     """
 
-    def __init__(self, books: Books, beside: Beside, *, over: bool) -> None:
-        self._books = books
-        self._beside = beside
+    def __init__(self, ledger: Ledger, surge: SurgeContext, *, over: bool) -> None:
+        self._ledger = ledger
+        self._surge = surge
         self._over = over
-        self._allowances = Allowances(books, ())
+        self._allowances = Allowances(ledger, ())
         self._shortage = ""
         self.todo: list[StartPod | DrainPod | ServePod | EvictPod] = []
 
@@ -75,19 +75,19 @@ class Victims:
         on_their_way += sum(len(group) for group, s in found if self._drains(group, s))
         victims = [victim for group in leaving for victim in group]
         # 1. Those whose replacement starts first.
-        firsts = Surges(self._books, self._beside, victims)
+        surges = Surges(self._ledger, self._surge, victims)
         stop = stop or any(
             has_failed(states)
             for (victim, *_), states in found
             if isinstance(victim, Evict) or not self._gives_way(victim)
         )
-        on_their_way = firsts.begin(on_their_way, max_parallel, stop=stop)
-        self.todo += firsts.todo
-        reports = [report_of(v, *firsts.told[v.uid]) for v in victims if v.uid in firsts.told]
+        on_their_way = surges.begin(on_their_way, max_parallel, stop=stop)
+        self.todo += surges.todo
+        reports = [report_of(v, *surges.told[v.uid]) for v in victims if v.uid in surges.told]
         # 2. The others.
-        stop = stop or has_failed(firsts.told.values())
-        leaving = [group for group in leaving if group[0].uid not in firsts.told]
-        self._allowances = Allowances(self._books, (v for group in leaving for v in group))
+        stop = stop or has_failed(surges.told.values())
+        leaving = [group for group in leaving if group[0].uid not in surges.told]
+        self._allowances = Allowances(self._ledger, (v for group in leaving for v in group))
         self._shortage = self._allowances.shortage()
         found = [(group, [self._victim_state(v) for v in group]) for group in leaving]
         unfinished = any(_has_begun(s) and _has_waiting(s) for _, s in found)
@@ -97,7 +97,7 @@ class Victims:
             if stop and not begun:
                 stays = "stays: the plan can no longer be completed"
                 self._put_back(group)
-            elif firsts.busy and not (begun or drains):
+            elif surges.busy and not (begun or drains):
                 stays = "waits until those that start first serve"
             elif not begun and unfinished:
                 # Evictions of a pass are refused together: the rest of a gang is asked for alone.
@@ -119,44 +119,44 @@ class Victims:
 
     def _gives_way(self, victim: Move | Evict) -> bool:
         """Return whether the replacement of a victim is there already."""
-        pod = self._books.remaining(victim)
+        pod = self._ledger.remaining(victim)
         return pod is not None and bool(pod.gives_way_by)
 
     def _drains(self, group: Group, states: Iterable[Standing]) -> bool:
         """Return whether nobody of a group has left, and somebody was taken out of service."""
-        return not _has_begun(states) and any(self._farewell(v).begun for v in group)
+        return not _has_begun(states) and any(self._drain_of(v).begun for v in group)
 
     def _has_drained(self, victim: Move | Evict) -> bool:
         """Return whether a victim was taken out of service, be it still busy."""
-        return self._farewell(victim).begun
+        return self._drain_of(victim).begun
 
-    def _farewell(self, victim: Move | Evict) -> Farewell:
-        return self._books.farewell(victim)
+    def _drain_of(self, victim: Move | Evict) -> DrainState:
+        return self._ledger.drain_of(victim)
 
     def _let_go(self, waiting: Sequence[Move | Evict], group: Group) -> Standing | None:
         """Ask those of a group to leave who have not begun to, or have them drain before.
 
         Return how far they all are then; None where each has its own words.
         """
-        farewells = [self._farewell(victim) for victim in waiting]
+        drains = [self._drain_of(victim) for victim in waiting]
         due = [
             victim
-            for victim, farewell in zip(waiting, farewells, strict=True)
-            if not (farewell.begun or farewell.over or self._allowances.keeps_drained(victim))
+            for victim, drain in zip(waiting, drains, strict=True)
+            if not (drain.begun or drain.over or self._allowances.keeps_drained(victim))
         ]
         if any(map(self._allowances.is_unsure, due)):
             return State.WAITING, "waits until its PodDisruptionBudget has counted who drains"
-        if not due and all(farewell.over or not farewell.begun for farewell in farewells):
+        if not due and all(drain.over or not drain.begun for drain in drains):
             self._ask_to_leave(waiting, group)
             return None
         self.todo += [DrainPod(pod=v.pod, uid=v.uid, because=self._because(v, group)) for v in due]
         if due:
             return State.WAITING, "is to finish its requests before it leaves"
-        return still_finishing(farewells)
+        return still_finishing(drains)
 
     def _put_back(self, group: Iterable[Move | Evict]) -> None:
         """Put those of a group back into service who were taken out for the plan."""
-        out = (v for v in group if self._farewell(v).begun and self._farewell(v).yields)
+        out = (v for v in group if self._drain_of(v).begun and self._drain_of(v).yields)
         self.todo += [ServePod(pod=victim.pod, uid=victim.uid) for victim in out]
 
     def _given_up(self) -> Mapping[str, Group]:
@@ -177,14 +177,14 @@ class Victims:
         """Return whether nothing was done for any of them."""
         return all(
             self._victim_state(victim)[0] is State.WAITING
-            and not (self._gives_way(victim) or self._farewell(victim).begun)
+            and not (self._gives_way(victim) or self._drain_of(victim).begun)
             for victim in group
         )
 
     def _may_stay(self, group: Group, idle: Mapping[str, Group]) -> bool:
         """Return whether all homes on their nodes have room, but for those of the idle."""
-        homes = {bind.node for bind in self._books.plan.binds}
-        homes |= {move.target for move in self._books.plan.moves if move.uid not in idle}
+        homes = {bind.node for bind in self._ledger.plan.binds}
+        homes |= {move.target for move in self._ledger.plan.moves if move.uid not in idle}
         return all(
             self._has_room(source_of(victim))
             and not (source_of(victim) in homes and self._is_kept_apart(victim))
@@ -194,9 +194,9 @@ class Victims:
     def _count_homes(self, group: Group, *, owed: bool) -> None:
         """Count the homes of those who move as still owed, or as owed no more."""
         for move in (victim for victim in group if isinstance(victim, Move)):
-            asks = self._books.pods[move.pod].requests.on_device(move.device)
-            before = self._books.owed[move.target]
-            self._books.owed[move.target] = before + asks if owed else before - asks
+            asks = self._ledger.pods[move.pod].requests.on_device(move.device)
+            before = self._ledger.owed[move.target]
+            self._ledger.owed[move.target] = before + asks if owed else before - asks
 
     def _spared(self, given_up: Collection[str]) -> Mapping[str, Group]:
         """Return who need not leave, by the first one's uid: all homes on their nodes have room.
@@ -217,8 +217,8 @@ class Victims:
 
         Who gives way to a replacement leaves in any case, so its room is no surprise.
         """
-        homes = {b.node for b in self._books.plan.binds} | {
-            m.target for m in self._books.plan.moves
+        homes = {b.node for b in self._ledger.plan.binds} | {
+            m.target for m in self._ledger.plan.moves
         }
         waits = all(
             self._victim_state(victim)[0] is State.WAITING and not self._gives_way(victim)
@@ -234,9 +234,9 @@ class Victims:
 
     def _has_room(self, name: NodeName) -> bool:
         """Return whether all homes that are owed on a node have room there, or will have."""
-        there = self._books.free.get(name)
-        return there is not None and self._books.owed[name].fits(
-            there + self._books.terminated[name]
+        there = self._ledger.free.get(name)
+        return there is not None and self._ledger.owed[name].fits(
+            there + self._ledger.terminated[name]
         )
 
     def _is_kept_apart(self, victim: Move | Evict) -> bool:
@@ -246,10 +246,10 @@ class Victims:
         that is no home may be in the way of anybody.
         """
         source = source_of(victim)
-        homes = [(b.pod, b.node) for b in self._books.plan.binds]
-        homes += [(m.pod, m.target) for m in self._books.plan.moves]
+        homes = [(b.pod, b.node) for b in self._ledger.plan.binds]
+        homes += [(m.pod, m.target) for m in self._ledger.plan.moves]
         here = [key for key, name in homes if name == source] or [key for key, _ in homes]
-        met = (self._books.pods.get(key) for key in (victim.pod, *here))
+        met = (self._ledger.pods.get(key) for key in (victim.pod, *here))
         return any(pod is not None and pod.constraints.peers is not None for pod in met)
 
     def _groups(self) -> Sequence[Group]:
@@ -262,33 +262,33 @@ class Victims:
         Moves come before evictions, for they have another home; those whose home is free now
         before those that would have to wait for it.
         """
-        moves = sorted(self._books.plan.moves, key=lambda move: not self._has_free_target(move))
-        return (*moves, *self._books.plan.evictions)
+        moves = sorted(self._ledger.plan.moves, key=lambda move: not self._has_free_target(move))
+        return (*moves, *self._ledger.plan.evictions)
 
     def _has_free_target(self, move: Move) -> bool:
-        victim, free = self._books.pods.get(move.pod), self._books.free.get(move.target)
+        victim, free = self._ledger.pods.get(move.pod), self._ledger.free.get(move.target)
         if victim is None or free is None:
             return False
         return victim.requests.on_device(move.device).fits(free)
 
     def _victim_state(self, victim: Move | Evict) -> Standing:
-        pod = self._books.remaining(victim)
+        pod = self._ledger.remaining(victim)
         if pod is None:
             return State.DONE, "has left its node"
         if pod.terminating:
             return self._end(victim, pod)
         if hindrance := self._hindrance(victim, pod):
             return hindrance
-        if self._books.stalled:
+        if self._ledger.stalled:
             why = f": {self._shortage}" if self._shortage else ""
             return State.FAILED, f"does not leave {source_of(victim)}{why}"
         return State.WAITING, f"is asked to leave {source_of(victim)}"
 
     def _end(self, victim: Move | Evict, pod: Pod) -> Standing:
         """Return how far a victim is that is being deleted."""
-        if self._books.stalled:
+        if self._ledger.stalled:
             return State.FAILED, f"does not end on {source_of(victim)}: {keeping(pod)}"
-        if hangs := hanging(pod, self._books.now):
+        if hangs := hanging(pod, self._ledger.now):
             return State.STARTED, f"is leaving {source_of(victim)}, and {hangs}"
         by = clock(pod.leaves_at)
         return State.STARTED, f"is leaving {source_of(victim)}, by {by} at most"
@@ -297,7 +297,7 @@ class Victims:
         """Return how far a victim is that may not be asked to leave, if so."""
         if problem := _not_allowed(victim, pod):
             return State.FAILED, problem
-        why = self._books.denied.get(victim.uid)
+        why = self._ledger.denied.get(victim.uid)
         stays = f"stays on {source_of(victim)}, for its going is refused: {why}"
         return (State.REFUSED, stays) if why else None
 
@@ -319,15 +319,15 @@ class Victims:
         because = f"it makes room for {self._newcomers_to({source_of(each) for each in group})}"
         if isinstance(victim, Move):
             because = f"{because}, and its replacement is planned on {victim.target}"
-        if self._farewell(victim).over:
+        if self._drain_of(victim).over:
             return because
         keeper = self._allowances.keeps_drained(victim)
         return f"{because}; {_UNDRAINED.format(keeper)}" if keeper else because
 
     def _newcomers_to(self, names: Collection[NodeName]) -> str:
         """Return who gets a home on one of the nodes, in words."""
-        pods = [bind.pod for bind in self._books.plan.binds if bind.node in names]
-        pods += [move.pod for move in self._books.plan.moves if move.target in names]
+        pods = [bind.pod for bind in self._ledger.plan.binds if bind.node in names]
+        pods += [move.pod for move in self._ledger.plan.moves if move.target in names]
         if not pods:
             return "a better packing"
         more = f" and {len(pods) - 1} more" if len(pods) > 1 else ""

@@ -43,7 +43,7 @@ _WAIT: Final = "wait until such a pod may be disturbed again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class Blocked:
     """Why others do not make room.
 
     Attributes:
@@ -73,7 +73,7 @@ class Blockers:
         self._open: dict[tuple[object, ...], Sequence[Room]] = {}
         self._looks = 0
 
-    def keep(self, pods: Sequence[Pod], why: Rejection) -> Kept | None:
+    def find(self, pods: Sequence[Pod], why: Rejection) -> Blocked | None:
         """Return what keeps others from making room for all of these; None if nothing is known.
 
         `why` is what they are short of.
@@ -88,21 +88,21 @@ class Blockers:
             or self._too_few_at_once(pods, why)
         )
 
-    def _no_eviction(self, pods: Sequence[Pod], why: Rejection) -> Kept | None:
+    def _no_eviction(self, pods: Sequence[Pod], why: Rejection) -> Blocked | None:
         """Return why pods of lower priority are not evicted though that would be enough."""
         left = self._evicting(pods, self._free)
         if left is None or not left.pods:
             return None
         most, done = self._policy.max_evictions, len(self._after.evicted.actions)
         if not _preempt(pods):
-            return Kept(
+            return Blocked(
                 rejection=_more(why, f"its preemptionPolicy Never lets {_named(left.pods)} stay"),
             )
         if done + len(left.pods) > most:
             return self._limited("maxEvictions", most, done, left.pods, why)
         return None
 
-    def _no_move(self, pods: Sequence[Pod], why: Rejection) -> Kept | None:
+    def _no_move(self, pods: Sequence[Pod], why: Rejection) -> Blocked | None:
         """Return why pods are not moved though that would be enough."""
         most, done = self._policy.max_moves, len(self._after.moved.actions)
         protects = self._policy.order is Order.PROTECT_FIRST
@@ -116,25 +116,25 @@ class Blockers:
         above = [pod for pod in left.pods if pod.priority > _tier(pods)]
         if not protects or not above:
             return None
-        return Kept(
+        return Blocked(
             rejection=_more(why, f"PackingPolicy order ProtectFirst keeps {_named(above)} there"),
             remedy="set order: PlaceFirst in the PackingPolicy",
         )
 
     def _limited(
         self, limit: str, most: int, done: int, pods: Sequence[Pod], why: Rejection
-    ) -> Kept:
+    ) -> Blocked:
         """Return that a limit of the policy keeps pods; another plan has all of it again."""
         rejection = _more(
             why, f"PackingPolicy {limit} {most}{_used(done)} keeps {_named(pods)} there"
         )
         if len(pods) > most:
-            return Kept(rejection=rejection, remedy=_raised(limit, len(pods)))
+            return Blocked(rejection=rejection, remedy=_raised(limit, len(pods)))
         rejection = _more(rejection, "", reason=Reason.DISRUPTION_FORBIDDEN)
         remedy = f"wait for the next plan, or {_raised(limit, done + len(pods))}"
-        return Kept(rejection=rejection, remedy=remedy)
+        return Blocked(rejection=rejection, remedy=remedy)
 
-    def _for_now(self, pods: Sequence[Pod], why: Rejection) -> Kept | None:
+    def _for_now(self, pods: Sequence[Pod], why: Rejection) -> Blocked | None:
         """Return what keeps pods for now that would make room: those that may go are not enough."""
         if not self._held:
             return None
@@ -170,30 +170,30 @@ class Blockers:
         ended = [pod for pod in left.pods if pod.priority < ends_below]
         besides = self._besides("maxEvictions", len(ended))
         besides += self._besides("maxMoves", len(left.pods) - len(ended))
-        return Kept(rejection=rejection, remedy=f"{wait}{besides}")
+        return Blocked(rejection=rejection, remedy=f"{wait}{besides}")
 
     def _polite(
         self, pods: Sequence[Pod], let_go: frozenset[PodKind], why: Rejection
-    ) -> Kept | None:
+    ) -> Blocked | None:
         """Return who stays for two reasons: the pods make nobody go, and it may not leave now."""
         left = self._evicting(pods, let_go)
         if left is None or not any(pod.kind in self._held for pod in left.pods):
             return None
         told, first, others = self._held_among(left.pods)
         stay = f"its preemptionPolicy Never lets {_named(left.pods)} stay"
-        return Kept(
+        return Blocked(
             rejection=_more(why, f"{stay}; {_named(told)}: {_each(told, first, others)}"),
         )
 
     def _held_among(self, pods: Sequence[Pod]) -> tuple[Sequence[Pod], str, int]:
         """Return who of the pods must stay for the commonest reason, it, and how many others."""
-        kept = [pod for pod in pods if pod.kind in self._held]
-        reasons = Counter(self._census.held(pod.kind) for pod in kept)
+        held = [pod for pod in pods if pod.kind in self._held]
+        reasons = Counter(self._census.held(pod.kind) for pod in held)
         first = min(reasons, key=lambda reason: (-reasons[reason], reason))
-        told = [pod for pod in kept if self._census.held(pod.kind) == first]
+        told = [pod for pod in held if self._census.held(pod.kind) == first]
         return told, first, len(reasons) - 1
 
-    def _too_few_at_once(self, pods: Sequence[Pod], why: Rejection) -> Kept | None:
+    def _too_few_at_once(self, pods: Sequence[Pod], why: Rejection) -> Blocked | None:
         """Return which PodDisruptionBudget admits some of the evictions that it takes, not all."""
         if not any(kind.budget for kind in self._free):
             return None
@@ -211,7 +211,7 @@ class Blockers:
             why, f"{said}, which admits {most}{_used(done)}", reason=Reason.DISRUPTION_FORBIDDEN
         )
         remedy = f"let PodDisruptionBudget {first} admit {done + over[first]} evictions at once"
-        return Kept(rejection=rejection, remedy=remedy)
+        return Blocked(rejection=rejection, remedy=remedy)
 
     def _besides(self, limit: str, needed: int) -> str:
         """Return which limit of the policy would have to be raised as well."""

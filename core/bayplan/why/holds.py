@@ -18,7 +18,7 @@ from bayplan.cluster.pods import Disruption, Pod, PodKind
 from bayplan.plan import Bind, Hold, Move, Reason, Rejection, in_bulk
 from bayplan.policy import Policy
 from bayplan.why import advice, reasons, remedies, wording
-from bayplan.why.blockers import Blockers, Kept
+from bayplan.why.blockers import Blocked, Blockers
 from bayplan.why.leaving import Rules
 from bayplan.why.obstacles import Obstacles
 from bayplan.why.rooms import Census, Room, Rooms, fill, usable
@@ -95,9 +95,9 @@ def explain(
     obstacles = Obstacles(after) if between or together else None
     census = Census(after, asked)
     rules = obstacles or Rules()
-    keepers = Blockers(after, census, policy, rules)
+    blockers = Blockers(after, census, policy, rules)
     search = remedies.Search(after, census, rules)
-    writer = _Writer(census, search, obstacles, keepers, in_time)
+    writer = _Writer(census, search, obstacles, blockers, in_time)
     gangs: dict[GangKey, list[Pod]] = defaultdict(list)
     for pod in held:
         if pod.gang is not None:
@@ -163,20 +163,20 @@ class _Writer:
         census: Census,
         search: remedies.Search,
         obstacles: Obstacles | None,
-        keepers: Blockers,
+        blockers: Blockers,
         in_time: Callable[[], bool],
     ) -> None:
         self._census = census
         self._search = search
         self._obstacles = obstacles
         self._rooms = census.rooms(lambda _: True)
-        self._keepers = keepers
+        self._blockers = blockers
         self._in_time = in_time
         self._rules = obstacles or Rules()
         self._empty = census.rooms(lambda _: False)
         self._reserved: dict[int, Rooms] = {}
         self._gangs: dict[tuple[PodKind, ...], _Shortage | None] = {}
-        self._known: dict[tuple[object, ...], Kept] = {}
+        self._known: dict[tuple[object, ...], Blocked] = {}
         self._told: dict[tuple[object, ...], tuple[Rejection, str]] = {}
 
     def tell(self, pod: Pod, gang: Sequence[Pod], outcome: Outcome | None) -> tuple[Rejection, str]:
@@ -199,38 +199,40 @@ class _Writer:
         """Return why pods that are placed together stay waiting, and what would help."""
         if len(pods) > 1:
             return self._gang(pods, proved=proved)
-        kept = self._single(pods[0], proved=proved)
-        if kept.alone:
-            return kept.rejection, kept.remedy
-        return kept.rejection, wording.either(kept.remedy, self._remedy(pods[0], kept.rejection))
+        blocked = self._single(pods[0], proved=proved)
+        if blocked.alone:
+            return blocked.rejection, blocked.remedy
+        return blocked.rejection, wording.either(
+            blocked.remedy, self._remedy(pods[0], blocked.rejection)
+        )
 
-    def _single(self, pod: Pod, *, proved: bool) -> Kept:
+    def _single(self, pod: Pod, *, proved: bool) -> Blocked:
         key = (pod.kind, proved, self._rules.look(pod))
         if key not in self._known:
             self._known[key] = self._judge(pod, proved=proved)
         return self._known[key]
 
-    def _judge(self, pod: Pod, *, proved: bool) -> Kept:
+    def _judge(self, pod: Pod, *, proved: bool) -> Blocked:
         final = self._over(pod, self._empty.near([pod]))
         if final is not None:
-            return Kept(rejection=final)
+            return Blocked(rejection=final)
         now = self._over(pod, self._rooms.near([pod]))
         if now is None and self._obstacles:
             now = self._obstacles.gang([pod]) if pod.gang_topology else self._obstacles.single(pod)
             if now is not None and proved:
-                return Kept(rejection=now)
-        if now is None and (kept := self._for_now([pod])):
-            return kept
+                return Blocked(rejection=now)
+        if now is None and (blocked := self._for_now([pod])):
+            return blocked
         if not proved or now is None:
-            return Kept(rejection=wording.not_found(now))
-        kept = self._keepers.keep([pod], now)
-        return kept or Kept(rejection=self._outranked(pod) or now)
+            return Blocked(rejection=wording.not_found(now))
+        blocked = self._blockers.find([pod], now)
+        return blocked or Blocked(rejection=self._outranked(pod) or now)
 
-    def _for_now(self, pods: Sequence[Pod]) -> Kept | None:
+    def _for_now(self, pods: Sequence[Pod]) -> Blocked | None:
         """Return who of those that the plan places keeps one of the pods waiting, if it is that."""
         found = map(self._obstacles.for_now, pods) if self._obstacles else ()
         why = next(filter(None, found), None)
-        return Kept(rejection=why, remedy=_NEXT_PLAN, alone=True) if why else None
+        return Blocked(rejection=why, remedy=_NEXT_PLAN, alone=True) if why else None
 
     def _over(self, pod: Pod, rooms: Sequence[Room]) -> Rejection | None:
         """Return why no node takes the pod; `rooms` are those that its volumes leave to it."""
@@ -292,18 +294,18 @@ class _Writer:
             whole = replace(why, message=f"waits whole: {pod.key.name} {why.message}")
             return whole, wording.remedy_for(pod, why)
         bound = self._rules.bind(members)
-        kept = None if short.ever or bound else self._keepers.keep(members, rejection)
-        kept = kept or Kept(rejection=rejection)
-        return kept.rejection, wording.either(kept.remedy, self._gang_remedy(members, short))
+        blocked = None if short.ever or bound else self._blockers.find(members, rejection)
+        blocked = blocked or Blocked(rejection=rejection)
+        return blocked.rejection, wording.either(blocked.remedy, self._gang_remedy(members, short))
 
     def _clash(self, members: Sequence[Pod], *, proved: bool) -> tuple[Rejection, str]:
         """Return why a gang waits that has room in all."""
         why = self._obstacles.gang(members) if self._obstacles else None
         if why is not None:
             return why if proved else wording.not_found(why), wording.remedy_for(members[0], why)
-        if kept := self._for_now(members):
-            message = f"waits whole, and one of its pods has to wait: {kept.rejection.message}"
-            return replace(kept.rejection, message=message), kept.remedy
+        if blocked := self._for_now(members):
+            message = f"waits whole, and one of its pods has to wait: {blocked.rejection.message}"
+            return replace(blocked.rejection, message=message), blocked.remedy
         rules = wording.rules_between(members)
         if not self._obstacles or not rules or not proved:
             return wording.not_found(None), ""

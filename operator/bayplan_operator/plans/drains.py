@@ -13,7 +13,7 @@ import structlog
 from bayplan.codec import DecodeError
 from bayplan.codec.deployments import child_of, drain_s_of
 from bayplan.inference.children import Child
-from bayplan.inference.drains import LOOK_S, Farewell, farewell
+from bayplan.inference.drains import LOOK_S, DrainState, drain_state
 from bayplan.plan import Plan
 from bayplan_operator.cluster.kube import Kube, Raw, deployment_path
 from bayplan_operator.engines import loads
@@ -40,7 +40,7 @@ class Drains:
         self._asked: frozenset[str] = frozenset()
         self._loads: Mapping[str, int | None] = {}
 
-    def of(self, plan: Plan, raws: Mapping[str, Raw]) -> Mapping[str, Farewell]:
+    def of(self, plan: Plan, raws: Mapping[str, Raw]) -> Mapping[str, DrainState]:
         """Return how far the victims are that can be taken out of service, by uid."""
         found = _switched(raws[v.uid] for v in plan.victims if v.uid in raws)
         if not found:
@@ -48,7 +48,7 @@ class Drains:
         self._look_again({child.uid: child for _, child in found if child.drains_since})
         now = self._now().timestamp()
         return {
-            child.uid: farewell(child, self._loads, drain_s=self._limit(path, child), now=now)
+            child.uid: drain_state(child, self._loads, drain_s=self._limit(path, child), now=now)
             for path, child in found
         }
 

@@ -19,14 +19,14 @@ import structlog
 from bayplan import steps
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan
-from bayplan.inference.drains import LOOK_S, Farewell
+from bayplan.inference.drains import LOOK_S, DrainState
 from bayplan.policy import Policy
 from bayplan.steps import (
-    Beside,
     EvictPod,
     Phase,
     Progress,
     State,
+    SurgeContext,
 )
 from bayplan_operator.claims import Claims
 from bayplan_operator.cluster.events import Events
@@ -129,21 +129,21 @@ class Execution:
             *(self._kube, self._pool, steps.nodes_of(published.plan)),
             about={victim.uid for victim in published.plan.victims},
         )
-        farewells = self._drains.of(published.plan, seen.raws)
-        beside = self._surges.of(published, seen.raws)
+        drains = self._drains.of(published.plan, seen.raws)
+        surge = self._surges.of(published, seen.raws)
         stragglers = self._stragglers.beside(published)
         # 2. Decide.
         there = seen.snapshot.without_overdue(self._now().timestamp())
         snapshot = replace(there, budgets=budgets)
         progress = self._decide(
-            *(published, snapshot, asked.result(), farewells, beside),
+            *(published, snapshot, asked.result(), drains, surge),
             finished=seen.finished,
             stragglers=stragglers,
         )
         self._expect(published, progress)
         # 3. Act.
         # A pod that drains is evicted as it was seen: if it serves again, it drains again first.
-        drained = {uid: seen.raws[uid] for uid in farewells}
+        drained = {uid: seen.raws[uid] for uid in drains}
         try:
             again = self._actuator.do(progress, published, seen.raws, drained)
         except Exception:
@@ -205,8 +205,8 @@ class Execution:
         published: PublishedPlan,
         seen: Snapshot,
         policy: Policy,
-        farewells: Mapping[str, Farewell],
-        beside: Beside,
+        drains: Mapping[str, DrainState],
+        surge: SurgeContext,
         *,
         finished: Collection[str],
         stragglers: int,
@@ -217,8 +217,8 @@ class Execution:
             steps.advance,
             *(published.plan, seen, policy),
             now=self._now().timestamp(),
-            farewells=farewells,
-            beside=beside,
+            drains=drains,
+            surge=surge,
             denied=self._refusals.denied(),
             finished=finished,
             stragglers=stragglers,

@@ -25,7 +25,7 @@ from bayplan.inference.deployments import Deployment
 from bayplan.inference.drains import LOOK_S
 from bayplan.inference.slots import Slot
 from bayplan.inference.successors import Outlook
-from bayplan.steps import Beside, StartPod
+from bayplan.steps import StartPod, SurgeContext
 from bayplan_operator.claims import Claims
 from bayplan_operator.cluster.kube import (
     REFUSALS,
@@ -65,7 +65,7 @@ class Surges:
         self._refused: set[str] = set()
         self._started: set[str] = set()
 
-    def of(self, published: PublishedPlan, raws: Mapping[str, Raw]) -> Beside:
+    def of(self, published: PublishedPlan, raws: Mapping[str, Raw]) -> SurgeContext:
         """Return what is known of replacements that might start first."""
         if published.uid != self._plan:
             self._plan, self._outlooks = published.uid, {}
@@ -73,7 +73,7 @@ class Surges:
         there = [move for move in published.plan.moves if move.uid in raws]
         said = {move.uid: failed_move_in(raws[move.uid]) for move in there}
         owners = {move.owner.uid: owner_of(raws[move.uid]) for move in there if move.owner}
-        return Beside(
+        return SurgeContext(
             outlooks={uid: self._outlook(uid, key) for uid, key in owners.items() if key},
             failed={uid: m.why for uid, m in said.items() if m.plan == published.name},
             refused=frozenset(self._refused),

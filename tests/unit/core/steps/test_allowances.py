@@ -9,7 +9,7 @@ from bayplan.cluster.budgets import Budget, Health
 from bayplan.cluster.keys import GangKey
 from bayplan.cluster.pods import Pod
 from bayplan.cluster.snapshot import Snapshot
-from bayplan.inference.drains import Farewell
+from bayplan.inference.drains import DrainState
 from bayplan.policy import Policy
 from bayplan.steps import EvictPod, Progress
 from tests.builders import budget, node, pod
@@ -31,15 +31,15 @@ SHORT = "PodDisruptionBudget default/x admits 1 eviction now, and the plan needs
 def look(
     *pods: Pod,
     of: Budget,
-    u: Farewell,
-    v: Farewell,
+    u: DrainState,
+    v: DrainState,
     max_parallel: int = 10,
     idle_s: float = 0,
 ) -> Progress:
     """Return how far the plan is; `u` and `v` are how far these are with their requests."""
     seen = Snapshot.of([node("n1")], [pod("a", gpus=8), *pods], [of])
     policy = Policy(max_parallel_moves=max_parallel)
-    return steps.advance(MADE, seen, policy, idle_s=idle_s, farewells={"uid-u": u, "uid-v": v})
+    return steps.advance(MADE, seen, policy, idle_s=idle_s, drains={"uid-u": u, "uid-v": v})
 
 
 def unready(of: Pod) -> Pod:
@@ -47,13 +47,13 @@ def unready(of: Pod) -> Pod:
     return replace(of, health=Health.UNREADY)
 
 
-@pytest.mark.parametrize("farewell", [SERVES, Farewell(over=True)], ids=["drains", "goes at once"])
+@pytest.mark.parametrize("drain", [SERVES, DrainState(over=True)], ids=["drains", "goes at once"])
 @pytest.mark.parametrize("max_parallel", [1, 10])
 def test_a_budget_that_admits_one_lets_nobody_go_where_two_must(
-    farewell: Farewell, max_parallel: int
+    drain: DrainState, max_parallel: int
 ) -> None:
     """One would be taken out of service in vain: without the other nobody gets its room."""
-    found = look(U, V, of=ONE, u=farewell, v=farewell, max_parallel=max_parallel)
+    found = look(U, V, of=ONE, u=drain, v=drain, max_parallel=max_parallel)
 
     assert done(found) == []
     assert told(found)[:2] == [f"Evict {name} Waiting: waits: {SHORT}" for name in "uv"]
@@ -95,7 +95,7 @@ def test_who_was_counted_does_not_count_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("u", "farewell", "steps_due"),
+    ("u", "drain", "steps_due"),
     [
         (unready(U), COUNTED, []),
         (replace(U, terminating=True), IDLE, ["evict v from n1"]),
@@ -103,16 +103,16 @@ def test_who_was_counted_does_not_count_again() -> None:
     ids=["it drains", "it is leaving"],
 )
 def test_the_rest_of_a_gang_waits_for_its_budget_until_one_has_begun_to_leave(
-    u: Pod, farewell: Farewell, steps_due: list[str]
+    u: Pod, drain: DrainState, steps_due: list[str]
 ) -> None:
     """Half of it would be out of service in vain, or half of it run on, of use to nobody."""
     made = plan(bind("a", "n1"), *(evict(name, "n1", "g") for name in "uv"))
     gang = [replace(each, gang=GangKey(namespace="default", name="g")) for each in (u, V)]
     seen = Snapshot.of([node("n1")], [pod("a", gpus=8), *gang], [NONE])
-    rest = SERVES if farewell is COUNTED else Farewell(over=True)
-    farewells = {"uid-u": farewell, "uid-v": rest}
+    rest = SERVES if drain is COUNTED else DrainState(over=True)
+    drains = {"uid-u": drain, "uid-v": rest}
 
-    found = steps.advance(made, seen, Policy(), idle_s=0, farewells=farewells)
+    found = steps.advance(made, seen, Policy(), idle_s=0, drains=drains)
 
     assert done(found) == steps_due
 
@@ -126,7 +126,7 @@ def test_who_has_drained_leaves_though_its_budget_admits_nobody_else() -> None:
 
 def test_pods_that_are_not_ready_need_nothing_of_a_budget_that_has_enough() -> None:
     """A pod in a crash loop would keep its node for ever."""
-    over = Farewell(over=True, counted=True)
+    over = DrainState(over=True, counted=True)
 
     assert len(done(look(unready(U), unready(V), of=NONE, u=over, v=over))) == 2
 
@@ -149,7 +149,7 @@ def test_pods_of_no_budget_wait_with_the_others() -> None:
     ids=["counted", "enough others", "not counted yet", "no other"],
 )
 def test_a_serving_pod_drains_while_others_stay_healthy_beside_it(
-    u: Farewell, of: int, steps_due: list[str]
+    u: DrainState, of: int, steps_due: list[str]
 ) -> None:
     """Its requests would be cut off, because who is out of service already counts twice."""
     none_needed = budget("x", allowed=of, healthy=of, desired=0, app="x")

@@ -14,7 +14,7 @@ def told_at(now: float) -> str:
     old = serving("v", "n1", gives_way_by=HOUR)
     new = replace(starting("v2", "n2", "v"), serves_by=HOUR)
     there = (node("n1"), node("n2"), old, pod("w", gpus=8), new)
-    return told(look(MADE, *there, beside=may(), now=now))[1]
+    return told(look(MADE, *there, surge=may(), now=now))[1]
 
 
 def test_it_is_told_for_how_long_at_most() -> None:

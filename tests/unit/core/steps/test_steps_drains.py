@@ -5,7 +5,7 @@ from dataclasses import replace
 from bayplan import steps
 from bayplan.cluster.nodes import Node
 from bayplan.cluster.pods import Pod
-from bayplan.inference.drains import Farewell
+from bayplan.inference.drains import DrainState
 from bayplan.steps import DrainPod, Phase, ReleasePod, State
 from tests.builders import node, pod
 from tests.steps_scene import BUSY, IDLE, SERVES, advance, bind, done, evict, move, plan, told
@@ -16,7 +16,7 @@ MADE = plan(bind("a", "n1"), evict("v", "n1"))
 
 def test_a_victim_that_serves_is_taken_out_of_service_and_not_evicted() -> None:
     """Its requests would be cut off."""
-    found = advance(MADE, *SCENE, farewells={"v": SERVES})
+    found = advance(MADE, *SCENE, drains={"v": SERVES})
 
     (step,) = found.todo
     assert isinstance(step, DrainPod)
@@ -29,7 +29,7 @@ def test_a_victim_that_serves_is_taken_out_of_service_and_not_evicted() -> None:
 
 def test_a_victim_that_drains_is_left_alone_and_says_until_when() -> None:
     """Somebody who looks at the plan wants to know how long that may take."""
-    found = advance(MADE, *SCENE, farewells={"v": BUSY})
+    found = advance(MADE, *SCENE, drains={"v": BUSY})
 
     assert done(found) == []
     assert found.patient, "that is no standstill"
@@ -42,7 +42,7 @@ def test_a_victim_that_drains_is_left_alone_and_says_until_when() -> None:
 
 def test_a_victim_with_no_requests_left_is_evicted() -> None:
     """The drain is over."""
-    found = advance(MADE, *SCENE, farewells={"v": IDLE})
+    found = advance(MADE, *SCENE, drains={"v": IDLE})
 
     assert done(found) == ["evict v from n1"]
     assert told(found)[0] == "Evict v Waiting: is asked to leave n1"
@@ -50,12 +50,12 @@ def test_a_victim_with_no_requests_left_is_evicted() -> None:
 
 def test_a_victim_that_serves_still_does_not_count_as_draining() -> None:
     """Where its budget keeps it, the plan would go on for ever."""
-    assert not advance(MADE, *SCENE, farewells={"v": SERVES}).patient
+    assert not advance(MADE, *SCENE, drains={"v": SERVES}).patient
 
 
 def test_a_victim_that_serves_and_cannot_be_drained_does_not_keep_a_plan_for_ever() -> None:
     """Its budget admits nobody: it stays in service, and the plan gives up."""
-    found = advance(MADE, *SCENE, farewells={"v": SERVES}, idle_s=steps.STALL_S)
+    found = advance(MADE, *SCENE, drains={"v": SERVES}, idle_s=steps.STALL_S)
 
     assert (found.phase, done(found)) == (Phase.FAILED, [])
 
@@ -66,9 +66,9 @@ def test_a_gang_drains_and_leaves_as_a_whole() -> None:
     gang = [pod(name, gpus=2, on="n1", gang="g") for name in "uvw"]
     things: list[Node | Pod] = [node("n1"), pod("a", gpus=6), *gang]
 
-    begun = advance(made, *things, farewells={"u": SERVES, "v": IDLE, "w": Farewell(over=True)})
-    busy = advance(made, *things, farewells={"u": BUSY, "v": IDLE})
-    over = advance(made, *things, farewells={"u": IDLE, "v": IDLE})
+    begun = advance(made, *things, drains={"u": SERVES, "v": IDLE, "w": DrainState(over=True)})
+    busy = advance(made, *things, drains={"u": BUSY, "v": IDLE})
+    over = advance(made, *things, drains={"u": IDLE, "v": IDLE})
 
     assert done(begun) == ["drain u"]
     assert {report.state for report in busy.reports if report.type == "Evict"} == {State.DRAINING}
@@ -81,8 +81,8 @@ def test_what_is_left_of_a_gang_finishes_its_requests_too() -> None:
     made = plan(bind("a", "n1"), bind("lost", "n1"), *(evict(name, "n1", "g") for name in "uv"))
     things = (node("n1"), pod("a", gpus=6), pod("v", gpus=4, on="n1", gang="g"))
 
-    found = advance(made, *things, farewells={"v": SERVES})
-    busy = advance(made, *things, farewells={"v": BUSY})
+    found = advance(made, *things, drains={"v": SERVES})
+    busy = advance(made, *things, drains={"v": BUSY})
 
     assert done(found) == ["drain v"]
     assert (busy.phase, done(busy)) == (Phase.EXECUTING, [])
@@ -94,9 +94,9 @@ def test_who_drains_counts_among_those_on_their_way() -> None:
     pods = [pod(name, gpus=4, on="n1") for name in "uv"]
     things: list[Node | Pod] = [node("n1"), node("n2"), *pods]
 
-    first = advance(made, *things, max_parallel=1, farewells={"u": SERVES, "v": SERVES})
-    then = advance(made, *things, max_parallel=1, farewells={"u": BUSY, "v": SERVES})
-    over = advance(made, *things, max_parallel=1, farewells={"u": SERVES, "v": IDLE})
+    first = advance(made, *things, max_parallel=1, drains={"u": SERVES, "v": SERVES})
+    then = advance(made, *things, max_parallel=1, drains={"u": BUSY, "v": SERVES})
+    over = advance(made, *things, max_parallel=1, drains={"u": SERVES, "v": IDLE})
 
     assert done(first) == ["drain u"]
     assert done(then) == []
@@ -126,7 +126,7 @@ def test_a_gang_of_which_one_drains_counts_as_a_whole() -> None:
         *(*gang, pod("w", gpus=4, on="n1")),
     ]
 
-    found = advance(made, *things, max_parallel=2, farewells={"u": BUSY, "v": IDLE})
+    found = advance(made, *things, max_parallel=2, drains={"u": BUSY, "v": IDLE})
 
     assert done(found) == []
     assert "Evict w Waiting: waits for its turn: 2 pods are on their way" in told(found)
@@ -142,7 +142,7 @@ def test_a_gang_of_which_one_drains_is_on_its_way_before_the_rest_of_it_drains()
         *(*gang, pod("w", gpus=4, on="n1")),
     ]
 
-    found = advance(made, *things, max_parallel=2, farewells={"u": BUSY, "v": SERVES})
+    found = advance(made, *things, max_parallel=2, drains={"u": BUSY, "v": SERVES})
 
     assert done(found) == ["drain v"]
     assert "Move w Waiting: waits for its turn: 2 pods are on their way" in told(found)
@@ -154,14 +154,14 @@ def test_who_leaves_after_its_drain_counts_once() -> None:
     leaving = pod("u", gpus=4, on="n1", terminating=True)
     things: list[Node | Pod] = [node("n1"), pod("a", gpus=8), pod("v", gpus=4, on="n1")]
 
-    found = advance(made, leaving, *things, max_parallel=2, farewells={"u": IDLE})
+    found = advance(made, leaving, *things, max_parallel=2, drains={"u": IDLE})
 
     assert done(found) == ["evict v from n1"]
 
 
 def test_the_room_of_who_drains_is_given_to_nobody() -> None:
     """It still runs there."""
-    found = advance(MADE, *SCENE, pod("b", gpus=8), farewells={"v": IDLE})
+    found = advance(MADE, *SCENE, pod("b", gpus=8), drains={"v": IDLE})
 
     assert not any(isinstance(step, ReleasePod) for step in found.todo)
 
@@ -170,7 +170,7 @@ def test_who_drains_in_vain_is_put_back_into_service() -> None:
     """Its room is not needed any more."""
     things = (node("n1"), pod("a", gpus=4), pod("v", gpus=4, on="n1"))
 
-    found = advance(MADE, *things, farewells={"v": BUSY})
+    found = advance(MADE, *things, drains={"v": BUSY})
 
     assert done(found) == ["release a to n1", "serve v"]
     assert told(found)[0] == f"Evict v Done: {steps.SPARED}"
@@ -178,7 +178,7 @@ def test_who_drains_in_vain_is_put_back_into_service() -> None:
 
 def test_who_drains_for_a_plan_that_fails_is_put_back_into_service() -> None:
     """Nobody is disturbed in vain, and putting it back keeps no plan open."""
-    found = advance(MADE, node("n1"), pod("v", gpus=8, on="n1"), farewells={"v": BUSY})
+    found = advance(MADE, node("n1"), pod("v", gpus=8, on="n1"), drains={"v": BUSY})
 
     assert done(found) == ["serve v"]
     assert found.phase is Phase.FAILED
@@ -188,7 +188,7 @@ def test_who_drains_for_room_that_a_failed_plan_still_wants_is_put_back_as_well(
     """It would serve nobody until the next plan thinks of it."""
     made = plan(*MADE.binds, bind("lost", "n1"), *MADE.evictions)
 
-    found = advance(made, *SCENE, farewells={"v": BUSY})
+    found = advance(made, *SCENE, drains={"v": BUSY})
 
     assert done(found) == ["serve v"]
     assert "Evict v Waiting: stays: the plan can no longer be completed" in told(found)
@@ -198,6 +198,6 @@ def test_who_drains_because_its_unit_is_to_go_is_not_put_back_for_a_plan_that_fa
     """That is for the deployment to say."""
     drains = replace(BUSY, yields=False)
 
-    found = advance(MADE, node("n1"), pod("v", gpus=8, on="n1"), farewells={"v": drains})
+    found = advance(MADE, node("n1"), pod("v", gpus=8, on="n1"), drains={"v": drains})
 
     assert done(found) == []

@@ -12,11 +12,20 @@ from bayplan.cluster.keys import NodeName, Owner
 from bayplan.cluster.nodes import Node
 from bayplan.cluster.pods import GOODBYE_S, Disruption, Pod
 from bayplan.cluster.snapshot import Snapshot
-from bayplan.inference.drains import Farewell
+from bayplan.inference.drains import DrainState
 from bayplan.inference.successors import Failing, Outlook
 from bayplan.plan import Move, Plan
 from bayplan.policy import Policy
-from bayplan.steps import STALL_S, Beside, DrainPod, EvictPod, Phase, Progress, StartPod, advance
+from bayplan.steps import (
+    STALL_S,
+    DrainPod,
+    EvictPod,
+    Phase,
+    Progress,
+    StartPod,
+    SurgeContext,
+    advance,
+)
 from tests.builders import budget, node, pod, snapshot
 from tests.steps_scene import bind, evict, pinned, plan, told
 
@@ -53,11 +62,11 @@ def may(
     doubled: int = 0,
     why: Failing = Failing.LATE,
     **more: Iterable[str],
-) -> Beside:
+) -> SurgeContext:
     """Return that pods of `chat` may be doubled, so many of them now."""
     able = frozenset(f"uid-{name}" for name in names)
     fields = {key: [f"uid-{name}" for name in value] for key, value in more.items()}
-    return Beside(
+    return SurgeContext(
         outlooks={"chat": Outlook(able=able, left=left, doubled=doubled)},
         failed=dict.fromkeys(fields.get("failed", ()), why),
         refused=frozenset(fields.get("refused", ())),
@@ -67,21 +76,21 @@ def may(
 def look(  # noqa: PLR0913 - each argument is one thing a test may be about
     made: Plan,
     *things: Node | Pod | Budget,
-    beside: Beside,
+    surge: SurgeContext,
     idle_s: float = 0,
     max_parallel: int = 10,
-    farewells: dict[str, Farewell] | None = None,
+    drains: dict[str, DrainState] | None = None,
     now: float = 0,
 ) -> Progress:
-    """Return the progress of a plan; `farewells` are by the names of pods."""
+    """Return the progress of a plan; `drains` are by the names of pods."""
     return advance(
         made,
         snapshot(*things),
         Policy(max_parallel_moves=max_parallel),
         idle_s=idle_s,
         now=now,
-        farewells={f"uid-{name}": farewell for name, farewell in (farewells or {}).items()},
-        beside=beside,
+        drains={f"uid-{name}": drain for name, drain in (drains or {}).items()},
+        surge=surge,
     )
 
 
@@ -91,9 +100,9 @@ def done(progress: Progress) -> list[str]:
     return [f"{verbs.get(type(step), 'other')} {step.pod.name}" for step in progress.todo]
 
 
-SERVES = Farewell()
-DRAINS = Farewell(begun=True, ends_by=60, left_s=30)
-HAS_DRAINED = Farewell(begun=True, over=True)
+SERVES = DrainState()
+DRAINS = DrainState(begun=True, ends_by=60, left_s=30)
+HAS_DRAINED = DrainState(begun=True, over=True)
 
 #: A pod that waits for a whole node, and the one that moves off it.
 SCENE = (node("n1"), node("n2"), serving("v", "n1"), pod("w", gpus=8))
@@ -102,7 +111,7 @@ MADE = plan(bind("w", "n1"), move("v", "n1", "n2"))
 
 def test_the_replacement_starts_where_there_is_room_and_the_owner_allows_it() -> None:
     """It would be out of service for a cold start."""
-    found = look(MADE, *SCENE, beside=may("v"), farewells={"v": SERVES})
+    found = look(MADE, *SCENE, surge=may("v"), drains={"v": SERVES})
 
     assert found.todo == (StartPod(pod=pod("v").key, uid="uid-v", node=NodeName("n2")),)
     assert told(found) == [
@@ -114,27 +123,27 @@ def test_the_replacement_starts_where_there_is_room_and_the_owner_allows_it() ->
 
 
 @pytest.mark.parametrize(
-    "beside",
+    "surge",
     [
         pytest.param(may(), id="its owner allows none"),
         pytest.param(may("v", refused=["v"]), id="the API server refuses it"),
-        pytest.param(Beside(), id="nobody knows its owner"),
+        pytest.param(SurgeContext(), id="nobody knows its owner"),
     ],
 )
-def test_without_leave_to_start_first_it_leaves_first(beside: Beside) -> None:
+def test_without_leave_to_start_first_it_leaves_first(surge: SurgeContext) -> None:
     """The plan would wait for ever."""
-    assert done(look(MADE, *SCENE, beside=beside, farewells={"v": SERVES})) == ["drain v"]
+    assert done(look(MADE, *SCENE, surge=surge, drains={"v": SERVES})) == ["drain v"]
 
 
 def test_one_that_drains_already_goes_on_with_that() -> None:
     """It would be out of service, and its replacement not there either."""
-    found = look(MADE, *SCENE, beside=may("v"), farewells={"v": HAS_DRAINED})
+    found = look(MADE, *SCENE, surge=may("v"), drains={"v": HAS_DRAINED})
 
     assert done(found) == ["evict v"]
 
 
 @pytest.mark.parametrize(
-    ("ready", "farewell", "words"),
+    ("ready", "drain", "words"),
     [
         (False, SERVES, "Starting: serves on n1 until v2 on n2 serves in its place"),
         (True, SERVES, "Started: is to leave n1, for v2 serves on n2 in its place"),
@@ -143,13 +152,13 @@ def test_one_that_drains_already_goes_on_with_that() -> None:
     ],
 )
 def test_once_it_has_begun_the_plan_only_tells_how_far_it_is(
-    *, ready: bool, farewell: Farewell, words: str
+    *, ready: bool, drain: DrainState, words: str
 ) -> None:
     """Two would drain and evict the pod."""
     there = (node("n1"), node("n2"), serving("v", "n1", gives_way_by=900), pod("w", gpus=8))
     new = starting("v2", "n2", "v", ready=ready)
 
-    found = look(MADE, *there, new, beside=may(), farewells={"v": farewell})
+    found = look(MADE, *there, new, surge=may(), drains={"v": drain})
 
     assert found.todo == ()
     assert told(found)[1].startswith(f"Move v {words}")
@@ -162,7 +171,7 @@ def test_one_that_gives_way_is_not_spared_for_the_room_that_it_leaves() -> None:
     there = (node("n1"), node("n2"), serving("v", "n1", gives_way_by=900), pod("w", gpus=4))
     small = (*there, serving("x", "n1"), starting("v2", "n2", "v"))
 
-    assert "Move v Starting" in told(look(MADE, *small, beside=may()))[1]
+    assert "Move v Starting" in told(look(MADE, *small, surge=may()))[1]
 
 
 def test_when_the_old_pod_is_gone_the_move_is_done_and_the_waiting_pod_goes_there() -> None:
@@ -170,7 +179,7 @@ def test_when_the_old_pod_is_gone_the_move_is_done_and_the_waiting_pod_goes_ther
     found = look(
         MADE,
         *(node("n1"), node("n2"), pod("w", gpus=8), starting("v2", "n2", "v", ready=True)),
-        beside=may(),
+        surge=may(),
     )
 
     assert done(found) == ["other w"]
@@ -191,7 +200,7 @@ def test_a_replacement_that_failed_ends_the_plan_and_nobody_else_has_left(
     there = (*SCENE, serving("x", "n1", gpus=4))
     made = plan(bind("w", "n1"), move("v", "n1", "n2"), evict("x", "n1"))
 
-    found = look(made, *there, beside=may("v", failed=["v"], why=why), farewells={"v": SERVES})
+    found = look(made, *there, surge=may("v", failed=["v"], why=why), drains={"v": SERVES})
 
     assert found.todo == ()
     assert found.phase is Phase.FAILED
@@ -204,7 +213,7 @@ def test_while_a_replacement_starts_nobody_else_leaves() -> None:
     there = (*SCENE, serving("x", "n1", gpus=4))
     made = plan(bind("w", "n1"), move("v", "n1", "n2"), evict("x", "n1"))
 
-    found = look(made, *there, beside=may("v"), farewells={"v": SERVES})
+    found = look(made, *there, surge=may("v"), drains={"v": SERVES})
 
     assert done(found) == ["start v"]
     assert "Evict x Waiting: waits until those that start first serve" in told(found)
@@ -215,7 +224,7 @@ def test_while_a_replacement_starts_who_has_drained_leaves() -> None:
     there = (*SCENE, serving("x", "n1", gpus=4))
     made = plan(bind("w", "n1"), move("v", "n1", "n2"), evict("x", "n1"))
 
-    found = look(made, *there, beside=may("v"), farewells={"v": SERVES, "x": HAS_DRAINED})
+    found = look(made, *there, surge=may("v"), drains={"v": SERVES, "x": HAS_DRAINED})
 
     assert done(found) == ["start v", "evict x"]
 
@@ -227,7 +236,7 @@ def test_while_a_replacement_starts_the_rest_of_a_gang_leaves() -> None:
 
     made = plan(bind("w", "n1"), move("v", "n1", "n2"), *leave)
 
-    found = look(made, *SCENE, *gang, beside=may("v"), farewells={"v": SERVES})
+    found = look(made, *SCENE, *gang, surge=may("v"), drains={"v": SERVES})
 
     assert done(found) == ["start v", "evict y"]
 
@@ -240,7 +249,7 @@ def test_once_it_serves_the_others_leave() -> None:
     )
     made = plan(bind("w", "n1"), move("v", "n1", "n2"), evict("x", "n1"))
 
-    assert done(look(made, *there, beside=may())) == ["evict x"]
+    assert done(look(made, *there, surge=may())) == ["evict x"]
 
 
 def test_no_more_are_doubled_than_the_owner_allows() -> None:
@@ -250,7 +259,7 @@ def test_no_more_are_doubled_than_the_owner_allows() -> None:
     serves = dict.fromkeys("ab", SERVES)
 
     one, both, none = (
-        look(made, *there, beside=may("a", "b", left=left, doubled=1), farewells=serves)
+        look(made, *there, surge=may("a", "b", left=left, doubled=1), drains=serves)
         for left in (1, 2, 0)
     )
 
@@ -266,8 +275,8 @@ def test_a_budget_that_admits_one_keeps_no_two_from_starting_first_one_after_the
     old, new = serving("a", "n1", labels=labels), starting("a2", "n2", "a", ready=True)
     serves = dict.fromkeys("ab", SERVES)
 
-    first = look(made, *there, old, beside=may("a", "b"), farewells=serves)
-    then = look(made, *there, new, beside=may("b"), farewells=serves)
+    first = look(made, *there, old, surge=may("a", "b"), drains=serves)
+    then = look(made, *there, new, surge=may("b"), drains=serves)
 
     assert done(first) == ["start a"]
     assert "Move b Waiting: waits for its turn" in told(first)[2]
@@ -280,7 +289,7 @@ def test_no_more_start_than_may_be_on_their_way() -> None:
     made = plan(bind("w", "n1"), move("a", "n1", "n2"), move("b", "n1", "n2"))
     serves = dict.fromkeys("ab", SERVES)
 
-    found = look(made, *there, beside=may("a", "b", left=2), farewells=serves, max_parallel=1)
+    found = look(made, *there, surge=may("a", "b", left=2), drains=serves, max_parallel=1)
 
     assert done(found) == ["start a"]
 
@@ -293,7 +302,7 @@ def test_one_that_gives_way_is_on_its_way() -> None:
     serves = dict.fromkeys("ab", SERVES)
 
     one, two = (
-        look(made, *there, beside=may("b", left=2), farewells=serves, max_parallel=most)
+        look(made, *there, surge=may("b", left=2), drains=serves, max_parallel=most)
         for most in (1, 2)
     )
 
@@ -309,7 +318,7 @@ def test_two_do_not_start_in_the_room_of_one() -> None:
     made = plan(bind("w", "n1"), move("a", "n1", "n2"), move("b", "n1", "n2"))
     serves = dict.fromkeys("ab", SERVES)
 
-    found = look(made, *there, beside=may("a", "b", left=2), farewells=serves)
+    found = look(made, *there, surge=may("a", "b", left=2), drains=serves)
 
     assert done(found) == ["start a"]
     assert "Move b Waiting: waits for room on n2, where it starts first" in told(found)
@@ -323,7 +332,7 @@ def test_one_waits_for_room_that_somebody_is_evicted_from() -> None:
     )
     made = plan(bind("w", "n1"), move("a", "n1", "n2"), evict("e", "n2"))
 
-    found = look(made, *there, beside=may("a"), farewells={"a": SERVES})
+    found = look(made, *there, surge=may("a"), drains={"a": SERVES})
 
     assert done(found) == ["evict e"]
     assert "Move a Waiting: waits for room on n2, where it starts first" in told(found)
@@ -338,10 +347,10 @@ def test_nothing_more_starts_for_a_plan_that_ends(change: dict[str, Any]) -> Non
     """It would be doubled for nothing."""
     there = (node("n1"), node("n2"), serving("a", "n1"), serving("b", "n1"), pod("w", gpus=8))
     made = plan(bind("w", "n1"), move("a", "n1", "n2"), move("b", "n1", "n2"))
-    beside = may("a", "b", left=2, failed=change.get("failed", ()))
+    surge = may("a", "b", left=2, failed=change.get("failed", ()))
     serves = dict.fromkeys("ab", SERVES)
 
-    found = look(made, *there, beside=beside, farewells=serves, idle_s=change.get("idle_s", 0))
+    found = look(made, *there, surge=surge, drains=serves, idle_s=change.get("idle_s", 0))
 
     assert (done(found), found.phase) == ([], Phase.FAILED)
 
@@ -350,7 +359,7 @@ def test_one_that_may_not_be_moved_any_more_does_not_start_elsewhere() -> None:
     """Its template was changed meanwhile."""
     fixed = replace(serving("v", "n1"), disruption=Disruption.EVICTABLE)
 
-    found = look(MADE, *SCENE[:2], fixed, SCENE[3], beside=may("v"), farewells={"v": SERVES})
+    found = look(MADE, *SCENE[:2], fixed, SCENE[3], surge=may("v"), drains={"v": SERVES})
 
     assert (done(found), found.phase) == ([], Phase.FAILED)
 
@@ -360,7 +369,7 @@ def test_the_replacement_of_a_share_that_starts_first_is_told_its_gpu() -> None:
     moved = replace(move("v", "n1", "n2"), device=3)
     share = replace(pod("v", share=500, device=0, on="n1"), owner=serving("v", "n1").owner)
 
-    found = look(plan(moved), *SCENE[:2], share, beside=may("v"), farewells={"v": SERVES})
+    found = look(plan(moved), *SCENE[:2], share, surge=may("v"), drains={"v": SERVES})
 
     assert [step.device for step in found.todo if isinstance(step, StartPod)] == [3]
 
@@ -373,7 +382,7 @@ def test_one_waits_for_room_that_another_move_leaves() -> None:
     )
     made = plan(bind("w", "n1"), move("a", "n1", "n2"), move("b", "n2", "n3"))
 
-    found = look(made, *there, beside=may("a", "b", left=2), farewells=dict.fromkeys("ab", SERVES))
+    found = look(made, *there, surge=may("a", "b", left=2), drains=dict.fromkeys("ab", SERVES))
 
     assert done(found) == ["start b"]
     assert "Move a Waiting: waits for room on n2, where it starts first" in told(found)
@@ -388,12 +397,12 @@ def test_of_two_that_change_places_one_leaves_first_and_the_other_starts_first_t
     made = plan(move("a", "n1", "n2"), move("b", "n2", "n1"))
     serves = dict.fromkeys("ab", SERVES)
 
-    found = look(made, *there, beside=may("a", "b", left=2), farewells=serves)
+    found = look(made, *there, surge=may("a", "b", left=2), drains=serves)
     assert done(found) == ["drain a"]
 
     again = replace(pod("a", gpus=8, owner="chat"), uid="uid-a2")
     gone = [again if each is there[2] else each for each in there]
-    found = look(made, *gone, beside=may("b", left=2), farewells={"b": SERVES})
+    found = look(made, *gone, surge=may("b", left=2), drains={"b": SERVES})
     assert done(found) == ["start b"]
 
 
@@ -401,21 +410,21 @@ def test_a_replacement_that_starts_is_no_standstill_for_whoever_waits_for_the_ro
     """A newer plan would give up after two minutes, again and again."""
     there = (node("n1"), serving("v", "n1", gives_way_by=900), pod("w", gpus=8))
 
-    found = look(plan(bind("w", "n1")), *there, beside=may())
+    found = look(plan(bind("w", "n1")), *there, surge=may())
 
     assert found.patient
     assert told(found) == [
         "Bind w Waiting: waits for room on n1, which default/v is to leave first"
     ]
     stays = (node("n1"), serving("v", "n1"), pod("w", gpus=8))
-    assert look(plan(bind("w", "n1")), *stays, beside=may()).phase is Phase.FAILED
+    assert look(plan(bind("w", "n1")), *stays, surge=may()).phase is Phase.FAILED
 
 
 def test_a_newer_plan_does_not_move_again_who_gives_way() -> None:
     """Two replacements would start, or the old pod would leave before one serves."""
     there = (node("n1"), node("n2"), serving("v", "n1", gives_way_by=900), pod("w", gpus=8))
 
-    found = look(MADE, *there, beside=may("v"), farewells={"v": SERVES})
+    found = look(MADE, *there, surge=may("v"), drains={"v": SERVES})
 
     assert found.todo == ()
     assert "Move v Starting: serves on n1 until its replacement serves" in told(found)[1]
@@ -425,7 +434,7 @@ def test_a_newer_plan_waits_for_who_gives_way_though_others_took_its_place() -> 
     """It would fail for a home that nobody needs any more."""
     there = (node("n1"), node("n2"), serving("v", "n1", gives_way_by=900), pod("w", gpus=8))
 
-    found = look(MADE, *there, pod("x", gpus=8, on="n2"), beside=may())
+    found = look(MADE, *there, pod("x", gpus=8, on="n2"), surge=may())
 
     assert found.phase is Phase.EXECUTING
     assert "Move v Starting: serves on n1 until its replacement serves" in told(found)[1]
@@ -435,7 +444,7 @@ def test_nothing_starts_once_a_plan_cannot_be_completed() -> None:
     """The replacement would start for nothing."""
     there = (node("n1"), node("n2"), serving("v", "n1"))  # who was to wait is gone
 
-    found = look(MADE, *there, beside=may("v"), farewells={"v": SERVES})
+    found = look(MADE, *there, surge=may("v"), drains={"v": SERVES})
 
     assert found.todo == ()
     assert found.phase is Phase.FAILED
@@ -446,7 +455,7 @@ def test_one_that_is_not_bound_counts_as_starting() -> None:
     new = replace(pinned("v2", "n2", gpus=4), replaces="uid-v", serves_by=900)
     there = (node("n1"), node("n2"), serving("v", "n1", gives_way_by=900), pod("w", gpus=8))
 
-    found = look(MADE, *there, new, beside=may(), farewells={"v": SERVES})
+    found = look(MADE, *there, new, surge=may(), drains={"v": SERVES})
 
     assert "Move v Starting" in told(found)[1]
 
@@ -465,7 +474,7 @@ def test_what_cannot_be_there_twice_leaves_first(fields: dict[str, Any]) -> None
     victim = serving("v", "n1", **fields)
     things = (node("n1"), node("n2"), victim, pod("w", gpus=8))
 
-    assert done(look(MADE, *things, beside=may("v"), farewells={"v": SERVES})) == ["drain v"]
+    assert done(look(MADE, *things, surge=may("v"), drains={"v": SERVES})) == ["drain v"]
 
 
 def test_nobody_is_evicted_who_is_being_moved() -> None:
@@ -473,7 +482,7 @@ def test_nobody_is_evicted_who_is_being_moved() -> None:
     old = serving("v", "n1", gives_way_by=900)
     things = (node("n1"), node("n2"), old, starting("v2", "n2", "v"), pod("w", gpus=8))
 
-    found = look(plan(bind("w", "n1"), evict("v", "n1")), *things, beside=may("v"))
+    found = look(plan(bind("w", "n1"), evict("v", "n1")), *things, surge=may("v"))
 
     assert done(found) == []
     assert "Evict v Failed: is being moved: its replacement is there already" in told(found)
@@ -486,7 +495,7 @@ def test_when_one_is_being_moved_who_was_to_be_evicted_nobody_else_leaves() -> N
     things = (node("n1"), node("n2"), old, starting("v2", "n2", "v"), pod("w", gpus=8))
     made = plan(bind("w", "n1"), evict("v", "n1"), evict("x", "n1"))
 
-    found = look(made, *things, serving("x", "n1"), beside=may("v"))
+    found = look(made, *things, serving("x", "n1"), surge=may("v"))
 
     assert (done(found), found.phase) == ([], Phase.FAILED)
 
@@ -495,7 +504,7 @@ def test_one_that_is_leaving_by_itself_is_not_doubled() -> None:
     """A replacement would start beside the one that its owner makes anyway."""
     leaving = serving("v", "n1", terminating=True, leaves_at=90)
 
-    found = look(MADE, *SCENE[:2], leaving, SCENE[3], beside=may("v"), farewells={"v": SERVES})
+    found = look(MADE, *SCENE[:2], leaving, SCENE[3], surge=may("v"), drains={"v": SERVES})
 
     assert found.todo == ()
     assert "Move v Started: is leaving n1, by 00:01:30 UTC at most" in told(found)
@@ -509,7 +518,7 @@ def test_it_is_told_how_long_a_replacement_may_still_take(now: float, left: str)
     there = (node("n1"), node("n2"), serving("v", "n1", gives_way_by=900), pod("w", gpus=8))
     new = starting("v2", "n2", "v")
 
-    found = look(MADE, *there, new, beside=may(), now=now)
+    found = look(MADE, *there, new, surge=may(), now=now)
 
     assert told(found)[1].endswith(f"in its place, until 00:15:00 UTC at most ({left})")
 
@@ -523,7 +532,7 @@ def test_one_whose_replacement_is_overdue_serves_on() -> None:
     )
     late = seen.without_overdue(900 + GOODBYE_S + 1)
 
-    found = advance(MADE, late, Policy(), idle_s=0, farewells={"uid-v": SERVES}, beside=may("v"))
+    found = advance(MADE, late, Policy(), idle_s=0, drains={"uid-v": SERVES}, surge=may("v"))
 
     assert done(found) == []
     assert "Move v Failed: may not be disturbed any more" in told(found)
@@ -540,6 +549,6 @@ def test_a_pod_made_again_has_the_lowest_number_that_is_free(made: str, *, relea
     newcomer = serving(made, "n1")
     waits = replace(newcomer, node=None, bound=False, waiting=True)
 
-    found = look(plan(leaves), node("n1"), node("n2"), waits, beside=Beside())
+    found = look(plan(leaves), node("n1"), node("n2"), waits, surge=SurgeContext())
 
     assert [step.pod.name for step in found.todo] == ([made] if released else [])

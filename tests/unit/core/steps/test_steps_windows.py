@@ -81,7 +81,7 @@ def test_what_has_begun_when_the_window_closes_is_finished() -> None:
         BOTH, *NODES, replace(again, node=NodeName("n3"), waiting=False, replaces="uid-u"), V
     )
     drains = steps.advance(
-        *(BOTH, snapshot(*NODES, U, V), Policy()), idle_s=0, now=CLOSES, farewells={"uid-u": BUSY}
+        *(BOTH, snapshot(*NODES, U, V), Policy()), idle_s=0, now=CLOSES, drains={"uid-u": BUSY}
     )
 
     assert told(left)[1] == f"Move v {STAYS}"

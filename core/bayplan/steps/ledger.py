@@ -9,7 +9,7 @@ from bayplan.cluster.keys import NodeName, PodKey
 from bayplan.cluster.pods import Pod
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import Snapshot
-from bayplan.inference.drains import Farewell
+from bayplan.inference.drains import DrainState
 from bayplan.plan import Bind, Evict, Move, Plan
 from bayplan.rules.peers import Neighbours
 
@@ -20,14 +20,14 @@ STALL_S: Final = 120
 #: The same while it waits for pods that are leaving: serving pods may drain for minutes.
 LEAVING_STALL_S: Final = 900
 
-#: The farewell of a victim that need not finish anything.
-NO_FAREWELL: Final = Farewell(over=True, counted=True)
+#: How far a victim is that need not finish anything.
+NO_DRAIN: Final = DrainState(over=True, counted=True)
 
 #: Owners that give a pod made again the name of the one that is gone.
 _SAME_NAME: Final = frozenset({names.KIND_DEPLOYMENT, "StatefulSet"})
 
 
-class Books:
+class Ledger:
     """One look at the cluster: rooms shrink as steps are chosen.
 
     Two accounts are kept of each node. `free` is the room there is now: what is released must
@@ -36,7 +36,7 @@ class Books:
 
     Attributes:
         plan: The plan that is carried out.
-        farewells: How far victims are that finish their requests first, by uid; others need not.
+        drains: How far victims are that finish their requests first, by uid; others need not.
         nodes: The nodes that it touches, by name.
         pods: All pods that are seen, by key.
         free: Room that nobody uses.
@@ -59,7 +59,7 @@ class Books:
         self,
         plan: Plan,
         snapshot: Snapshot,
-        farewells: Mapping[str, Farewell],
+        drains: Mapping[str, DrainState],
         idle_s: float,
         denied: Mapping[str, str],
         *,
@@ -69,7 +69,7 @@ class Books:
         self.plan = plan
         self.denied = denied
         self.finished = finished
-        self.farewells = farewells
+        self.drains = drains
         self.nodes = {node.name: node for node in snapshot.nodes}
         self.pods = {pod.key: pod for pod in snapshot.pods}
         self.free = snapshot.free()
@@ -92,9 +92,9 @@ class Books:
         there = pod is not None and pod.uid == victim.uid and pod.node == source_of(victim)
         return pod if there else None
 
-    def farewell(self, victim: Move | Evict) -> Farewell:
+    def drain_of(self, victim: Move | Evict) -> DrainState:
         """Return how far a victim is with its requests; most have none to finish."""
-        return self.farewells.get(victim.uid, NO_FAREWELL)
+        return self.drains.get(victim.uid, NO_DRAIN)
 
     def take(self, node: NodeName, asks: Resources) -> None:
         """Count the room of a home as used from now on, and as owed no more."""

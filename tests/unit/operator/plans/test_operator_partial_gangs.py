@@ -11,7 +11,7 @@ from bayplan.api import names
 from bayplan.cluster.keys import GangKey
 from bayplan.plan import Bind
 from bayplan_operator.cluster.kube import node_path, plan_path, pod_path
-from bayplan_operator.plans import halves as module
+from bayplan_operator.plans import partial_gangs as module
 from bayplan_operator.plans.memory import Plans
 from tests.execution_scene import (
     NOW,

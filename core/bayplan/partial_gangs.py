@@ -1,4 +1,4 @@
-"""Half a gang that never was whole: who gives its room back, so that all of it waits together.
+"""Partial gangs that never were whole: who gives its room back, so that all of it waits together.
 
 Gates cannot be shut again. A gang is released by one patch for each pod, and though that is
 rehearsed, one of them may be refused in earnest, a newer plan may come before it with other things
@@ -6,7 +6,7 @@ to do with the room, or a node is lost between the patch and the binding. Pods t
 no use, and keep room from others. Where nothing is under way that would make it whole, they are
 evicted, their owners make them anew, and they wait behind their gates with the others:
 
-    released ─▶ some run, the rest waits in vain ──`HALF_S` after the first──▶ evicted ─▶ all wait
+    released ─▶ some run, the rest waits in vain ──`PARTIAL_S` after the first─▶ evicted ─▶ all wait
 
 Who is on its way to a node that can take it waits for kube-scheduler, however long that takes, and
 not in vain.
@@ -29,7 +29,7 @@ from bayplan.cluster.keys import GangKey
 from bayplan.cluster.pods import Disruption, Pod
 
 #: Seconds from the first node that a gang gets after which it gives it back.
-HALF_S: Final = 15
+PARTIAL_S: Final = 15
 
 #: Seconds from the first node that a gang gets. One that loses a pod in them was not whole for long
 #: enough to be of use to anybody, and what comes in that pod's place is the rest of a new gang.
@@ -52,7 +52,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Half:
+class PartialGang:
     """Pods that are to give their room back, those first that may yet be bound.
 
     Attributes:
@@ -64,8 +64,8 @@ class Half:
     since: int = 0
 
 
-#: A gang that is not half, or of which nobody may be asked to go.
-WHOLE: Final = Half()
+#: A gang that is not partial, or of which nobody may be asked to go.
+WHOLE: Final = PartialGang()
 
 
 def suspects(
@@ -73,7 +73,7 @@ def suspects(
 ) -> frozenset[GangKey]:
     """Return the gangs of which pods wait in vain, and others may have a node.
 
-    `pods` are all that are not bound; `held` and `stuck` as for `half`.
+    `pods` are all that are not bound; `held` and `stuck` as for `partial_gang`.
     """
     unbound = [*pods]
     there = Counter(pod.gang for pod in unbound if pod.node is None)
@@ -86,7 +86,9 @@ def suspects(
     )
 
 
-def half(members: Sequence[Member], held: Collection[str], stuck: Collection[str] = ()) -> Half:
+def partial_gang(
+    members: Sequence[Member], held: Collection[str], stuck: Collection[str] = ()
+) -> PartialGang:
     """Return the pods of one gang that are to give their room back.
 
     `members` are all of its pods but those that have failed; `held` are the uids of pods that have
@@ -107,7 +109,7 @@ def half(members: Sequence[Member], held: Collection[str], stuck: Collection[str
     if not never_whole or not all(_may_go(member, stuck=bool(trapped)) for member in placed):
         return WHOLE
     going = sorted((pod for pod in pods if pod.node is not None), key=lambda pod: pod.bound)
-    return Half(pods=tuple(going), since=0 if math.isinf(first_at) else int(first_at))
+    return PartialGang(pods=tuple(going), since=0 if math.isinf(first_at) else int(first_at))
 
 
 def _is_in_vain(pod: Pod) -> bool:

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from bayplan import halves
+from bayplan import partial_gangs
 from bayplan.api import names
 from bayplan.cluster.keys import GangKey
 from bayplan.cluster.pods import Disruption, Pod
-from bayplan.halves import Member
+from bayplan.partial_gangs import Member
 from tests.builders import pod
 
 GANG = GangKey(namespace="default", name="g")
@@ -32,7 +32,7 @@ def called(
     stuck: tuple[str, ...] = (),
 ) -> list[str]:
     """Return the names of those that are called back."""
-    return [each.key.name for each in halves.half(members, held, stuck).pods]
+    return [each.key.name for each in partial_gangs.partial_gang(members, held, stuck).pods]
 
 
 def test_who_runs_without_the_rest_is_called_back() -> None:
@@ -90,10 +90,12 @@ def test_a_gang_that_loses_a_pod_in_its_first_minute_was_never_whole() -> None:
 
 def test_it_is_half_since_the_first_has_its_node() -> None:
     """It would be half for longer the later somebody looks."""
-    found = halves.half([runs("a", at=105), runs("b", at=101), waits("c")], ("uid-c",))
+    found = partial_gangs.partial_gang(
+        [runs("a", at=105), runs("b", at=101), waits("c")], ("uid-c",)
+    )
 
     assert found.since == 101
-    nowhere = halves.half([pinned("a"), waits("b"), waits("c")], ("uid-b", "uid-c"))
+    nowhere = partial_gangs.partial_gang([pinned("a"), waits("b"), waits("c")], ("uid-b", "uid-c"))
     assert nowhere.since == 0
 
 
@@ -144,10 +146,10 @@ def test_only_gangs_of_which_pods_are_missing_are_looked_at() -> None:
     """Each look is a request, and hundreds of gangs may wait whole."""
     whole = made(waits("a"), waits("b"), waits("c"))
 
-    assert halves.suspects(whole, {"uid-b", "uid-c"}) == frozenset()
-    assert halves.suspects(whole[1:], {"uid-b", "uid-c"}) == {GANG}
-    assert halves.suspects(whole[1:], ()) == frozenset()
+    assert partial_gangs.suspects(whole, {"uid-b", "uid-c"}) == frozenset()
+    assert partial_gangs.suspects(whole[1:], {"uid-b", "uid-c"}) == {GANG}
+    assert partial_gangs.suspects(whole[1:], ()) == frozenset()
     on_its_way = made(pinned("a"))
-    assert halves.suspects([*on_its_way, *whole[1:]], {"uid-b"}) == {GANG}
-    assert halves.suspects(on_its_way, (), {"uid-a"}) == {GANG}
-    assert halves.suspects(on_its_way, {"uid-a"}) == frozenset()
+    assert partial_gangs.suspects([*on_its_way, *whole[1:]], {"uid-b"}) == {GANG}
+    assert partial_gangs.suspects(on_its_way, (), {"uid-a"}) == {GANG}
+    assert partial_gangs.suspects(on_its_way, {"uid-a"}) == frozenset()

@@ -1,7 +1,7 @@
-"""Calling half a gang back whose rest waits in vain (`bayplan.halves` decides).
+"""Calling partial gangs back whose rest waits in vain (`bayplan.partial_gangs` decides).
 
 Gangs are looked at while pods of them wait in vain of which others may have nodes; for how long one
-has been half is all that is remembered, and losing it only costs that time.
+has been partial is all that is remembered, and losing it only costs that time.
 """
 
 import math
@@ -11,13 +11,13 @@ from typing import Final
 
 import structlog
 
-from bayplan import halves
+from bayplan import partial_gangs
 from bayplan.api import names
 from bayplan.cluster.keys import GangKey
 from bayplan.cluster.pods import Pod
 from bayplan.codec import DecodeError, pod_of
 from bayplan.codec.pods import bound_at_of, selector_of
-from bayplan.halves import Half, Member
+from bayplan.partial_gangs import Member, PartialGang
 from bayplan_operator.cluster.events import About, Events
 from bayplan_operator.cluster.evictions import evict
 from bayplan_operator.cluster.kube import Kube, Raw, pods_path
@@ -31,7 +31,7 @@ _log = structlog.get_logger()
 _MOST: Final = 50
 
 
-class Halves:
+class PartialGangs:
     """Looks at gangs of which pods wait in vain while others have nodes."""
 
     def __init__(  # noqa: PLR0913 - what it works with, handed down once
@@ -57,7 +57,7 @@ class Halves:
     def reconcile(
         self, unbound: Sequence[Pod], raws: Mapping[str, Raw], stuck: Mapping[str, str]
     ) -> float | None:
-        """Call back who has been half a gang for long enough.
+        """Call back who has been a partial gang for long enough.
 
         Return the seconds after which another one will have been, None without any.
 
@@ -69,33 +69,38 @@ class Halves:
         self._recalls.review(unbound, raws)
         newest = self._plans.newest()
         held = self._plans.without_place()
-        gangs = sorted(halves.suspects(unbound, held.keys(), stuck.keys()), key=str)
+        gangs = sorted(partial_gangs.suspects(unbound, held.keys(), stuck.keys()), key=str)
         looked_at = {gang: self._looked_at.get(gang, -math.inf) for gang in gangs}
-        # Those that are half already come first, so that none waits for ever.
+        # Those that are partial already come first, so that none waits for ever.
         gangs.sort(key=lambda gang: (gang not in self._since, looked_at[gang]))
         there = {gang: self._members(gang) for gang in gangs[:_MOST]}
         seen = {
-            gang: halves.half([member for _, member in members], held.keys(), stuck.keys())
+            gang: partial_gangs.partial_gang(
+                [member for _, member in members], held.keys(), stuck.keys()
+            )
             for gang, members in there.items()
         }
-        found = {gang: half for gang, half in seen.items() if half.pods}
+        found = {gang: partial for gang, partial in seen.items() if partial.pods}
         now = self._clock()
         self._looked_at = looked_at | dict.fromkeys(seen, now)
         self._since = {gang: self._since.get(gang, now) for gang in found}
-        left = {gang: halves.HALF_S - self._age_s(gang, half) for gang, half in found.items()}
+        left = {
+            gang: partial_gangs.PARTIAL_S - self._age_s(gang, partial)
+            for gang, partial in found.items()
+        }
         for gang in (gang for gang, left_s in left.items() if left_s <= 0):
             if newest is None or self._plans.is_newest(newest.published):
                 why = self._why(gang, unbound, {**held, **stuck})
                 self._call_back(gang, found[gang].pods, [raw for raw, _ in there[gang]], why)
         return min((left_s for left_s in left.values() if left_s > 0), default=None)
 
-    def _age_s(self, gang: GangKey, half: Half) -> float:
-        """Return for how many seconds a gang has been half, as far as can be told.
+    def _age_s(self, gang: GangKey, partial: PartialGang) -> float:
+        """Return for how many seconds a gang has been partial, as far as can be told.
 
         It may have been before we looked. The API server says since when, by its own clock.
         """
         seen_s, now = self._clock() - self._since[gang], self._now().timestamp()
-        return max(seen_s, now - self._kube.ahead_s - half.since) if half.since else seen_s
+        return max(seen_s, now - self._kube.ahead_s - partial.since) if partial.since else seen_s
 
     def _members(self, gang: GangKey) -> Sequence[tuple[Raw, Member]]:
         """Return the pods of a gang that have not failed; none where one cannot be read.
@@ -112,33 +117,35 @@ class Halves:
         said = (vain[pod.uid] for pod in unbound if pod.gang == gang and pod.uid in vain)
         return next(said, "there is no place for it")
 
-    def _call_back(self, gang: GangKey, half: Sequence[Pod], raws: Sequence[Raw], why: str) -> None:
-        """Have all of a half leave, or nobody where one of them may not.
+    def _call_back(
+        self, gang: GangKey, partial: Sequence[Pod], raws: Sequence[Raw], why: str
+    ) -> None:
+        """Have all of a partial gang leave, or nobody where one of them may not.
 
         Who is pinned goes as it was seen: it may be bound at this moment, and the gang be whole.
         """
         versions = {raw["metadata"]["uid"]: raw["metadata"]["resourceVersion"] for raw in raws}
-        seen = {pod.uid: "" if pod.bound else versions[pod.uid] for pod in half}
-        for pod in half:
+        seen = {pod.uid: "" if pod.bound else versions[pod.uid] for pod in partial}
+        for pod in partial:
             kept = evict(self._kube, pod.key, pod.uid, version=seen[pod.uid], rehearse=True)
             if kept:
-                _log.warning("half_gang_kept", gang=str(gang), pod=str(pod.key), error=kept)
+                _log.warning("partial_gang_kept", gang=str(gang), pod=str(pod.key), error=kept)
             if kept != "":
                 return
-        refusing = next((pod for pod in half if pod.refused and not pod.bound), None)
+        refusing = next((pod for pod in partial if pod.refused and not pod.bound), None)
         if refusing is not None:
             why = self._recalls.note(gang, raws, refusing)
         note = f"the rest of its gang {gang.name} waits in vain, so it waits with it: {why}"
-        for pod in half:
+        for pod in partial:
             kept = evict(self._kube, pod.key, pod.uid, version=seen[pod.uid])
             if kept is None:
                 return  # gone or bound meanwhile: looked at again in the next pass
             if kept:
-                _log.warning("half_gang_kept", gang=str(gang), pod=str(pod.key), error=kept)
+                _log.warning("partial_gang_kept", gang=str(gang), pod=str(pod.key), error=kept)
                 continue
             self._metrics.victims.labels("evicted").inc()
             self._events.tell(About.pod(pod.key, pod.uid), "Evicted", "Evict", note)
-            _log.info("half_gang_called_back", gang=str(gang), pod=str(pod.key), reason=why)
+            _log.info("partial_gang_called_back", gang=str(gang), pod=str(pod.key), reason=why)
 
 
 def _has_failed(raw: Raw) -> bool:
