@@ -3,7 +3,7 @@
 import copy
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kubernetes.client.exceptions import ApiException
@@ -59,6 +59,12 @@ class FakeKube(Kube):
     def pages(self, path: str, *, labels: str = "", fields: str = "") -> Iterator[Raw]:
         """Yield copies of the objects below a path."""
         yield from self.items(path, labels=labels, fields=fields)
+
+    def each(self, path: str, take: Callable[[Raw], None]) -> str:
+        """Hand over copies of the objects below a path."""
+        for raw in self.pages(path):
+            take(raw)
+        return str(self.version)
 
     def count(self, path: str) -> int:
         """Return how many objects there are below a path."""
