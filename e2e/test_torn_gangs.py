@@ -17,9 +17,8 @@ from e2e.cluster import Cluster, CommandFailed, add_gpu_nodes, eventually, remov
 from e2e.stack import Stack, install
 from e2e.story import PodView
 from e2e.witness import Witness
+from tests.integration.hindrances_scene import applied, shut_gate, webhook_that_is_down
 from tests.integration.operator_scene import pod_spec
-from tests.integration.test_half_gangs import shut_gate
-from tests.integration.test_hindrances import applied, webhook_that_is_down
 
 Object = dict[str, Any]
 

@@ -3,7 +3,7 @@
 import copy
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kubernetes.client.exceptions import ApiException
@@ -60,6 +60,12 @@ class FakeKube(Kube):
         """Yield copies of the objects below a path."""
         yield from self.items(path, labels=labels, fields=fields)
 
+    def each(self, path: str, take: Callable[[Raw], None]) -> str:
+        """Hand over copies of the objects below a path."""
+        for raw in self.pages(path):
+            take(raw)
+        return str(self.version)
+
     def count(self, path: str) -> int:
         """Return how many objects there are below a path."""
         return sum(1 for _ in self.pages(path))
@@ -99,6 +105,9 @@ class FakeKube(Kube):
         """Merge labels and annotations into an object; None removes one."""
         self._write("rehearse" if rehearse else f"merge as {manager}", path)
         known = copy.deepcopy(self._existing(path, body["metadata"].get("uid")))
+        version = known["metadata"]["resourceVersion"]
+        if body["metadata"].get("resourceVersion", version) != version:
+            raise error(409, "the object has been modified")
         if rehearse:
             return
         for kind in ("labels", "annotations"):

@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any, TypeVar
 
 from hypothesis import note
+from hypothesis import strategies as st
 
 from bayplan.api import names
 from bayplan.api.pools import Role
@@ -32,6 +33,24 @@ AnyWorld = TypeVar("AnyWorld", bound="World")
 NODE, CORDONED, FAILING = NodeName("n1"), NodeName("cordoned"), NodeName("failing")
 OWNER = "u-chat"
 VERSIONS = ("a", "b", "c")
+
+#: What a pod of a deployment may be in when a scene begins; None where there is none.
+STATES = st.sampled_from(
+    [
+        {},
+        {"node": NODE},
+        {"node": NODE, "ready": True, "in_service": True},
+        {"node": NODE, "ready": True, "in_service": True},
+        {"node": CORDONED, "ready": True, "in_service": True},
+        {"node": FAILING, "ready": True, "in_service": True},
+        {"node": NODE, "drains_since": 9_999_990},
+        {"node": NODE, "drains_since": 9_999_990, "yields": True},
+        {"node": NODE, "ready": True, "drains_since": 9_999_999, "yields": True},
+        {"node": NODE, "ended": True},
+        {"node": NODE, "terminating": True},
+        None,
+    ]
+)
 
 #: Rounds of everybody in turn after which a deployment has long been settled.
 ROUNDS = 80

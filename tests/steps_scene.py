@@ -1,6 +1,6 @@
 """Plans made by hand for tests of `bayplan.steps`, and what is told of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from bayplan import steps
@@ -74,7 +74,7 @@ def advance(  # noqa: PLR0913 - each argument is one thing a test may be about
     max_parallel: int = 10,
     drains: Mapping[str, DrainState] | None = None,
     now: float = 0,
-    stragglers: int = 0,
+    stragglers: Sequence[int] = (),
 ) -> Progress:
     """Return the progress of a plan on the cluster of these nodes and pods.
 

@@ -38,7 +38,7 @@ SIZES: Final = (4, 2, 1, 1)
 _SERIES: Final = itertools.count()
 
 #: Seconds in which programs that have done with their start take less than this part of a core:
-#: kopf ends what it has for each node five seconds after it has read them.
+#: kopf ends what it has for each object five seconds after it has read it.
 _QUIET_S: Final = 6.0
 _QUIET_PART: Final = 0.01
 

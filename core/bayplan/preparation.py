@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from bayplan.cluster.constraints import Volume
 from bayplan.cluster.keys import ClaimKey, GangKey, NodeName
-from bayplan.cluster.pods import Disruption, Pod, newest_member
+from bayplan.cluster.pods import Disruption, Ended, Pod, newest_member
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.cluster.units import SHARED_GPU
 from bayplan.codec import PublishedPlan
@@ -56,24 +56,33 @@ def without_ended(snapshot: Snapshot) -> Snapshot:
     """Return the snapshot in which a gang needs no more pods than there are to come.
 
     Pods of a Job that have ended well are not made again. One that takes the place of a failed one
-    would wait for them for ever.
+    would wait for them for ever. Those of another owner may be of an earlier gang of that name.
     """
     if not snapshot.ended:
         return snapshot
     ended, there = Counter(snapshot.ended), defaultdict[GangKey, list[Pod]](list)
+    gangs = {member.gang for member in ended}
     for pod in snapshot.in_gangs:
-        if pod.gang is not None and pod.gang in ended and not pod.terminating:
+        if pod.gang in gangs and not pod.terminating:
             there[pod.gang].append(pod)
     needed = {
         gang: len(pods)
         for gang, pods in there.items()
-        if len(pods) < newest_member(pods).gang_min_count <= len(pods) + ended[gang]
+        if len(pods) < newest_member(pods).gang_min_count <= len(pods) + _ended(gang, pods, ended)
     }
+    if not needed:
+        return snapshot
     pods = (
         replace(pod, gang_min_count=needed[pod.gang]) if pod.gang in needed else pod
         for pod in snapshot.pods
     )
     return replace(snapshot, pods=tuple(pods), ended=())
+
+
+def _ended(gang: GangKey, there: Iterable[Pod], ended: Mapping[Ended, int]) -> int:
+    """Return how many pods have ended well of the owners of those that are there."""
+    owners = {pod.owner.uid if pod.owner else "" for pod in there}
+    return sum(ended.get(Ended(gang=gang, owner=owner), 0) for owner in owners)
 
 
 def on_listed_gpus(snapshot: Snapshot) -> Snapshot:

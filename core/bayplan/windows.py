@@ -4,6 +4,7 @@ Nothing is remembered: pods that took the place of moved ones are on record in t
 planner that has just started knows as well as any other what the open window has already cost.
 """
 
+import math
 from typing import Final
 
 from bayplan import slots
@@ -27,6 +28,17 @@ def opened_at(windows: tuple[Window, ...], now: float) -> float | None:
     """
     openings = (at for window in windows for at in _openings(window, now))
     return min(openings, default=None)
+
+
+def next_opening(windows: tuple[Window, ...], now: float) -> float:
+    """Return when the next window opens after `now`, in seconds since the epoch.
+
+    Infinite if there is none.
+    """
+    today = int(now // _DAY_S)
+    days = range(today, today + len(_WEEK) + 1)
+    starts = (_start(window, day) for window in windows for day in days if _opens_on(window, day))
+    return min((at for at in starts if now < at), default=math.inf)
 
 
 def moves_left(snapshot: Snapshot, settings: Defragmentation, now: float) -> int:
@@ -55,8 +67,16 @@ def _openings(window: Window, now: float) -> list[float]:
     today = int(now // _DAY_S)
     openings = []
     for day in (today - 1, today):
-        at = day * _DAY_S + window.start_minute * _MINUTE_S
-        named = not window.days or _WEEK[(day + _EPOCH_DAY) % len(_WEEK)] in window.days
-        if named and at <= now < at + window.minutes * _MINUTE_S:
-            openings.append(float(at))
+        at = _start(window, day)
+        if _opens_on(window, day) and at <= now < at + window.minutes * _MINUTE_S:
+            openings.append(at)
     return openings
+
+
+def _start(window: Window, day: int) -> float:
+    """Return when the window opens on a day since the epoch, if it does."""
+    return float(day * _DAY_S + window.start_minute * _MINUTE_S)
+
+
+def _opens_on(window: Window, day: int) -> bool:
+    return not window.days or _WEEK[(day + _EPOCH_DAY) % len(_WEEK)] in window.days

@@ -13,8 +13,8 @@ from kubernetes import client
 
 from bayplan.api import names
 from bayplan.cluster.constraints import Volume
-from bayplan.cluster.keys import BudgetKey, GangKey, NodeName, PodKey
-from bayplan.cluster.pods import Pod
+from bayplan.cluster.keys import BudgetKey, NodeName, PodKey
+from bayplan.cluster.pods import Ended, Pod
 from bayplan.codec import (
     DecodeError,
     PublishedPlan,
@@ -108,19 +108,19 @@ class _Pods(_Sink):
     kind = "pods"
 
     def replace(self, objects: Iterable[Raw]) -> None:
-        pods, versions, ended = list[Pod](), dict[str, int](), dict[PodKey, GangKey]()
+        pods, versions, ended = list[Pod](), dict[str, int](), dict[PodKey, Ended]()
         for raw in objects:
             versions[str(raw["metadata"].get("uid"))] = _version(raw)
             if (pod := _pod(raw)) is not None:
                 pods.append(pod)
-            elif (gang := self._ended(raw)) is not None:
-                ended[_key(raw)] = gang
+            elif (member := self._ended(raw)) is not None:
+                ended[_key(raw)] = member
         steps = self._taken_in(pods, versions, ended)
         while self._goes_on(steps):
             time.sleep(_BREATH_S)  # a lock goes to whoever waits for it only if we pause
 
     def _taken_in(
-        self, pods: list[Pod], versions: dict[str, int], ended: dict[PodKey, GangKey]
+        self, pods: list[Pod], versions: dict[str, int], ended: dict[PodKey, Ended]
     ) -> Iterator[None]:
         """Take in a list in steps, each with the lock held."""
         self._view.ended = ended
@@ -137,19 +137,19 @@ class _Pods(_Sink):
     def change(self, event: str, raw: Raw) -> None:
         gone, key = event == "DELETED", _key(raw)
         pod = None if gone else _pod(raw)
-        gang = None if gone or pod is not None else self._ended(raw)
+        member = None if gone or pod is not None else self._ended(raw)
         with self._view.lock:
             self._view.ended.pop(key, None)
-            if gang is not None:
-                self._view.ended[key] = gang
+            if member is not None:
+                self._view.ended[key] = member
             if pod is None:
                 self._view.cache.remove_pod(key, str(raw["metadata"].get("uid", "")))
             else:
                 self._view.cache.set_pod(pod, version=_version(raw))
             self._view.changed.set()
 
-    def _ended(self, raw: Raw) -> GangKey | None:
-        """Return the gang of a pod that has ended well, where that is of use to anybody."""
+    def _ended(self, raw: Raw) -> Ended | None:
+        """Return what a pod of a gang is that has ended well, where that is of use to anybody."""
         return _readable(ended_member_of, raw) if self._view.planning else None
 
 

@@ -17,11 +17,13 @@ from bayplan.answers import Reservations
 from bayplan.cache import Cache
 from bayplan.cluster.budgets import Budget
 from bayplan.cluster.constraints import Volume
-from bayplan.cluster.keys import BudgetKey, GangKey, PodKey
+from bayplan.cluster.keys import BudgetKey, PodKey
+from bayplan.cluster.pods import Ended
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan, decisions, joined
 from bayplan.policy import Policy
 from bayplan.preparation import prepared, remembering
+from bayplan.rules import admission, recalls, restraints
 from bayplan.triggers import is_at_work
 from bayplan_extender.reflector import STALE_S
 
@@ -48,7 +50,7 @@ class View:
     Attributes:
         planning: Whether it is for who plans.
         plans: PackingPlan objects by name; a large plan is in several.
-        ended: The gangs of pods that have ended well, by pod.
+        ended: The pods of gangs that have ended well.
         numbers: The number of the plan of each PackingPlan object, readable or not, by name.
         lock: Hold it while reading any of these, `cache` or `policy`.
         changed: Set after every change; whoever waits on it clears it.
@@ -70,7 +72,7 @@ class View:
         self.policy = Policy()
         self.budgets: dict[BudgetKey, Budget] = {}
         self.volumes: dict[str, Volume] = {}
-        self.ended: dict[PodKey, GangKey] = {}
+        self.ended: dict[PodKey, Ended] = {}
         self.current: dict[str, float] = {}
         self.listed: dict[str, float] = {}
         self.failing: dict[str, tuple[float, str]] = {}
@@ -118,6 +120,19 @@ class View:
         """Return the same as long as nobody who is leaving has left; None if nobody is."""
         seen = self.cache.snapshot()
         return None if seen.once_left(now) is seen else self._prepared(seen, now)
+
+    def next_instant(self, snapshot: Snapshot, now: float) -> float:
+        """Return when a plan made of `snapshot` could be another, though nothing has happened.
+
+        In seconds since the epoch: what keeps somebody for a while is over then. Infinite if
+        nothing does.
+        """
+        plans, cooldown_s = self.plans.values(), self.policy.cooldown_s
+        return min(
+            restraints.next_end(snapshot, cooldown_s=cooldown_s),
+            admission.next_end(plans, now=now, cooldown_s=cooldown_s),
+            recalls.next_try(recalls.standing(plans, now=now).values(), now=now),
+        )
 
     def _prepared(self, seen: Snapshot, now: float) -> Snapshot:
         budgets, volumes = tuple(self.budgets.values()), tuple(self.volumes.values())

@@ -31,10 +31,10 @@ from bayplan_operator.plans.memory import Plans
 
 _log = structlog.get_logger()
 
-#: Threads that look at keys, and those that watch pods and write events; the other connections are
-#: for parallel calls.
+#: Threads that look at keys, and those that watch pods, watch nodes and write events; the other
+#: connections are for parallel calls.
 _THREADS = 8
-_BESIDES = 2
+_BESIDES = 3
 
 #: Seconds for kopf to say why it ends when something else has ended.
 _LAST_WORDS_S = 1.0

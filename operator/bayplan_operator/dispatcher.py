@@ -1,10 +1,11 @@
 """The heart of the operator: what is dirty, who looks at it, and the regular look at everything.
 
     watch events ──handlers──▶ queue of keys ──▶ threads: Deployments | Execution | Gates
-                  podwatch           ▲
+       podwatch, nodewatch           ▲
                      resync, every half minute
 
-kopf brings the events (`handlers`), but for those of pods (`podwatch`); everything else is ours.
+kopf brings the events (`handlers`), but for those of pods (`podwatch`) and nodes (`nodewatch`);
+everything else is ours.
 """
 
 import asyncio
@@ -18,9 +19,10 @@ import urllib3
 from kubernetes.client.exceptions import ApiException
 
 from bayplan_operator.cluster.connection import pauses
-from bayplan_operator.cluster.kube import DEPLOYMENTS, NODES, Kube, Raw, is_final
+from bayplan_operator.cluster.kube import DEPLOYMENTS, NODES, PODS, Kube, Raw, is_final
 from bayplan_operator.cluster.kube import PLANS as PLANS_PATH
 from bayplan_operator.cluster.nodes import Nodes
+from bayplan_operator.cluster.nodewatch import watch_nodes
 from bayplan_operator.deployments.podwatch import Change, watch_pods
 from bayplan_operator.deployments.reconciler import Deployments
 from bayplan_operator.gates import Gates
@@ -32,8 +34,8 @@ from bayplan_operator.queue import WorkQueue, in_words
 
 _log = structlog.get_logger()
 
-#: What kopf watches.
-_WATCHED: Final = (PLANS_PATH, DEPLOYMENTS, NODES)
+#: What is watched.
+_WATCHED: Final = (PLANS_PATH, DEPLOYMENTS, NODES, PODS)
 
 #: Seconds after which everything is looked at again, event or not.
 RESYNC_S: Final = 30.0
@@ -102,14 +104,16 @@ class Dispatcher:
         Raises:
             ApiException: What it is to work on may not be read.
         """
-        await self._begin()
+        version = await self._begin()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run())
             group.create_task(self._resync())
             group.create_task(self._ask_for_watches())
-            arrivals, rejections = self._workers.execution.arrivals, self._workers.gates.rejections
-            watch = watch_pods(self._workers.kube, self.pod_changed, arrivals, rejections)
-            group.create_task(watch)
+            kube, arrivals = self._workers.kube, self._workers.execution.arrivals
+            rejections = self._workers.gates.rejections
+            group.create_task(watch_pods(kube, self.pod_changed, arrivals, rejections))
+            watched = watch_nodes(kube, self._workers.nodes, self.nodes_changed, version=version)
+            group.create_task(watched)
 
     def deployment_changed(self, key: DeploymentKey, asked: Asked) -> None:
         """Look at an InferenceDeployment that was made, or of which something else is asked now.
@@ -158,15 +162,9 @@ class Dispatcher:
         self._queue.add(PLANS)
         self._look_at_deployments()
 
-    def node_changed(self, raw: Raw) -> None:
-        """Look at all deployments, and at pins, if a node is in trouble, or in none any more."""
-        if self._workers.nodes.see(raw):
-            self._queue.add(GATES, after_s=_GATHER_PINS_S)
-            self._look_at_deployments()
-
-    def node_deleted(self, name: str) -> None:
-        """Look at all deployments: some may have lost pods."""
-        self._workers.nodes.forget(name)
+    def nodes_changed(self) -> None:
+        """Look at all deployments, and at pins: a node is in another trouble, or gone."""
+        self._queue.add(GATES, after_s=_GATHER_PINS_S)
         self._look_at_deployments()
 
     async def _resync(self) -> None:
@@ -184,10 +182,10 @@ class Dispatcher:
             await asyncio.sleep(RESYNC_S)
 
     def _try_watches(self) -> dict[str, str]:
-        """Return which collections of kopf's may not be watched, and why.
+        """Return which collections may not be watched, and why.
 
-        kopf would ask for ever and tell nobody, while passes go on with what it told before. That a
-        server is away, or fails, is for the passes to say.
+        A watch would ask for ever, while passes go on with what it told before. That a server is
+        away, or fails, is for the passes to say.
         """
         found: dict[str, str] = {}
         for path in _WATCHED:
@@ -206,8 +204,10 @@ class Dispatcher:
         for key in self._deployments:
             self._queue.add(key, after_s=_GATHER_S)
 
-    async def _begin(self) -> None:
+    async def _begin(self) -> str:
         """Read what the first passes need; while nobody answers, say so and ask again.
+
+        Return the resourceVersion from which nodes are to be watched.
 
         Raises:
             ApiException: That may not be read, or is not there.
@@ -215,7 +215,7 @@ class Dispatcher:
         loop, waits = asyncio.get_running_loop(), pauses()
         while True:
             try:
-                await loop.run_in_executor(self._workers.threads, self._read)
+                version = await loop.run_in_executor(self._workers.threads, self._read)
             except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
                 if is_final(error):
                     raise
@@ -226,12 +226,13 @@ class Dispatcher:
                 await asyncio.sleep(next(waits))
             else:
                 self._awaits = ""
-                return
+                return version
 
-    def _read(self) -> None:
+    def _read(self) -> str:
         """Read nodes, and whether deployments may be read: kopf would ask for ever, and not say."""
-        self._workers.nodes.read()
+        version = self._workers.nodes.read()
         next(self._workers.kube.pages(DEPLOYMENTS), None)
+        return version
 
     async def _work(self, key: Key) -> float | None:
         loop = asyncio.get_running_loop()

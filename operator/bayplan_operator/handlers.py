@@ -1,8 +1,8 @@
 """kopf's part: which resources are watched, and which key each event makes dirty.
 
 Only `on.event` handlers: they neither change the watched objects nor remember anything about
-them, so an event that is lost or merged costs nothing (the next pass compares everything). Pods,
-of which events come by the thousand, are watched beside kopf (`podwatch`).
+them, so an event that is lost or merged costs nothing (the next pass compares everything). Pods
+and nodes, of which events come by the thousand, are watched beside kopf (`podwatch`, `nodewatch`).
 """
 
 from collections.abc import Iterator
@@ -44,13 +44,6 @@ def registry_for(dispatcher: Dispatcher, access: client.Configuration) -> kopf.O
             )
             dispatcher.deployment_changed(key, asked)
 
-    @kopf.on.event("", "v1", "nodes", registry=registry)
-    async def node_event(event: kopf.RawEvent, **_: Any) -> None:  # noqa: ANN401
-        if event["type"] == "DELETED":
-            dispatcher.node_deleted(event["object"]["metadata"]["name"])
-        else:
-            dispatcher.node_changed(dict(event["object"]))
-
     @kopf.on.event(names.GROUP, names.VERSION, "packingplans", registry=registry)
     async def plan_event(event: kopf.RawEvent, **_: Any) -> None:  # noqa: ANN401
         metadata = event["object"]["metadata"]
@@ -79,7 +72,7 @@ def settings() -> kopf.OperatorSettings:
 
 
 class _Pauses:
-    """The pauses of one request after the other: nobody else asks for the three collections."""
+    """The pauses of one request after the other: nobody else asks for the two collections."""
 
     def __iter__(self) -> Iterator[float]:
         """Begin anew, as each request does."""

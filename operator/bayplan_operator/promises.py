@@ -1,8 +1,9 @@
 """Telling pods that have a place in the plan at work what they wait for: who leaves, until when.
 
 Called by the watch over gates, which looks at all pods that wait. Writes are bounded: most plans
-are carried out before a pod is seen twice, who waits longer is told anew once a minute at most, and
-few are written in one pass, for each write is in the way of a release of that pod.
+are carried out before a pod is seen twice, who waits longer is told anew once a minute at most, but
+for what hangs, and few are written in one pass, for each write is in the way of a release of that
+pod.
 """
 
 import math
@@ -15,6 +16,7 @@ from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
 from bayplan.cluster.pods import Pod
+from bayplan.steps import HANGS
 from bayplan.triggers import in_place_of_victims
 from bayplan_operator.cluster.kube import Kube, Raw, pod_path
 from bayplan_operator.cluster.patches import note_failure
@@ -84,8 +86,12 @@ class Promises:
             self._told[uid] = _Told(plan=plan, text=text, at=self._clock())
 
     def _is_late(self, told: _Told, text: str) -> bool:
-        """Return whether a pod is to be told this now."""
-        return text != told.text and self._clock() - told.at >= _AGAIN_S
+        """Return whether a pod is to be told this now.
+
+        Somebody may be at it to mend what hangs: that it does, and no longer, is told at once.
+        """
+        urgent = (HANGS in told.text) != (HANGS in text)
+        return text != told.text and (urgent or self._clock() - told.at >= _AGAIN_S)
 
     def _tell(self, pod: Pod, raw: Raw, text: str) -> bool:
         """Tell a pod; return whether that was possible."""

@@ -1,7 +1,6 @@
 """The chart, as helm renders it: what it grants, what it refuses, what it configures."""
 
 import functools
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,27 +8,16 @@ import pytest
 import yaml
 
 from bayplan.api import names
-from charts.generate import CHART, KUBERNETES, NAMESPACE, manifest_files, stale
+from charts.generate import CHART, NAMESPACE, manifest_files, stale
 from e2e.cluster import binaries
+from tests.charts.rendering import TLS, helm
 
 PROGRAMS = ("operator", "planner", "webhook", "scheduler")
 ADMISSION = "admissionregistration.k8s.io"
-TLS = "tls.enabled=true"
 BIND = ("webhook.bind=true", TLS)
 NO_PODS = tuple(f"{program}.replicas=0" for program in PROGRAMS)
 
 Object = dict[str, Any]
-
-
-def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run helm over the chart."""
-    target = ("bayplan", CHART, "--namespace", NAMESPACE, "--kube-version", KUBERNETES)
-    return subprocess.run(  # noqa: S603 - the helm that was built for this
-        [binaries.path("helm"), "template", *target, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @functools.cache

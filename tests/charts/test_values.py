@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.charts.test_chart import TLS, helm
+from tests.charts.rendering import TLS, helm
 
 
 def scheduler_config(tmp_path: Path, **connection: float) -> dict[str, dict[str, float]]:

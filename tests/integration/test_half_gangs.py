@@ -10,8 +10,8 @@ from bayplan.cluster.keys import GangKey
 from bayplan.plan import Bind
 from e2e.cluster import eventually
 from tests.integration import operator_scene
+from tests.integration.hindrances_scene import applied, is_refused, shut_gate
 from tests.integration.operator_scene import Object, User, bind, gates, hold, pod_spec, running, uid
-from tests.integration.test_hindrances import applied, denying, is_refused
 
 nodes, operator, user = operator_scene.nodes, operator_scene.operator, operator_scene.user
 
@@ -32,19 +32,6 @@ def gang() -> Object:
         "metadata": {"name": "pair"},
         "spec": {"replicas": 2, "selector": {"matchLabels": labels}, "template": template},
     }
-
-
-def shut_gate(namespace: str, pod: str) -> tuple[Object, Object]:
-    """Return a policy by which nobody lifts the gate of one pod, though anybody may rehearse it."""
-    probed = "!('probe' in object.metadata.?annotations.orValue({}))"
-    kept = "request.dryRun || size(object.spec.?schedulingGates.orValue([])) > 0"
-    return denying(
-        f"shut-{namespace}",
-        namespace,
-        pod,
-        {"expression": kept, "message": "the gate stays shut"},
-        {"expression": probed, "message": "annotations are frozen"},
-    )
 
 
 def paired(made: Bind) -> Bind:

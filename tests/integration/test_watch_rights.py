@@ -36,21 +36,22 @@ def ready(stack: Stack) -> tuple[int, str]:
     return answer_of(f"{stack.health['operator']}/readyz")
 
 
-def test_the_right_to_watch_plans_is_missed(
-    cluster: Cluster, operator: Stack, role: dict[str, Any]
+@pytest.mark.parametrize("kind", ["packingplans", "nodes", "pods"])
+def test_the_right_to_watch_is_missed(
+    cluster: Cluster, operator: Stack, role: dict[str, Any], kind: str
 ) -> None:
-    """It was ready, and took up no plan any more: kopf asks for ever, and tells nobody."""
+    """It was ready, and took up no plan any more: a watch asks for ever."""
     eventually(lambda: ready(operator)[0] == 200, what="it is ready")
     less = json.loads(json.dumps(role))
     for rule in less["rules"]:
-        if "packingplans" in rule["resources"]:
+        if kind in rule["resources"]:
             rule["verbs"] = [verb for verb in rule["verbs"] if verb != "watch"]
     replace(cluster, less)
 
     def noticed() -> bool:
         code, text = ready(operator)
         assert code == 503, text
-        assert "watch of packingplans: " in text, text
+        assert f"watch of {kind}: " in text, text
         return "cannot watch resource" in text
 
     eventually(noticed, what="it is noticed")

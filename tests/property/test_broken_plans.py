@@ -13,9 +13,8 @@ from bayplan.rules import filters
 from bayplan.validate import Code, validate
 from tests import oracle
 from tests.property.crowds import crowds
-from tests.property.test_placing_properties import clusters, fleets
-from tests.property.test_planner_properties import policies, snapshots
-from tests.property.test_spared_properties import plan_for
+from tests.property.neighbours import clusters, fleets
+from tests.property.plans import plan_for, policies, snapshots
 
 #: What is looked at: the rules of a placement. What its certificate says is another matter.
 RULES = {

@@ -13,27 +13,21 @@ from bayplan.cluster.nodes import Node
 from bayplan.cluster.pods import Disruption, Pod
 from bayplan.cluster.resources import Resources
 from bayplan.cluster.snapshot import Snapshot
-from bayplan.plan import Result
-from bayplan.planner import plan
 from bayplan.policy import Order, Policy
 from bayplan.solver import engine, keepfill
 from bayplan.solver.problem.counting import build
 from bayplan.solver.problem.states import numbered
-from bayplan.solver.programs import program
 from bayplan.validate import validate
 from tests import oracle
 from tests.builders import budget, node, pod
 from tests.builders import snapshot as snapshot_of
+from tests.property.counted import made
+from tests.property.plans import frozen
 
 DEDICATED = Taint(key="dedicated", value="team")
 SELECTS_A = Constraints(node_selector=(("type", "a"),))
 SELECTS_B = Constraints(node_selector=(("type", "b"),))
 TOLERATES = Constraints(tolerations=(Toleration(key="dedicated", operator="Exists"),))
-
-
-def frozen() -> float:
-    """Return a clock that stands still."""
-    return 0.0
 
 
 def fleets(*, nodes: int, pods: int, overfull: bool = False) -> st.SearchStrategy[Snapshot]:
@@ -151,15 +145,6 @@ def policies() -> st.SearchStrategy[Policy]:
         max_moves=st.sampled_from([100, 100, 100, 0, 1, 2]),
         max_evictions=st.sampled_from([100, 100, 0, 1]),
     )
-
-
-def made(snapshot: Snapshot, policy: Policy, *, sifted: bool = False) -> Result:
-    """Return the plan of keep and fill, with `sifted` as if its programs were large."""
-    with (
-        mock.patch.object(engine, "MIN_VARIABLES", 0),
-        mock.patch.object(program, "_MANY", 0 if sifted else 10**9),
-    ):
-        return plan(snapshot, policy, clock=frozen)
 
 
 @settings(max_examples=max(settings().max_examples, 300))

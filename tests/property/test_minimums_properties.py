@@ -25,8 +25,8 @@ from bayplan.validate.minimums import lacking
 from tests import oracle
 from tests.builders import GPU, node, pod
 from tests.builders import snapshot as snapshot_of
-from tests.property import test_generation_properties, test_keepfill_properties
-from tests.property.test_planner_properties import made, policies
+from tests.property import counted, whole_nodes
+from tests.property.plans import made, policies
 
 
 def clusters(*, nodes: int, pods: int) -> st.SearchStrategy[Snapshot]:
@@ -151,7 +151,7 @@ def test_keep_and_fill_equals_brute_force(
     snapshot: Snapshot, policy: Policy, *, sifted: bool
 ) -> None:
     """A large fleet would be certified for another order than a small one."""
-    result = test_keepfill_properties.made(snapshot, policy, sifted=sifted)
+    result = counted.made(snapshot, policy, sifted=sifted)
     stages = result.plan.certificate.stages
     names = tuple(stage.name for stage in stages)
 
@@ -165,7 +165,7 @@ def test_keep_and_fill_equals_brute_force(
 @given(snapshot=clusters(nodes=3, pods=6))
 def test_bounds_over_whole_nodes_hold(snapshot: Snapshot) -> None:
     """A plan would be called optimal that leaves a needed unit waiting."""
-    test_generation_properties.check(snapshot, Policy(time_limit_s=20.0))
+    whole_nodes.check(snapshot, Policy(time_limit_s=20.0))
 
 
 @settings(max_examples=10)

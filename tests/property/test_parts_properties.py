@@ -27,7 +27,7 @@ from bayplan.plan import (
 )
 from bayplan.policy import Order, Policy
 from bayplan.validate import Code, validate
-from tests.property.test_planner_properties import applied, made, policies, snapshots
+from tests.property.plans import applied, made, policies, snapshots
 
 CERTIFICATE = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.IMPROVED)
 

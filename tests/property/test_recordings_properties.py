@@ -16,7 +16,7 @@ from bayplan.plan import plan_digest
 from bayplan.planner import plan
 from bayplan.policy import Policy
 from tests.builders import node, pod
-from tests.property.test_planner_properties import frozen, made, policies, snapshots
+from tests.property.plans import frozen, made, policies, snapshots
 
 #: What somebody may have written into a file by hand.
 NONSENSE: Final[tuple[Any, ...]] = (

@@ -24,7 +24,7 @@ from bayplan.why.rooms import Census
 from tests import builders
 from tests.builders import GPU
 from tests.property.crowds import HOSTNAME, crowds
-from tests.property.test_planner_properties import applied, made, policies, snapshots
+from tests.property.plans import applied, made, policies, snapshots
 
 #: Nobody is disturbed: what is placed found room.
 PEACEFUL = Policy(time_limit_s=20.0, max_moves=0, max_evictions=0)

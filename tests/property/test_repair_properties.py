@@ -27,7 +27,7 @@ from bayplan.solver.programs.budget import Budget
 from bayplan.solver.solution import Solution
 from bayplan.validate import validate
 from tests import oracle
-from tests.property.test_planner_properties import frozen, policies, snapshots
+from tests.property.plans import frozen, policies, snapshots
 
 
 def steps(instance: Instance, policy: Policy, start: Assignment) -> Iterator[Assignment]:

@@ -15,8 +15,7 @@ from bayplan.inference.rollout import Changes
 from bayplan.inference.slots import least_slots
 from bayplan.inference.units import Unit
 from tests.children_scene import unit_slots
-from tests.property.test_rollout_properties import STATES
-from tests.rollout_world import NODE, OWNER, World, assert_reached, happen, settle
+from tests.rollout_world import NODE, OWNER, STATES, World, assert_reached, happen, settle
 
 #: Pools of which one unit is made: several of a role, of replicas of one to three pods.
 POOLS = st.lists(st.tuples(st.integers(1, 2), st.integers(1, 3)), min_size=1, max_size=3)

@@ -13,6 +13,7 @@ from tests.rollout_world import (
     FAILING,
     NODE,
     ROUNDS,
+    STATES,
     VERSIONS,
     World,
     assert_reached,
@@ -20,23 +21,6 @@ from tests.rollout_world import (
     goes_whole,
     happen,
     settle,
-)
-
-STATES = st.sampled_from(
-    [
-        {},
-        {"node": NODE},
-        {"node": NODE, "ready": True, "in_service": True},
-        {"node": NODE, "ready": True, "in_service": True},
-        {"node": CORDONED, "ready": True, "in_service": True},
-        {"node": FAILING, "ready": True, "in_service": True},
-        {"node": NODE, "drains_since": 9_999_990},
-        {"node": NODE, "drains_since": 9_999_990, "yields": True},
-        {"node": NODE, "ready": True, "drains_since": 9_999_999, "yields": True},
-        {"node": NODE, "ended": True},
-        {"node": NODE, "terminating": True},
-        None,
-    ]
 )
 
 

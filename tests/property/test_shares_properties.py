@@ -23,14 +23,9 @@ from bayplan.validate import validate
 from tests import oracle
 from tests.builders import GPU, node, pod
 from tests.builders import snapshot as snapshot_of
+from tests.property.plans import POLICY, frozen
 
 SIZES = st.sampled_from([100, 200, 300, 333, 400, 500, 501, 600, 700, 810, 950])
-POLICY = Policy(time_limit_s=20.0)
-
-
-def frozen() -> float:
-    """Return a clock that stands still."""
-    return 0.0
 
 
 def brute_force(sizes: list[int], holes: list[int]) -> int:

@@ -1,6 +1,5 @@
 """Victims that nobody needs are found, and never in a plan that is best, against brute force."""
 
-from collections.abc import Iterator
 from itertools import islice
 from random import Random
 
@@ -8,36 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayplan.cluster.snapshot import Snapshot
-from bayplan.plan import Action, Bind, Certificate, Move, Plan, Verdict, plan_of
+from bayplan.plan import Certificate, Plan, Verdict
 from bayplan.policy import Order, Policy
 from bayplan.validate import Code, validate
 from bayplan.validate.evidence import gather
 from bayplan.validate.stages import in_order
 from tests import oracle
-from tests.property.test_placing_properties import clusters
-from tests.property.test_planner_properties import policies, snapshots
-from tests.unit.core.validate.test_validate import bind, evict, hold, move
+from tests.property.neighbours import clusters
+from tests.property.plans import plan_for, policies, snapshots
 
 #: Placements of a cluster that are looked at, from some thousands.
 MOST = 40
-
-
-def plan_for(snapshot: Snapshot, places: oracle.Places, policy: Policy) -> Plan:
-    """Return the plan that puts everybody there, and claims nothing of itself."""
-    actions = tuple(_actions(snapshot, places))
-    does = any(isinstance(each, Bind | Move) for each in actions)
-    verdict = Verdict.IMPROVED if does else Verdict.UNCHANGED
-    return plan_of(Certificate(order=policy.order, verdict=verdict), actions)
-
-
-def _actions(snapshot: Snapshot, places: oracle.Places) -> Iterator[Action]:
-    for pod, place in zip(snapshot.pods, places, strict=True):
-        if pod.waiting:
-            yield hold(pod) if place is None else bind(pod, place)
-        elif place is None:
-            yield evict(pod)
-        elif place != pod.node:
-            yield move(pod, place)
 
 
 @given(

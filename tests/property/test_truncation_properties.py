@@ -13,15 +13,8 @@ from bayplan.policy import Order, Policy
 from bayplan.truncation import publishable
 from bayplan.validate import validate
 from tests import oracle
-from tests.property.test_placing_properties import clusters
-from tests.property.test_planner_properties import (
-    POLICY,
-    applied,
-    frozen,
-    made,
-    policies,
-    snapshots,
-)
+from tests.property.neighbours import clusters
+from tests.property.plans import POLICY, applied, frozen, made, policies, snapshots
 
 
 def cut(snapshot: Snapshot, policy: Policy, whole: Plan, most: int) -> Plan:

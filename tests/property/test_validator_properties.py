@@ -31,7 +31,7 @@ from bayplan.policy import Policy
 from bayplan.rules import filters
 from bayplan.validate import Code, validate
 from tests.builders import GPU
-from tests.property.test_planner_properties import made, policies, snapshots
+from tests.property.plans import made, policies, snapshots
 
 #: What is looked for pod by pod here; budgets, gangs and ranks have tests of their own.
 LOOKED_AT = {

@@ -20,7 +20,7 @@ from bayplan.why.obstacles import Obstacles
 from bayplan.why.remedies import Search
 from bayplan.why.rooms import Census
 from tests.property.crowds import HOSTNAME, crowd
-from tests.property.test_planner_properties import policies
+from tests.property.plans import policies
 
 #: A plan that does nothing.
 _NOTHING = Plan(certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.UNCHANGED))

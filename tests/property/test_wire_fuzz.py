@@ -9,9 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from bayplan_extender.view import View
 from bayplan_extender.webhook.app import create_app
-from tests.builders import GPU, node, pod
+from tests.builders import GPU
+from tests.webhook_server import listed_view
 
 VERBS = ("filter", "prioritize", "preempt", "bind")
 
@@ -79,12 +79,7 @@ REQUEST = {
 @pytest.fixture(scope="module")
 def client() -> TestClient:
     """Return a client of a webhook that sees two nodes; an error in it fails the test."""
-    view = View()
-    view.cache.replace_nodes([node("n1"), node("n2")])
-    view.cache.set_pod(pod("a"))
-    for kind in view.missing:
-        view.done(kind)
-    return TestClient(create_app(view, clock=lambda: 0.0))
+    return TestClient(create_app(listed_view(), clock=lambda: 0.0))
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -113,8 +113,9 @@ class PackingPolicySpec(BaseModel):
     )
     max_parallel_moves: int = Field(
         default=10,
-        description="Most pods that are on their way out at a time; a larger gang that is evicted"
-        " goes whole when nobody else is on the way. Default 10; 1 to 500.",
+        description="Most pods that are on their way out at a time, those included that leave for"
+        " older plans; a larger gang that is evicted goes whole when nobody else is on the way."
+        " Default 10; 1 to 500.",
         ge=1,
         le=500,
     )

@@ -170,14 +170,33 @@ class Pod:
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", PodKind.of(self))
 
+    @property
+    def gone_by(self) -> int:
+        """When one that is on its way out counts as stuck, in seconds since the epoch."""
+        if self.terminating:
+            return self.leaves_at + OVERSTAY_S
+        return self.gives_way_by + GOODBYE_S
+
     def leaves(self, now: float) -> bool:
         """Return whether it is on its way out: who overstays its time counts as staying.
 
         It is being deleted, or its replacement starts, after which it finishes its requests.
         """
-        if self.terminating:
-            return now <= self.leaves_at + OVERSTAY_S
-        return now - GOODBYE_S <= self.gives_way_by <= now + MOST_BESIDE_S
+        on_time = now <= self.gone_by
+        return on_time and (self.terminating or self.gives_way_by <= now + MOST_BESIDE_S)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A pod that has ended well and is not made again.
+
+    Attributes:
+        gang: The gang that it was of.
+        owner: The uid of its controller; "" if it had none.
+    """
+
+    gang: GangKey
+    owner: str = ""
 
 
 def newest_member(pods: Sequence[Pod]) -> Pod:

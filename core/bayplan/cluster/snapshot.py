@@ -17,9 +17,9 @@ from typing import Final, cast
 from bayplan.cluster.budgets import Budget
 from bayplan.cluster.columns import NONE, Column, alike
 from bayplan.cluster.constraints import Volume
-from bayplan.cluster.keys import GangKey, NodeName, PodKey
+from bayplan.cluster.keys import NodeName, PodKey
 from bayplan.cluster.nodes import Node
-from bayplan.cluster.pods import Disruption, Pod, PodKind
+from bayplan.cluster.pods import Disruption, Ended, Pod, PodKind
 from bayplan.cluster.resources import Resources
 
 #: The kinds of the pods on one node, in no order that means anything.
@@ -31,15 +31,15 @@ class Snapshot:
     """All nodes and pods of one moment, each sorted by name, in whatever order they come.
 
     `budgets` are the PodDisruptionBudgets, for those who may disturb pods; `volumes` those that not
-    every node reaches, for those who place them; `ended` the gang of each pod that has ended well,
-    for those who count what is needed of a gang.
+    every node reaches, for those who place them; `ended` the pods of gangs that ended well, for who
+    counts what is needed of a gang.
     """
 
     nodes: tuple[Node, ...]
     pods: tuple[Pod, ...]
     budgets: tuple[Budget, ...] = ()
     volumes: tuple[Volume, ...] = ()
-    ended: tuple[GangKey, ...] = ()
+    ended: tuple[Ended, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nodes", tuple(sorted(self.nodes, key=attrgetter("name"))))

@@ -64,7 +64,7 @@ def snapshot_of(
         pods=tuple(pod for pod in pods if pod is not None),
         budgets=tuple(budget for budget in budgets if budget is not None),
         volumes=tuple(volume for volume in volumes if volume is not None),
-        ended=tuple(gang for gang in ended if gang is not None),
+        ended=tuple(member for member in ended if member is not None),
     )
 
 

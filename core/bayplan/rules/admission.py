@@ -7,6 +7,7 @@ was refused is left out for a while: a waiting pod is held with the reason, a ru
 What is known is in the status of plans, for the pod may be one that takes no annotation.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
@@ -27,12 +28,25 @@ def refused(plans: Iterable[PublishedPlan], *, now: float, cooldown_s: float) ->
     """
     told: dict[str, str] = {}
     for published in sorted(plans, key=lambda plan: plan.sequence):
-        wrong = published.finished_at > now + _LEAST_S
-        since = published.created_at if wrong else published.finished_at
-        over_at = since + max(_LEAST_S, cooldown_s)
-        if not published.finished or now < over_at:
+        if not published.finished or now < _over_at(published, now, cooldown_s):
             told |= published.refused
     return told
+
+
+def next_end(plans: Iterable[PublishedPlan], *, now: float, cooldown_s: float) -> float:
+    """Return when the next of them is left out no more, in seconds since the epoch.
+
+    Infinite if none is known.
+    """
+    ended = (plan for plan in plans if plan.refused and plan.finished)
+    ends = (_over_at(plan, now, cooldown_s) for plan in ended)
+    return min((at for at in ends if now < at), default=math.inf)
+
+
+def _over_at(published: PublishedPlan, now: float, cooldown_s: float) -> float:
+    wrong = published.finished_at > now + _LEAST_S
+    since = published.created_at if wrong else published.finished_at
+    return since + max(_LEAST_S, cooldown_s)
 
 
 def set_aside(snapshot: Snapshot, told: Mapping[str, str]) -> Snapshot:

@@ -42,29 +42,31 @@ class Looks:
 
     Attributes:
         labels: Keys of the labels that are asked for.
-        names: Whether a node is asked for by its name.
+        names: The nodes that are asked for, or left out, by their names.
     """
 
     labels: frozenset[str]
-    names: bool
+    names: frozenset[str]
 
     @classmethod
     def of(cls, asked: Iterable[Constraints]) -> "Looks":
         """Return what pods with these constraints look at."""
         keys: set[str] = set()
-        names = False
+        names: set[str] = set()
         for constraints in asked:
             keys |= {key for key, _ in constraints.node_selector}
             for terms in (constraints.affinity, *constraints.volumes):
                 keys |= {r.key for term in terms for r in term.labels}
-                names |= any(term.fields for term in terms)
-            names |= bool(constraints.refused_at)
-        return cls(labels=frozenset(keys), names=names)
+                # Of fields the API server admits In and NotIn only.
+                names |= {name for term in terms for r in term.fields for name in r.values}
+            names |= {*constraints.refused_at}
+        return cls(labels=frozenset(keys), names=frozenset(names))
 
     def at(self, node: Node) -> tuple[object, ...]:
         """Return how the node looks."""
         labels = self.labels and tuple([pair for pair in node.labels if pair[0] in self.labels])
-        return (node.ready, node.schedulable, node.taints, labels, self.names and node.name)
+        name = node.name if node.name in self.names else ""
+        return (node.ready, node.schedulable, node.taints, labels, name)
 
     def over(self, snapshot: Snapshot) -> Column[Node]:
         """Return the nodes by look and size, with the first of each number."""

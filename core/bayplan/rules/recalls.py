@@ -11,15 +11,18 @@ at once, as long as few have refused them: one broken node is not to keep a Depl
 It counts from the beginning once the pods or one of these nodes are others; the operator sees that.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
+from itertools import islice
 from typing import Final
 
 from bayplan.api.packing_plan import MAX_REFUSING, Refuser
-from bayplan.cluster.keys import GangKey, NodeName
+from bayplan.cluster.keys import GangKey, NodeName, Owner
 from bayplan.cluster.nodes import Node
-from bayplan.cluster.pods import Pod
+from bayplan.cluster.pods import Pod, PodKind
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan
 from bayplan.codec.recalls import Group, Recall
@@ -34,6 +37,9 @@ _MOST_S: Final = 3600
 
 #: Seconds by which a call-back may lie in our future: beyond, the clock that told it was wrong.
 _AHEAD_S: Final = 60.0
+
+#: Tells of nodes that may take pods of a kind.
+Takers = Callable[[PodKind], frozenset[NodeName]]
 
 
 def standing(plans: Iterable[PublishedPlan], *, now: float) -> Mapping[Group, Recall]:
@@ -78,14 +84,33 @@ def set_back(snapshot: Snapshot, recalls: Mapping[Group, Recall], *, now: float)
     """
     if not recalls:
         return snapshot
-    told = {pod.uid: recalls[group] for pod, group in _grouped(snapshot.pods) if group in recalls}
+    # Hardly any pod is in a gang, nearly every one has an owner.
+    owned = any(isinstance(group, Owner) for group in recalls)
+    asked = snapshot.pods if owned else snapshot.in_gangs
+    told = {pod.uid: recalls[group] for pod, group in _grouped(asked) if group in recalls}
     if not told:
         return snapshot
+
+    @cache
+    def takers(kind: PodKind) -> frozenset[NodeName]:
+        """Return nodes that may take pods of a kind, of many some: more than may have refused."""
+        taking = (node.name for node in snapshot.nodes if not _rejects(node, kind))
+        return frozenset(islice(taking, MAX_REFUSING + 1))
+
     pods = (
-        _kept_back(pod, told[pod.uid], snapshot.nodes, now) if pod.uid in told else pod
+        _kept_back(pod, told[pod.uid], takers, now) if pod.uid in told else pod
         for pod in snapshot.pods
     )
     return replace(snapshot, pods=tuple(pods))
+
+
+def next_try(recalls: Iterable[Recall], *, now: float) -> float:
+    """Return when the next of these pods are tried on more nodes, in seconds since the epoch.
+
+    Infinite if none is known.
+    """
+    tries = (at for recall in recalls for at in _times(recall))
+    return min((at for at in tries if now < at), default=math.inf)
 
 
 def group_of(pod: Pod) -> Group | None:
@@ -108,17 +133,20 @@ def in_words(recall: Recall) -> str:
     )
 
 
-def _kept_back(pod: Pod, recall: Recall, nodes: Iterable[Node], now: float) -> Pod:
+def _kept_back(pod: Pod, recall: Recall, takers: Takers, now: float) -> Pod:
     others_at, any_at = _times(recall)
     if now >= any_at or pod.node in _refusing(recall):
         return pod
     where = tuple(name for name, _ in recall.nodes)
-    others = (node for node in nodes if node.name not in where)
-    nowhere = now < others_at or all(filters.static_rejection(pod, node) for node in others)
-    if pod.waiting and nowhere:
+    if pod.waiting and (now < others_at or takers(pod.kind) <= {*where}):
         where = ()
     kept = replace(pod.constraints, refused=in_words(recall), refused_at=where)
     return replace(pod, constraints=kept)
+
+
+def _rejects(node: Node, kind: PodKind) -> bool:
+    refusal = filters.eligibility(kind.constraints, node)
+    return bool(refusal or filters.size_rejection(kind.requests, node))
 
 
 def _times(recall: Recall) -> tuple[int, int]:

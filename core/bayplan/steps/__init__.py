@@ -32,6 +32,7 @@ from bayplan.steps.homes import REPLACEMENT_GRACE_S
 from bayplan.steps.ledger import LEAVING_STALL_S, STALL_S, source_of
 from bayplan.steps.progress import (
     GIVEN_UP,
+    HANGS,
     SPARED,
     DrainPod,
     EvictPod,
@@ -47,11 +48,13 @@ from bayplan.steps.progress import (
     clock,
     hanging,
     is_left_to_scheduler,
+    with_refusals,
 )
 from bayplan.steps.surges import SurgeContext
 
 __all__ = [
     "GIVEN_UP",
+    "HANGS",
     "LEAVING_STALL_S",
     "REPLACEMENT_GRACE_S",
     "SPARED",
@@ -74,4 +77,5 @@ __all__ = [
     "is_left_to_scheduler",
     "nodes_of",
     "source_of",
+    "with_refusals",
 ]

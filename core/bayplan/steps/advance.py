@@ -13,7 +13,15 @@ from bayplan.plan import Plan
 from bayplan.policy import Order, Policy
 from bayplan.steps.homes import Homes
 from bayplan.steps.ledger import Ledger
-from bayplan.steps.progress import Progress, State, Step, merged, phase_of
+from bayplan.steps.progress import (
+    Phase,
+    Progress,
+    State,
+    Step,
+    merged,
+    phase_of,
+    waiting_for_others,
+)
 from bayplan.steps.surges import NO_SURGE, SurgeContext
 from bayplan.steps.victims import Victims
 
@@ -41,7 +49,7 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     surge: SurgeContext = NO_SURGE,
     denied: Mapping[str, str] = MappingProxyType({}),
     finished: Collection[str] = (),
-    stragglers: int = 0,
+    stragglers: Collection[int] = (),
 ) -> Progress:
     """Return the next steps of `plan` on the cluster as it is now.
 
@@ -53,8 +61,9 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     `drains` are the victims, by uid, that are taken out of service before they leave; `surge`
     says whose replacement may start first. `denied` says why the API server refuses, whatever the
     time, to release or evict pods, by uid; `finished` are the pods, by uid, that have run to their
-    end on these nodes. `stragglers` is the number of pods that still leave for plans before this
-    one: they count to how many may leave at a time, and are waited for.
+    end on these nodes. `stragglers` says of each pod that still leaves for plans before this one
+    by when it is gone, in seconds since the epoch: they count to how many may leave at a time, and
+    are waited for.
     """
     # As the planner saw it: a pin that can never be kept takes no room from anybody.
     there = believed(snapshot, ours=_placed_by(plan, snapshot))
@@ -63,24 +72,24 @@ def advance(  # noqa: PLR0913 - all that is known, each by name
     homes = Homes(ledger)
     placed = homes.reports()
     # 2. Make victims go, unless something failed: then nobody else is disturbed for this plan.
-    victims = Victims(ledger, surge, over=_is_over(plan, policy, now))
-    cleared = victims.reports(
-        policy.max_parallel_moves,
-        stragglers=stragglers,
-        stop=any(report.state.is_failure for report in placed),
-    )
+    lost = {report.pod for report in placed if report.state.is_failure}
+    victims = Victims(ledger, surge, lost=lost, over=_is_over(plan, policy, now))
+    cleared = victims.reports(policy.max_parallel_moves, stragglers=len(stragglers))
     # 3. Say how far it is.
     todo: tuple[Step, ...] = (*homes.todo, *victims.todo)
     reports = (*merged(cleared, placed),)
     phase, message = phase_of(plan, reports, todo)
     patient = any(report.state in {State.DRAINING, State.STARTING} for report in reports)
-    patient = patient or bool(stragglers and any(r.state is State.WAITING for r in cleared))
+    others = [*(stragglers if any(r.state is State.WAITING for r in cleared) else ())]
+    others += ledger.replaced_by
+    if others and phase is Phase.EXECUTING:
+        message = f"{message}; {waiting_for_others(max(others), now)}"
     return Progress(
         phase=phase,
         message=message,
         todo=todo,
         reports=reports,
-        patient=patient or ledger.awaits_replacement,
+        patient=patient or ledger.awaits_replacement or bool(others),
     )
 
 

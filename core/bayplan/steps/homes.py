@@ -158,8 +158,10 @@ class Homes:
             else:
                 lacking.add(bind.pod)
         if lacking:
+            told = zip(group, states, strict=True)
+            first = next(f"{b.pod.name} {s[1]}" for b, s in told if b.pod in lacking)
             return [
-                (s[0], f"waits for others of its gang: {b.node} has room")
+                (s[0], f"waits for others of its gang: {b.node} has room, but {first}")
                 if s[0] is State.WAITING and b.pod not in lacking
                 else s
                 for b, s in zip(group, states, strict=True)

@@ -47,6 +47,8 @@ class Ledger:
         budgets: The PodDisruptionBudgets over its victims.
         awaits_replacement: Whether room that the plan waits for is that of a pod whose replacement
             starts.
+        replaced_by: By when each of these that is no victim of the plan is gone, in seconds since
+            the epoch.
         idle_s: Seconds of standstill.
         now: When this was looked at, in seconds since the epoch.
         stalled: Whether that is longer than anything takes that the plan waits for.
@@ -83,6 +85,9 @@ class Ledger:
         self._count_leaving(snapshot.placed())
         awaited = self._awaited(snapshot.placed())
         self.awaits_replacement = any(pod.gives_way_by for pod in awaited)
+        victims = {victim.uid for victim in plan.victims}
+        others = (pod for pod in awaited if pod.gives_way_by and pod.uid not in victims)
+        self.replaced_by = [pod.gone_by for pod in others]
         self.staying = self._staying(snapshot)
         self.stalled = idle_s >= (LEAVING_STALL_S if awaited else STALL_S)
 

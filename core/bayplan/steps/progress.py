@@ -1,7 +1,7 @@
 """The values of this package: what may be done next of a plan, and how far it is."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -19,6 +19,9 @@ SPARED: Final = "stays: its room is no longer needed"
 
 #: What is reported of a victim whose move had not begun when the window of its plan closed.
 GIVEN_UP: Final = "stays: the window for defragmentation has closed"
+
+#: What is told of a pod that should have ended.
+HANGS: Final = "hangs"
 
 _STAYS: Final = frozenset({SPARED, GIVEN_UP})
 
@@ -118,12 +121,16 @@ Step = StartPod | DrainPod | ServePod | EvictPod | ReleasePod
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """How far one action is, in words."""
+    """How far one action is, in words.
+
+    `hindered` says that something else keeps it than what the plan has still to do.
+    """
 
     pod: PodKey
     type: str
     state: State
     message: str
+    hindered: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,9 +162,12 @@ def has_failed(states: Iterable[Standing]) -> bool:
     return any(state.is_failure for state, _ in states)
 
 
-def report_of(action: Bind | Move | Evict, state: State, message: str) -> Report:
+def report_of(
+    action: Bind | Move | Evict, state: State, message: str, *, hindered: bool = False
+) -> Report:
     """Return what is said of an action."""
-    return Report(pod=action.pod, type=type(action).__name__, state=state, message=message)
+    kind = type(action).__name__
+    return Report(pod=action.pod, type=kind, state=state, message=message, hindered=hindered)
 
 
 def still_finishing(drains: Iterable[DrainState]) -> Standing:
@@ -175,6 +185,11 @@ def at_most(ends_by: int, left_s: float) -> str:
     return f"until {clock(ends_by)} at most ({math.ceil(left_s / _MINUTE_S)} min more)"
 
 
+def waiting_for_others(by: int, now: float) -> str:
+    """Return until when those leave who do so for older plans (seconds since the epoch)."""
+    return f"who leaves for older plans does so {at_most(by, max(0.0, by - now))}"
+
+
 def hanging(pod: Pod, now: float) -> str:
     """Return since when a pod should have ended, and what keeps it; "" before it should have.
 
@@ -182,7 +197,7 @@ def hanging(pod: Pod, now: float) -> str:
     """
     if not pod.leaves_at or now <= pod.leaves_at + (0 if pod.finalizers else OVERSTAY_S):
         return ""
-    return f"hangs since {clock(pod.leaves_at)}: {keeping(pod)}"
+    return f"{HANGS} since {clock(pod.leaves_at)}: {keeping(pod)}"
 
 
 def keeping(pod: Pod) -> str:
@@ -234,6 +249,26 @@ def arrived(plan: Plan, progress: Progress) -> Progress:
     return Progress(phase=phase, message=message, todo=(), reports=reports)
 
 
+def with_refusals(plan: Plan, progress: Progress, refused: Mapping[str, str]) -> Progress:
+    """Return the progress with what the API server has refused for now, by the uids of pods."""
+    if not refused:
+        return progress
+    uids = {action.pod: action.uid for action in (*plan.binds, *plan.victims)}
+    uids |= {step.pod: step.uid for step in progress.todo}
+    reports = tuple(_refused(r, refused.get(uids.get(r.pod, ""), "")) for r in progress.reports)
+    message = progress.message
+    if progress.phase is Phase.EXECUTING:
+        message = _executing(reports, progress.done)
+    return replace(progress, reports=reports, message=message)
+
+
+def _refused(report: Report, why: str) -> Report:
+    if not why or report.state in {State.DONE, State.REFUSED}:
+        return report
+    message = f"{report.message}, but that is refused: {why}"
+    return replace(report, message=message, hindered=True)
+
+
 def phase_of(plan: Plan, reports: Sequence[Report], todo: Sequence[Step]) -> tuple[Phase, str]:
     """Return the phase of a plan, and in words why it is in it."""
     failed = [r for r in reports if r.state.is_failure]
@@ -248,9 +283,14 @@ def phase_of(plan: Plan, reports: Sequence[Report], todo: Sequence[Step]) -> tup
         return Phase.COMPLETED, f"nothing to do; {_held(len(plan.holds))}"
     if done == len(reports):
         return Phase.COMPLETED, _completed(sum(r.message == GIVEN_UP for r in reports), done)
-    waiting = next(r for r in reports if r.state is not State.DONE)
-    told = f"{done} of {len(reports)} steps done: {waiting.pod} {waiting.message}"
-    return Phase.EXECUTING, told
+    return Phase.EXECUTING, _executing(reports, done)
+
+
+def _executing(reports: Sequence[Report], done: int) -> str:
+    """Return how far a plan is, and what it waits for: first what somebody may have to mend."""
+    unfinished = [r for r in reports if r.state is not State.DONE]
+    first = next((r for r in unfinished if r.hindered), unfinished[0])
+    return f"{done} of {len(reports)} steps done: {first.pod} {first.message}"
 
 
 def _completed(given_up: int, steps: int) -> str:

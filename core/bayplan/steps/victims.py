@@ -3,10 +3,12 @@
 Those that serve finish their requests first, out of service.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from bayplan.cluster.keys import NodeName
+from bayplan.cluster.keys import NodeName, PodKey
 from bayplan.cluster.pods import Disruption, Pod
 from bayplan.inference.drains import DrainState
 from bayplan.plan import Evict, Move, together
@@ -44,21 +46,44 @@ _UNDRAINED: Final = (
 Group = tuple[Move | Evict, ...]
 
 
+@dataclass(slots=True, kw_only=True)
+class _Queue:
+    """Who may begin to leave in this pass.
+
+    Attributes:
+        max_parallel: Most pods that are on their way at a time.
+        on_their_way: How many are.
+        stop: Whether nobody else may begin, for the plan cannot be completed.
+        surging: Whether replacements start that must serve before.
+        unfinished: Whether a part of a gang has begun to leave, and the rest has not.
+    """
+
+    max_parallel: int
+    on_their_way: int
+    stop: bool
+    surging: bool = False
+    unfinished: bool = False
+
+
 class Victims:
     """Says how far each victim is, and who drains or is asked to leave next: the `todo`.
 
-    When the plan is `over`, because its window has closed, nobody begins to leave for free room.
+    Of those in `lost` the home, or that of their replacement, has failed. When the plan is `over`,
+    because its window has closed, nobody begins to leave for free room.
     """
 
-    def __init__(self, ledger: Ledger, surge: SurgeContext, *, over: bool) -> None:
+    def __init__(
+        self, ledger: Ledger, surge: SurgeContext, *, lost: Collection[PodKey], over: bool
+    ) -> None:
         self._ledger = ledger
         self._surge = surge
+        self._lost = lost
         self._over = over
         self._allowances = Allowances(ledger, ())
         self._shortage = ""
         self.todo: list[StartPod | DrainPod | ServePod | EvictPod] = []
 
-    def reports(self, max_parallel: int, *, stragglers: int, stop: bool) -> list[Report]:
+    def reports(self, max_parallel: int, *, stragglers: int) -> list[Report]:
         """Return how far each victim is; the next ones to go are put on the list.
 
         Those who leave together do so at once, or none of them does. Once one has begun, no
@@ -66,56 +91,92 @@ class Victims:
         all that are on their way, `stragglers` of plans before included.
         """
         given_up = self._given_up()
-        spared = self._spared(given_up)
-        stays_for_good = {**given_up, **spared}
-        leaving = [group for group in self._groups() if group[0].uid not in stays_for_good]
-        found = [(group, [self._victim_state(v) for v in group]) for group in leaving]
-        on_their_way = stragglers
-        on_their_way += sum(s is State.STARTED for _, states in found for s, _ in states)
-        on_their_way += sum(len(group) for group, s in found if self._drains(group, s))
-        victims = [victim for group in leaving for victim in group]
-        # 1. Those whose replacement starts first.
-        surges = Surges(self._ledger, self._surge, victims)
-        stop = stop or any(
-            has_failed(states)
-            for (victim, *_), states in found
-            if isinstance(victim, Evict) or not self._gives_way(victim)
+        stay = {**given_up, **self._spared(given_up)}
+        groups = [group for group in self._groups() if group[0].uid not in stay]
+        leaving = [(group, self._states(group)) for group in groups]
+        # A home that nobody moves to any more is no loss.
+        is_lost = bool(set(self._lost).difference(v.pod for g in given_up.values() for v in g))
+        queue = _Queue(
+            max_parallel=max_parallel,
+            on_their_way=stragglers + sum(self._on_their_way(*each) for each in leaving),
+            stop=is_lost or any(self._has_failed(*each) for each in leaving),
         )
-        on_their_way = surges.begin(on_their_way, max_parallel, stop=stop)
+        # 1. Those whose replacement starts first.
+        victims = [victim for group in groups for victim in group]
+        surges = Surges(self._ledger, self._surge, victims)
+        queue.on_their_way = surges.begin(queue.on_their_way, max_parallel, stop=queue.stop)
+        queue.stop, queue.surging = queue.stop or has_failed(surges.told.values()), surges.busy
         self.todo += surges.todo
         reports = [report_of(v, *surges.told[v.uid]) for v in victims if v.uid in surges.told]
         # 2. The others.
-        stop = stop or has_failed(surges.told.values())
-        leaving = [group for group in leaving if group[0].uid not in surges.told]
-        self._allowances = Allowances(self._ledger, (v for group in leaving for v in group))
-        self._shortage = self._allowances.shortage()
-        found = [(group, [self._victim_state(v) for v in group]) for group in leaving]
-        unfinished = any(_has_begun(s) and _has_waiting(s) for _, s in found)
-        for group, states in found:
-            waiting = [v for v, s in zip(group, states, strict=True) if s[0] is State.WAITING]
-            begun, drains, stays = _has_begun(states), self._drains(group, states), ""
-            if stop and not begun:
-                stays = "stays: the plan can no longer be completed"
-                self._put_back(group)
-            elif surges.busy and not (begun or drains):
-                stays = "waits until those that start first serve"
-            elif not begun and unfinished:
-                # Evictions of a pass are refused together: the rest of a gang is asked for alone.
-                stays = "waits for its turn: a gang that has begun to leave goes first"
-            elif self._shortage and not begun and not all(map(self._has_drained, waiting)):
-                stays = f"waits: {self._shortage}"
-            elif not (begun or drains) and 0 < on_their_way > max_parallel - len(waiting):
-                stays = f"waits for its turn: {_on_their_way(on_their_way)}"
-            else:
-                on_their_way += 0 if drains else len(waiting)
-            now = (State.WAITING, stays) if stays else self._let_go(waiting, group)
-            told = (now if now and s[0] is State.WAITING else s for s in states)
-            reports += [report_of(v, *t) for v, t in zip(group, told, strict=True)]
-        for uid, group in stays_for_good.items():
+        reports += self._clear([g for g in groups if g[0].uid not in surges.told], queue)
+        # 3. Those who need not leave.
+        for uid, group in stay.items():
             self._put_back(group)
             why = GIVEN_UP if uid in given_up else SPARED
             reports += [report_of(victim, State.DONE, why) for victim in group]
         return reports
+
+    def _clear(self, groups: Sequence[Group], queue: _Queue) -> list[Report]:
+        """Return how far those are who leave before their replacement starts."""
+        self._allowances = Allowances(self._ledger, (v for group in groups for v in group))
+        self._shortage = self._allowances.shortage()
+        found = [(group, self._states(group)) for group in groups]
+        queue.unfinished = any(_has_begun(s) and _has_waiting(s) for _, s in found)
+        reports: list[Report] = []
+        for group, states in found:
+            waiting = [v for v, s in zip(group, states, strict=True) if s[0] is State.WAITING]
+            now: Standing | None
+            stays = "" if _has_begun(states) else self._stays(group, waiting, queue)
+            if stays:
+                now = State.WAITING, stays
+                if queue.stop:
+                    self._put_back(group)
+            else:
+                queue.on_their_way += 0 if self._drains(group, states) else len(waiting)
+                now = self._let_go(waiting, group)
+            told = (now if now and s[0] is State.WAITING else s for s in states)
+            reports += [self._report(v, t) for v, t in zip(group, told, strict=True)]
+        return reports
+
+    def _report(self, victim: Move | Evict, told: Standing) -> Report:
+        """Return how far a victim is; it is hindered if a budget is too small or it hangs."""
+        pod = self._ledger.remaining(victim)
+        hangs = pod is not None and pod.terminating and bool(hanging(pod, self._ledger.now))
+        return report_of(victim, *told, hindered=hangs or told[1] == self._short())
+
+    def _short(self) -> str:
+        """Return what a victim says that waits for a PodDisruptionBudget; read with a shortage."""
+        return f"waits: {self._shortage}"
+
+    def _stays(self, group: Group, waiting: Sequence[Move | Evict], queue: _Queue) -> str:
+        """Return why a group of which nobody has begun to leave may not now; "" if it may."""
+        if queue.stop:
+            return "stays: the plan can no longer be completed"
+        drains = any(map(self._has_drained, group))
+        if queue.surging and not drains:
+            return "waits until those that start first serve"
+        if queue.unfinished:
+            # Evictions of a pass are refused together: the rest of a gang is asked for alone.
+            return "waits for its turn: a gang that has begun to leave goes first"
+        if self._shortage and not all(map(self._has_drained, waiting)):
+            return self._short()
+        if not drains and 0 < queue.on_their_way > queue.max_parallel - len(waiting):
+            return f"waits for its turn: {_are_on_their_way(queue.on_their_way)}"
+        return ""
+
+    def _states(self, group: Group) -> list[Standing]:
+        return [self._victim_state(victim) for victim in group]
+
+    def _on_their_way(self, group: Group, states: Sequence[Standing]) -> int:
+        """Return how many of a group are leaving, or finish their requests before they do."""
+        if self._drains(group, states):
+            return len(group)
+        return sum(state is State.STARTED for state, _ in states)
+
+    def _has_failed(self, group: Group, states: Sequence[Standing]) -> bool:
+        """Return whether one of a group cannot leave, and nothing else sees to its going."""
+        return has_failed(states) and (isinstance(group[0], Evict) or not self._gives_way(group[0]))
 
     def _gives_way(self, victim: Move | Evict) -> bool:
         """Return whether the replacement of a victim is there already."""
@@ -124,7 +185,7 @@ class Victims:
 
     def _drains(self, group: Group, states: Iterable[Standing]) -> bool:
         """Return whether nobody of a group has left, and somebody was taken out of service."""
-        return not _has_begun(states) and any(self._drain_of(v).begun for v in group)
+        return not _has_begun(states) and any(map(self._has_drained, group))
 
     def _has_drained(self, victim: Move | Evict) -> bool:
         """Return whether a victim was taken out of service, be it still busy."""
@@ -167,10 +228,23 @@ class Victims:
         if not self._over:
             return {}
         idle = {group[0].uid: group for group in self._groups() if self._is_idle(group)}
-        for group in idle.values():
+        on: dict[NodeName, list[str]] = defaultdict(list)
+        for uid, group in idle.items():
             self._count_homes(group, owed=False)
-        while needed := next((g for g in idle.values() if not self._may_stay(g, idle)), None):
-            self._count_homes(idle.pop(needed[0].uid), owed=True)
+            for victim in group:
+                on[source_of(victim)].append(uid)
+        homes = {bind.node for bind in self._ledger.plan.binds}
+        homes |= {move.target for move in self._ledger.plan.moves if move.uid not in idle}
+        doubtful = list(idle)
+        while doubtful:
+            uid = doubtful.pop()
+            if uid in idle and not self._may_stay(idle[uid], homes):
+                needed = idle.pop(uid)
+                self._count_homes(needed, owed=True)
+                # Its own home is one from now on: who is there may be in the way.
+                targets = {move.target for move in needed if isinstance(move, Move)}
+                homes |= targets
+                doubtful += (other for target in targets for other in on[target])
         return idle
 
     def _is_idle(self, group: Group) -> bool:
@@ -181,10 +255,8 @@ class Victims:
             for victim in group
         )
 
-    def _may_stay(self, group: Group, idle: Mapping[str, Group]) -> bool:
+    def _may_stay(self, group: Group, homes: Collection[NodeName]) -> bool:
         """Return whether all homes on their nodes have room, but for those of the idle."""
-        homes = {bind.node for bind in self._ledger.plan.binds}
-        homes |= {move.target for move in self._ledger.plan.moves if move.uid not in idle}
         return all(
             self._has_room(source_of(victim))
             and not (source_of(victim) in homes and self._is_kept_apart(victim))
@@ -192,8 +264,12 @@ class Victims:
         )
 
     def _count_homes(self, group: Group, *, owed: bool) -> None:
-        """Count the homes of those who move as still owed, or as owed no more."""
-        for move in (victim for victim in group if isinstance(victim, Move)):
+        """Count the homes of those who move as still owed, or as owed no more.
+
+        One that is lost never was.
+        """
+        moves = (victim for victim in group if isinstance(victim, Move))
+        for move in (move for move in moves if move.pod not in self._lost):
             asks = self._ledger.pods[move.pod].requests.on_device(move.device)
             before = self._ledger.owed[move.target]
             self._ledger.owed[move.target] = before + asks if owed else before - asks
@@ -342,7 +418,7 @@ def _has_waiting(states: Iterable[Standing]) -> bool:
     return any(state is State.WAITING for state, _ in states)
 
 
-def _on_their_way(n: int) -> str:
+def _are_on_their_way(n: int) -> str:
     return "1 pod is on its way" if n == 1 else f"{n} pods are on their way"
 
 

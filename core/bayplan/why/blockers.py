@@ -167,7 +167,8 @@ class Blockers:
             wait = (
                 f"wait until {at:%Y-%m-%dT%H:%M:%SZ}, or lower cooldownSeconds in the PackingPolicy"
             )
-        ended = [pod for pod in left.pods if pod.priority < ends_below]
+        whole = ends_below == math.inf
+        ended = [pod for pod in left.pods if _ends(pod, ends_below, gangs=whole)]
         besides = self._besides("maxEvictions", len(ended))
         besides += self._besides("maxMoves", len(left.pods) - len(ended))
         return Blocked(rejection=rejection, remedy=f"{wait}{besides}")
@@ -250,7 +251,9 @@ class Blockers:
             self._known[key] = None
             for _ in range(_TRIES if kinds else 0):
                 left = self._looked_for(pods, kinds, self._party(kinds, gangs=gangs))
-                moves = [p for p in left.pods if not _ends(p, ends_below, gangs)] if left else []
+                moves = (
+                    [p for p in left.pods if not _ends(p, ends_below, gangs=gangs)] if left else []
+                )
                 stuck = self._without_place(left, moves) if left else None
                 if stuck is None:
                     self._known[key] = left
@@ -321,7 +324,7 @@ class Blockers:
         return self._nearest[key]
 
 
-def _ends(pod: Pod, below: float, gangs: bool) -> bool:  # noqa: FBT001 - private, one caller
+def _ends(pod: Pod, below: float, *, gangs: bool) -> bool:
     """Return whether a pod that leaves may end; without `gangs` no part of a gang does."""
     return pod.priority < below and (gangs or pod.gang is None)
 

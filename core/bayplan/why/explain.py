@@ -4,6 +4,7 @@ Everything comes from objects that anyone can read with kubectl: the pod and the
 command line prints it; nothing is solved.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -28,6 +29,12 @@ def explain(
     `placed_by` is the name of the plan that gave the pod its node, or ""; `now` is in seconds since
     the epoch.
     """
+    lines = _lines(pod, placed_by, plans, now)
+    # Some of what others say, kube-scheduler and admission policies, comes with a full stop.
+    return tuple(re.sub(r"(?<!\.)\.\.$", ".", line) for line in lines)
+
+
+def _lines(pod: Pod, placed_by: str, plans: Sequence[PublishedPlan], now: float) -> tuple[str, ...]:
     newest_first = sorted(plans, key=lambda plan: -plan.sequence)
     head = _head(pod)
     if pod.node is not None:

@@ -27,7 +27,6 @@ from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan
 from bayplan.plan import Result
 from bayplan.policy import Policy
-from bayplan.rules.restraints import next_end
 from bayplan.triggers import (
     MAKING_S,
     are_being_made,
@@ -89,13 +88,18 @@ class Stale(Exception):  # noqa: N818 - not an error of ours
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
-    """What a pass decides on; `last` is the highest number that a plan has, readable or not."""
+    """What a pass decides on.
+
+    `last` is the highest number that a plan has, readable or not; `looks_at` is when to look again
+    for those who wait, though nothing happens (seconds since the epoch).
+    """
 
     snapshot: Snapshot
     newest: PublishedPlan | None
     last: int
     policy: Policy
     now: float
+    looks_at: float
 
     @property
     def digest(self) -> str:
@@ -244,28 +248,32 @@ class Loop:
     def _read(self) -> _Seen:
         now = time.time()
         with self._view.lock:
+            snapshot = self._view.snapshot(now)
             return _Seen(
-                snapshot=self._view.snapshot(now),
+                snapshot=snapshot,
                 newest=self._view.newest_plan(),
                 last=self._view.last_number,
                 policy=self._view.policy,
                 now=now,
+                looks_at=self._view.next_instant(snapshot, now),
             )
+
+    def _look_by(self, seen: _Seen, at: float) -> None:
+        """Look again at an instant at the latest: nothing in the cluster tells of it."""
+        self._looks_by = min(self._looks_by, time.monotonic() + max(0.0, at - seen.now))
 
     def _place(self, seen: _Seen) -> Pass | None:
         """Return a plan for the pods that wait, if one is due."""
         snapshot = seen.snapshot
         if not snapshot.waiting():
             return None
-        # Nothing in the cluster tells of the end of a cooldown for which somebody may wait.
-        ends_at = next_end(snapshot, cooldown_s=seen.policy.cooldown_s)
-        self._looks_by = time.monotonic() + max(0.0, ends_at - seen.now)
+        self._look_by(seen, seen.looks_at)
         sequence = seen.newest.sequence if seen.newest is not None else 0
         if sequence < self._last_sequence:
             self._last_digest = ""  # somebody deleted the plan that decided on those who wait
         self._last_sequence = sequence
         if are_being_made(snapshot, seen.now):
-            self._looks_by = min(self._looks_by, time.monotonic() + MAKING_S)
+            self._look_by(seen, seen.now + MAKING_S)
             return None
         if not is_due(
             snapshot, seen.newest, digest=lambda: seen.digest, last_digest=self._last_digest
@@ -300,6 +308,7 @@ class Loop:
     def _defragment(self, seen: _Seen) -> Pass | None:
         """Return a plan that wins slots, if a window is open and there are any worth it."""
         settings, (last_digest, looked_at) = seen.policy.defragmentation, self._last_window
+        self._look_by(seen, windows.next_opening(settings.windows, seen.now))
         moves = windows.moves_left(seen.snapshot, settings, seen.now)
         if not moves:
             # What a window that has closed left undone may be done in the next one.

@@ -10,7 +10,7 @@ have changed alone, for nobody reads the rest.
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
@@ -160,14 +160,20 @@ class Kube:
 
         All pages are of the same instant, which the server can look back to for five minutes.
         """
-        query = _given(labelSelector=labels, fieldSelector=fields, limit=str(_PAGE))
-        while True:
-            answer = self._send("GET", path, query=query)
-            yield from answer["items"]
-            rest = answer["metadata"].get("continue")
-            if not rest:
-                return
-            query["continue"] = rest
+        for page in self._pages(path, _given(labelSelector=labels, fieldSelector=fields)):
+            yield from page["items"]
+
+    def each(self, path: str, take: Callable[[Raw], None]) -> str:
+        """Hand over each object of a collection; return the resourceVersion of them all.
+
+        A watch that goes on from it tells what has become of them since.
+        """
+        version = ""
+        for page in self._pages(path, {}):
+            for raw in page["items"]:
+                take(raw)
+            version = page["metadata"]["resourceVersion"]
+        return version
 
     def count(self, path: str) -> int:
         """Return about how many objects a collection has."""
@@ -257,6 +263,17 @@ class Kube:
                 raise
             return bool(error.status == _GONE)
         return True
+
+    def _pages(self, path: str, query: Mapping[str, str]) -> Iterator[Raw]:
+        """Yield a collection page by page."""
+        query = {**query, "limit": str(_PAGE)}
+        while True:
+            answer = self._send("GET", path, query=query)
+            yield answer
+            rest = answer["metadata"].get("continue")
+            if not rest:
+                return
+            query["continue"] = rest
 
     def _change(
         self, path: str, query: Mapping[str, str], body: object, *, content_type: str

@@ -24,20 +24,25 @@ class Nodes:
         self._lock = threading.Lock()
         self._troubles: dict[NodeName, Trouble] = {}
 
-    def read(self) -> None:
-        """Look at every node there is, so that the first passes know what the watch will tell.
+    def read(self) -> str:
+        """Look at every node there is, and forget all others; return the list's resourceVersion.
 
-        Nothing is taken from a list that breaks off: of a node that goes before the next one nobody
-        would tell.
+        The first passes know then what the watch will tell, and go on from that version. Nothing is
+        taken from a list that breaks off: of a node that goes before the next one nobody would
+        tell.
 
         Raises:
             ApiException: The API server does not tell.
         """
-        found = {
-            NodeName(raw["metadata"]["name"]): _trouble_of(raw) for raw in self._kube.pages(NODES)
-        }
+        found: dict[NodeName, Trouble] = {}
+
+        def take(raw: Raw) -> None:
+            found[NodeName(raw["metadata"]["name"])] = _trouble_of(raw)
+
+        version = self._kube.each(NODES, take)
         with self._lock:
-            self._troubles = found | self._troubles  # the watch knows better
+            self._troubles = found
+        return version
 
     def see(self, raw: Raw) -> bool:
         """Take a node that was added or changed; return whether its trouble is another one now."""

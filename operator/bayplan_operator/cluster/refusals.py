@@ -85,6 +85,10 @@ class Refusals(Generic[K]):
             awaited_since=since if awaited else None,
         )
 
+    def told(self) -> Mapping[K, str]:
+        """Return why each was refused the last time."""
+        return {key: each.message for key, each in self._known.items()}
+
     def denied(self) -> Mapping[K, str]:
         """Return why things are refused for good."""
         return {key: each.message for key, each in self._known.items() if each.is_for_good}

@@ -90,7 +90,7 @@ class Execution:
             *(kube, plans, events, metrics), surges=self._surges, pool=pool, now=now, clock=clock
         )
         self._refusals = self._actuator.refusals
-        self._statuses = Statuses(kube, plans, metrics, self._refusals, now=now)
+        self._statuses = Statuses(kube, plans, metrics, now=now)
         self._holds = Holds(kube, events, metrics, pool=pool)
         self._last: Progress | None = None
 
@@ -152,7 +152,8 @@ class Execution:
         if again or any(step.uid in self._refusals for step in progress.todo):
             self.arrivals.forget()
         # 4. Say how far it is.
-        self._tell(decision, progress, started_at)
+        told = steps.with_refusals(published.plan, progress, self._refusals.told())
+        self._tell(decision, told, started_at)
         return _MIN_PAUSE_S if again else self._pause_s(published, progress)
 
     def _expect(self, published: PublishedPlan, progress: Progress) -> None:
@@ -209,7 +210,7 @@ class Execution:
         surge: SurgeContext,
         *,
         finished: Collection[str],
-        stragglers: int,
+        stragglers: Collection[int],
     ) -> Progress:
         if not self._stall.knows(published.uid):
             self._actuator.begin_anew()

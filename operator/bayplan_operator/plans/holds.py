@@ -29,6 +29,9 @@ from bayplan_operator.metrics import Metrics
 #: Seconds between two rounds.
 _ROUND_S: Final = 3.0
 
+#: The answer to a write to a pod that has changed since it was read.
+_CONFLICT: Final = 409
+
 
 class Holds:
     """Tells the holds of one plan after the other."""
@@ -54,8 +57,11 @@ class Holds:
             return False
         if holds:
             self._next_at = time.monotonic() + _ROUND_S
-            raws = observe(self._kube, self._pool, ()).raws
-            there = [hold for uid, hold in holds.items() if uid in raws]
+            seen = observe(self._kube, self._pool, ())
+            raws = seen.raws
+            # One whose gate was lifted meanwhile was told so, and is no matter of plans any more.
+            waiting = {pod.uid for pod in seen.snapshot.waiting()}
+            there = [hold for uid, hold in holds.items() if uid in waiting]
             early = self._not_missed_yet(there)
             late = (hold for hold in there if hold.uid not in early)
             told = self._pool.map(lambda h: self._tell(raws[h.uid], h, h.uid in offered), late)
@@ -84,8 +90,10 @@ class Holds:
             if offer and raw["spec"].get("schedulingGates"):
                 self._offer(raw, hold, text)
             elif before != text:
-                self._annotate(hold, text)
+                self._annotate(raw, hold, text)
         except ApiException as error:
+            if error.status == _CONFLICT:
+                return False
             if note_failure(error, pod=hold.pod, purpose="tell", metrics=self._metrics):
                 return False
             # One that takes no annotation can have an event.
@@ -94,8 +102,11 @@ class Holds:
             self._events.tell(about, reason, "Hold", told, warning=True)
         return True
 
-    def _annotate(self, hold: Hold, text: str) -> None:
-        body = {"metadata": {"uid": hold.uid, "annotations": {names.ANNOTATION_DECISION: text}}}
+    def _annotate(self, raw: Raw, hold: Hold, text: str) -> None:
+        # As it was seen: its gate may be lifted at this moment, and it is told why.
+        version = raw["metadata"]["resourceVersion"]
+        said = {names.ANNOTATION_DECISION: text}
+        body = {"metadata": {"uid": hold.uid, "resourceVersion": version, "annotations": said}}
         self._kube.merge(pod_path(hold.pod), body, manager=names.MANAGER_STATUS)
 
     def _offer(self, raw: Raw, hold: Hold, text: str) -> None:

@@ -16,7 +16,6 @@ from bayplan.cluster.keys import PodKey
 from bayplan.plan import Plan
 from bayplan.steps import Phase, Progress, Report, State
 from bayplan_operator.cluster.kube import OVERTAKEN, Kube, plan_path
-from bayplan_operator.cluster.refusals import Refusals
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.plans.memory import Decision, Entry, Plans
 
@@ -34,14 +33,12 @@ class Statuses:
         kube: Kube,
         plans: Plans,
         metrics: Metrics,
-        refusals: Refusals[str],
         *,
         now: Callable[[], datetime],
     ) -> None:
         self._kube = kube
         self._plans = plans
         self._metrics = metrics
-        self._refusals = refusals
         self._now = now
 
     def report(self, decision: Decision, progress: Progress) -> bool:
@@ -85,26 +82,10 @@ class Statuses:
             "startedAt": part.status.get("startedAt") or self._instant(),
         }
         if reports:
-            actions = (*part.published.plan.binds, *part.published.plan.victims)
-            uids = {action.pod: action.uid for action in actions}
-            uids |= {step.pod: step.uid for step in progress.todo}
-            status["steps"] = [self._step(report, uids.get(report.pod, "")) for report in reports]
+            status["steps"] = [_step(report) for report in reports]
         if progress.phase is not Phase.EXECUTING:
             status["finishedAt"] = self._instant()
         return status
-
-    def _step(self, report: Report, uid: str) -> dict[str, str]:
-        """Return what is said of an action; `uid` is that of the pod with which it goes on."""
-        message = report.message
-        refusal = self._refusals.of(uid)
-        if refusal is not None and report.state not in {State.DONE, State.REFUSED}:
-            message = f"{message}, but that is refused: {refusal.message}"
-        return {
-            "pod": str(report.pod),
-            "type": report.type,
-            "state": report.state.value,
-            "message": message[:_MAX_MESSAGE],
-        }
 
     def _write(self, entry: Entry, status: dict[str, Any]) -> bool:
         if status == entry.status:
@@ -131,6 +112,16 @@ class Statuses:
 
     def _instant(self) -> str:
         return self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _step(report: Report) -> dict[str, str]:
+    """Return what is said of an action."""
+    return {
+        "pod": str(report.pod),
+        "type": report.type,
+        "state": report.state.value,
+        "message": report.message[:_MAX_MESSAGE],
+    }
 
 
 def _steps_of(plan: Plan) -> AbstractSet[tuple[PodKey, str]]:

@@ -5,7 +5,7 @@ once, and from then on only those that were leaving; who overstays counts no mor
 seen costs one more look.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from datetime import datetime
 
@@ -31,37 +31,45 @@ class Stragglers:
         self._plans = plans
         self._pool = pool
         self._now = now
-        self._left: dict[str, tuple[Move | Evict, ...]] = {}
+        self._left: dict[str, Sequence[Move | Evict]] = {}
 
-    def beside(self, published: PublishedPlan) -> int:
-        """Return how many leave for plans before this one, if this one makes anybody leave."""
+    def beside(self, published: PublishedPlan) -> Sequence[int]:
+        """Return by when each pod is gone that leaves for plans before this one.
+
+        In seconds since the epoch; nothing if this one makes nobody leave.
+        """
         own = {victim.uid for victim in published.plan.victims}
         if not own:
-            return 0
-        before = {entry.published.uid: entry for entry in self._plans.before(published)}
-        asked = [
-            (plan, victim)
-            for plan, entry in before.items()
-            for victim in self._left.get(plan, tuple(_not_done(entry)))
-        ]
-        leave = [*self._pool.map(self._leaves, (victim for _, victim in asked))]
-        there = [each for each, leaves in zip(asked, leave, strict=True) if leaves]
-        self._left = {plan: tuple(v for of, v in there if of == plan) for plan in before}
-        return len({victim.uid for _, victim in there} - own)
+            return ()
+        left = {entry.published.uid: self._of(entry) for entry in self._plans.before(published)}
+        asked = {victim.uid: victim for victims in left.values() for victim in victims}
+        ends = self._pool.map(self._gone_by, asked.values())
+        there = {uid: by for uid, by in zip(asked, ends, strict=True) if by}
+        self._left = {plan: [v for v in some if v.uid in there] for plan, some in left.items()}
+        return [by for uid, by in there.items() if uid not in own]
 
-    def _leaves(self, victim: Move | Evict) -> bool:
+    def _of(self, entry: Entry) -> Sequence[Move | Evict]:
+        known = self._left.get(entry.published.uid)
+        return _not_done(entry) if known is None else known
+
+    def _gone_by(self, victim: Move | Evict) -> int:
+        """Return by when a victim that leaves is gone; 0 if it does not."""
         raw = self._kube.get(pod_path(victim.pod))
         pod = _read(raw) if raw is not None and raw["metadata"]["uid"] == victim.uid else None
-        return pod is not None and pod.leaves(self._now().timestamp())
+        leaves = pod is not None and pod.leaves(self._now().timestamp())
+        return pod.gone_by if pod is not None and leaves else 0
 
 
-def _not_done(entry: Entry) -> Iterator[Move | Evict]:
-    """Yield the victims of an object that had not left when it was last at work, if it ever was."""
-    steps = entry.status.get("steps", ())
+def _not_done(entry: Entry) -> Sequence[Move | Evict]:
+    """Return the victims of an object that had not left when it was last told how far they are.
+
+    If that was never told, it may have been at work all the same.
+    """
+    victims, steps = entry.published.plan.victims, entry.status.get("steps")
+    if steps is None:
+        return victims
     left = {(s["pod"], s["type"]) for s in steps if s["state"] != State.DONE}
-    for victim in entry.published.plan.victims:
-        if (str(victim.pod), type(victim).__name__) in left:
-            yield victim
+    return [v for v in victims if (str(v.pod), type(v).__name__) in left]
 
 
 def _read(raw: Raw) -> Pod | None:

@@ -75,12 +75,20 @@ PODS = [unit(0, "n1"), unit(1, "n2"), phantom("n3")]
 NEW = [raw_pod(name, priority=1000, schedulingGates=[{"name": names.GATE}]) for name in ("x", "y")]
 
 
-def worker(name: str, phase: str, *, owner: str = "Job", **spec: Any) -> Raw:  # noqa: ANN401 - JSON
+def worker(
+    name: str,
+    phase: str,
+    *,
+    owner: str = "Job",
+    uid: str = "uid-g",
+    **spec: Any,  # noqa: ANN401 - JSON
+) -> Raw:
     """Return a pod of a gang of three."""
+    spec["restartPolicy"] = "Never" if owner == "Job" else "Always"
     raw = raw_pod(name, gpus=1, **spec)
     raw["metadata"]["labels"] |= {names.LABEL_GANG: "g", names.LABEL_GANG_MIN_COUNT: "3"}
     raw["metadata"]["ownerReferences"] = [
-        {"kind": owner, "name": "g", "uid": "uid-g", "controller": True}
+        {"kind": owner, "name": "g", "uid": uid, "controller": True}
     ]
     return raw | {"status": {"phase": phase}}
 
@@ -146,6 +154,16 @@ def test_the_command_line_answers_what_the_planner_does(
             [worker(name, "Succeeded", owner="InferenceDeployment") for name in "ab"],
             0,
             id="and so is one that was to serve",
+        ),
+        pytest.param(
+            [worker(name, "Succeeded", owner="ReplicaSet") for name in "ab"],
+            0,
+            id="or ended because it was evicted",
+        ),
+        pytest.param(
+            [worker(name, "Succeeded", uid="uid-last-run") for name in "ab"],
+            0,
+            id="those of another run are none of this one",
         ),
     ],
 )

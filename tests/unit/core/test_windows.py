@@ -1,6 +1,7 @@
 """Windows open when they say, and only what is worth its moves is done in them."""
 
 import calendar
+import math
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -14,7 +15,7 @@ from bayplan.plan import Certificate, Move, Plan, Verdict
 from bayplan.planner import defragment
 from bayplan.policy import Day, Defragmentation, Order, Policy, Window
 from bayplan.slots import free_slots, promised_gpus, won
-from bayplan.windows import is_worth_it, moves_left, opened_at
+from bayplan.windows import is_worth_it, moves_left, next_opening, opened_at
 from tests.builders import node, pod, snapshot, spread
 
 #: Two o'clock at night for an hour, from Saturday to Sunday.
@@ -32,6 +33,25 @@ def still() -> float:
 def at(text: str) -> float:
     """Return an instant of May 2026, whose first day is a Friday: "2 02:30"."""
     return datetime.strptime(f"2026-05-{text}", "%Y-%m-%d %H:%M").replace(tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("windows", "now", "opens"),
+    [
+        ((WEEKEND,), "1 12:00", at("2 02:00")),
+        ((WEEKEND,), "2 02:00", at("3 02:00")),
+        ((WEEKEND,), "3 02:00", at("9 02:00")),
+        ((OVERNIGHT,), "1 23:30", at("8 23:30")),
+        ((WEEKEND, OVERNIGHT), "1 12:00", at("1 23:30")),
+        ((), "1 12:00", math.inf),
+    ],
+    ids=["tomorrow", "it opens now", "next week", "the same day", "the first of two", "no window"],
+)
+def test_it_is_known_when_the_next_window_opens(
+    windows: tuple[Window, ...], now: str, opens: float
+) -> None:
+    """Nothing in the cluster tells the planner of it."""
+    assert next_opening(windows, at(now)) == opens
 
 
 @pytest.mark.parametrize(

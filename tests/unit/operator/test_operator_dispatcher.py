@@ -9,13 +9,14 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from bayplan_operator.cluster.nodes import Nodes
+from bayplan_operator.cluster.nodewatch import EveryNode
 from bayplan_operator.deployments.podwatch import Change
 from bayplan_operator.dispatcher import Asked, Dispatcher
 from bayplan_operator.keys import GATES, PLANS, DeploymentKey, Key
 from bayplan_operator.metrics import Metrics
 from tests.dispatcher_scene import dispatcher_of
 from tests.execution_scene import raw_node
-from tests.fake_kube import FakeKube, error
+from tests.fake_kube import FakeKube, Raw, error
 
 CHAT = DeploymentKey(namespace="ns", name="chat")
 
@@ -252,12 +253,17 @@ class Passes:
 def test_a_node_in_trouble_has_pins_looked_at(noted: Noted) -> None:
     """What is pinned there was asked for again and again until the regular look."""
     with ThreadPoolExecutor(1) as threads:
-        dispatcher = dispatcher_of(threads, nodes=Nodes(FakeKube()))
+        dispatcher = dispatcher_of(threads)
     dispatcher._queue = cast(Any, noted)  # noqa: SLF001 - where the events end
 
-    dispatcher.node_changed(raw_node("n1"))
+    nodes = EveryNode(Nodes(FakeKube()))
+
+    def see(node: Raw) -> None:
+        nodes.see({"type": "MODIFIED", "object": node}, lambda _: dispatcher.nodes_changed())
+
+    see(raw_node("n1"))
     assert GATES not in noted.added
-    dispatcher.node_changed({**raw_node("n1"), "spec": {"unschedulable": True}})
+    see({**raw_node("n1"), "spec": {"unschedulable": True}})
 
     assert noted.within_s[GATES] <= 1
 

@@ -83,6 +83,33 @@ def test_what_changes_all_the_time_is_told_once_a_minute(scene: Scene) -> None:
     assert told(scene) == LEAVES.replace("12:05", "12:06")
 
 
+def test_that_a_pod_hangs_and_no_longer_is_told_at_once(scene: Scene) -> None:
+    """Seen: for a minute it named a finalizer of a pod that was gone, and nobody found it."""
+    at_work(scene)
+    scene.add("w", gpus=8, on="n1", gated=False)
+    scene.pod("w")["metadata"]["deletionTimestamp"] = "2026-05-01T12:05:00Z"
+    scene.look()
+    now = [NOW]
+    gates = gates_of(scene, now)
+    gates.reconcile()
+    gates.reconcile()
+    before = told(scene)
+    late = {"deletionTimestamp": "2026-05-01T11:59:00Z", "finalizers": ["a.io/x"]}
+    scene.pod("v")["metadata"].update(late)
+    scene.look()
+    now[0] = NOW.replace(second=10)
+    gates.reconcile()
+    hangs = told(scene)
+    del scene.kube.objects[pod_path(key("v"))]
+    scene.look()
+    now[0] = NOW.replace(second=20)
+    gates.reconcile()
+
+    assert "by 12:05:00 UTC at most" in before
+    assert hangs.endswith("on which ns/v hangs since 11:59:00 UTC: finalizer a.io/x")
+    assert told(scene) == LEAVES.replace("ns/v", "ns/w")
+
+
 def test_who_is_released_meanwhile_says_where_it_goes(scene: Scene) -> None:
     """It would go on saying that it waits, on its node."""
     at_work(scene)

@@ -93,17 +93,6 @@ def test_a_list_of_nodes_that_breaks_off_tells_nothing() -> None:
     assert nodes.lost([NodeName("n1")]) == {NodeName("n1")}
 
 
-def test_what_the_watch_has_told_of_a_node_is_newer_than_a_list() -> None:
-    """A unit would leave a node that is well again, or stay on one that is broken."""
-    kube = Failing()
-    nodes = Nodes(kube)
-    cordoned = raw_node("n1") | {"spec": {"unschedulable": True}}
-    nodes.see(cordoned)
-    nodes.read()
-
-    assert nodes.see(cordoned) is False, "it is known already"
-
-
 class Refusing(FakeKube):
     """An API server that lets nobody watch two collections, each for another reason."""
 

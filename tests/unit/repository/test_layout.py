@@ -1,7 +1,9 @@
-"""The layout of the repository must not get in the way of the standard library."""
+"""The layout of the repository gets in nobody's way: not the standard library's, nor a test's."""
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
@@ -22,3 +24,22 @@ def test_the_standard_librarys_operator_wins_from_the_root() -> None:
     ).stdout
 
     assert not Path(found.strip()).is_relative_to(ROOT / "operator")
+
+
+def test_tests_take_what_they_share_from_scenes() -> None:
+    """Who changes the tests of one thing would break those of another."""
+    files = sorted((ROOT / "tests").rglob("*.py"))
+    assert files
+
+    found = [f"{file.name}: {name}" for file in files for name in _modules(file)]
+
+    assert [each for each in found if ".test_" in each] == []
+
+
+def _modules(file: Path) -> Iterator[str]:
+    """Yield what a file imports of the tests, by its full name."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tests"):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("tests"))

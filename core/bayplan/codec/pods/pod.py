@@ -6,8 +6,8 @@ from typing import Final
 from bayplan.api import names
 from bayplan.cluster import units
 from bayplan.cluster.budgets import Health
-from bayplan.cluster.keys import GangKey, NodeName, Owner, PodKey
-from bayplan.cluster.pods import Disruption, Pod
+from bayplan.cluster.keys import NodeName, Owner, PodKey
+from bayplan.cluster.pods import Disruption, Ended, Pod
 from bayplan.cluster.resources import Resources
 from bayplan.codec.fields import Field, Raw, top
 from bayplan.codec.pods.disruption import disruption_of, move_cost
@@ -21,6 +21,9 @@ from bayplan.codec.replacements import failed_move_of, moment_of
 
 #: More than any node has: what a pod takes of which nobody knows how much it is.
 _ALL: Final = 2**20
+
+#: The `restartPolicy` of pods that end only when they are made to.
+_ALWAYS: Final = "Always"
 
 
 def pod_of(raw: Raw) -> Pod | None:
@@ -93,8 +96,8 @@ def pod_of(raw: Raw) -> Pod | None:
     )
 
 
-def ended_member_of(raw: Raw) -> GangKey | None:
-    """Return the gang of a pod that has ended well and is not made again; None for any other.
+def ended_member_of(raw: Raw) -> Ended | None:
+    """Return what a pod of a gang is that has ended well and is not made again; None for any other.
 
     Raises:
         DecodeError: Its labels cannot be read.
@@ -102,13 +105,16 @@ def ended_member_of(raw: Raw) -> GangKey | None:
     root = top(raw, "Pod")
     if root.get("status", "phase").text("") != "Succeeded":
         return None
+    if root.get("spec", "restartPolicy").text(_ALWAYS) == _ALWAYS:
+        return None  # it was made to go, and is made again
     metadata = root.get("metadata")
     namespace = metadata.get("namespace").text("default")
     owner = _owner(metadata, namespace)
     if owner is not None and owner.kind == names.KIND_DEPLOYMENT:
         return None  # which is to serve, and is made again
     key = PodKey(namespace=namespace, name=metadata.get("name").text())
-    return gang_of(metadata, key, grouped=True)[0]
+    gang, _ = gang_of(metadata, key, grouped=True)
+    return None if gang is None else Ended(gang=gang, owner=owner.uid if owner else "")
 
 
 def stand_in_of(raw: Raw) -> Pod | None:

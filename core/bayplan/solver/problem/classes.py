@@ -321,7 +321,7 @@ def _shape(
     """Return what makes the gang like others; `words` are those of pods so far."""
     pods = Counter((pod.kind, meant(pod)) for pod in gang.waiting)
     for kind, means in pods.keys() - words.keys():
-        words[kind, means] = f"{kind} {means}"
+        words[kind, means] = f"{kind.in_words()} {means}"
     return _Shape(
         place=gang.place,
         running=gang.key if gang.running else None,

@@ -1,5 +1,6 @@
 """Who is left out of plans for a while: the API server did not admit what the last one asked."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from bayplan.gates import to_offer
 from bayplan.plan import Certificate, Plan, Reason, Verdict
 from bayplan.planner import plan
 from bayplan.policy import NodeProvisioning, Order, Policy
-from bayplan.rules.admission import refused, set_aside
+from bayplan.rules.admission import next_end, refused, set_aside
 from tests.builders import node, pod, snapshot
 
 POLICY = Policy(cooldown_s=600)
@@ -55,6 +56,9 @@ def test_how_long_somebody_is_left_out(
     left_out: bool,  # noqa: FBT001 - a case
 ) -> None:
     """For ever would be as bad as not at all."""
+    ends_at = next_end([published], now=now, cooldown_s=cooldown_s)
+    known = left_out and published.finished
+    assert ends_at == (1000 + max(60, cooldown_s) if known else math.inf)
     assert ("uid-a" in refused([published], now=now, cooldown_s=cooldown_s)) is left_out
 
 

@@ -396,3 +396,13 @@ def test_unknown_fields_and_names_compare_as_text() -> None:
 def test_amounts_in_words(resource: str, value: int, expected: str) -> None:
     """Messages would show raw resource names and units."""
     assert units.words(resource, value) == expected
+
+
+def test_nodes_that_nobody_names_look_alike() -> None:
+    """One pod that is kept from a single node made each node of a fleet one of its own."""
+    pinned = Constraints(affinity=(_field("n1"),))
+    kept = Constraints(refused="no such disk", refused_at=("n2",))
+
+    looks = filters.Looks.of([pinned, kept])
+
+    assert [*looks.over(snapshot(*map(node, ("n1", "n2", "n3", "n4")))).numbers] == [0, 1, 2, 2]

@@ -1,43 +1,25 @@
 """A gang of which kube-scheduler refuses a pod waits longer each time, and goes elsewhere first."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from bayplan.api.packing_plan import Refuser
-from bayplan.cluster.keys import GangKey, NodeName, Owner
-from bayplan.cluster.pods import Disruption, Pod
+from bayplan.cluster.constraints import Constraints
+from bayplan.cluster.keys import NodeName
+from bayplan.cluster.nodes import Node
+from bayplan.cluster.pods import Disruption
 from bayplan.cluster.snapshot import Snapshot
-from bayplan.codec import PublishedPlan
 from bayplan.codec.recalls import Recall, recall_manifest, recalled_in, revisions_of, state_of
 from bayplan.gates import to_offer
-from bayplan.plan import Certificate, Plan, Reason, Verdict
+from bayplan.plan import Plan, Reason, Rejection
 from bayplan.planner import plan
-from bayplan.policy import NodeProvisioning, Order, Policy
-from bayplan.rules.recalls import again, in_words, set_back, standing
+from bayplan.policy import NodeProvisioning, Policy
+from bayplan.rules import filters
+from bayplan.rules.recalls import again, group_of, in_words, next_try, set_back, standing
 from tests.builders import node, pod, snapshot
-
-AT = 1_777_636_800  # 2026-05-01T12:00:00Z
-GANG = GangKey(namespace="default", name="g")
-ONCE = Recall(
-    group=GANG,
-    pod="a",
-    message="no such disk",
-    nodes=((NodeName("n1"), "s"),),
-    revisions=("r",),
-    times=1,
-    at=AT,
-)
-WEB = Owner(kind="ReplicaSet", namespace="default", name="web", uid="uid-web")
-SINGLE = replace(ONCE, group=WEB, by=Refuser.KUBELET, message="OutOfcpu: too little")
-TOLD = PublishedPlan(
-    name="plan-00001",
-    uid="u",
-    sequence=1,
-    plan=Plan(certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)),
-    recalled=(ONCE,),
-)
+from tests.recalls_scene import AT, GANG, ONCE, SINGLE, TOLD, WEB, made_by_web
 
 
 def pair(*nodes: str) -> Snapshot:
@@ -216,11 +198,6 @@ def test_a_node_is_another_one_when_it_offers_or_refuses_something_else() -> Non
     assert len({state_of(each) for each in (raw, labelled, cordoned, other)}) == 4
 
 
-def made_by_web(name: str, *, on: str | None = None) -> Pod:
-    """Return a pod of 4 GPUs of a ReplicaSet, of no gang."""
-    return replace(pod(name, gpus=4, on=on), owner=WEB)
-
-
 def test_pods_of_no_gang_go_elsewhere_at_once_while_few_nodes_refuse_them() -> None:
     """One broken node would keep a Deployment from growing for half an hour."""
     there = snapshot(*map(node, ("n1", "n2", "n3")), made_by_web("a"))
@@ -273,3 +250,59 @@ def test_what_is_said_of_an_owner_is_read_as_it_was_written() -> None:
 
     told = {**raw, "status": {"recalled": [recall_manifest(SINGLE)]}}
     assert recalled_in(told) == (SINGLE,)
+
+
+def test_a_gang_that_was_called_back_is_not_taken_for_others_like_it() -> None:
+    """Both were placed as one kind, the plan was not valid, and nobody at all got a node."""
+    members = (pod(f"{gang}-{i}", gpus=4, gang=gang, min_count=2) for gang in "fgh" for i in "01")
+    there = snapshot(*map(node, ("n1", "n2", "n3")), *members)
+    asked = set_back(there, {GANG: ONCE}, now=AT + 1)
+
+    made = plan(asked, Policy(), clock=lambda: 0.0)
+
+    assert not made.refused
+    assert len(made.plan.binds) == 6
+    assert "n1" not in {bind.node for bind in made.plan.binds if bind.gang == GANG}
+
+
+def test_nodes_are_looked_at_once_for_pods_that_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A planner that knew of many refused gangs looked at all nodes for each pod: for seconds."""
+    asked: list[NodeName] = []
+    eligibility = filters.eligibility
+
+    def counted(constraints: Constraints, node: Node) -> Rejection | None:
+        asked.append(node.name)
+        return eligibility(constraints, node)
+
+    monkeypatch.setattr(filters, "eligibility", counted)
+    only = Constraints(node_selector=(("disk", "fast"),))
+    members = [
+        pod(f"{gang}-{i}", gang=gang, min_count=8, constraints=only)
+        for gang in "gh"
+        for i in range(8)
+    ]
+    singles = [replace(pod(f"w-{i}", constraints=only), owner=WEB) for i in range(8)]
+    recalls = {group: ONCE for group in map(group_of, (*members, *singles)) if group is not None}
+
+    there = set_back(snapshot(*map(node, ("n1", "n2", "n3")), *members, *singles), recalls, now=AT)
+
+    assert sorted(asked) == ["n1", "n2", "n3"]
+    assert {kept.constraints.refused_at for kept in there.pods} == {()}
+
+
+def test_it_is_known_when_the_next_gang_is_tried_again() -> None:
+    """Its pods say when; nothing in the cluster tells the planner of it."""
+    twice = replace(ONCE, times=2)
+
+    assert next_try([ONCE, twice], now=AT) == AT + 60
+    assert next_try([ONCE, twice], now=AT + 60) == AT + 120
+    assert next_try([ONCE, twice], now=AT + 120) == math.inf
+
+
+def test_of_pods_of_no_gang_it_is_known_too() -> None:
+    """They would wait for half a minute longer."""
+    nodes = tuple((NodeName(name), "s") for name in ("n1", "n2", "n3"))
+    everywhere = replace(SINGLE, times=2, nodes=nodes)
+
+    assert next_try([replace(SINGLE, times=2)], now=AT) == AT + 120
+    assert next_try([everywhere], now=AT) == AT + 60

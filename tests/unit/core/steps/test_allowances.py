@@ -13,7 +13,7 @@ from bayplan.inference.drains import DrainState
 from bayplan.policy import Policy
 from bayplan.steps import EvictPod, Progress
 from tests.builders import budget, node, pod
-from tests.steps_scene import BUSY, IDLE, SERVES, bind, done, evict, plan, told
+from tests.steps_scene import BUSY, IDLE, SERVES, bind, done, evict, move, plan, told
 
 #: Two pods of one application leave for a newcomer.
 MADE = plan(bind("a", "n1"), evict("u", "n1"), evict("v", "n1"))
@@ -45,6 +45,16 @@ def look(
 def unready(of: Pod) -> Pod:
     """Return the pod as it is some time after it was taken out of service."""
     return replace(of, health=Health.UNREADY)
+
+
+def test_a_plan_tells_first_of_a_budget_that_is_too_small() -> None:
+    """Seen: the plan told of a place that waits, and one victim of many said for what."""
+    made = plan(bind("a", "n1"), move("u", "n1", "n2"), move("v", "n1", "n2"))
+    seen = Snapshot.of([node("n1"), node("n2")], [pod("a", gpus=8), U, V], [ONE])
+
+    found = steps.advance(made, seen, Policy(), idle_s=0)
+
+    assert found.message == f"0 of 3 steps done: default/u waits: {SHORT}"
 
 
 @pytest.mark.parametrize("drain", [SERVES, DrainState(over=True)], ids=["drains", "goes at once"])

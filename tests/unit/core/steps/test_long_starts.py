@@ -1,10 +1,15 @@
-"""A replacement may start for an hour: until then the plan goes on telling that it is at work."""
+"""What a plan waits for may take an hour: until then it goes on telling that it is at work."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
+
+from bayplan.cluster.pods import GOODBYE_S
+from bayplan.steps import Progress
 from tests.builders import node, pod
-from tests.steps_scene import told
-from tests.unit.core.steps.test_steps_surges import MADE, look, may, serving, starting
+from tests.steps_scene import advance, bind, move, plan, told
+from tests.surges_scene import MADE, look, may, serving, starting
 
 HOUR = 3600
 
@@ -34,3 +39,28 @@ def test_each_minute_is_news() -> None:
 def test_one_that_is_late_has_no_time_left() -> None:
     """A negative one would look like a fault."""
     assert "(0 min more)" in told_at(HOUR + 30)
+
+
+def behind_stragglers(now: float) -> Progress:
+    """Return how far a plan is that waits for two who leave for older ones."""
+    made = plan(move("u", "n1", "n2"))
+    there = node("n1"), node("n2"), pod("u", gpus=4, on="n1")
+    return advance(made, *there, max_parallel=1, now=now, stragglers=(HOUR - 9, HOUR))
+
+
+def behind_a_replacement(now: float) -> Progress:
+    """Return how far a plan is that waits for the room of one that is moved for an older one."""
+    old = serving("v", "n1", gives_way_by=HOUR - GOODBYE_S)
+    return advance(plan(bind("a", "n1")), node("n1"), old, pod("a", gpus=8), now=now)
+
+
+@pytest.mark.parametrize("look_at", [behind_stragglers, behind_a_replacement])
+def test_waiting_for_older_plans_is_news_each_minute(look_at: Callable[[float], Progress]) -> None:
+    """The webhook would give the room away that such a plan has promised."""
+    found = [look_at(now) for now in range(0, HOUR, 60)]
+
+    assert all(each.patient for each in found)
+    assert len({each.message for each in found}) == len(found)
+    assert found[-1].message.endswith(
+        "; who leaves for older plans does so until 01:00:00 UTC at most (1 min more)"
+    )

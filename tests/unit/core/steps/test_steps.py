@@ -209,9 +209,10 @@ def test_who_of_a_gang_has_room_is_said_to_wait_for_the_others() -> None:
 
     found = advance(made, node("n1"), node("n2"), *gang, pod("v", gpus=8, on="n1"))
 
+    waits = "waits for room on n1, which default/v is to leave first"
     assert told(found)[1:] == [
-        "Bind a Waiting: waits for room on n1, which default/v is to leave first",
-        "Bind b Waiting: waits for others of its gang: n2 has room",
+        f"Bind a Waiting: {waits}",
+        f"Bind b Waiting: waits for others of its gang: n2 has room, but a {waits}",
     ]
 
 

@@ -109,8 +109,8 @@ def test_who_still_leaves_for_a_plan_before_counts_among_those_on_their_way() ->
     made = plan(move("u", "n1", "n2"))
     things: list[Node | Pod] = [node("n1"), node("n2"), pod("u", gpus=4, on="n1")]
 
-    full = advance(made, *things, max_parallel=2, stragglers=2)
-    free = advance(made, *things, max_parallel=2, stragglers=1)
+    full = advance(made, *things, max_parallel=2, stragglers=(30, 60))
+    free = advance(made, *things, max_parallel=2, stragglers=(30,))
 
     assert (done(full), full.patient) == ([], True)
     assert told(full) == ["Move u Waiting: waits for its turn: 2 pods are on their way"]

@@ -98,6 +98,19 @@ def test_what_keeps_a_pod_that_should_have_ended_is_named(
     ]
 
 
+def test_a_plan_tells_first_of_the_victim_that_hangs() -> None:
+    """Seen: it told the first unfinished step, a place that had room, and nobody looked further."""
+    stuck = pod("v", gpus=8, on="n1", terminating=True)
+    stuck = replace(stuck, leaves_at=3600, finalizers=("a.io/x",))
+    made = plan(bind("b", "n2", "g"), bind("a", "n1", "g"), move("v", "n1", "n3"))
+    gang = (pod("a", gpus=8), pod("b", gpus=8))
+
+    found = advance(made, node("n1"), node("n2"), node("n3"), *gang, stuck, now=3700)
+
+    hangs = "is leaving n1, and hangs since 01:00:00 UTC: finalizer a.io/x"
+    assert found.message == f"0 of 3 steps done: default/v {hangs}"
+
+
 def test_a_pod_that_may_only_be_evicted_with_its_unit_since_the_plan_is_not_moved() -> None:
     """Its template was changed meanwhile: nobody makes it again."""
     moved = pod("v", on="n1", disruption=Disruption.EVICTABLE)

@@ -8,6 +8,7 @@ from bayplan import steps
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.nodes import Node
 from bayplan.cluster.pods import Pod
+from bayplan.cluster.resources import Resources
 from bayplan.plan import Bind, Certificate, Move, Plan, Verdict, plan_of
 from bayplan.policy import Defragmentation, Order, Policy, Window
 from bayplan.steps import Phase, Progress
@@ -139,3 +140,47 @@ def test_a_home_that_is_lost_is_no_matter_of_who_stays() -> None:
     found = look(BOTH, *NODES[:2], U, V)
 
     assert found.phase is Phase.COMPLETED
+
+
+def test_a_home_that_is_lost_to_who_stays_stops_nobody_who_is_needed() -> None:
+    """Whoever waits for the other's room would wait until the plan counts as stalled."""
+    made = defragmenting(bind("a", "n2"), move("w", "n2", "n3"), move("u", "n1", "n4"))
+
+    found = look(made, *NODES, pod("a", gpus=4), pod("w", gpus=8, on="n2"), U)
+
+    assert done(found) == ["evict w from n2"]
+
+
+def test_a_home_that_is_lost_to_who_stays_gives_nobody_room() -> None:
+    """Who stands in the way of another would stay, for room that is counted twice."""
+    made = defragmenting(bind("a", "n2"), move("w", "n2", "n3"), move("u", "n1", "n2"))
+    others = pod("a", gpus=4), pod("w", gpus=6, on="n2"), pod("u", gpus=8, on="n1")
+
+    found = look(made, *NODES, *others, pod("late", gpus=2, on="n2"))
+
+    assert done(found) == ["evict w from n2"]
+
+
+def test_who_is_needed_is_found_without_looking_at_all_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A long chain that was half done kept the operator for seconds in each pass over its plan."""
+    looks: list[Resources] = []
+    fits = Resources.fits
+
+    def counted(asks: Resources, room: Resources) -> bool:
+        looks.append(asks)
+        return fits(asks, room)
+
+    monkeypatch.setattr(Resources, "fits", counted)
+
+    def looks_at(moves: int) -> int:
+        chain = [move(f"p{i}", f"n{i}", f"n{i + 1}") for i in reversed(range(moves))]
+        nodes = [node(f"n{i}") for i in range(moves + 1)]
+        there = [pod(f"p{i}", gpus=8, on=f"n{i}") for i in range(moves)]
+        looks.clear()
+        found = look(defragmenting(bind("a", "n0"), *chain), *nodes, *there, pod("a", gpus=8))
+        assert done(found) == [f"evict p{moves - 1} from n{moves - 1}"]
+        return len(looks)
+
+    assert looks_at(64) < 3 * looks_at(32)

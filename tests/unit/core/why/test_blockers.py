@@ -167,6 +167,22 @@ def test_who_is_in_its_cooldown_outranks_nobody(
     assert hold.remedy.startswith("wait until")
 
 
+def test_a_pod_of_a_gang_that_would_move_asks_for_a_move() -> None:
+    """People would raise maxEvictions after the cooldown, for a pod that no plan evicts."""
+    one = just_moved(OF_GANG)
+    other = replace(fixed("r1", 4, "n1"), gang=OF_GANG.gang, gang_min_count=2)
+
+    hold = held(
+        *(node("n0"), node("n1"), one, LOWER, other, pod("w", gpus=8, priority=10)),
+        policy=Policy(max_evictions=1, max_moves=0),
+    )
+
+    assert "default/r0 might make room but must stay: it was moved" in hold.rejection.message
+    assert hold.remedy.startswith(
+        "wait until such a pod may be disturbed again, with a maxMoves of 1 or more, or free"
+    )
+
+
 def test_of_a_gang_that_must_stay_near_each_other_nobody_moves_alone() -> None:
     """People would wait for a cooldown after which it stays where it is."""
     near = replace(OF_GANG, gang_topology=GangTopology(required="zone"))

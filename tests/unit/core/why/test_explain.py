@@ -325,3 +325,12 @@ def test_a_pod_without_a_plan_is_told_what_its_scheduler_says() -> None:
     assert told(free).endswith(
         "Kube-scheduler finds no node for it: 0/4 nodes are available: 4 are full."
     )
+
+
+@pytest.mark.parametrize("on", [None, "n1"], ids=["free", "pinned"])
+def test_what_others_say_ends_with_one_full_stop(on: str | None) -> None:
+    """Seen: kube-scheduler's sentence has one, and got another."""
+    said = "0/4 nodes are available: 4 are full. preemption: 4 No preemption victims found."
+    free = replace(pod("chat", on=on), waiting=False, bound=False, refused=said)
+
+    assert any(line.endswith(f": {said}") for line in told(free).splitlines())

@@ -10,7 +10,7 @@ from bayplan.api import names
 from bayplan_extender.planner.lease import DURATION_S
 from bayplan_operator.cluster.kube import POLICY, lease_path
 from tests.execution_scene import NOW, Scene, gates_of
-from tests.unit.extender.planner.test_leading import Server
+from tests.lease_scene import Server
 
 
 def said(server: Server) -> str | None:

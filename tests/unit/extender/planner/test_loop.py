@@ -18,7 +18,7 @@ from bayplan.cluster.keys import PodKey
 from bayplan.cluster.pods import Disruption
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan, parts
-from bayplan.plan import Result
+from bayplan.plan import Certificate, Plan, Reason, Result, Verdict
 from bayplan.policy import Defragmentation, Order, Policy, Window
 from bayplan.validate import Code, Violation
 from bayplan_extender.planner import loop as loops
@@ -304,6 +304,61 @@ def test_who_waits_for_a_cooldown_is_planned_as_soon_as_it_ends(
     told, placed = hurried.publisher.results
     assert "wait until" in told.plan.holds[0].remedy
     assert [bind.pod.name for bind in placed.plan.binds] == ["a"]
+
+
+def test_who_was_not_admitted_is_planned_as_soon_as_that_is_over(
+    hurried: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else happens, and the pod would wait for up to half a minute more."""
+    monkeypatch.setattr(loops, "TAKE_UP_S", 0.0)
+    monkeypatch.setattr(loops, "RESYNC_S", math.inf)  # no wait takes as long
+    start = int(time.time())
+    now = iter([start + 59.99])
+    monkeypatch.setattr(time, "time", lambda: next(now, start + 60.0))
+    hurried.view.policy = Policy(cooldown_s=10)
+    new = pod("a", gpus=8)
+    hurried.view.cache.set_pod(new)
+    certificate = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)
+    hurried.view.plans["plan-0"] = PublishedPlan(
+        name="plan-0",
+        uid="u",
+        sequence=0,
+        plan=Plan(certificate=certificate),
+        phase="Superseded",
+        created_at=start,
+        finished_at=start,
+        refused={new.uid: "by a policy"},
+    )
+    cleared = iter([lambda: None, hurried.loop.stop])
+    monkeypatch.setattr(hurried.publisher, "clear_away", lambda _: next(cleared)())
+
+    hurried.loop.run()
+
+    told, placed = hurried.publisher.results
+    assert [hold.rejection.reason for hold in told.plan.holds] == [Reason.NOT_ADMITTED]
+    assert [bind.pod.name for bind in placed.plan.binds] == ["a"]
+
+
+def test_slots_are_won_as_soon_as_a_window_opens(
+    hurried: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to half a minute of a short window would be lost."""
+    monkeypatch.setattr(loops, "RESYNC_S", math.inf)  # no wait takes as long
+    hurried.view.cache.remove_pod(pod("a").key)
+    for name in ("n1", "n2"):
+        hurried.view.cache.set_pod(pod(f"small-{name}", gpus=2, on=name))
+    opens = 1_777_636_800.0  # 2026-05-01T12:00:00Z
+    now = iter([opens - 0.01])
+    monkeypatch.setattr(time, "time", lambda: next(now, opens))
+    noon = Window(start_minute=12 * 60, minutes=10)
+    hurried.view.policy = Policy(defragmentation=Defragmentation(windows=(noon,)))
+    monkeypatch.setattr(hurried.publisher, "clear_away", lambda _: hurried.loop.stop())
+
+    hurried.loop.run()
+
+    (result,) = hurried.publisher.results
+    assert result.plan.certificate.order is Order.DEFRAGMENT
+    assert hurried.passes == [True, True]
 
 
 def test_figures_tell_queue_room_and_plans(scene: Scene) -> None:

@@ -13,7 +13,7 @@ from bayplan_extender.view import View
 from bayplan_extender.webhook import verbs
 from bayplan_extender.webhook.verbs import ASSUME_S, Verbs
 from tests.builders import node, pod
-from tests.unit.extender.webhook.test_webhook import arguments
+from tests.webhook_server import arguments
 
 N1, N2 = NODES = (NodeName("n1"), NodeName("n2"))
 

@@ -3,7 +3,6 @@
 import json
 import threading
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -17,20 +16,14 @@ from bayplan_extender.view import View
 from bayplan_extender.webhook import verbs
 from bayplan_extender.webhook.app import create_app
 from bayplan_extender.webhook.body_limit import MAX_BODY
-from tests.builders import GPU, node, pod
-
-NODES = ("n1", "n2")
+from tests.builders import pod
+from tests.webhook_server import NODES, arguments, listed_view
 
 
 @pytest.fixture
 def view() -> View:
     """Return a view of two nodes and one waiting pod, all listed."""
-    seen = View()
-    seen.cache.replace_nodes([node(name) for name in NODES])
-    seen.cache.set_pod(pod("a"))
-    for kind in seen.missing:
-        seen.done(kind)
-    return seen
+    return listed_view()
 
 
 @pytest.fixture
@@ -38,15 +31,6 @@ def client(view: View) -> TestClient:
     """Return a client of the webhook; an error in it fails the test."""
     app = create_app(view, clock=lambda: 0.0)
     return TestClient(app, client=("127.0.0.1", 50000))
-
-
-def arguments(*, gpus: int = 1, names: tuple[str, ...] | None = NODES) -> dict[str, Any]:
-    """Return what kube-scheduler sends, with the keys of Go's structs."""
-    container = {"name": "c", "resources": {"requests": {GPU: str(gpus)}}}
-    metadata = {"name": "a", "namespace": "default", "uid": "uid-a"}
-    spec = {"schedulerName": "bayplan", "containers": [container]}
-    sent = {"metadata": metadata, "spec": spec, "status": {"phase": "Pending"}}
-    return {"Pod": sent, "Nodes": None, "NodeNames": list(names) if names else None}
 
 
 def promise(view: View, plan: Plan, *, phase: str = "Executing") -> None:

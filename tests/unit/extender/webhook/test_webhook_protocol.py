@@ -10,11 +10,10 @@ import pytest
 from fastapi import FastAPI
 
 from bayplan_extender.header_limit import MAX_OVERHEAD
-from bayplan_extender.view import View
 from bayplan_extender.webhook import body_limit, protocol
 from bayplan_extender.webhook.app import create_app
-from tests.builders import GPU, node, pod
-from tests.webhook_server import listening
+from tests.builders import GPU
+from tests.webhook_server import listed_view, listening
 
 CONTAINER = {"name": "c", "resources": {"requests": {GPU: "1"}}}
 POD = {
@@ -76,12 +75,7 @@ def wire() -> Iterator[Wire]:
 
 def application() -> FastAPI:
     """Return the webhook, which sees two nodes."""
-    view = View()
-    view.cache.replace_nodes([node("n1"), node("n2")])
-    view.cache.set_pod(pod("a"))
-    for kind in view.missing:
-        view.done(kind)
-    return create_app(view)
+    return create_app(listed_view())
 
 
 def test_calls_follow_each_other_on_one_connection(wire: Wire) -> None:

@@ -11,7 +11,7 @@ import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ConflictException
 
-from bayplan_operator.cluster.kube import PODS, Kube
+from bayplan_operator.cluster.kube import NODES, PODS, Kube
 
 
 class Server(ThreadingHTTPServer):
@@ -109,6 +109,17 @@ def test_what_is_not_there_is_none_and_a_list_is_its_items(server: Server, kube:
     assert found == [{"a": 1}]
     assert kube.get("/api/v1/nodes/n1") is None
     assert server.asked[0][1].endswith("?labelSelector=x%3Dy&fieldSelector=spec.nodeName%21%3D")
+
+
+def test_each_object_is_handed_over_with_the_version_to_watch_from(
+    server: Server, kube: Kube
+) -> None:
+    """What happened between a list and a watch would be told by neither."""
+    server.answer = (200, '{"metadata": {"resourceVersion": "7"}, "items": [{"a": 1}, {"a": 2}]}')
+    taken: list[object] = []
+
+    assert kube.each(NODES, taken.append) == "7"
+    assert taken == [{"a": 1}, {"a": 2}]
 
 
 def test_connections_are_kept(server: Server, kube: Kube) -> None:

@@ -1,64 +1,31 @@
-"""The watch of managed pods: what it says of them, and how it goes on."""
+"""The watch of managed pods: what it says of them."""
 
 import asyncio
-import threading
-from collections.abc import Iterator, Sequence
-from itertools import count
-from typing import Any
+from contextlib import suppress
 
 import pytest
 import urllib3
-from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
-from bayplan_operator.deployments import podwatch
-from bayplan_operator.deployments.podwatch import Change, Gathered, PodWatch, news_of, watch_pods
+from bayplan_operator.cluster import watches
+from bayplan_operator.cluster.watches import Watch
+from bayplan_operator.deployments.podwatch import Change, ManagedPods, News, news_of, watch_pods
 from bayplan_operator.keys import DeploymentKey
-from tests.fake_kube import FakeKube, Raw
+from tests.fake_kube import Raw
+from tests.watch_scene import Watched, event, too_old
 
-Script = Sequence[Sequence[Raw] | Exception]
-
-
-class Watched(FakeKube):
-    """Plays watches one after the other, and then stops.
-
-    Attributes:
-        asked: The labels and the version that each watch was begun with.
-    """
-
-    def __init__(self, script: Script) -> None:
-        super().__init__()
-        self.asked: list[tuple[str, str]] = []
-        self.stopped = threading.Event()
-        self._script = list(script)
-
-    def watch(self, path: str, *, labels: str, version: str = "") -> Iterator[Raw]:
-        """Yield the events of the next watch of the script."""
-        assert path == "/api/v1/pods"
-        self.asked.append((labels, version))
-        if not self._script:
-            self.stopped.set()
-            return
-        now = self._script.pop(0)
-        if isinstance(now, Exception):
-            raise now
-        yield from now
+CHAT = DeploymentKey(namespace="ns", name="chat")
 
 
-def event(kind: str, version: str, *, name: str = "a", of: str = "", leaves: bool = False) -> Raw:
-    """Return an event about a pod."""
-    metadata: dict[str, Any] = {"namespace": "ns", "name": name, "resourceVersion": version}
-    metadata |= {"labels": {names.LABEL_DEPLOYMENT: of}} if of else {}
-    metadata |= {"deletionTimestamp": "2026-05-01T12:00:00Z"} if leaves else {}
-    return {"type": kind, "object": {"metadata": metadata}}
+class Refusing:
+    """A kubelet that refuses the pod of one event."""
 
-
-class Nobody:
-    """No kubelet refuses anybody."""
+    def __init__(self, refused: str = "") -> None:
+        self._refused = refused
 
     def see(self, event: Raw) -> bool:
-        """Return that."""
-        return not event
+        """Return whether that is the one."""
+        return str(event["object"]["metadata"]["resourceVersion"]) == self._refused
 
 
 class Waiting:
@@ -85,13 +52,13 @@ class Waiting:
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(podwatch, "_RETRY_S", 0.0)
+    monkeypatch.setattr(watches, "_RETRY_S", 0.0)
 
 
-def told_by(kube: Watched) -> list[tuple[DeploymentKey | None, Change]]:
-    """Return what a listener is told until the script ends."""
-    told: list[tuple[DeploymentKey | None, Change]] = []
-    PodWatch(kube, lambda *news: told.append(news), Waiting(), Nobody(), kube.stopped).run()
+def told_by(kube: Watched, waiting: Waiting, refusing: Refusing | None = None) -> list[News]:
+    """Return what is told until the script ends."""
+    told: list[News] = []
+    Watch(kube, ManagedPods(waiting, refusing or Refusing()), told.append, kube.stopped).run()
     return told
 
 
@@ -113,141 +80,55 @@ def test_what_becomes_of_a_pod(seen: Raw, change: Change) -> None:
 
 def test_whose_pod_it_is() -> None:
     """Its deployment has something to do."""
-    assert news_of(event("ADDED", "1", of="chat"))[0] == DeploymentKey(namespace="ns", name="chat")
+    assert news_of(event("ADDED", "1", of="chat"))[0] == CHAT
 
 
 def test_the_last_one_that_the_plan_at_work_waits_for_is_told_of_as_such() -> None:
     """The plan would wait for its next look by the clock."""
     kube = Watched([[event("MODIFIED", "5"), event("MODIFIED", "6", of="chat")]])
-    told: list[tuple[DeploymentKey | None, Change]] = []
 
-    PodWatch(kube, lambda *news: told.append(news), Waiting("6"), Nobody(), kube.stopped).run()
-
-    chat = DeploymentKey(namespace="ns", name="chat")
-    assert told == [(None, Change.OTHER), (chat, Change.LAST)]
+    assert told_by(kube, Waiting("6")) == [(None, Change.OTHER), (CHAT, Change.LAST)]
 
 
-def test_a_watch_goes_on_where_the_last_one_ended() -> None:
-    """With bookmarks, so that a quiet cluster's version does not grow too old."""
-    kube = Watched([[event("ADDED", "5"), event("BOOKMARK", "9")]])
+def test_one_that_its_kubelet_refuses_is_told_of_as_such() -> None:
+    """It would be planned on the same node again, before anybody remembers that."""
+    kube = Watched([[event("MODIFIED", "5", of="chat"), event("MODIFIED", "6", of="chat")]])
 
-    told = told_by(kube)
-
-    assert told == [(None, Change.CAME)]
-    labels = f"{names.LABEL_MANAGED}=true"
-    assert kube.asked == [(labels, ""), (labels, "9")]
-
-
-@pytest.mark.parametrize(
-    "failure",
-    [
-        [{"type": "ERROR", "object": {"code": 410, "message": "too old"}}],
-        ValueError("no JSON"),
-    ],
-    ids=["gone", "garbled"],
-)
-def test_after_what_cannot_be_gone_on_from_every_pod_is_told_of_again(
-    failure: Any,  # noqa: ANN401 - a script
-) -> None:
-    """What happened meanwhile is not known."""
-    kube = Watched([[event("ADDED", "5")], failure, [event("ADDED", "7")]])
-
-    told = told_by(kube)
-
-    assert told == [(None, Change.CAME)] * 2
-    assert [version for _, version in kube.asked] == ["", "5", "", "7"]
+    assert told_by(kube, Waiting(), Refusing("5")) == [(CHAT, Change.REFUSED), (CHAT, Change.OTHER)]
 
 
 def test_who_went_before_a_watch_that_begins_anew_is_not_told_of() -> None:
     """A plan would end over what was seen of pods that are gone."""
-    gone = [{"type": "ERROR", "object": {"code": 410, "message": "too old"}}]
     broken = urllib3.exceptions.ProtocolError("broken")
-    kube = Watched([[event("ADDED", "5")], broken, gone, [event("ADDED", "7")]])
+    kube = Watched([[event("ADDED", "5")], broken, too_old(), [event("ADDED", "7")]])
     waiting = Waiting()
 
-    PodWatch(kube, lambda *_: None, waiting, Nobody(), kube.stopped).run()
+    told = told_by(kube, waiting)
 
-    assert [version for _, version in kube.asked] == ["", "5", "5", "", "7"]
+    assert told == [(None, Change.CAME)] * 2
+    assert kube.versions() == ["", "5", "5", "", "7"]
     assert waiting.forgotten == [0, 1]
 
 
-@pytest.mark.parametrize(
-    "failure",
-    [
-        ApiException(status=500, reason="down"),
-        ApiException(status=429, reason="too many requests"),
-        urllib3.exceptions.ProtocolError("broken"),
-    ],
-    ids=["refused", "overloaded", "broken off"],
-)
-def test_after_other_errors_the_watch_goes_on_where_it_was(failure: Exception) -> None:
-    """A server that struggles was asked for every pod there is each second."""
-    kube = Watched([[event("ADDED", "5")], failure, failure, [event("MODIFIED", "7")]])
-
-    told = told_by(kube)
-
-    assert told == [(None, Change.CAME), (None, Change.OTHER)]
-    assert [version for _, version in kube.asked] == ["", "5", "5", "5", "7"]
-
-
-def test_after_a_minute_of_them_it_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server whose data were restored cannot go on from what it has never heard of."""
-    ticks = count(step=30.0)
-    monkeypatch.setattr("bayplan_operator.deployments.podwatch.time.monotonic", lambda: next(ticks))
-    refused = ApiException(status=504, reason="too large resource version")
-    kube = Watched([[event("ADDED", "5")], *[refused] * 3, [event("ADDED", "3")]])
-
-    told_by(kube)
-
-    versions = [version for _, version in kube.asked]
-    assert versions[:3] == ["", "5", "5"]
-    assert "" in versions[3:5]
-
-
-class Patient(Watched):
-    """Goes on with the script once the listener has heard of what came before."""
-
-    def __init__(self, script: Script) -> None:
-        super().__init__(script)
-        self.heard = threading.Event()
-
-    def watch(self, path: str, *, labels: str, version: str = "") -> Iterator[Raw]:
-        """Yield the events of the next watch of the script, and wait."""
-        yield from super().watch(path, labels=labels, version=version)
-        assert self.heard.wait(30)
-
-
-def test_the_listener_is_called_on_the_loop_and_a_watch_that_ends_is_an_error() -> None:
-    """An operator that hears nothing any more would look alive."""
-    told: list[tuple[Change, bool]] = []
-    kube = Patient([[event("ADDED", "5")], KeyError("unforeseen")])
+def test_the_listener_hears_of_managed_pods_alone() -> None:
+    """Nobody else's pods are of a deployment, or wait for a plan."""
+    kube = Watched([[event("ADDED", "5", of="chat")]])
+    told: list[News] = []
 
     async def listen() -> None:
-        loop = asyncio.get_running_loop()
+        heard = asyncio.Event()
 
-        def hear(_: DeploymentKey | None, change: Change) -> None:
-            told.append((change, asyncio.get_running_loop() is loop))
-            kube.heard.set()
+        def hear(owner: DeploymentKey | None, change: Change) -> None:
+            told.append((owner, change))
+            heard.set()
 
-        await watch_pods(kube, hear, Waiting(), Nobody())
+        watching = asyncio.create_task(watch_pods(kube, hear, Waiting(), Refusing()))
+        await asyncio.wait_for(heard.wait(), 30)
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
 
-    with pytest.raises(KeyError, match="unforeseen"):
-        asyncio.run(listen())
-    assert told == [(Change.CAME, True)]
+    asyncio.run(listen())
 
-
-def test_the_same_news_of_many_pods_is_told_once_until_it_comes_again() -> None:
-    """The event loop wakes for a burst, not for each pod of it."""
-    told: list[tuple[DeploymentKey | None, Change]] = []
-    gathered = Gathered(lambda *news: told.append(news))
-    chat = DeploymentKey(namespace="ns", name="chat")
-
-    firsts = [gathered.add(n) for n in ((None, Change.CAME), (chat, Change.CAME)) * 2]
-    gathered.pass_on()
-    again = gathered.add((None, Change.CAME))
-    gathered.pass_on()
-
-    assert firsts == [True, False, False, False]
-    assert again
-    assert set(told[:2]) == {(None, Change.CAME), (chat, Change.CAME)}
-    assert told[2:] == [(None, Change.CAME)]
+    assert told == [(CHAT, Change.CAME)]
+    assert kube.asked[0] == ("/api/v1/pods", f"{names.LABEL_MANAGED}=true", "")

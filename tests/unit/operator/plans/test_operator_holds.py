@@ -1,5 +1,6 @@
 """What is told on pods that wait."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from bayplan.api import names
 from bayplan.plan import Hold, Reason, Rejection
 from bayplan_operator.cluster import damper
 from bayplan_operator.cluster.kube import POLICY, pod_path
+from bayplan_operator.cluster.observation import Observation, observe
 from bayplan_operator.plans import holds
 from tests import execution_scene
 from tests.execution_scene import NOW, Scene, gates_of, hold, key
@@ -58,6 +60,56 @@ def test_a_pod_that_cannot_be_told_keeps_nobody_else_from_it(
     written = [write for write in scene.kube.writes if write.startswith("merge")]
     assert len([write for write in written if pod_path(key("a")) in write]) == tries
     assert len([write for write in written if pod_path(key("b")) in write]) == 1
+
+
+LIFTED = "no planner has worked for 60 s: the default algorithm places it"
+
+
+def lift(scene: Scene) -> None:
+    """Have the gates lifted, as no planner shows itself."""
+    now = [NOW]
+    gates = gates_of(scene, now)
+    now[0] = NOW.replace(minute=1)
+    gates.reconcile()
+    assert decision(scene) == LIFTED
+
+
+def decision(scene: Scene) -> str:
+    """Return what the held pod is told."""
+    return str(scene.pod("a")["metadata"]["annotations"][names.ANNOTATION_DECISION])
+
+
+def test_a_pod_whose_gate_was_lifted_is_not_told_any_more_what_holds_it(scene: Scene) -> None:
+    """Seen: an operator that had just started told the last plan again, long after."""
+    scene.add("a", gpus=16)
+    lift(scene)
+    scene.publish(hold("a"))
+
+    scene.look()
+
+    assert decision(scene) == LIFTED
+
+
+def test_a_gate_that_is_lifted_while_a_plan_is_told_has_the_last_word(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would say for good what held it, while it runs where the scheduler put it."""
+    monkeypatch.setattr(holds, "_ROUND_S", 0.0)
+    scene.add("a", gpus=16)
+    scene.publish(hold("a"))
+
+    def meanwhile(*args: object) -> Observation:
+        seen = observe(*args)  # type: ignore[arg-type]
+        seen = replace(seen, raws=deepcopy(seen.raws))
+        if scene.pod("a")["spec"]["schedulingGates"]:
+            lift(scene)
+        return seen
+
+    monkeypatch.setattr(holds, "observe", meanwhile)
+    scene.look()
+    scene.look()
+
+    assert decision(scene) == LIFTED
 
 
 def test_a_pod_that_does_not_fit_is_shown_to_autoscalers_where_the_policy_says_so(

@@ -38,6 +38,21 @@ def test_a_refused_eviction_is_told_and_not_repeated_at_once(scene: Scene, statu
     assert not scene.told.notes
 
 
+def test_a_refused_eviction_is_what_the_plan_tells_of(scene: Scene) -> None:
+    """Seen: it told of the pod that gets the room, and only the victim's step said why it waits."""
+    scene.add("a")
+    scene.add("v", gpus=8, on="n1")
+    refuse_evictions(scene, "v")
+    scene.publish(bind("a", "n1"), move("v"))
+
+    scene.look()
+
+    assert scene.status("plan-00001")["message"] == (
+        "0 of 2 steps done: ns/v is asked to leave n1, but that is refused: Cannot evict pod:"
+        " disruption budget"
+    )
+
+
 def test_what_the_plan_before_was_refused_is_tried_at_once(scene: Scene) -> None:
     """A newer plan would stand still for what may have changed long ago."""
     scene.add("a")
