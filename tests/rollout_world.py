@@ -190,6 +190,7 @@ class World:
             serves_by=self.now + (600 if number % 3 else 3 * ROUND_S),
         )
         assert slot.name not in self.pods
+        self.pods[old.name] = replace(old, gives_way_by=made.serves_by)
         self.pods[slot.name] = made
         if number % 4 == 0:
             self.spoiled.add(made.uid)

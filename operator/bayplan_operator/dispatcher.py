@@ -10,6 +10,7 @@ everything else is ours.
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final
@@ -18,6 +19,8 @@ import structlog
 import urllib3
 from kubernetes.client.exceptions import ApiException
 
+from bayplan.cluster.keys import PodKey
+from bayplan.plan import Plan
 from bayplan_operator.cluster.connection import pauses
 from bayplan_operator.cluster.kube import DEPLOYMENTS, NODES, PODS, Kube, Raw, is_final
 from bayplan_operator.cluster.kube import PLANS as PLANS_PATH
@@ -149,11 +152,13 @@ class Dispatcher:
         self._queue.add(PLANS, after_s=_GATHER_S if matters else _GATHER_PLAN_S)
 
     def plan_changed(self, raw: Raw) -> None:
-        """Look at a plan, and at all that it may say something new about."""
-        if self._workers.plans.see(raw):
+        """Look at a plan, and at all that it, or the one before, may say something new about."""
+        plans = self._workers.plans
+        before = plans.newest_known()
+        if plans.see(raw):
             self._queue.add(PLANS, rests=False)  # the planner waits for it to be taken up
-            self._look_at_deployments()
-            if self._workers.plans.tears(raw["metadata"]["name"]):
+            self._look_at_those_of(before, plans.newest_known())
+            if plans.tears(raw["metadata"]["name"]):
                 self._queue.add(GATES, after_s=_GATHER_HALVES_S)
 
     def plan_deleted(self, name: str, uid: str) -> None:
@@ -202,6 +207,25 @@ class Dispatcher:
 
     def _look_at_deployments(self) -> None:
         for key in self._deployments:
+            self._queue.add(key, after_s=_GATHER_S)
+
+    def _look_at_those_of(self, *plans: tuple[Plan, ...] | None) -> None:
+        """Look at the deployments on whose pods these plans decide; at all, if one is not known.
+
+        A plan comes each second, and a look at thousands of deployments takes longer than that.
+        """
+        makers: set[DeploymentKey] = set()
+        for parts in plans:
+            if parts is None:
+                self._look_at_deployments()
+                return
+            makers |= {
+                maker
+                for plan in parts
+                for each in (*plan.binds, *plan.holds, *plan.victims)
+                for maker in _may_have_made(each.pod)
+            }
+        for key in makers & self._deployments.keys():
             self._queue.add(key, after_s=_GATHER_S)
 
     async def _begin(self) -> str:
@@ -264,3 +288,10 @@ class Dispatcher:
             if key == PLANS:
                 return self._workers.execution.reconcile()
             return self._workers.gates.reconcile()
+
+
+def _may_have_made(pod: PodKey) -> Iterator[DeploymentKey]:
+    """Yield the InferenceDeployments that a pod may be of by its name (`inference.slots`)."""
+    for at, letter in enumerate(pod.name):
+        if letter == "-":
+            yield DeploymentKey(namespace=pod.namespace, name=pod.name[:at])

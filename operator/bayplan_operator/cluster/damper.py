@@ -17,13 +17,15 @@ class Damper:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._told_at: dict[tuple[str, str], float] = {}
+        self._told_at: dict[tuple[str, str], float] = {}  # the oldest first
 
     def is_news(self, uid: str, reason: str) -> bool:
         """Return whether this was not told of the object for `AGAIN_S`; then it counts as told."""
-        at = self._clock()
+        at, about = self._clock(), (uid, reason)
         with self._lock:
-            kept = {about: told for about, told in self._told_at.items() if at - told < AGAIN_S}
-            is_news = (uid, reason) not in kept
-            self._told_at = kept | {(uid, reason): at} if is_news else kept
+            # Only who is due is looked at: thousands may be told of in one round.
+            while self._told_at and at - next(iter(self._told_at.values())) >= AGAIN_S:
+                del self._told_at[next(iter(self._told_at))]
+            is_news = about not in self._told_at
+            self._told_at.setdefault(about, at)
         return is_news

@@ -29,7 +29,7 @@ import structlog
 from bayplan.codec import PublishedPlan, decisions, joined, published_plan_of
 from bayplan.codec.plans import FINISHED
 from bayplan.codec.recalls import Group, Recall, recalled_in
-from bayplan.plan import Bind, Hold
+from bayplan.plan import Bind, Hold, Plan
 from bayplan.rules import recalls
 from bayplan.steps import State
 from bayplan_operator.cluster.kube import PLANS, Kube, Raw, plan_path
@@ -215,6 +215,17 @@ class Plans:
         with self._lock:
             known = tuple((self._entries or {}).values())
         return any(entry.open and entry.published.plan.moves for entry in known)
+
+    def newest_known(self) -> tuple[Plan, ...] | None:
+        """Return the parts of the newest plan; None while plans are not read yet.
+
+        Never asks the API server.
+        """
+        with self._lock:
+            if self._entries is None:
+                return None
+            pages = _decisions(self._entries)
+        return tuple(page.plan for page in pages[-1]) if pages else ()
 
     def leaving(self) -> frozenset[str]:
         """Return the uids of pods that the plan at work moves or evicts."""

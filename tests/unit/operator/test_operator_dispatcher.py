@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from kubernetes.client.exceptions import ApiException
 
+from bayplan.plan import Plan
 from bayplan_operator.cluster.nodes import Nodes
 from bayplan_operator.cluster.nodewatch import EveryNode
 from bayplan_operator.deployments.podwatch import Change
@@ -17,6 +18,7 @@ from bayplan_operator.metrics import Metrics
 from tests.dispatcher_scene import dispatcher_of
 from tests.execution_scene import raw_node
 from tests.fake_kube import FakeKube, Raw, error
+from tests.steps_scene import bind, hold, plan
 
 CHAT = DeploymentKey(namespace="ns", name="chat")
 
@@ -43,6 +45,7 @@ class Moving:
     def __init__(self) -> None:
         self.moves = False
         self.torn = False
+        self.newest: tuple[Plan, ...] | None = ()
 
     def tears(self, name: str) -> bool:
         """Return what it was told."""
@@ -52,8 +55,13 @@ class Moving:
         """Return what it was told."""
         return self.moves
 
+    def newest_known(self) -> tuple[Plan, ...] | None:
+        """Return what it was told."""
+        return self.newest
+
     def see(self, raw: dict[str, Any]) -> bool:
-        """Return that the object is news."""
+        """Return that the object is news; take the plan that is in it, if any."""
+        self.newest = raw.get("parts", self.newest)
         return bool(raw)
 
 
@@ -197,6 +205,35 @@ def test_a_new_plan_is_taken_up_without_rest(dispatcher: Dispatcher, noted: Note
     dispatcher.plan_changed({"metadata": {"name": "plan-00002"}})
 
     assert noted.rested == [PLANS]
+
+
+def test_a_plan_has_those_looked_at_on_whose_pods_it_or_the_one_before_decides(
+    dispatcher: Dispatcher, noted: Noted, plans: Moving
+) -> None:
+    """A thousand deployments were looked at for each of its phases, and the API server asked."""
+    keys = {name: DeploymentKey(namespace="default", name=name) for name in ("a", "a-b", "c", "d")}
+    for key in keys.values():
+        dispatcher.deployment_changed(key, asked())
+    plans.newest = (plan(bind("c-0-decode-0", "n1")),)
+    noted.added.clear()
+
+    news = (plan(hold("a-b-0-prefill-0")), plan(bind("foreign", "n1")))
+    dispatcher.plan_changed({"metadata": {"name": "plan-00002"}, "parts": news})
+
+    assert set(noted.added) == {PLANS, keys["a"], keys["a-b"], keys["c"]}
+
+
+def test_a_plan_has_all_looked_at_while_it_is_not_known_on_whom_the_last_one_decides(
+    dispatcher: Dispatcher, noted: Noted, plans: Moving
+) -> None:
+    """Nobody would be told that it has no place any more."""
+    dispatcher.deployment_changed(CHAT, asked())
+    plans.newest = None
+    noted.added.clear()
+
+    dispatcher.plan_changed({"metadata": {"name": "plan-00002"}, "parts": ()})
+
+    assert CHAT in noted.added
 
 
 def test_a_plan_by_which_a_gang_may_be_half_has_halves_looked_at(

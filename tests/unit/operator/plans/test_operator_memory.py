@@ -36,6 +36,20 @@ def test_a_plan_is_told_to_those_whom_it_is_for(scene: Scene) -> None:
     assert plans.executing_for({"uid-b"}, OWNER.uid) == ""
 
 
+def test_the_newest_plan_is_known_without_asking_once_plans_are_read(scene: Scene) -> None:
+    """Every deployment would be looked at for every plan."""
+    assert scene.plans.newest_known() is None, "the plan at work may not have been heard of"
+    scene.publish(bind("old", "n1"))
+    name = scene.publish(bind("a", "n1"), hold("b"), sequence=2)
+    assert scene.plans.newest() is not None
+
+    known = scene.plans.newest_known() or ()
+    end(scene, name)
+
+    assert [each.pod.name for plan in known for each in plan.binds] == ["a"]
+    assert scene.plans.newest_known() == known, "that it has ended is news for them"
+
+
 def test_a_hold_is_told_to_its_pod(scene: Scene) -> None:
     """The newest plan says why each one waits."""
     scene.publish(hold("a"), hold("b"))
