@@ -29,9 +29,12 @@ _NO_NODE_HELPS: Final = frozenset(
         Reason.DISRUPTION_FORBIDDEN,
         Reason.VOLUME_UNREADABLE,
         Reason.NOT_ADMITTED,
-        Reason.REFUSED_BY_SCHEDULER,
+        Reason.REFUSED_ON_NODE,
     }
 )
+
+#: How taints begin by which Kubernetes says how a node does, which may be over in a moment.
+_PASSING: Final = "node.kubernetes.io/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +112,22 @@ def stranded(snapshot: Snapshot, pinned: Iterable[Pod]) -> Mapping[str, str]:
         else:
             reasons |= {pod.uid: f"{name} is gone" for pod in pods}
     return reasons
+
+
+def shut_out(snapshot: Snapshot, pinned: Iterable[Pod]) -> frozenset[str]:
+    """Return the uids of the `pinned` pods whose node takes them no more, as somebody has said.
+
+    It is cordoned, tainted, or reported broken. That does not pass by itself in the time that a
+    binding takes, as what Kubernetes says of a node may.
+    """
+    nodes = {node.name: _lasting(node) for node in snapshot.nodes}
+    there = ((pod, nodes[pod.node]) for pod in pinned if pod.node in nodes)
+    return frozenset(pod.uid for pod, node in there if not filters.endures(pod.constraints, node))
+
+
+def _lasting(node: Node) -> Node:
+    taints = tuple(taint for taint in node.taints if not taint.key.startswith(_PASSING))
+    return replace(node, taints=taints)
 
 
 def hopeless(node: Node, free: Resources, pinned: Collection[Pod]) -> Iterator[tuple[Pod, str]]:

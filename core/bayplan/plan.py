@@ -60,7 +60,7 @@ class Reason(StrEnum):
     DISRUPTION_FORBIDDEN = "DisruptionForbidden"
     NO_PLACE_FOUND = "NoPlaceFound"
     NOT_ADMITTED = "NotAdmitted"
-    REFUSED_BY_SCHEDULER = "RefusedByScheduler"
+    REFUSED_ON_NODE = "RefusedOnNode"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

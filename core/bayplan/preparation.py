@@ -5,7 +5,7 @@ the planner does not do.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from bayplan.cluster.constraints import Volume
@@ -13,10 +13,13 @@ from bayplan.cluster.keys import ClaimKey, GangKey, NodeName
 from bayplan.cluster.pods import Disruption, Ended, Pod, newest_member
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.cluster.units import SHARED_GPU
+from bayplan.codec import PublishedPlan
 from bayplan.gates import believed
 from bayplan.policy import Policy
+from bayplan.rules.admission import refused, set_aside
 from bayplan.rules.minimums import protected
 from bayplan.rules.reach import Reach
+from bayplan.rules.recalls import set_back, standing
 from bayplan.rules.restraints import restrained
 
 
@@ -32,6 +35,21 @@ def prepared(seen: Snapshot, policy: Policy, *, now: float) -> Snapshot:
     """
     placed = believed(on_listed_gpus(attached(without_ended(seen))))
     return protected(restrained(placed, now=now, cooldown_s=policy.cooldown_s))
+
+
+def remembering(
+    seen: Snapshot, plans: Collection[PublishedPlan], policy: Policy, *, now: float
+) -> Snapshot:
+    """Return the snapshot in which who was refused of the last plans is not asked for too soon.
+
+    Args:
+        seen: Nodes and pods as they are.
+        plans: The last plans, as they stand.
+        policy: Its cooldown counts.
+        now: Seconds since the epoch.
+    """
+    there = set_aside(seen, refused(plans, now=now, cooldown_s=policy.cooldown_s))
+    return set_back(there, standing(plans, now=now), now=now)
 
 
 def without_ended(snapshot: Snapshot) -> Snapshot:

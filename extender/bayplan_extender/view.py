@@ -22,7 +22,7 @@ from bayplan.cluster.pods import Ended
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan, decisions, joined
 from bayplan.policy import Policy
-from bayplan.preparation import prepared
+from bayplan.preparation import prepared, remembering
 from bayplan.rules import admission, recalls, restraints
 from bayplan.triggers import is_at_work
 from bayplan_extender.reflector import STALE_S
@@ -136,13 +136,9 @@ class View:
 
     def _prepared(self, seen: Snapshot, now: float) -> Snapshot:
         budgets, volumes = tuple(self.budgets.values()), tuple(self.volumes.values())
-        told = admission.refused(self.plans.values(), now=now, cooldown_s=self.policy.cooldown_s)
         ended = tuple(self.ended.values())
-        there = admission.set_aside(
-            replace(seen, budgets=budgets, volumes=volumes, ended=ended), told
-        )
-        standing = recalls.standing(self.plans.values(), now=now)
-        there = recalls.set_back(there, standing, now=now)
+        there = replace(seen, budgets=budgets, volumes=volumes, ended=ended)
+        there = remembering(there, self.plans.values(), self.policy, now=now)
         return prepared(there, self.policy, now=now)
 
     @property

@@ -54,6 +54,9 @@ _GATHER_PLAN_S: Final = 2.0
 #: The same for plans by which gangs may be half: the next one may have a place for the rest.
 _GATHER_HALVES_S: Final = 1.0
 
+#: The same for nodes that are in trouble: pods that are pinned there may never be bound.
+_GATHER_PINS_S: Final = 1.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
@@ -110,9 +113,10 @@ class Dispatcher:
             group.create_task(self._resync())
             group.create_task(self._ask_for_watches())
             kube, arrivals = self._workers.kube, self._workers.execution.arrivals
-            group.create_task(watch_pods(kube, self.pod_changed, arrivals))
-            nodes, changed = self._workers.nodes, self._look_at_deployments
-            group.create_task(watch_nodes(kube, nodes, changed, version=version))
+            rejections = self._workers.gates.rejections
+            group.create_task(watch_pods(kube, self.pod_changed, arrivals, rejections))
+            watched = watch_nodes(kube, self._workers.nodes, self.nodes_changed, version=version)
+            group.create_task(watched)
 
     def deployment_changed(self, key: DeploymentKey, asked: Asked) -> None:
         """Look at an InferenceDeployment that was made, or of which something else is asked now.
@@ -140,6 +144,8 @@ class Dispatcher:
         if owner in self._deployments:
             urgent = change in {Change.CAME, Change.WENT}
             self._queue.add(owner, after_s=_GATHER_S if urgent else _GATHER_UNIT_S)
+        if change is Change.REFUSED:
+            self._queue.add(GATES, after_s=_GATHER_S)
         matters = change in {Change.WENT, Change.LAST} or (
             change is Change.CAME and self._workers.plans.awaits_replacements()
         )
@@ -159,6 +165,11 @@ class Dispatcher:
         """Forget a plan; what was taken out of service for it may be wanted again."""
         self._workers.plans.forget(name, uid)
         self._queue.add(PLANS)
+        self._look_at_deployments()
+
+    def nodes_changed(self) -> None:
+        """Look at all deployments, and at pins: a node is in another trouble, or gone."""
+        self._queue.add(GATES, after_s=_GATHER_PINS_S)
         self._look_at_deployments()
 
     async def _resync(self) -> None:

@@ -17,6 +17,7 @@ from kubernetes.client.exceptions import ApiException
 
 from bayplan import gates
 from bayplan.api import names
+from bayplan.api.packing_plan import Refuser
 from bayplan.cluster.keys import PodKey
 from bayplan.cluster.pods import Pod
 from bayplan.codec import mistake_in, other_gates_in, oversight_in
@@ -30,6 +31,8 @@ from bayplan_operator.metrics import Metrics
 from bayplan_operator.pins import Pins
 from bayplan_operator.plans.memory import Plans
 from bayplan_operator.plans.partial_gangs import PartialGangs
+from bayplan_operator.plans.recalls import Recalls
+from bayplan_operator.plans.rejections import Rejections
 from bayplan_operator.promises import Promises
 
 _log = structlog.get_logger()
@@ -43,7 +46,7 @@ class Gates:
     """Watches the planner on behalf of the pods that wait for it.
 
     `away_s` is the time-out while no planner is alive, else 0; deployments tell it in their
-    status.
+    status. `rejections` is to be told of what becomes of pods.
     """
 
     def __init__(  # noqa: PLR0913 - what it works with, handed down once
@@ -67,8 +70,12 @@ class Gates:
         self._now = now
         self._clock = clock
         self._plans = plans
-        self._pins = Pins(kube, events, pool=pool)
-        self._partial_gangs = PartialGangs(kube, plans, events, metrics, now=now, clock=clock)
+        self.rejections = Rejections(now=now)
+        self._recalls = Recalls(kube, plans, now=now)
+        self._pins = Pins(kube, events, self._recalls, pool=pool)
+        self._partial_gangs = PartialGangs(
+            kube, plans, events, metrics, self._recalls, now=now, clock=clock
+        )
         self._promises = Promises(kube, plans, metrics, pool=pool, clock=clock)
         self._watched_since = clock()
         self._renewal = ("", 0.0)
@@ -89,14 +96,17 @@ class Gates:
         self._seen_at = {pod.uid: self._seen_at.get(pod.uid, at) for pod in free}
         overdue = gates.overdue(free, signs, self._seen_at, at=at, now=now)
         list(self._pool.map(lambda pod: self._lift(pod, seen.raws[pod.uid]), overdue))
-        # 3. Call half a gang back whose rest waits in vain, before any of that is made anew.
+        # 3. Remember whom kubelets refused.
+        for pod, raw in self.rejections.take():
+            self._recalls.note_one(pod, raw, by=Refuser.KUBELET)
+        # 4. Call half a gang back whose rest waits in vain, before any of that is made anew.
         self._pins.look(seen, at=at)
         partial_s = self._partial_gangs.reconcile(unbound, seen.raws, self._pins.stuck(at=at))
-        # 4. Replace pods whose pins cannot be kept.
+        # 5. Replace pods whose pins cannot be kept.
         pin_s = self._pins.replace(seen.raws, at=at)
-        # 5. Tell those who have a place what they wait for there.
+        # 6. Tell those who have a place what they wait for there.
         self._promises.tell(unbound, seen.raws)
-        # 6. Tell on pods that cannot be read, or not in full, that nobody looks for, or that others
+        # 7. Tell on pods that cannot be read, or not in full, that nobody looks for, or that others
         # hold.
         self._tell_mistakes(seen)
         wanted = [_MAX_LOOK_S, signs.timeout_s / 4, partial_s, pin_s]

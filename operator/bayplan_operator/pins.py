@@ -2,7 +2,9 @@
 
 `bayplan.gates` decides which pins can never be kept; kube-scheduler says which it refuses. Both may
 pass, so there is a time of grace. It is short for pods of gangs, for others of them may run
-meanwhile and be of no use; a pod that is merely queued in a slow scheduler is in no trap at all.
+meanwhile and be of no use. There is none where somebody has shut the node, which lasts: of broken
+hardware only our webhook knows, and kube-scheduler asks it again at each event of the cluster.
+A pod that is merely queued in a slow scheduler is in no trap at all.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,12 +16,14 @@ import structlog
 
 from bayplan import gates
 from bayplan.api import names
+from bayplan.api.packing_plan import Refuser
 from bayplan.cluster.pods import Pod
 from bayplan.steps import STALL_S
 from bayplan_operator.cluster.events import About, Events
 from bayplan_operator.cluster.evictions import evict
 from bayplan_operator.cluster.kube import Kube, Raw
 from bayplan_operator.cluster.observation import Observation, observe
+from bayplan_operator.plans.recalls import Recalls
 
 _log = structlog.get_logger()
 
@@ -38,20 +42,25 @@ _REFUSED_GANG_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Trap:
-    """What is wrong with a pod's pin, and after how many seconds it is replaced, and is stuck."""
+    """What is wrong with a pod's pin, and after how many seconds it is replaced, and is stuck.
+
+    `refused` says that only kube-scheduler knows what is wrong.
+    """
 
     pod: Pod
     why: str
     replaced_s: float
     stuck_s: float
+    refused: bool = False
 
 
 class Pins:
     """Knows the pins that are hopeless as of the last look, and since when."""
 
-    def __init__(self, kube: Kube, events: Events, *, pool: Executor) -> None:
+    def __init__(self, kube: Kube, events: Events, recalls: Recalls, *, pool: Executor) -> None:
         self._kube = kube
         self._events = events
+        self._recalls = recalls
         self._pool = pool
         self._traps: tuple[tuple[_Trap, float], ...] = ()
         self._mourned: set[str] = set()
@@ -95,16 +104,18 @@ class Pins:
             if pod.refused:
                 why = f"kube-scheduler refuses it there: {pod.refused}"[:300]
                 stuck_s = _REFUSED_GRACE_S if pod.offered else _REFUSED_GANG_S
-                yield _Trap(pod=pod, why=why, replaced_s=_REFUSED_GRACE_S, stuck_s=stuck_s)
-        for uid, why in self._stranded(pods.values()).items():
-            grace_s = _STRANDED_GRACE_S if pods[uid].gang is None else _STRANDED_GANG_S
-            yield _Trap(pod=pods[uid], why=why, replaced_s=grace_s, stuck_s=grace_s)
-
-    def _stranded(self, pinned: Iterable[Pod]) -> Mapping[str, str]:
-        nodes = {pod.node for pod in pinned if pod.node is not None}
+                replaced_s = _REFUSED_GRACE_S
+                yield _Trap(pod=pod, why=why, replaced_s=replaced_s, stuck_s=stuck_s, refused=True)
+        nodes = {pod.node for pod in pods.values() if pod.node is not None}
         if not nodes:
-            return {}
-        return gates.stranded(observe(self._kube, self._pool, nodes).snapshot, pinned)
+            return
+        there = observe(self._kube, self._pool, nodes).snapshot
+        shut_out = gates.shut_out(there, pods.values())
+        for uid, why in gates.stranded(there, pods.values()).items():
+            grace_s = _STRANDED_GRACE_S if pods[uid].gang is None else _STRANDED_GANG_S
+            if uid in shut_out:
+                grace_s = 0.0
+            yield _Trap(pod=pods[uid], why=why, replaced_s=grace_s, stuck_s=grace_s)
 
     def _mourn(self, trap: _Trap) -> None:
         """Tell of a pod that never runs where it is pinned, and would be lost if it were evicted.
@@ -123,12 +134,17 @@ class Pins:
     def _replace(self, trap: _Trap, raw: Raw) -> None:
         """Evict a pod that never ran, so that its owner makes a gated one.
 
-        Only as it was seen: it may be bound at this moment.
+        Only as it was seen: it may be bound at this moment. The planner knows where not to put the
+        other one before that is there.
         """
-        pod, version = trap.pod, raw["metadata"]["resourceVersion"]
-        if evict(self._kube, pod.key, pod.uid, version=version) != "":
+        pod, version, why = trap.pod, raw["metadata"]["resourceVersion"], trap.why
+        if evict(self._kube, pod.key, pod.uid, version=version, rehearse=True) != "":
             return  # refused, or changed meanwhile: looked at again in the next pass
-        note = f"it could not be bound where it was pinned: {trap.why}"
+        if trap.refused:
+            why = self._recalls.note_one(pod, raw, by=Refuser.KUBE_SCHEDULER)
+        if evict(self._kube, pod.key, pod.uid, version=version) != "":
+            return
+        note = f"it could not be bound where it was pinned: {why}"
         self._events.tell(About.pod(pod.key, pod.uid), "Evicted", "Evict", note)
         _log.info("stranded_pod_replaced", pod=str(pod.key), reason=trap.why)
 

@@ -286,14 +286,35 @@ class RefusingNode(BaseModel):
     state: str = Field(description="Fingerprint of what it was then.", max_length=64)
 
 
-class Recalled(BaseModel):
-    """A gang that was called back, for kube-scheduler refused one of its pods."""
+class Refuser(StrEnum):
+    """Who refused a pod on the node that a plan gave it."""
 
-    namespace: str = Field(description="Namespace of the gang.", min_length=1, max_length=63)
-    gang: str = Field(description="Name of the gang.", min_length=1, max_length=253)
+    KUBE_SCHEDULER = "kube-scheduler"
+    KUBELET = "kubelet"
+
+
+class RefusedOwner(BaseModel):
+    """The controller of pods that are of no gang."""
+
+    kind: str = Field(description="Its kind.", min_length=1, max_length=63)
+    name: str = Field(description="Its name.", min_length=1, max_length=253)
+    uid: str = Field(description="Its uid.", max_length=63)
+
+
+class Recalled(BaseModel):
+    """Pods that are made anew, for one of them was refused on its node."""
+
+    namespace: str = Field(description="Namespace of the pods.", min_length=1, max_length=63)
+    gang: str | None = Field(
+        default=None, description="Name of their gang, if they are of one.", max_length=253
+    )
+    owner: RefusedOwner | None = Field(default=None, description="Else who makes them.")
+    by: Refuser | None = Field(
+        default=None, description="Who refused the pod (default: kube-scheduler)."
+    )
     pod: str = Field(description="The pod that was refused last.", max_length=253)
     message: str | None = Field(
-        default=None, description="Why, in kube-scheduler's words.", max_length=MAX_MESSAGE
+        default=None, description="Why, in the words of who refused it.", max_length=MAX_MESSAGE
     )
     nodes: list[RefusingNode] = Field(
         description="The nodes that have refused it, the last one first. Others are tried before.",
@@ -306,9 +327,9 @@ class Recalled(BaseModel):
         json_schema_extra={_ATOMIC: "atomic"},
     )
     times: int = Field(
-        description="How many times on end it was called back. Each doubles its pause.", ge=1
+        description="How many times on end they were refused. Each doubles the pause.", ge=1
     )
-    at: datetime = Field(description="When it was called back last.")
+    at: datetime = Field(description="When they were refused last.")
 
 
 class PackingPlanStatus(BaseModel):
@@ -332,7 +353,7 @@ class PackingPlanStatus(BaseModel):
     )
     recalled: list[Recalled] | None = Field(
         default=None,
-        description="Gangs that were called back, for kube-scheduler refused one of their pods, at"
+        description="Gangs and owners of pods that kube-scheduler or a kubelet refused, at"
         f" most {MAX_RECALLED}; in the newest plan that tells of any. Later plans wait before they"
         " try them again.",
         max_length=MAX_RECALLED,

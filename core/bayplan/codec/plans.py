@@ -68,7 +68,7 @@ class PublishedPlan:
         truncated: Whether more pods are held than the objects list.
         finished_at: When nothing more was to be done, in seconds since the epoch; 0 before.
         refused: What the API server does not admit, by the uid of the pod that it is about.
-        recalled: All gangs that had been called back when this was the newest plan; None if that
+        recalled: All who had been refused when this was the newest plan; None if that
             was not told then, and an older one tells it.
     """
 

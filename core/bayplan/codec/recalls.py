@@ -1,4 +1,4 @@
-"""What the status of a plan says of gangs that were called back, and by what they are known again.
+"""What the status of a plan says of pods that were refused, and by what they are known again.
 
 Their pods are gone, and what their owner makes in place of these has other names.
 """
@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from bayplan.api import names
-from bayplan.api.packing_plan import MAX_REVISIONS
-from bayplan.cluster.keys import GangKey, NodeName
+from bayplan.api.packing_plan import MAX_REVISIONS, Refuser
+from bayplan.cluster.keys import GangKey, NodeName, Owner
 from bayplan.codec.fields import DecodeError, Field, Raw, top
 from bayplan.codec.nodes import node_of
 
@@ -23,23 +23,28 @@ _REVISIONS: Final = (
     "controller-revision-hash",
 )
 
+#: Pods that are refused alike: those of a gang; of no gang, those that a controller makes.
+Group = GangKey | Owner
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recall:
-    """A gang that was called back, for kube-scheduler refused one of it.
+    """Pods that are made anew, for one of them was refused on its node.
 
     Attributes:
-        gang: The gang.
+        group: Whose pods they are.
+        by: Who refused it.
         pod: Name of the pod that was refused last.
-        message: Why, in kube-scheduler's words.
+        message: Why, in the words of who refused it.
         nodes: The nodes that have refused it, the last one first, each with what it was then
             (`state_of`).
         revisions: What its pods were (`revision_of`), sorted.
-        times: How many times on end it was called back.
-        at: When it was last, in seconds since the epoch.
+        times: How many times on end they were refused.
+        at: When they were last, in seconds since the epoch.
     """
 
-    gang: GangKey
+    group: Group
+    by: Refuser = Refuser.KUBE_SCHEDULER
     pod: str
     message: str
     nodes: tuple[tuple[NodeName, str], ...]
@@ -49,7 +54,7 @@ class Recall:
 
 
 def recalls_of(status: Field) -> tuple[Recall, ...] | None:
-    """Return the gangs that had been called back by the end of a plan; None if it does not say.
+    """Return who had been refused by the end of a plan; None if it does not say.
 
     Raises:
         DecodeError: A field cannot be read.
@@ -67,11 +72,12 @@ def recalled_in(raw: Raw) -> tuple[Recall, ...] | None:
 
 
 def recall_manifest(recall: Recall) -> dict[str, Any]:
-    """Return what the status of a plan says of a gang that was called back."""
+    """Return what the status of a plan says of pods that were refused."""
     at = datetime.fromtimestamp(recall.at, UTC)
     return {
-        "namespace": recall.gang.namespace,
-        "gang": recall.gang.name,
+        "namespace": recall.group.namespace,
+        **_group_manifest(recall.group),
+        "by": recall.by.value,
         "pod": recall.pod,
         "message": recall.message,
         "nodes": [{"name": name, "state": state} for name, state in recall.nodes],
@@ -96,10 +102,25 @@ def state_of(raw: Raw) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
+def _group_manifest(group: Group) -> dict[str, Any]:
+    if isinstance(group, Owner):
+        return {"owner": {"kind": group.kind, "name": group.name, "uid": group.uid}}
+    return {"gang": group.name}
+
+
+def _group(field: Field) -> Group:
+    namespace, owner = field.get("namespace").text(), field.get("owner")
+    if owner.value is None:
+        return GangKey(namespace=namespace, name=field.get("gang").text())
+    kind, name, uid = (owner.get(part).text() for part in ("kind", "name", "uid"))
+    return Owner(kind=kind, namespace=namespace, name=name, uid=uid)
+
+
 def _recall(field: Field) -> Recall:
-    namespace, gang = field.get("namespace").text(), field.get("gang").text()
+    by = field.get("by")
     return Recall(
-        gang=GangKey(namespace=namespace, name=gang),
+        group=_group(field),
+        by=Refuser.KUBE_SCHEDULER if by.value is None else by.choice(Refuser),
         pod=field.get("pod").text(),
         message=field.get("message").text(""),
         nodes=tuple(

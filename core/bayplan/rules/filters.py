@@ -244,7 +244,7 @@ def blanket_rejection(constraints: Constraints) -> Rejection | None:
     It is not known where a volume is, or whoever admits changes or binds has refused the last try.
     """
     if constraints.refused and not constraints.refused_at:
-        return Rejection(reason=Reason.REFUSED_BY_SCHEDULER, message=constraints.refused)
+        return Rejection(reason=Reason.REFUSED_ON_NODE, message=constraints.refused)
     if constraints.barred:
         return Rejection(reason=Reason.NOT_ADMITTED, message=constraints.barred)
     if not constraints.unreadable:
@@ -262,7 +262,7 @@ def _known(constraints: Constraints, _: Node) -> Rejection | None:
 def _not_refused(constraints: Constraints, node: Node) -> Rejection | None:
     if node.name not in constraints.refused_at:
         return None
-    return Rejection(reason=Reason.REFUSED_BY_SCHEDULER, message=constraints.refused)
+    return Rejection(reason=Reason.REFUSED_ON_NODE, message=constraints.refused)
 
 
 def preference(prefers: Sequence[Preference], node: Node) -> int:

@@ -1,30 +1,35 @@
-"""Gangs that were called back, for kube-scheduler refused one of them: how long which nodes rest.
+"""Pods that were refused where a plan had put them: how long which nodes rest for them.
 
-Why it refuses a pod no plan knows, so the next one would ask the same of it: the whole gang would
-start and be called back twice a minute. So each time has it wait for twice as long as the time
-before, and other nodes are tried before those that have refused it:
+Why kube-scheduler or a kubelet refuses a pod no plan knows, so the next one would ask the same
+again: a whole gang would start and be called back twice a minute. So each time has it wait for
+twice as long as the time before, and other nodes are tried before those that have refused it:
 
     called back ── as long as the time before ──▶ other nodes ── its own pause ──▶ any node
 
-It counts from the beginning once its pods or one of these nodes are others; the operator sees that.
+So it is with the pods that a controller makes and that are of no gang; but these go to other nodes
+at once, as long as few have refused them: one broken node is not to keep a Deployment from growing.
+It counts from the beginning once the pods or one of these nodes are others; the operator sees that.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from itertools import islice
 from typing import Final
 
-from bayplan.api.packing_plan import MAX_REFUSING
-from bayplan.cluster.keys import GangKey, NodeName
+from bayplan.api.packing_plan import MAX_REFUSING, Refuser
+from bayplan.cluster.keys import GangKey, NodeName, Owner
 from bayplan.cluster.nodes import Node
 from bayplan.cluster.pods import Pod, PodKind
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan
-from bayplan.codec.recalls import Recall
+from bayplan.codec.recalls import Group, Recall
 from bayplan.rules import filters
+
+#: Nodes that may be at fault themselves if they refuse pods of no gang; with more, the pods are.
+_FEW: Final = 2
 
 #: Seconds for which the nodes that have refused a gang rest after the first time, and at most.
 _FIRST_S: Final = 60
@@ -37,42 +42,53 @@ _AHEAD_S: Final = 60.0
 Takers = Callable[[PodKind], frozenset[NodeName]]
 
 
-def standing(plans: Iterable[PublishedPlan], *, now: float) -> Mapping[GangKey, Recall]:
-    """Return what still counts at `now` (seconds since the epoch), by gang.
+def standing(plans: Iterable[PublishedPlan], *, now: float) -> Mapping[Group, Recall]:
+    """Return what still counts at `now` (seconds since the epoch), by whose pods they are.
 
-    It does until the gang has had as long again as its pause to show that it is refused no more.
+    It does until they have had as long again as its pause to show that they are refused no more.
     What was told by a clock that is far ahead of ours keeps nobody waiting.
     """
     teller = last_told(plans)
     told = (teller.recalled if teller else None) or ()
     return {
-        recall.gang: recall
+        recall.group: recall
         for recall in told
         if recall.at - _AHEAD_S <= now < recall.at + 2 * _pause_s(recall.times)
     }
 
 
 def last_told(plans: Iterable[PublishedPlan]) -> PublishedPlan | None:
-    """Return the newest plan that tells which gangs were called back; it tells of all of them."""
+    """Return the newest plan that tells who was refused; it tells of all of them."""
     told = (plan for plan in plans if plan.recalled is not None)
     return max(told, key=lambda plan: plan.sequence, default=None)
 
 
 def again(before: Recall | None, made: Recall) -> Recall:
-    """Return that a gang is called back once more; `before` is what still counted of it."""
+    """Return that pods were refused once more; `before` is what still counted of them.
+
+    Several may have been on their way to one node: while it rests, that is the same time.
+    """
     if before is None:
         return made
     names = {name for name, _ in made.nodes}
+    if made.at < _times(before)[1] and names & _refusing(before):
+        return before
     nodes = (*made.nodes, *(node for node in before.nodes if node[0] not in names))
     return replace(made, times=before.times + 1, nodes=nodes[:MAX_REFUSING])
 
 
-def set_back(snapshot: Snapshot, recalls: Mapping[GangKey, Recall], *, now: float) -> Snapshot:
-    """Return the snapshot in which gangs that were called back come to no node too early.
+def set_back(snapshot: Snapshot, recalls: Mapping[Group, Recall], *, now: float) -> Snapshot:
+    """Return the snapshot in which pods that were refused come to no node too early.
 
     One of them that still runs is not moved there either, to make room for the others.
     """
-    if not recalls or not any(pod.gang in recalls for pod in snapshot.in_gangs):
+    if not recalls:
+        return snapshot
+    # Hardly any pod is in a gang, nearly every one has an owner.
+    owned = any(isinstance(group, Owner) for group in recalls)
+    asked = snapshot.pods if owned else snapshot.in_gangs
+    told = {pod.uid: recalls[group] for pod, group in _grouped(asked) if group in recalls}
+    if not told:
         return snapshot
 
     @cache
@@ -82,16 +98,14 @@ def set_back(snapshot: Snapshot, recalls: Mapping[GangKey, Recall], *, now: floa
         return frozenset(islice(taking, MAX_REFUSING + 1))
 
     pods = (
-        _kept_back(pod, recalls[pod.gang], takers, now)
-        if pod.gang is not None and pod.gang in recalls
-        else pod
+        _kept_back(pod, told[pod.uid], takers, now) if pod.uid in told else pod
         for pod in snapshot.pods
     )
     return replace(snapshot, pods=tuple(pods))
 
 
 def next_try(recalls: Iterable[Recall], *, now: float) -> float:
-    """Return when the next of these gangs is tried on more nodes, in seconds since the epoch.
+    """Return when the next of these pods are tried on more nodes, in seconds since the epoch.
 
     Infinite if none is known.
     """
@@ -99,21 +113,29 @@ def next_try(recalls: Iterable[Recall], *, now: float) -> float:
     return min((at for at in tries if now < at), default=math.inf)
 
 
+def group_of(pod: Pod) -> Group | None:
+    """Return with whom a pod is refused alike; None if nobody makes it again."""
+    return pod.gang if pod.gang is not None else pod.owner
+
+
 def in_words(recall: Recall) -> str:
-    """Return why a gang waits that was called back: who refused it, where, and until when."""
+    """Return why pods wait that were refused: who refused them, where, and until when."""
     others_at, any_at = _times(recall)
     where = recall.nodes[0][0] if recall.nodes else "its node"
     often = "once" if recall.times == 1 else f"{recall.times} times"
-    others = "other nodes at once" if recall.times == 1 else f"other nodes from {_said(others_at)}"
+    waits = others_at > recall.at
+    others = f"other nodes from {_said(others_at)}" if waits else "other nodes at once"
+    whole = isinstance(recall.group, GangKey) and recall.by is Refuser.KUBE_SCHEDULER
+    then = "its gang was called back" if whole else "it was made anew"
     return (
-        f"kube-scheduler refused {recall.pod} on {where}, and its gang was called back {often}:"
+        f"{recall.by.value} refused {recall.pod} on {where}, and {then} {often}:"
         f" {recall.message}; tried on {others}, there again from {_said(any_at)}"
     )
 
 
 def _kept_back(pod: Pod, recall: Recall, takers: Takers, now: float) -> Pod:
     others_at, any_at = _times(recall)
-    if now >= any_at:
+    if now >= any_at or pod.node in _refusing(recall):
         return pod
     where = tuple(name for name, _ in recall.nodes)
     if pod.waiting and (now < others_at or takers(pod.kind) <= {*where}):
@@ -128,8 +150,21 @@ def _rejects(node: Node, kind: PodKind) -> bool:
 
 
 def _times(recall: Recall) -> tuple[int, int]:
-    """Return from when a gang is tried on other nodes, and on all."""
-    return recall.at + _pause_s(recall.times - 1), recall.at + _pause_s(recall.times)
+    """Return from when pods are tried on other nodes, and on all."""
+    whole = isinstance(recall.group, GangKey) or len(recall.nodes) > _FEW
+    others_s = _pause_s(recall.times - 1) if whole else 0
+    return recall.at + others_s, recall.at + _pause_s(recall.times)
+
+
+def _refusing(recall: Recall) -> frozenset[NodeName]:
+    return frozenset(name for name, _ in recall.nodes)
+
+
+def _grouped(pods: Iterable[Pod]) -> Iterator[tuple[Pod, Group]]:
+    for pod in pods:
+        group = group_of(pod)
+        if group is not None:
+            yield pod, group
 
 
 def _pause_s(times: int) -> int:

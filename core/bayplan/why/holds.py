@@ -45,7 +45,7 @@ _BETWEEN_PODS: Final = frozenset(
         Reason.POD_AFFINITY,
         Reason.GANG_TOPOLOGY,
         Reason.NOT_ADMITTED,
-        Reason.REFUSED_BY_SCHEDULER,
+        Reason.REFUSED_ON_NODE,
     }
 )
 
@@ -288,7 +288,7 @@ class _Writer:
             ),
             resolvable=why.resolvable,
         )
-        if why.reason is Reason.REFUSED_BY_SCHEDULER:
+        if why.reason is Reason.REFUSED_ON_NODE:
             return replace(why, message=f"waits whole: {why.message}"), wording.remedy_for(pod, why)
         if why.reason is Reason.NOT_ADMITTED:
             whole = replace(why, message=f"waits whole: {pod.key.name} {why.message}")
@@ -379,9 +379,9 @@ class _Writer:
 def _with_refusal(pod: Pod, why: Rejection, remedy: str) -> tuple[Rejection, str]:
     """Return the same with what kube-scheduler refused of its gang, if it did so."""
     refused = pod.constraints.refused
-    if not refused or why.reason is Reason.REFUSED_BY_SCHEDULER:
+    if not refused or why.reason is Reason.REFUSED_ON_NODE:
         return why, remedy
-    mend = wording.remedy_for(pod, replace(why, reason=Reason.REFUSED_BY_SCHEDULER))
+    mend = wording.remedy_for(pod, replace(why, reason=Reason.REFUSED_ON_NODE))
     return replace(why, message=f"{why.message}; {refused}"), wording.either(remedy, mend)
 
 

@@ -32,7 +32,7 @@ _SAID: Final = {
     Reason.AFFINITY_MISMATCH: ("fails its node affinity", "fail its node affinity"),
     Reason.VOLUME_ELSEWHERE: ("does not reach its volume", "do not reach its volume"),
     Reason.TOO_SMALL: ("is too small", "are too small"),
-    Reason.REFUSED_BY_SCHEDULER: ("is left out", "are left out"),
+    Reason.REFUSED_ON_NODE: ("is left out", "are left out"),
 }
 
 

@@ -40,7 +40,7 @@ _REMEDIES: Final = {
         "correct what refuses it, the pod or an admission policy; it is planned again when"
         " cooldownSeconds of the PackingPolicy are over"
     ),
-    Reason.REFUSED_BY_SCHEDULER: (
+    Reason.REFUSED_ON_NODE: (
         "correct what refuses it, in its owner's template or on that node: a change of either has"
         " it tried at once"
     ),

@@ -1,10 +1,10 @@
 """`bayplan plan -f FILE`: plan from files, or ask what they would do to a cluster.
 
-Takes what `kubectl get nodes,pods,infd,pdb -A -o json` prints, or manifests, and prints the plan
-that the planner would publish. Manifests without any node are a question to the cluster of
-KUBECONFIG: whether they fit now, after which moves, and how many more. With --dump the pass is
-recorded, and --replay makes a recorded pass again: the same snapshot, policy and seed give the
-same plan.
+Takes what `kubectl get nodes,pods,infd,pdb,pplan -A -o json` prints, or manifests, and prints the
+plan that the planner would publish; PackingPlans tell who was refused of late. Manifests without
+any node are a question to the cluster of KUBECONFIG: whether they fit now, after which moves, and
+how many more. With --dump the pass is recorded, and --replay makes a recorded pass again: the same
+snapshot, policy and seed give the same plan.
 """
 
 import argparse
@@ -20,12 +20,19 @@ from tabulate import tabulate
 
 from bayplan.api import names
 from bayplan.cluster.snapshot import Snapshot
-from bayplan.codec import DecodeError, Recording, plan_manifest, policy_of, snapshot_of
+from bayplan.codec import (
+    DecodeError,
+    Recording,
+    plan_manifest,
+    policy_of,
+    published_plan_of,
+    snapshot_of,
+)
 from bayplan.codec.documents import KINDS
 from bayplan.plan import Bind, Hold, Plan, Result, plan_digest
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.preparation import prepared
+from bayplan.preparation import prepared, remembering
 from bayplan_extender.cli import recordings, whatif
 from bayplan_extender.cli.files import FileError, located, objects, read, tell_unread
 from bayplan_extender.cli.holds import grouped, helps
@@ -117,13 +124,15 @@ def _read(
     try:
         read_in = snapshot_of(objects(documents))
         policy, now = _policy(documents, options.time_limit), time.time()
+        made = [r for r in objects(documents) if r["kind"] == "PackingPlan" and r.get("status")]
+        plans = [published_plan_of(raw) for raw in made]
     except DecodeError as error:
         raise located(error, documents) from error
     outside = sum(pod.node is None and not pod.waiting for pod in read_in.pods)
-    tell_unread(
-        documents, KINDS, [f"{outside:,} Pod (no node, no gate {names.GATE})"] * bool(outside)
-    )
-    return prepared(read_in.once_left(now), policy, now=now), policy
+    further = [f"{outside:,} Pod (no node, no gate {names.GATE})"] * bool(outside)
+    tell_unread(documents, KINDS | {"PackingPlan"}, further)
+    there = remembering(read_in.once_left(now), plans, policy, now=now)
+    return prepared(there, policy, now=now), policy
 
 
 def _recorded(recorded: Recording, options: argparse.Namespace) -> tuple[Snapshot, Policy]:

@@ -20,6 +20,7 @@ class Change(Enum):
     CAME = "came"
     WENT = "went"
     LAST = "last"  #: it is on its node, the last one that the plan at work has waited for
+    REFUSED = "refused"  #: its kubelet would not start it
     OTHER = "other"
 
 
@@ -40,15 +41,22 @@ class Awaited(Protocol):
         """Take that events may be lost."""
 
 
-async def watch_pods(kube: Kube, listener: Listener, awaited: Awaited) -> None:
+class Refused(Protocol):
+    """The pods that kubelets refuse."""
+
+    def see(self, event: Raw) -> bool:
+        """Take an event; return whether the kubelet of its pod has just refused it."""
+
+
+async def watch_pods(kube: Kube, listener: Listener, awaited: Awaited, refused: Refused) -> None:
     """Have the listener told of every change, on the event loop, until cancelled.
 
-    `awaited` is told of every event at once, in the thread of the watch.
+    `awaited` and `refused` are told of every event at once, in the thread of the watch.
 
     Raises:
         Exception: The watch has ended, which no error of the API server makes it do.
     """
-    await watch(kube, ManagedPods(awaited), lambda news: listener(*news))
+    await watch(kube, ManagedPods(awaited, refused), lambda news: listener(*news))
 
 
 class ManagedPods:
@@ -57,8 +65,9 @@ class ManagedPods:
     path = PODS
     labels = f"{names.LABEL_MANAGED}=true"
 
-    def __init__(self, awaited: Awaited) -> None:
+    def __init__(self, awaited: Awaited, refused: Refused) -> None:
         self._awaited = awaited
+        self._refused = refused
 
     def begin(self, tell: Callable[[News], None]) -> str:
         """Have every pod told of; nobody tells of those that went meanwhile."""
@@ -69,6 +78,7 @@ class ManagedPods:
     def see(self, event: Raw, tell: Callable[[News], None]) -> None:
         """Tell of an event."""
         owner, change = news_of(event)
+        change = Change.REFUSED if self._refused.see(event) else change
         tell((owner, Change.LAST if self._awaited.see(event) else change))
 
 

@@ -26,10 +26,9 @@ from typing import Any, Final
 
 import structlog
 
-from bayplan.cluster.keys import GangKey
 from bayplan.codec import PublishedPlan, decisions, joined, published_plan_of
 from bayplan.codec.plans import FINISHED
-from bayplan.codec.recalls import Recall, recalled_in
+from bayplan.codec.recalls import Group, Recall, recalled_in
 from bayplan.plan import Bind, Hold, Plan
 from bayplan.rules import recalls
 from bayplan.steps import State
@@ -163,13 +162,13 @@ class Plans:
             if known is not None and known.published.uid == uid:
                 _update(entries, known, status, version)
 
-    def recalled(self, *, now: float) -> Mapping[GangKey, Recall]:
-        """Return the gangs that were called back, as far as that counts (`rules.recalls`)."""
+    def recalled(self, *, now: float) -> Mapping[Group, Recall]:
+        """Return who was refused, by whose pods they are (`rules.recalls`)."""
         with self._all() as entries:
             return recalls.standing((e.published for e in entries.values()), now=now)
 
     def wrote_recalled(self, published: PublishedPlan, recalled: tuple[Recall, ...]) -> None:
-        """Take which gangs were called back, as was just written to an object."""
+        """Take who was refused, as was just written to an object."""
         with self._lock:
             entries = self._entries or {}
             known = entries.get(published.name)

@@ -13,6 +13,7 @@ import structlog
 
 from bayplan import partial_gangs
 from bayplan.api import names
+from bayplan.api.packing_plan import Refuser
 from bayplan.cluster.keys import GangKey
 from bayplan.cluster.pods import Pod
 from bayplan.codec import DecodeError, pod_of
@@ -40,6 +41,7 @@ class PartialGangs:
         plans: Plans,
         events: Events,
         metrics: Metrics,
+        recalls: Recalls,
         *,
         now: Callable[[], datetime],
         clock: Callable[[], float],
@@ -50,7 +52,7 @@ class PartialGangs:
         self._metrics = metrics
         self._now = now
         self._clock = clock
-        self._recalls = Recalls(kube, plans, now=now)
+        self._recalls = recalls
         self._since: dict[GangKey, float] = {}
         self._looked_at: dict[GangKey, float] = {}
 
@@ -134,7 +136,7 @@ class PartialGangs:
                 return
         refusing = next((pod for pod in partial if pod.refused and not pod.bound), None)
         if refusing is not None:
-            why = self._recalls.note(gang, raws, refusing)
+            why = self._recalls.note(gang, raws, refusing, by=Refuser.KUBE_SCHEDULER)
         note = f"the rest of its gang {gang.name} waits in vain, so it waits with it: {why}"
         for pod in partial:
             kept = evict(self._kube, pod.key, pod.uid, version=seen[pod.uid])

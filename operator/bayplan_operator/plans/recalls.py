@@ -1,4 +1,4 @@
-"""Remembering the gangs that were called back, for kube-scheduler refused one of them.
+"""Remembering the pods that were refused where a plan had put them.
 
 `bayplan.rules.recalls` says what that means. It stands in the status of the newest plan, where it
 outlives us and the planner sees it before the pods that are made anew.
@@ -12,13 +12,13 @@ import structlog
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
-from bayplan.api.packing_plan import MAX_RECALLED
-from bayplan.cluster.keys import GangKey
+from bayplan.api.packing_plan import MAX_RECALLED, Refuser
 from bayplan.cluster.pods import Pod
 from bayplan.codec import DecodeError
-from bayplan.codec.recalls import Recall, recall_manifest, revisions_of, state_of
+from bayplan.codec.pods import selector_of
+from bayplan.codec.recalls import Group, Recall, recall_manifest, revisions_of, state_of
 from bayplan.rules import recalls
-from bayplan_operator.cluster.kube import Kube, Raw, message_of, node_path, plan_path
+from bayplan_operator.cluster.kube import Kube, Raw, message_of, node_path, plan_path, pods_path
 from bayplan_operator.plans.memory import Plans
 
 _log = structlog.get_logger()
@@ -31,20 +31,32 @@ _NO_STATE: Final = "unknown"
 
 
 class Recalls:
-    """Which gangs were called back, as the plans tell it."""
+    """Who was refused, as the plans tell it."""
 
     def __init__(self, kube: Kube, plans: Plans, *, now: Callable[[], datetime]) -> None:
         self._kube = kube
         self._plans = plans
         self._now = now
 
-    def note(self, gang: GangKey, raws: Sequence[Raw], refused: Pod) -> str:
-        """Remember that a gang is called back now; return what that means for it, in words."""
+    def note_one(self, refused: Pod, raw: Raw, *, by: Refuser) -> str:
+        """Remember that one pod was refused just now; return what that means, in words."""
+        group = recalls.group_of(refused)
+        if group is None:
+            return refused.refused
+        raws = [raw]
+        if refused.gang is not None:  # whose pods may be of several templates
+            labels = selector_of(refused.gang)
+            raws += self._kube.items(pods_path(refused.gang.namespace), labels=labels)
+        return self.note(group, raws, refused, by=by)
+
+    def note(self, group: Group, raws: Sequence[Raw], refused: Pod, *, by: Refuser) -> str:
+        """Remember that one of these pods was refused; return what that means, in words."""
         now = self._now().timestamp()
         known = self._plans.recalled(now=now)
         nodes = [(refused.node, self._state(refused.node))] if refused.node is not None else []
         first = Recall(
-            gang=gang,
+            group=group,
+            by=by,
             pod=refused.key.name,
             message=refused.refused[:_MOST_SAID],
             nodes=tuple(nodes),
@@ -52,21 +64,24 @@ class Recalls:
             times=1,
             at=int(now),
         )
-        made = recalls.again(known.get(gang), first)
-        self._write({**known, gang: made})
+        made = recalls.again(known.get(group), first)
+        if made != known.get(group):
+            self._write({**known, group: made})
         return recalls.in_words(made)
 
     def review(self, unbound: Sequence[Pod], raws: Mapping[str, Raw]) -> None:
-        """Forget the gangs whose pods or refusing nodes are others than they were."""
+        """Forget those whose pods or refusing nodes are others than they were."""
         known = self._plans.recalled(now=self._now().timestamp())
         kept = {
-            gang: recall
-            for gang, recall in known.items()
-            if self._is_as_it_was(recall, [p for p in unbound if p.gang == gang], raws)
+            group: recall
+            for group, recall in known.items()
+            if self._is_as_it_was(
+                recall, [pod for pod in unbound if recalls.group_of(pod) == group], raws
+            )
         }
         if kept != known:
-            for gang in known.keys() - kept.keys():
-                _log.info("recall_forgotten", gang=str(gang), reason="its pods or nodes changed")
+            for group in known.keys() - kept.keys():
+                _log.info("recall_forgotten", group=str(group), reason="its pods or nodes changed")
             self._write(kept)
 
     def _is_as_it_was(self, recall: Recall, pods: Sequence[Pod], raws: Mapping[str, Raw]) -> bool:
@@ -81,13 +96,15 @@ class Recalls:
         except DecodeError:
             return _NO_STATE
 
-    def _write(self, known: Mapping[GangKey, Recall]) -> None:
-        """Write it into the newest plan; where that fails, the gang is merely tried again soon."""
+    def _write(self, known: Mapping[Group, Recall]) -> None:
+        """Write it into the newest plan; where that fails, they are merely tried again soon."""
         newest = self._plans.newest()
         if newest is None:
             return
         published = newest.parts[0].published
-        told = sorted(known.values(), key=lambda recall: (recall.at, recall.gang), reverse=True)
+        told = sorted(
+            known.values(), key=lambda recall: (recall.at, str(recall.group)), reverse=True
+        )
         told = told[:MAX_RECALLED]
         body = {
             "apiVersion": names.API_VERSION,

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bayplan import gates
+from bayplan.cluster.constraints import Constraints, Taint, Toleration
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.pods import Disruption, Pod
 from bayplan.gates import PlannerSigns
@@ -97,6 +98,18 @@ def test_a_pin_that_cannot_be_kept_is_a_trap(things: list, why: str) -> None:  #
     one = pinned("p")
 
     assert gates.stranded(snapshot(one, *things), [one]) == {one.uid: why}
+
+
+def test_who_tolerates_what_was_said_of_its_node_is_not_shut_out() -> None:
+    """It would be made anew on that node again and again."""
+    marked = node("n1", taints=(Taint(key="repair"),))
+    plain = pinned("plain")
+    bold = replace(
+        pinned("bold"), constraints=Constraints(tolerations=(Toleration(operator="Exists"),))
+    )
+
+    assert gates.shut_out(snapshot(marked, plain, bold), [plain, bold]) == {plain.uid}
+    assert not gates.shut_out(snapshot(plain), [plain])
 
 
 def test_on_an_over_full_node_the_youngest_pins_go_until_the_rest_fits() -> None:

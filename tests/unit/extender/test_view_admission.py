@@ -62,7 +62,7 @@ def test_a_gang_that_was_called_back_is_kept_from_the_node_that_refused_it(
     )
     assert new.gang is not None
     recall = Recall(
-        gang=new.gang,
+        group=new.gang,
         pod="new",
         message="no such disk",
         nodes=((NodeName("n1"), "s"),),
@@ -76,6 +76,6 @@ def test_a_gang_that_was_called_back_is_kept_from_the_node_that_refused_it(
 
     assert soon.digest != later.digest, "no pass would be made when the pause is over"
     held = plan(soon, view.policy, clock=lambda: 0.0).plan
-    assert [hold.rejection.reason for hold in held.holds] == [Reason.REFUSED_BY_SCHEDULER]
+    assert [hold.rejection.reason for hold in held.holds] == [Reason.REFUSED_ON_NODE]
     placed = plan(later, view.policy, clock=lambda: 0.0).plan
     assert [bind.uid for bind in placed.binds] == [new.uid]

@@ -9,12 +9,15 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.plan import Plan
+from bayplan_operator.cluster.nodes import Nodes
+from bayplan_operator.cluster.nodewatch import EveryNode
 from bayplan_operator.deployments.podwatch import Change
 from bayplan_operator.dispatcher import Asked, Dispatcher
 from bayplan_operator.keys import GATES, PLANS, DeploymentKey, Key
 from bayplan_operator.metrics import Metrics
 from tests.dispatcher_scene import dispatcher_of
-from tests.fake_kube import error
+from tests.execution_scene import raw_node
+from tests.fake_kube import FakeKube, Raw, error
 from tests.steps_scene import bind, hold, plan
 
 CHAT = DeploymentKey(namespace="ns", name="chat")
@@ -282,6 +285,24 @@ class Passes:
         """Do nothing, unless that is forbidden."""
         if self.refused:
             raise error(403, 'cannot get resource "leases"')
+
+
+def test_a_node_in_trouble_has_pins_looked_at(noted: Noted) -> None:
+    """What is pinned there was asked for again and again until the regular look."""
+    with ThreadPoolExecutor(1) as threads:
+        dispatcher = dispatcher_of(threads)
+    dispatcher._queue = cast(Any, noted)  # noqa: SLF001 - where the events end
+
+    nodes = EveryNode(Nodes(FakeKube()))
+
+    def see(node: Raw) -> None:
+        nodes.see({"type": "MODIFIED", "object": node}, lambda _: dispatcher.nodes_changed())
+
+    see(raw_node("n1"))
+    assert GATES not in noted.added
+    see({**raw_node("n1"), "spec": {"unschedulable": True}})
+
+    assert noted.within_s[GATES] <= 1
 
 
 def test_it_is_ready_while_plans_and_gates_can_be_looked_at() -> None:

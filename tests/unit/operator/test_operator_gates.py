@@ -13,6 +13,9 @@ from tests.fake_kube import Raw
 
 scene = execution_scene.scene
 
+#: What Kubernetes says of a node that is silent.
+SILENT = "node.kubernetes.io/unreachable"
+
 
 def test_gates_are_lifted_without_a_planner_and_shut_with_one(scene: Scene) -> None:
     """The policy says how long to wait."""
@@ -106,6 +109,39 @@ def test_a_pod_pinned_to_a_lost_node_is_replaced_after_a_while(scene: Scene) -> 
     assert scene.told.notes[-1] == (
         "Pod a Evicted: it could not be bound where it was pinned: n1 is gone"
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "soon"),
+    [
+        pytest.param(
+            {"metadata": {"labels": {names.LABEL_UNHEALTHY: "xid-79"}}}, True, id="broken"
+        ),
+        pytest.param({"spec": {"unschedulable": True}}, True, id="cordoned"),
+        pytest.param({"spec": {"taints": [{"key": "repair"}]}}, True, id="tainted"),
+        pytest.param({"spec": {"taints": [{"key": SILENT}]}}, False, id="silent for a moment"),
+        pytest.param(
+            {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}, False, id="unready"
+        ),
+    ],
+)
+def test_a_pod_pinned_to_a_node_that_is_shut_is_replaced_at_once(
+    scene: Scene,
+    said: Raw,
+    soon: bool,  # noqa: FBT001 - a case
+) -> None:
+    """kube-scheduler asked for it hundreds of times, for as long as there was still hope."""
+    scene.add("a")
+    scene.publish(bind("a", "n1"))
+    scene.look()
+    node = scene.kube.objects[node_path("n1")]
+    for part, more in said.items():
+        node[part] = {**node.get(part, {}), **more}
+    gates = gates_of(scene, [NOW])
+
+    gates.reconcile()
+
+    assert ("deletionTimestamp" in scene.pod("a")["metadata"]) is soon
 
 
 @pytest.mark.parametrize("status", [401, 429, 503, 504])
@@ -303,4 +339,4 @@ def test_a_pin_that_the_scheduler_refuses_for_long_is_given_up(
     now[0] = NOW.replace(minute=2, second=30)
     gates.reconcile()
 
-    assert any("kube-scheduler refuses it there" in note for note in scene.told.notes)
+    assert any("kube-scheduler refused a on n1" in note for note in scene.told.notes)

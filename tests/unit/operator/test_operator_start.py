@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
@@ -19,6 +20,7 @@ from bayplan_operator.cluster.nodes import Nodes
 from bayplan_operator.dispatcher import Dispatcher
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.plans.arrivals import Arrivals
+from bayplan_operator.plans.rejections import Rejections
 from tests.dispatcher_scene import dispatcher_of
 from tests.execution_scene import raw_node
 from tests.fake_kube import FakeKube, Raw
@@ -138,6 +140,7 @@ class Looks:
 
     def __init__(self) -> None:
         self.arrivals = Arrivals(lambda: 0.0)
+        self.rejections = Rejections(now=lambda: datetime.now(UTC))
         self.enough = threading.Event()
         self._count = 0
 

@@ -30,6 +30,32 @@ def refusal_of(status: Field) -> str:
     return ""
 
 
+def rejection_of(raw: Raw) -> str:
+    """Return why its kubelet would not start a pod, in its words; "" if that is not so.
+
+    The pod has failed with a reason, and none of its containers was ever made. What is evicted or
+    preempted on a node had some.
+
+    Raises:
+        DecodeError: Its status cannot be read.
+    """
+    root = top(raw, "Pod")
+    status = root.get("status")
+    on_node = status.get("phase").value == "Failed" and root.get("spec", "nodeName").value
+    kinds = ("initContainerStatuses", "containerStatuses")
+    containers = (each for kind in kinds for each in status.get(kind).items())
+    if not on_node or any(map(_has_begun, containers)):
+        return ""
+    reason, message = status.get("reason").text(""), status.get("message").text("")
+    return f"{reason}: {message}" if reason and message else reason
+
+
+def _has_begun(container: Field) -> bool:
+    state = container.get("state")
+    began = state.get("running").value is not None or state.get("terminated").value is not None
+    return began or bool(container.get("containerID").text(""))
+
+
 def health_of(status: Field) -> Health:
     """Return what PodDisruptionBudgets make of a pod on a node, as the API server has it.
 

@@ -7,38 +7,19 @@ from typing import Any
 import pytest
 
 from bayplan.cluster.constraints import Constraints
-from bayplan.cluster.keys import GangKey, NodeName
+from bayplan.cluster.keys import NodeName
 from bayplan.cluster.nodes import Node
 from bayplan.cluster.pods import Disruption
 from bayplan.cluster.snapshot import Snapshot
-from bayplan.codec import PublishedPlan
 from bayplan.codec.recalls import Recall, recall_manifest, recalled_in, revisions_of, state_of
 from bayplan.gates import to_offer
-from bayplan.plan import Certificate, Plan, Reason, Rejection, Verdict
+from bayplan.plan import Plan, Reason, Rejection
 from bayplan.planner import plan
-from bayplan.policy import NodeProvisioning, Order, Policy
+from bayplan.policy import NodeProvisioning, Policy
 from bayplan.rules import filters
-from bayplan.rules.recalls import again, in_words, next_try, set_back, standing
+from bayplan.rules.recalls import again, group_of, in_words, next_try, set_back, standing
 from tests.builders import node, pod, snapshot
-
-AT = 1_777_636_800  # 2026-05-01T12:00:00Z
-GANG = GangKey(namespace="default", name="g")
-ONCE = Recall(
-    gang=GANG,
-    pod="a",
-    message="no such disk",
-    nodes=((NodeName("n1"), "s"),),
-    revisions=("r",),
-    times=1,
-    at=AT,
-)
-TOLD = PublishedPlan(
-    name="plan-00001",
-    uid="u",
-    sequence=1,
-    plan=Plan(certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)),
-    recalled=(ONCE,),
-)
+from tests.recalls_scene import AT, GANG, ONCE, SINGLE, TOLD, WEB, made_by_web
 
 
 def pair(*nodes: str) -> Snapshot:
@@ -49,7 +30,7 @@ def pair(*nodes: str) -> Snapshot:
 
 def planned(there: Snapshot, recall: Recall, *, after_s: int) -> Plan:
     """Return the plan that is made so many seconds after the gang was called back."""
-    asked = set_back(there, {recall.gang: recall}, now=recall.at + after_s)
+    asked = set_back(there, {recall.group: recall}, now=recall.at + after_s)
     return plan(asked, Policy(), clock=lambda: 0.0).plan
 
 
@@ -76,7 +57,7 @@ def test_a_gang_that_was_refused_everywhere_is_told_plainly_why_it_waits(
     made = planned(pair(*nodes), replace(ONCE, nodes=refusing), after_s=1)
 
     assert not made.binds
-    assert {hold.rejection.reason for hold in made.holds} == {Reason.REFUSED_BY_SCHEDULER}
+    assert {hold.rejection.reason for hold in made.holds} == {Reason.REFUSED_ON_NODE}
     (told,) = {hold.rejection.message for hold in made.holds}
     assert told == (
         "waits whole: kube-scheduler refused a on n1, and its gang was called back once:"
@@ -177,7 +158,7 @@ def test_how_long_it_counts(recall: Recall, now: int, counts: bool) -> None:  # 
 def test_the_nodes_that_refused_it_add_up() -> None:
     """It would go to and fro between two of them."""
     second = replace(ONCE, nodes=((NodeName("n2"), "t"),), at=AT + 90)
-    third = replace(ONCE, nodes=((NodeName("n1"), "u"),), at=AT + 200)
+    third = replace(ONCE, nodes=((NodeName("n1"), "u"),), at=AT + 215)
 
     made = again(again(again(None, ONCE), second), third)
 
@@ -217,6 +198,60 @@ def test_a_node_is_another_one_when_it_offers_or_refuses_something_else() -> Non
     assert len({state_of(each) for each in (raw, labelled, cordoned, other)}) == 4
 
 
+def test_pods_of_no_gang_go_elsewhere_at_once_while_few_nodes_refuse_them() -> None:
+    """One broken node would keep a Deployment from growing for half an hour."""
+    there = snapshot(*map(node, ("n1", "n2", "n3")), made_by_web("a"))
+    often = replace(SINGLE, times=5, nodes=((NodeName("n2"), "t"), *SINGLE.nodes))
+
+    made = planned(there, often, after_s=1)
+
+    assert {bind.node for bind in made.binds} == {"n3"}
+
+
+def test_pods_that_every_node_refuses_wait_longer_each_time() -> None:
+    """They would be made anew on one node of the fleet after the other."""
+    there = snapshot(*map(node, ("n1", "n2", "n3", "n4")), made_by_web("a"))
+    nodes = tuple((NodeName(name), "s") for name in ("n1", "n2", "n3"))
+    often = replace(SINGLE, times=3, nodes=nodes)
+
+    assert not planned(there, often, after_s=119).binds
+    assert {bind.node for bind in planned(there, often, after_s=120).binds} == {"n4"}
+
+
+def test_a_pod_that_a_kubelet_refused_is_told_so() -> None:
+    """Its owner made it anew there, hundreds of times, and nobody said why."""
+    made = planned(snapshot(node("n1"), made_by_web("b")), SINGLE, after_s=1)
+
+    (hold,) = made.holds
+    assert hold.rejection.reason is Reason.REFUSED_ON_NODE
+    assert (
+        "kubelet refused a on n1, and it was made anew once: OutOfcpu: too little; tried on other"
+        " nodes at once, there again from 12:01:00 UTC" in hold.rejection.message
+    )
+    assert "template or on that node" in hold.remedy
+
+
+def test_those_on_their_way_to_such_a_node_are_left_there() -> None:
+    """Their room would look free to others while they are bound."""
+    there = snapshot(node("n1"), replace(made_by_web("a", on="n1"), bound=False))
+
+    assert set_back(there, {WEB: SINGLE}, now=AT).pods == there.pods
+
+
+def test_several_that_one_node_refuses_count_once() -> None:
+    """Ten pods on one node would wait for an hour at once."""
+    assert again(SINGLE, replace(SINGLE, pod="b", at=AT + 59)) == SINGLE
+    assert again(SINGLE, replace(SINGLE, pod="b", at=AT + 60)).times == 2
+
+
+def test_what_is_said_of_an_owner_is_read_as_it_was_written() -> None:
+    """The planner would know nothing of it."""
+    raw = {"kind": "PackingPlan", "metadata": {"name": "plan-00001"}}
+
+    told = {**raw, "status": {"recalled": [recall_manifest(SINGLE)]}}
+    assert recalled_in(told) == (SINGLE,)
+
+
 def test_a_gang_that_was_called_back_is_not_taken_for_others_like_it() -> None:
     """Both were placed as one kind, the plan was not valid, and nobody at all got a node."""
     members = (pod(f"{gang}-{i}", gpus=4, gang=gang, min_count=2) for gang in "fgh" for i in "01")
@@ -246,9 +281,10 @@ def test_nodes_are_looked_at_once_for_pods_that_are_alike(monkeypatch: pytest.Mo
         for gang in "gh"
         for i in range(8)
     ]
-    recalls = {member.gang: ONCE for member in members if member.gang is not None}
+    singles = [replace(pod(f"w-{i}", constraints=only), owner=WEB) for i in range(8)]
+    recalls = {group: ONCE for group in map(group_of, (*members, *singles)) if group is not None}
 
-    there = set_back(snapshot(*map(node, ("n1", "n2", "n3")), *members), recalls, now=AT)
+    there = set_back(snapshot(*map(node, ("n1", "n2", "n3")), *members, *singles), recalls, now=AT)
 
     assert sorted(asked) == ["n1", "n2", "n3"]
     assert {kept.constraints.refused_at for kept in there.pods} == {()}
@@ -261,3 +297,12 @@ def test_it_is_known_when_the_next_gang_is_tried_again() -> None:
     assert next_try([ONCE, twice], now=AT) == AT + 60
     assert next_try([ONCE, twice], now=AT + 60) == AT + 120
     assert next_try([ONCE, twice], now=AT + 120) == math.inf
+
+
+def test_of_pods_of_no_gang_it_is_known_too() -> None:
+    """They would wait for half a minute longer."""
+    nodes = tuple((NodeName(name), "s") for name in ("n1", "n2", "n3"))
+    everywhere = replace(SINGLE, times=2, nodes=nodes)
+
+    assert next_try([replace(SINGLE, times=2)], now=AT) == AT + 120
+    assert next_try([everywhere], now=AT) == AT + 60

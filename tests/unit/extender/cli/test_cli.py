@@ -1,6 +1,7 @@
 """`bayplan plan -f` without a cluster: from files to a plan, and clear words about bad files."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,36 @@ def test_what_cannot_be_placed_says_why(tmp_path: Path, capsys: pytest.CaptureFi
     text = capsys.readouterr().out
     assert "Infeasible" in text
     assert "needs 16 GPUs on one node; the largest has 8" in text
+
+
+def test_who_was_refused_of_late_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The table promised a node that the planner does not give."""
+    folder, owner = Path(manifests(tmp_path)), {"kind": "ReplicaSet", "name": "web", "uid": "u"}
+    owned = {**yaml.safe_load(POD.replace("GPUS", "1"))}
+    owned["metadata"]["ownerReferences"] = [{**owner, "controller": True}]
+    recall = {
+        "namespace": "team",
+        "owner": owner,
+        "by": "kubelet",
+        "pod": "x",
+        "message": "OutOfcpu",
+        "nodes": [{"name": yaml.safe_load(NODE)["metadata"]["name"], "state": "s"}],
+        "revisions": [],
+        "times": 1,
+        "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+    }
+    status = {"phase": "Completed", "recalled": [recall]}
+    certificate = {"order": "PlaceFirst", "verdict": "Optimal", "stages": []}
+    spec = {"sequence": 1, "actions": [], **certificate}
+    made = {"kind": "PackingPlan", "metadata": {"name": "plan-00001"}, "spec": spec}
+    (folder / "refused.json").write_text(json.dumps({**made, "status": status}))
+    (folder / "pods.yaml").write_text(json.dumps(owned))
+
+    assert main(["plan", "-f", str(folder)]) == 0
+
+    assert "kubelet refused x on" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

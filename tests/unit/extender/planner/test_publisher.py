@@ -143,7 +143,7 @@ def test_the_plan_that_tells_which_gangs_were_called_back_stays(
     """They would all start anew after a few minutes of other plans."""
     seen = [readable(n) for n in range(1, HISTORY + 6)]
     gang = GangKey(namespace="d", name="g")
-    told = Recall(gang=gang, pod="a", message="", nodes=(), revisions=(), times=1, at=0)
+    told = Recall(group=gang, pod="a", message="", nodes=(), revisions=(), times=1, at=0)
     for index in (1, 2):
         seen[index] = replace(seen[index], recalled=(told,))
     plans = Plans(*(plan.name for plan in seen))

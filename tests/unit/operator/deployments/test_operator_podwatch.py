@@ -17,6 +17,17 @@ from tests.watch_scene import Watched, event, too_old
 CHAT = DeploymentKey(namespace="ns", name="chat")
 
 
+class Refusing:
+    """A kubelet that refuses the pod of one event."""
+
+    def __init__(self, refused: str = "") -> None:
+        self._refused = refused
+
+    def see(self, event: Raw) -> bool:
+        """Return whether that is the one."""
+        return str(event["object"]["metadata"]["resourceVersion"]) == self._refused
+
+
 class Waiting:
     """Waits for the pod of one event.
 
@@ -44,10 +55,10 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watches, "_RETRY_S", 0.0)
 
 
-def told_by(kube: Watched, waiting: Waiting) -> list[News]:
+def told_by(kube: Watched, waiting: Waiting, refusing: Refusing | None = None) -> list[News]:
     """Return what is told until the script ends."""
     told: list[News] = []
-    Watch(kube, ManagedPods(waiting), told.append, kube.stopped).run()
+    Watch(kube, ManagedPods(waiting, refusing or Refusing()), told.append, kube.stopped).run()
     return told
 
 
@@ -79,6 +90,13 @@ def test_the_last_one_that_the_plan_at_work_waits_for_is_told_of_as_such() -> No
     assert told_by(kube, Waiting("6")) == [(None, Change.OTHER), (CHAT, Change.LAST)]
 
 
+def test_one_that_its_kubelet_refuses_is_told_of_as_such() -> None:
+    """It would be planned on the same node again, before anybody remembers that."""
+    kube = Watched([[event("MODIFIED", "5", of="chat"), event("MODIFIED", "6", of="chat")]])
+
+    assert told_by(kube, Waiting(), Refusing("5")) == [(CHAT, Change.REFUSED), (CHAT, Change.OTHER)]
+
+
 def test_who_went_before_a_watch_that_begins_anew_is_not_told_of() -> None:
     """A plan would end over what was seen of pods that are gone."""
     broken = urllib3.exceptions.ProtocolError("broken")
@@ -104,7 +122,7 @@ def test_the_listener_hears_of_managed_pods_alone() -> None:
             told.append((owner, change))
             heard.set()
 
-        watching = asyncio.create_task(watch_pods(kube, hear, Waiting()))
+        watching = asyncio.create_task(watch_pods(kube, hear, Waiting(), Refusing()))
         await asyncio.wait_for(heard.wait(), 30)
         watching.cancel()
         with suppress(asyncio.CancelledError):
