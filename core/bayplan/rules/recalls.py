@@ -12,14 +12,16 @@ It counts from the beginning once the pods or one of these nodes are others; the
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from itertools import islice
+from operator import itemgetter
 from typing import Final
 
-from bayplan.api.packing_plan import MAX_REFUSING, Refuser
+from bayplan.api.packing_plan import MAX_REFUSING, MAX_REVISIONS, Refuser
 from bayplan.cluster.keys import GangKey, NodeName, Owner
 from bayplan.cluster.nodes import Node
 from bayplan.cluster.pods import Pod, PodKind
@@ -75,6 +77,25 @@ def again(before: Recall | None, made: Recall) -> Recall:
         return before
     nodes = (*made.nodes, *(node for node in before.nodes if node[0] not in names))
     return replace(made, times=before.times + 1, nodes=nodes[:MAX_REFUSING])
+
+
+def knows(recall: Recall, revisions: Iterable[str]) -> bool:
+    """Return whether pods of these templates were refused then; where not all fit, of any."""
+    return len(recall.revisions) == MAX_REVISIONS or set(revisions) <= set(recall.revisions)
+
+
+def most_pressing(known: Iterable[Recall], most: int) -> tuple[Recall, ...]:
+    """Return so many of them at most: the newest of each namespace first, then their second, ...
+
+    Else whoever has many pods that are refused would have those of others forgotten.
+    """
+    newest = sorted(known, key=lambda recall: (recall.at, str(recall.group)), reverse=True)
+    before: Counter[str] = Counter()
+    ranked: list[tuple[int, Recall]] = []
+    for recall in newest:
+        ranked.append((before[recall.group.namespace], recall))
+        before[recall.group.namespace] += 1
+    return tuple(recall for _, recall in sorted(ranked, key=itemgetter(0))[:most])
 
 
 def set_back(snapshot: Snapshot, recalls: Mapping[Group, Recall], *, now: float) -> Snapshot:

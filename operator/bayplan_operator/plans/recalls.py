@@ -4,8 +4,10 @@
 outlives us and the planner sees it before the pods that are made anew.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Final
 
 import structlog
@@ -51,7 +53,7 @@ class Recalls:
 
     def note(self, group: Group, raws: Sequence[Raw], refused: Pod, *, by: Refuser) -> str:
         """Remember that one of these pods was refused; return what that means, in words."""
-        now = self._now().timestamp()
+        now = self._instant()
         known = self._plans.recalled(now=now)
         nodes = [(refused.node, self._state(refused.node))] if refused.node is not None else []
         first = Recall(
@@ -71,23 +73,26 @@ class Recalls:
 
     def review(self, unbound: Sequence[Pod], raws: Mapping[str, Raw]) -> None:
         """Forget those whose pods or refusing nodes are others than they were."""
-        known = self._plans.recalled(now=self._now().timestamp())
+        known = self._plans.recalled(now=self._instant())
+        there: dict[Group | None, list[Raw]] = defaultdict(list)
+        for pod in unbound if known else ():
+            if not pod.terminating:
+                there[recalls.group_of(pod)].append(raws[pod.uid])
+        state = cache(self._state)  # one node may have refused many
         kept = {
             group: recall
             for group, recall in known.items()
-            if self._is_as_it_was(
-                recall, [pod for pod in unbound if recalls.group_of(pod) == group], raws
-            )
+            if recalls.knows(recall, revisions_of(there[group]))
+            and all(state(name) == then for name, then in recall.nodes)
         }
         if kept != known:
             for group in known.keys() - kept.keys():
                 _log.info("recall_forgotten", group=str(group), reason="its pods or nodes changed")
             self._write(kept)
 
-    def _is_as_it_was(self, recall: Recall, pods: Sequence[Pod], raws: Mapping[str, Raw]) -> bool:
-        there = [raws[pod.uid] for pod in pods if not pod.terminating]
-        same = set(revisions_of(there)) <= set(recall.revisions)
-        return same and all(self._state(name) == state for name, state in recall.nodes)
+    def _instant(self) -> float:
+        """Return the time by the API server's clock: the planner reads what is written by it."""
+        return self._now().timestamp() - self._kube.ahead_s
 
     def _state(self, node: str) -> str:
         raw = self._kube.get(node_path(node))
@@ -102,10 +107,7 @@ class Recalls:
         if newest is None:
             return
         published = newest.parts[0].published
-        told = sorted(
-            known.values(), key=lambda recall: (recall.at, str(recall.group)), reverse=True
-        )
-        told = told[:MAX_RECALLED]
+        told = recalls.most_pressing(known.values(), MAX_RECALLED)
         body = {
             "apiVersion": names.API_VERSION,
             "kind": "PackingPlan",
@@ -120,4 +122,4 @@ class Recalls:
                 raise
             _log.warning("recall_not_written", plan=published.name, error=message_of(error))
             return
-        self._plans.wrote_recalled(published, tuple(told))
+        self._plans.wrote_recalled(published, told)

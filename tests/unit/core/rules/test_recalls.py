@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from bayplan.api.packing_plan import MAX_REVISIONS
 from bayplan.cluster.constraints import Constraints
-from bayplan.cluster.keys import NodeName
+from bayplan.cluster.keys import GangKey, NodeName
 from bayplan.cluster.nodes import Node
 from bayplan.cluster.pods import Disruption
 from bayplan.cluster.snapshot import Snapshot
@@ -17,7 +18,16 @@ from bayplan.plan import Plan, Reason, Rejection
 from bayplan.planner import plan
 from bayplan.policy import NodeProvisioning, Policy
 from bayplan.rules import filters
-from bayplan.rules.recalls import again, group_of, in_words, next_try, set_back, standing
+from bayplan.rules.recalls import (
+    again,
+    group_of,
+    in_words,
+    knows,
+    most_pressing,
+    next_try,
+    set_back,
+    standing,
+)
 from tests.builders import node, pod, snapshot
 from tests.recalls_scene import AT, GANG, ONCE, SINGLE, TOLD, WEB, made_by_web
 
@@ -306,3 +316,25 @@ def test_of_pods_of_no_gang_it_is_known_too() -> None:
 
     assert next_try([replace(SINGLE, times=2)], now=AT) == AT + 120
     assert next_try([everywhere], now=AT) == AT + 60
+
+
+def test_who_has_many_that_are_refused_does_not_have_those_of_others_forgotten() -> None:
+    """A gang of another namespace would be started and called back twice a minute again."""
+    many = [
+        replace(ONCE, group=GangKey(namespace="many", name=f"g-{n}"), at=AT + n) for n in range(8)
+    ]
+    one = replace(ONCE, group=GangKey(namespace="one", name="g"), at=AT)
+
+    kept = most_pressing([*many, one], 3)
+
+    assert [recall.group.name for recall in kept] == ["g-7", "g", "g-6"]
+
+
+def test_of_more_templates_than_fit_others_may_have_been_refused_too() -> None:
+    """A gang of seventeen owners was forgotten at each look, and tried again at once."""
+    few = replace(ONCE, revisions=("a", "b"))
+    full = replace(ONCE, revisions=tuple(f"r{n}" for n in range(MAX_REVISIONS)))
+
+    assert knows(few, ["a"])
+    assert not knows(few, ["a", "c"])
+    assert knows(full, ["c"])

@@ -13,6 +13,7 @@ from bayplan.plan import Bind
 from bayplan_operator.cluster.kube import node_path, plan_path, pod_path
 from bayplan_operator.plans import partial_gangs as module
 from bayplan_operator.plans.memory import Plans
+from bayplan_operator.plans.recalls import Recalls
 from tests.execution_scene import (
     NOW,
     Scene,
@@ -503,6 +504,42 @@ def test_a_gang_that_is_refused_is_remembered_in_the_newest_plan(pinned: Scene) 
     assert told["message"] == "no such volume"
     assert [node["name"] for node in told["nodes"]] == ["n2"]
     assert "there again from 12:01:20 UTC" in pinned.told.notes[-1]
+
+
+def test_when_it_was_is_told_by_the_api_servers_clock(pinned: Scene) -> None:
+    """To a planner whose clock is right it would lie in the future, and keep nobody waiting."""
+    pinned.kube.ahead_s = 5.0
+
+    call_back(pinned)
+
+    (told,) = told_of(pinned)
+    assert told["at"] == "2026-05-01T12:00:15Z"
+
+
+def test_a_node_that_has_refused_many_is_read_once_in_a_look(
+    pinned: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """64 gangs and 16 nodes each were a thousand requests."""
+    call_back(pinned)
+    (recall,) = pinned.plans.recalled(now=NOW.timestamp() + 60).values()
+    newest = pinned.plans.newest()
+    assert newest is not None
+    gangs = (GangKey(namespace="ns", name=f"g-{n}") for n in range(3))
+    told = tuple(replace(recall, group=gang) for gang in gangs)
+    pinned.plans.wrote_recalled(newest.parts[0].published, told)
+    asked: list[str] = []
+    get = pinned.kube.get
+
+    def noted(path: str) -> Raw | None:
+        asked.append(path)
+        return get(path)
+
+    monkeypatch.setattr(pinned.kube, "get", noted)
+
+    Recalls(pinned.kube, pinned.plans, now=lambda: NOW).review([], {})
+
+    assert asked.count(node_path("n2")) == 1
+    assert len(pinned.plans.recalled(now=NOW.timestamp() + 60)) == 3
 
 
 def test_an_operator_that_starts_knows_how_many_times_it_was(pinned: Scene) -> None:
