@@ -38,9 +38,9 @@ def stack(cluster: Cluster) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def nodes(cluster: Cluster) -> Iterator[tuple[str, ...]]:
-    """Lend two 8-GPU nodes."""
-    made = add_gpu_nodes(cluster, names=["sound-1", "sound-2"])
+def nodes(cluster: Cluster, namespace: str) -> Iterator[tuple[str, ...]]:
+    """Lend two 8-GPU nodes, whose names no pod of an earlier test is still bound to."""
+    made = add_gpu_nodes(cluster, names=[f"{namespace}-1", f"{namespace}-2"])
     yield made
     remove_gpu_nodes(cluster, names=made)
 
@@ -141,7 +141,7 @@ def test_a_pod_that_its_kubelet_refuses(
 
     def node() -> str:
         home = only_pod(cluster, namespace).node or ""
-        assert home or is_told()
+        assert home or (refusing == {*nodes} and is_told())
         return home
 
     story.apply(cluster, one(), namespace=namespace)
@@ -151,7 +151,6 @@ def test_a_pod_that_its_kubelet_refuses(
         refusing.add(home)
         times += 1
         assert times <= _TRIES, refusing
-    assert refusing == set(nodes)
 
 
 def refuse(cluster: Cluster, namespace: str) -> None:
