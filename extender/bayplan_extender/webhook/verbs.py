@@ -19,6 +19,7 @@ from bayplan.plan import Choice, Reason
 from bayplan_extender.view import View
 from bayplan_extender.webhook import metrics, wire
 from bayplan_extender.webhook.binding import Binder
+from bayplan_extender.webhook.recent import Recent
 
 _log = structlog.get_logger()
 
@@ -27,14 +28,6 @@ ASSUME_S = 30.0
 
 #: Seconds for which the pods that there are count as what will be asked for next.
 _FORECAST_S: Final = 60.0
-
-
-#: Pods of which we remember how their node was chosen; the oldest are forgotten.
-_MOST_CHOICES: Final = 5000
-
-#: Pods of which we remember for what reasons they were refused, and to how many victims we agreed;
-#: the oldest are forgotten.
-_MOST_TOLD: Final = 5000
 
 
 class Verbs:
@@ -56,9 +49,9 @@ class Verbs:
         self._clock = clock
         self._advisor = Advisor(view.cache)
         self._forecast_until = float("-inf")
-        self._choices: dict[str, Choice] = {}
-        self._told: dict[str, frozenset[Reason]] = {}
-        self._agreed: dict[str, int] = {}
+        self._choices = Recent[Choice]()  # how their node was chosen
+        self._told = Recent[frozenset[Reason]]()  # for what reasons they were refused
+        self._agreed = Recent[int]()  # to how many victims we agreed
         self.refusals = metrics.refusals()
         self._has_warned = False
 
@@ -81,7 +74,7 @@ class Verbs:
             if reply.node is not None:
                 view.cache.assume(pod, reply.node, until=now + ASSUME_S)
             if reply.choice is not None:
-                self._remember(pod, reply.choice)
+                self._choices.put(pod.uid, reply.choice)
         return reply
 
     def choice(self, pod: Pod) -> Choice | None:
@@ -123,22 +116,14 @@ class Verbs:
             self._forecast_until = now + _FORECAST_S
         return self._advisor
 
-    def _remember(self, pod: Pod, choice: Choice) -> None:
-        self._choices.pop(pod.uid, None)
-        if len(self._choices) >= _MOST_CHOICES:
-            del self._choices[next(iter(self._choices))]
-        self._choices[pod.uid] = choice
-
     def _note_refusal(self, pod: Pod, reply: Answer) -> None:
         """Count a refusal, and log it unless it is the same as before: schedulers ask for ever."""
         if not reply.refused:
             return
         _, why = reply.refused[0]
         self.refusals.labels(why.reason.value).inc()
-        known = self._told.pop(pod.uid, frozenset())
-        if len(self._told) >= _MOST_TOLD:
-            del self._told[next(iter(self._told))]
-        self._told[pod.uid] = known | {why.reason}
+        known = self._told.get(pod.uid) or frozenset()
+        self._told.put(pod.uid, known | {why.reason})
         if why.reason not in known:
             _log.info(
                 "pod_refused",
@@ -150,10 +135,8 @@ class Verbs:
 
     def _note_preemption(self, asked: wire.Preemption, *, agreed: int) -> None:
         """Log what was asked, unless the answer is the same as before: it is asked at each try."""
-        known = self._agreed.pop(asked.uid, None)
-        if len(self._agreed) >= _MOST_TOLD:
-            del self._agreed[next(iter(self._agreed))]
-        self._agreed[asked.uid] = agreed
+        known = self._agreed.get(asked.uid)
+        self._agreed.put(asked.uid, agreed)
         if agreed != known:
             _log.info("preemption_asked", uid=asked.uid, nodes=len(asked.victims), agreed=agreed)
 

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.pods import Pod
 from bayplan_extender.view import View
-from bayplan_extender.webhook import verbs
+from bayplan_extender.webhook import recent
 from bayplan_extender.webhook.verbs import ASSUME_S, Verbs
 from tests.builders import node, pod
 from tests.webhook_server import arguments
@@ -87,7 +87,7 @@ def test_how_nodes_were_chosen_is_forgotten_in_the_order_of_the_last_question(
     asked: Verbs, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A webhook that runs for months would fill its memory."""
-    monkeypatch.setattr(verbs, "_MOST_CHOICES", 2)
+    monkeypatch.setattr(recent, "MOST", 2)
 
     def known_after(names: str) -> str:
         for name in names:
@@ -115,7 +115,7 @@ def test_a_preemption_is_logged_when_it_is_answered_otherwise(
     asked: Verbs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Schedulers ask at each try, four times a second in a busy cluster."""
-    monkeypatch.setattr(verbs, "_MOST_TOLD", 1)
+    monkeypatch.setattr(recent, "MOST", 1)
 
     def told(uid: str, nodes: tuple[str, ...] = NODES) -> list[int]:
         victims = {name: {"Pods": [{"UID": "victim"}]} for name in nodes}

@@ -13,7 +13,7 @@ from bayplan.codec import PublishedPlan
 from bayplan.plan import Bind, Certificate, Plan, Verdict
 from bayplan.policy import Order
 from bayplan_extender.view import View
-from bayplan_extender.webhook import verbs
+from bayplan_extender.webhook import recent
 from bayplan_extender.webhook.app import create_app
 from bayplan_extender.webhook.body_limit import MAX_BODY
 from tests.builders import pod
@@ -76,7 +76,7 @@ def test_a_refusal_is_logged_once_and_counted_every_time(
     client: TestClient, view: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Schedulers ask again for ever: a pod that waits for days would fill the log."""
-    monkeypatch.setattr(verbs, "_MOST_TOLD", 2)
+    monkeypatch.setattr(recent, "MOST", 2)
 
     def refuse(name: str = "a", gpus: int = 16) -> list[str]:
         sent = arguments(gpus=gpus)
