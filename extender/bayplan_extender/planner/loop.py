@@ -88,18 +88,13 @@ class Stale(Exception):  # noqa: N818 - not an error of ours
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
-    """What a pass decides on.
-
-    `last` is the highest number that a plan has, readable or not; `looks_at` is when to look again
-    for those who wait, though nothing happens (seconds since the epoch).
-    """
+    """What a pass decides on; `last` is the highest number that a plan has, readable or not."""
 
     snapshot: Snapshot
     newest: PublishedPlan | None
     last: int
     policy: Policy
     now: float
-    looks_at: float
 
     @property
     def digest(self) -> str:
@@ -248,14 +243,12 @@ class Loop:
     def _read(self) -> _Seen:
         now = time.time()
         with self._view.lock:
-            snapshot = self._view.snapshot(now)
             return _Seen(
-                snapshot=snapshot,
+                snapshot=self._view.snapshot(now),
                 newest=self._view.newest_plan(),
                 last=self._view.last_number,
                 policy=self._view.policy,
                 now=now,
-                looks_at=self._view.next_instant(snapshot, now),
             )
 
     def _look_by(self, seen: _Seen, at: float) -> None:
@@ -267,7 +260,8 @@ class Loop:
         snapshot = seen.snapshot
         if not snapshot.waiting():
             return None
-        self._look_by(seen, seen.looks_at)
+        with self._view.lock:
+            self._look_by(seen, self._view.next_instant(snapshot, seen.now))
         sequence = seen.newest.sequence if seen.newest is not None else 0
         if sequence < self._last_sequence:
             self._last_digest = ""  # somebody deleted the plan that decided on those who wait
