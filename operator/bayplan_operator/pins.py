@@ -138,12 +138,12 @@ class Pins:
         other one before that is there.
         """
         pod, version, why = trap.pod, raw["metadata"]["resourceVersion"], trap.why
-        if evict(self._kube, pod.key, pod.uid, version=version, rehearse=True) != "":
-            return  # refused, or changed meanwhile: looked at again in the next pass
         if trap.refused:
+            if evict(self._kube, pod.key, pod.uid, version=version, rehearse=True) != "":
+                return  # nothing to remember yet: looked at again in the next pass
             why = self._recalls.note_one(pod, raw, by=Refuser.KUBE_SCHEDULER)
         if evict(self._kube, pod.key, pod.uid, version=version) != "":
-            return
+            return  # refused, or changed meanwhile
         note = f"it could not be bound where it was pinned: {why}"
         self._events.tell(About.pod(pod.key, pod.uid), "Evicted", "Evict", note)
         _log.info("stranded_pod_replaced", pod=str(pod.key), reason=trap.why)
