@@ -96,12 +96,13 @@ class Gates:
         self._seen_at = {pod.uid: self._seen_at.get(pod.uid, at) for pod in free}
         overdue = gates.overdue(free, signs, self._seen_at, at=at, now=now)
         list(self._pool.map(lambda pod: self._lift(pod, seen.raws[pod.uid]), overdue))
-        # 3. Remember whom kubelets refused.
+        # 3. Remember whom kubelets refused, and forget whom nobody would refuse again.
         for pod, raw in self.rejections.take():
             self._recalls.note_one(pod, raw, by=Refuser.KUBELET)
+        self._recalls.review(unbound, seen.raws)
         # 4. Call half a gang back whose rest waits in vain, before any of that is made anew.
         self._pins.look(seen, at=at)
-        partial_s = self._partial_gangs.reconcile(unbound, seen.raws, self._pins.stuck(at=at))
+        partial_s = self._partial_gangs.reconcile(unbound, self._pins.stuck(at=at))
         # 5. Replace pods whose pins cannot be kept.
         pin_s = self._pins.replace(seen.raws, at=at)
         # 6. Tell those who have a place what they wait for there.

@@ -56,19 +56,15 @@ class PartialGangs:
         self._since: dict[GangKey, float] = {}
         self._looked_at: dict[GangKey, float] = {}
 
-    def reconcile(
-        self, unbound: Sequence[Pod], raws: Mapping[str, Raw], stuck: Mapping[str, str]
-    ) -> float | None:
+    def reconcile(self, unbound: Sequence[Pod], stuck: Mapping[str, str]) -> float | None:
         """Call back who has been a partial gang for long enough.
 
         Return the seconds after which another one will have been, None without any.
 
         Args:
             unbound: All pods that are not bound.
-            raws: The same as objects, by uid.
             stuck: Why pods cannot be bound where they are pinned, by uid.
         """
-        self._recalls.review(unbound, raws)
         newest = self._plans.newest()
         held = self._plans.without_place()
         gangs = sorted(partial_gangs.suspects(unbound, held.keys(), stuck.keys()), key=str)
