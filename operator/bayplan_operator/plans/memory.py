@@ -48,7 +48,6 @@ _FAILED: Final = "Failed"
 #: States of steps that end a plan. A newer version may have left others behind, unknown to us.
 _FAILURES: Final = frozenset(state.value for state in State if state.is_failure)
 
-
 #: The field of a status that `plans.recalls` writes.
 _RECALLED: Final = "recalled"
 
