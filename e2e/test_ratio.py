@@ -8,59 +8,23 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
 
-import pytest
-
-from e2e import story
+from e2e import serving_scene, story
 from e2e.chaos import MOST_UNITS, SURGE, Chaos
-from e2e.cluster import Cluster, add_gpu_nodes, eventually, remove_gpu_nodes
+from e2e.cluster import eventually, remove_gpu_nodes
 from e2e.contract import watching
 from e2e.history import recorded
 from e2e.serving import SETTLED_S, User, mark_unhealthy
-from e2e.stack import Stack, install
+from e2e.serving_scene import AddNodes
+from e2e.stack import Stack
+
+stack, add_nodes, user = serving_scene.stack, serving_scene.add_nodes, serving_scene.user
 
 _CHAOS_S = float(os.environ.get("BAYPLAN_CHAOS_SECONDS", "60"))
 _SEED = os.environ.get("BAYPLAN_CHAOS_SEED") or secrets.token_hex(4)
 
 #: Seconds from one blow to the next.
 _PAUSE_S = 1.5
-
-#: Adds so many nodes, each with room for exactly one unit.
-AddNodes = Callable[[int], tuple[str, ...]]
-
-
-@pytest.fixture(scope="module")
-def stack(cluster: Cluster) -> Iterator[Stack]:
-    """Run Bayplan, all four programs."""
-    story.make_priority_classes(cluster)
-    with install(cluster) as running:
-        yield running
-
-
-@pytest.fixture
-def add_nodes(cluster: Cluster) -> Iterator[AddNodes]:
-    """Lend empty nodes."""
-    made: list[str] = []
-
-    def add(count: int) -> tuple[str, ...]:
-        wanted = [f"ratio-{secrets.token_hex(3)}" for _ in range(count)]
-        found = add_gpu_nodes(cluster, names=wanted, gpus=story.GPUS_PER_NODE)
-        made.extend(found)
-        return found
-
-    yield add
-    remove_gpu_nodes(cluster, names=made)
-
-
-@pytest.fixture
-def user(stack: Stack, add_nodes: AddNodes, namespace: str) -> Iterator[User]:
-    """Return somebody who works in a namespace of their own; its pods go before the nodes."""
-    _ = add_nodes
-    user = User(cluster=stack.cluster, namespace=namespace)
-    yield user
-    user.kubectl("delete", "infd", "--all", "--wait=false")
-    user.await_no_pod()
 
 
 def test_scaling_goes_by_whole_units_and_cuts_nobody_off(user: User, add_nodes: AddNodes) -> None:

@@ -12,13 +12,15 @@ from typing import Any, Final
 import pytest
 
 from bayplan.api import names
-from e2e import story
-from e2e.cluster import Cluster, CommandFailed, add_gpu_nodes, eventually, remove_gpu_nodes
-from e2e.stack import Stack, install
+from e2e import story, two_nodes_scene
+from e2e.cluster import CommandFailed, add_gpu_nodes, eventually, remove_gpu_nodes
+from e2e.stack import Stack
 from e2e.story import PodView
 from e2e.witness import Witness
 from tests.integration.hindrances_scene import applied, shut_gate, webhook_that_is_down
-from tests.integration.operator_scene import pod_spec
+from tests.integration.operator_scene import pin, pod_spec
+
+stack, nodes = two_nodes_scene.stack, two_nodes_scene.nodes
 
 Object = dict[str, Any]
 
@@ -27,21 +29,6 @@ _MOST_S: Final = 30.0
 _LATEST_S: Final = 120.0
 
 GOES, STAYS, STRANGER, UNIT = "pair-0", "pair-1", "stranger", "chat-0"
-
-
-@pytest.fixture(scope="module")
-def stack(cluster: Cluster) -> Iterator[Stack]:
-    """Run Bayplan, all four programs, for all tests of this file."""
-    with install(cluster) as running:
-        yield running
-
-
-@pytest.fixture
-def nodes(cluster: Cluster) -> Iterator[tuple[str, ...]]:
-    """Lend two 8-GPU nodes."""
-    made = add_gpu_nodes(cluster, names=["torn-1", "torn-2"])
-    yield made
-    remove_gpu_nodes(cluster, names=made)
 
 
 @pytest.fixture
@@ -82,7 +69,7 @@ class User:
         def pinned() -> dict[str, str]:
             raws = self.cluster.read("pods", namespace=self.namespace)["items"]
             assert len(raws) == 2
-            return {raw["metadata"]["name"]: pin_of(raw) for raw in raws}
+            return {raw["metadata"]["name"]: pin(raw) for raw in raws}
 
         return eventually(pinned, what="both are released")
 
@@ -159,13 +146,6 @@ def gang(kind: str = "StatefulSet") -> Object:
     return {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "pair"}, "spec": spec}
 
 
-def pin_of(raw: Object) -> str:
-    """Return the node that a raw pod is pinned to."""
-    affinity = raw["spec"]["affinity"]["nodeAffinity"]
-    term = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"][0]
-    return str(term["matchFields"][0]["values"][0])
-
-
 def failing_release(namespace: str, pod: str) -> tuple[Object]:
     """Return a webhook that nobody answers, asked when a pod's gate is lifted in earnest."""
     made = webhook_that_is_down(namespace, pod)
@@ -225,13 +205,13 @@ def fill_node(user: User, node: str) -> None:
 
 
 @contextmanager
-def spare_node(cluster: Cluster) -> Iterator[None]:
+def spare_node(user: User) -> Iterator[None]:
     """Have a third node."""
-    made = add_gpu_nodes(cluster, names=["torn-3"])
+    made = add_gpu_nodes(user.cluster, names=[f"{user.namespace}-3"])
     try:
         yield
     finally:
-        remove_gpu_nodes(cluster, names=made)
+        remove_gpu_nodes(user.cluster, names=made)
 
 
 @pytest.mark.parametrize("take", [take_node_away, fill_node], ids=["goes", "is filled"])
@@ -252,7 +232,7 @@ def test_a_node_that_is_lost_before_the_binding(
 
 def test_a_node_that_is_lost_while_there_is_another_one(user: User) -> None:
     """The one that runs would start twice, though a place is free for the rest."""
-    with user.witness() as seen, spare_node(user.cluster):
+    with user.witness() as seen, spare_node(user):
         with user.no_scheduler():
             user.apply(gang())
             pins = user.await_released()
