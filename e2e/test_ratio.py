@@ -217,7 +217,7 @@ def test_a_new_ratio_costs_no_unit_and_waits_for_room_in_words(
     before = {pod.uid for pod in user.pods()}
 
     with watching(user.cluster, namespace=user.namespace, name="chat") as watch:
-        watch.expect(serving=2, units=2, halves=0, band={"prefill": (1, 1), "decode": (2, 3)})
+        watch.expect(serving=2, units=2, partial=0, band={"prefill": (1, 1), "decode": (2, 3)})
         user.apply("one", ratio={"prefill": 1, "decode": 3})
         eventually(
             lambda: user.condition("Progressing").get("reason") == "RatioWaits",
@@ -235,7 +235,7 @@ def test_a_new_ratio_costs_no_unit_and_waits_for_room_in_words(
         user.await_units(2, size=4)
         assert before <= {pod.uid for pod in user.pods()}
 
-        watch.expect(serving=2, units=2, halves=0, band={"prefill": (1, 1), "decode": (1, 3)})
+        watch.expect(serving=2, units=2, partial=0, band={"prefill": (1, 1), "decode": (1, 3)})
         user.apply("one", ratio={"prefill": 1, "decode": 1})
         user.await_units(2, size=2)
         assert {pod.uid for pod in user.pods()} < before
@@ -272,7 +272,7 @@ def test_an_automatic_ratio_takes_the_room_that_there_is_and_stays_in_its_band(
     auto = {"mode": "Auto", "prefill": 1, "decode": 4, "bounds": bounds}
 
     with watching(user.cluster, namespace=user.namespace, name="chat") as watch:
-        watch.expect(serving=0, units=2, halves=2, band=band)
+        watch.expect(serving=0, units=2, partial=2, band=band)
         user.apply("one", ratio=auto)
         eventually(lambda: _running(user) == 6, what="the nodes are full", timeout_s=SETTLED_S)
         eventually(
@@ -290,7 +290,7 @@ def test_an_automatic_ratio_takes_the_room_that_there_is_and_stays_in_its_band(
         eventually(lambda: user.units()["ready"] == 1, what="a unit is lost", timeout_s=SETTLED_S)
         eventually(lambda: user.units()["ready"] == 2, what="it is back", timeout_s=SETTLED_S)
 
-        watch.expect(serving=2, units=2, halves=0, band=band)
+        watch.expect(serving=2, units=2, partial=0, band=band)
         add_nodes(1)
         user.await_units(2, size=5)
 
@@ -315,7 +315,7 @@ def test_chaos_breaks_no_promise_and_all_ends_well(
             user.cluster, namespace=user.namespace, name="chat", at_work=chaos.operator_works
         ) as watch,
     ):
-        watch.expect(serving=0, units=MOST_UNITS + SURGE, halves=len(nodes))
+        watch.expect(serving=0, units=MOST_UNITS + SURGE, partial=len(nodes))
         ends_at = time.monotonic() + _CHAOS_S
         while time.monotonic() < ends_at:
             chaos.strike()

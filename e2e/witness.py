@@ -18,7 +18,7 @@ class Witness(Lookout):
     """Looks at the pods of a gang while the block lasts.
 
     Attributes:
-        half_s: The longest that a part of it had nodes, in seconds; that may go on.
+        partial_s: The longest that a part of it had nodes, in seconds; that may go on.
     """
 
     def __init__(self, cluster: Cluster, namespace: str, *, gang: str, size: int) -> None:
@@ -28,21 +28,21 @@ class Witness(Lookout):
         self._labels = f"{names.LABEL_GANG}={gang}"
         self._size = size
         self._began_at = time.monotonic()
-        self._half_since: float | None = None
+        self._partial_since: float | None = None
         self._seen: list[str] = []
         self._told = ""
-        self.half_s = 0.0
+        self.partial_s = 0.0
 
     def __exit__(self, *ended: object) -> None:
         """End, and show what was seen in case a test fails."""
         try:
             super().__exit__(*ended)
         finally:
-            print("\n".join(self._seen), f"\nhalf for {self.half_s:.1f} s")
+            print("\n".join(self._seen), f"\npartial for {self.partial_s:.1f} s")
 
-    def is_half(self) -> bool:
+    def is_partial(self) -> bool:
         """Return whether a part of the gang has nodes now."""
-        return self._half_since is not None
+        return self._partial_since is not None
 
     def look(self) -> None:
         """Note who has a node, and for how long it was a part of the gang."""
@@ -57,11 +57,11 @@ class Witness(Lookout):
     def _judge(self, pods: list[Raw], at_s: float) -> None:
         placed = sum("nodeName" in pod["spec"] for pod in pods)
         if not 0 < placed < self._size:
-            self._half_since = None
+            self._partial_since = None
             return
-        if self._half_since is None:
-            self._half_since = at_s
-        self.half_s = max(self.half_s, at_s - self._half_since)
+        if self._partial_since is None:
+            self._partial_since = at_s
+        self.partial_s = max(self.partial_s, at_s - self._partial_since)
 
 
 def _counts(pod: Raw) -> bool:

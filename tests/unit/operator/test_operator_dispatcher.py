@@ -47,7 +47,7 @@ class Moving:
         self.torn = False
         self.newest: tuple[Plan, ...] | None = ()
 
-    def tears(self, name: str) -> bool:
+    def may_leave_partial(self, name: str) -> bool:
         """Return what it was told."""
         return self.torn and bool(name)
 

@@ -24,7 +24,7 @@ stack, nodes = two_nodes_scene.stack, two_nodes_scene.nodes
 
 Object = dict[str, Any]
 
-#: Seconds for which a gang may be half at most; and until a busy machine gets there in any case.
+#: Seconds for which a gang may be partial at most; and until a busy machine gets there in any case.
 _MOST_S: Final = 30.0
 _LATEST_S: Final = 120.0
 
@@ -164,9 +164,9 @@ def test_a_release_that_is_refused_in_earnest(
     with applied(user.cluster, *hinder(user.namespace, STAYS)), user.witness() as seen:
         eventually(lambda: lifts_no_gate(user), what="the hindrance is at work")
         user.apply(gang())
-        eventually(seen.is_half, what="one of them has its node")
+        eventually(seen.is_partial, what="one of them has its node")
         eventually(user.all_wait, what="the gang waits whole", timeout_s=_LATEST_S)
-    assert seen.half_s < _MOST_S
+    assert seen.partial_s < _MOST_S
 
 
 def lifts_no_gate(user: User) -> bool:
@@ -225,9 +225,9 @@ def test_a_node_that_is_lost_before_the_binding(
             pins = user.await_released()
             user.bind(GOES, pins[GOES])
             take(user, pins[STAYS])
-        eventually(seen.is_half, what="one of them has its node")
+        eventually(seen.is_partial, what="one of them has its node")
         eventually(user.all_wait, what="the gang waits whole", timeout_s=_LATEST_S)
-    assert seen.half_s < _MOST_S
+    assert seen.partial_s < _MOST_S
 
 
 def test_a_node_that_is_lost_while_there_is_another_one(user: User) -> None:
@@ -239,10 +239,10 @@ def test_a_node_that_is_lost_while_there_is_another_one(user: User) -> None:
             user.bind(GOES, pins[GOES])
             runs = user.pods()[GOES].uid
             take_node_away(user, pins[STAYS])
-        eventually(seen.is_half, what="one of them has its node")
+        eventually(seen.is_partial, what="one of them has its node")
         eventually(user.all_run, what="the gang runs whole", timeout_s=_LATEST_S)
         assert user.pods()[GOES].uid == runs
-    assert seen.half_s < _MOST_S
+    assert seen.partial_s < _MOST_S
 
 
 def test_kube_scheduler_refuses_one_where_it_is_pinned(user: User) -> None:
@@ -254,7 +254,7 @@ def test_kube_scheduler_refuses_one_where_it_is_pinned(user: User) -> None:
         before = user.pods()[GOES].uid
         user.bind(GOES, pins[GOES])
         user.set_status(STAYS, {"conditions": [{**refused, "message": "not there"}]})
-        eventually(seen.is_half, what="one of them has its node")
+        eventually(seen.is_partial, what="one of them has its node")
         eventually(
             lambda: user.pods()[GOES].uid != before,
             what="the one that runs is made anew",
@@ -269,7 +269,7 @@ def test_kube_scheduler_refuses_one_where_it_is_pinned(user: User) -> None:
         user.kubectl("label", "node", pins[STAYS], "disks=mended")
         user.await_released()
         assert {name: pod.uid for name, pod in user.pods().items()} == held
-    assert seen.half_s < _MOST_S
+    assert seen.partial_s < _MOST_S
 
 
 def tells_why(user: User, why: str) -> bool:
@@ -288,9 +288,9 @@ def test_a_kubelet_refuses_one(user: User) -> None:
         user.bind(*stays)
         user.kubectl("cordon", stays[1])
         user.set_status(stays[0], {"phase": "Failed", "reason": "UnexpectedAdmissionError"})
-        eventually(seen.is_half, what="one of them has its node")
+        eventually(seen.is_partial, what="one of them has its node")
         eventually(user.all_wait, what="the gang waits whole", timeout_s=_LATEST_S)
-    assert seen.half_s < _MOST_S
+    assert seen.partial_s < _MOST_S
 
 
 @pytest.mark.parametrize("take", [take_node_away, fill_node], ids=["goes", "is filled"])
@@ -304,9 +304,9 @@ def test_a_unit_whose_node_is_lost_before_the_binding(
             (goes, node), (_, lost) = sorted(user.await_released().items())
             user.bind(goes, node)
             take(user, lost)
-        eventually(seen.is_half, what="one of them has its node")
+        eventually(seen.is_partial, what="one of them has its node")
         eventually(user.all_wait, what="the unit waits whole", timeout_s=_LATEST_S)
-    assert seen.half_s < _MOST_S
+    assert seen.partial_s < _MOST_S
 
 
 def test_one_that_is_merely_queued_is_waited_for(user: User) -> None:
@@ -318,7 +318,7 @@ def test_one_that_is_merely_queued_is_waited_for(user: User) -> None:
             before = {name: pod.uid for name, pod in user.pods().items()}
             user.bind(GOES, pins[GOES])
             eventually(
-                lambda: seen.half_s > 1.5 * _MOST_S,
+                lambda: seen.partial_s > 1.5 * _MOST_S,
                 what="a slow scheduler has taken its time",
                 timeout_s=_LATEST_S,
             )
