@@ -11,7 +11,7 @@ from typing import Any
 from bayplan.api import names
 from e2e import story, two_nodes_scene
 from e2e.cluster import Cluster, eventually
-from e2e.lookout import Lookout
+from e2e.periodic import Periodic
 from e2e.serving import mark_unhealthy
 from e2e.stack import Stack
 from e2e.story import PodView
@@ -29,7 +29,7 @@ _TRIES = 4
 _EVENT_EVERY_S = 0.1
 
 
-class Busy(Lookout):
+class Busy(Periodic):
     """A cluster in which something happens all the time: a pod that runs is annotated."""
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
@@ -38,7 +38,7 @@ class Busy(Lookout):
         self._namespace = namespace
         self.events = 0
 
-    def look(self) -> None:
+    def tick(self) -> None:
         """Have one more event."""
         told = f"seen={self.events}"
         arguments = ("annotate", "pod", "stranger", told, "--overwrite", "-n", self._namespace)

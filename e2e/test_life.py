@@ -19,7 +19,7 @@ import pytest
 from e2e import fleet_scene, story
 from e2e.cluster import CommandFailed, add_gpu_nodes, eventually, remove_gpu_nodes
 from e2e.fleet_scene import ALWAYS, SETTLED_S, Object, User, counted, deployment
-from e2e.onlooker import Onlooker
+from e2e.readiness_sampler import ReadinessSampler
 
 nodes, stack, user = fleet_scene.nodes, fleet_scene.stack, fleet_scene.user
 
@@ -156,7 +156,7 @@ def test_who_comes_one_by_one_never_breaks_a_budget(user: User) -> None:
     user.apply(budget)
     chance = random.Random(11)  # noqa: S311 - a test's choices
     sizes: dict[str, int] = {}
-    with Onlooker(user.cluster, user.namespace, app="web") as seen:
+    with ReadinessSampler(user.cluster, user.namespace, app="web") as seen:
         for name in _arrivals():
             if sizes and (sum(sizes.values()) > _MOST_ASKED or chance.random() < _LEAVES):
                 user.delete(leaver := chance.choice(sorted(sizes)))

@@ -14,9 +14,9 @@ import pytest
 from bayplan.api import names
 from e2e import story, two_nodes_scene
 from e2e.cluster import CommandFailed, add_gpu_nodes, eventually, remove_gpu_nodes
+from e2e.gang_sampler import GangSampler
 from e2e.stack import Stack
 from e2e.story import PodView
-from e2e.witness import Witness
 from tests.integration.hindrances_scene import applied, shut_gate, webhook_that_is_down
 from tests.integration.operator_scene import pin, pod_spec
 
@@ -98,9 +98,9 @@ class User:
         finally:
             self._stack.start("scheduler")
 
-    def witness(self, gang: str = "pair") -> Witness:
-        """Return somebody who looks at the gang."""
-        return Witness(self.cluster, self.namespace, gang=gang, size=2)
+    def sampler(self, gang: str = "pair") -> GangSampler:
+        """Return what samples the pods of the gang."""
+        return GangSampler(self.cluster, self.namespace, gang=gang, size=2)
 
     def all_wait(self) -> bool:
         """Return whether the gang is there, and waits as a whole."""
@@ -161,7 +161,7 @@ def test_a_release_that_is_refused_in_earnest(
     user: User, hinder: Callable[[str, str], tuple[Object, ...]]
 ) -> None:
     """Half of the gang ran alone for most of a minute."""
-    with applied(user.cluster, *hinder(user.namespace, STAYS)), user.witness() as seen:
+    with applied(user.cluster, *hinder(user.namespace, STAYS)), user.sampler() as seen:
         eventually(lambda: lifts_no_gate(user), what="the hindrance is at work")
         user.apply(gang())
         eventually(seen.is_partial, what="one of them has its node")
@@ -219,7 +219,7 @@ def test_a_node_that_is_lost_before_the_binding(
     user: User, take: Callable[[User, str], None]
 ) -> None:
     """What was pinned there was made anew, and the other one ran on without it for ever."""
-    with user.witness() as seen:
+    with user.sampler() as seen:
         with user.no_scheduler():
             user.apply(gang())
             pins = user.await_released()
@@ -232,7 +232,7 @@ def test_a_node_that_is_lost_before_the_binding(
 
 def test_a_node_that_is_lost_while_there_is_another_one(user: User) -> None:
     """The one that runs would start twice, though a place is free for the rest."""
-    with user.witness() as seen, spare_node(user):
+    with user.sampler() as seen, spare_node(user):
         with user.no_scheduler():
             user.apply(gang())
             pins = user.await_released()
@@ -248,7 +248,7 @@ def test_a_node_that_is_lost_while_there_is_another_one(user: User) -> None:
 def test_kube_scheduler_refuses_one_where_it_is_pinned(user: User) -> None:
     """Half of the gang ran alone for minutes; then it started again and again, twice a minute."""
     refused = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
-    with user.witness() as seen, user.no_scheduler():
+    with user.sampler() as seen, user.no_scheduler():
         user.apply(gang())
         pins = user.await_released()
         before = user.pods()[GOES].uid
@@ -281,7 +281,7 @@ def tells_why(user: User, why: str) -> bool:
 
 def test_a_kubelet_refuses_one(user: User) -> None:
     """Its controller leaves the failed pod there, so the gang seemed to have one too many."""
-    with user.witness() as seen, user.no_scheduler():
+    with user.sampler() as seen, user.no_scheduler():
         user.apply(gang("Deployment"))
         goes, stays = user.await_released().items()
         user.bind(*goes)
@@ -298,7 +298,7 @@ def test_a_unit_whose_node_is_lost_before_the_binding(
     user: User, take: Callable[[User, str], None]
 ) -> None:
     """Half of it held its room for a minute and more."""
-    with user.witness(UNIT) as seen:
+    with user.sampler(UNIT) as seen:
         with user.no_scheduler():
             user.apply(unit())
             (goes, node), (_, lost) = sorted(user.await_released().items())
@@ -311,7 +311,7 @@ def test_a_unit_whose_node_is_lost_before_the_binding(
 
 def test_one_that_is_merely_queued_is_waited_for(user: User) -> None:
     """A slow scheduler would never get a gang whole: half of it would leave each time."""
-    with user.witness() as seen:
+    with user.sampler() as seen:
         with user.no_scheduler():
             user.apply(gang())
             pins = user.await_released()

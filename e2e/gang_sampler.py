@@ -1,4 +1,4 @@
-"""Somebody who looks at a gang all the time, and notes for how long only a part of it had nodes."""
+"""Samples of the pods of a gang: for how long only a part of it had nodes."""
 
 import time
 from collections.abc import Mapping
@@ -6,23 +6,23 @@ from typing import Any
 
 from bayplan.api import names
 from e2e.cluster import Cluster
-from e2e.lookout import Lookout
+from e2e.periodic import Periodic
 
-#: Seconds between two looks.
-_LOOK_EVERY_S = 0.1
+#: Seconds between two samples.
+_SAMPLE_EVERY_S = 0.1
 
 Raw = Mapping[str, Any]
 
 
-class Witness(Lookout):
-    """Looks at the pods of a gang while the block lasts.
+class GangSampler(Periodic):
+    """Samples the pods of a gang while the block lasts.
 
     Attributes:
         partial_s: The longest that a part of it had nodes, in seconds; that may go on.
     """
 
     def __init__(self, cluster: Cluster, namespace: str, *, gang: str, size: int) -> None:
-        super().__init__(_LOOK_EVERY_S)
+        super().__init__(_SAMPLE_EVERY_S)
         self._cluster = cluster
         self._namespace = namespace
         self._labels = f"{names.LABEL_GANG}={gang}"
@@ -44,7 +44,7 @@ class Witness(Lookout):
         """Return whether a part of the gang has nodes now."""
         return self._partial_since is not None
 
-    def look(self) -> None:
+    def tick(self) -> None:
         """Note who has a node, and for how long it was a part of the gang."""
         found = self._cluster.read("pods", namespace=self._namespace, labels=self._labels)
         at_s = time.monotonic() - self._began_at
