@@ -176,8 +176,8 @@ def is_worth_telling_gangs_apart(divided: Instance, stages: tuple[Stage, ...]) -
     """
     if not divided.divided or all(stage.proved for stage in stages):
         return False
-    loyal = (each for each in divided.classes if each.loyal)
-    apart = {(pod.kind, pod.gang) for each in loyal for pod in each.running}
+    must_stay = (each for each in divided.classes if each.must_stay)
+    apart = {(pod.kind, pod.gang) for each in must_stay for pod in each.running}
     pairs = divided.variables + len(apart) * len(divided.nodes)
     return pairs <= (MAX_VARIABLES if _settled(divided, stages) else _MAX_SEARCHED)
 
