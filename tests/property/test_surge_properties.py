@@ -12,7 +12,7 @@ from bayplan.cluster.budgets import Health
 from bayplan.cluster.keys import PodKey
 from bayplan.cluster.pods import Disruption, Pod
 from bayplan.inference.drains import DrainState
-from bayplan.inference.successors import Failing, Outlook
+from bayplan.inference.replacements import Failing, Outlook
 from bayplan.plan import Plan
 from bayplan.policy import Policy
 from bayplan.steps import DrainPod, EvictPod, Phase, Progress, StartPod, State, Step, SurgeContext

@@ -16,7 +16,7 @@ from bayplan.codec import (
 )
 from bayplan.codec.pods import selector_of
 from bayplan.codec.replacements import FailedMove, failed_move_in
-from bayplan.inference.successors import Failing
+from bayplan.inference.replacements import Failing
 from tests.builders import GPU, node, pod, snapshot
 from tests.codec_scene import decoded, pinned, raw_pod
 
