@@ -260,7 +260,7 @@ def _slots(
 def _is_abandoned(pod: Child, around: Around, now: float) -> bool:
     """Return whether nobody will say that the pod has ended: its node is gone, or silent."""
     overdue = pod.terminating and now >= pod.ends_by + OVERDUE_S
-    return around.buries(pod) or (overdue and pod.node in around.away)
+    return around.loses(pod) or (overdue and pod.node in around.away)
 
 
 def _first(*instants: float | None) -> float | None:

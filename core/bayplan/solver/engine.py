@@ -109,7 +109,7 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
         told=told,
         # What is counted is hardly ever better by a few nodes that are solved exactly.
         # Chains and windows see neither domains nor preferences.
-        repairs=not instance.far_sighted
+        repairs=not instance.spans_nodes
         and (counted is None or counted.assignment is first or not _settled(instance, told)),
         progress=progress,
     )
@@ -150,7 +150,7 @@ def _is_enough(counted: Solution, known: Known | None) -> bool:
 
 def _is_varied(instance: Instance) -> bool:
     """Return whether steps from the greedy placement are to be tried before states are counted."""
-    if instance.far_sighted or instance.divided or instance.variables > MAX_VARIABLES:
+    if instance.spans_nodes or instance.divided or instance.variables > MAX_VARIABLES:
         return False
     return _vectors(instance) > _FEW_VECTORS
 

@@ -258,7 +258,7 @@ class Instance:
             sealed(array)
 
     @property
-    def far_sighted(self) -> bool:
+    def spans_nodes(self) -> bool:
         """Whether it matters for some pod where others are, or which of alike nodes it gets."""
         near = any(kind.required is not None or kind.preferred for kind in self.kinds)
         return bool(self.rules) or near or self.wishes is not None
