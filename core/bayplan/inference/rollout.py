@@ -130,17 +130,9 @@ def changes(
         *(*stray, *whole.at_once, *drained.delete, *shrunk.delete, *replaced),
         *(*obsolete.delete, *turns.deleted),
     )
-    names = {child.name for child in pods}
     strangers = {child.name for child in pods if child.owner_uid != deployment.uid}
-    mixed = {unit.index for unit in units if not unit.pure}
     return Changes(
-        create=tuple(
-            slot
-            for slot in aims.slots.values()
-            if slot.name not in names
-            and slot.unit not in mixed
-            and slot.leader not in replicas.closed
-        ),
+        create=_missing(aims.slots, pods, units, replicas),
         delete=delete,
         abandon=tuple(pod for pod in own(deployment, pods) if _is_abandoned(pod, around, now)),
         drain=(*drained.drain, *shrunk.drain, *obsolete.drain),
@@ -255,6 +247,16 @@ def _slots(
     slots = [slot for each in targets for slot in each.slots]
     slots += [slot for index in fresh for slot in least_slots(deployment, index, made_from)]
     return {slot.name: slot for slot in sorted(slots, key=lambda slot: slot.unit)}
+
+
+def _missing(
+    slots: Mapping[str, Slot], pods: Iterable[Child], units: Iterable[Unit], replicas: Replicas
+) -> tuple[Slot, ...]:
+    """Return the pods to be made: none in units of two revisions, nor in closed replicas."""
+    names = {pod.name for pod in pods}
+    mixed = {unit.index for unit in units if not unit.pure}
+    lacking = (slot for slot in slots.values() if slot.name not in names)
+    return tuple(s for s in lacking if s.unit not in mixed and s.leader not in replicas.closed)
 
 
 def _is_abandoned(pod: Child, around: Around, now: float) -> bool:

@@ -89,10 +89,8 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
         incumbent = counted.assignment
     else:
         progress("greedy")
-        incumbent = first or _greedy(instance, policy, ended=after(STAGE_SHARE))
-        order = goals.in_order(instance, policy.order)
-        if counted and not goals.better(instance, order, incumbent, counted.assignment):
-            incumbent = counted.assignment
+        found = first or _greedy(instance, policy, ended=after(STAGE_SHARE))
+        incumbent = _better(instance, policy, found, counted)
     # 4. The search from there.
     told = () if counted is None else counted.stages
     simple = _marked(only_counted(instance, policy, incumbent, told), counted)
@@ -166,6 +164,16 @@ def _greedy(instance: Instance, policy: Policy, *, ended: Callable[[], bool]) ->
     if policy.order is not Order.DEFRAGMENT:
         return found
     return drain(instance, policy, found, ended=ended)
+
+
+def _better(
+    instance: Instance, policy: Policy, found: Assignment, counted: Solution | None
+) -> Assignment:
+    """Return what was found if it is better than what keep and fill did, else that."""
+    order = goals.in_order(instance, policy.order)
+    if counted is None or goals.better(instance, order, found, counted.assignment):
+        return found
+    return counted.assignment
 
 
 def is_worth_telling_gangs_apart(divided: Instance, stages: tuple[Stage, ...]) -> bool:
