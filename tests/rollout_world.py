@@ -26,7 +26,7 @@ from bayplan.inference.rollout import Changes
 from bayplan.inference.shapes import Shape
 from bayplan.inference.slots import Slot, least_slots
 from bayplan.inference.units import Around, Unit, units_of
-from tests.children_scene import fill
+from tests.scenes.children import fill
 
 AnyWorld = TypeVar("AnyWorld", bound="World")
 

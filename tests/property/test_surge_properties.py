@@ -16,7 +16,7 @@ from bayplan.inference.replacements import Failing, Outlook
 from bayplan.plan import Plan
 from bayplan.policy import Policy
 from bayplan.steps import DrainPod, EvictPod, Phase, Progress, StartPod, State, Step, SurgeContext
-from tests.steps_scene import told
+from tests.scenes.steps import told
 from tests.steps_world import Patience, World, happen, overcommitted, scenes, settle
 
 #: Rounds after which a plan has long ended.

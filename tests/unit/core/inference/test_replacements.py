@@ -17,7 +17,7 @@ from bayplan.inference.replacements import Outlook
 from bayplan.inference.rollout import Changes
 from bayplan.inference.tally import Tally
 from bayplan.inference.units import Around
-from tests.rollout_scene import NOW_S, chat, status_of, told, unit, units, waiting
+from tests.scenes.rollout import NOW_S, chat, status_of, told, unit, units, waiting
 
 OF, ONE = chat("a", replicas=2), chat("a", replicas=1)
 TARGET, LEFT = NodeName("n2"), NodeName("left")

@@ -29,7 +29,7 @@ from bayplan.rules.recalls import (
     standing,
 )
 from tests.builders import node, pod, snapshot
-from tests.recalls_scene import AT, GANG, ONCE, SINGLE, TOLD, WEB, made_by_web
+from tests.scenes.recalls import AT, GANG, ONCE, SINGLE, TOLD, WEB, made_by_web
 
 
 def pair(*nodes: str) -> Snapshot:

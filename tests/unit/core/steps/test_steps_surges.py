@@ -20,8 +20,8 @@ from bayplan.steps import (
     advance,
 )
 from tests.builders import budget, node, pod
-from tests.steps_scene import bind, evict, pinned, plan, told
-from tests.surges_scene import (
+from tests.scenes.steps import bind, evict, pinned, plan, told
+from tests.scenes.surges import (
     DRAINS,
     HAS_DRAINED,
     MADE,

@@ -14,7 +14,7 @@ from bayplan.plan import (
 )
 from bayplan.steps import EvictPod, Phase
 from tests.builders import node, pod
-from tests.steps_scene import advance, bind, done, evict, key, move, plan, told
+from tests.scenes.steps import advance, bind, done, evict, key, move, plan, told
 
 
 def test_a_victim_is_asked_to_leave_and_its_room_is_awaited() -> None:

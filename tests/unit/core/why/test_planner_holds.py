@@ -12,7 +12,7 @@ from bayplan.planner import plan
 from bayplan.rules import filters
 from bayplan.why import rooms
 from tests.builders import budget, node, pod, snapshot
-from tests.planner_scene import POLICY, hold_of, made, placed, unit
+from tests.scenes.planner import POLICY, hold_of, made, placed, unit
 
 HOSTNAME = "kubernetes.io/hostname"
 

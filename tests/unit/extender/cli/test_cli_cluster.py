@@ -17,8 +17,8 @@ from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
 from bayplan_extender.cli import explain, main, whatif
-from tests import codec_scene
-from tests.cli_scene import NODE, POD
+from tests.scenes import codec
+from tests.scenes.cli import NODE, POD
 
 
 @contextmanager
@@ -141,7 +141,7 @@ def test_a_pod_behind_a_gate_of_others_is_told_which(
 ) -> None:
     """Seen: it was said to wait for the scheduler, which does not even look at it."""
     gates = [{"name": "example.com/quota"}, *([{"name": names.GATE}] if ours else [])]
-    raw = codec_scene.raw_pod(schedulingGates=gates)
+    raw = codec.raw_pod(schedulingGates=gates)
     reply = SimpleNamespace(status=200, data=json.dumps(raw).encode())
     core = SimpleNamespace(read_namespaced_pod=lambda *_, **__: reply)
     monkeypatch.setattr(explain, "connect", lambda: None)

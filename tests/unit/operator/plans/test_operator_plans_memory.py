@@ -11,11 +11,11 @@ import pytest
 from bayplan.cluster.keys import GangKey
 from bayplan_operator.cluster.kube import plan_path
 from bayplan_operator.plans.memory import Plans
-from tests import execution_scene
-from tests.execution_scene import Scene, bind, hold
 from tests.fake_kube import FakeKube, Raw
+from tests.scenes import execution
+from tests.scenes.execution import Scene, bind, hold
 
-scene = execution_scene.scene
+scene = execution.scene
 
 #: Seconds after which whoever waits counts as stuck.
 _STUCK_S = 20.0

@@ -20,7 +20,7 @@ from bayplan.steps import (
     advance,
 )
 from tests.builders import node, pod, snapshot
-from tests.steps_scene import bind, plan
+from tests.scenes.steps import bind, plan
 
 CHAT = Owner(kind="InferenceDeployment", namespace="default", name="chat", uid="chat")
 
