@@ -6,6 +6,7 @@ has been partial is all that is remembered, and losing it only costs that time.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -15,8 +16,8 @@ from bayplan import partial_gangs
 from bayplan.api import names
 from bayplan.api.packing_plan import Refuser
 from bayplan.cluster.keys import GangKey
-from bayplan.cluster.pods import Pod
-from bayplan.codec import DecodeError, pod_of
+from bayplan.cluster.pods import Ended, Pod
+from bayplan.codec import DecodeError, ended_member_of, pod_of
 from bayplan.codec.pods import bound_at_of, selector_of
 from bayplan.partial_gangs import Member, PartialGang
 from bayplan_operator.cluster.events import About, Events
@@ -71,12 +72,12 @@ class PartialGangs:
         looked_at = {gang: self._looked_at.get(gang, -math.inf) for gang in gangs}
         # Those that are partial already come first, so that none waits for ever.
         gangs.sort(key=lambda gang: (gang not in self._since, looked_at[gang]))
-        there = {gang: self._members(gang) for gang in gangs[:_MOST]}
+        there = {gang: self._read(gang) for gang in gangs[:_MOST]}
         seen = {
             gang: partial_gangs.partial_gang(
-                [member for _, member in members], held.keys(), stuck.keys()
+                read.members, held.keys(), stuck.keys(), ended=read.ended
             )
-            for gang, members in there.items()
+            for gang, read in there.items()
         }
         found = {gang: partial for gang, partial in seen.items() if partial.pods}
         now = self._clock()
@@ -89,7 +90,7 @@ class PartialGangs:
         for gang in (gang for gang, left_s in left.items() if left_s <= 0):
             if newest is None or self._plans.is_newest(newest.published):
                 why = self._why(gang, unbound, {**held, **stuck})
-                self._call_back(gang, found[gang].pods, [raw for raw, _ in there[gang]], why)
+                self._call_back(gang, found[gang].pods, there[gang].raws, why)
         return min((left_s for left_s in left.values() if left_s > 0), default=None)
 
     def _age_s(self, gang: GangKey, partial: PartialGang) -> float:
@@ -100,16 +101,22 @@ class PartialGangs:
         seen_s, now = self._clock() - self._since[gang], self._now().timestamp()
         return max(seen_s, now - self._kube.ahead_s - partial.since) if partial.since else seen_s
 
-    def _members(self, gang: GangKey) -> Sequence[tuple[Raw, Member]]:
-        """Return the pods of a gang that have not failed; none where one cannot be read.
+    def _read(self, gang: GangKey) -> "_Read":
+        """Return the pods of a gang; none where one cannot be read.
 
-        The owner of one that has failed makes another one in its place.
+        Nothing of those that have failed, or were made to end: their owners make others for them.
         """
-        found = self._kube.items(pods_path(gang.namespace), labels=selector_of(gang))
+        read = _Read(raws=[], members=[], ended=[])
         try:
-            return [(raw, _member(raw)) for raw in found if not _has_failed(raw)]
+            for raw in self._kube.items(pods_path(gang.namespace), labels=selector_of(gang)):
+                if (pod := pod_of(raw)) is not None:
+                    read.raws.append(raw)
+                    read.members.append(_member(pod, raw))
+                elif (member := ended_member_of(raw)) is not None:
+                    read.ended.append(member)
         except DecodeError:
-            return []
+            return _Read(raws=[], members=[], ended=[])
+        return read
 
     def _why(self, gang: GangKey, unbound: Iterable[Pod], vain: Mapping[str, str]) -> str:
         said = (vain[pod.uid] for pod in unbound if pod.gang == gang and pod.uid in vain)
@@ -146,12 +153,15 @@ class PartialGangs:
             _log.info("partial_gang_called_back", gang=str(gang), pod=str(pod.key), reason=why)
 
 
-def _has_failed(raw: Raw) -> bool:
-    return bool((raw.get("status") or {}).get("phase") == "Failed")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    """The pods of one gang, with the objects of those that have not ended."""
+
+    raws: list[Raw]
+    members: list[Member]
+    ended: list[Ended]
 
 
-def _member(raw: Raw) -> Member:
+def _member(pod: Pod, raw: Raw) -> Member:
     annotations = raw["metadata"].get("annotations") or {}
-    return Member(
-        pod=pod_of(raw), bound_at=bound_at_of(raw), planned=names.ANNOTATION_PLAN in annotations
-    )
+    return Member(pod=pod, bound_at=bound_at_of(raw), planned=names.ANNOTATION_PLAN in annotations)

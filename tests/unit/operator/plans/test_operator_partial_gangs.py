@@ -419,6 +419,38 @@ def test_a_pod_that_has_failed_is_none_of_its_gang_any_more(scene: Scene) -> Non
     assert leaves(scene, "g-0")
 
 
+@pytest.mark.parametrize(
+    ("of", "goes"),
+    [
+        pytest.param({"kind": "Job", "name": "g-1", "uid": "uid-last"}, True, id="of the last run"),
+        pytest.param({"kind": "Job", "name": "g-2", "uid": "uid-this"}, False, id="of this run"),
+        pytest.param(
+            {"kind": "ReplicaSet", "name": "g", "uid": "uid-this"}, True, id="that is made again"
+        ),
+    ],
+)
+def test_a_pod_that_ended_well_counts_for_its_own_run(
+    scene: Scene,
+    of: dict[str, str],
+    goes: bool,  # noqa: FBT001 - a case
+) -> None:
+    """A CronJob whose gang has a fixed name kept half of its next run, for the last one's pods."""
+    bound(scene, "g-0", "n1")
+    for name in ("g-0", "g-1"):
+        job = {"kind": "Job", "name": "g-2", "uid": "uid-this", "controller": True}
+        scene.pod(name)["metadata"]["ownerReferences"] = [job]
+    done = raw_pod("g-2", gpus=8, on="n2")
+    done["metadata"]["labels"] |= LABELS
+    done["metadata"]["ownerReferences"] = [of | {"controller": True}]
+    done["spec"]["restartPolicy"] = "Never" if of["kind"] == "Job" else "Always"
+    done["status"] = {"phase": "Succeeded"}
+    scene.kube.add(pod_path(key("g-2")), done)
+
+    hold_the_rest(scene, gang=GANG)
+
+    assert leaves(scene, "g-0") is goes
+
+
 def test_gangs_that_are_not_half_keep_no_half_from_being_looked_at(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
