@@ -20,10 +20,12 @@ from bayplan.cluster.pods import Ended, Pod
 from bayplan.codec import DecodeError, ended_member_of, pod_of
 from bayplan.codec.pods import bound_at_of, selector_of
 from bayplan.partial_gangs import Member, PartialGang
+from bayplan.rules import restraints
 from bayplan_operator.cluster.events import About, Events
 from bayplan_operator.cluster.evictions import evict
 from bayplan_operator.cluster.kube import Kube, Raw, pods_path
 from bayplan_operator.metrics import Metrics
+from bayplan_operator.plans.budgets import budgets_in
 from bayplan_operator.plans.memory import Plans
 from bayplan_operator.plans.recalls import Recalls
 
@@ -131,12 +133,8 @@ class PartialGangs:
         """
         versions = {raw["metadata"]["uid"]: raw["metadata"]["resourceVersion"] for raw in raws}
         seen = {pod.uid: "" if pod.bound else versions[pod.uid] for pod in partial}
-        for pod in partial:
-            kept = evict(self._kube, pod.key, pod.uid, version=seen[pod.uid], rehearse=True)
-            if kept:
-                _log.warning("partial_gang_kept", gang=str(gang), pod=str(pod.key), error=kept)
-            if kept != "":
-                return
+        if not self._may_leave(gang, partial, seen):
+            return
         refusing = next((pod for pod in partial if pod.refused and not pod.bound), None)
         if refusing is not None:
             why = self._recalls.note(gang, raws, refusing, by=Refuser.KUBE_SCHEDULER)
@@ -151,6 +149,22 @@ class PartialGangs:
             self._metrics.victims.labels("evicted").inc()
             self._events.tell(About.pod(pod.key, pod.uid), "Evicted", "Evict", note)
             _log.info("partial_gang_called_back", gang=str(gang), pod=str(pod.key), reason=why)
+
+    def _may_leave(self, gang: GangKey, partial: Sequence[Pod], seen: Mapping[str, str]) -> bool:
+        """Return whether all of them may leave: each by itself, and all at once.
+
+        A rehearsal takes nothing off a budget: one that admits each alone may not admit them all.
+        """
+        for pod in partial:
+            kept = evict(self._kube, pod.key, pod.uid, version=seen[pod.uid], rehearse=True)
+            if kept:
+                _log.warning("partial_gang_kept", gang=str(gang), pod=str(pod.key), error=kept)
+            if kept != "":
+                return False
+        short = restraints.shortage(budgets_in(self._kube, {gang.namespace}), partial)
+        if short:
+            _log.warning("partial_gang_kept", gang=str(gang), error=short)
+        return not short
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

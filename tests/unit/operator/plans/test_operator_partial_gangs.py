@@ -187,6 +187,38 @@ def test_a_budget_may_keep_it(scene: Scene) -> None:
     assert leaves(scene, "g-0")
 
 
+def test_a_budget_that_admits_each_alone_keeps_all_of_a_half(scene: Scene) -> None:
+    """One of two that run went, and the other one ran on alone."""
+    budgets = "/apis/policy/v1/namespaces/ns/poddisruptionbudgets/pair"
+    scene.kube.add(budgets, budget(allowed=1))
+    third = raw_pod("g-2", gpus=8, on="n2")
+    third["metadata"]["annotations"] = {names.ANNOTATION_PLAN: "plan-00001"}
+    scene.kube.add(pod_path(key("g-2")), third)
+    for name in ("g-0", "g-1", "g-2"):
+        scene.pod(name)["metadata"]["labels"] |= LABELS | {names.LABEL_GANG_MIN_COUNT: "3"}
+    for name, node in (("g-0", "n1"), ("g-2", "n2")):
+        bound(scene, name, node)
+        scene.pod(name)["status"]["conditions"].append({"type": "Ready", "status": "True"})
+
+    hold_the_rest(scene, gang=GANG)
+    assert not leaves(scene, "g-0")
+    assert not leaves(scene, "g-2")
+    scene.kube.add(budgets, budget(allowed=2))
+    gates_of(scene, [NOW + timedelta(seconds=20)]).reconcile()
+
+    assert leaves(scene, "g-0")
+    assert leaves(scene, "g-2")
+
+
+def budget(*, allowed: int) -> Raw:
+    """Return a PodDisruptionBudget over all pods of the namespace."""
+    return {
+        "metadata": {"namespace": "ns", "name": "pair"},
+        "spec": {"selector": {}},
+        "status": {"disruptionsAllowed": allowed, "currentHealthy": 2, "desiredHealthy": 1},
+    }
+
+
 @pytest.mark.parametrize("status", [429, 503], ids=["it has too much to do", "it fails"])
 @pytest.mark.parametrize("over_at", [3.0, 9.0, 13.0])
 def test_the_rest_of_a_gang_goes_soon_after_the_server_takes_it(
