@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
-from itertools import islice
+from itertools import accumulate, islice
 from operator import itemgetter
 from typing import Final
 
@@ -27,7 +27,7 @@ from bayplan.cluster.nodes import Node
 from bayplan.cluster.pods import Pod, PodKind
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan
-from bayplan.codec.recalls import Group, Recall
+from bayplan.codec.recalls import Group, Recall, bytes_of
 from bayplan.rules import filters
 
 #: Nodes that may be at fault themselves if they refuse pods of no gang; with more, the pods are.
@@ -84,8 +84,8 @@ def knows(recall: Recall, revisions: Iterable[str]) -> bool:
     return len(recall.revisions) == MAX_REVISIONS or set(revisions) <= set(recall.revisions)
 
 
-def most_pressing(known: Iterable[Recall], most: int) -> tuple[Recall, ...]:
-    """Return so many of them at most: the newest of each namespace first, then their second, ...
+def most_pressing(known: Iterable[Recall], *, most: int, size: int) -> tuple[Recall, ...]:
+    """Return at most so many, in so many bytes: the newest of each namespace, then the second, ...
 
     Else whoever has many pods that are refused would have those of others forgotten.
     """
@@ -95,7 +95,9 @@ def most_pressing(known: Iterable[Recall], most: int) -> tuple[Recall, ...]:
     for recall in newest:
         ranked.append((before[recall.group.namespace], recall))
         before[recall.group.namespace] += 1
-    return tuple(recall for _, recall in sorted(ranked, key=itemgetter(0))[:most])
+    first = [recall for _, recall in sorted(ranked, key=itemgetter(0))[:most]]
+    sizes = accumulate(map(bytes_of, first))
+    return tuple(recall for recall, used in zip(first, sizes, strict=True) if used <= size)
 
 
 def set_back(snapshot: Snapshot, recalls: Mapping[Group, Recall], *, now: float) -> Snapshot:

@@ -14,7 +14,7 @@ import structlog
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
-from bayplan.api.packing_plan import MAX_RECALLED, Refuser
+from bayplan.api.packing_plan import MAX_RECALLED, MAX_RECALLED_BYTES, Refuser
 from bayplan.cluster.pods import Pod
 from bayplan.codec import DecodeError
 from bayplan.codec.pods import selector_of
@@ -107,7 +107,7 @@ class Recalls:
         if newest is None:
             return
         published = newest.parts[0].published
-        told = recalls.most_pressing(known.values(), MAX_RECALLED)
+        told = recalls.most_pressing(known.values(), most=MAX_RECALLED, size=MAX_RECALLED_BYTES)
         body = {
             "apiVersion": names.API_VERSION,
             "kind": "PackingPlan",
