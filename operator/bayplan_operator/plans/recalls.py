@@ -102,7 +102,10 @@ class Recalls:
             return _NO_STATE
 
     def _write(self, known: Mapping[Group, Recall]) -> None:
-        """Write it into the newest plan; where that fails, they are merely tried again soon."""
+        """Write it into the newest plan; where that fails, they are merely tried again soon.
+
+        So they are where there is no plan: one is there to be written into before the next try.
+        """
         newest = self._plans.newest()
         if newest is None:
             return
@@ -116,10 +119,10 @@ class Recalls:
         }
         path = f"{plan_path(published.name)}/status"
         try:
-            self._kube.apply(path, body, manager=names.MANAGER_RECALLS)
+            version = self._kube.apply(path, body, manager=names.MANAGER_RECALLS)
         except ApiException as error:
             if not error.status:
                 raise
             _log.warning("recall_not_written", plan=published.name, error=message_of(error))
             return
-        self._plans.wrote_recalled(published, told)
+        self._plans.wrote_recalled(published, told, version)

@@ -590,7 +590,7 @@ def test_a_node_that_has_refused_many_is_read_once_in_a_look(
     assert newest is not None
     gangs = (GangKey(namespace="ns", name=f"g-{n}") for n in range(3))
     told = tuple(replace(recall, group=gang) for gang in gangs)
-    pinned.plans.wrote_recalled(newest.parts[0].published, told)
+    pinned.plans.wrote_recalled(newest.parts[0].published, told, pinned.kube.version + 1)
     asked: list[str] = []
     get = pinned.kube.get
 
