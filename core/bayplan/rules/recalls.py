@@ -37,6 +37,10 @@ _FEW: Final = 2
 _FIRST_S: Final = 60
 _MOST_S: Final = 3600
 
+#: Seconds after a pause for which it counts how often pods were refused, at least: they may wait
+#: for room before they are on their way again, and then for minutes until a pin counts as a trap.
+_COUNTS_S: Final = 300
+
 #: Seconds by which a call-back may lie in our future: beyond, the clock that told it was wrong.
 _AHEAD_S: Final = 60.0
 
@@ -47,7 +51,8 @@ Takers = Callable[[PodKind], frozenset[NodeName]]
 def standing(plans: Iterable[PublishedPlan], *, now: float) -> Mapping[Group, Recall]:
     """Return what still counts at `now` (seconds since the epoch), by whose pods they are.
 
-    It does until they have had as long again as its pause to show that they are refused no more.
+    It does until they have had as long again as its pause to show that they are refused no more,
+    or five minutes if that is longer.
     What was told by a clock that is far ahead of ours keeps nobody waiting.
     """
     teller = last_told(plans)
@@ -55,7 +60,7 @@ def standing(plans: Iterable[PublishedPlan], *, now: float) -> Mapping[Group, Re
     return {
         recall.group: recall
         for recall in told
-        if recall.at - _AHEAD_S <= now < recall.at + 2 * _pause_s(recall.times)
+        if recall.at - _AHEAD_S <= now < _counts_until(recall)
     }
 
 
@@ -177,6 +182,11 @@ def _times(recall: Recall) -> tuple[int, int]:
     whole = isinstance(recall.group, GangKey) or len(recall.nodes) > _FEW
     others_s = _pause_s(recall.times - 1) if whole else 0
     return recall.at + others_s, recall.at + _pause_s(recall.times)
+
+
+def _counts_until(recall: Recall) -> int:
+    pause_s = _pause_s(recall.times)
+    return recall.at + pause_s + max(pause_s, _COUNTS_S)
 
 
 def _refusing(recall: Recall) -> frozenset[NodeName]:

@@ -164,8 +164,10 @@ def test_the_newest_plan_that_tells_tells_of_all() -> None:
 @pytest.mark.parametrize(
     ("recall", "now", "counts"),
     [
-        pytest.param(ONCE, AT + 119, True, id="for as long again as its pause"),
-        pytest.param(ONCE, AT + 120, False, id="then it was not refused any more"),
+        pytest.param(ONCE, AT + 359, True, id="until they could have been refused again"),
+        pytest.param(ONCE, AT + 360, False, id="then they were not any more"),
+        pytest.param(replace(ONCE, times=5), AT + 1919, True, id="for as long again as its pause"),
+        pytest.param(replace(ONCE, times=5), AT + 1920, False, id="then no more"),
         pytest.param(replace(ONCE, times=30), AT + 7199, True, id="two hours at most"),
         pytest.param(replace(ONCE, times=30), AT + 7200, False, id="no longer"),
         pytest.param(replace(ONCE, at=AT + 61), AT, False, id="a clock was wrong"),
