@@ -27,9 +27,9 @@ def failed(name: str = "a", **status: object) -> Raw:
     return {"type": "MODIFIED", "object": {**raw_pod(name, on="n1"), "status": REFUSED | status}}
 
 
-def told_of(scene: Scene) -> list[Raw]:
-    """Return who was refused, as the plan says."""
-    status: Raw = scene.kube.objects[plan_path("plan-00001")]["status"]
+def told_of(scene: Scene, plan: str = "plan-00001") -> list[Raw]:
+    """Return who was refused, as a plan says."""
+    status: Raw = scene.kube.objects[plan_path(plan)]["status"]
     told: list[Raw] = status.get("recalled", [])
     return told
 
@@ -74,23 +74,91 @@ def test_who_failed_otherwise_is_no_matter_of_the_node(status: Raw) -> None:
     assert not rejections.take()
 
 
-def test_a_pin_that_the_scheduler_refused_is_not_tried_there_again_at_once(scene: Scene) -> None:
-    """It was replaced, pinned to the same node, and replaced two minutes later, for ever."""
+def refuse(scene: Scene, *, sequence: int = 1, **more: object) -> None:
+    """Have kube-scheduler refuse the pod `a` of the ReplicaSet `web` where a plan has pinned it."""
     scene.add("a")
-    scene.publish(bind("a", "n1"))
+    scene.pod("a")["spec"] |= more
+    scene.publish(bind("a", "n1"), sequence=sequence)
     scene.look()
     refused = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
-    status = {"conditions": [{**refused, "message": "no such volume"}]}
+    status = {"conditions": [{**refused, "message": "no such disk"}]}
     scene.kube.add(pod_path(key("a")), {**scene.pod("a"), "status": status})
+
+
+def is_replaced(scene: Scene, *, after_s: float) -> bool:
+    """Return whether it is after so many seconds, and not one before."""
     now = [NOW]
     gates = gates_of(scene, now)
+    for seconds in (0.0, after_s - 1):
+        now[0] = NOW + timedelta(seconds=seconds)
+        gates.reconcile()
+        assert "deletionTimestamp" not in scene.pod("a")["metadata"]
+    now[0] = NOW + timedelta(seconds=after_s)
     gates.reconcile()
-    assert not told_of(scene)
-    now[0] = NOW + timedelta(seconds=150)
+    return "deletionTimestamp" in scene.pod("a")["metadata"]
 
-    gates.reconcile()
 
-    assert "deletionTimestamp" in scene.pod("a")["metadata"]
+def test_a_pin_that_the_scheduler_refuses_is_not_tried_there_again_at_once(scene: Scene) -> None:
+    """It was replaced after two and a half minutes, and pinned to the same node, for ever."""
+    refuse(scene)
+
+    assert is_replaced(scene, after_s=30)
+
     (told,) = told_of(scene)
     assert (told["by"], told["owner"]["uid"]) == ("kube-scheduler", "uid-web")
-    assert "there again from 12:03:30 UTC" in scene.told.notes[-1]
+    assert "there again from 12:01:30 UTC" in scene.told.notes[-1]
+
+
+CLAIM: Raw = {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "v"}}]}
+APART = {"labelSelector": {"matchLabels": {"a": "b"}}, "topologyKey": "kubernetes.io/hostname"}
+
+
+@pytest.mark.parametrize(
+    "asks",
+    [
+        pytest.param(CLAIM, id="a volume is made"),
+        pytest.param(
+            {
+                "affinity": {
+                    "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [APART]}
+                }
+            },
+            id="a pod that is not wanted beside it leaves",
+        ),
+    ],
+)
+def test_what_passes_while_the_plan_waits_is_waited_for(scene: Scene, asks: Raw) -> None:
+    """A pod would be made anew, and kept from its node, for what is over a minute later."""
+    refuse(scene, **asks)
+
+    assert is_replaced(scene, after_s=150)
+
+
+def test_a_pod_that_is_refused_where_no_room_is_left_is_no_riddle(scene: Scene) -> None:
+    """kube-scheduler refuses it, too: its owner's pods were kept from that node for a minute."""
+    refuse(scene)
+    scene.kube.add(pod_path(key("x")), raw_pod("x", gpus=8, on="n1"))
+
+    assert is_replaced(scene, after_s=30)
+
+    assert not told_of(scene)
+    assert "others took its room on n1" in scene.told.notes[-1]
+
+
+def test_a_pod_that_is_refused_again_waits_longer_however_late_that_is_known(
+    scene: Scene,
+) -> None:
+    """The first refusal was forgotten before the next was known: each one counted as the first."""
+    refuse(scene, **CLAIM)
+    assert is_replaced(scene, after_s=150)
+    del scene.kube.objects[pod_path(key("a"))]
+    refuse(scene, sequence=2, **CLAIM)
+    now = [NOW + timedelta(seconds=215)]
+    gates = gates_of(scene, now)
+    gates.reconcile()
+    now[0] += timedelta(seconds=150)
+
+    gates.reconcile()
+
+    (told,) = told_of(scene, "plan-00002")
+    assert told["times"] == 2
