@@ -78,11 +78,11 @@ class Pins:
 
     def stuck(self, *, at: float) -> Mapping[str, str]:
         """Return why pods of gangs cannot be bound, and have not been for some time, by uid."""
-        return {
-            trap.pod.uid: trap.why
-            for trap, since in self._traps
-            if trap.pod.gang is not None and at - since >= trap.stuck_s
-        }
+        return {trap.pod.uid: trap.why for trap in self._stuck(at)}
+
+    def refused(self, *, at: float) -> frozenset[str]:
+        """Return the uids of those of them of which only kube-scheduler knows why."""
+        return frozenset(trap.pod.uid for trap in self._stuck(at) if trap.refused)
 
     def replace(self, raws: Mapping[str, Raw], *, at: float) -> float | None:
         """Replace the pods whose time of grace is over.
@@ -99,6 +99,11 @@ class Pins:
                 self._mourn(trap)
         ends = (since + s for trap, since in self._traps for s in (trap.stuck_s, trap.replaced_s))
         return min((end - at for end in ends if end > at), default=None)
+
+    def _stuck(self, at: float) -> Iterator[_Trap]:
+        for trap, since in self._traps:
+            if trap.pod.gang is not None and at - since >= trap.stuck_s:
+                yield trap
 
     def _found(self, pinned: Iterable[Pod]) -> Iterator[_Trap]:
         pods = {pod.uid: pod for pod in pinned}

@@ -5,7 +5,7 @@ has been partial is all that is remembered, and losing it only costs that time.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -59,7 +59,9 @@ class PartialGangs:
         self._since: dict[GangKey, float] = {}
         self._looked_at: dict[GangKey, float] = {}
 
-    def reconcile(self, unbound: Sequence[Pod], stuck: Mapping[str, str]) -> float | None:
+    def reconcile(
+        self, unbound: Sequence[Pod], stuck: Mapping[str, str], *, refused: Collection[str]
+    ) -> float | None:
         """Call back who has been a partial gang for long enough.
 
         Return the seconds after which another one will have been, None without any.
@@ -67,6 +69,7 @@ class PartialGangs:
         Args:
             unbound: All pods that are not bound.
             stuck: Why pods cannot be bound where they are pinned, by uid.
+            refused: Which of them kube-scheduler refuses for a reason that no plan knows.
         """
         newest = self._plans.newest()
         held = self._plans.without_place()
@@ -92,7 +95,7 @@ class PartialGangs:
         for gang in (gang for gang, left_s in left.items() if left_s <= 0):
             if newest is None or self._plans.is_newest(newest.published):
                 why = self._why(gang, unbound, {**held, **stuck})
-                self._call_back(gang, found[gang].pods, there[gang].raws, why)
+                self._call_back(gang, found[gang].pods, there[gang].raws, why, refused)
         return min((left_s for left_s in left.values() if left_s > 0), default=None)
 
     def _age_s(self, gang: GangKey, partial: PartialGang) -> float:
@@ -125,7 +128,12 @@ class PartialGangs:
         return next(said, "there is no place for it")
 
     def _call_back(
-        self, gang: GangKey, partial: Sequence[Pod], raws: Sequence[Raw], why: str
+        self,
+        gang: GangKey,
+        partial: Sequence[Pod],
+        raws: Sequence[Raw],
+        why: str,
+        refused: Collection[str],
     ) -> None:
         """Have all of a partial gang leave, or nobody where one of them may not.
 
@@ -135,7 +143,7 @@ class PartialGangs:
         seen = {pod.uid: "" if pod.bound else versions[pod.uid] for pod in partial}
         if not self._may_leave(gang, partial, seen):
             return
-        refusing = next((pod for pod in partial if pod.refused and not pod.bound), None)
+        refusing = next((pod for pod in partial if pod.uid in refused and not pod.bound), None)
         if refusing is not None:
             why = self._recalls.note(gang, raws, refusing, by=Refuser.KUBE_SCHEDULER)
         note = f"the rest of its gang {gang.name} waits in vain, so it waits with it: {why}"

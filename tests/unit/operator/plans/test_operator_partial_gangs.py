@@ -570,6 +570,22 @@ def test_a_gang_that_is_refused_is_remembered_in_the_newest_plan(pinned: Scene) 
     assert "there again from 12:01:20 UTC" in pinned.told.notes[-1]
 
 
+def test_a_gang_whose_node_was_lost_is_not_remembered_as_refused(pinned: Scene) -> None:
+    """kube-scheduler says so, too: the pods told of a riddle, and the gang was kept from nodes."""
+    refuse(pinned, "no such node")
+    now = [NOW + timedelta(seconds=20)]
+    gates = gates_of(pinned, now)
+    del pinned.kube.objects[node_path("n2")]
+    gates.reconcile()
+    now[0] = NOW + timedelta(seconds=30)
+
+    gates.reconcile()
+
+    assert leaves(pinned, "g-0")
+    assert "recalled" not in pinned.status("plan-00002")
+    assert "n2 is gone" in pinned.told.notes[-1]
+
+
 def test_when_it_was_is_told_by_the_api_servers_clock(pinned: Scene) -> None:
     """To a planner whose clock is right it would lie in the future, and keep nobody waiting."""
     pinned.kube.ahead_s = 5.0
