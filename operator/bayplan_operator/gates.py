@@ -70,7 +70,7 @@ class Gates:
         self._now = now
         self._clock = clock
         self._plans = plans
-        self.rejections = Rejections(now=now)
+        self.rejections = Rejections(kube, now=now)
         self._recalls = Recalls(kube, plans, now=now)
         self._pins = Pins(kube, events, self._recalls, pool=pool)
         self._partial_gangs = PartialGangs(

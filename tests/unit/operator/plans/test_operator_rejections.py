@@ -3,13 +3,14 @@
 from datetime import timedelta
 
 import pytest
+from kubernetes.client.exceptions import ApiException
 
 from bayplan.cluster.keys import Owner
-from bayplan_operator.cluster.kube import plan_path, pod_path
+from bayplan_operator.cluster.kube import node_path, plan_path, pod_path
 from bayplan_operator.plans.rejections import Rejections
 from tests import execution_scene
 from tests.execution_scene import NOW, Scene, bind, gates_of, key, raw_pod
-from tests.fake_kube import Raw
+from tests.fake_kube import FakeKube, Raw, error
 
 scene = execution_scene.scene
 
@@ -68,10 +69,45 @@ def test_a_pod_that_a_kubelet_refuses_is_remembered_by_its_owner(scene: Scene) -
 )
 def test_who_failed_otherwise_is_no_matter_of_the_node(status: Raw) -> None:
     """A program with a mistake in it would keep its node from others."""
-    rejections = Rejections(now=lambda: NOW)
+    rejections = Rejections(FakeKube(), now=lambda: NOW)
 
     assert not rejections.see(failed(**status))
-    assert not rejections.take()
+    assert not [*rejections.take()]
+
+
+def test_an_operator_whose_clock_is_ahead_hears_of_refusals() -> None:
+    """All of them looked old, and pods were made anew on the same node without a pause."""
+    kube = FakeKube()
+    kube.ahead_s = 120.0
+
+    assert Rejections(kube, now=lambda: NOW + timedelta(seconds=120)).see(failed())
+
+
+def test_who_was_refused_is_remembered_once_the_api_server_answers_again(scene: Scene) -> None:
+    """One that failed at that moment had all of them forgotten."""
+    scene.publish(bind("w", "n2"))
+    assert scene.plans.newest()
+    gates = gates_of(scene, [NOW])
+    for name in ("a", "b"):
+        raw = failed(name)["object"]
+        raw["metadata"]["uid"] = f"uid-{name}"
+        raw["metadata"]["ownerReferences"][0] |= {"name": name, "uid": f"uid-of-{name}"}
+        gates.rejections.see({"object": raw})
+    get = scene.kube.get
+
+    def fails(path: str) -> Raw | None:
+        if path == node_path("n1"):
+            raise error(0, "no answer")
+        return get(path)
+
+    scene.kube.get = fails  # type: ignore[method-assign]
+    with pytest.raises(ApiException):
+        gates.reconcile()
+    scene.kube.get = get  # type: ignore[method-assign]
+
+    gates.reconcile()
+
+    assert [told["owner"]["name"] for told in told_of(scene)] == ["b"]
 
 
 def refuse(scene: Scene, *, sequence: int = 1, **more: object) -> None:
