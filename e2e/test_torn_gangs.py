@@ -26,6 +26,8 @@ Object = dict[str, Any]
 _MOST_S: Final = 30.0
 _LATEST_S: Final = 120.0
 
+ENDED: Final = {"Succeeded", "Failed"}
+
 GOES, STAYS, STRANGER, UNIT = "pair-0", "pair-1", "stranger", "chat-0"
 
 
@@ -52,7 +54,7 @@ def user(stack: Stack, nodes: Sequence[str], namespace: str) -> Iterator["User"]
     yield somebody
     for program in ("planner", "operator"):
         print(program, stack.log(program)[-20_000:])
-    somebody.kubectl("delete", "infd,statefulsets,deployments,pods", "--all", "--wait=false")
+    somebody.kubectl("delete", "infd,statefulsets,deployments,jobs,pods", "--all", "--wait=false")
     eventually(lambda: not somebody.pods(), what="the pods have gone")
 
 
@@ -81,6 +83,7 @@ class User:
 
         def pinned() -> dict[str, str]:
             raws = self.cluster.read("pods", namespace=self.namespace)["items"]
+            raws = [raw for raw in raws if raw["status"].get("phase") not in ENDED]
             assert len(raws) == 2
             return {raw["metadata"]["name"]: pin_of(raw) for raw in raws}
 
@@ -127,7 +130,7 @@ class User:
 
     def _own(self) -> list[PodView]:
         live = self.pods().values()
-        return [pod for pod in live if pod.name != STRANGER and pod.phase != "Failed"]
+        return [pod for pod in live if pod.name != STRANGER and pod.phase not in ENDED]
 
 
 def unit() -> Object:
@@ -157,6 +160,14 @@ def gang(kind: str = "StatefulSet") -> Object:
     if kind == "StatefulSet":
         spec |= {"podManagementPolicy": "Parallel", "serviceName": "pair"}
     return {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "pair"}, "spec": spec}
+
+
+def job(name: str) -> Object:
+    """Return a Job of such a gang, as a CronJob makes one for each run: with the same labels."""
+    template = gang()["spec"]["template"]
+    template["spec"]["restartPolicy"] = "Never"
+    spec = {"parallelism": 2, "completions": 2, "backoffLimit": 99, "template": template}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": spec}
 
 
 def pin_of(raw: Object) -> str:
@@ -222,6 +233,25 @@ def fill_node(user: User, node: str) -> None:
         "spec": {**pod_spec(8), "nodeName": node},
     }
     user.apply(pod)
+
+
+def test_half_of_the_next_run_of_a_job(user: User) -> None:
+    """Pods of its last run, which had ended well, were counted, and half of it ran on for ever."""
+    user.apply(job("run-1"))
+    eventually(user.all_run, what="the first run runs")
+    for name in user.pods():
+        user.set_status(name, {"phase": "Succeeded"})
+    user.kubectl("wait", "--for=condition=complete", "job/run-1", "--timeout=60s")
+
+    with user.witness() as seen:
+        with user.no_scheduler():
+            user.apply(job("run-2"))
+            goes, stays = user.await_released().items()
+            user.bind(*goes)
+            take_node_away(user, stays[1])
+        eventually(seen.is_half, what="one of them has its node")
+        eventually(user.all_wait, what="the gang waits whole", timeout_s=_LATEST_S)
+    assert seen.half_s < _MOST_S
 
 
 @contextmanager
