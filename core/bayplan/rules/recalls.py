@@ -85,8 +85,15 @@ def again(before: Recall | None, made: Recall) -> Recall:
 
 
 def knows(recall: Recall, revisions: Iterable[str]) -> bool:
-    """Return whether pods of these templates were refused then; where not all fit, of any."""
-    return len(recall.revisions) == MAX_REVISIONS or set(revisions) <= set(recall.revisions)
+    """Return whether pods of these templates were refused then; where not all fit, of any.
+
+    Of a gang all of them, as it is of use as a whole. A controller may have pods of two templates
+    in the middle of a rollout: while one of those that wait is of the one that was refused, it is.
+    """
+    told, then = set(revisions), set(recall.revisions)
+    if isinstance(recall.group, Owner):
+        return not told or bool(told & then)
+    return len(then) == MAX_REVISIONS or told <= then
 
 
 def most_pressing(known: Iterable[Recall], *, most: int, size: int) -> tuple[Recall, ...]:

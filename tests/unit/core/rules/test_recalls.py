@@ -370,3 +370,13 @@ def test_of_more_templates_than_fit_others_may_have_been_refused_too() -> None:
     assert knows(few, ["a"])
     assert not knows(few, ["a", "c"])
     assert knows(full, ["c"])
+
+
+def test_in_the_middle_of_a_rollout_a_pod_of_the_old_template_makes_nobody_forget() -> None:
+    """A StatefulSet's new pods were refused by one kubelet as fast as they were made."""
+    new = replace(SINGLE, revisions=("new",))
+
+    assert knows(new, ["new", "old"])
+    assert knows(new, [])
+    assert not knows(new, ["newer"])
+    assert not knows(replace(ONCE, revisions=("new",)), ["new", "old"])
