@@ -78,16 +78,25 @@ class User:
         """Return the pods that stay, by name."""
         return {pod.name: pod for pod in story.pods(self.cluster, self.namespace)}
 
-    def await_released(self) -> dict[str, str]:
-        """Wait until both pods are released; return the nodes that they are pinned to."""
+    def admits(self, budget: str) -> int:
+        """Return how many evictions a PodDisruptionBudget admits."""
+        (found,) = (
+            raw
+            for raw in self.cluster.read("pdb", namespace=self.namespace)["items"]
+            if raw["metadata"]["name"] == budget
+        )
+        return int(found["status"]["disruptionsAllowed"])
+
+    def await_released(self, size: int = 2) -> dict[str, str]:
+        """Wait until all pods are released; return the nodes that they are pinned to."""
 
         def pinned() -> dict[str, str]:
             raws = self.cluster.read("pods", namespace=self.namespace)["items"]
             raws = [raw for raw in raws if raw["status"].get("phase") not in ENDED]
-            assert len(raws) == 2
+            assert len(raws) == size
             return {raw["metadata"]["name"]: pin_of(raw) for raw in raws}
 
-        return eventually(pinned, what="both are released")
+        return eventually(pinned, what="all are released")
 
     def bind(self, pod: str, node: str) -> None:
         """Bind a pod, as kube-scheduler would."""
@@ -149,14 +158,14 @@ def unit() -> Object:
     }
 
 
-def gang(kind: str = "StatefulSet") -> Object:
-    """Return a controller of two pods that are only of use together."""
-    labels = {names.LABEL_GANG: "pair", names.LABEL_GANG_MIN_COUNT: "2"}
+def gang(kind: str = "StatefulSet", *, size: int = 2, gpus: int = 8) -> Object:
+    """Return a controller of so many pods that are only of use together."""
+    labels = {names.LABEL_GANG: "pair", names.LABEL_GANG_MIN_COUNT: str(size)}
     template = {
         "metadata": {"labels": labels},
-        "spec": {**pod_spec(8), "schedulerName": names.SCHEDULER},
+        "spec": {**pod_spec(gpus), "schedulerName": names.SCHEDULER},
     }
-    spec: Object = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}
+    spec: Object = {"replicas": size, "selector": {"matchLabels": labels}, "template": template}
     if kind == "StatefulSet":
         spec |= {"podManagementPolicy": "Parallel", "serviceName": "pair"}
     return {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "pair"}, "spec": spec}
@@ -252,6 +261,36 @@ def test_half_of_the_next_run_of_a_job(user: User) -> None:
         eventually(seen.is_half, what="one of them has its node")
         eventually(user.all_wait, what="the gang waits whole", timeout_s=_LATEST_S)
     assert seen.half_s < _MOST_S
+
+
+def test_a_budget_that_admits_one_of_two(user: User, stack: Stack) -> None:
+    """One of the half went, and the other one ran on alone."""
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "one"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {names.LABEL_GANG: "pair"}}},
+    }
+    user.apply(budget)
+    with user.no_scheduler():
+        user.apply(gang(size=3, gpus=4))
+        pins = user.await_released(3)
+        alone = next(node for node in pins.values() if [*pins.values()].count(node) == 1)
+        stay = {pod: node for pod, node in pins.items() if node != alone}
+        for pod, node in stay.items():
+            user.bind(pod, node)
+        eventually(lambda: user.admits("one") == 1, what="the budget admits one of them")
+        before = {pod: user.pods()[pod].uid for pod in stay}
+        take_node_away(user, alone)
+        kept = "one admits 1 eviction now, and 2 are needed"
+        eventually(lambda: kept in stack.log("operator"), what="both stay", timeout_s=_LATEST_S)
+        assert {pod: user.pods()[pod].uid for pod in stay} == before
+        user.kubectl("delete", "pdb", "one")
+        eventually(
+            lambda: not {pod.uid for pod in user.pods().values()} & {*before.values()},
+            what="both leave",
+            timeout_s=_LATEST_S,
+        )
 
 
 @contextmanager
