@@ -21,7 +21,7 @@ from itertools import accumulate, islice
 from operator import itemgetter
 from typing import Final
 
-from bayplan.api.packing_plan import MAX_REFUSING, MAX_REVISIONS, Refuser
+from bayplan.api.packing_plan import MAX_REFUSING, MAX_REVISIONS
 from bayplan.cluster.keys import GangKey, NodeName, Owner
 from bayplan.cluster.nodes import Node
 from bayplan.cluster.pods import Pod, PodKind
@@ -158,13 +158,12 @@ def in_words(recall: Recall) -> str:
     others_at, any_at = _times(recall)
     where = recall.nodes[0][0] if recall.nodes else "its node"
     often = "once" if recall.times == 1 else f"{recall.times} times"
-    waits = others_at > recall.at
-    others = f"other nodes from {_said(others_at)}" if waits else "other nodes at once"
-    whole = isinstance(recall.group, GangKey) and recall.by is Refuser.KUBE_SCHEDULER
-    then = "its gang was called back" if whole else "it was made anew"
+    others = (
+        f"other nodes from {_said(others_at)}" if others_at > recall.at else "other nodes at once"
+    )
     return (
-        f"{recall.by.value} refused {recall.pod} on {where}, and {then} {often}:"
-        f" {recall.message}; tried on {others}, there again from {_said(any_at)}"
+        f"{recall.by.value} refused {recall.pod} on {where}, {often} so far: {recall.message};"
+        f" tried on {others}, there again from {_said(any_at)}"
     )
 
 

@@ -81,7 +81,7 @@ def test_a_gang_that_was_refused_everywhere_is_told_plainly_why_it_waits(
     assert {hold.rejection.reason for hold in made.holds} == {Reason.REFUSED_ON_NODE}
     (told,) = {hold.rejection.message for hold in made.holds}
     assert told == (
-        "waits whole: kube-scheduler refused a on n1, and its gang was called back once:"
+        "waits whole: kube-scheduler refused a on n1, once so far:"
         " no such disk; tried on other nodes at once, there again from 12:01:00 UTC"
     )
     assert all("template or on that node" in hold.remedy for hold in made.holds)
@@ -186,7 +186,7 @@ def test_the_nodes_that_refused_it_add_up() -> None:
     made = again(again(again(None, ONCE), second), third)
 
     assert made == replace(third, times=3, nodes=(*third.nodes, *second.nodes))
-    assert "called back 3 times" in in_words(made)
+    assert "on n1, 3 times so far" in in_words(made)
 
 
 def test_it_is_read_as_it_was_written() -> None:
@@ -248,7 +248,7 @@ def test_a_pod_that_a_kubelet_refused_is_told_so() -> None:
     (hold,) = made.holds
     assert hold.rejection.reason is Reason.REFUSED_ON_NODE
     assert (
-        "kubelet refused a on n1, and it was made anew once: OutOfcpu: too little; tried on other"
+        "kubelet refused a on n1, once so far: OutOfcpu: too little; tried on other"
         " nodes at once, there again from 12:01:00 UTC" in hold.rejection.message
     )
     assert "template or on that node" in hold.remedy
