@@ -5,6 +5,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,7 +48,9 @@ def api_server(lists: dict[str, Any]) -> Iterator[str]:
         thread.join()
 
 
-@pytest.mark.parametrize("missing", ["persistentvolumes", "poddisruptionbudgets", "pods"])
+@pytest.mark.parametrize(
+    "missing", ["persistentvolumes", "poddisruptionbudgets", "packingplans", "pods"]
+)
 def test_what_may_not_be_read_is_told_with_what_it_means(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -63,6 +66,7 @@ def test_what_may_not_be_read_is_told_with_what_it_means(
         "poddisruptionbudgets": "PodDisruptionBudgetList",
         "priorityclasses": "PriorityClassList",
         "packingpolicies": "PackingPolicyList",
+        "packingplans": "PackingPlanList",
     }
     lists = {name: {"kind": kind, "items": []} for name, kind in kinds.items() if name != missing}
     lists["nodes"]["items"] = [node]
@@ -309,6 +313,65 @@ def test_a_volume_of_the_cluster_that_cannot_be_read_is_told_and_kept_from(
     assert "should be a list" in told.err
     assert "Does not fit: 1 of 2 would get a node" in told.out
     assert "cannot tell where its volume is" in told.out
+
+
+def refusing(*nodes: str) -> dict[str, Any]:
+    """Return a plan that tells that these nodes have just refused a pod of the live ReplicaSet."""
+    recall = {
+        "namespace": "team",
+        "owner": {"kind": "ReplicaSet", "name": "web", "uid": "w"},
+        "by": "kubelet",
+        "pod": "web-9",
+        "message": "OutOfcpu",
+        "nodes": [{"name": node, "state": "s"} for node in nodes],
+        "revisions": [],
+        "times": 1,
+        "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+    }
+    return {
+        "kind": "PackingPlan",
+        "metadata": {"name": "plan-00001", "uid": "p"},
+        "spec": {"sequence": 1, "actions": [], "order": "PlaceFirst", "verdict": "Optimal"},
+        "status": {"phase": "Completed", "recalled": [recall]},
+    }
+
+
+@pytest.mark.usefixtures("live")
+def test_who_was_refused_of_late_takes_no_room_from_newcomers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The planner would leave that pod out and place both newcomers; one was said to wait."""
+    waits = yaml.safe_load(POD.replace("GPUS", "6"))
+    owner = {"kind": "ReplicaSet", "name": "web", "uid": "w", "controller": True}
+    labels = {names.LABEL_MANAGED: "true"}
+    waits["metadata"] |= {"name": "web-2", "uid": "u2", "ownerReferences": [owner]}
+    waits["metadata"] |= {"labels": labels, "creationTimestamp": "2026-05-01T12:00:00Z"}
+    listed = [*whatif._cluster(), waits]  # noqa: SLF001 - the cluster
+    newcomers = [POD.replace("GPUS", "6").replace("name: a", f"name: {name}") for name in "ab"]
+
+    monkeypatch.setattr(whatif, "_cluster", lambda: listed)
+    assert "1 of 2 would get a node" in ask(tmp_path, capsys, "---\n".join(newcomers))[1]
+
+    monkeypatch.setattr(whatif, "_cluster", lambda: [*listed, refusing("n1", "n2")])
+    assert "Fits now" in ask(tmp_path, capsys, "---\n".join(newcomers))[1]
+
+
+@pytest.mark.usefixtures("live")
+def test_a_plan_of_the_cluster_that_cannot_be_read_is_told_and_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan of a newer build would keep everybody from asking."""
+    made = refusing("n1")
+    made["spec"]["verdict"] = "Splendid"
+    listed = [*whatif._cluster(), made]  # noqa: SLF001 - the cluster
+    monkeypatch.setattr(whatif, "_cluster", lambda: listed)
+    (tmp_path / "new.yaml").write_text(POD.replace("GPUS", "4"))
+
+    assert main(["plan", "-f", str(tmp_path)]) == 0
+
+    told = capsys.readouterr()
+    assert told.err.count("PackingPlan plan-00001: spec.verdict") == 1
+    assert "Fits now" in told.out
 
 
 @pytest.mark.usefixtures("live")
