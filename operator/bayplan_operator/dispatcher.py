@@ -54,6 +54,9 @@ _GATHER_PLAN_S: Final = 2.0
 #: The same for plans by which gangs may be half: the next one may have a place for the rest.
 _GATHER_HALVES_S: Final = 1.0
 
+#: The same for deployments when the plan of their pods is taken up: most hear of pods before that.
+_GATHER_BEGUN_S: Final = 1.0
+
 #: The same for nodes that are in trouble: pods that are pinned there may never be bound.
 _GATHER_PINS_S: Final = 1.0
 
@@ -91,6 +94,7 @@ class Dispatcher:
         self._deployments: dict[DeploymentKey, dict[str, Asked]] = defaultdict(dict)
         self._away_s = 0.0
         self._awaits = ""
+        self._begun = ""
         self._unwatched: dict[str, str] = {}
         self._unready: dict[Key, str] = dict.fromkeys((PLANS, GATES), "not looked at yet")
 
@@ -160,6 +164,10 @@ class Dispatcher:
             self._look_at_those_of(before, plans.newest_known())
             if plans.tears(raw["metadata"]["name"]):
                 self._queue.add(GATES, after_s=_GATHER_HALVES_S)
+        begun = plans.begun_known()
+        if begun not in {"", self._begun}:
+            self._look_at_those_of(plans.newest_known(), after_s=_GATHER_BEGUN_S)
+        self._begun = begun
 
     def plan_deleted(self, name: str, uid: str) -> None:
         """Forget a plan; what was taken out of service for it may be wanted again."""
@@ -205,11 +213,13 @@ class Dispatcher:
                 _log.error("watch_refused", kind=kind, error=why)
         return found
 
-    def _look_at_deployments(self) -> None:
+    def _look_at_deployments(self, *, after_s: float = _GATHER_S) -> None:
         for key in self._deployments:
-            self._queue.add(key, after_s=_GATHER_S)
+            self._queue.add(key, after_s=after_s)
 
-    def _look_at_those_of(self, *plans: tuple[Plan, ...] | None) -> None:
+    def _look_at_those_of(
+        self, *plans: tuple[Plan, ...] | None, after_s: float = _GATHER_S
+    ) -> None:
         """Look at the deployments on whose pods these plans decide; at all, if one is not known.
 
         A plan comes each second, and a look at thousands of deployments takes longer than that.
@@ -217,7 +227,7 @@ class Dispatcher:
         makers: set[DeploymentKey] = set()
         for parts in plans:
             if parts is None:
-                self._look_at_deployments()
+                self._look_at_deployments(after_s=after_s)
                 return
             makers |= {
                 maker
@@ -226,7 +236,7 @@ class Dispatcher:
                 for maker in _may_have_made(each.pod)
             }
         for key in makers & self._deployments.keys():
-            self._queue.add(key, after_s=_GATHER_S)
+            self._queue.add(key, after_s=after_s)
 
     async def _begin(self) -> str:
         """Read what the first passes need; while nobody answers, say so and ask again.

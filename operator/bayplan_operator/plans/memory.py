@@ -31,7 +31,7 @@ from bayplan.codec.plans import FINISHED
 from bayplan.codec.recalls import Group, Recall, recalled_in
 from bayplan.plan import Bind, Hold, Plan
 from bayplan.rules import recalls
-from bayplan.steps import State
+from bayplan.steps import Phase, State
 from bayplan_operator.cluster.kube import PLANS, Kube, Raw, plan_path
 
 _log = structlog.get_logger()
@@ -225,6 +225,16 @@ class Plans:
                 return None
             pages = _decisions(self._entries)
         return tuple(page.plan for page in pages[-1]) if pages else ()
+
+    def begun_known(self) -> str:
+        """Return the name of the newest plan if it is being carried out, else "".
+
+        Never asks the API server.
+        """
+        with self._lock:
+            pages = _decisions(self._entries or {})
+        begun = pages and pages[-1][0].phase == Phase.EXECUTING
+        return pages[-1][0].name if begun else ""
 
     def leaving(self) -> frozenset[str]:
         """Return the uids of pods that the plan at work moves or evicts."""
