@@ -7,7 +7,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -19,19 +19,12 @@ from kubernetes.client.exceptions import ApiException
 from bayplan.api import names
 from bayplan.cluster.pods import Pod
 from bayplan.cluster.snapshot import Snapshot
-from bayplan.codec import (
-    DecodeError,
-    PublishedPlan,
-    plan_manifest,
-    policy_of,
-    published_plan_of,
-    snapshot_of,
-    workloads,
-)
+from bayplan.codec import DecodeError, plan_manifest, policy_of, snapshot_of, workloads
 from bayplan.codec.documents import KINDS, flat
 from bayplan.policy import Policy
 from bayplan.preparation import attached, prepared, remembering
 from bayplan.whatif import Forecast, forecast
+from bayplan_extender.cli import kept
 from bayplan_extender.cli.files import FileError, located, objects, tell_unread
 from bayplan_extender.cli.holds import grouped, helps
 from bayplan_extender.cli.steps import Steps
@@ -91,7 +84,8 @@ def _world(
         policy = policy_of(policies[0]) if policies else Policy()
     except DecodeError as error:
         raise located(error, documents) from error
-    now, plans = time.time(), [*_plans(live)]
+    plans = [*kept.readable(raw for raw in live if raw["kind"] == "PackingPlan")]
+    now = time.time()
     seen = remembering(there.once_left(now), plans, policy, now=now)
     world = prepared(seen, policy, now=now)
     tell_unread(documents, KINDS | workloads.KINDS)
@@ -104,16 +98,6 @@ def _world(
     if options.time_limit:
         policy = replace(policy, time_limit_s=options.time_limit)
     return world, newcomers, policy
-
-
-def _plans(live: Iterable[Mapping[str, Any]]) -> Iterator[PublishedPlan]:
-    """Yield the plans of the cluster; of one that cannot be read it is told what follows."""
-    for raw in live:
-        if raw["kind"] == "PackingPlan":
-            try:
-                yield published_plan_of(raw)
-            except DecodeError as error:
-                sys.stderr.write(f"{error}; so what it says of who was refused is not heeded\n")
 
 
 def _tell(pods: set[str], error: DecodeError) -> None:

@@ -41,9 +41,16 @@ def published(
     )
 
 
-def told(subject: Pod, *plans: PublishedPlan, placed_by: str = "", now: float = 0) -> str:
+def told(
+    subject: Pod,
+    *plans: PublishedPlan,
+    placed_by: str | None = "",
+    now: float = 0,
+    decided: str = "",
+) -> str:
     """Return the whole explanation."""
-    return "\n".join(explain(subject, placed_by=placed_by, plans=plans, now=now))
+    lines = explain(subject, placed_by=placed_by, plans=plans, now=now, decided=decided)
+    return "\n".join(lines)
 
 
 def test_a_placed_pod_is_explained_by_its_plan_and_by_who_moved_for_it() -> None:
@@ -126,11 +133,106 @@ def test_room_is_not_said_to_be_made_for_one_of_several() -> None:
 def test_a_pod_that_no_plan_knows_is_told_so() -> None:
     """Silence would look like a fault."""
     assert told(pod("chat")).endswith(
-        "none has looked at it yet.\n"
+        "none that is kept tells of it.\n"
         "If none does within half a minute, no planner works: look at its log."
     )
     assert "No plan placed it" in told(pod("chat", on="n1"))
-    assert "no longer kept" in told(pod("chat", on="n1"), placed_by="plan-0")
+
+
+@pytest.mark.parametrize(
+    ("subject", "placed_by", "decided", "rest"),
+    [
+        pytest.param(
+            pod("chat", on="n1"),
+            "plan-0",
+            "plan-0 places it on n1",
+            "plan-0 placed it; that plan is no longer kept, so whom it made leave is not known.",
+            id="placed",
+        ),
+        pytest.param(
+            replace(pod("chat", on="n1"), replaces="uid-old"),
+            "plan-0",
+            "plan-0 moves old to n1",
+            "plan-0 placed it, in the place of a pod that it moved; that plan is no longer kept, so"
+            " whom it made leave is not known.\nIt was told last: plan-0 moves old to n1.",
+            id="moved",
+        ),
+        pytest.param(
+            pod("chat", on="n1"),
+            "",
+            "no planner has worked for 60 s",
+            "No plan placed it: it went where its scheduler's own scores were best.\n"
+            "It was told last: no planner has worked for 60 s.",
+            id="its gate was lifted",
+        ),
+        pytest.param(
+            pod("chat"),
+            "",
+            "Outranked: needs 8 GPUs",
+            "Waits for a plan: none that is kept tells of it.\n"
+            "It was told last: Outranked: needs 8 GPUs.\n"
+            "If none does within half a minute, no planner works: look at its log.",
+            id="it waits",
+        ),
+        pytest.param(
+            pod("chat", on="n1"),
+            None,
+            "",
+            "No plan that is kept placed it; whether an older one did, `kubectl bayplan explain`"
+            " says.",
+            id="its annotations are not known",
+        ),
+    ],
+)
+def test_what_a_pod_says_itself_is_told_where_its_plan_is_gone(
+    subject: Pod, placed_by: str | None, decided: str, rest: str
+) -> None:
+    """Twenty plans are kept, which may be those of the last minute.
+
+    A pod of an older one was said to have had none, or that nobody had looked at it.
+    """
+    assert told(subject, placed_by=placed_by, decided=decided).endswith(f"\n{rest}")
+
+
+@pytest.mark.parametrize(
+    ("subject", "placed_by", "line"),
+    [
+        pytest.param(
+            pod("chat", on="n1"),
+            "plan-0",
+            "plan-0 placed it; that plan may not be read, so whom it made leave is not known.",
+            id="placed",
+        ),
+        pytest.param(
+            pod("chat"), "", "It was told last: Outranked: needs 8 GPUs.", id="it was told why"
+        ),
+    ],
+)
+def test_who_may_not_read_plans_is_told_what_the_pod_says(
+    subject: Pod, placed_by: str, line: str
+) -> None:
+    """Seen: who has rights in one namespace only was told nothing about its own pods."""
+    decided = "Outranked: needs 8 GPUs"
+
+    lines = explain(subject, placed_by=placed_by, plans=None, now=0, decided=decided)
+
+    assert lines[-1] == line
+
+
+def test_a_pod_of_which_a_large_plan_does_not_say_what_it_decided_is_told_so() -> None:
+    """It was sent to the log of a planner at work."""
+    large = published(Bind(pod=pod("a").key, uid="uid-a", node=N1))
+    large = replace(large, truncated=True, created_at=100)
+    seen, late = (replace(pod("chat"), created_at=at) for at in (50, 150))
+    why = Rejection(reason=Reason.TOO_SMALL, message="needs 16 GPUs; the largest has 8")
+    older = replace(published(Hold(pod=seen.key, uid=seen.uid, rejection=why)), sequence=0)
+
+    assert told(seen, large, older, decided="Outranked: full").splitlines()[1:] == [
+        "plan-1 has decided on it, and is too large to list all that it did.",
+        "It was told last: Outranked: full.",
+        "Next: it is planned again with the next plan.",
+    ]
+    assert "none that is kept tells of it" in told(late, large)
 
 
 @pytest.mark.parametrize(
@@ -163,8 +265,8 @@ def test_a_pod_in_the_place_of_a_victim_is_told_what_it_waits_for(
     plan = published(action, message="0 of 2 steps done")
     assert told(waiting, plan).splitlines()[1:] == [said, "Progress: 0 of 2 steps done."]
     ended = published(action, phase="Completed")
-    assert "none has looked at it yet" in told(waiting, ended)
-    assert "none has looked at it yet" in told(pod("other"), plan)
+    assert "none that is kept tells of it" in told(waiting, ended)
+    assert "none that is kept tells of it" in told(pod("other"), plan)
 
 
 def test_a_pod_that_nobody_plans_is_not_said_to_wait_for_the_scheduler_alone() -> None:

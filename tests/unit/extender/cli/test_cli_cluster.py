@@ -106,9 +106,9 @@ def test_no_cluster_says_what_to_set(
     [
         (404, {}, "pod team/a not found"),
         (200, {"status": 404}, "this cluster has no PackingPlans: is Bayplan installed?"),
-        (200, {"status": 403}, "the API server refused (403): because"),
+        (200, {"status": 500}, "the API server refused (500): because"),
     ],
-    ids=["no pod", "no kinds of ours", "no right to see plans"],
+    ids=["no pod", "no kinds of ours", "an API server in trouble"],
 )
 def test_what_is_not_there_is_named(
     status: int,
@@ -133,6 +133,62 @@ def test_what_is_not_there_is_named(
     assert main(["explain", "pod", "a", "-n", "team"]) == 1
 
     assert capsys.readouterr().err == f"error: {told}\n"
+
+
+UNREADABLE = {"metadata": {"name": "plan-00001"}, "spec": {"verdict": "Splendid"}}
+
+
+@pytest.mark.parametrize(
+    ("listed", "lines", "complaint"),
+    [
+        pytest.param(
+            ApiException(status=403, reason="Forbidden"),
+            ["It was told last: Outranked: needs 8 GPUs."],
+            "PackingPlans may not be read; so only what the pod says is told",
+            id="none may be",
+        ),
+        pytest.param(
+            {"items": [UNREADABLE]},
+            [
+                "Waits for a plan: none that is kept tells of it.",
+                "It was told last: Outranked: needs 8 GPUs.",
+                "If none does within half a minute, no planner works: look at its log.",
+            ],
+            "PackingPlan plan-00001: spec.order: should be one of PlaceFirst, ProtectFirst,"
+            " Defragment, is None; so nothing that it says is heeded",
+            id="one cannot be",
+        ),
+    ],
+)
+def test_where_plans_are_not_read_it_is_told_what_the_pod_says_itself(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    listed: dict[str, Any] | Exception,
+    lines: list[str],
+    complaint: str,
+) -> None:
+    """Plans are of no namespace: who has rights in one alone was told nothing of its own pods."""
+    raw = codec_scene.raw_pod(schedulingGates=[{"name": names.GATE}])
+    raw["metadata"]["labels"] = {names.LABEL_MANAGED: "true"}
+    raw["metadata"]["annotations"] = {names.ANNOTATION_DECISION: "Outranked: needs 8 GPUs"}
+    reply = SimpleNamespace(status=200, data=json.dumps(raw).encode())
+
+    def listing(*_: str) -> dict[str, Any]:
+        if isinstance(listed, Exception):
+            raise listed
+        return listed
+
+    core = SimpleNamespace(read_namespaced_pod=lambda *_, **__: reply)
+    custom = SimpleNamespace(list_cluster_custom_object=listing)
+    monkeypatch.setattr(explain, "connect", lambda: None)
+    monkeypatch.setattr(client, "CoreV1Api", lambda _: core)
+    monkeypatch.setattr(client, "CustomObjectsApi", lambda _: custom)
+
+    assert main(["explain", "pod", "web-1", "-n", "team"]) == 0
+
+    told = capsys.readouterr()
+    assert told.out.splitlines()[1:] == lines
+    assert told.err == f"{complaint}\n"
 
 
 @pytest.mark.parametrize(
