@@ -21,7 +21,7 @@ SPARED: Final = "stays: its room is no longer needed"
 GIVEN_UP: Final = "stays: the window for defragmentation has closed"
 
 #: What is told of a pod that should have ended.
-HANGS: Final = "hangs"
+HANGS: Final = "has hung"
 
 _STAYS: Final = frozenset({SPARED, GIVEN_UP})
 
@@ -201,11 +201,14 @@ def hanging(pod: Pod, now: float) -> str:
 
 
 def keeping(pod: Pod) -> str:
-    """Return what keeps a pod that should have ended, in words."""
+    """Return what keeps a pod that should have ended, and what helps, in words."""
     if not pod.finalizers:
-        return f"{pod.node} does not tell that it has ended"
-    many = "finalizer" if len(pod.finalizers) == 1 else "finalizers"
-    return f"{many} {', '.join(pod.finalizers)}"
+        lost = f"{pod.node} does not report that it has ended"
+        return f"{lost}; bring that node back, or delete the Node if it is gone for good"
+    if len(pod.finalizers) == 1:
+        return f"finalizer {pod.finalizers[0]} keeps it; whoever set that has to take it away"
+    names = ", ".join(pod.finalizers)
+    return f"finalizers {names} keep it; whoever set those has to take them away"
 
 
 def clock(at: int) -> str:

@@ -107,7 +107,11 @@ class Victims:
         queue.on_their_way = surges.begin(queue.on_their_way, max_parallel, stop=queue.stop)
         queue.stop, queue.surging = queue.stop or has_failed(surges.told.values()), surges.busy
         self.todo += surges.todo
-        reports = [report_of(v, *surges.told[v.uid]) for v in victims if v.uid in surges.told]
+        reports = [
+            report_of(v, *surges.told[v.uid], hindered=v.uid in surges.hindered)
+            for v in victims
+            if v.uid in surges.told
+        ]
         # 2. The others.
         reports += self._clear([g for g in groups if g[0].uid not in surges.told], queue)
         # 3. Those who need not leave.

@@ -183,14 +183,16 @@ def _leaving(pod: Pod, plans: Sequence[PublishedPlan], now: float) -> list[str]:
             return [f"{published.name} asks it to leave {away}: {step}."]
         if goes:
             ended = f"that plan has ended ({published.message or published.phase})"
-            return [f"{goes}: {published.name} made it leave {away}; {ended}."]
+            return [f"{goes}.", f"{published.name} made it leave {away}; {ended}."]
     return [f"{goes}."] if goes else []
 
 
 def _goes(pod: Pod, now: float) -> str:
     """Return that a pod leaves its node, and until when, whatever becomes of a plan; or ""."""
     if pod.terminating:
-        return f"Is being deleted, {hanging(pod, now) or f'by {clock(pod.leaves_at)} at most'}"
+        hangs = hanging(pod, now)
+        by = f"and {hangs}" if hangs else f"by {clock(pod.leaves_at)} at most"
+        return f"Is being deleted, {by}"
     if pod.gives_way_by:
         return f"Leaves once its replacement serves, which has until {clock(pod.gives_way_by)}"
     return ""

@@ -300,7 +300,8 @@ LEAVES = replace(pod("small", on="n1", terminating=True), leaves_at=3600)
         pytest.param(
             replace(LEAVES, finalizers=("a.io/x",)),
             3601,
-            "Is being deleted, hangs since 01:00:00 UTC: finalizer a.io/x",
+            "Is being deleted, and has hung since 01:00:00 UTC: finalizer a.io/x keeps it; whoever"
+            " set that has to take it away",
             id="a finalizer keeps it",
         ),
         pytest.param(
@@ -322,9 +323,10 @@ def test_a_victim_of_a_plan_that_has_ended_is_told_that_it_goes_and_for_whom(
         published(Bind(pod=pod("other").key, uid="uid-other", node=N2)), name="plan-2", sequence=2
     )
 
-    assert told(leaves, older, newer, now=now).splitlines()[-1] == (
-        f"{goes}: plan-1 made it leave n1 for chat; that plan has ended (plan-2 took over)."
-    )
+    assert told(leaves, older, newer, now=now).splitlines()[-2:] == [
+        f"{goes}.",
+        "plan-1 made it leave n1 for chat; that plan has ended (plan-2 took over).",
+    ]
     assert told(leaves, newer, now=now).splitlines()[-1] == f"{goes}."
     stays = replace(leaves, terminating=False, gives_way_by=0)
     assert "leave" not in told(stays, older, newer, now=now)
