@@ -102,7 +102,7 @@ class Pins:
         pods = {pod.uid: pod for pod in pinned}
         for pod in pods.values():
             if pod.refused:
-                why = f"kube-scheduler refuses it there: {pod.refused}"[:300]
+                why = f"kube-scheduler refuses it there: {pod.refused}"[:300].rstrip(".")
                 stuck_s = _REFUSED_GRACE_S if pod.offered else _REFUSED_GANG_S
                 replaced_s = _REFUSED_GRACE_S
                 yield _Trap(pod=pod, why=why, replaced_s=replaced_s, stuck_s=stuck_s, refused=True)

@@ -150,7 +150,8 @@ def in_words(recall: Recall) -> str:
     then = "its gang was called back" if whole else "it was made anew"
     return (
         f"{recall.by.value} refused {recall.pod} on {where}, and {then} {often}:"
-        f" {recall.message}; tried on {others}, there again from {_said(any_at)}"
+        f" {recall.message.rstrip('.')}; it is tried on {others}, and on {where} again from"
+        f" {_said(any_at)}"
     )
 
 

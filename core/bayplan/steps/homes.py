@@ -213,7 +213,7 @@ class Homes:
                 )
             )
             return State.STARTED, f"{pod.key.name} is released to {move.target} in its place"
-        return state, f"{pod.key.name} {message} in its place"
+        return state, f"in its place {pod.key.name} {message}"
 
 
 def _words(short: Resources) -> str:

@@ -197,5 +197,6 @@ def _failure(move: Move, why: Failing) -> str:
     slow = "; if it only starts slowly, raise disruption.coldStartSeconds of its deployment"
     return (
         f"serves on {move.source}: its replacement on {move.target} {why.words} and was removed;"
-        f" look at its events and its log{slow if why is Failing.LATE else ''}"
+        f" look at the events of that pod, and at its log where logs are kept"
+        f"{slow if why is Failing.LATE else ''}"
     )

@@ -159,7 +159,7 @@ class Victims:
             return "stays: the plan can no longer be completed"
         drains = any(map(self._has_drained, group))
         if queue.surging and not drains:
-            return "waits until those that start first serve"
+            return "waits until the replacements that are starting serve"
         if queue.unfinished:
             # Evictions of a pass are refused together: the rest of a gang is asked for alone.
             return "waits for its turn: a gang that has begun to leave goes first"

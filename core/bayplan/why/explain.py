@@ -118,7 +118,7 @@ def _pinned(pod: Pod) -> list[str]:
 def chosen(pod: Pod, choice: Choice) -> tuple[str, ...]:
     """Return why a pod without a plan was given its node, and what decided, as lines."""
     ask, here, there = (r.gpus for r in (pod.requests, choice.room, choice.runner_up_room))
-    where = f"the scheduler asked about {choice.asked} nodes"
+    where = f"the scheduler asked about {choice.asked} node{'' if choice.asked == 1 else 's'}"
     first = f"Was given {choice.node} ({units.words('/gpu', here)} free): {where}."
     if choice.runner_up is None:
         return (first, "No other of them had room.")
@@ -180,6 +180,8 @@ def _leaving(pod: Pod, plans: Sequence[PublishedPlan], now: float) -> list[str]:
         away = _away(victim, published)
         if not published.finished:
             step = _step(pod, published, victim)
+            if step.startswith("stays"):
+                return [f"{published.name} was to make it leave {away}; it {step}."]
             return [f"{published.name} asks it to leave {away}: {step}."]
         if goes:
             ended = f"that plan has ended ({published.message or published.phase})"
@@ -232,8 +234,8 @@ def _decided(pod: Pod, published: PublishedPlan, action: Bind | Hold) -> list[st
     lines = [f"{published.name} holds it ({action.rejection.reason}): {action.rejection.message}."]
     lines += [f"What would help: {action.remedy}."] if action.remedy else []
     lines += ["It is shown to node autoscalers."] if pod.offered else []
-    next_ = f"Next: it is planned again when the cluster changes ({_quality(published)})."
-    return [*lines, next_]
+    when = "when the cluster changes, or a cooldown or a pause is over"
+    return [*lines, f"Next: it is planned again {when} ({_quality(published)})."]
 
 
 def _step(pod: Pod, published: PublishedPlan, action: Bind | Move | Evict) -> str:

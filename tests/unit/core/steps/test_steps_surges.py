@@ -143,7 +143,7 @@ def test_while_a_replacement_starts_nobody_else_leaves() -> None:
     found = look(made, *there, surge=may("v"), drains={"v": SERVES})
 
     assert done(found) == ["start v"]
-    assert "Evict x Waiting: waits until those that start first serve" in told(found)
+    assert "Evict x Waiting: waits until the replacements that are starting serve" in told(found)
 
 
 def test_while_a_replacement_starts_who_has_drained_leaves() -> None:

@@ -22,6 +22,7 @@ from bayplan.plan import (
     plan_of,
 )
 from bayplan.policy import Order
+from bayplan.steps import SPARED
 from bayplan.why.explain import chosen, explain
 from tests.builders import GPU, pod
 
@@ -290,6 +291,17 @@ def test_a_victim_is_told_before_it_goes() -> None:
     assert "plan-1 asks it to leave n1 for chat: " in told(victim, published(move, guest))
 
 
+def test_a_victim_that_may_stay_after_all_is_not_said_to_be_asked_to_leave() -> None:
+    """Its owner would get ready for a move that does not come."""
+    victim = pod("small", on="n1")
+    plan = published(Evict(pod=victim.key, uid=victim.uid, node=N1, priority=0))
+    step = replace(plan.steps[0], message=SPARED)
+
+    assert told(victim, replace(plan, steps=(step,))).endswith(
+        "plan-1 was to make it leave n1; it stays: its room is no longer needed."
+    )
+
+
 LEAVES = replace(pod("small", on="n1", terminating=True), leaves_at=3600)
 
 
@@ -379,7 +391,10 @@ def test_a_free_pod_is_told_that_nothing_decided() -> None:
 
 def test_a_free_pod_is_told_that_it_had_no_choice() -> None:
     """Nothing decided when there was one node."""
-    assert chosen(pod("a"), choice(1, None))[1] == "No other of them had room."
+    assert chosen(pod("a"), replace(choice(1, None), asked=1)) == (
+        "Was given n1 (1 GPU free): the scheduler asked about 1 node.",
+        "No other of them had room.",
+    )
 
 
 def test_gates_of_others_are_named_wherever_somebody_asks() -> None:

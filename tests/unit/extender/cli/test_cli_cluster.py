@@ -244,7 +244,7 @@ def test_what_fits_now_is_told_with_how_many_more(
     code, text = ask(tmp_path, capsys, POD.replace("GPUS", "2"))
 
     assert code == 0
-    assert "Fits now: it without disturbing anybody." in text
+    assert "Fits now, without disturbing anybody." in text
     assert "The same fits 5 times more" in text
 
 
@@ -433,7 +433,7 @@ def test_a_plan_of_the_cluster_that_cannot_be_read_is_told_and_passed_over(
 @pytest.mark.usefixtures("live")
 @pytest.mark.parametrize(
     ("node", "answer"),
-    [("", "The same fits 1 times more"), ("n2", "The same fits 0 times more")],
+    [("", "The same fits 1 time more"), ("n2", "The same fits 0 times more")],
     ids=["it waits", "it runs"],
 )
 def test_a_pod_of_the_cluster_that_cannot_be_read_is_told_and_passed_over(

@@ -93,4 +93,4 @@ def test_a_pin_that_the_scheduler_refused_is_not_tried_there_again_at_once(scene
     assert "deletionTimestamp" in scene.pod("a")["metadata"]
     (told,) = told_of(scene)
     assert (told["by"], told["owner"]["uid"]) == ("kube-scheduler", "uid-web")
-    assert "there again from 12:03:30 UTC" in scene.told.notes[-1]
+    assert "again from 12:03:30 UTC" in scene.told.notes[-1]
