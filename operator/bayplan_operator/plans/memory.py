@@ -226,15 +226,18 @@ class Plans:
             pages = _decisions(self._entries)
         return tuple(page.plan for page in pages[-1]) if pages else ()
 
-    def begun_known(self) -> str:
-        """Return the name of the newest plan if it is being carried out, else "".
+    def progress_known(self) -> tuple[str, str]:
+        """Return the name of the newest plan and how far it is, if it is being carried out.
 
-        Never asks the API server.
+        In words; both are "" if it is not. Never asks the API server.
         """
         with self._lock:
-            pages = _decisions(self._entries or {})
-        begun = pages and pages[-1][0].phase == Phase.EXECUTING
-        return pages[-1][0].name if begun else ""
+            entries = self._entries or {}
+            pages = _decisions(entries)
+            first = pages[-1][0] if pages else None
+            if first is None or first.phase != Phase.EXECUTING:
+                return "", ""
+            return first.name, str(entries[first.name].status.get("message", ""))
 
     def leaving(self) -> frozenset[str]:
         """Return the uids of pods that the plan at work moves or evicts."""
