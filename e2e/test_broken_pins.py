@@ -2,6 +2,7 @@
 
 From a node that is reported broken the webhook keeps it off, and kube-scheduler asks again at every
 event of the cluster. Of one that its kubelet would not start its controller makes another at once.
+What kube-scheduler refuses for a reason that no plan knows is made anew half a minute later.
 """
 
 import json
@@ -22,6 +23,15 @@ from tests.integration.operator_scene import pin, pod_spec
 
 #: Seconds in which the operator sees it and acts, and a busy machine's; it was half a minute.
 _SOON_S = 15.0
+
+#: The same where only kube-scheduler knows what is wrong; it was two and a half minutes.
+_REFUSED_S = 60.0
+
+#: A disk that one pod of a node may write to; plans know nothing of disks without a claim.
+DISK = {
+    "name": "disk",
+    "iscsi": {"targetPortal": "192.0.2.1", "iqn": "iqn.2026-11.test.disk:d", "lun": 0},
+}
 
 #: Times that two nodes may refuse a pod: each once more, by a plan that was on its way already.
 _TRIES = 4
@@ -62,10 +72,10 @@ class Busy(Lookout):
         self.events += 1
 
 
-def one() -> dict[str, Any]:
+def one(**more: object) -> dict[str, Any]:
     """Return a Deployment of one pod of 8 GPUs."""
     labels = {"app": "one"}
-    spec = {**pod_spec(8), "schedulerName": names.SCHEDULER}
+    spec = {**pod_spec(8), "schedulerName": names.SCHEDULER, **more}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -75,6 +85,16 @@ def one() -> dict[str, Any]:
             "selector": {"matchLabels": labels},
             "template": {"metadata": {"labels": labels}, "spec": spec},
         },
+    }
+
+
+def stranger(node: str, **more: object) -> dict[str, Any]:
+    """Return a pod that asks nobody."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "stranger"},
+        "spec": {**pod_spec(0), "nodeName": node, **more},
     }
 
 
@@ -99,14 +119,8 @@ def test_a_pod_pinned_to_a_node_that_is_reported_broken(
 ) -> None:
     """It was refused hundreds of times until it was made anew half a minute later."""
     cluster = stack.cluster
-    stranger = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "stranger"},
-        "spec": {**pod_spec(0), "nodeName": nodes[0]},
-    }
 
-    story.apply(cluster, stranger, namespace=namespace)
+    story.apply(cluster, stranger(nodes[0]), namespace=namespace)
     stack.stop("scheduler")
     try:
         story.apply(cluster, one(), namespace=namespace)
@@ -151,6 +165,35 @@ def test_a_pod_that_its_kubelet_refuses(
         refusing.add(home)
         times += 1
         assert times <= _TRIES, refusing
+
+
+def test_a_pod_that_kube_scheduler_refuses(
+    stack: Stack, nodes: tuple[str, ...], namespace: str
+) -> None:
+    """It was pinned there for two and a half minutes, with a free node beside it."""
+    cluster, (taken, free) = stack.cluster, nodes
+    story.apply(cluster, stranger(taken, volumes=[DISK]), namespace=namespace)
+    cluster.kubectl_run("cordon", free)
+
+    def is_refused() -> bool:
+        raw = only(cluster, namespace)
+        told = [each.get("message", "") for each in raw["status"].get("conditions", ())]
+        return any("disk" in text for text in told) and pin(raw) == taken
+
+    story.apply(cluster, one(volumes=[DISK]), namespace=namespace)
+    eventually(is_refused, what="kube-scheduler refuses it")
+    began_at = time.monotonic()
+    before = only_pod(cluster, namespace).uid
+    cluster.kubectl_run("uncordon", free)
+
+    def moved() -> bool:
+        return only_pod(cluster, namespace).uid != before
+
+    eventually(moved, what="it is made anew", timeout_s=200.0)
+    took_s = time.monotonic() - began_at
+    print(f"made anew after {took_s:.1f} s")
+    eventually(lambda: only_pod(cluster, namespace).node == free, what="it runs on the other node")
+    assert took_s < _REFUSED_S
 
 
 def refuse(cluster: Cluster, namespace: str) -> None:

@@ -26,6 +26,8 @@ Object = dict[str, Any]
 _MOST_S: Final = 30.0
 _LATEST_S: Final = 120.0
 
+ENDED: Final = {"Succeeded", "Failed"}
+
 GOES, STAYS, STRANGER, UNIT = "pair-0", "pair-1", "stranger", "chat-0"
 
 
@@ -52,7 +54,7 @@ def user(stack: Stack, nodes: Sequence[str], namespace: str) -> Iterator["User"]
     yield somebody
     for program in ("planner", "operator"):
         print(program, stack.log(program)[-20_000:])
-    somebody.kubectl("delete", "infd,statefulsets,deployments,pods", "--all", "--wait=false")
+    somebody.kubectl("delete", "infd,statefulsets,deployments,jobs,pods", "--all", "--wait=false")
     eventually(lambda: not somebody.pods(), what="the pods have gone")
 
 
@@ -76,15 +78,25 @@ class User:
         """Return the pods that stay, by name."""
         return {pod.name: pod for pod in story.pods(self.cluster, self.namespace)}
 
-    def await_released(self) -> dict[str, str]:
-        """Wait until both pods are released; return the nodes that they are pinned to."""
+    def admits(self, budget: str) -> int:
+        """Return how many evictions a PodDisruptionBudget admits."""
+        (found,) = (
+            raw
+            for raw in self.cluster.read("pdb", namespace=self.namespace)["items"]
+            if raw["metadata"]["name"] == budget
+        )
+        return int(found["status"]["disruptionsAllowed"])
+
+    def await_released(self, size: int = 2) -> dict[str, str]:
+        """Wait until all pods are released; return the nodes that they are pinned to."""
 
         def pinned() -> dict[str, str]:
             raws = self.cluster.read("pods", namespace=self.namespace)["items"]
-            assert len(raws) == 2
+            raws = [raw for raw in raws if raw["status"].get("phase") not in ENDED]
+            assert len(raws) == size
             return {raw["metadata"]["name"]: pin_of(raw) for raw in raws}
 
-        return eventually(pinned, what="both are released")
+        return eventually(pinned, what="all are released")
 
     def bind(self, pod: str, node: str) -> None:
         """Bind a pod, as kube-scheduler would."""
@@ -127,7 +139,7 @@ class User:
 
     def _own(self) -> list[PodView]:
         live = self.pods().values()
-        return [pod for pod in live if pod.name != STRANGER and pod.phase != "Failed"]
+        return [pod for pod in live if pod.name != STRANGER and pod.phase not in ENDED]
 
 
 def unit() -> Object:
@@ -146,17 +158,25 @@ def unit() -> Object:
     }
 
 
-def gang(kind: str = "StatefulSet") -> Object:
-    """Return a controller of two pods that are only of use together."""
-    labels = {names.LABEL_GANG: "pair", names.LABEL_GANG_MIN_COUNT: "2"}
+def gang(kind: str = "StatefulSet", *, size: int = 2, gpus: int = 8) -> Object:
+    """Return a controller of so many pods that are only of use together."""
+    labels = {names.LABEL_GANG: "pair", names.LABEL_GANG_MIN_COUNT: str(size)}
     template = {
         "metadata": {"labels": labels},
-        "spec": {**pod_spec(8), "schedulerName": names.SCHEDULER},
+        "spec": {**pod_spec(gpus), "schedulerName": names.SCHEDULER},
     }
-    spec: Object = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}
+    spec: Object = {"replicas": size, "selector": {"matchLabels": labels}, "template": template}
     if kind == "StatefulSet":
         spec |= {"podManagementPolicy": "Parallel", "serviceName": "pair"}
     return {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "pair"}, "spec": spec}
+
+
+def job(name: str) -> Object:
+    """Return a Job of such a gang, as a CronJob makes one for each run: with the same labels."""
+    template = gang()["spec"]["template"]
+    template["spec"]["restartPolicy"] = "Never"
+    spec = {"parallelism": 2, "completions": 2, "backoffLimit": 99, "template": template}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": spec}
 
 
 def pin_of(raw: Object) -> str:
@@ -222,6 +242,55 @@ def fill_node(user: User, node: str) -> None:
         "spec": {**pod_spec(8), "nodeName": node},
     }
     user.apply(pod)
+
+
+def test_half_of_the_next_run_of_a_job(user: User) -> None:
+    """Pods of its last run, which had ended well, were counted, and half of it ran on for ever."""
+    user.apply(job("run-1"))
+    eventually(user.all_run, what="the first run runs")
+    for name in user.pods():
+        user.set_status(name, {"phase": "Succeeded"})
+    user.kubectl("wait", "--for=condition=complete", "job/run-1", "--timeout=60s")
+
+    with user.witness() as seen:
+        with user.no_scheduler():
+            user.apply(job("run-2"))
+            goes, stays = user.await_released().items()
+            user.bind(*goes)
+            take_node_away(user, stays[1])
+        eventually(seen.is_half, what="one of them has its node")
+        eventually(user.all_wait, what="the gang waits whole", timeout_s=_LATEST_S)
+    assert seen.half_s < _MOST_S
+
+
+def test_a_budget_that_admits_one_of_two(user: User, stack: Stack) -> None:
+    """One of the half went, and the other one ran on alone."""
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "one"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {names.LABEL_GANG: "pair"}}},
+    }
+    user.apply(budget)
+    with user.no_scheduler():
+        user.apply(gang(size=3, gpus=4))
+        pins = user.await_released(3)
+        alone = next(node for node in pins.values() if [*pins.values()].count(node) == 1)
+        stay = {pod: node for pod, node in pins.items() if node != alone}
+        for pod, node in stay.items():
+            user.bind(pod, node)
+        eventually(lambda: user.admits("one") == 1, what="the budget admits one of them")
+        before = {pod: user.pods()[pod].uid for pod in stay}
+        take_node_away(user, alone)
+        kept = "one admits 1 eviction now, and 2 are needed"
+        eventually(lambda: kept in stack.log("operator"), what="both stay", timeout_s=_LATEST_S)
+        assert {pod: user.pods()[pod].uid for pod in stay} == before
+        user.kubectl("delete", "pdb", "one")
+        eventually(
+            lambda: not {pod.uid for pod in user.pods().values()} & {*before.values()},
+            what="both leave",
+            timeout_s=_LATEST_S,
+        )
 
 
 @contextmanager

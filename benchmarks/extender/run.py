@@ -42,6 +42,9 @@ _SERIES: Final = itertools.count()
 _QUIET_S: Final = 6.0
 _QUIET_PART: Final = 0.01
 
+#: Digits of a pod's number in its name, after those of its series.
+_DIGITS: Final = 5
+
 _BATCH: Final = 250
 _TIMEOUT_S: Final = 600.0
 _NAME: Final = re.compile(rb'"name":"(pod-\d+)"')
@@ -74,10 +77,21 @@ def free_pods(count: int, scheduler: str = SCHEDULER) -> list[dict[str, Any]]:
     return [_pod(_name(series, i), i, "", scheduler) for i in range(count)]
 
 
-def pinned_pods(count: int, nodes: Sequence[str]) -> list[dict[str, Any]]:
+def pinned_pods(count: int) -> list[dict[str, Any]]:
     """Return pods that are pinned to nodes, and fill node after node."""
-    series, per_node = next(_SERIES), len(SIZES)
-    return [_pod(_name(series, i), i, nodes[i // per_node], SCHEDULER) for i in range(count)]
+    series = next(_SERIES)
+    listed = [_name(series, i) for i in range(count)]
+    return [_pod(name, i, home_of(name), SCHEDULER) for i, name in enumerate(listed)]
+
+
+def node_name(number: int) -> str:
+    """Return the name of a node."""
+    return f"gpu-{number:05d}"
+
+
+def home_of(pod: str) -> str:
+    """Return the node of a pinned pod: by its number, so that node after node is filled."""
+    return node_name(int(pod[-_DIGITS:]) // len(SIZES))
 
 
 def remove_pods(cluster: Cluster) -> None:
@@ -157,7 +171,7 @@ def measure_single(cluster: Cluster, count: int, *, name: str, url: str) -> Sequ
 def _ready_scheduler(cluster: Cluster, group: ProcessGroup, name: str, url: str) -> Process:
     """Start a scheduler and wait until it has bound a pod."""
     scheduler = _scheduler(cluster, group, name, url)
-    probe = f"probe-{next(_SERIES)}"
+    probe = f"probe-{next(_SERIES):0{_DIGITS}d}"
     make_pods(cluster, [_pod(probe, 0, "", name)])
     path = ("get", "pod", probe, "-n", NAMESPACE, "-o", "jsonpath={.spec.nodeName}")
     eventually(lambda: cluster.kubectl_run(*path), what="a first pod is bound", timeout_s=60.0)
@@ -171,7 +185,7 @@ def _scheduler(cluster: Cluster, group: ProcessGroup, name: str, url: str) -> Pr
 
 
 def _name(series: int, number: int) -> str:
-    return f"pod-{series:03d}{number:05d}"
+    return f"pod-{series:03d}{number:0{_DIGITS}d}"
 
 
 def _pod(name: str, number: int, node: str, scheduler: str) -> dict[str, Any]:
@@ -302,17 +316,17 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def plan_document(cluster: Cluster, nodes: Sequence[str], count: int) -> dict[str, Any]:
+def plan_document(cluster: Cluster, count: int) -> dict[str, Any]:
     """Return a PackingPlan that gives the pods the homes that they are pinned to."""
     listed = json.loads(cluster.kubectl_run("get", "pods", "-n", NAMESPACE, "-o", "json"))["items"]
-    pods = sorted((pod["metadata"]["name"], pod["metadata"]["uid"]) for pod in listed)
+    pods = [(pod["metadata"]["name"], pod["metadata"]["uid"]) for pod in listed]
     actions = [
         {
             "type": "Bind",
             "pod": {"namespace": NAMESPACE, "name": name, "uid": uid},
-            "node": nodes[i // len(SIZES)],
+            "node": home_of(name),
         }
-        for i, (name, uid) in enumerate(pods)
+        for name, uid in pods
     ]
     return {
         "apiVersion": names.API_VERSION,

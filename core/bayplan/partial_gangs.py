@@ -26,7 +26,7 @@ from typing import Final
 
 from bayplan.api import names
 from bayplan.cluster.keys import GangKey
-from bayplan.cluster.pods import Disruption, Pod
+from bayplan.cluster.pods import Disruption, Ended, Pod, ended_with
 
 #: Seconds from the first node that a gang gets after which it gives it back.
 PARTIAL_S: Final = 15
@@ -38,7 +38,7 @@ MOMENT_S: Final = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """A pod of a gang; None where it has ended well.
+    """A pod of a gang.
 
     Attributes:
         pod: The pod.
@@ -46,7 +46,7 @@ class Member:
         planned: Whether a plan gave it its node.
     """
 
-    pod: Pod | None
+    pod: Pod
     bound_at: int = 0
     planned: bool = False
 
@@ -87,19 +87,24 @@ def suspects(
 
 
 def partial_gang(
-    members: Sequence[Member], held: Collection[str], stuck: Collection[str] = ()
+    members: Sequence[Member],
+    held: Collection[str],
+    stuck: Collection[str] = (),
+    *,
+    ended: Iterable[Ended] = (),
 ) -> PartialGang:
     """Return the pods of one gang that are to give their room back.
 
-    `members` are all of its pods but those that have failed; `held` are the uids of pods that have
-    no place in the newest plan, `stuck` of those that cannot be bound where they are pinned.
+    `members` are all of its pods that have not ended, `ended` those that have ended well: with one
+    of the same run it was whole. `held` are the uids of pods that have no place in the newest plan,
+    `stuck` of those that cannot be bound where they are pinned.
     """
-    pods = [member.pod for member in members if member.pod is not None]
-    if {pod.gang_min_count for pod in pods} != {len(members)} or len(pods) < len(members):
+    pods = [member.pod for member in members]
+    if {pod.gang_min_count for pod in pods} != {len(members)} or ended_with(pods, ended):
         return WHOLE
-    placed = [m for m in members if m.pod is not None and m.pod.node is not None]
+    placed = [member for member in members if member.pod.node is not None]
     waiting = [pod for pod in pods if pod.node is None]
-    trapped = [m.pod for m in placed if m.pod and not m.pod.bound and m.pod.uid in stuck]
+    trapped = [m.pod for m in placed if not m.pod.bound and m.pod.uid in stuck]
     if any(pod.terminating for pod in pods):
         return WHOLE
     if not trapped and not all(pod.uid in held and _is_in_vain(pod) for pod in waiting):
@@ -123,7 +128,7 @@ def _may_go(member: Member, *, stuck: bool) -> bool:
     An InferenceDeployment sees to its own, unless one of them is stuck.
     """
     pod = member.pod
-    if pod is None or pod.owner is None:
+    if pod.owner is None:
         return False
     if pod.owner.kind == names.KIND_DEPLOYMENT and not stuck:
         return False

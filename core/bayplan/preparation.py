@@ -4,13 +4,13 @@ Planner and command line start from the same cluster, or `kubectl bayplan plan` 
 the planner does not do.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from bayplan.cluster.constraints import Volume
 from bayplan.cluster.keys import ClaimKey, GangKey, NodeName
-from bayplan.cluster.pods import Disruption, Ended, Pod, newest_member
+from bayplan.cluster.pods import Disruption, Ended, Pod, ended_with, newest_member
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.cluster.units import SHARED_GPU
 from bayplan.codec import PublishedPlan
@@ -60,15 +60,16 @@ def without_ended(snapshot: Snapshot) -> Snapshot:
     """
     if not snapshot.ended:
         return snapshot
-    ended, there = Counter(snapshot.ended), defaultdict[GangKey, list[Pod]](list)
-    gangs = {member.gang for member in ended}
+    ended, there = defaultdict[GangKey, list[Ended]](list), defaultdict[GangKey, list[Pod]](list)
+    for member in snapshot.ended:
+        ended[member.gang].append(member)
     for pod in snapshot.in_gangs:
-        if pod.gang in gangs and not pod.terminating:
+        if pod.gang is not None and pod.gang in ended and not pod.terminating:
             there[pod.gang].append(pod)
     needed = {
         gang: len(pods)
         for gang, pods in there.items()
-        if len(pods) < newest_member(pods).gang_min_count <= len(pods) + _ended(gang, pods, ended)
+        if len(pods) < newest_member(pods).gang_min_count <= _in_all(pods, ended[gang])
     }
     if not needed:
         return snapshot
@@ -79,10 +80,9 @@ def without_ended(snapshot: Snapshot) -> Snapshot:
     return replace(snapshot, pods=tuple(pods), ended=())
 
 
-def _ended(gang: GangKey, there: Iterable[Pod], ended: Mapping[Ended, int]) -> int:
-    """Return how many pods have ended well of the owners of those that are there."""
-    owners = {pod.owner.uid if pod.owner else "" for pod in there}
-    return sum(ended.get(Ended(gang=gang, owner=owner), 0) for owner in owners)
+def _in_all(there: Sequence[Pod], ended: Iterable[Ended]) -> int:
+    """Return how many pods a gang has, those included that have ended well in the same run."""
+    return len(there) + len(ended_with(there, ended))
 
 
 def on_listed_gpus(snapshot: Snapshot) -> Snapshot:

@@ -34,7 +34,10 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
-    """Make a namespace in which pods can be created, and delete it after the test."""
+    """Make a namespace in which pods can be created, and delete it after the test.
+
+    Its pods go at once: the next test may lend a node of a name that they are still bound to.
+    """
     name = f"test-{secrets.token_hex(4)}"
     cluster.kubectl_run("create", "namespace", name)
     eventually(
@@ -44,6 +47,8 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     )
     yield name
     cluster.kubectl_run("delete", "namespace", name, "--wait=false")
+    at_once = ("--force", "--grace-period=0", "--wait=false")
+    cluster.kubectl_run("delete", "pods", "--all", "-n", name, *at_once)
 
 
 def _progress(config: pytest.Config) -> Progress:

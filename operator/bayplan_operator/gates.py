@@ -70,7 +70,7 @@ class Gates:
         self._now = now
         self._clock = clock
         self._plans = plans
-        self.rejections = Rejections(now=now)
+        self.rejections = Rejections(kube, now=now)
         self._recalls = Recalls(kube, plans, now=now)
         self._pins = Pins(kube, events, self._recalls, pool=pool)
         self._partial_gangs = PartialGangs(
@@ -102,7 +102,8 @@ class Gates:
         self._recalls.review(unbound, seen.raws)
         # 4. Call half a gang back whose rest waits in vain, before any of that is made anew.
         self._pins.look(seen, at=at)
-        partial_s = self._partial_gangs.reconcile(unbound, self._pins.stuck(at=at))
+        stuck, refused = self._pins.stuck(at=at), self._pins.refused(at=at)
+        partial_s = self._partial_gangs.reconcile(unbound, stuck, refused=refused)
         # 5. Replace pods whose pins cannot be kept.
         pin_s = self._pins.replace(seen.raws, at=at)
         # 6. Tell those who have a place what they wait for there.

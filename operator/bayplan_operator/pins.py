@@ -31,12 +31,14 @@ _log = structlog.get_logger()
 _STRANDED_GRACE_S: Final = 30.0
 _STRANDED_GANG_S: Final = 5.0
 
-#: The first for a pin that kube-scheduler refuses, which it may yet accept while the plan waits.
+#: The first for a pin that kube-scheduler refuses, where it may accept it yet while the plan waits:
+#: until a volume is made, a pod that is not wanted beside it has left, or others of its plan are
+#: bound. What it says of one that was offered to node autoscalers may be from before it had a home.
+#: Any other one has been tried again by then, ten seconds after the last time at most.
 _REFUSED_GRACE_S: Final = STALL_S + _STRANDED_GRACE_S
 
 #: Seconds after which kube-scheduler's refusal of one keeps a gang from becoming whole: as long as
-#: it waits at most until it tries a pod again. One that was offered to node autoscalers was refused
-#: before it had a home, too, and what it says may be from then: it gets all of the time.
+#: it waits at most until it tries a pod again. One that was offered gets all of the time here, too.
 _REFUSED_GANG_S: Final = 10.0
 
 
@@ -76,11 +78,11 @@ class Pins:
 
     def stuck(self, *, at: float) -> Mapping[str, str]:
         """Return why pods of gangs cannot be bound, and have not been for some time, by uid."""
-        return {
-            trap.pod.uid: trap.why
-            for trap, since in self._traps
-            if trap.pod.gang is not None and at - since >= trap.stuck_s
-        }
+        return {trap.pod.uid: trap.why for trap in self._stuck(at)}
+
+    def refused(self, *, at: float) -> frozenset[str]:
+        """Return the uids of those of them of which only kube-scheduler knows why."""
+        return frozenset(trap.pod.uid for trap in self._stuck(at) if trap.refused)
 
     def replace(self, raws: Mapping[str, Raw], *, at: float) -> float | None:
         """Replace the pods whose time of grace is over.
@@ -98,24 +100,30 @@ class Pins:
         ends = (since + s for trap, since in self._traps for s in (trap.stuck_s, trap.replaced_s))
         return min((end - at for end in ends if end > at), default=None)
 
+    def _stuck(self, at: float) -> Iterator[_Trap]:
+        for trap, since in self._traps:
+            if trap.pod.gang is not None and at - since >= trap.stuck_s:
+                yield trap
+
     def _found(self, pinned: Iterable[Pod]) -> Iterator[_Trap]:
         pods = {pod.uid: pod for pod in pinned}
-        for pod in pods.values():
-            if pod.refused:
-                why = f"kube-scheduler refuses it there: {pod.refused}"[:300].rstrip(".")
-                stuck_s = _REFUSED_GRACE_S if pod.offered else _REFUSED_GANG_S
-                replaced_s = _REFUSED_GRACE_S
-                yield _Trap(pod=pod, why=why, replaced_s=replaced_s, stuck_s=stuck_s, refused=True)
         nodes = {pod.node for pod in pods.values() if pod.node is not None}
         if not nodes:
             return
         there = observe(self._kube, self._pool, nodes).snapshot
         shut_out = gates.shut_out(there, pods.values())
-        for uid, why in gates.stranded(there, pods.values()).items():
+        stranded = gates.stranded(there, pods.values())
+        for uid, why in stranded.items():
             grace_s = _STRANDED_GRACE_S if pods[uid].gang is None else _STRANDED_GANG_S
             if uid in shut_out:
                 grace_s = 0.0
             yield _Trap(pod=pods[uid], why=why, replaced_s=grace_s, stuck_s=grace_s)
+        # Where it is known what is wrong, that is no riddle of kube-scheduler's to be remembered.
+        for pod in (pod for uid, pod in pods.items() if pod.refused and uid not in stranded):
+            why = f"kube-scheduler refuses it there: {pod.refused}"[:300].rstrip(".")
+            stuck_s = _REFUSED_GRACE_S if pod.offered else _REFUSED_GANG_S
+            replaced_s = _REFUSED_GRACE_S if _may_pass(pod) else _STRANDED_GRACE_S
+            yield _Trap(pod=pod, why=why, replaced_s=replaced_s, stuck_s=stuck_s, refused=True)
 
     def _mourn(self, trap: _Trap) -> None:
         """Tell of a pod that never runs where it is pinned, and would be lost if it were evicted.
@@ -147,6 +155,14 @@ class Pins:
         note = f"it could not be bound where it was pinned: {why}"
         self._events.tell(About.pod(pod.key, pod.uid), "Evicted", "Evict", note)
         _log.info("stranded_pod_replaced", pod=str(pod.key), reason=trap.why)
+
+
+def _may_pass(pod: Pod) -> bool:
+    """Return whether kube-scheduler may refuse a pod for something that passes in a minute or two.
+
+    It says so until the pod is bound, also while a volume is being made for it.
+    """
+    return pod.offered or bool(pod.claims) or pod.constraints.peers is not None
 
 
 def _is_pinned_by_us(pod: Pod, raws: Mapping[str, Raw]) -> bool:

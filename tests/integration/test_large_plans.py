@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 from kubernetes import client
 
+from bayplan.api.packing_plan import MAX_RECALLED, MAX_RECALLED_BYTES, MAX_REFUSING
 from bayplan.cluster.keys import GangKey, NodeName, PodKey
 from bayplan.codec.parts import MAX_PARTS
+from bayplan.codec.recalls import Recall, recall_manifest
 from bayplan.codec.stages import folded
 from bayplan.plan import (
     Bind,
@@ -22,11 +24,15 @@ from bayplan.plan import (
     Verdict,
 )
 from bayplan.policy import Order
+from bayplan.rules.recalls import most_pressing
+from bayplan.steps import Report, State
 from bayplan_extender.planner import publisher as publishers
 from bayplan_extender.planner.publisher import Publisher
 from bayplan_extender.sinks import reflectors
 from bayplan_extender.view import View
+from bayplan_operator.plans.statuses import told_of
 from e2e.cluster import Cluster, eventually
+from tests.recalls_scene import ONCE
 
 pytestmark = pytest.mark.usefixtures("served")
 
@@ -95,21 +101,38 @@ def test_a_large_plan_is_stored_watched_and_reported_on(
 
 
 def _report_on(cluster: Cluster, name: str) -> None:
-    """Write how far each step is, as long as the operator's sentences get."""
+    """Write how far each step is where each is refused at length, and who else was."""
     raw = json.loads(cluster.kubectl_run("get", f"pplan/{name}", "-o", "json"))
-    steps = [
-        {
-            "pod": f"{action['pod']['namespace']}/{action['pod']['name']}",
-            "type": action["type"],
-            "state": "Started",
-            "message": f"is pinned to {action['node']}; the scheduler binds it next",
-        }
+    reports = [
+        Report(
+            pod=PodKey(action["pod"]["namespace"], action["pod"]["name"]),
+            type=action["type"],
+            state=State.REFUSED,
+            message="the API server does not admit it: " + "x" * 2000,
+        )
         for action in raw["spec"]["actions"]
         if action["type"] != "Hold"
     ]
-    patch = json.dumps({"status": {"phase": "Executing", "steps": steps}})
+    recalled = [recall_manifest(recall) for recall in _refused()]
+    status = {"phase": "Executing", "steps": told_of(reports), "recalled": recalled}
+    patch = json.dumps({"status": status})
     cluster.kubectl_run(
         *("patch", f"pplan/{name}", "--subresource=status", "--type=merge"),
         *("--patch-file", "/dev/stdin"),
         input=patch,
     )
+
+
+def _refused() -> tuple[Recall, ...]:
+    """Return as many refusals as a plan tells of, with the longest names."""
+    nodes = tuple((NodeName(f"{n:0253}"), "s" * 16) for n in range(MAX_REFUSING))
+    known = (
+        replace(
+            ONCE,
+            group=GangKey(namespace=f"ns-{n}", name=f"{n:0253}"),
+            message="x" * 300,
+            nodes=nodes,
+        )
+        for n in range(MAX_RECALLED)
+    )
+    return most_pressing(known, most=MAX_RECALLED, size=MAX_RECALLED_BYTES)

@@ -20,8 +20,10 @@ MAX_ACTIONS = 2000
 #: Most objectives that a plan tells; beyond, some are told in one.
 MAX_STAGES = 256
 
-#: Most gangs that were called back of which a plan tells; of each, most nodes and templates.
+#: Most gangs that were called back of which a plan tells, and in how many bytes; beside the largest
+#: plan, etcd takes 300,000 more. Of each, most nodes and templates.
 MAX_RECALLED = 64
+MAX_RECALLED_BYTES = 100_000
 MAX_REFUSING = 16
 MAX_REVISIONS = 16
 
@@ -354,8 +356,8 @@ class PackingPlanStatus(BaseModel):
     recalled: list[Recalled] | None = Field(
         default=None,
         description="Gangs and owners of pods that kube-scheduler or a kubelet refused, at"
-        f" most {MAX_RECALLED}; in the newest plan that tells of any. Later plans wait before they"
-        " try them again.",
+        f" most {MAX_RECALLED}, and fewer if their names are very long; in the newest plan that"
+        " tells of any. Later plans wait before they try them again.",
         max_length=MAX_RECALLED,
         json_schema_extra={_ATOMIC: "atomic"},
     )

@@ -51,3 +51,8 @@ class Budget:
         if health is Health.UNREADY:
             return not self.frees_unready
         return health is Health.READY
+
+    def in_words(self) -> str:
+        """Return how many evictions it admits now."""
+        evictions = f"{self.allowed or 'no'} {'evictions' if self.allowed > 1 else 'eviction'}"
+        return f"PodDisruptionBudget {self.key} admits {evictions} now"

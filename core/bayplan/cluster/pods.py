@@ -1,6 +1,6 @@
 """A pod that uses room or waits for some: what it asks for, where it is, what may be done to it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -202,3 +202,13 @@ class Ended:
 def newest_member(pods: Sequence[Pod]) -> Pod:
     """Return the member of a gang whose label counts: those made later know the newer size."""
     return max(pods, key=lambda pod: (pod.waiting, pod.created_at, pod.key))
+
+
+def ended_with(pods: Iterable[Pod], ended: Iterable[Ended]) -> tuple[Ended, ...]:
+    """Return those of a gang that ended well in one run with the `pods` that are there of it.
+
+    They have a controller in common. A Job that is made anew, by a CronJob or by hand, is another
+    one: where its gang has a fixed name, those of the last run may still be there.
+    """
+    owners = {pod.owner.uid if pod.owner else "" for pod in pods}
+    return tuple(member for member in ended if member.owner in owners)

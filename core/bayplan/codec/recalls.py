@@ -4,6 +4,7 @@ Their pods are gone, and what their owner makes in place of these has other name
 """
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -85,6 +86,11 @@ def recall_manifest(recall: Recall) -> dict[str, Any]:
         "times": recall.times,
         "at": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
+
+
+def bytes_of(recall: Recall) -> int:
+    """Return how much room that takes in the status of a plan."""
+    return len(json.dumps(recall_manifest(recall), ensure_ascii=False).encode())
 
 
 def revisions_of(raws: Iterable[Raw]) -> tuple[str, ...]:

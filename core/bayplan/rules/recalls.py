@@ -17,17 +17,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
-from itertools import islice
+from itertools import accumulate, islice
 from operator import itemgetter
 from typing import Final
 
-from bayplan.api.packing_plan import MAX_REFUSING, MAX_REVISIONS, Refuser
+from bayplan.api.packing_plan import MAX_REFUSING, MAX_REVISIONS
 from bayplan.cluster.keys import GangKey, NodeName, Owner
 from bayplan.cluster.nodes import Node
 from bayplan.cluster.pods import Pod, PodKind
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan
-from bayplan.codec.recalls import Group, Recall
+from bayplan.codec.recalls import Group, Recall, bytes_of
 from bayplan.rules import filters
 
 #: Nodes that may be at fault themselves if they refuse pods of no gang; with more, the pods are.
@@ -36,6 +36,10 @@ _FEW: Final = 2
 #: Seconds for which the nodes that have refused a gang rest after the first time, and at most.
 _FIRST_S: Final = 60
 _MOST_S: Final = 3600
+
+#: Seconds after a pause for which it counts how often pods were refused, at least: they may wait
+#: for room before they are on their way again, and then for minutes until a pin counts as a trap.
+_COUNTS_S: Final = 300
 
 #: Seconds by which a call-back may lie in our future: beyond, the clock that told it was wrong.
 _AHEAD_S: Final = 60.0
@@ -47,7 +51,8 @@ Takers = Callable[[PodKind], frozenset[NodeName]]
 def standing(plans: Iterable[PublishedPlan], *, now: float) -> Mapping[Group, Recall]:
     """Return what still counts at `now` (seconds since the epoch), by whose pods they are.
 
-    It does until they have had as long again as its pause to show that they are refused no more.
+    It does until they have had as long again as its pause to show that they are refused no more,
+    or five minutes if that is longer.
     What was told by a clock that is far ahead of ours keeps nobody waiting.
     """
     teller = last_told(plans)
@@ -55,7 +60,7 @@ def standing(plans: Iterable[PublishedPlan], *, now: float) -> Mapping[Group, Re
     return {
         recall.group: recall
         for recall in told
-        if recall.at - _AHEAD_S <= now < recall.at + 2 * _pause_s(recall.times)
+        if recall.at - _AHEAD_S <= now < _counts_until(recall)
     }
 
 
@@ -80,12 +85,19 @@ def again(before: Recall | None, made: Recall) -> Recall:
 
 
 def knows(recall: Recall, revisions: Iterable[str]) -> bool:
-    """Return whether pods of these templates were refused then; where not all fit, of any."""
-    return len(recall.revisions) == MAX_REVISIONS or set(revisions) <= set(recall.revisions)
+    """Return whether pods of these templates were refused then; where not all fit, of any.
+
+    Of a gang all of them, as it is of use as a whole. A controller may have pods of two templates
+    in the middle of a rollout: while one of those that wait is of the one that was refused, it is.
+    """
+    told, then = set(revisions), set(recall.revisions)
+    if isinstance(recall.group, Owner):
+        return not told or bool(told & then)
+    return len(then) == MAX_REVISIONS or told <= then
 
 
-def most_pressing(known: Iterable[Recall], most: int) -> tuple[Recall, ...]:
-    """Return so many of them at most: the newest of each namespace first, then their second, ...
+def most_pressing(known: Iterable[Recall], *, most: int, size: int) -> tuple[Recall, ...]:
+    """Return at most so many, in so many bytes: the newest of each namespace, then the second, ...
 
     Else whoever has many pods that are refused would have those of others forgotten.
     """
@@ -95,7 +107,9 @@ def most_pressing(known: Iterable[Recall], most: int) -> tuple[Recall, ...]:
     for recall in newest:
         ranked.append((before[recall.group.namespace], recall))
         before[recall.group.namespace] += 1
-    return tuple(recall for _, recall in sorted(ranked, key=itemgetter(0))[:most])
+    first = [recall for _, recall in sorted(ranked, key=itemgetter(0))[:most]]
+    sizes = accumulate(map(bytes_of, first))
+    return tuple(recall for recall, used in zip(first, sizes, strict=True) if used <= size)
 
 
 def set_back(snapshot: Snapshot, recalls: Mapping[Group, Recall], *, now: float) -> Snapshot:
@@ -144,12 +158,11 @@ def in_words(recall: Recall) -> str:
     others_at, any_at = _times(recall)
     where = recall.nodes[0][0] if recall.nodes else "its node"
     often = "once" if recall.times == 1 else f"{recall.times} times"
-    waits = others_at > recall.at
-    others = f"other nodes from {_said(others_at)}" if waits else "other nodes at once"
-    whole = isinstance(recall.group, GangKey) and recall.by is Refuser.KUBE_SCHEDULER
-    then = "its gang was called back" if whole else "it was made anew"
+    others = (
+        f"other nodes from {_said(others_at)}" if others_at > recall.at else "other nodes at once"
+    )
     return (
-        f"{recall.by.value} refused {recall.pod} on {where}, and {then} {often}:"
+        f"{recall.by.value} refused {recall.pod} on {where}, {often} so far:"
         f" {recall.message.rstrip('.')}; it is tried on {others}, and on {where} again from"
         f" {_said(any_at)}"
     )
@@ -176,6 +189,11 @@ def _times(recall: Recall) -> tuple[int, int]:
     whole = isinstance(recall.group, GangKey) or len(recall.nodes) > _FEW
     others_s = _pause_s(recall.times - 1) if whole else 0
     return recall.at + others_s, recall.at + _pause_s(recall.times)
+
+
+def _counts_until(recall: Recall) -> int:
+    pause_s = _pause_s(recall.times)
+    return recall.at + pause_s + max(pause_s, _COUNTS_S)
 
 
 def _refusing(recall: Recall) -> frozenset[NodeName]:

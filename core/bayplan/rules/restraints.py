@@ -8,8 +8,8 @@ plan can be in the next plan, too. Callers bring the time.
 """
 
 import math
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -71,6 +71,22 @@ class Covering:
         if look not in self._known:
             self._known[look] = tuple(budget for budget in there if covers(budget, pod))
         return self._known[look]
+
+
+def shortage(budgets: Sequence[Budget], pods: Iterable[Pod]) -> str:
+    """Return in words which budget does not admit that all of these pods leave at once, or "".
+
+    Each alone may be admitted. Who is not bound yet asks no budget.
+    """
+    covering = Covering(budgets)
+    asked = Counter(
+        budget.key
+        for pod in pods
+        for budget in covering.of(pod)
+        if pod.bound and budget.costs(pod.health)
+    )
+    short = (budget for budget in budgets if asked[budget.key] > budget.allowed)
+    return next((f"{b.in_words()}, and {asked[b.key]} are needed" for b in short), "")
 
 
 def is_refused(why: str) -> bool:

@@ -37,10 +37,7 @@ class Allowances:
         found = next(short, None)
         if found is None:
             return ""
-        return (
-            f"PodDisruptionBudget {found.key} admits {_evictions(found.allowed)} now, and the plan"
-            f" needs {self._asked[found.key]}"
-        )
+        return f"{found.in_words()}, and the plan needs {self._asked[found.key]}"
 
     def keeps_drained(self, victim: Move | Evict) -> BudgetKey | None:
         """Return the budget that would not let a victim go once it is out of service.
@@ -87,7 +84,3 @@ class Allowances:
         pod = self._ledger.remaining(victim)
         covering = self._covering.of(pod) if pod is not None else ()
         return covering[0] if len(covering) == 1 else None
-
-
-def _evictions(n: int) -> str:
-    return f"{n or 'no'} {'evictions' if n > 1 else 'eviction'}"

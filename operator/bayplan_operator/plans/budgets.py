@@ -1,10 +1,10 @@
-"""The PodDisruptionBudgets over the pods that a plan makes leave, read afresh before each look.
+"""The PodDisruptionBudgets over the pods that are to leave, read afresh before each look.
 
-They are read before the pods: who has become unready in between is known to be so, and not yet
-counted in its budget, which is the safe way round.
+For a plan they are read before the pods: who has become unready in between is known to be so, and
+not yet counted in its budget, which is the safe way round.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 import structlog
@@ -21,7 +21,11 @@ _API: Final = "/apis/policy/v1"
 
 def budgets_over(kube: Kube, plan: Plan) -> tuple[Budget, ...]:
     """Return the budgets in the namespaces of a plan's victims."""
-    namespaces = {victim.pod.namespace for victim in plan.victims}
+    return budgets_in(kube, {victim.pod.namespace for victim in plan.victims})
+
+
+def budgets_in(kube: Kube, namespaces: Collection[str]) -> tuple[Budget, ...]:
+    """Return the budgets in these namespaces, and of others if there are several."""
     if not namespaces:
         return ()
     inside = f"/namespaces/{min(namespaces)}" if len(namespaces) == 1 else ""

@@ -56,13 +56,14 @@ _RECALLED: Final = "recalled"
 class Entry:
     """An object and its status as last seen or written, and the resourceVersion of that.
 
-    The status is without what was recalled, which another writer tells.
-    `told` is the last resourceVersion of which the watch told, 0 before it did.
+    The status is without what was recalled, which another writer tells: `recalled_version`
+    is the resourceVersion of that. `told` is the last one of which the watch told, 0 before it did.
     """
 
     published: PublishedPlan
     status: Mapping[str, Any]
     version: int
+    recalled_version: int
     told: int = 0
 
     @property
@@ -166,14 +167,19 @@ class Plans:
         with self._all() as entries:
             return recalls.standing((e.published for e in entries.values()), now=now)
 
-    def wrote_recalled(self, published: PublishedPlan, recalled: tuple[Recall, ...]) -> None:
-        """Take who was refused, as was just written to an object."""
+    def wrote_recalled(
+        self, published: PublishedPlan, recalled: tuple[Recall, ...], version: int
+    ) -> None:
+        """Take who was refused, as was just written to an object, with its resourceVersion since.
+
+        It is written whole each time: what an older word of the watch took away here would be
+        missing in the next.
+        """
         with self._lock:
             entries = self._entries or {}
             known = entries.get(published.name)
             if known is not None and known.published.uid == published.uid:
-                told = replace(known.published, recalled=recalled)
-                entries[published.name] = replace(known, published=told)
+                _remember(entries, known, recalled, version)
 
     def newest(self) -> Decision | None:
         """Return the plan with the highest sequence."""
@@ -338,7 +344,8 @@ class Plans:
         Call with the lock. One of which it has shown nothing yet was just read.
         """
         now, entries = self._clock(), self._entries or {}
-        unseen = [(name, e.version) for name, e in entries.items() if 0 < e.told < e.version]
+        last = {name: max(e.version, e.recalled_version) for name, e in entries.items() if e.told}
+        unseen = [(name, last[name]) for name in last if entries[name].told < last[name]]
         self._unseen = {each: self._unseen.get(each, now) for each in unseen}
         late = (name for (name, _), since in self._unseen.items() if now - since >= _ECHO_S)
         return next(late, "")
@@ -364,19 +371,20 @@ def _put(raw: Raw, entries: dict[str, Entry], *, watched: bool = False) -> None:
     known = entries.get(name)
     own = {field: value for field, value in status.items() if field != _RECALLED}
     if known is not None and known.published.uid == metadata.get("uid"):
-        version_known = 0 if told < known.told else known.version  # restored from a backup
-        if version > version_known:
-            published = replace(known.published, recalled=recalled_in(raw))
-            known = replace(known, published=published)
-        entries[name] = known = replace(known, told=told, version=version_known)
-        _update(entries, known, own, version)
+        if told < known.told:  # restored from a backup
+            known = replace(known, version=0, recalled_version=0)
+        entries[name] = known = replace(known, told=told)
+        _remember(entries, known, recalled_in(raw), version)
+        _update(entries, entries[name], own, version)
         return
     try:
         published = published_plan_of(raw)
     except ValueError as error:  # a DecodeError, or a word that this version does not know
         _log.warning("plan_unreadable", plan=name, error=str(error))
         return
-    entries[name] = Entry(published=published, status=own, version=version, told=told)
+    entries[name] = Entry(
+        published=published, status=own, version=version, recalled_version=version, told=told
+    )
 
 
 def _update(
@@ -388,6 +396,15 @@ def _update(
         entries[published.name] = replace(
             known, published=published, status=status, version=version
         )
+
+
+def _remember(
+    entries: dict[str, Entry], known: Entry, recalled: tuple[Recall, ...] | None, version: int
+) -> None:
+    """Take who was refused, unless it is the echo of something before the last that is known."""
+    if version > known.recalled_version:
+        published = replace(known.published, recalled=recalled)
+        entries[published.name] = replace(known, published=published, recalled_version=version)
 
 
 def _failed_binds(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

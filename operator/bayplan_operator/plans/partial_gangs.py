@@ -5,7 +5,8 @@ has been partial is all that is remembered, and losing it only costs that time.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -15,14 +16,16 @@ from bayplan import partial_gangs
 from bayplan.api import names
 from bayplan.api.packing_plan import Refuser
 from bayplan.cluster.keys import GangKey
-from bayplan.cluster.pods import Pod
-from bayplan.codec import DecodeError, pod_of
+from bayplan.cluster.pods import Ended, Pod
+from bayplan.codec import DecodeError, ended_member_of, pod_of
 from bayplan.codec.pods import bound_at_of, selector_of
 from bayplan.partial_gangs import Member, PartialGang
+from bayplan.rules import restraints
 from bayplan_operator.cluster.events import About, Events
 from bayplan_operator.cluster.evictions import evict
 from bayplan_operator.cluster.kube import Kube, Raw, pods_path
 from bayplan_operator.metrics import Metrics
+from bayplan_operator.plans.budgets import budgets_in
 from bayplan_operator.plans.memory import Plans
 from bayplan_operator.plans.recalls import Recalls
 
@@ -56,7 +59,9 @@ class PartialGangs:
         self._since: dict[GangKey, float] = {}
         self._looked_at: dict[GangKey, float] = {}
 
-    def reconcile(self, unbound: Sequence[Pod], stuck: Mapping[str, str]) -> float | None:
+    def reconcile(
+        self, unbound: Sequence[Pod], stuck: Mapping[str, str], *, refused: Collection[str]
+    ) -> float | None:
         """Call back who has been a partial gang for long enough.
 
         Return the seconds after which another one will have been, None without any.
@@ -64,6 +69,7 @@ class PartialGangs:
         Args:
             unbound: All pods that are not bound.
             stuck: Why pods cannot be bound where they are pinned, by uid.
+            refused: Which of them kube-scheduler refuses for a reason that no plan knows.
         """
         newest = self._plans.newest()
         held = self._plans.without_place()
@@ -71,12 +77,12 @@ class PartialGangs:
         looked_at = {gang: self._looked_at.get(gang, -math.inf) for gang in gangs}
         # Those that are partial already come first, so that none waits for ever.
         gangs.sort(key=lambda gang: (gang not in self._since, looked_at[gang]))
-        there = {gang: self._members(gang) for gang in gangs[:_MOST]}
+        there = {gang: self._read(gang) for gang in gangs[:_MOST]}
         seen = {
             gang: partial_gangs.partial_gang(
-                [member for _, member in members], held.keys(), stuck.keys()
+                read.members, held.keys(), stuck.keys(), ended=read.ended
             )
-            for gang, members in there.items()
+            for gang, read in there.items()
         }
         found = {gang: partial for gang, partial in seen.items() if partial.pods}
         now = self._clock()
@@ -89,7 +95,7 @@ class PartialGangs:
         for gang in (gang for gang, left_s in left.items() if left_s <= 0):
             if newest is None or self._plans.is_newest(newest.published):
                 why = self._why(gang, unbound, {**held, **stuck})
-                self._call_back(gang, found[gang].pods, [raw for raw, _ in there[gang]], why)
+                self._call_back(gang, found[gang].pods, there[gang].raws, why, refused)
         return min((left_s for left_s in left.values() if left_s > 0), default=None)
 
     def _age_s(self, gang: GangKey, partial: PartialGang) -> float:
@@ -100,23 +106,34 @@ class PartialGangs:
         seen_s, now = self._clock() - self._since[gang], self._now().timestamp()
         return max(seen_s, now - self._kube.ahead_s - partial.since) if partial.since else seen_s
 
-    def _members(self, gang: GangKey) -> Sequence[tuple[Raw, Member]]:
-        """Return the pods of a gang that have not failed; none where one cannot be read.
+    def _read(self, gang: GangKey) -> "_Read":
+        """Return the pods of a gang; none where one cannot be read.
 
-        The owner of one that has failed makes another one in its place.
+        Nothing of those that have failed, or were made to end: their owners make others for them.
         """
-        found = self._kube.items(pods_path(gang.namespace), labels=selector_of(gang))
+        read = _Read(raws=[], members=[], ended=[])
         try:
-            return [(raw, _member(raw)) for raw in found if not _has_failed(raw)]
+            for raw in self._kube.items(pods_path(gang.namespace), labels=selector_of(gang)):
+                if (pod := pod_of(raw)) is not None:
+                    read.raws.append(raw)
+                    read.members.append(_member(pod, raw))
+                elif (member := ended_member_of(raw)) is not None:
+                    read.ended.append(member)
         except DecodeError:
-            return []
+            return _Read(raws=[], members=[], ended=[])
+        return read
 
     def _why(self, gang: GangKey, unbound: Iterable[Pod], vain: Mapping[str, str]) -> str:
         said = (vain[pod.uid] for pod in unbound if pod.gang == gang and pod.uid in vain)
         return next(said, "there is no place for it")
 
     def _call_back(
-        self, gang: GangKey, partial: Sequence[Pod], raws: Sequence[Raw], why: str
+        self,
+        gang: GangKey,
+        partial: Sequence[Pod],
+        raws: Sequence[Raw],
+        why: str,
+        refused: Collection[str],
     ) -> None:
         """Have all of a partial gang leave, or nobody where one of them may not.
 
@@ -124,13 +141,9 @@ class PartialGangs:
         """
         versions = {raw["metadata"]["uid"]: raw["metadata"]["resourceVersion"] for raw in raws}
         seen = {pod.uid: "" if pod.bound else versions[pod.uid] for pod in partial}
-        for pod in partial:
-            kept = evict(self._kube, pod.key, pod.uid, version=seen[pod.uid], rehearse=True)
-            if kept:
-                _log.warning("partial_gang_kept", gang=str(gang), pod=str(pod.key), error=kept)
-            if kept != "":
-                return
-        refusing = next((pod for pod in partial if pod.refused and not pod.bound), None)
+        if not self._may_leave(gang, partial, seen):
+            return
+        refusing = next((pod for pod in partial if pod.uid in refused and not pod.bound), None)
         if refusing is not None:
             why = self._recalls.note(gang, raws, refusing, by=Refuser.KUBE_SCHEDULER)
         rest = f"the rest of its gang {gang.name} waits in vain"
@@ -146,13 +159,32 @@ class PartialGangs:
             self._events.tell(About.pod(pod.key, pod.uid), "Evicted", "Evict", note)
             _log.info("partial_gang_called_back", gang=str(gang), pod=str(pod.key), reason=why)
 
+    def _may_leave(self, gang: GangKey, partial: Sequence[Pod], seen: Mapping[str, str]) -> bool:
+        """Return whether all of them may leave: each by itself, and all at once.
 
-def _has_failed(raw: Raw) -> bool:
-    return bool((raw.get("status") or {}).get("phase") == "Failed")
+        A rehearsal takes nothing off a budget: one that admits each alone may not admit them all.
+        """
+        for pod in partial:
+            kept = evict(self._kube, pod.key, pod.uid, version=seen[pod.uid], rehearse=True)
+            if kept:
+                _log.warning("partial_gang_kept", gang=str(gang), pod=str(pod.key), error=kept)
+            if kept != "":
+                return False
+        short = restraints.shortage(budgets_in(self._kube, {gang.namespace}), partial)
+        if short:
+            _log.warning("partial_gang_kept", gang=str(gang), error=short)
+        return not short
 
 
-def _member(raw: Raw) -> Member:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    """The pods of one gang, with the objects of those that have not ended."""
+
+    raws: list[Raw]
+    members: list[Member]
+    ended: list[Ended]
+
+
+def _member(pod: Pod, raw: Raw) -> Member:
     annotations = raw["metadata"].get("annotations") or {}
-    return Member(
-        pod=pod_of(raw), bound_at=bound_at_of(raw), planned=names.ANNOTATION_PLAN in annotations
-    )
+    return Member(pod=pod, bound_at=bound_at_of(raw), planned=names.ANNOTATION_PLAN in annotations)

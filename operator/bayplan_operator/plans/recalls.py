@@ -14,7 +14,7 @@ import structlog
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
-from bayplan.api.packing_plan import MAX_RECALLED, Refuser
+from bayplan.api.packing_plan import MAX_RECALLED, MAX_RECALLED_BYTES, Refuser
 from bayplan.cluster.pods import Pod
 from bayplan.codec import DecodeError
 from bayplan.codec.pods import selector_of
@@ -102,12 +102,15 @@ class Recalls:
             return _NO_STATE
 
     def _write(self, known: Mapping[Group, Recall]) -> None:
-        """Write it into the newest plan; where that fails, they are merely tried again soon."""
+        """Write it into the newest plan; where that fails, they are merely tried again soon.
+
+        So they are where there is no plan: one is there to be written into before the next try.
+        """
         newest = self._plans.newest()
         if newest is None:
             return
         published = newest.parts[0].published
-        told = recalls.most_pressing(known.values(), MAX_RECALLED)
+        told = recalls.most_pressing(known.values(), most=MAX_RECALLED, size=MAX_RECALLED_BYTES)
         body = {
             "apiVersion": names.API_VERSION,
             "kind": "PackingPlan",
@@ -116,10 +119,10 @@ class Recalls:
         }
         path = f"{plan_path(published.name)}/status"
         try:
-            self._kube.apply(path, body, manager=names.MANAGER_RECALLS)
+            version = self._kube.apply(path, body, manager=names.MANAGER_RECALLS)
         except ApiException as error:
             if not error.status:
                 raise
             _log.warning("recall_not_written", plan=published.name, error=message_of(error))
             return
-        self._plans.wrote_recalled(published, told)
+        self._plans.wrote_recalled(published, told, version)

@@ -6,7 +6,7 @@ them (`recalls`). Used from several threads: the watch tells, and the pass over 
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -14,7 +14,7 @@ from typing import Final
 from bayplan.cluster.pods import Pod
 from bayplan.codec import DecodeError, pod_of
 from bayplan.codec.pods import rejection_of
-from bayplan_operator.cluster.kube import Raw
+from bayplan_operator.cluster.kube import Kube, Raw
 
 #: Seconds for which one that has failed is news. A watch that begins anew tells of all there are.
 _NEWS_S: Final = 60.0
@@ -26,7 +26,8 @@ _MOST: Final = 200
 class Rejections:
     """The pods that kubelets have refused since they were asked for last."""
 
-    def __init__(self, *, now: Callable[[], datetime]) -> None:
+    def __init__(self, kube: Kube, *, now: Callable[[], datetime]) -> None:
+        self._kube = kube
         self._now = now
         self._lock = threading.Lock()
         self._found: dict[str, tuple[Pod, Raw]] = {}
@@ -44,11 +45,18 @@ class Rejections:
                 self._found[pod.uid] = (pod, raw)
         return True
 
-    def take(self) -> Sequence[tuple[Pod, Raw]]:
-        """Return them with their objects, each once; `refused` of a pod says why."""
-        with self._lock:
-            found, self._found = self._found, {}
-        return [*found.values()]
+    def take(self) -> Iterator[tuple[Pod, Raw]]:
+        """Yield them with their objects, each once; `refused` of a pod says why.
+
+        Who is not asked for, as the API server does not answer, is there in the next pass.
+        """
+        while True:
+            with self._lock:
+                uid = next(iter(self._found), None)
+                if uid is None:
+                    return
+                found = self._found.pop(uid)
+            yield found
 
     def _refused(self, raw: Raw) -> Pod | None:
         """Return the pod as it was before it failed, with why; None if its node did start it."""
@@ -59,5 +67,6 @@ class Rejections:
             return None
         if pod is None:
             return None
-        age_s = self._now().timestamp() - max(pod.started_at, pod.created_at)
+        now = self._now().timestamp() - self._kube.ahead_s
+        age_s = now - max(pod.started_at, pod.created_at)
         return replace(pod, refused=why) if abs(age_s) < _NEWS_S else None

@@ -3,7 +3,7 @@
 Each object of a plan tells of its own steps; the first one, which is written last, of the plan.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -23,6 +23,11 @@ _log = structlog.get_logger()
 
 #: Longest message in a status.
 _MAX_MESSAGE: Final = 1000
+
+#: Bytes of the messages of all steps of an object, beyond which each is cut, and how many of one
+#: are left in any case: etcd takes 1.5 MiB, and what there may be besides is bounded, too.
+_ALL_MESSAGES: Final = 250_000
+_LEAST_MESSAGE: Final = 200
 
 
 class Statuses:
@@ -82,7 +87,7 @@ class Statuses:
             "startedAt": part.status.get("startedAt") or self._instant(),
         }
         if reports:
-            status["steps"] = [_step(report) for report in reports]
+            status["steps"] = told_of(reports)
         if progress.phase is not Phase.EXECUTING:
             status["finishedAt"] = self._instant()
         return status
@@ -114,14 +119,18 @@ class Statuses:
         return self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _step(report: Report) -> dict[str, str]:
-    """Return what is said of an action."""
-    return {
-        "pod": str(report.pod),
-        "type": report.type,
-        "state": report.state.value,
-        "message": report.message[:_MAX_MESSAGE],
-    }
+def told_of(reports: Sequence[Report]) -> list[dict[str, str]]:
+    """Return what an object says of its actions: less of each where many have much to say."""
+    most = min(_MAX_MESSAGE, max(_LEAST_MESSAGE, _ALL_MESSAGES // max(1, len(reports))))
+    return [
+        {
+            "pod": str(report.pod),
+            "type": report.type,
+            "state": report.state.value,
+            "message": report.message.encode()[:most].decode(errors="ignore"),
+        }
+        for report in reports
+    ]
 
 
 def _steps_of(plan: Plan) -> AbstractSet[tuple[PodKey, str]]:

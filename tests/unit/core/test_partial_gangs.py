@@ -7,7 +7,7 @@ import pytest
 from bayplan import partial_gangs
 from bayplan.api import names
 from bayplan.cluster.keys import GangKey
-from bayplan.cluster.pods import Disruption, Pod
+from bayplan.cluster.pods import Disruption, Ended, Pod
 from bayplan.partial_gangs import Member
 from tests.builders import pod
 
@@ -115,7 +115,6 @@ OWNER = pod("a").owner
         pytest.param((runs("a"), runs("b", owner=None), waits("c")), id="one would be lost"),
         pytest.param((runs("a"), runs("b"), waits("c"), waits("d")), id="one more than it needs"),
         pytest.param((runs("a"), waits("b")), id="one is still to be made"),
-        pytest.param((runs("a"), Member(pod=None), waits("c")), id="one has ended"),
         pytest.param((runs("a"), waits("b"), waits("x")), id="the plan has a place for one"),
         pytest.param((runs("a"), runs("b", terminating=True), waits("c")), id="one is going"),
         pytest.param((runs("a", owner=None), waits("b"), waits("c")), id="it would be lost"),
@@ -137,9 +136,26 @@ def test_all_others_stay(members: tuple[Member, ...]) -> None:
     assert called(*members) == []
 
 
+@pytest.mark.parametrize(
+    ("owner", "goes"),
+    [
+        pytest.param(OWNER.uid if OWNER else "", [], id="this one was whole"),
+        pytest.param("uid-last-run", ["a"], id="a CronJob has made the gang anew"),
+    ],
+)
+def test_those_that_have_ended_well_count_for_their_own_run(owner: str, goes: list[str]) -> None:
+    """With a fixed name of the gang, the last run's pods kept half of the next one for ever."""
+    members = (runs("a"), waits("b"), waits("c"))
+    ended = [Ended(gang=GANG, owner=owner)] * 3
+
+    found = partial_gangs.partial_gang(members, ("uid-b", "uid-c"), ended=ended)
+
+    assert [each.key.name for each in found.pods] == goes
+
+
 def made(*members: Member) -> list[Pod]:
     """Return the pods."""
-    return [member.pod for member in members if member.pod is not None]
+    return [member.pod for member in members]
 
 
 def test_only_gangs_of_which_pods_are_missing_are_looked_at() -> None:

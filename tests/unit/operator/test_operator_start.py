@@ -140,7 +140,7 @@ class Looks:
 
     def __init__(self) -> None:
         self.arrivals = Arrivals(lambda: 0.0)
-        self.rejections = Rejections(now=lambda: datetime.now(UTC))
+        self.rejections = Rejections(FakeKube(), now=lambda: datetime.now(UTC))
         self.enough = threading.Event()
         self._count = 0
 

@@ -1,17 +1,25 @@
 """A gang of which kube-scheduler refuses a pod waits longer each time, and goes elsewhere first."""
 
+import json
 import math
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from bayplan.api.packing_plan import MAX_REVISIONS
+from bayplan.api.packing_plan import (
+    MAX_RECALLED,
+    MAX_RECALLED_BYTES,
+    MAX_REFUSING,
+    MAX_REVISIONS,
+)
 from bayplan.cluster.constraints import Constraints
 from bayplan.cluster.keys import GangKey, NodeName
 from bayplan.cluster.nodes import Node
 from bayplan.cluster.pods import Disruption
 from bayplan.cluster.snapshot import Snapshot
+from bayplan.codec.parts import MAX_BYTES
 from bayplan.codec.recalls import Recall, recall_manifest, recalled_in, revisions_of, state_of
 from bayplan.gates import to_offer
 from bayplan.plan import Plan, Reason, Rejection
@@ -30,6 +38,9 @@ from bayplan.rules.recalls import (
 )
 from tests.builders import node, pod, snapshot
 from tests.recalls_scene import AT, GANG, ONCE, SINGLE, TOLD, WEB, made_by_web
+
+#: Most bytes that etcd takes in one request.
+_ETCD_BYTES = 1_572_864
 
 
 def pair(*nodes: str) -> Snapshot:
@@ -70,7 +81,7 @@ def test_a_gang_that_was_refused_everywhere_is_told_plainly_why_it_waits(
     assert {hold.rejection.reason for hold in made.holds} == {Reason.REFUSED_ON_NODE}
     (told,) = {hold.rejection.message for hold in made.holds}
     assert told == (
-        "waits whole: kube-scheduler refused a on n1, and its gang was called back once:"
+        "waits whole: kube-scheduler refused a on n1, once so far:"
         " no such disk; it is tried on other nodes at once, and on n1 again from 12:01:00 UTC"
     )
     assert all("template or on that node" in hold.remedy for hold in made.holds)
@@ -153,8 +164,10 @@ def test_the_newest_plan_that_tells_tells_of_all() -> None:
 @pytest.mark.parametrize(
     ("recall", "now", "counts"),
     [
-        pytest.param(ONCE, AT + 119, True, id="for as long again as its pause"),
-        pytest.param(ONCE, AT + 120, False, id="then it was not refused any more"),
+        pytest.param(ONCE, AT + 359, True, id="until they could have been refused again"),
+        pytest.param(ONCE, AT + 360, False, id="then they were not any more"),
+        pytest.param(replace(ONCE, times=5), AT + 1919, True, id="for as long again as its pause"),
+        pytest.param(replace(ONCE, times=5), AT + 1920, False, id="then no more"),
         pytest.param(replace(ONCE, times=30), AT + 7199, True, id="two hours at most"),
         pytest.param(replace(ONCE, times=30), AT + 7200, False, id="no longer"),
         pytest.param(replace(ONCE, at=AT + 61), AT, False, id="a clock was wrong"),
@@ -173,7 +186,7 @@ def test_the_nodes_that_refused_it_add_up() -> None:
     made = again(again(again(None, ONCE), second), third)
 
     assert made == replace(third, times=3, nodes=(*third.nodes, *second.nodes))
-    assert "called back 3 times" in in_words(made)
+    assert "on n1, 3 times so far" in in_words(made)
 
 
 def test_it_is_read_as_it_was_written() -> None:
@@ -235,8 +248,8 @@ def test_a_pod_that_a_kubelet_refused_is_told_so() -> None:
     (hold,) = made.holds
     assert hold.rejection.reason is Reason.REFUSED_ON_NODE
     assert (
-        "kubelet refused a on n1, and it was made anew once: OutOfcpu: too little; it is tried on"
-        " other nodes at once, and on n1 again from 12:01:00 UTC" in hold.rejection.message
+        "kubelet refused a on n1, once so far: OutOfcpu: too little; it is tried on other"
+        " nodes at once, and on n1 again from 12:01:00 UTC" in hold.rejection.message
     )
     assert "template or on that node" in hold.remedy
 
@@ -325,9 +338,28 @@ def test_who_has_many_that_are_refused_does_not_have_those_of_others_forgotten()
     ]
     one = replace(ONCE, group=GangKey(namespace="one", name="g"), at=AT)
 
-    kept = most_pressing([*many, one], 3)
+    kept = most_pressing([*many, one], most=3, size=MAX_RECALLED_BYTES)
 
     assert [recall.group.name for recall in kept] == ["g-7", "g", "g-6"]
+
+
+def test_what_is_told_of_refusals_fits_beside_the_largest_plan() -> None:
+    """Long names took 400 KB: etcd took neither that nor how far the plan was."""
+    nodes = tuple((NodeName(f"{n:0253}"), "s" * 16) for n in range(MAX_REFUSING))
+    long = replace(ONCE, pod="p" * 253, message="\u20ac" * 300, nodes=nodes)
+    many = [
+        replace(long, group=GangKey(namespace=f"ns-{n % 7}", name=f"{n:0253}"), at=AT + n)
+        for n in range(MAX_RECALLED)
+    ]
+
+    kept = most_pressing(many, most=MAX_RECALLED, size=MAX_RECALLED_BYTES)
+
+    told = {"recalled": [recall_manifest(recall) for recall in kept]}
+    assert len(json.dumps(told, ensure_ascii=False).encode()) < 1.1 * MAX_RECALLED_BYTES
+    assert MAX_BYTES + 2 * MAX_RECALLED_BYTES < _ETCD_BYTES
+    per_namespace = Counter(recall.group.namespace for recall in kept)
+    assert max(per_namespace.values()) - min(per_namespace.values()) <= 1
+    assert len(per_namespace) == 7
 
 
 def test_of_more_templates_than_fit_others_may_have_been_refused_too() -> None:
@@ -338,3 +370,13 @@ def test_of_more_templates_than_fit_others_may_have_been_refused_too() -> None:
     assert knows(few, ["a"])
     assert not knows(few, ["a", "c"])
     assert knows(full, ["c"])
+
+
+def test_in_the_middle_of_a_rollout_a_pod_of_the_old_template_makes_nobody_forget() -> None:
+    """A StatefulSet's new pods were refused by one kubelet as fast as they were made."""
+    new = replace(SINGLE, revisions=("new",))
+
+    assert knows(new, ["new", "old"])
+    assert knows(new, [])
+    assert not knows(new, ["newer"])
+    assert not knows(replace(ONCE, revisions=("new",)), ["new", "old"])

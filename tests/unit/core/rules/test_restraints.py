@@ -10,7 +10,7 @@ from bayplan.cluster.constraints import Requirement
 from bayplan.cluster.keys import BudgetKey
 from bayplan.cluster.pods import Disruption, Pod
 from bayplan.cluster.snapshot import Snapshot
-from bayplan.rules.restraints import covers, next_end, restrained
+from bayplan.rules.restraints import covers, next_end, restrained, shortage
 from tests.builders import budget, node, pod
 
 NOW = 1_000_000.0
@@ -206,3 +206,39 @@ def test_waiting_pods_have_no_restraint() -> None:
     waiting = seen(pod("w", labels={"app": "x"}), budget("x", allowed=0, app="x"))
 
     assert (waiting.budget, waiting.fixed_by) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("of", "health", "short"),
+    [
+        (budget("x", allowed=2, app="x"), Health.READY, False),
+        (budget("x", allowed=1, app="x"), Health.READY, True),
+        (budget("x", allowed=1, healthy=3, desired=2, app="x"), Health.UNREADY, False),
+        (budget("x", allowed=1, healthy=1, desired=0, app="x"), Health.UNREADY, True),
+        (budget("x", allowed=0, always=True, app="x"), Health.UNREADY, False),
+        (budget("x", allowed=0, app="x"), Health.PENDING, False),
+        (budget("x", allowed=0, app="another"), Health.READY, False),
+    ],
+    ids=[
+        *("enough for both", "enough for each alone", "unready ones cost nothing"),
+        *("but where none need be healthy", "AlwaysAllow", "they have not begun", "of others"),
+    ],
+)
+def test_what_is_short_for_all_to_leave_at_once(of: Budget, health: Health, *, short: bool) -> None:
+    """One would go and the other stay, of use to nobody."""
+    both = [replace(RUNNING, health=health), replace(pod("b", on="n"), labels=RUNNING.labels)]
+    both[1] = replace(both[1], health=health)
+
+    told = shortage([of], both)
+
+    assert bool(told) is short
+    assert not shortage([of], [replace(each, bound=False) for each in both])
+
+
+def test_the_budget_that_is_short_is_named() -> None:
+    """Nobody would know which one to look at."""
+    both = [RUNNING, replace(pod("b", on="n"), labels=RUNNING.labels)]
+
+    assert shortage([budget("x", allowed=1, app="x")], both) == (
+        "PodDisruptionBudget default/x admits 1 eviction now, and 2 are needed"
+    )

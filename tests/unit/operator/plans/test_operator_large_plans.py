@@ -7,11 +7,13 @@ from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
 from bayplan.codec import parts, pod_of
+from bayplan.steps import Report, State
 from bayplan_operator.claims import Claims
 from bayplan_operator.cluster.kube import plan_path, pod_path
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.plans.execution import Execution
 from bayplan_operator.plans.memory import Plans
+from bayplan_operator.plans.statuses import told_of
 from tests import execution_scene
 from tests.execution_scene import NOW, Scene, bind, evict, hold, key
 
@@ -146,3 +148,14 @@ def test_only_whole_plans_keep_gates_from_being_lifted(scene: Scene) -> None:
 
     assert scene.plans.bound_by_open() == frozenset()
     assert scene.plans.newest() is None
+
+
+@pytest.mark.parametrize(("steps", "most"), [(10, 1000), (500, 500), (2000, 200)])
+def test_many_steps_say_less_each(steps: int, most: int) -> None:
+    """A plan of which all pods are refused at length never ended: its status was too large."""
+    report = Report(pod=key("a"), type="Bind", state=State.REFUSED, message="\u20ac" * 1000)
+
+    told = told_of([report] * steps)
+
+    lengths = {len(step["message"].encode()) for step in told}
+    assert lengths == {most // 3 * 3}

@@ -188,6 +188,38 @@ def test_a_budget_may_keep_it(scene: Scene) -> None:
     assert leaves(scene, "g-0")
 
 
+def test_a_budget_that_admits_each_alone_keeps_all_of_a_half(scene: Scene) -> None:
+    """One of two that run went, and the other one ran on alone."""
+    budgets = "/apis/policy/v1/namespaces/ns/poddisruptionbudgets/pair"
+    scene.kube.add(budgets, budget(allowed=1))
+    third = raw_pod("g-2", gpus=8, on="n2")
+    third["metadata"]["annotations"] = {names.ANNOTATION_PLAN: "plan-00001"}
+    scene.kube.add(pod_path(key("g-2")), third)
+    for name in ("g-0", "g-1", "g-2"):
+        scene.pod(name)["metadata"]["labels"] |= LABELS | {names.LABEL_GANG_MIN_COUNT: "3"}
+    for name, node in (("g-0", "n1"), ("g-2", "n2")):
+        bound(scene, name, node)
+        scene.pod(name)["status"]["conditions"].append({"type": "Ready", "status": "True"})
+
+    hold_the_rest(scene, gang=GANG)
+    assert not leaves(scene, "g-0")
+    assert not leaves(scene, "g-2")
+    scene.kube.add(budgets, budget(allowed=2))
+    gates_of(scene, [NOW + timedelta(seconds=20)]).reconcile()
+
+    assert leaves(scene, "g-0")
+    assert leaves(scene, "g-2")
+
+
+def budget(*, allowed: int) -> Raw:
+    """Return a PodDisruptionBudget over all pods of the namespace."""
+    return {
+        "metadata": {"namespace": "ns", "name": "pair"},
+        "spec": {"selector": {}},
+        "status": {"disruptionsAllowed": allowed, "currentHealthy": 2, "desiredHealthy": 1},
+    }
+
+
 @pytest.mark.parametrize("status", [429, 503], ids=["it has too much to do", "it fails"])
 @pytest.mark.parametrize("over_at", [3.0, 9.0, 13.0])
 def test_the_rest_of_a_gang_goes_soon_after_the_server_takes_it(
@@ -420,6 +452,38 @@ def test_a_pod_that_has_failed_is_none_of_its_gang_any_more(scene: Scene) -> Non
     assert leaves(scene, "g-0")
 
 
+@pytest.mark.parametrize(
+    ("of", "goes"),
+    [
+        pytest.param({"kind": "Job", "name": "g-1", "uid": "uid-last"}, True, id="of the last run"),
+        pytest.param({"kind": "Job", "name": "g-2", "uid": "uid-this"}, False, id="of this run"),
+        pytest.param(
+            {"kind": "ReplicaSet", "name": "g", "uid": "uid-this"}, True, id="that is made again"
+        ),
+    ],
+)
+def test_a_pod_that_ended_well_counts_for_its_own_run(
+    scene: Scene,
+    of: dict[str, str],
+    goes: bool,  # noqa: FBT001 - a case
+) -> None:
+    """A CronJob whose gang has a fixed name kept half of its next run, for the last one's pods."""
+    bound(scene, "g-0", "n1")
+    for name in ("g-0", "g-1"):
+        job = {"kind": "Job", "name": "g-2", "uid": "uid-this", "controller": True}
+        scene.pod(name)["metadata"]["ownerReferences"] = [job]
+    done = raw_pod("g-2", gpus=8, on="n2")
+    done["metadata"]["labels"] |= LABELS
+    done["metadata"]["ownerReferences"] = [of | {"controller": True}]
+    done["spec"]["restartPolicy"] = "Never" if of["kind"] == "Job" else "Always"
+    done["status"] = {"phase": "Succeeded"}
+    scene.kube.add(pod_path(key("g-2")), done)
+
+    hold_the_rest(scene, gang=GANG)
+
+    assert leaves(scene, "g-0") is goes
+
+
 def test_gangs_that_are_not_half_keep_no_half_from_being_looked_at(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -507,6 +571,22 @@ def test_a_gang_that_is_refused_is_remembered_in_the_newest_plan(pinned: Scene) 
     assert "and on n2 again from 12:01:20 UTC" in pinned.told.notes[-1]
 
 
+def test_a_gang_whose_node_was_lost_is_not_remembered_as_refused(pinned: Scene) -> None:
+    """kube-scheduler says so, too: the pods told of a riddle, and the gang was kept from nodes."""
+    refuse(pinned, "no such node")
+    now = [NOW + timedelta(seconds=20)]
+    gates = gates_of(pinned, now)
+    del pinned.kube.objects[node_path("n2")]
+    gates.reconcile()
+    now[0] = NOW + timedelta(seconds=30)
+
+    gates.reconcile()
+
+    assert leaves(pinned, "g-0")
+    assert "recalled" not in pinned.status("plan-00002")
+    assert "n2 is gone" in pinned.told.notes[-1]
+
+
 def test_when_it_was_is_told_by_the_api_servers_clock(pinned: Scene) -> None:
     """To a planner whose clock is right it would lie in the future, and keep nobody waiting."""
     pinned.kube.ahead_s = 5.0
@@ -527,7 +607,7 @@ def test_a_node_that_has_refused_many_is_read_once_in_a_look(
     assert newest is not None
     gangs = (GangKey(namespace="ns", name=f"g-{n}") for n in range(3))
     told = tuple(replace(recall, group=gang) for gang in gangs)
-    pinned.plans.wrote_recalled(newest.parts[0].published, told)
+    pinned.plans.wrote_recalled(newest.parts[0].published, told, pinned.kube.version + 1)
     asked: list[str] = []
     get = pinned.kube.get
 

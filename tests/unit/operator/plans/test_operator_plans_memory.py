@@ -9,11 +9,13 @@ from dataclasses import replace
 import pytest
 
 from bayplan.cluster.keys import GangKey
+from bayplan.codec.recalls import recall_manifest
 from bayplan_operator.cluster.kube import plan_path
 from bayplan_operator.plans.memory import Plans
 from tests import execution_scene
 from tests.execution_scene import Scene, bind, hold
 from tests.fake_kube import FakeKube, Raw
+from tests.recalls_scene import AT, GANG, ONCE
 
 scene = execution_scene.scene
 
@@ -163,6 +165,33 @@ def test_a_write_that_a_restore_of_etcd_has_undone_before_the_watch_showed_it_is
     asked = plans._entries  # noqa: SLF001 - read anew if it is another one
     plans.look_again()
     assert plans._entries is asked, "once is enough"  # noqa: SLF001
+
+
+def test_an_older_word_takes_away_nobody_who_was_refused_since(scene: Scene) -> None:
+    """What is written next of refusals would have been without it: all are written each time."""
+    name = scene.publish(bind("a", "n1"))
+    (entry,) = scene.plans.newest().parts  # type: ignore[union-attr]
+    raw = scene.kube.objects[plan_path(name)]
+
+    older = scene.kube.add(plan_path(name), {**raw, "status": {"phase": "Executing"}})
+    scene.plans.wrote_recalled(entry.published, (ONCE,), scene.kube.version + 1)
+    scene.plans.see(older)
+
+    assert scene.plans.recalled(now=AT) == {GANG: ONCE}
+
+
+def test_a_late_word_of_who_was_refused_counts_beside_a_status_that_is_newer(scene: Scene) -> None:
+    """What an operator that is gone wrote last was overwritten by the next one."""
+    name = scene.publish(bind("a", "n1"))
+    (entry,) = scene.plans.newest().parts  # type: ignore[union-attr]
+    raw = scene.kube.objects[plan_path(name)]
+
+    late = scene.kube.add(plan_path(name), {**raw, "status": {"recalled": [recall_manifest(ONCE)]}})
+    scene.plans.wrote(entry, {"phase": "Executing"}, scene.kube.version + 1)
+    scene.plans.see(late)
+
+    assert scene.plans.recalled(now=AT) == {GANG: ONCE}
+    assert scene.plans.newest().open  # type: ignore[union-attr]
 
 
 def test_what_may_leave_a_gang_half_is_known(scene: Scene) -> None:

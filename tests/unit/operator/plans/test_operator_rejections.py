@@ -3,13 +3,14 @@
 from datetime import timedelta
 
 import pytest
+from kubernetes.client.exceptions import ApiException
 
 from bayplan.cluster.keys import Owner
-from bayplan_operator.cluster.kube import plan_path, pod_path
+from bayplan_operator.cluster.kube import node_path, plan_path, pod_path
 from bayplan_operator.plans.rejections import Rejections
 from tests import execution_scene
 from tests.execution_scene import NOW, Scene, bind, gates_of, key, raw_pod
-from tests.fake_kube import Raw
+from tests.fake_kube import FakeKube, Raw, error
 
 scene = execution_scene.scene
 
@@ -27,9 +28,9 @@ def failed(name: str = "a", **status: object) -> Raw:
     return {"type": "MODIFIED", "object": {**raw_pod(name, on="n1"), "status": REFUSED | status}}
 
 
-def told_of(scene: Scene) -> list[Raw]:
-    """Return who was refused, as the plan says."""
-    status: Raw = scene.kube.objects[plan_path("plan-00001")]["status"]
+def told_of(scene: Scene, plan: str = "plan-00001") -> list[Raw]:
+    """Return who was refused, as a plan says."""
+    status: Raw = scene.kube.objects[plan_path(plan)]["status"]
     told: list[Raw] = status.get("recalled", [])
     return told
 
@@ -68,29 +69,132 @@ def test_a_pod_that_a_kubelet_refuses_is_remembered_by_its_owner(scene: Scene) -
 )
 def test_who_failed_otherwise_is_no_matter_of_the_node(status: Raw) -> None:
     """A program with a mistake in it would keep its node from others."""
-    rejections = Rejections(now=lambda: NOW)
+    rejections = Rejections(FakeKube(), now=lambda: NOW)
 
     assert not rejections.see(failed(**status))
-    assert not rejections.take()
+    assert not [*rejections.take()]
 
 
-def test_a_pin_that_the_scheduler_refused_is_not_tried_there_again_at_once(scene: Scene) -> None:
-    """It was replaced, pinned to the same node, and replaced two minutes later, for ever."""
+def test_an_operator_whose_clock_is_ahead_hears_of_refusals() -> None:
+    """All of them looked old, and pods were made anew on the same node without a pause."""
+    kube = FakeKube()
+    kube.ahead_s = 120.0
+
+    assert Rejections(kube, now=lambda: NOW + timedelta(seconds=120)).see(failed())
+
+
+def test_who_was_refused_is_remembered_once_the_api_server_answers_again(scene: Scene) -> None:
+    """One that failed at that moment had all of them forgotten."""
+    scene.publish(bind("w", "n2"))
+    assert scene.plans.newest()
+    gates = gates_of(scene, [NOW])
+    for name in ("a", "b"):
+        raw = failed(name)["object"]
+        raw["metadata"]["uid"] = f"uid-{name}"
+        raw["metadata"]["ownerReferences"][0] |= {"name": name, "uid": f"uid-of-{name}"}
+        gates.rejections.see({"object": raw})
+    get = scene.kube.get
+
+    def fails(path: str) -> Raw | None:
+        if path == node_path("n1"):
+            raise error(0, "no answer")
+        return get(path)
+
+    scene.kube.get = fails  # type: ignore[method-assign]
+    with pytest.raises(ApiException):
+        gates.reconcile()
+    scene.kube.get = get  # type: ignore[method-assign]
+
+    gates.reconcile()
+
+    assert [told["owner"]["name"] for told in told_of(scene)] == ["b"]
+
+
+def refuse(scene: Scene, *, sequence: int = 1, **more: object) -> None:
+    """Have kube-scheduler refuse the pod `a` of the ReplicaSet `web` where a plan has pinned it."""
     scene.add("a")
-    scene.publish(bind("a", "n1"))
+    scene.pod("a")["spec"] |= more
+    scene.publish(bind("a", "n1"), sequence=sequence)
     scene.look()
     refused = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
-    status = {"conditions": [{**refused, "message": "no such volume"}]}
+    status = {"conditions": [{**refused, "message": "no such disk"}]}
     scene.kube.add(pod_path(key("a")), {**scene.pod("a"), "status": status})
+
+
+def is_replaced(scene: Scene, *, after_s: float) -> bool:
+    """Return whether it is after so many seconds, and not one before."""
     now = [NOW]
     gates = gates_of(scene, now)
+    for seconds in (0.0, after_s - 1):
+        now[0] = NOW + timedelta(seconds=seconds)
+        gates.reconcile()
+        assert "deletionTimestamp" not in scene.pod("a")["metadata"]
+    now[0] = NOW + timedelta(seconds=after_s)
     gates.reconcile()
-    assert not told_of(scene)
-    now[0] = NOW + timedelta(seconds=150)
+    return "deletionTimestamp" in scene.pod("a")["metadata"]
 
-    gates.reconcile()
 
-    assert "deletionTimestamp" in scene.pod("a")["metadata"]
+def test_a_pin_that_the_scheduler_refuses_is_not_tried_there_again_at_once(scene: Scene) -> None:
+    """It was replaced after two and a half minutes, and pinned to the same node, for ever."""
+    refuse(scene)
+
+    assert is_replaced(scene, after_s=30)
+
     (told,) = told_of(scene)
     assert (told["by"], told["owner"]["uid"]) == ("kube-scheduler", "uid-web")
-    assert "again from 12:03:30 UTC" in scene.told.notes[-1]
+    assert "again from 12:01:30 UTC" in scene.told.notes[-1]
+
+
+CLAIM: Raw = {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "v"}}]}
+APART = {"labelSelector": {"matchLabels": {"a": "b"}}, "topologyKey": "kubernetes.io/hostname"}
+
+
+@pytest.mark.parametrize(
+    "asks",
+    [
+        pytest.param(CLAIM, id="a volume is made"),
+        pytest.param(
+            {
+                "affinity": {
+                    "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [APART]}
+                }
+            },
+            id="a pod that is not wanted beside it leaves",
+        ),
+    ],
+)
+def test_what_passes_while_the_plan_waits_is_waited_for(scene: Scene, asks: Raw) -> None:
+    """A pod would be made anew, and kept from its node, for what is over a minute later."""
+    refuse(scene, **asks)
+
+    assert is_replaced(scene, after_s=150)
+
+
+def test_a_pod_that_is_refused_where_no_room_is_left_is_no_riddle(scene: Scene) -> None:
+    """kube-scheduler refuses it, too: its owner's pods were kept from that node for a minute."""
+    refuse(scene)
+    scene.kube.add(pod_path(key("x")), raw_pod("x", gpus=8, on="n1"))
+
+    assert is_replaced(scene, after_s=30)
+
+    assert not told_of(scene)
+    assert "others took its room on n1" in scene.told.notes[-1]
+
+
+def test_a_pod_that_is_refused_again_waits_longer_however_late_that_is_known(
+    scene: Scene,
+) -> None:
+    """The first refusal was forgotten before the next was known: each one counted as the first."""
+    refuse(scene, **CLAIM)
+    assert is_replaced(scene, after_s=150)
+    del scene.kube.objects[pod_path(key("a"))]
+    refuse(scene, sequence=2, **CLAIM)
+    now = [NOW + timedelta(seconds=215)]
+    gates = gates_of(scene, now)
+    gates.reconcile()
+    now[0] += timedelta(seconds=150)
+
+    gates.reconcile()
+
+    (told,) = told_of(scene, "plan-00002")
+    assert told["times"] == 2
