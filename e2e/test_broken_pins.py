@@ -135,7 +135,7 @@ def test_a_pod_that_its_kubelet_refuses(
 
     def is_told() -> bool:
         text = only_pod(cluster, namespace).annotations.get(names.ANNOTATION_DECISION, "")
-        return "kubelet refused one-" in text and "there again from" in text
+        return "kubelet refused one-" in text and " again from " in text
 
     def node() -> str:
         home = only_pod(cluster, namespace).node or ""

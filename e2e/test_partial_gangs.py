@@ -345,7 +345,7 @@ def tells_why(user: User, why: str) -> bool:
     """Return whether both pods wait behind their gates and say why."""
     told = [pod.annotations.get(names.ANNOTATION_DECISION, "") for pod in user.pods().values()]
     assert user.all_wait()
-    return all(why in text and "there again from" in text for text in told)
+    return all(why in text and " again from " in text for text in told)
 
 
 def test_a_kubelet_refuses_one(user: User) -> None:

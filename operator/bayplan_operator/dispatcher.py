@@ -10,7 +10,7 @@ everything else is ours.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final
@@ -20,7 +20,7 @@ import urllib3
 from kubernetes.client.exceptions import ApiException
 
 from bayplan.cluster.keys import PodKey
-from bayplan.plan import Plan
+from bayplan.plan import Action, Plan
 from bayplan_operator.cluster.connection import pauses
 from bayplan_operator.cluster.kube import DEPLOYMENTS, NODES, PODS, Kube, Raw, is_final
 from bayplan_operator.cluster.kube import PLANS as PLANS_PATH
@@ -53,6 +53,13 @@ _GATHER_PLAN_S: Final = 2.0
 
 #: The same for plans by which gangs may be half: the next one may have a place for the rest.
 _GATHER_HALVES_S: Final = 1.0
+
+#: The same for deployments when the plan of their pods is taken up, and when it gets further: most
+#: hear of pods before that. The latter only where a plan places few pods; others wait for the
+#: regular look.
+_GATHER_BEGUN_S: Final = 1.0
+_GATHER_FURTHER_S: Final = 5.0
+_FEW: Final = 50
 
 #: The same for nodes that are in trouble: pods that are pinned there may never be bound.
 _GATHER_PINS_S: Final = 1.0
@@ -91,6 +98,7 @@ class Dispatcher:
         self._deployments: dict[DeploymentKey, dict[str, Asked]] = defaultdict(dict)
         self._away_s = 0.0
         self._awaits = ""
+        self._progress = ("", "")
         self._unwatched: dict[str, str] = {}
         self._unready: dict[Key, str] = dict.fromkeys((PLANS, GATES), "not looked at yet")
 
@@ -160,6 +168,7 @@ class Dispatcher:
             self._look_at_those_of(before, plans.newest_known())
             if plans.may_leave_partial(raw["metadata"]["name"]):
                 self._queue.add(GATES, after_s=_GATHER_HALVES_S)
+        self._look_at_progress()
 
     def plan_deleted(self, name: str, uid: str) -> None:
         """Forget a plan; what was taken out of service for it may be wanted again."""
@@ -205,28 +214,50 @@ class Dispatcher:
                 _log.error("watch_refused", kind=kind, error=why)
         return found
 
-    def _look_at_deployments(self) -> None:
+    def _look_at_deployments(self, *, after_s: float = _GATHER_S) -> None:
         for key in self._deployments:
-            self._queue.add(key, after_s=_GATHER_S)
+            self._queue.add(key, after_s=after_s)
 
-    def _look_at_those_of(self, *plans: tuple[Plan, ...] | None) -> None:
+    def _look_at_progress(self) -> None:
+        """Have those looked at that say how far the plan at work is, if it is further than it was.
+
+        A look at each is three requests, so they are left alone where they may be many.
+        """
+        plans, before = self._workers.plans, self._progress
+        self._progress = plans.progress_known()
+        if self._progress == before or not self._progress[0]:
+            return
+        parts = plans.newest_known()
+        if self._progress[0] != before[0]:
+            self._look_at_those_of(parts, after_s=_GATHER_BEGUN_S)
+            return
+        placed: list[Action] = []
+        for plan in parts or ():
+            placed += (*plan.binds, *plan.moves)
+        if len(placed) <= _FEW:
+            self._look_at_makers_of(placed, after_s=_GATHER_FURTHER_S)
+
+    def _look_at_those_of(
+        self, *plans: tuple[Plan, ...] | None, after_s: float = _GATHER_S
+    ) -> None:
         """Look at the deployments on whose pods these plans decide; at all, if one is not known.
 
         A plan comes each second, and a look at thousands of deployments takes longer than that.
         """
-        makers: set[DeploymentKey] = set()
+        decided: list[Action] = []
         for parts in plans:
             if parts is None:
-                self._look_at_deployments()
+                self._look_at_deployments(after_s=after_s)
                 return
-            makers |= {
-                maker
-                for plan in parts
-                for each in (*plan.binds, *plan.holds, *plan.victims)
-                for maker in _may_have_made(each.pod)
-            }
+            for plan in parts:
+                decided += (*plan.binds, *plan.holds, *plan.victims)
+        self._look_at_makers_of(decided, after_s=after_s)
+
+    def _look_at_makers_of(self, actions: Iterable[Action], *, after_s: float) -> None:
+        """Look at the deployments whose pods these may be about."""
+        makers = {maker for action in actions for maker in _may_have_made(action.pod)}
         for key in makers & self._deployments.keys():
-            self._queue.add(key, after_s=_GATHER_S)
+            self._queue.add(key, after_s=after_s)
 
     async def _begin(self) -> str:
         """Read what the first passes need; while nobody answers, say so and ask again.

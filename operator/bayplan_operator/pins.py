@@ -120,7 +120,7 @@ class Pins:
             yield _Trap(pod=pods[uid], why=why, replaced_s=grace_s, stuck_s=grace_s)
         # Where it is known what is wrong, that is no riddle of kube-scheduler's to be remembered.
         for pod in (pod for uid, pod in pods.items() if pod.refused and uid not in stranded):
-            why = f"kube-scheduler refuses it there: {pod.refused}"[:300]
+            why = f"kube-scheduler refuses it there: {pod.refused}"[:300].rstrip(".")
             stuck_s = _REFUSED_GRACE_S if pod.offered else _REFUSED_GANG_S
             replaced_s = _REFUSED_GRACE_S if _may_pass(pod) else _STRANDED_GRACE_S
             yield _Trap(pod=pod, why=why, replaced_s=replaced_s, stuck_s=stuck_s, refused=True)

@@ -37,11 +37,11 @@ def within_band(tally: Tally) -> Finding:
     running = {unit: _placed(deployment, unit) for unit in tally.parts if unit.started}
     totals = {role: sum(each[role] for each in running.values()) for role in _ROLES}
     if not any(totals.values()):
-        asked = f"no replica runs; the ratio asked is {_asked(deployment)}"
+        asked = f"no replica runs; the ratio asked for is {_asked(deployment)}"
         return Finding.of(kind, _UNKNOWN, "NothingScheduled", asked)
     message = (
         f"{totals[Role.PREFILL]} prefill and {totals[Role.DECODE]} decode replicas run; the ratio"
-        f" asked is {_asked(deployment)}{_band(deployment)}"
+        f" asked for is {_asked(deployment)}{_band(deployment)}"
     )
     off = [unit for unit, counts in running.items() if not _may_have(deployment, counts)]
     if not off:
@@ -168,4 +168,4 @@ def _band(deployment: Deployment) -> str:
     if not any(pool.bounds for pool in deployment.pools):
         return ""
     least, most = zip(*(bounds_of(deployment, role) for role in _ROLES), strict=True)
-    return f", {least[0]}:{least[1]} to {most[0]}:{most[1]} may be"
+    return f" ({least[0]}:{least[1]} to {most[0]}:{most[1]} are allowed)"

@@ -147,7 +147,7 @@ def _not_made(tally: Tally, _: News) -> Finding | None:
     if tally.unbound:
         return None
     if tally.any_ending:
-        message = "pods of before are ending; those that follow are made then"
+        message = "its former pods are ending; new ones are made when they have"
         return Finding.of("Scheduled", _FALSE, "PodsEnding", message)
     return Finding.of("Scheduled", _FALSE, "NoPods", "its pods are being made")
 

@@ -114,7 +114,7 @@ class Neighbours:
             key=lambda item: (item[1], item[0]),
         )
         node, first = next((n, r) for n, r in told if r.reason is reason)
-        rest = f"; so or alike for all {len(told)} nodes with room" if len(told) > 1 else ""
+        rest = f"; likewise on all {len(told)} nodes with room" if len(told) > 1 else ""
         return Rejection(
             reason=reason, message=f"{first.message} (on {node.name}){rest}", resolvable=True
         )

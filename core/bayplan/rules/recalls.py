@@ -162,8 +162,9 @@ def in_words(recall: Recall) -> str:
         f"other nodes from {_said(others_at)}" if others_at > recall.at else "other nodes at once"
     )
     return (
-        f"{recall.by.value} refused {recall.pod} on {where}, {often} so far: {recall.message};"
-        f" tried on {others}, there again from {_said(any_at)}"
+        f"{recall.by.value} refused {recall.pod} on {where}, {often} so far:"
+        f" {recall.message.rstrip('.')}; it is tried on {others}, and on {where} again from"
+        f" {_said(any_at)}"
     )
 
 

@@ -10,14 +10,13 @@ from bayplan.cluster.pods import Pod
 from bayplan.cluster.resources import Resources
 from bayplan.plan import Bind, Move, Rejection, together
 from bayplan.rules import filters
+from bayplan.steps.awaited import left_by
 from bayplan.steps.ledger import Ledger, home_of, pop_replacement
 from bayplan.steps.progress import (
     ReleasePod,
     Report,
     Standing,
     State,
-    clock,
-    hanging,
     has_failed,
     report_of,
 )
@@ -32,6 +31,7 @@ class Homes:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._hindered: set[str] = set()  # uids of those who wait for a pod that hangs
         self.todo: list[ReleasePod] = []
 
     def reports(self) -> list[Report]:
@@ -45,7 +45,7 @@ class Homes:
         reports: list[Report] = []
         for group, states in groups:
             told = states if has_failed(states) else self._release(group, states)
-            reports += [report_of(b, *s) for b, s in zip(group, told, strict=True)]
+            reports += [self._report(b, s) for b, s in zip(group, told, strict=True)]
         return reports
 
     def _replacements(self) -> list[Report]:
@@ -53,9 +53,14 @@ class Homes:
         newcomers = self._ledger.newcomers_by_owner()
         taken = self._ledger.taken()
         return [
-            report_of(move, *self._move_state(move, taken.get(move.uid), newcomers))
+            self._report(move, self._move_state(move, taken.get(move.uid), newcomers))
             for move in self._ledger.plan.moves
         ]
+
+    def _report(self, action: Bind | Move, told: Standing) -> Report:
+        """Return how far a home is; it is hindered if who is to leave before hangs."""
+        hindered = action.uid in self._hindered and told[0] is State.WAITING
+        return report_of(action, *told, hindered=hindered)
 
     def _bind_state(self, bind: Bind) -> Standing:
         if bind.uid in self._ledger.finished:
@@ -115,28 +120,13 @@ class Homes:
         if short.items:
             return State.FAILED, f"cannot go to {name}: others took its room ({_words(short)})"
         self._ledger.due[name] = self._ledger.due[name] - asks
+        by, hangs = left_by(self._ledger, name)
         if self._ledger.stalled:
-            return State.FAILED, f"did not get to {name} in time"
+            return State.FAILED, f"did not get to {name} in time{by if hangs else ''}"
+        if hangs:
+            self._hindered.add(action.uid)
         self._ledger.owed[name] = self._ledger.owed[name] + asks
-        return State.WAITING, f"waits for room on {name}{self._left_by(name)}"
-
-    def _left_by(self, name: NodeName) -> str:
-        """Return who is to leave a node, in words to stand after it, and until when if it is known.
-
-        The words change with who is there alone, for they are written.
-        """
-        going = self._ledger.going[name]
-        if not going:
-            return ""
-        first, more = going[0].key, len(going) - 1
-        who = f", which {first} and {more} more" if more else f", which {first}"
-        if not all(pod.terminating for pod in going):
-            return f"{who} {'are' if more else 'is'} to leave first"
-        for pod in going:
-            if hangs := hanging(pod, self._ledger.now):
-                return f", on which {pod.key} {hangs}"
-        last = clock(max(pod.leaves_at for pod in going))
-        return f"{who} {'leave' if more else 'leaves'} by {last} at most"
+        return State.WAITING, f"waits for room on {name}{by}"
 
     def _repulsion(self, pod: Pod, node: Node) -> Rejection | None:
         """Return who has come since the plan was made and keeps the pod away from the node.
@@ -223,7 +213,7 @@ class Homes:
                 )
             )
             return State.STARTED, f"{pod.key.name} is released to {move.target} in its place"
-        return state, f"{pod.key.name} {message} in its place"
+        return state, f"in its place {pod.key.name} {message}"
 
 
 def _words(short: Resources) -> str:

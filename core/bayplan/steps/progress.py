@@ -21,7 +21,7 @@ SPARED: Final = "stays: its room is no longer needed"
 GIVEN_UP: Final = "stays: the window for defragmentation has closed"
 
 #: What is told of a pod that should have ended.
-HANGS: Final = "hangs"
+HANGS: Final = "has hung"
 
 _STAYS: Final = frozenset({SPARED, GIVEN_UP})
 
@@ -201,11 +201,14 @@ def hanging(pod: Pod, now: float) -> str:
 
 
 def keeping(pod: Pod) -> str:
-    """Return what keeps a pod that should have ended, in words."""
+    """Return what keeps a pod that should have ended, and what helps, in words."""
     if not pod.finalizers:
-        return f"{pod.node} does not tell that it has ended"
-    many = "finalizer" if len(pod.finalizers) == 1 else "finalizers"
-    return f"{many} {', '.join(pod.finalizers)}"
+        lost = f"{pod.node} does not report that it has ended"
+        return f"{lost}; bring that node back, or delete the Node if it is gone for good"
+    if len(pod.finalizers) == 1:
+        return f"finalizer {pod.finalizers[0]} keeps it; whoever set that has to take it away"
+    names = ", ".join(pod.finalizers)
+    return f"finalizers {names} keep it; whoever set those has to take them away"
 
 
 def clock(at: int) -> str:
@@ -216,15 +219,16 @@ def clock(at: int) -> str:
 def merged(victims: Sequence[Report], homes: Sequence[Report]) -> Iterable[Report]:
     """Return one report per action: a move's is its victim's until that has left.
 
-    A home that failed is told at once, or nobody would learn why the victims stay.
+    A home that failed is told at once, or nobody would learn why the victims stay, unless it did
+    because its victim does not leave.
     """
     moving = [report for report in victims if report.type == "Move"]
     leaving = {r.pod: r for r in moving if r.state is not State.DONE or r.message in _STAYS}
     yield from (report for report in victims if report.type == "Evict")
     for report in homes:
         before = leaving.get(report.pod)
-        given_up = before is not None and before.message == GIVEN_UP
-        failed = report.state.is_failure and not given_up
+        told = before is not None and (before.state.is_failure or before.message == GIVEN_UP)
+        failed = report.state.is_failure and not told
         yield report if failed or before is None or report.type == "Bind" else before
 
 
@@ -259,13 +263,16 @@ def with_refusals(plan: Plan, progress: Progress, refused: Mapping[str, str]) ->
     message = progress.message
     if progress.phase is Phase.EXECUTING:
         message = _executing(reports, progress.done)
+    elif progress.phase is Phase.FAILED:
+        message = _stopped(reports)
     return replace(progress, reports=reports, message=message)
 
 
 def _refused(report: Report, why: str) -> Report:
     if not why or report.state in {State.DONE, State.REFUSED}:
         return report
-    message = f"{report.message}, but that is refused: {why}"
+    link = "for" if report.state.is_failure else "but"
+    message = f"{report.message}, {link} that is refused: {why}"
     return replace(report, message=message, hindered=True)
 
 
@@ -277,8 +284,7 @@ def phase_of(plan: Plan, reports: Sequence[Report], todo: Sequence[Step]) -> tup
     left = [step for step in todo if not isinstance(step, ServePod)]
     done = sum(r.state is State.DONE for r in reports)
     if failed and not left and not under_way:
-        first = failed[0]
-        return Phase.FAILED, f"stopped: {first.pod} {first.message}; a new plan follows"
+        return Phase.FAILED, _stopped(reports)
     if not reports:
         return Phase.COMPLETED, f"nothing to do; {_held(len(plan.holds))}"
     if done == len(reports):
@@ -291,6 +297,13 @@ def _executing(reports: Sequence[Report], done: int) -> str:
     unfinished = [r for r in reports if r.state is not State.DONE]
     first = next((r for r in unfinished if r.hindered), unfinished[0])
     return f"{done} of {len(reports)} steps done: {first.pod} {first.message}"
+
+
+def _stopped(reports: Iterable[Report]) -> str:
+    """Return why a plan has failed: that a home came too late is mostly for who did not leave."""
+    failed = (report for report in reports if report.state.is_failure)
+    first = min(failed, key=lambda report: (not report.hindered, report.type == Bind.__name__))
+    return f"stopped: {first.pod} {first.message}; a new plan follows"
 
 
 def _completed(given_up: int, steps: int) -> str:

@@ -19,6 +19,7 @@ from bayplan.cluster.pods import Disruption, Pod
 from bayplan.cluster.resources import Resources
 from bayplan.inference.replacements import Failing, Outlook
 from bayplan.plan import Evict, Move
+from bayplan.steps.awaited import left_by
 from bayplan.steps.ledger import Ledger
 from bayplan.steps.progress import (
     Standing,
@@ -64,6 +65,7 @@ class Surges:
 
     Attributes:
         told: How far each of them is, by the uid of the pod that is moved.
+        hindered: The uids of those who wait for a pod that hangs.
         busy: Whether a replacement is starting, or will when its turn has come.
     """
 
@@ -72,6 +74,7 @@ class Surges:
     ) -> None:
         self.todo: list[StartPod] = []
         self.told: dict[str, Standing] = {}
+        self.hindered: set[str] = set()
         self.busy = False
         self._ledger = ledger
         self._surge = surge
@@ -161,7 +164,13 @@ class Surges:
         """Return how far a move is whose replacement can start first, now or later."""
         asks, owner = self._asks(move), move.owner
         if owner is None or not asks.fits(self._ledger.free[move.target]):
-            return State.WAITING, f"waits for room on {move.target}, where it starts first"
+            by, hangs = left_by(self._ledger, move.target)
+            if hangs:
+                self.hindered.add(move.uid)
+            return (
+                State.WAITING,
+                f"waits until its replacement has room to start on {move.target}{by}",
+            )
         self.busy = True
         outlook = self._surge.outlook(move)
         if full or not self._left[owner.uid]:
@@ -180,12 +189,14 @@ class Surges:
                 device=move.device if asks.share_milli else None,
             )
         )
-        return State.STARTING, f"starts first on {move.target}, then leaves {move.source}"
+        starts = f"has its replacement start on {move.target}, then leaves {move.source}"
+        return State.STARTING, starts
 
 
 def _failure(move: Move, why: Failing) -> str:
     slow = "; if it only starts slowly, raise disruption.coldStartSeconds of its deployment"
     return (
         f"serves on {move.source}: its replacement on {move.target} {why.words} and was removed;"
-        f" look at its events and its log{slow if why is Failing.LATE else ''}"
+        f" look at the events of that pod, and at its log where logs are kept"
+        f"{slow if why is Failing.LATE else ''}"
     )

@@ -107,7 +107,11 @@ class Victims:
         queue.on_their_way = surges.begin(queue.on_their_way, max_parallel, stop=queue.stop)
         queue.stop, queue.surging = queue.stop or has_failed(surges.told.values()), surges.busy
         self.todo += surges.todo
-        reports = [report_of(v, *surges.told[v.uid]) for v in victims if v.uid in surges.told]
+        reports = [
+            report_of(v, *surges.told[v.uid], hindered=v.uid in surges.hindered)
+            for v in victims
+            if v.uid in surges.told
+        ]
         # 2. The others.
         reports += self._clear([g for g in groups if g[0].uid not in surges.told], queue)
         # 3. Those who need not leave.
@@ -155,7 +159,7 @@ class Victims:
             return "stays: the plan can no longer be completed"
         drains = any(map(self._has_drained, group))
         if queue.surging and not drains:
-            return "waits until those that start first serve"
+            return "waits until the replacements that are starting serve"
         if queue.unfinished:
             # Evictions of a pass are refused together: the rest of a gang is asked for alone.
             return "waits for its turn: a gang that has begun to leave goes first"

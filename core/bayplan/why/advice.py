@@ -60,7 +60,8 @@ def _freed(freeing: Freeing) -> str:
         most = filters.free_of(name, freeing.free)
         return f"{more} on {node.name} ({units.part_of_one(most)} is free)"
     in_all = units.text(name, size) if len(told) == 1 else units.words(name, size)
-    return f"{more} on {node.name} ({have} of {in_all} are free)"
+    verb = "is" if have.split()[0] == "1" else "are"
+    return f"{more} on {node.name} ({have} of {in_all} {verb} free)"
 
 
 def _more(name: str, n: int) -> str:

@@ -207,7 +207,7 @@ class Blockers:
         first = min(over, key=lambda key: (-over[key], key))
         most = next(b.allowed for b in self._after.snapshot.budgets if b.key == first)
         done = most - self._census.admits(first)
-        said = f"to make room takes {over[first]} evictions under PodDisruptionBudget {first}"
+        said = f"making room takes {over[first]} evictions under PodDisruptionBudget {first}"
         rejection = _more(
             why, f"{said}, which admits {most}{_used(done)}", reason=Reason.DISRUPTION_FORBIDDEN
         )

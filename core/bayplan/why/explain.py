@@ -22,31 +22,51 @@ _MOST_NAMES: Final = 3
 
 
 def explain(
-    pod: Pod, *, placed_by: str, plans: Sequence[PublishedPlan], now: float
+    pod: Pod,
+    *,
+    placed_by: str | None,
+    plans: Sequence[PublishedPlan] | None,
+    now: float,
+    decided: str = "",
 ) -> tuple[str, ...]:
     """Return the answer as lines, the most important first.
 
-    `placed_by` is the name of the plan that gave the pod its node, or ""; `now` is in seconds since
-    the epoch.
+    Args:
+        pod: Whom it is about.
+        placed_by: The name of the plan that gave it its node, or ""; None if that is not known.
+        plans: Those that are kept; None if they may not be read.
+        now: Seconds since the epoch.
+        decided: What its annotation says, or "": told where no plan tells of it.
     """
-    lines = _lines(pod, placed_by, plans, now)
+    last = f"It was told last: {decided}." if decided else ""
+    lines = _lines(pod, placed_by, plans, now, last)
     # Some of what others say, kube-scheduler and admission policies, comes with a full stop.
-    return tuple(re.sub(r"(?<!\.)\.\.$", ".", line) for line in lines)
+    return tuple(re.sub(r"(?<!\.)\.\.$", ".", line) for line in lines if line)
 
 
-def _lines(pod: Pod, placed_by: str, plans: Sequence[PublishedPlan], now: float) -> tuple[str, ...]:
-    newest_first = sorted(plans, key=lambda plan: -plan.sequence)
+def _lines(
+    pod: Pod,
+    placed_by: str | None,
+    plans: Sequence[PublishedPlan] | None,
+    now: float,
+    last: str,
+) -> tuple[str, ...]:
+    newest_first = sorted(plans or (), key=lambda plan: -plan.sequence)
     head = _head(pod)
     if pod.node is not None:
-        return (head, *_placed(pod, placed_by, newest_first), *_leaving(pod, newest_first, now))
+        gone = "may not be read" if plans is None else "is no longer kept"
+        placed = _placed(pod, placed_by, newest_first, gone, last)
+        return (head, *placed, *_leaving(pod, newest_first, now))
     if pod.terminating:
         return (head, "Is being deleted.")
     if pod.unplanned:
         return (head, f"{pod.unplanned[0].upper()}{pod.unplanned[1:]}.")
     if not pod.waiting:
         told = [f"Kube-scheduler finds no node for it: {pod.refused}."] if pod.refused else []
-        return (head, "No plan is made for it: it waits for its scheduler.", *told)
-    return (head, *_waiting(pod, newest_first))
+        return (head, "No plan is made for it: it waits for its scheduler.", *told, last)
+    if plans is None:
+        return (head, last or "Waits for a plan; what plans say of it may not be read.")
+    return (head, *_waiting(pod, newest_first, last))
 
 
 def _head(pod: Pod) -> str:
@@ -55,13 +75,21 @@ def _head(pod: Pod) -> str:
     return f"Pod {pod.key} (priority {pod.priority}{gang})"
 
 
-def _placed(pod: Pod, placed_by: str, plans: Sequence[PublishedPlan]) -> list[str]:
+def _placed(
+    pod: Pod, placed_by: str | None, plans: Sequence[PublishedPlan], gone: str, last: str
+) -> list[str]:
     where = [f"Runs on {pod.node}."] if pod.bound else _pinned(pod)
+    if placed_by is None:
+        who = "whether an older one did, `kubectl bayplan explain` says"
+        return [*where, f"No plan that is kept placed it; {who}."]
     if not placed_by:
-        return [*where, "No plan placed it: it went where its scheduler's own scores were best."]
+        free = "No plan placed it: it went where its scheduler's own scores were best."
+        return [*where, free, last]
     published = next((plan for plan in plans if plan.name == placed_by), None)
     if published is None:
-        return [*where, f"{placed_by} placed it; that plan is no longer kept."]
+        took = ", in the place of a pod that it moved" if pod.replaces else ""
+        lost = f"that plan {gone}, so whom it made leave is not known"
+        return [*where, f"{placed_by} placed it{took}; {lost}.", last if took else ""]
     lines = [*where, f"{placed_by} placed it: {_quality(published)}."]
     replaced = next((m for m in published.plan.moves if m.uid == pod.replaces), None)
     if replaced is not None:
@@ -90,7 +118,7 @@ def _pinned(pod: Pod) -> list[str]:
 def chosen(pod: Pod, choice: Choice) -> tuple[str, ...]:
     """Return why a pod without a plan was given its node, and what decided, as lines."""
     ask, here, there = (r.gpus for r in (pod.requests, choice.room, choice.runner_up_room))
-    where = f"the scheduler asked about {choice.asked} nodes"
+    where = f"the scheduler asked about {choice.asked} node{'' if choice.asked == 1 else 's'}"
     first = f"Was given {choice.node} ({units.words('/gpu', here)} free): {where}."
     if choice.runner_up is None:
         return (first, "No other of them had room.")
@@ -152,33 +180,46 @@ def _leaving(pod: Pod, plans: Sequence[PublishedPlan], now: float) -> list[str]:
         away = _away(victim, published)
         if not published.finished:
             step = _step(pod, published, victim)
+            if step.startswith("stays"):
+                return [f"{published.name} was to make it leave {away}; it {step}."]
             return [f"{published.name} asks it to leave {away}: {step}."]
         if goes:
             ended = f"that plan has ended ({published.message or published.phase})"
-            return [f"{goes}: {published.name} made it leave {away}; {ended}."]
+            return [f"{goes}.", f"{published.name} made it leave {away}; {ended}."]
     return [f"{goes}."] if goes else []
 
 
 def _goes(pod: Pod, now: float) -> str:
     """Return that a pod leaves its node, and until when, whatever becomes of a plan; or ""."""
     if pod.terminating:
-        return f"Is being deleted, {hanging(pod, now) or f'by {clock(pod.leaves_at)} at most'}"
+        hangs = hanging(pod, now)
+        by = f"and {hangs}" if hangs else f"by {clock(pod.leaves_at)} at most"
+        return f"Is being deleted, {by}"
     if pod.gives_way_by:
         return f"Leaves once its replacement serves, which has until {clock(pod.gives_way_by)}"
     return ""
 
 
-def _waiting(pod: Pod, plans: Sequence[PublishedPlan]) -> list[str]:
+def _waiting(pod: Pod, plans: Sequence[PublishedPlan], last: str) -> list[str]:
     for published in plans:
         actions: list[Bind | Hold] = [*published.plan.binds, *published.plan.holds]
         for action in actions:
             if action.uid == pod.uid:
                 return _decided(pod, published, action)
-    for published in plans[:1]:
-        if said := in_place_of_victims(pod, published):
-            return [f"{said}.", *([f"Progress: {published.message}."] if published.message else [])]
-    told = "Waits for a plan: none has looked at it yet."
-    return [told, "If none does within half a minute, no planner works: look at its log."]
+        if published is plans[0] and (told := _beside(pod, published, last)):
+            return told
+    none = "Waits for a plan: none that is kept tells of it."
+    return [none, last, "If none does within half a minute, no planner works: look at its log."]
+
+
+def _beside(pod: Pod, newest: PublishedPlan, last: str) -> list[str]:
+    """Return what the newest plan means for a pod that is not on its lists; empty if nothing."""
+    if said := in_place_of_victims(pod, newest):
+        return [f"{said}.", *([f"Progress: {newest.message}."] if newest.message else [])]
+    if newest.truncated and pod.created_at < newest.created_at:
+        told = f"{newest.name} has decided on it, and is too large to list all that it did."
+        return [told, last, "Next: it is planned again with the next plan."]
+    return []
 
 
 def _decided(pod: Pod, published: PublishedPlan, action: Bind | Hold) -> list[str]:
@@ -193,8 +234,8 @@ def _decided(pod: Pod, published: PublishedPlan, action: Bind | Hold) -> list[st
     lines = [f"{published.name} holds it ({action.rejection.reason}): {action.rejection.message}."]
     lines += [f"What would help: {action.remedy}."] if action.remedy else []
     lines += ["It is shown to node autoscalers."] if pod.offered else []
-    next_ = f"Next: it is planned again when the cluster changes ({_quality(published)})."
-    return [*lines, next_]
+    when = "when the cluster changes, or a cooldown or a pause is over"
+    return [*lines, f"Next: it is planned again {when} ({_quality(published)})."]
 
 
 def _step(pod: Pod, published: PublishedPlan, action: Bind | Move | Evict) -> str:

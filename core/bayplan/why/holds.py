@@ -63,6 +63,9 @@ class Outcome:
     incomplete: tuple[int, int] | None = None
 
 
+#: What helps where no place was found, and none is ruled out.
+_SEARCH_ON: Final = "wait for the next plan, or raise timeLimitSeconds in the PackingPolicy"
+
 #: What is said of pods for which nobody has found out why they wait.
 _UNTOLD: Final = Rejection(
     reason=Reason.NO_PLACE_FOUND,
@@ -308,7 +311,7 @@ class _Writer:
             return replace(blocked.rejection, message=message), blocked.remedy
         rules = wording.rules_between(members)
         if not self._obstacles or not rules or not proved:
-            return wording.not_found(None), ""
+            return wording.not_found(None), _SEARCH_ON
         message = (
             f"waits whole ({wording.needs(members)}): each of its pods has room, but no places suit"
             f" all of them: {rules}"

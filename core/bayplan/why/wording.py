@@ -37,11 +37,11 @@ _REMEDIES: Final = {
     Reason.POD_AFFINITY: "free {asks} beside a pod that it asks for, or prefer instead of require",
     Reason.GANG_TOPOLOGY: "free room for the whole gang in one domain, or prefer it to be in one",
     Reason.NOT_ADMITTED: (
-        "correct what refuses it, the pod or an admission policy; it is planned again when"
+        "correct the pod, or the admission policy that refuses it; it is planned again when"
         " cooldownSeconds of the PackingPolicy are over"
     ),
     Reason.REFUSED_ON_NODE: (
-        "correct what refuses it, in its owner's template or on that node: a change of either has"
+        "correct what was refused, in its owner's template or on that node: a change of either has"
         " it tried at once"
     ),
 }

@@ -13,14 +13,16 @@ from kubernetes.client.exceptions import ApiException
 from bayplan.api import names
 from bayplan.codec import (
     DecodeError,
+    PublishedPlan,
     decisions,
     joined,
     pod_of,
-    published_plan_of,
 )
 from bayplan.why.explain import explain
+from bayplan_extender.cli import kept
 from bayplan_extender.kube import connect
 
+_FORBIDDEN = 403
 _NOT_FOUND = 404
 
 
@@ -64,16 +66,18 @@ def _lines(api: client.ApiClient, namespace: str, name: str) -> tuple[str, ...]:
     pod = pod_of(raw)
     if pod is None:
         return (f"Pod {namespace}/{name} has ended ({raw['status']['phase']}).",)
-    if pod.unplanned:
-        return explain(pod, placed_by="", plans=(), now=time.time())
-    objects = [published_plan_of(plan) for plan in _plans(custom)]
-    plans = [joined(pages) for pages in decisions(objects)]
-    placed_by = raw["metadata"].get("annotations", {}).get(names.ANNOTATION_PLAN, "")
-    return explain(pod, placed_by=placed_by, plans=plans, now=time.time())
+    said = raw["metadata"].get("annotations", {})
+    return explain(
+        pod,
+        placed_by=said.get(names.ANNOTATION_PLAN, ""),
+        plans=() if pod.unplanned else _plans(custom),
+        now=time.time(),
+        decided=said.get(names.ANNOTATION_DECISION, ""),
+    )
 
 
-def _plans(custom: client.CustomObjectsApi) -> list[Any]:
-    """Return the PackingPlan objects.
+def _plans(custom: client.CustomObjectsApi) -> list[PublishedPlan] | None:
+    """Return the plans that are kept; None where they may not be read, which is told.
 
     Raises:
         ApiException: The API server refuses.
@@ -83,9 +87,12 @@ def _plans(custom: client.CustomObjectsApi) -> list[Any]:
     except ApiException as error:
         if error.status == _NOT_FOUND:
             raise _NotInstalledError from error
+        if error.status == _FORBIDDEN:
+            sys.stderr.write("PackingPlans may not be read; so only what the pod says is told\n")
+            return None
         raise
-    found: list[Any] = listed["items"]
-    return found
+    named = ({"kind": "PackingPlan", **item} for item in listed["items"])
+    return [joined(pages) for pages in decisions(kept.readable(named))]
 
 
 def _current_namespace() -> str:

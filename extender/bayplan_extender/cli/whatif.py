@@ -22,8 +22,9 @@ from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import DecodeError, plan_manifest, policy_of, snapshot_of, workloads
 from bayplan.codec.documents import KINDS, flat
 from bayplan.policy import Policy
-from bayplan.preparation import attached, prepared
+from bayplan.preparation import attached, prepared, remembering
 from bayplan.whatif import Forecast, forecast
+from bayplan_extender.cli import kept
 from bayplan_extender.cli.files import FileError, located, objects, tell_unread
 from bayplan_extender.cli.holds import grouped, helps
 from bayplan_extender.cli.steps import Steps
@@ -37,6 +38,9 @@ _READ: Final = {
     "/apis/policy/v1/poddisruptionbudgets": "moves and evictions may be promised that are refused",
     "/apis/scheduling.k8s.io/v1/priorityclasses": "only classes are known that some pod has",
     f"/apis/{names.API_VERSION}/packingpolicies": "the defaults of a PackingPolicy are taken",
+    f"/apis/{names.API_VERSION}/packingplans": (
+        "pods that were refused of late are planned as if they had not been"
+    ),
 }
 
 _FORBIDDEN: Final = 403
@@ -80,8 +84,10 @@ def _world(
         policy = policy_of(policies[0]) if policies else Policy()
     except DecodeError as error:
         raise located(error, documents) from error
+    plans = [*kept.readable(raw for raw in live if raw["kind"] == "PackingPlan")]
     now = time.time()
-    world = prepared(there.once_left(now), policy, now=now)
+    seen = remembering(there.once_left(now), plans, policy, now=now)
+    world = prepared(seen, policy, now=now)
     tell_unread(documents, KINDS | workloads.KINDS)
     # As the API server would have it: who waits already goes first among equals.
     newcomers = tuple(
@@ -153,8 +159,8 @@ def _list(api: client.ApiClient, path: str) -> dict[str, Any] | None:
 
 def _announce(snapshot: Snapshot, newcomers: tuple[Pod, ...]) -> None:
     sys.stderr.write(
-        f"{len(newcomers):,} pods would come to {len(snapshot.nodes):,} nodes, on which"
-        f" {len(snapshot.placed()):,} are and for which {len(snapshot.waiting()):,} wait\n"
+        f"{_count(len(newcomers), 'pod')} would come to {_count(len(snapshot.nodes), 'node')};"
+        f" {len(snapshot.placed()):,} are there, and {len(snapshot.waiting()):,} wait\n"
     )
 
 
@@ -180,18 +186,20 @@ def _lines(told: Forecast, newcomers: tuple[Pod, ...]) -> list[str]:
     lines += [f"  {bind.pod.name} -> {bind.node}" for bind in homes[:_FEW]]
     lines += [f"  and {len(homes) - _FEW:,} more"] if len(homes) > _FEW else []
     for held in grouped(hold for hold in plan.holds if hold.uid in uids):
-        count = f"{len(held):,} pods: " if len(held) > 1 else ""
-        lines += [f"  {count}{held[0].rejection.message}", *(f"  {told}" for told in helps(held))]
+        who = f"{len(held):,} pods" if len(held) > 1 else held[0].pod.name
+        why = f"  {who}: {held[0].rejection.message}"
+        lines += [why, *(f"  {told}" for told in helps(held))]
     if told.copies is not None:
-        more = f"{told.copies:,} or more" if told.copies == told.asked else f"{told.copies:,}"
-        lines.append(f"The same fits {more} times more without disturbing anybody.")
+        more = " or more" if told.copies == told.asked else ""
+        times = f"{told.copies:,}{more} time{'s' if more or told.copies != 1 else ''}"
+        lines.append(f"The same fits {times} more without disturbing anybody.")
     return lines
 
 
 def _headline(told: Forecast) -> str:
-    plan, whole = told.result.plan, f"all {told.newcomers}" if told.newcomers > 1 else "it"
+    plan, whole = told.result.plan, f": all {told.newcomers}" if told.newcomers > 1 else ""
     if told.fits and told.quiet:
-        return f"Fits now: {whole} without disturbing anybody."
+        return f"Fits now{whole}, without disturbing anybody."
     verdict = plan.certificate.verdict
     if told.fits:
         cost = f"{_count(len(plan.moves), 'move')} and {_count(len(plan.evictions), 'eviction')}"
@@ -200,4 +208,4 @@ def _headline(told: Forecast) -> str:
 
 
 def _count(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+    return f"{n} {what}" if n == 1 else f"{n:,} {what}s"

@@ -33,9 +33,11 @@ def router(view: View, verbs: Verbs) -> APIRouter:
         if pod is None:
             why = "is not there, has ended, or cannot be read: `kubectl bayplan explain` says which"
             raise HTTPException(_NOT_FOUND, f"pod {key} {why}")
-        placed_by = next((plan.name for plan in plans if _gave_a_home(plan, pod)), "")
-        lines = explain(pod, placed_by=placed_by, plans=plans, now=time.time())
-        choice = None if placed_by else verbs.choice(pod)
+        placed_by = next((plan.name for plan in plans if _gave_a_home(plan, pod)), None)
+        choice = verbs.choice(pod) if placed_by is None else None
+        # Only who was seen to choose is known to have had no plan: older ones are not kept.
+        by = "" if choice else placed_by
+        lines = explain(pod, placed_by=by, plans=plans, now=time.time())
         return "\n".join([*lines, *(chosen(pod, choice) if choice else ())]) + "\n"
 
     return routes

@@ -1,6 +1,7 @@
-"""Whether the same kind of news about an object is due again, for reasons that take turns.
+"""Whether the same kind of news about an object is due again.
 
-An object whose reasons change to and fro would otherwise get an event for each change.
+An object whose reasons take turns, or whose figures change all the time, would otherwise get an
+event for each change.
 """
 
 import threading

@@ -87,13 +87,12 @@ class Statuses:
         self._tell_of_rollout(deployment, before, status)
         self._tell_of_network(deployment, before, status)
         was, now = _condition(before, "Scheduled"), _condition(status, "Scheduled")
-        if was.get("reason") == now["reason"]:
-            return
-        reason = now["reason"]
-        if reason in _HOLD_REASONS and self._damper.is_news(deployment.uid, reason):
-            self.tell(deployment, "UnitHeld", "Hold", now["message"], warning=True)
-        if reason == "PlannerAway":
-            self.tell(deployment, "GatesLifted", "Lift", now["message"], warning=True)
+        reason, message = now["reason"], now["message"]
+        held = reason in _HOLD_REASONS and was.get("message") != message
+        if held and self._damper.is_news(deployment.uid, reason):
+            self.tell(deployment, "UnitHeld", "Hold", message, warning=True)
+        if reason == "PlannerAway" and was.get("reason") != reason:
+            self.tell(deployment, "GatesLifted", "Lift", message, warning=True)
 
     def tell(
         self, deployment: Deployment, reason: str, action: str, note: str, *, warning: bool = False

@@ -1,9 +1,9 @@
 """Telling pods why they wait, and showing those that do not fit to node autoscalers.
 
-Each pod that the newest plan holds is told in an annotation, and in an event when the kind of
-reason is new to it. Writes are bounded: nothing is written twice, and rounds keep a distance, so
-that a cluster in which the numbers change all the time does not rewrite every waiting pod for it.
-Nor does a pod for which two reasons take turns get an event each time.
+Each pod that the newest plan holds is told in an annotation, and in an event when what it is told
+is new, once in a while for the same kind of reason. Writes are bounded: nothing is written twice,
+and rounds keep a distance, so that a cluster in which the numbers change all the time does not
+rewrite every waiting pod for it.
 """
 
 import time
@@ -97,7 +97,7 @@ class Holds:
             if note_failure(error, pod=hold.pod, purpose="tell", metrics=self._metrics):
                 return False
             # One that takes no annotation can have an event.
-        if before.partition(":")[0] != reason and self._damper.is_news(hold.uid, reason):
+        if before != text and self._damper.is_news(hold.uid, reason):
             about = About.pod(hold.pod, hold.uid)
             self._events.tell(about, reason, "Hold", told, warning=True)
         return True

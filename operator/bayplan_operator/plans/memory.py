@@ -31,7 +31,7 @@ from bayplan.codec.plans import FINISHED
 from bayplan.codec.recalls import Group, Recall, recalled_in
 from bayplan.plan import Bind, Hold, Plan
 from bayplan.rules import recalls
-from bayplan.steps import State
+from bayplan.steps import Phase, State
 from bayplan_operator.cluster.kube import PLANS, Kube, Raw, plan_path
 
 _log = structlog.get_logger()
@@ -231,6 +231,19 @@ class Plans:
                 return None
             pages = _decisions(self._entries)
         return tuple(page.plan for page in pages[-1]) if pages else ()
+
+    def progress_known(self) -> tuple[str, str]:
+        """Return the name of the newest plan and how far it is, if it is being carried out.
+
+        In words; both are "" if it is not. Never asks the API server.
+        """
+        with self._lock:
+            entries = self._entries or {}
+            pages = _decisions(entries)
+            first = pages[-1][0] if pages else None
+            if first is None or first.phase != Phase.EXECUTING:
+                return "", ""
+            return first.name, str(entries[first.name].status.get("message", ""))
 
     def leaving(self) -> frozenset[str]:
         """Return the uids of pods that the plan at work moves or evicts."""

@@ -146,7 +146,8 @@ class PartialGangs:
         refusing = next((pod for pod in partial if pod.uid in refused and not pod.bound), None)
         if refusing is not None:
             why = self._recalls.note(gang, raws, refusing, by=Refuser.KUBE_SCHEDULER)
-        note = f"the rest of its gang {gang.name} waits in vain, so it waits with it: {why}"
+        rest = f"the rest of its gang {gang.name} waits in vain"
+        note = f"{rest}, and this pod is made anew to wait with them: {why}"
         for pod in partial:
             kept = evict(self._kube, pod.key, pod.uid, version=seen[pod.uid])
             if kept is None:

@@ -45,6 +45,7 @@ class Moving:
     def __init__(self) -> None:
         self.moves = False
         self.torn = False
+        self.progress = ("", "")
         self.newest: tuple[Plan, ...] | None = ()
 
     def may_leave_partial(self, name: str) -> bool:
@@ -59,10 +60,14 @@ class Moving:
         """Return what it was told."""
         return self.newest
 
+    def progress_known(self) -> tuple[str, str]:
+        """Return what it was told."""
+        return self.progress
+
     def see(self, raw: dict[str, Any]) -> bool:
-        """Return that the object is news; take the plan that is in it, if any."""
+        """Return whether the object is news, if it says so; take the plan that is in it, if any."""
         self.newest = raw.get("parts", self.newest)
-        return bool(raw)
+        return bool(raw.get("news", True))
 
 
 @pytest.fixture
@@ -221,6 +226,45 @@ def test_a_plan_has_those_looked_at_on_whose_pods_it_or_the_one_before_decides(
     dispatcher.plan_changed({"metadata": {"name": "plan-00002"}, "parts": news})
 
     assert set(noted.added) == {PLANS, keys["a"], keys["a-b"], keys["c"]}
+
+
+def test_a_plan_that_is_taken_up_has_those_looked_at_on_whose_pods_it_decides(
+    dispatcher: Dispatcher, noted: Noted, plans: Moving
+) -> None:
+    """Seen: for up to half a minute they said that it is about to be carried out."""
+    dispatcher.deployment_changed(CHAT, asked())
+    dispatcher.deployment_changed(DeploymentKey(namespace="default", name="c"), asked())
+    plans.newest = (plan(bind("c-0-decode-0", "n1")),)
+    echo = {"metadata": {"name": "plan-00002"}, "news": False}
+    dispatcher.plan_changed(echo)
+    noted.added.clear()
+
+    plans.progress = ("plan-00002", "0 of 1 steps done")
+    dispatcher.plan_changed(echo)
+    dispatcher.plan_changed(echo)
+
+    assert noted.added == [DeploymentKey(namespace="default", name="c")], "once"
+    assert noted.within_s[noted.added[0]] <= 1.0
+
+
+@pytest.mark.parametrize(("pods", "looks"), [(50, 1), (51, 0)], ids=["few", "many"])
+def test_a_plan_that_gets_further_has_those_looked_at_whom_it_places_if_they_are_few(
+    dispatcher: Dispatcher, noted: Noted, plans: Moving, pods: int, looks: int
+) -> None:
+    """They told for up to half a minute of a step that was done, or not of one that hangs."""
+    for name in ("c", "held"):
+        dispatcher.deployment_changed(DeploymentKey(namespace="default", name=name), asked())
+    binds = [bind(f"c-0-decode-{number}", "n1") for number in range(pods)]
+    plans.newest = (plan(*binds, hold("held-0-decode-0")),)
+    echo = {"metadata": {"name": "plan-00002"}, "news": False}
+    plans.progress = ("plan-00002", "0 of 1 steps done")
+    dispatcher.plan_changed(echo)
+    noted.added.clear()
+
+    plans.progress = ("plan-00002", "0 of 1 steps done: ns/v has hung since 12:00:00 UTC")
+    dispatcher.plan_changed(echo)
+
+    assert noted.added == [DeploymentKey(namespace="default", name="c")] * looks
 
 
 def test_a_plan_has_all_looked_at_while_it_is_not_known_on_whom_the_last_one_decides(

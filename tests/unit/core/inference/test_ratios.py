@@ -481,7 +481,7 @@ def test_the_status_says_why_a_unit_goes_on_as_it_was() -> None:
     assert said["RatioWithinBand"] == (
         "False",
         "RatioChanging",
-        "1 prefill and 2 decode replicas run; the ratio asked is 1:3; unit 0 runs 1:2",
+        "1 prefill and 2 decode replicas run; the ratio asked for is 1:3; unit 0 runs 1:2",
     )
     assert said["Ready"][:2] == ("True", "UnitsReady")
     assert said["column"] == ("RatioWaits",)
@@ -511,7 +511,7 @@ def test_an_automatic_ratio_is_kept_anywhere_within_its_bounds() -> None:
     assert kept["RatioWithinBand"] == (
         "True",
         "RatioKept",
-        "1 prefill and 2 decode replicas run; the ratio asked is 1:4, 1:1 to 8:8 may be",
+        "1 prefill and 2 decode replicas run; the ratio asked for is 1:4 (1:1 to 8:8 are allowed)",
     )
     assert off["RatioWithinBand"][:2] == ("False", "RatioOff")
 

@@ -69,7 +69,7 @@ def test_the_whole_status_of_a_deployment_that_serves() -> None:
                 "type": "RatioWithinBand",
                 "status": "True",
                 "reason": "RatioKept",
-                "message": "2 prefill and 4 decode replicas run; the ratio asked is 1:2",
+                "message": "2 prefill and 4 decode replicas run; the ratio asked for is 1:2",
                 **since,
             },
             {

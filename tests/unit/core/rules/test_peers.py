@@ -114,7 +114,7 @@ def test_of_several_rules_the_one_that_most_nodes_break_is_told() -> None:
 
     assert told is not None
     assert told.reason is Reason.POD_ANTI_AFFINITY
-    assert told.message.endswith("in zone=a (on a); so or alike for all 4 nodes with room")
+    assert told.message.endswith("in zone=a (on a); likewise on all 4 nodes with room")
 
 
 def test_who_is_placed_is_not_in_its_own_way() -> None:

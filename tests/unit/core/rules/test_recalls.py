@@ -82,7 +82,7 @@ def test_a_gang_that_was_refused_everywhere_is_told_plainly_why_it_waits(
     (told,) = {hold.rejection.message for hold in made.holds}
     assert told == (
         "waits whole: kube-scheduler refused a on n1, once so far:"
-        " no such disk; tried on other nodes at once, there again from 12:01:00 UTC"
+        " no such disk; it is tried on other nodes at once, and on n1 again from 12:01:00 UTC"
     )
     assert all("template or on that node" in hold.remedy for hold in made.holds)
     always = replace(Policy(), node_provisioning=NodeProvisioning.WHEN_INFEASIBLE)
@@ -103,7 +103,7 @@ def test_where_others_lack_room_both_is_told() -> None:
     told = made.holds[0].rejection.message
     assert "lacks GPUs" in told
     assert "1 is left out; kube-scheduler refused a on n1" in told
-    assert "there again from 12:01:00 UTC" in told
+    assert "again from 12:01:00 UTC" in told
     assert "template or on that node" in made.holds[0].remedy
 
 
@@ -248,8 +248,8 @@ def test_a_pod_that_a_kubelet_refused_is_told_so() -> None:
     (hold,) = made.holds
     assert hold.rejection.reason is Reason.REFUSED_ON_NODE
     assert (
-        "kubelet refused a on n1, once so far: OutOfcpu: too little; tried on other"
-        " nodes at once, there again from 12:01:00 UTC" in hold.rejection.message
+        "kubelet refused a on n1, once so far: OutOfcpu: too little; it is tried on other"
+        " nodes at once, and on n1 again from 12:01:00 UTC" in hold.rejection.message
     )
     assert "template or on that node" in hold.remedy
 

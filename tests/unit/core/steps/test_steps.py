@@ -341,7 +341,8 @@ def test_a_victim_that_will_not_end_fails_the_plan() -> None:
     found = advance(made, node("n1"), pod("a", gpus=8), stuck, idle_s=steps.LEAVING_STALL_S)
 
     assert found.phase is Phase.FAILED
-    assert "Evict v Failed: does not end on n1: finalizers a.io/x, a.io/y" in told(found)
+    keeps = "finalizers a.io/x, a.io/y keep it; whoever set those has to take them away"
+    assert f"Evict v Failed: does not end on n1: {keeps}" in told(found)
 
 
 def test_a_release_that_is_refused_for_ever_fails_the_plan() -> None:

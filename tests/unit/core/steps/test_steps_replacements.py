@@ -174,7 +174,7 @@ def test_a_replacement_whose_target_was_taken_waits_for_a_new_plan() -> None:
 
     assert found.phase is Phase.FAILED
     assert told(found) == [
-        "Move m Failed: m-2 cannot go to n2: others took its room (2 GPUs short) in its place"
+        "Move m Failed: in its place m-2 cannot go to n2: others took its room (2 GPUs short)"
     ]
 
 

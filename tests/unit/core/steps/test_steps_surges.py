@@ -43,7 +43,7 @@ def test_the_replacement_starts_where_there_is_room_and_the_owner_allows_it() ->
     assert found.todo == (StartPod(pod=pod("v").key, uid="uid-v", node=NodeName("n2")),)
     assert told(found) == [
         "Bind w Waiting: waits for room on n1, which default/v is to leave first",
-        "Move v Starting: starts first on n2, then leaves n1",
+        "Move v Starting: has its replacement start on n2, then leaves n1",
     ]
     assert found.patient
     assert found.phase is Phase.EXECUTING
@@ -143,7 +143,7 @@ def test_while_a_replacement_starts_nobody_else_leaves() -> None:
     found = look(made, *there, surge=may("v"), drains={"v": SERVES})
 
     assert done(found) == ["start v"]
-    assert "Evict x Waiting: waits until those that start first serve" in told(found)
+    assert "Evict x Waiting: waits until the replacements that are starting serve" in told(found)
 
 
 def test_while_a_replacement_starts_who_has_drained_leaves() -> None:
@@ -248,7 +248,25 @@ def test_two_do_not_start_in_the_room_of_one() -> None:
     found = look(made, *there, surge=may("a", "b", left=2), drains=serves)
 
     assert done(found) == ["start a"]
-    assert "Move b Waiting: waits for room on n2, where it starts first" in told(found)
+    waits = "waits until its replacement has room to start on n2"
+    assert f"Move b Waiting: {waits}, which default/x leaves by 00:00:00 UTC at most" in told(found)
+
+
+def test_who_waits_to_start_where_a_pod_hangs_says_so_first() -> None:
+    """It said only that it waits for room, and the plan told of another step."""
+    stuck = replace(pod("x", gpus=8, on="n2", terminating=True), leaves_at=60)
+    there = (node("n1"), node("n2"), pod("w", gpus=8), serving("a", "n1"), stuck)
+
+    found = look(
+        plan(bind("w", "n1"), move("a", "n1", "n2")),
+        *there,
+        surge=may("a"),
+        drains={"a": SERVES},
+        now=600,
+    )
+
+    hung = "room to start on n2, on which default/x has hung since 00:01:00 UTC"
+    assert f"0 of 2 steps done: default/a waits until its replacement has {hung}" in found.message
 
 
 def test_one_waits_for_room_that_somebody_is_evicted_from() -> None:
@@ -262,7 +280,8 @@ def test_one_waits_for_room_that_somebody_is_evicted_from() -> None:
     found = look(made, *there, surge=may("a"), drains={"a": SERVES})
 
     assert done(found) == ["evict e"]
-    assert "Move a Waiting: waits for room on n2, where it starts first" in told(found)
+    waits = "waits until its replacement has room to start on n2"
+    assert f"Move a Waiting: {waits}, which default/e is to leave first" in told(found)
 
 
 @pytest.mark.parametrize(
@@ -312,7 +331,8 @@ def test_one_waits_for_room_that_another_move_leaves() -> None:
     found = look(made, *there, surge=may("a", "b", left=2), drains=dict.fromkeys("ab", SERVES))
 
     assert done(found) == ["start b"]
-    assert "Move a Waiting: waits for room on n2, where it starts first" in told(found)
+    waits = "waits until its replacement has room to start on n2"
+    assert f"Move a Waiting: {waits}, which default/b is to leave first" in told(found)
 
 
 def test_of_two_that_change_places_one_leaves_first_and_the_other_starts_first_then() -> None:

@@ -12,9 +12,16 @@ from bayplan.plan import (
     Move,
     Plan,
 )
-from bayplan.steps import EvictPod, Phase
+from bayplan.steps import LEAVING_STALL_S, EvictPod, Phase
 from tests.builders import node, pod
 from tests.scenes.steps import advance, bind, done, evict, key, move, plan, told
+
+#: What is told of pods that should have ended.
+KEPT = "finalizer a.io/x keeps it; whoever set that has to take it away"
+LOST = (
+    "n1 does not report that it has ended; bring that node back, or delete the Node if it is gone"
+    " for good"
+)
 
 
 def test_a_victim_is_asked_to_leave_and_its_room_is_awaited() -> None:
@@ -71,9 +78,15 @@ def test_victim(victim: Pod, line: str) -> None:
     [
         pytest.param((), 0, "", id="its time is not over"),
         pytest.param((), OVERSTAY_S, "", id="its node may need a moment to tell"),
-        pytest.param((), OVERSTAY_S + 1, "n1 does not tell that it has ended", id="a lost node"),
+        pytest.param((), OVERSTAY_S + 1, LOST, id="a lost node"),
         pytest.param(("a.io/x",), 0, "", id="a finalizer harms nobody before"),
-        pytest.param(("a.io/x",), 1, "finalizer a.io/x", id="a finalizer"),
+        pytest.param(("a.io/x",), 1, KEPT, id="a finalizer"),
+        pytest.param(
+            ("a.io/x", "b.io/y"),
+            1,
+            "finalizers a.io/x, b.io/y keep it; whoever set those has to take them away",
+            id="two finalizers",
+        ),
     ],
 )
 def test_what_keeps_a_pod_that_should_have_ended_is_named(
@@ -87,7 +100,7 @@ def test_what_keeps_a_pod_that_should_have_ended_is_named(
 
     found = advance(made, node("n1"), pod("a", gpus=8), stuck, now=3600 + late_s)
 
-    since = f"hangs since 01:00:00 UTC: {hangs}"
+    since = f"has hung since 01:00:00 UTC: {hangs}"
     ends = f"and {since}" if hangs else "by 01:00:00 UTC at most"
     by = (
         f"on which default/v {since}" if hangs else "which default/v leaves by 01:00:00 UTC at most"
@@ -107,8 +120,56 @@ def test_a_plan_tells_first_of_the_victim_that_hangs() -> None:
 
     found = advance(made, node("n1"), node("n2"), node("n3"), *gang, stuck, now=3700)
 
-    hangs = "is leaving n1, and hangs since 01:00:00 UTC: finalizer a.io/x"
-    assert found.message == f"0 of 3 steps done: default/v {hangs}"
+    hangs = f"waits for room on n1, on which default/v has hung since 01:00:00 UTC: {KEPT}"
+    assert found.message == f"0 of 3 steps done: default/a {hangs}"
+
+
+STUCK = replace(pod("x", gpus=8, on="n1", terminating=True), leaves_at=3600, finalizers=("a.io/x",))
+
+
+@pytest.mark.parametrize(
+    ("others", "step"),
+    [
+        pytest.param([], evict("v", "n3"), id="nobody else is to leave there"),
+        pytest.param([pod("v", on="n1")], evict("v", "n1"), id="a victim is to leave there, too"),
+    ],
+)
+def test_a_plan_tells_first_of_any_pod_that_hangs_whose_room_it_needs(
+    others: list[Pod], step: Evict
+) -> None:
+    """It told of a place that had room, or that a victim was to leave, for a quarter of an hour."""
+    made = plan(bind("b", "n2", "g"), bind("a", "n1", "g"), step)
+    gang = (pod("a", gpus=8), pod("b", gpus=8))
+    nodes = (node("n1", gpus=9), node("n2"), node("n3"))
+
+    found = advance(made, *nodes, *gang, STUCK, *others, now=3700, max_parallel=0)
+
+    waits = "waits for room on n1, on which default/x has hung since 01:00:00 UTC"
+    assert f"steps done: default/a {waits}: {KEPT}" in found.message
+
+
+def test_a_pod_that_hangs_where_others_make_enough_room_is_in_nobodys_way() -> None:
+    """Somebody would mend what harms nobody, and not learn who leaves by when."""
+    leaves = replace(pod("v", gpus=8, on="n1", terminating=True), leaves_at=7200)
+
+    found = advance(
+        plan(bind("a", "n1")), node("n1", gpus=16), pod("a", gpus=8), STUCK, leaves, now=3700
+    )
+
+    line = "Bind a Waiting: waits for room on n1, which default/v leaves by 02:00:00 UTC at most"
+    assert told(found) == [line]
+
+
+def test_a_plan_that_ends_for_a_pod_that_hangs_names_it() -> None:
+    """After a quarter of an hour it said no more than that its pod came too late."""
+    found = advance(
+        plan(bind("a", "n1")), node("n1"), pod("a", gpus=8), STUCK, now=4500, idle_s=LEAVING_STALL_S
+    )
+
+    assert found.message == (
+        "stopped: default/a did not get to n1 in time, on which default/x has hung since"
+        f" 01:00:00 UTC: {KEPT}; a new plan follows"
+    )
 
 
 def test_a_pod_that_may_only_be_evicted_with_its_unit_since_the_plan_is_not_moved() -> None:

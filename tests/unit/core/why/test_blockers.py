@@ -224,7 +224,7 @@ def test_a_budget_that_admits_too_few_at_once_is_named(waiting: tuple[Pod, ...])
 
     assert hold.rejection.reason is Reason.DISRUPTION_FORBIDDEN
     assert hold.rejection.message.endswith(
-        "; to make room takes 2 evictions under PodDisruptionBudget default/x, which admits 1"
+        "; making room takes 2 evictions under PodDisruptionBudget default/x, which admits 1"
     )
     assert hold.remedy.startswith(
         "let PodDisruptionBudget default/x admit 2 evictions at once, or free 8 more GPUs on n0"

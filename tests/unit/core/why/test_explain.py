@@ -22,6 +22,7 @@ from bayplan.plan import (
     plan_of,
 )
 from bayplan.policy import Order
+from bayplan.steps import SPARED
 from bayplan.why.explain import chosen, explain
 from tests.builders import GPU, pod
 
@@ -41,9 +42,16 @@ def published(
     )
 
 
-def told(subject: Pod, *plans: PublishedPlan, placed_by: str = "", now: float = 0) -> str:
+def told(
+    subject: Pod,
+    *plans: PublishedPlan,
+    placed_by: str | None = "",
+    now: float = 0,
+    decided: str = "",
+) -> str:
     """Return the whole explanation."""
-    return "\n".join(explain(subject, placed_by=placed_by, plans=plans, now=now))
+    lines = explain(subject, placed_by=placed_by, plans=plans, now=now, decided=decided)
+    return "\n".join(lines)
 
 
 def test_a_placed_pod_is_explained_by_its_plan_and_by_who_moved_for_it() -> None:
@@ -126,11 +134,106 @@ def test_room_is_not_said_to_be_made_for_one_of_several() -> None:
 def test_a_pod_that_no_plan_knows_is_told_so() -> None:
     """Silence would look like a fault."""
     assert told(pod("chat")).endswith(
-        "none has looked at it yet.\n"
+        "none that is kept tells of it.\n"
         "If none does within half a minute, no planner works: look at its log."
     )
     assert "No plan placed it" in told(pod("chat", on="n1"))
-    assert "no longer kept" in told(pod("chat", on="n1"), placed_by="plan-0")
+
+
+@pytest.mark.parametrize(
+    ("subject", "placed_by", "decided", "rest"),
+    [
+        pytest.param(
+            pod("chat", on="n1"),
+            "plan-0",
+            "plan-0 places it on n1",
+            "plan-0 placed it; that plan is no longer kept, so whom it made leave is not known.",
+            id="placed",
+        ),
+        pytest.param(
+            replace(pod("chat", on="n1"), replaces="uid-old"),
+            "plan-0",
+            "plan-0 moves old to n1",
+            "plan-0 placed it, in the place of a pod that it moved; that plan is no longer kept, so"
+            " whom it made leave is not known.\nIt was told last: plan-0 moves old to n1.",
+            id="moved",
+        ),
+        pytest.param(
+            pod("chat", on="n1"),
+            "",
+            "no planner has worked for 60 s",
+            "No plan placed it: it went where its scheduler's own scores were best.\n"
+            "It was told last: no planner has worked for 60 s.",
+            id="its gate was lifted",
+        ),
+        pytest.param(
+            pod("chat"),
+            "",
+            "Outranked: needs 8 GPUs",
+            "Waits for a plan: none that is kept tells of it.\n"
+            "It was told last: Outranked: needs 8 GPUs.\n"
+            "If none does within half a minute, no planner works: look at its log.",
+            id="it waits",
+        ),
+        pytest.param(
+            pod("chat", on="n1"),
+            None,
+            "",
+            "No plan that is kept placed it; whether an older one did, `kubectl bayplan explain`"
+            " says.",
+            id="its annotations are not known",
+        ),
+    ],
+)
+def test_what_a_pod_says_itself_is_told_where_its_plan_is_gone(
+    subject: Pod, placed_by: str | None, decided: str, rest: str
+) -> None:
+    """Twenty plans are kept, which may be those of the last minute.
+
+    A pod of an older one was said to have had none, or that nobody had looked at it.
+    """
+    assert told(subject, placed_by=placed_by, decided=decided).endswith(f"\n{rest}")
+
+
+@pytest.mark.parametrize(
+    ("subject", "placed_by", "line"),
+    [
+        pytest.param(
+            pod("chat", on="n1"),
+            "plan-0",
+            "plan-0 placed it; that plan may not be read, so whom it made leave is not known.",
+            id="placed",
+        ),
+        pytest.param(
+            pod("chat"), "", "It was told last: Outranked: needs 8 GPUs.", id="it was told why"
+        ),
+    ],
+)
+def test_who_may_not_read_plans_is_told_what_the_pod_says(
+    subject: Pod, placed_by: str, line: str
+) -> None:
+    """Seen: who has rights in one namespace only was told nothing about its own pods."""
+    decided = "Outranked: needs 8 GPUs"
+
+    lines = explain(subject, placed_by=placed_by, plans=None, now=0, decided=decided)
+
+    assert lines[-1] == line
+
+
+def test_a_pod_of_which_a_large_plan_does_not_say_what_it_decided_is_told_so() -> None:
+    """It was sent to the log of a planner at work."""
+    large = published(Bind(pod=pod("a").key, uid="uid-a", node=N1))
+    large = replace(large, truncated=True, created_at=100)
+    seen, late = (replace(pod("chat"), created_at=at) for at in (50, 150))
+    why = Rejection(reason=Reason.TOO_SMALL, message="needs 16 GPUs; the largest has 8")
+    older = replace(published(Hold(pod=seen.key, uid=seen.uid, rejection=why)), sequence=0)
+
+    assert told(seen, large, older, decided="Outranked: full").splitlines()[1:] == [
+        "plan-1 has decided on it, and is too large to list all that it did.",
+        "It was told last: Outranked: full.",
+        "Next: it is planned again with the next plan.",
+    ]
+    assert "none that is kept tells of it" in told(late, large)
 
 
 @pytest.mark.parametrize(
@@ -163,8 +266,8 @@ def test_a_pod_in_the_place_of_a_victim_is_told_what_it_waits_for(
     plan = published(action, message="0 of 2 steps done")
     assert told(waiting, plan).splitlines()[1:] == [said, "Progress: 0 of 2 steps done."]
     ended = published(action, phase="Completed")
-    assert "none has looked at it yet" in told(waiting, ended)
-    assert "none has looked at it yet" in told(pod("other"), plan)
+    assert "none that is kept tells of it" in told(waiting, ended)
+    assert "none that is kept tells of it" in told(pod("other"), plan)
 
 
 def test_a_pod_that_nobody_plans_is_not_said_to_wait_for_the_scheduler_alone() -> None:
@@ -188,6 +291,17 @@ def test_a_victim_is_told_before_it_goes() -> None:
     assert "plan-1 asks it to leave n1 for chat: " in told(victim, published(move, guest))
 
 
+def test_a_victim_that_may_stay_after_all_is_not_said_to_be_asked_to_leave() -> None:
+    """Its owner would get ready for a move that does not come."""
+    victim = pod("small", on="n1")
+    plan = published(Evict(pod=victim.key, uid=victim.uid, node=N1, priority=0))
+    step = replace(plan.steps[0], message=SPARED)
+
+    assert told(victim, replace(plan, steps=(step,))).endswith(
+        "plan-1 was to make it leave n1; it stays: its room is no longer needed."
+    )
+
+
 LEAVES = replace(pod("small", on="n1", terminating=True), leaves_at=3600)
 
 
@@ -198,7 +312,8 @@ LEAVES = replace(pod("small", on="n1", terminating=True), leaves_at=3600)
         pytest.param(
             replace(LEAVES, finalizers=("a.io/x",)),
             3601,
-            "Is being deleted, hangs since 01:00:00 UTC: finalizer a.io/x",
+            "Is being deleted, and has hung since 01:00:00 UTC: finalizer a.io/x keeps it; whoever"
+            " set that has to take it away",
             id="a finalizer keeps it",
         ),
         pytest.param(
@@ -220,9 +335,10 @@ def test_a_victim_of_a_plan_that_has_ended_is_told_that_it_goes_and_for_whom(
         published(Bind(pod=pod("other").key, uid="uid-other", node=N2)), name="plan-2", sequence=2
     )
 
-    assert told(leaves, older, newer, now=now).splitlines()[-1] == (
-        f"{goes}: plan-1 made it leave n1 for chat; that plan has ended (plan-2 took over)."
-    )
+    assert told(leaves, older, newer, now=now).splitlines()[-2:] == [
+        f"{goes}.",
+        "plan-1 made it leave n1 for chat; that plan has ended (plan-2 took over).",
+    ]
     assert told(leaves, newer, now=now).splitlines()[-1] == f"{goes}."
     stays = replace(leaves, terminating=False, gives_way_by=0)
     assert "leave" not in told(stays, older, newer, now=now)
@@ -275,7 +391,10 @@ def test_a_free_pod_is_told_that_nothing_decided() -> None:
 
 def test_a_free_pod_is_told_that_it_had_no_choice() -> None:
     """Nothing decided when there was one node."""
-    assert chosen(pod("a"), choice(1, None))[1] == "No other of them had room."
+    assert chosen(pod("a"), replace(choice(1, None), asked=1)) == (
+        "Was given n1 (1 GPU free): the scheduler asked about 1 node.",
+        "No other of them had room.",
+    )
 
 
 def test_gates_of_others_are_named_wherever_somebody_asks() -> None:

@@ -4,13 +4,15 @@ from collections import Counter
 
 import pytest
 
+from bayplan.aftermath import Aftermath
 from bayplan.cluster.constraints import Constraints, NodeTerm, Requirement, Taint
 from bayplan.cluster.nodes import Node
 from bayplan.cluster.pods import Disruption, Pod
-from bayplan.plan import Reason, Rejection
+from bayplan.plan import Certificate, Plan, Reason, Rejection, Verdict
 from bayplan.planner import plan
+from bayplan.policy import Order, Policy
 from bayplan.rules import filters
-from bayplan.why import rooms
+from bayplan.why import holds, rooms
 from tests.builders import budget, node, pod, snapshot
 from tests.scenes.planner import POLICY, hold_of, made, placed, unit
 
@@ -62,6 +64,23 @@ def test_reasons_that_would_take_too_long_are_not_looked_for() -> None:
     assert told["a0"] == told["a1"] == late
     assert [hold.pod.name for hold in holds] == ["a0", "a1", "large-0", "large-1"]
     assert not any(hold.remedy for hold in holds if hold.pod.name in {"a0", "a1"})
+
+
+def test_a_gang_of_which_nothing_is_known_but_that_it_has_room_hears_what_to_do() -> None:
+    """It was told that no place is ruled out, and no next step."""
+    seen = snapshot(node("n0"), *unit("w", 4, 4))
+    nothing = Plan(certificate=Certificate(order=Order.PLACE_FIRST, verdict=Verdict.UNCHANGED))
+
+    told = holds.explain(
+        Aftermath.of_plan(seen, nothing), Policy(), outcomes={}, in_time=lambda: True
+    )
+
+    assert {(hold.rejection.message, hold.remedy) for hold in told} == {
+        (
+            "no place found, and none is ruled out",
+            "wait for the next plan, or raise timeLimitSeconds in the PackingPolicy",
+        )
+    }
 
 
 def test_nodes_that_a_disk_rules_out_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,7 +125,7 @@ def in_rack(name: str, on: str | None = None) -> Pod:
                 pod("a", gpus=4, cpu_milli=3000, on="n0", priority=9, disruption=Disruption.FIXED),
                 pod("w", gpus=4, cpu_milli=2000),
             ),
-            "free 1 more CPU on n0 (1 CPU of 4 CPU are free), or add 1 node like n0 (8 GPUs)",
+            "free 1 more CPU on n0 (1 CPU of 4 CPU is free), or add 1 node like n0 (8 GPUs)",
             id="CPU is short, not GPUs",
         ),
         pytest.param(

@@ -5,6 +5,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,7 +48,9 @@ def api_server(lists: dict[str, Any]) -> Iterator[str]:
         thread.join()
 
 
-@pytest.mark.parametrize("missing", ["persistentvolumes", "poddisruptionbudgets", "pods"])
+@pytest.mark.parametrize(
+    "missing", ["persistentvolumes", "poddisruptionbudgets", "packingplans", "pods"]
+)
 def test_what_may_not_be_read_is_told_with_what_it_means(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -63,6 +66,7 @@ def test_what_may_not_be_read_is_told_with_what_it_means(
         "poddisruptionbudgets": "PodDisruptionBudgetList",
         "priorityclasses": "PriorityClassList",
         "packingpolicies": "PackingPolicyList",
+        "packingplans": "PackingPlanList",
     }
     lists = {name: {"kind": kind, "items": []} for name, kind in kinds.items() if name != missing}
     lists["nodes"]["items"] = [node]
@@ -102,9 +106,9 @@ def test_no_cluster_says_what_to_set(
     [
         (404, {}, "pod team/a not found"),
         (200, {"status": 404}, "this cluster has no PackingPlans: is Bayplan installed?"),
-        (200, {"status": 403}, "the API server refused (403): because"),
+        (200, {"status": 500}, "the API server refused (500): because"),
     ],
-    ids=["no pod", "no kinds of ours", "no right to see plans"],
+    ids=["no pod", "no kinds of ours", "an API server in trouble"],
 )
 def test_what_is_not_there_is_named(
     status: int,
@@ -129,6 +133,62 @@ def test_what_is_not_there_is_named(
     assert main(["explain", "pod", "a", "-n", "team"]) == 1
 
     assert capsys.readouterr().err == f"error: {told}\n"
+
+
+UNREADABLE = {"metadata": {"name": "plan-00001"}, "spec": {"verdict": "Splendid"}}
+
+
+@pytest.mark.parametrize(
+    ("listed", "lines", "complaint"),
+    [
+        pytest.param(
+            ApiException(status=403, reason="Forbidden"),
+            ["It was told last: Outranked: needs 8 GPUs."],
+            "PackingPlans may not be read; so only what the pod says is told",
+            id="none may be",
+        ),
+        pytest.param(
+            {"items": [UNREADABLE]},
+            [
+                "Waits for a plan: none that is kept tells of it.",
+                "It was told last: Outranked: needs 8 GPUs.",
+                "If none does within half a minute, no planner works: look at its log.",
+            ],
+            "PackingPlan plan-00001: spec.order: should be one of PlaceFirst, ProtectFirst,"
+            " Defragment, is None; so nothing that it says is heeded",
+            id="one cannot be",
+        ),
+    ],
+)
+def test_where_plans_are_not_read_it_is_told_what_the_pod_says_itself(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    listed: dict[str, Any] | Exception,
+    lines: list[str],
+    complaint: str,
+) -> None:
+    """Plans are of no namespace: who has rights in one alone was told nothing of its own pods."""
+    raw = codec.raw_pod(schedulingGates=[{"name": names.GATE}])
+    raw["metadata"]["labels"] = {names.LABEL_MANAGED: "true"}
+    raw["metadata"]["annotations"] = {names.ANNOTATION_DECISION: "Outranked: needs 8 GPUs"}
+    reply = SimpleNamespace(status=200, data=json.dumps(raw).encode())
+
+    def listing(*_: str) -> dict[str, Any]:
+        if isinstance(listed, Exception):
+            raise listed
+        return listed
+
+    core = SimpleNamespace(read_namespaced_pod=lambda *_, **__: reply)
+    custom = SimpleNamespace(list_cluster_custom_object=listing)
+    monkeypatch.setattr(explain, "connect", lambda: None)
+    monkeypatch.setattr(client, "CoreV1Api", lambda _: core)
+    monkeypatch.setattr(client, "CustomObjectsApi", lambda _: custom)
+
+    assert main(["explain", "pod", "web-1", "-n", "team"]) == 0
+
+    told = capsys.readouterr()
+    assert told.out.splitlines()[1:] == lines
+    assert told.err == f"{complaint}\n"
 
 
 @pytest.mark.parametrize(
@@ -184,7 +244,7 @@ def test_what_fits_now_is_told_with_how_many_more(
     code, text = ask(tmp_path, capsys, POD.replace("GPUS", "2"))
 
     assert code == 0
-    assert "Fits now: it without disturbing anybody." in text
+    assert "Fits now, without disturbing anybody." in text
     assert "The same fits 5 times more" in text
 
 
@@ -311,10 +371,69 @@ def test_a_volume_of_the_cluster_that_cannot_be_read_is_told_and_kept_from(
     assert "cannot tell where its volume is" in told.out
 
 
+def refusing(*nodes: str) -> dict[str, Any]:
+    """Return a plan that tells that these nodes have just refused a pod of the live ReplicaSet."""
+    recall = {
+        "namespace": "team",
+        "owner": {"kind": "ReplicaSet", "name": "web", "uid": "w"},
+        "by": "kubelet",
+        "pod": "web-9",
+        "message": "OutOfcpu",
+        "nodes": [{"name": node, "state": "s"} for node in nodes],
+        "revisions": [],
+        "times": 1,
+        "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+    }
+    return {
+        "kind": "PackingPlan",
+        "metadata": {"name": "plan-00001", "uid": "p"},
+        "spec": {"sequence": 1, "actions": [], "order": "PlaceFirst", "verdict": "Optimal"},
+        "status": {"phase": "Completed", "recalled": [recall]},
+    }
+
+
+@pytest.mark.usefixtures("live")
+def test_who_was_refused_of_late_takes_no_room_from_newcomers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The planner would leave that pod out and place both newcomers; one was said to wait."""
+    waits = yaml.safe_load(POD.replace("GPUS", "6"))
+    owner = {"kind": "ReplicaSet", "name": "web", "uid": "w", "controller": True}
+    labels = {names.LABEL_MANAGED: "true"}
+    waits["metadata"] |= {"name": "web-2", "uid": "u2", "ownerReferences": [owner]}
+    waits["metadata"] |= {"labels": labels, "creationTimestamp": "2026-05-01T12:00:00Z"}
+    listed = [*whatif._cluster(), waits]  # noqa: SLF001 - the cluster
+    newcomers = [POD.replace("GPUS", "6").replace("name: a", f"name: {name}") for name in "ab"]
+
+    monkeypatch.setattr(whatif, "_cluster", lambda: listed)
+    assert "1 of 2 would get a node" in ask(tmp_path, capsys, "---\n".join(newcomers))[1]
+
+    monkeypatch.setattr(whatif, "_cluster", lambda: [*listed, refusing("n1", "n2")])
+    assert "Fits now" in ask(tmp_path, capsys, "---\n".join(newcomers))[1]
+
+
+@pytest.mark.usefixtures("live")
+def test_a_plan_of_the_cluster_that_cannot_be_read_is_told_and_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan of a newer build would keep everybody from asking."""
+    made = refusing("n1")
+    made["spec"]["verdict"] = "Splendid"
+    listed = [*whatif._cluster(), made]  # noqa: SLF001 - the cluster
+    monkeypatch.setattr(whatif, "_cluster", lambda: listed)
+    (tmp_path / "new.yaml").write_text(POD.replace("GPUS", "4"))
+
+    assert main(["plan", "-f", str(tmp_path)]) == 0
+
+    told = capsys.readouterr()
+    assert told.err.count("PackingPlan plan-00001: spec.verdict") == 1
+    assert "Fits now" in told.out
+
+
 @pytest.mark.usefixtures("live")
 @pytest.mark.parametrize(
     ("node", "answer"),
-    [("", "The same fits 1 times more"), ("n2", "The same fits 0 times more")],
+    [("", "The same fits 1 time more"), ("n2", "The same fits 0 times more")],
     ids=["it waits", "it runs"],
 )
 def test_a_pod_of_the_cluster_that_cannot_be_read_is_told_and_passed_over(

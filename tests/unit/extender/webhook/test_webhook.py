@@ -207,6 +207,15 @@ def test_a_planned_pod_is_told_its_plan(client: TestClient, view: View) -> None:
     assert "plan-1 placed it: verdict Optimal" in client.get("/explain/default/a").text
 
 
+def test_a_pod_whose_plan_may_be_gone_is_not_said_to_have_had_none(
+    client: TestClient, view: View
+) -> None:
+    """Only twenty plans are kept, and annotations are not."""
+    view.cache.set_pod(pod("a", on="n2"))
+
+    assert "No plan that is kept placed it" in client.get("/explain/default/a").text
+
+
 @pytest.mark.parametrize("host", ["10.0.0.9", "nowhere"])
 def test_nobody_else_is_told_anything(view: View, host: str) -> None:
     """Names and labels of all pods would be there for every pod in the cluster to read."""

@@ -185,6 +185,12 @@ def test_units_that_wait_for_hours_bring_no_flood_of_events(scene: Scene) -> Non
     look(9, held=True)
     assert sum("UnitHeld" in note for note in scene.told.notes) == 2
 
+    for number in (10, 11):
+        scene.clock += timedelta(minutes=5)
+        look(number, held=True)
+    last = [note for note in scene.told.notes if "UnitHeld" in note][2:]
+    assert [note.split(": ")[2].split(" (")[0] for note in last] == ["11 GPUs short"]
+
 
 def test_lifted_gates_are_told_in_event_and_condition(scene: Scene) -> None:
     """Fail open is visible."""

@@ -200,6 +200,7 @@ def changing(number: int, reason: Reason = Reason.TOO_SMALL) -> Hold:
     ("reasons", "refusal"),
     [
         pytest.param((Reason.TOO_SMALL, Reason.OUTRANKED), None, id="two reasons take turns"),
+        pytest.param((Reason.TOO_SMALL,), None, id="its figures change"),
         pytest.param((Reason.TOO_SMALL,), (422, "Too long"), id="it takes no annotation"),
     ],
 )
@@ -223,4 +224,5 @@ def test_a_pod_that_waits_for_hours_is_not_flooded_with_events(
     scene.publish(changing(10, reasons[0]), sequence=11)
     scene.look()
 
-    assert len(scene.told.notes) == len(reasons) + 1, "it is not silent for ever either"
+    assert len(scene.told.notes) == len(reasons) + 1, "nor do the first figures stand for ever"
+    assert "10 GPUs short" in scene.told.notes[-1]

@@ -50,6 +50,20 @@ def test_the_newest_plan_is_known_without_asking_once_plans_are_read(scene: Scen
     assert scene.plans.newest_known() == known, "that it has ended is news for them"
 
 
+def test_how_far_the_plan_at_work_is_is_known_without_asking(scene: Scene) -> None:
+    """Those whom it is for would go on saying that it is about to be carried out."""
+    scene.add("a", gpus=8)
+    known = [scene.plans.progress_known()]
+    name = scene.publish(bind("a", "n1"))
+    known.append(scene.plans.progress_known())
+    scene.look()
+    known.append(scene.plans.progress_known())
+    end(scene, name)
+
+    told = "0 of 1 steps done: ns/a is released to its node"
+    assert [*known, scene.plans.progress_known()] == [("", ""), ("", ""), (name, told), ("", "")]
+
+
 def test_a_hold_is_told_to_its_pod(scene: Scene) -> None:
     """The newest plan says why each one waits."""
     scene.publish(hold("a"), hold("b"))

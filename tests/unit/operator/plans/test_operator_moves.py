@@ -109,7 +109,7 @@ def test_a_moved_pod_serves_until_its_replacement_does_and_leaves_then(scene: Mo
 
     scene.look()
 
-    assert scene.step(plan) == "Starting: starts first on n2, then leaves n1"
+    assert scene.step(plan) == "Starting: has its replacement start on n2, then leaves n1"
     made = scene.pod(NEW)
     assert annotations(made)[names.ANNOTATION_REPLACES] == f"uid-{OLD}"
     assert annotations(made)[names.ANNOTATION_SERVES_BY] == "2026-05-01T12:10:00Z"

@@ -152,7 +152,8 @@ def test_half_a_gang_is_called_back_a_quarter_of_a_minute_after_its_rest_is_held
     assert leaves(scene, "g-0")
     assert not leaves(scene, "g-1")
     assert scene.told.notes[-1].startswith(
-        "Pod g-0 Evicted: the rest of its gang g waits in vain, so it waits with it: needs 16"
+        "Pod g-0 Evicted: the rest of its gang g waits in vain, and this pod is made anew to wait"
+        " with them: needs 16"
     )
 
 
@@ -567,7 +568,7 @@ def test_a_gang_that_is_refused_is_remembered_in_the_newest_plan(pinned: Scene) 
     assert (told["gang"], told["pod"], told["times"]) == ("g", "g-1", 1)
     assert told["message"] == "no such volume"
     assert [node["name"] for node in told["nodes"]] == ["n2"]
-    assert "there again from 12:01:20 UTC" in pinned.told.notes[-1]
+    assert "and on n2 again from 12:01:20 UTC" in pinned.told.notes[-1]
 
 
 def test_a_gang_whose_node_was_lost_is_not_remembered_as_refused(pinned: Scene) -> None:

@@ -97,6 +97,25 @@ def test_a_moved_pod_that_is_not_made_again_is_no_progress_each_time_that_is_fou
     assert (scene.status("plan-00001")["phase"], clock[0]) == ("Failed", steps.STALL_S)
 
 
+def test_a_plan_that_ends_for_what_is_refused_says_why() -> None:
+    """Seen: it said that the pod which needs the room came too late, and nothing else."""
+    clock = [0.0]
+    with ThreadPoolExecutor(2) as pool:
+        scene = Scene(pool, lambda: clock[0])
+        scene.add("a", gpus=8)
+        scene.add("v", gpus=8, on="n1")
+        refuse_evictions(scene, "v")
+        scene.publish(bind("a", "n1"), move("v"))
+        scene.look()
+        clock[0] = steps.STALL_S
+        scene.look()
+
+    assert scene.status("plan-00001")["message"] == (
+        "stopped: ns/v does not leave n1, for that is refused: Cannot evict pod: disruption"
+        " budget; a new plan follows"
+    )
+
+
 def test_who_leaves_at_the_last_moment_is_progress() -> None:
     """The plan would fail with half of a gang gone, which serves nobody."""
     clock, gang = [0.0], GangKey(namespace="ns", name="g")

@@ -142,7 +142,7 @@ def test_a_pin_that_the_scheduler_refuses_is_not_tried_there_again_at_once(scene
 
     (told,) = told_of(scene)
     assert (told["by"], told["owner"]["uid"]) == ("kube-scheduler", "uid-web")
-    assert "there again from 12:01:30 UTC" in scene.told.notes[-1]
+    assert "again from 12:01:30 UTC" in scene.told.notes[-1]
 
 
 CLAIM: Raw = {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "v"}}]}
