@@ -24,7 +24,7 @@ from e2e.cluster import Cluster
 INTERVAL_S: Final = 0.1
 
 #: Seconds for which a unit may have nodes for some of its pods only.
-HALF_S: Final = 30.0
+PARTIAL_S: Final = 30.0
 
 #: Seconds for which several units may have nodes for some of their pods: kube-scheduler binds one
 #: pod after the other.
@@ -44,7 +44,7 @@ class Contract:
         serving: Units that must serve: every replica ready that makes them whole, as their pods
             say, and all of one revision.
         units: Units that may have pods which are not being deleted; None for any number.
-        halves: Units that may have nodes for a part of their pods, beyond a moment.
+        partial: Units that may have nodes for a part of their pods, beyond a moment.
         band: The least and the most replicas of each pool that may run in one unit, beyond a
             moment; nothing is asked of other pools.
         samples: How many samples were judged.
@@ -56,7 +56,7 @@ class Contract:
 
     serving: int = 0
     units: int | None = None
-    halves: int = 1
+    partial: int = 1
     band: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     samples: int = 0
     fewest: int | None = None
@@ -64,7 +64,7 @@ class Contract:
     broken: list[str] = field(default_factory=list)
     cut: set[str] = field(default_factory=set)
     _serving: set[str] = field(default_factory=set)
-    _half_since: dict[str, float] = field(default_factory=dict)
+    _partial_since: dict[str, float] = field(default_factory=dict)
     _out_since: dict[str, float] = field(default_factory=dict)
 
     def expect(
@@ -72,11 +72,11 @@ class Contract:
         *,
         serving: int,
         units: int | None = None,
-        halves: int = 1,
+        partial: int = 1,
         band: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
         """Say what must hold from now on."""
-        self.serving, self.units, self.halves, self.band = serving, units, halves, band or {}
+        self.serving, self.units, self.partial, self.band = serving, units, partial, band or {}
         self._out_since = {}
         self.fewest, self.most = None, 0
 
@@ -90,7 +90,7 @@ class Contract:
             revisions = {_label(pod, names.LABEL_REVISION) for pod in members}
             if len(revisions) > 1:
                 self._complain(at_s, f"unit {unit} has pods of {sorted(revisions)}")
-        self._judge_halves(by_unit, at_s)
+        self._judge_partial(by_unit, at_s)
         self._judge_ratios(by_unit, at_s)
         self._note_cut(pods)
         self._judge_numbers(by_unit, at_s)
@@ -105,11 +105,11 @@ class Contract:
         if self.units is not None and len(there) > self.units:
             self._complain(at_s, f"units {there} exist; {self.units} may")
 
-    def _judge_halves(self, by_unit: Mapping[str, Sequence[Raw]], at_s: float) -> None:
-        half = {unit for unit, members in by_unit.items() if _is_half(members)}
-        self._half_since = {unit: self._half_since.get(unit, at_s) for unit in half}
-        words = ("is half placed", "are half placed")
-        self._judge_lasting(self._half_since, words, most=self.halves, at_s=at_s)
+    def _judge_partial(self, by_unit: Mapping[str, Sequence[Raw]], at_s: float) -> None:
+        partial = {unit for unit, members in by_unit.items() if _is_partial(members)}
+        self._partial_since = {unit: self._partial_since.get(unit, at_s) for unit in partial}
+        words = ("is partially placed", "are partially placed")
+        self._judge_lasting(self._partial_since, words, most=self.partial, at_s=at_s)
 
     def _judge_ratios(self, by_unit: Mapping[str, Sequence[Raw]], at_s: float) -> None:
         out = {unit for unit, members in by_unit.items() if not _within(members, self.band)}
@@ -123,7 +123,7 @@ class Contract:
         """Complain of a unit that is so for too long, and of more than `most` beyond a moment."""
         one, several = words
         for unit, since in begun.items():
-            if at_s - since > HALF_S:
+            if at_s - since > PARTIAL_S:
                 self._complain(at_s, f"unit {unit} {one} for {at_s - since:.0f} s")
         lasting = sorted(unit for unit, since in begun.items() if at_s - since > TRANSIT_S)
         if len(lasting) > most:
@@ -170,12 +170,12 @@ class Watch:
         *,
         serving: int,
         units: int | None = None,
-        halves: int = 1,
+        partial: int = 1,
         band: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
         """Say what must hold in every sample that is begun from now on."""
         with self._lock:
-            self.contract.expect(serving=serving, units=units, halves=halves, band=band)
+            self.contract.expect(serving=serving, units=units, partial=partial, band=band)
 
     def assert_kept(self) -> None:
         """Assert that samples were taken to the end and that nothing was wrong in any."""
@@ -283,7 +283,7 @@ def _is_ready(pod: Raw) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
-def _is_half(pods: Sequence[Raw]) -> bool:
+def _is_partial(pods: Sequence[Raw]) -> bool:
     """Return whether pods are on nodes, but not all that make the unit whole."""
     live = _live(pods)
     placed = [pod for pod in live if pod["spec"].get("nodeName")]

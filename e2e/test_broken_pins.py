@@ -7,19 +7,18 @@ What kube-scheduler refuses for a reason that no plan knows is made anew half a 
 
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
 from bayplan.api import names
-from e2e import story
-from e2e.cluster import Cluster, add_gpu_nodes, eventually, remove_gpu_nodes
-from e2e.lookout import Lookout
+from e2e import story, two_nodes_scene
+from e2e.cluster import Cluster, eventually
+from e2e.periodic import Periodic
 from e2e.serving import mark_unhealthy
-from e2e.stack import Stack, install
+from e2e.stack import Stack
 from e2e.story import PodView
 from tests.integration.operator_scene import pin, pod_spec
+
+stack, nodes = two_nodes_scene.stack, two_nodes_scene.nodes
 
 #: Seconds in which the operator sees it and acts, and a busy machine's; it was half a minute.
 _SOON_S = 15.0
@@ -40,22 +39,7 @@ _TRIES = 4
 _EVENT_EVERY_S = 0.1
 
 
-@pytest.fixture(scope="module")
-def stack(cluster: Cluster) -> Iterator[Stack]:
-    """Run Bayplan, all four programs."""
-    with install(cluster) as running:
-        yield running
-
-
-@pytest.fixture
-def nodes(cluster: Cluster, namespace: str) -> Iterator[tuple[str, ...]]:
-    """Lend two 8-GPU nodes, whose names no pod of an earlier test is still bound to."""
-    made = add_gpu_nodes(cluster, names=[f"{namespace}-1", f"{namespace}-2"])
-    yield made
-    remove_gpu_nodes(cluster, names=made)
-
-
-class Busy(Lookout):
+class Busy(Periodic):
     """A cluster in which something happens all the time: a pod that runs is annotated."""
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
@@ -64,7 +48,7 @@ class Busy(Lookout):
         self._namespace = namespace
         self.events = 0
 
-    def look(self) -> None:
+    def tick(self) -> None:
         """Have one more event."""
         told = f"seen={self.events}"
         arguments = ("annotate", "pod", "stranger", told, "--overwrite", "-n", self._namespace)

@@ -1,6 +1,6 @@
 """A hundred nodes, five hundred pods at once, and programs that die at random.
 
-Whatever happens, a node is never over-full, a gang is never half placed for long, no pod is lost
+Whatever happens, a node is never over-full, a gang is never partial for long, no pod is lost
 and no plan stays where it is.
 """
 
@@ -32,9 +32,9 @@ _SINGLES = {"ones": (380, 1), "twos": (40, 2)}
 #: Seconds in which everything must have settled; a plan that stands still ends after 120.
 _SETTLED_S = 180.0
 
-#: Seconds for which a gang may be half placed, counted from its first binding; and those that it
+#: Seconds for which a gang may be partial, counted from its first binding; and those that it
 #: takes until the lease of a scheduler that was killed has lapsed.
-_HALF_S = 30.0
+_PARTIAL_S = 30.0
 _LEASE_S = 15.0
 
 #: Seconds for which programs are killed: `make long` asks for more.
@@ -75,7 +75,7 @@ class Watcher:
     cluster: Cluster
     nodes: Sequence[str]
     namespace: str
-    _half_since: dict[str, float] = field(default_factory=dict)
+    _partial_since: dict[str, float] = field(default_factory=dict)
     _whole: set[str] = field(default_factory=set)
     _binds_from: float = 0.0
 
@@ -93,9 +93,9 @@ class Watcher:
         return apps
 
     def lose_scheduler(self) -> None:
-        """Count for how long gangs are half placed from when somebody can bind the rest again."""
+        """Count for how long gangs are partial from when somebody can bind the rest again."""
         self._binds_from = time.time() + _LEASE_S
-        self._half_since = {}
+        self._partial_since = {}
 
     def _assert_not_over_full(self, pods: Sequence[Object]) -> None:
         used: Counter[str] = Counter()
@@ -110,16 +110,17 @@ class Watcher:
         self, apps: Mapping[str, Counter[str]], bound_at: Mapping[str, float]
     ) -> None:
         now = time.time()
-        half = {app for app, phases in apps.items() if _is_half(app, phases)}
-        # One that was whole is half from when that is seen: its Deployment is being deleted.
-        self._whole = (self._whole | {app for app in apps if bound_at[app]} - half) & apps.keys()
-        since = {app: now if app in self._whole else bound_at[app] for app in half}
-        self._half_since = {
-            app: self._half_since.get(app, max(at, self._binds_from)) for app, at in since.items()
+        partial = {app for app, phases in apps.items() if _is_partial(app, phases)}
+        # One that was whole is partial from when that is seen: its Deployment is being deleted.
+        self._whole = (self._whole | {app for app in apps if bound_at[app]} - partial) & apps.keys()
+        since = {app: now if app in self._whole else bound_at[app] for app in partial}
+        self._partial_since = {
+            app: self._partial_since.get(app, max(at, self._binds_from))
+            for app, at in since.items()
         }
-        late = {app: dict(apps[app]) for app, at in self._half_since.items() if now - at > _HALF_S}
+        late = [app for app, at in self._partial_since.items() if now - at > _PARTIAL_S]
         if late:
-            pytest.fail(f"half-placed gangs: {late}")
+            pytest.fail(f"partial gangs: {', '.join(f'{app} {dict(apps[app])}' for app in late)}")
 
 
 def _bound_at(pods: Iterable[Object]) -> float:
@@ -133,7 +134,7 @@ def _bound_at(pods: Iterable[Object]) -> float:
     return min(at, default=0.0)
 
 
-def _is_half(app: str, phases: Mapping[str, int]) -> bool:
+def _is_partial(app: str, phases: Mapping[str, int]) -> bool:
     placed = phases.get("Running", 0) + phases.get("Bound", 0)
     return app.startswith("gang") and 0 < placed < _GANG_PODS
 

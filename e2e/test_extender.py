@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 import yaml
 
-from e2e.cluster import Cluster, add_gpu_nodes, eventually, remove_gpu_nodes
+from e2e import extender_scene
+from e2e.cluster import Cluster, eventually
 from e2e.cluster.certificates import Authority
-from e2e.cluster.nodes import GPU
+from e2e.extender_scene import binds, create, node_of, release
 from e2e.stack import NAMESPACE, READY_S, Stack, install, tls_folder
+
+nodes = extender_scene.nodes
 
 #: What runs here: no operator, so that a pod stays as the test made it.
 PROGRAMS = ("webhook", "scheduler")
@@ -25,14 +28,6 @@ PROGRAMS = ("webhook", "scheduler")
 VALUES = ("webhook.bind=true", "scheduler.extender.httpTimeout=3s")
 
 Object = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def nodes(cluster: Cluster) -> Iterator[Sequence[str]]:
-    """Give two nodes with 8 GPUs each."""
-    added = add_gpu_nodes(cluster, names=["gpu-a", "gpu-b"])
-    yield added
-    remove_gpu_nodes(cluster, names=added)
 
 
 @pytest.fixture(scope="module")
@@ -60,43 +55,6 @@ def stack(installed: Stack, namespace: str) -> Iterator[Stack]:
     yield installed
     arguments = ("-n", namespace, "--grace-period=0", "--force")
     installed.cluster.kubectl_run("delete", "pods", "--all", *arguments)
-
-
-def create(
-    cluster: Cluster,
-    namespace: str,
-    name: str,
-    *,
-    gpus: int = 1,
-    **spec: Any,  # noqa: ANN401 - any field
-) -> None:
-    """Create a pod; one that names no other scheduler asks for ours, and waits for its gate."""
-    container = {"name": "c", "image": "probe", "resources": {"limits": {GPU: str(gpus)}}}
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"schedulerName": "bayplan", "containers": [container], **spec},
-    }
-    cluster.kubectl_run("create", "-f", "-", input=json.dumps(pod))
-
-
-def release(cluster: Cluster, namespace: str, name: str) -> None:
-    """Lift the gate, as somebody may who does not want to wait for a plan."""
-    patch = json.dumps({"spec": {"schedulingGates": []}})
-    cluster.kubectl_run("patch", "pod", name, "-n", namespace, "--type=merge", "-p", patch)
-
-
-def node_of(cluster: Cluster, namespace: str, name: str) -> str:
-    """Return the node of a pod, or ""."""
-    return str(cluster.read(f"pod/{name}", namespace=namespace)["spec"].get("nodeName", ""))
-
-
-def binds(cluster: Cluster, namespace: str, name: str, *, gpus: int = 1) -> None:
-    """Create a free pod and wait until it has a node."""
-    create(cluster, namespace, name, gpus=gpus)
-    release(cluster, namespace, name)
-    eventually(lambda: node_of(cluster, namespace, name), what=f"{name} is bound")
 
 
 def test_pods_are_bound_through_every_verb_that_is_asked(

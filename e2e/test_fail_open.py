@@ -8,12 +8,12 @@ from functools import partial
 
 import pytest
 
-from e2e import story, test_story
+from e2e import story, story_scene
 from e2e.cluster import Cluster, CommandFailed, Process, ProcessGroup, eventually, lease_port
 from e2e.stack import NAMESPACE, READY_S, answers, install
-from e2e.test_story import BOUND_S, assert_no_node_is_over_full, condition_of
+from e2e.story_scene import SETTLED_S, assert_no_node_is_over_full, condition_of
 
-nodes, empty = test_story.nodes, test_story.empty
+nodes, empty = story_scene.nodes, story_scene.empty
 
 #: Seconds without a good pass after which gates are lifted: more than the 21 in which another
 #: planner takes the lease over, fewer than the 51 after which that one gives it up again.
@@ -30,7 +30,7 @@ def test_without_the_extender_the_default_algorithm_places_pods_and_a_condition_
         eventually(
             lambda: [p.phase for p in story.chat_pods(cluster, namespace)] == ["Running"] * 6,
             what="all six pods run on empty nodes without any plan",
-            timeout_s=BOUND_S,
+            timeout_s=SETTLED_S,
         )
 
         def told() -> bool:
@@ -57,14 +57,14 @@ def test_planners_that_fail_one_after_the_other_count_as_none(
         assert _holder(cluster) != other.name
         stack.kill("planner")
         taken = partial(_holder, cluster)
-        eventually(lambda: taken() == other.name, what="the second one leads", timeout_s=BOUND_S)
+        eventually(lambda: taken() == other.name, what="the second one leads", timeout_s=SETTLED_S)
         assert _says(cluster, "fail"), "it knows nothing better yet"
         assert all(pod.gated for pod in story.chat_pods(cluster, namespace))
 
         eventually(
             lambda: [p.phase for p in story.chat_pods(cluster, namespace)] == ["Running"] * 6,
             what="all six pods run without any plan",
-            timeout_s=BOUND_S,
+            timeout_s=SETTLED_S,
         )
 
         other.check()

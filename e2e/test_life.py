@@ -9,33 +9,25 @@ import random
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from e2e import story
-from e2e.cluster import Cluster, CommandFailed, add_gpu_nodes, eventually, remove_gpu_nodes
-from e2e.onlooker import Onlooker
-from e2e.stack import Stack, install
+from e2e import fleet_scene, story
+from e2e.cluster import CommandFailed, add_gpu_nodes, eventually, remove_gpu_nodes
+from e2e.fleet_scene import ALWAYS, SETTLED_S, Object, User, counted, deployment
+from e2e.readiness_sampler import ReadinessSampler
 
-Object = dict[str, Any]
-
-_BOUND_S = 180.0
+nodes, stack, user = fleet_scene.nodes, fleet_scene.stack, fleet_scene.user
 
 #: Seconds in which somebody is told why they wait: 10 are promised where nobody shares the machine.
 _TOLD_S = 30.0
 
 #: What kubectl fails with while nobody answers.
 _REFUSED = (CommandFailed,)
-
-#: Every minute of the week.
-_ALWAYS = {"windows": [{"start": "00:00", "durationMinutes": 1440}]}
-_NEVER: Object = {"windows": []}
 
 #: Seconds for which pods come one by one, how probably another one leaves each time, and the GPUs
 #: of those beside the web pods that are more than there is room for, or that surely fit.
@@ -48,141 +40,23 @@ _ALL_FIT = 16
 _NEW = "life-new"
 
 
-@pytest.fixture(scope="module")
-def nodes(cluster: Cluster) -> Iterator[tuple[str, ...]]:
-    """Lend four 8-GPU nodes."""
-    story.make_priority_classes(cluster)
-    names = add_gpu_nodes(cluster, names=[f"life-{n}" for n in range(1, 5)])
-    yield names
-    remove_gpu_nodes(cluster, names=names)
-
-
-@pytest.fixture(scope="module")
-def stack(cluster: Cluster, nodes: Sequence[str]) -> Iterator[Stack]:
-    """Run Bayplan, all four programs, for all tests of this file."""
-    assert nodes
-    with install(cluster) as running:
-        yield running
-
-
-@pytest.fixture
-def user(stack: Stack, nodes: tuple[str, ...], namespace: str) -> Iterator["User"]:
-    """Return somebody with an empty cluster; clear it away, and show the logs if a test fails."""
-    somebody = User(stack, nodes, namespace)
-    eventually(somebody.is_empty, what="the nodes are empty", timeout_s=_BOUND_S)
-    yield somebody
-    somebody.policy(defragmentation=_NEVER, nodeProvisioning="Never")
-    for program in ("planner", "operator"):
-        print(program, stack.log(program)[-20_000:])
-    stack.cluster.kubectl_run("delete", "deployments,pdb", "--all", "-n", namespace)
-
-
-class User:
-    """Somebody with kubectl, a namespace and four nodes."""
-
-    def __init__(self, stack: Stack, nodes: tuple[str, ...], namespace: str) -> None:
-        self.stack = stack
-        self.cluster = stack.cluster
-        self.nodes = nodes
-        self.namespace = namespace
-
-    def apply(self, *objects: Object) -> None:
-        """Apply objects in the namespace."""
-        story.apply(self.cluster, *objects, namespace=self.namespace)
-
-    def policy(self, **spec: object) -> None:
-        """Change the PackingPolicy."""
-        patch = json.dumps({"spec": spec})
-        self.cluster.kubectl_run("patch", "ppolicy", "default", "--type=merge", "-p", patch)
-
-    def delete(self, name: str) -> None:
-        """Delete a Deployment."""
-        self.cluster.kubectl_run("delete", "deployment", name, "-n", self.namespace)
-
-    def is_empty(self) -> bool:
-        """Return whether no pod uses a GPU."""
-        return set(self.free().values()) == {story.GPUS_PER_NODE}
-
-    def free(self) -> dict[str, int]:
-        """Return the free GPUs by node."""
-        return story.free_gpus(self.cluster, self.nodes)
-
-    def phases(self) -> dict[str, Counter[str]]:
-        """Return how many pods of each app are in which phase; "Gated" counts as one."""
-        found: dict[str, Counter[str]] = {}
-        for pod in story.pods(self.cluster, self.namespace):
-            app = pod.name.rsplit("-", 2)[0]
-            found.setdefault(app, Counter())["Gated" if pod.gated else pod.phase] += 1
-        return found
-
-    def await_phases(self, **wanted: dict[str, int]) -> None:
-        """Wait until the pods of each app are in these phases."""
-
-        def there() -> bool:
-            phases = self.phases()
-            assert {app: dict(phases.get(app, {})) for app in wanted} == wanted
-            assert min(self.free().values()) >= 0, self.free()
-            return True
-
-        eventually(there, what=f"the phases are {wanted}", timeout_s=_BOUND_S)
-
-    def scatter(self, gpus: int, **spec: object) -> None:
-        """Run one small pod of so many GPUs on each node, each of a Deployment of its own.
-
-        `spec` are further fields of the pods.
-        """
-        self.cluster.kubectl_run("cordon", *self.nodes)
-        for number, node in enumerate(self.nodes):
-            self.cluster.kubectl_run("uncordon", node)
-            small = deployment(f"small{number}", gpus)
-            small["spec"]["template"]["spec"] |= spec
-            self.apply(small)
-            self.await_phases(**{f"small{number}": {"Running": 1}})
-            self.cluster.kubectl_run("cordon", node)
-        self.cluster.kubectl_run("uncordon", *self.nodes)
-
-    def plans(self, order: str) -> list[Object]:
-        """Return the plans of one order that placed or moved somebody."""
-        of = [plan for plan in story.plans(self.cluster) if plan["spec"]["order"] == order]
-        return [plan for plan in of if any(_counted(plan, "bound", "moved"))]
-
-    def decisions(self, app: str) -> set[str]:
-        """Return what is told on the waiting pods of an app."""
-        told = [p for p in story.pods(self.cluster, self.namespace) if p.name.startswith(app)]
-        return {pod.annotations.get("bayplan.dev/decision", "") for pod in told if pod.gated}
-
-
-def deployment(
-    name: str, gpus: int, *, replicas: int = 1, gang: bool = False, priority: str = "batch"
-) -> Object:
-    """Return a Deployment whose pods go through Bayplan, as a gang if so wished."""
-    labels = {"bayplan.dev/gang": name, "bayplan.dev/gang-min-count": str(replicas)}
-    return story.deployment(
-        name, gpus, replicas=replicas, priority=priority, labels=labels if gang else {}
-    )
-
-
-def _counted(plan: Object, *kinds: str) -> list[int]:
-    return [plan["spec"]["counts"][kind] for kind in kinds]
-
-
 def test_an_open_window_wins_whole_nodes_within_its_budget(user: User) -> None:
     """Free GPUs would stay scattered until a large pod comes, and then it would have to wait."""
     user.scatter(2)
     assert set(user.free().values()) == {6}
-    moved = sum(_counted(plan, "moved")[0] for plan in user.plans("Defragment"))
+    moved = sum(counted(plan, "moved")[0] for plan in user.plans("Defragment"))
     assert moved == 0
 
-    user.policy(defragmentation=_ALWAYS | {"maxMoves": 2})
+    user.policy(defragmentation=ALWAYS | {"maxMoves": 2})
     eventually(
         lambda: list(user.free().values()).count(8) == 2,
         what="two moves win two nodes",
-        timeout_s=_BOUND_S,
+        timeout_s=SETTLED_S,
     )
     user.await_phases(**{f"small{n}": {"Running": 1} for n in range(4)})
     (plan,) = user.plans("Defragment")
     assert plan["spec"]["verdict"] == "Optimal"
-    assert _counted(plan, "bound", "moved", "evicted") == [0, 2, 0]
+    assert counted(plan, "bound", "moved", "evicted") == [0, 2, 0]
     eventually(
         lambda: user.plans("Defragment")[0]["status"]["phase"] == "Completed",
         what="the plan is completed",
@@ -193,7 +67,7 @@ def test_a_gang_arrives_while_the_fleet_is_defragmented(user: User) -> None:
     """Two plans would move the same pods to and fro, or the gang would get half of its room."""
     user.scatter(2)
 
-    user.policy(defragmentation=_ALWAYS)
+    user.policy(defragmentation=ALWAYS)
     user.apply(deployment("big", 8, replicas=2, gang=True, priority="online"))
 
     wanted = {f"small{n}": {"Running": 1} for n in range(4)}
@@ -219,7 +93,7 @@ def test_of_two_gangs_that_race_for_one_room_one_runs_whole_and_the_other_waits_
         except ValueError as error:
             raise AssertionError(user.phases()) from error
 
-    winner = eventually(won, what="one gang runs", timeout_s=_BOUND_S)
+    winner = eventually(won, what="one gang runs", timeout_s=SETTLED_S)
     loser = "red" if winner == "blue" else "blue"
     eventually(
         lambda: all("waits whole" in told for told in user.decisions(loser)),
@@ -240,7 +114,7 @@ def test_a_gang_takes_the_room_of_lower_priorities_on_several_nodes_and_no_more(
     user.apply(deployment("urgent", 8, replicas=2, gang=True, priority="online"))
 
     user.await_phases(urgent={"Running": 2}, low={"Running": 4, "Gated": 4})
-    assert [_counted(plan, "evicted") for plan in user.plans("PlaceFirst")][-1] == [4]
+    assert [counted(plan, "evicted") for plan in user.plans("PlaceFirst")][-1] == [4]
 
 
 def test_a_budget_that_admits_no_eviction_is_named_and_kept(user: User) -> None:
@@ -254,7 +128,7 @@ def test_a_budget_that_admits_no_eviction_is_named_and_kept(user: User) -> None:
     }
     user.apply(budget)
     admits_none = partial(_budget_admits, user, 0)
-    eventually(admits_none, what="the budget counts its pods", timeout_s=_BOUND_S)
+    eventually(admits_none, what="the budget counts its pods", timeout_s=SETTLED_S)
 
     user.apply(deployment("big", 8, priority="online"))
 
@@ -282,7 +156,7 @@ def test_who_comes_one_by_one_never_breaks_a_budget(user: User) -> None:
     user.apply(budget)
     chance = random.Random(11)  # noqa: S311 - a test's choices
     sizes: dict[str, int] = {}
-    with Onlooker(user.cluster, user.namespace, app="web") as seen:
+    with ReadinessSampler(user.cluster, user.namespace, app="web") as seen:
         for name in _arrivals():
             if sizes and (sum(sizes.values()) > _MOST_ASKED or chance.random() < _LEAVES):
                 user.delete(leaver := chance.choice(sorted(sizes)))
@@ -334,7 +208,7 @@ def test_a_pod_runs_where_its_disk_is_and_somebody_else_makes_room(user: User) -
     big["spec"]["template"]["spec"]["volumes"] = [volume]
     user.apply(disk, claim)
     try:
-        eventually(partial(_is_bound, user), what="the claim has the disk", timeout_s=_BOUND_S)
+        eventually(partial(_is_bound, user), what="the claim has the disk", timeout_s=SETTLED_S)
         user.apply(big)
 
         user.await_phases(big={"Running": 1}, **{f"small{n}": {"Running": 1} for n in range(4)})
@@ -388,7 +262,7 @@ def test_an_autoscaler_sees_a_gang_that_does_not_fit_and_its_nodes_take_it_whole
         assert not any(pod.node or pod.gated for pod in pods)
         return all(_is_unschedulable(user, pod.name) for pod in pods)
 
-    eventually(seen, what="the scheduler calls all of them unschedulable", timeout_s=_BOUND_S)
+    eventually(seen, what="the scheduler calls all of them unschedulable", timeout_s=SETTLED_S)
     assert user.is_empty()
 
     made = add_gpu_nodes(user.cluster, names=[_NEW])
@@ -410,7 +284,7 @@ def test_pods_that_come_while_the_operator_is_away_run_when_it_is_back(user: Use
     try:
         user.apply(deployment("early", 8, replicas=2, gang=True))
         planned = partial(_is_planned_after, user, before)
-        eventually(planned, what="the planner plans all the same", timeout_s=_BOUND_S)
+        eventually(planned, what="the planner plans all the same", timeout_s=SETTLED_S)
         assert user.phases()["early"] == {"Gated": 2}
     finally:
         user.stack.start("operator")
@@ -427,10 +301,10 @@ def test_an_api_server_that_comes_back_finds_everybody_at_work(user: User) -> No
 
     server.kill()
     server.start()
-    eventually(user.free, what="the API server answers", timeout_s=_BOUND_S, retry_on=_REFUSED)
+    eventually(user.free, what="the API server answers", timeout_s=SETTLED_S, retry_on=_REFUSED)
 
     user.apply(deployment("after", 8, replicas=2))
-    eventually(partial(_all_run, user), what="all pods run", timeout_s=_BOUND_S)
+    eventually(partial(_all_run, user), what="all pods run", timeout_s=SETTLED_S)
     for program in ("operator", "planner", "webhook"):
         user.stack.processes[program].check()
 
@@ -460,7 +334,7 @@ def _arrivals() -> Iterator[str]:
 def _is_planned_after(user: User, sequence: int) -> bool:
     """Return whether a later plan gives both pods of a gang their nodes."""
     newest = story.plans(user.cluster)[-1]
-    return newest["spec"]["sequence"] > sequence and _counted(newest, "bound") == [2]
+    return newest["spec"]["sequence"] > sequence and counted(newest, "bound") == [2]
 
 
 def _is_bound(user: User) -> bool:

@@ -8,26 +8,17 @@ import json
 from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 import pytest
 
-from e2e import story, test_life
+from e2e import fleet_scene, story
 from e2e.cluster import add_gpu_nodes, eventually
-from e2e.test_life import User, deployment
+from e2e.fleet_scene import ALWAYS, NEVER, SETTLED_S, Object, User, deployment
 
-nodes, stack, user = test_life.nodes, test_life.stack, test_life.user
-
-Object = dict[str, Any]
-
-_SETTLED_S = 180.0
+nodes, stack, user = fleet_scene.nodes, fleet_scene.stack, fleet_scene.user
 
 #: What keeps a pod that was told to leave.
 _HOLD = "example.com/hold"
-
-#: Every minute of the week, and no minute of it.
-_ALWAYS = {"windows": [{"start": "00:00", "durationMinutes": 1440}]}
-_NEVER: Object = {"windows": []}
 
 #: Seconds of a cooldown, and after it within which a plan is made: the planner looks anyhow twice a
 #: minute.
@@ -52,16 +43,16 @@ def test_a_finalizer_is_named_and_a_budget_that_begins_to_refuse_is_waited_for(u
     plan, held = _stopped_half_way(user)
     told = partial(_steps, user, plan)
     hangs = f"finalizer {_HOLD}"
-    eventually(lambda: hangs in told(), what="the finalizer is named", timeout_s=_SETTLED_S)
+    eventually(lambda: hangs in told(), what="the finalizer is named", timeout_s=SETTLED_S)
 
     small = {"key": "app", "operator": "In", "values": [f"small{n}" for n in range(4)]}
     budget = {"minAvailable": 4, "selector": {"matchExpressions": [small]}}
     kind = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "late"}}
     user.apply({**kind, "spec": budget})
-    eventually(partial(_counted, user), what="the budget is counted", timeout_s=_SETTLED_S)
+    eventually(partial(_counted, user), what="the budget is counted", timeout_s=SETTLED_S)
     _release(user, held)
     refused = f"PodDisruptionBudget {user.namespace}/late admits no eviction now"
-    eventually(lambda: refused in told(), what="the budget is named", timeout_s=_SETTLED_S)
+    eventually(lambda: refused in told(), what="the budget is named", timeout_s=SETTLED_S)
 
     user.cluster.kubectl_run("delete", "pdb", "late", "-n", user.namespace)
     user.await_phases(big={"Running": 2})
@@ -75,13 +66,13 @@ def test_a_target_that_is_deleted_half_way_ends_the_plan_and_another_follows(use
     try:
         lost = f"cannot go to {later['node']}: the node is gone"
         eventually(
-            lambda: lost in _steps(user, plan), what="the lost node is named", timeout_s=_SETTLED_S
+            lambda: lost in _steps(user, plan), what="the lost node is named", timeout_s=SETTLED_S
         )
         _release(user, held)
         eventually(
             lambda: _status(user, plan)["phase"] in {"Failed", "Superseded"},
             what="the plan has ended",
-            timeout_s=_SETTLED_S,
+            timeout_s=SETTLED_S,
         )
         assert lost in json.dumps(_status(user, plan))
         user.await_phases(big={"Running": 2})
@@ -93,23 +84,23 @@ def test_a_window_that_closes_half_way_leaves_the_others_where_they_are(user: Us
     """Pods would be moved for hours after the window that the administrator named."""
     user.scatter(2, terminationGracePeriodSeconds=1)
     _hold_all(user)
-    user.policy(defragmentation=_ALWAYS)
-    held = eventually(partial(_held, user), what="one leaves", timeout_s=_SETTLED_S)
+    user.policy(defragmentation=ALWAYS)
+    held = eventually(partial(_held, user), what="one leaves", timeout_s=SETTLED_S)
     plan = user.plans("Defragment")[-1]["metadata"]["name"]
     assert len(_moves(user, plan)) == 3
 
-    user.policy(defragmentation=_NEVER)
+    user.policy(defragmentation=NEVER)
     given_up = "stays: the window for defragmentation has closed"
     eventually(
         lambda: _steps(user, plan).count(given_up) == 2,
         what="two moves are given up",
-        timeout_s=_SETTLED_S,
+        timeout_s=SETTLED_S,
     )
     _release(user, held)
     eventually(
         lambda: _status(user, plan)["phase"] == "Completed",
         what="what has begun is finished",
-        timeout_s=_SETTLED_S,
+        timeout_s=SETTLED_S,
     )
     assert "2 moves that had not begun were given up" in _status(user, plan)["message"]
     user.await_phases(**{f"small{n}": {"Running": 1} for n in range(4)})
@@ -139,7 +130,7 @@ def test_who_waits_for_a_cooldown_is_placed_when_it_ends(user: User) -> None:
     eventually(
         lambda: any("wait until" in told for told in user.decisions("again")),
         what="it is told until when it waits",
-        timeout_s=_SETTLED_S,
+        timeout_s=SETTLED_S,
     )
     (moved,) = [p for p in _pods(user) if "bayplan.dev/replaces" in p["metadata"]["annotations"]]
     ends_at = _instant(moved["status"]["startTime"]) + _COOLDOWN_S
@@ -154,7 +145,7 @@ def _stopped_half_way(user: User) -> tuple[str, Object]:
     user.scatter(2, terminationGracePeriodSeconds=1)
     _hold_all(user)
     user.apply(deployment("big", 8, replicas=2, gang=True, priority="online"))
-    held = eventually(partial(_held, user), what="one leaves", timeout_s=_SETTLED_S)
+    held = eventually(partial(_held, user), what="one leaves", timeout_s=SETTLED_S)
     plan = user.plans("PlaceFirst")[-1]["metadata"]["name"]
     assert len(_moves(user, plan)) == 2
     return plan, held

@@ -5,14 +5,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from bayplan.api import names
-from e2e import story, test_ratio
+from e2e import serving_scene, story
 from e2e.cluster import CommandFailed, eventually
 from e2e.contract import Watch, watching
 from e2e.serving import SETTLED_S, User
+from e2e.serving_scene import AddNodes
 from e2e.stack import Stack
-from e2e.test_ratio import AddNodes
 
-stack, add_nodes, user = test_ratio.stack, test_ratio.add_nodes, test_ratio.user
+stack, add_nodes, user = serving_scene.stack, serving_scene.add_nodes, serving_scene.user
 
 #: What lets a fake pod become ready after two seconds, or not before somebody says so.
 STARTS = {"pod-ready.stage.kwok.x-k8s.io/delay": "2s"}

@@ -8,59 +8,23 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
 
-import pytest
-
-from e2e import story
+from e2e import serving_scene, story
 from e2e.chaos import MOST_UNITS, SURGE, Chaos
-from e2e.cluster import Cluster, add_gpu_nodes, eventually, remove_gpu_nodes
+from e2e.cluster import eventually, remove_gpu_nodes
 from e2e.contract import watching
 from e2e.history import recorded
 from e2e.serving import SETTLED_S, User, mark_unhealthy
-from e2e.stack import Stack, install
+from e2e.serving_scene import AddNodes
+from e2e.stack import Stack
+
+stack, add_nodes, user = serving_scene.stack, serving_scene.add_nodes, serving_scene.user
 
 _CHAOS_S = float(os.environ.get("BAYPLAN_CHAOS_SECONDS", "60"))
 _SEED = os.environ.get("BAYPLAN_CHAOS_SEED") or secrets.token_hex(4)
 
 #: Seconds from one blow to the next.
 _PAUSE_S = 1.5
-
-#: Adds so many nodes, each with room for exactly one unit.
-AddNodes = Callable[[int], tuple[str, ...]]
-
-
-@pytest.fixture(scope="module")
-def stack(cluster: Cluster) -> Iterator[Stack]:
-    """Run Bayplan, all four programs."""
-    story.make_priority_classes(cluster)
-    with install(cluster) as running:
-        yield running
-
-
-@pytest.fixture
-def add_nodes(cluster: Cluster) -> Iterator[AddNodes]:
-    """Lend empty nodes."""
-    made: list[str] = []
-
-    def add(count: int) -> tuple[str, ...]:
-        wanted = [f"ratio-{secrets.token_hex(3)}" for _ in range(count)]
-        found = add_gpu_nodes(cluster, names=wanted, gpus=story.GPUS_PER_NODE)
-        made.extend(found)
-        return found
-
-    yield add
-    remove_gpu_nodes(cluster, names=made)
-
-
-@pytest.fixture
-def user(stack: Stack, add_nodes: AddNodes, namespace: str) -> Iterator[User]:
-    """Return somebody who works in a namespace of their own; its pods go before the nodes."""
-    _ = add_nodes
-    user = User(cluster=stack.cluster, namespace=namespace)
-    yield user
-    user.kubectl("delete", "infd", "--all", "--wait=false")
-    user.await_no_pod()
 
 
 def test_scaling_goes_by_whole_units_and_cuts_nobody_off(user: User, add_nodes: AddNodes) -> None:
@@ -253,7 +217,7 @@ def test_a_new_ratio_costs_no_unit_and_waits_for_room_in_words(
     before = {pod.uid for pod in user.pods()}
 
     with watching(user.cluster, namespace=user.namespace, name="chat") as watch:
-        watch.expect(serving=2, units=2, halves=0, band={"prefill": (1, 1), "decode": (2, 3)})
+        watch.expect(serving=2, units=2, partial=0, band={"prefill": (1, 1), "decode": (2, 3)})
         user.apply("one", ratio={"prefill": 1, "decode": 3})
         eventually(
             lambda: user.condition("Progressing").get("reason") == "RatioWaits",
@@ -271,7 +235,7 @@ def test_a_new_ratio_costs_no_unit_and_waits_for_room_in_words(
         user.await_units(2, size=4)
         assert before <= {pod.uid for pod in user.pods()}
 
-        watch.expect(serving=2, units=2, halves=0, band={"prefill": (1, 1), "decode": (1, 3)})
+        watch.expect(serving=2, units=2, partial=0, band={"prefill": (1, 1), "decode": (1, 3)})
         user.apply("one", ratio={"prefill": 1, "decode": 1})
         user.await_units(2, size=2)
         assert {pod.uid for pod in user.pods()} < before
@@ -308,7 +272,7 @@ def test_an_automatic_ratio_takes_the_room_that_there_is_and_stays_in_its_band(
     auto = {"mode": "Auto", "prefill": 1, "decode": 4, "bounds": bounds}
 
     with watching(user.cluster, namespace=user.namespace, name="chat") as watch:
-        watch.expect(serving=0, units=2, halves=2, band=band)
+        watch.expect(serving=0, units=2, partial=2, band=band)
         user.apply("one", ratio=auto)
         eventually(lambda: _running(user) == 6, what="the nodes are full", timeout_s=SETTLED_S)
         eventually(
@@ -326,7 +290,7 @@ def test_an_automatic_ratio_takes_the_room_that_there_is_and_stays_in_its_band(
         eventually(lambda: user.units()["ready"] == 1, what="a unit is lost", timeout_s=SETTLED_S)
         eventually(lambda: user.units()["ready"] == 2, what="it is back", timeout_s=SETTLED_S)
 
-        watch.expect(serving=2, units=2, halves=0, band=band)
+        watch.expect(serving=2, units=2, partial=0, band=band)
         add_nodes(1)
         user.await_units(2, size=5)
 
@@ -351,7 +315,7 @@ def test_chaos_breaks_no_promise_and_all_ends_well(
             user.cluster, namespace=user.namespace, name="chat", at_work=chaos.operator_works
         ) as watch,
     ):
-        watch.expect(serving=0, units=MOST_UNITS + SURGE, halves=len(nodes))
+        watch.expect(serving=0, units=MOST_UNITS + SURGE, partial=len(nodes))
         ends_at = time.monotonic() + _CHAOS_S
         while time.monotonic() < ends_at:
             chaos.strike()

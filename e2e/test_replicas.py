@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from e2e import story, test_ratio
+from e2e import serving_scene, story
 from e2e.cluster import eventually
 from e2e.contract import watching
 from e2e.serving import SETTLED_S, User
-from e2e.test_ratio import AddNodes
+from e2e.serving_scene import AddNodes
 
-stack, add_nodes, user = test_ratio.stack, test_ratio.add_nodes, test_ratio.user
+stack, add_nodes, user = serving_scene.stack, serving_scene.add_nodes, serving_scene.user
 
 #: The second unit's pods go on through all of this.
 REPLICA = ("chat-0-decode-0", "chat-0-decode-0-1")

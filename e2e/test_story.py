@@ -5,32 +5,12 @@ from typing import Any
 
 import pytest
 
-from e2e import story
-from e2e.cluster import Cluster, eventually, remove_gpu_nodes
+from e2e import story, story_scene
+from e2e.cluster import Cluster, eventually
 from e2e.stack import Stack, install
+from e2e.story_scene import SETTLED_S, assert_no_node_is_over_full, condition_of
 
-#: Seconds in which everything must have settled.
-BOUND_S = 180.0
-
-
-@pytest.fixture(scope="module")
-def nodes(cluster: Cluster) -> Iterator[tuple[str, ...]]:
-    """Give the six nodes of the story."""
-    story.make_priority_classes(cluster)
-    names = story.add_nodes(cluster)
-    yield names
-    remove_gpu_nodes(cluster, names=names)
-
-
-@pytest.fixture
-def empty(cluster: Cluster, nodes: Sequence[str]) -> tuple[str, ...]:
-    """Wait until the pods of earlier tests have gone; give the nodes."""
-
-    def free() -> bool:
-        return set(story.free_gpus(cluster, nodes).values()) == {story.GPUS_PER_NODE}
-
-    eventually(free, what="the nodes are empty", timeout_s=BOUND_S)
-    return tuple(nodes)
+nodes, empty = story_scene.nodes, story_scene.empty
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +67,7 @@ def test_operator_and_extender_may_die_in_the_middle(
     stack.kill("operator")
     stack.start("operator")
     eventually(
-        lambda: _is_under_way(cluster), what="a plan is being carried out", timeout_s=BOUND_S
+        lambda: _is_under_way(cluster), what="a plan is being carried out", timeout_s=SETTLED_S
     )
     for program in ("operator", "planner", "webhook"):
         stack.kill(program)
@@ -120,7 +100,7 @@ def test_a_request_that_no_node_can_ever_hold_says_what_is_short(
         condition = condition_of(stack.cluster, namespace, "Scheduled", name="huge")
         return "needs 16 GPUs on one node; the largest has 8" in condition.get("message", "")
 
-    eventually(told, what="the condition names the shortfall", timeout_s=BOUND_S)
+    eventually(told, what="the condition names the shortfall", timeout_s=SETTLED_S)
     assert not any(pod.node for pod in story.pods(stack.cluster, namespace))
     assert set(story.free_gpus(stack.cluster, empty).values()) == {story.GPUS_PER_NODE}
 
@@ -136,7 +116,7 @@ def _all_run(cluster: Cluster, namespace: str) -> None:
         assert not waiting, waiting
         return True
 
-    eventually(settled, what="every pod runs", timeout_s=BOUND_S)
+    eventually(settled, what="every pod runs", timeout_s=SETTLED_S)
 
 
 def _plans_for_chat(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
@@ -170,18 +150,3 @@ def _assert_placed_as_planned(cluster: Cluster, namespace: str, plan: dict[str, 
     for action in plan["spec"]["actions"]:
         lookup = by_uid if action["type"] == "Bind" else replaced
         assert lookup[action["pod"]["uid"]].node == action["node"], action
-
-
-def assert_no_node_is_over_full(cluster: Cluster, nodes: Sequence[str]) -> None:
-    """No node has given away more GPUs than it has."""
-    free = story.free_gpus(cluster, nodes)
-    assert all(gpus >= 0 for gpus in free.values()), free
-
-
-def condition_of(
-    cluster: Cluster, namespace: str, type_: str, *, name: str = "chat"
-) -> dict[str, str]:
-    """Return a condition of an InferenceDeployment, or an empty one."""
-    raw = story.get(cluster, f"infd/{name}", namespace=namespace)
-    conditions = raw.get("status", {}).get("conditions", [])
-    return next((c for c in conditions if c["type"] == type_), {})

@@ -7,12 +7,12 @@ from typing import ClassVar
 
 import pytest
 
-from e2e import test_extender
+from e2e import extender_scene
 from e2e.cluster import Cluster
+from e2e.extender_scene import binds, node_of
 from e2e.stack import install
-from e2e.test_extender import binds, node_of
 
-nodes = test_extender.nodes
+nodes = extender_scene.nodes
 
 #: Status and text of wrong answers.
 ANSWERS = {

@@ -116,7 +116,7 @@ def score(snapshot: Snapshot, places: Places) -> Score:
         elif not pod.waiting and place is not None and pod.disruption is not Disruption.FIXED:
             counted[f"keep {pod.priority}"] += 1
     counted.update(_suffered(snapshot, places))
-    counted += _comforts(snapshot, places)
+    counted += _preferences(snapshot, places)
     for node in snapshot.nodes:
         free = node.allocatable[GPU] - _used(snapshot, places, node.name)[GPU]
         free -= _held(snapshot, places, node.name, node.allocatable[GPU])
@@ -438,7 +438,7 @@ def _gangs_at_home(snapshot: Snapshot, places: Places) -> bool:
     return True
 
 
-def _comforts(snapshot: Snapshot, places: Places) -> Counter[str]:
+def _preferences(snapshot: Snapshot, places: Places) -> Counter[str]:
     """Return the gangs that are inside a domain they prefer, and the preferences fulfilled."""
     counted: Counter[str] = Counter()
     for members in _gangs(snapshot).values():

@@ -21,12 +21,12 @@ from bayplan.inference.children import Child
 from bayplan.inference.deployments import Deployment, Pool
 from bayplan.inference.pairs import Pair
 from bayplan.inference.patches import MetadataPatch
+from bayplan.inference.replacements import slot_beside
 from bayplan.inference.rollout import Changes
 from bayplan.inference.shapes import Shape
 from bayplan.inference.slots import Slot, least_slots
-from bayplan.inference.successors import slot_beside
 from bayplan.inference.units import Around, Unit, units_of
-from tests.children_scene import fill
+from tests.scenes.children import fill
 
 AnyWorld = TypeVar("AnyWorld", bound="World")
 

@@ -22,7 +22,7 @@ from bayplan.plan import (
 from bayplan.policy import Policy
 from bayplan.steps import DrainPod, EvictPod, Phase, Progress, ReleasePod, ServePod, Step
 from tests.builders import node, pod
-from tests.steps_scene import bind, evict, move, plan
+from tests.scenes.steps import bind, evict, move, plan
 
 
 @dataclass

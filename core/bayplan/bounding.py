@@ -38,10 +38,10 @@ def divided(plan: Plan, limits: Limits) -> tuple[Plan, ...]:
     who moves, then who is bound, the highest priority first, then who is held. A gang is in one
     part, and so are all moves, for they may change places; unless they exceed any part.
     """
-    stowage = _Stowage(limits=limits)
+    packer = _Packer(limits=limits)
     for group in _units(plan):
-        stowage.put(group)
-    return tuple(plan_of(plan.certificate, by_pod(actions)) for actions in stowage.parts)
+        packer.put(group)
+    return tuple(plan_of(plan.certificate, by_pod(actions)) for actions in packer.parts)
 
 
 def _units(plan: Plan) -> Iterator[Sequence[Action]]:
@@ -53,8 +53,8 @@ def _units(plan: Plan) -> Iterator[Sequence[Action]]:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Stowage:
-    """Parts as they fill up, the last one being open."""
+class _Packer:
+    """Puts groups into parts, one after the other, the last one being open."""
 
     limits: Limits
     parts: list[list[Action]] = field(default_factory=lambda: [[]])

@@ -122,7 +122,9 @@ def shut_out(snapshot: Snapshot, pinned: Iterable[Pod]) -> frozenset[str]:
     """
     nodes = {node.name: _lasting(node) for node in snapshot.nodes}
     there = ((pod, nodes[pod.node]) for pod in pinned if pod.node in nodes)
-    return frozenset(pod.uid for pod, node in there if not filters.endures(pod.constraints, node))
+    return frozenset(
+        pod.uid for pod, node in there if not filters.tolerates_taints(pod.constraints, node)
+    )
 
 
 def _lasting(node: Node) -> Node:

@@ -166,7 +166,7 @@ class Dispatcher:
         if plans.see(raw):
             self._queue.add(PLANS, rests=False)  # the planner waits for it to be taken up
             self._look_at_those_of(before, plans.newest_known())
-            if plans.tears(raw["metadata"]["name"]):
+            if plans.may_leave_partial(raw["metadata"]["name"]):
                 self._queue.add(GATES, after_s=_GATHER_HALVES_S)
         self._look_at_progress()
 

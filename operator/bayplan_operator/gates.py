@@ -1,4 +1,4 @@
-"""Nothing waits for ever on us: gates without a planner, pins that are traps, and half a gang.
+"""Nothing waits for ever on us: gates without a planner, hopeless pins, and partial gangs.
 
 A pass looks at the planner's lease; while it is silent for too long, or says that every pass fails,
 the gates of waiting pods are lifted without a pin. It also calls partial gangs back whose rest
@@ -100,7 +100,7 @@ class Gates:
         for pod, raw in self.rejections.take():
             self._recalls.note_one(pod, raw, by=Refuser.KUBELET)
         self._recalls.review(unbound, seen.raws)
-        # 4. Call half a gang back whose rest waits in vain, before any of that is made anew.
+        # 4. Call a partial gang back whose rest waits in vain, before any of that is made anew.
         self._pins.look(seen, at=at)
         stuck, refused = self._pins.stuck(at=at), self._pins.refused(at=at)
         partial_s = self._partial_gangs.reconcile(unbound, stuck, refused=refused)

@@ -65,12 +65,12 @@ class Pins:
         self._recalls = recalls
         self._pool = pool
         self._traps: tuple[tuple[_Trap, float], ...] = ()
-        self._mourned: set[str] = set()
+        self._reported: set[str] = set()
 
     def look(self, seen: Observation, *, at: float) -> None:
         """See which pins are hopeless; `at` is in seconds of a clock that never jumps."""
         pinned = [pod for pod in seen.unbound() if _is_pinned_by_us(pod, seen.raws)]
-        self._mourned &= {pod.uid for pod in pinned}
+        self._reported &= {pod.uid for pod in pinned}
         before = {(trap.pod.uid, trap.replaced_s): since for trap, since in self._traps}
         self._traps = tuple(
             (trap, before.get((trap.pod.uid, trap.replaced_s), at)) for trap in self._found(pinned)
@@ -95,8 +95,8 @@ class Pins:
         for uid, trap in overdue.items():
             if trap.pod.owner is not None:
                 self._replace(trap, raws[uid])
-            elif uid not in self._mourned:
-                self._mourn(trap)
+            elif uid not in self._reported:
+                self._report(trap)
         ends = (since + s for trap, since in self._traps for s in (trap.stuck_s, trap.replaced_s))
         return min((end - at for end in ends if end > at), default=None)
 
@@ -125,12 +125,12 @@ class Pins:
             replaced_s = _REFUSED_GRACE_S if _may_pass(pod) else _STRANDED_GRACE_S
             yield _Trap(pod=pod, why=why, replaced_s=replaced_s, stuck_s=stuck_s, refused=True)
 
-    def _mourn(self, trap: _Trap) -> None:
+    def _report(self, trap: _Trap) -> None:
         """Tell of a pod that never runs where it is pinned, and would be lost if it were evicted.
 
         Once, for as long as we live: its reason may be another one in each pass.
         """
-        self._mourned.add(trap.pod.uid)
+        self._reported.add(trap.pod.uid)
         note = (
             f"it cannot be bound where it is pinned: {trap.why}; nobody makes it again, so it is"
             " left there: delete it and make it anew"

@@ -32,7 +32,7 @@ from bayplan_extender.sinks import reflectors
 from bayplan_extender.view import View
 from bayplan_operator.plans.statuses import told_of
 from e2e.cluster import Cluster, eventually
-from tests.recalls_scene import ONCE
+from tests.scenes.recalls import ONCE
 
 pytestmark = pytest.mark.usefixtures("served")
 

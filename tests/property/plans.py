@@ -14,7 +14,7 @@ from bayplan.policy import Order, Policy
 from tests import oracle
 from tests.builders import budget, node, pod
 from tests.builders import snapshot as snapshot_of
-from tests.validate_scene import bind, evict, hold, move
+from tests.scenes.validate import bind, evict, hold, move
 
 #: No wall clock: only the deterministic limit ends a stage.
 POLICY = Policy(time_limit_s=20.0)

@@ -16,7 +16,7 @@ from bayplan.plan import Plan
 from bayplan.policy import Policy
 from bayplan.steps import DrainPod, EvictPod, ServePod, Step
 from tests.builders import budget, node, pod
-from tests.steps_scene import bind, evict, plan
+from tests.scenes.steps import bind, evict, plan
 
 NODES: list[Node] = [node(f"n{i}") for i in range(3)]
 

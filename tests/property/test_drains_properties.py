@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from bayplan.api import names
 from bayplan.inference.drains import NOTICE_S
 from bayplan_operator.cluster.kube import pod_path
-from tests.drain_scene import CHAT, PATH, PODS, Scene, conditions, key, service_of, waiting_pod
 from tests.fake_kube import Raw
+from tests.scenes.drain import CHAT, PATH, PODS, Scene, conditions, key, service_of, waiting_pod
 
 #: Seconds that a drain may take.
 DRAIN_S = 60

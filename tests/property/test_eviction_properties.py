@@ -17,7 +17,7 @@ from bayplan.policy import Policy
 from bayplan.rules.restraints import covers, restrained
 from bayplan.validate import validate
 from tests.builders import budget, node, pod
-from tests.validate_scene import planned
+from tests.scenes.validate import planned
 
 POLICY = Policy(time_limit_s=20.0)
 

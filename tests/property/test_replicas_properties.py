@@ -14,8 +14,8 @@ from bayplan.inference.deployments import Deployment, Pool, Rollout
 from bayplan.inference.rollout import Changes
 from bayplan.inference.slots import least_slots
 from bayplan.inference.units import Unit
-from tests.children_scene import unit_slots
 from tests.rollout_world import NODE, OWNER, STATES, World, assert_reached, happen, settle
+from tests.scenes.children import unit_slots
 
 #: Pools of which one unit is made: several of a role, of replicas of one to three pods.
 POOLS = st.lists(st.tuples(st.integers(1, 2), st.integers(1, 3)), min_size=1, max_size=3)

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from bayplan.inference.deployments import Deployment, Rollout
 from bayplan.inference.shapes import Shape
-from tests.children_scene import fill, unit_slots
 from tests.rollout_world import (
     CORDONED,
     FAILING,
@@ -22,6 +21,7 @@ from tests.rollout_world import (
     happen,
     settle,
 )
+from tests.scenes.children import fill, unit_slots
 
 
 @st.composite

@@ -9,7 +9,7 @@ from bayplan.plan import (
     Plan,
 )
 from bayplan.steps import EvictPod, Phase, Progress, ReleasePod, State
-from tests.steps_scene import told
+from tests.scenes.steps import told
 from tests.steps_world import World, overcommitted, rounds, scenes
 
 

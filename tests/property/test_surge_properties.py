@@ -12,11 +12,11 @@ from bayplan.cluster.budgets import Health
 from bayplan.cluster.keys import PodKey
 from bayplan.cluster.pods import Disruption, Pod
 from bayplan.inference.drains import DrainState
-from bayplan.inference.successors import Failing, Outlook
+from bayplan.inference.replacements import Failing, Outlook
 from bayplan.plan import Plan
 from bayplan.policy import Policy
 from bayplan.steps import DrainPod, EvictPod, Phase, Progress, StartPod, State, Step, SurgeContext
-from tests.steps_scene import told
+from tests.scenes.steps import told
 from tests.steps_world import Patience, World, happen, overcommitted, scenes, settle
 
 #: Rounds after which a plan has long ended.

@@ -1,6 +1,6 @@
 """What pods say of a replacement that starts before they go: the annotations, read.
 
-`bayplan.inference.successors` writes them. Nobody has to believe what cannot be read: it says
+`bayplan.inference.replacements` writes them. Nobody has to believe what cannot be read: it says
 nothing.
 """
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bayplan.api import names
 from bayplan.codec.fields import DecodeError, Field, Raw, top
-from bayplan.inference.successors import Failing
+from bayplan.inference.replacements import Failing
 
 
 def moment_of(metadata: Field, annotation: str) -> int:

@@ -74,7 +74,7 @@ class Pool:
         return sum(self.of_worker(worker)[1].gpus for worker in range(self.size))
 
     @property
-    def essence(self) -> list[Any]:
+    def revisioned(self) -> list[Any]:
         """All of it that makes whole units out of date; what is not said adds nothing."""
         more = {
             "podsPerReplica": self.size if self.size > 1 else None,
@@ -193,12 +193,12 @@ class Deployment:
         One for all pools: the pods of a unit talk to each other, so that they are of one version.
         The ratio is no part of it: a unit gets more pods, or fewer, while the others run on.
         """
-        essence = [
-            [pool.essence for pool in self.pools],
+        revisioned = [
+            [pool.revisioned for pool in self.pools],
             self.priority_class,
             topology_annotations(self.topology),
         ]
-        text = json.dumps(essence, sort_keys=True, separators=(",", ":"))
+        text = json.dumps(revisioned, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:_REVISION_DIGITS]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from bayplan.api import names
 from bayplan.inference.children import Child
 from bayplan.inference.deployments import Deployment
-from bayplan.inference.successors import instant
+from bayplan.inference.replacements import instant
 from bayplan.inference.targets import Target
 from bayplan.inference.units import own
 

@@ -4,7 +4,7 @@
     newest unit, a pod is missing       ──▶ the pod is made; after failures with back-off
     newest unit, not as the ratio asks  ──▶ it gets there step by step (`targets`), and runs on
     newest unit, waits in vain          ──▶ another gives what it has beyond the least (`sharing`)
-    a pod whose replacement serves      ──▶ it is drained, and evicted (`successors`)
+    a pod whose replacement serves      ──▶ it is drained, and evicted (`replacements`)
 
 A unit is of one revision: no pod is made in it while a pod of another one is there. Units that
 serve are drained before they are deleted (`drains`); pods that fail are replaced inside their unit
@@ -20,15 +20,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from bayplan.inference import drains, sharing, successors
+from bayplan.inference import drains, replacements, sharing
 from bayplan.inference.children import Child
 from bayplan.inference.deployments import Deployment
 from bayplan.inference.drains import Drains
 from bayplan.inference.patches import MetadataPatch, metadata_patches
 from bayplan.inference.repair import Repair
+from bayplan.inference.replacements import GivenUp
 from bayplan.inference.replicas import Replicas
 from bayplan.inference.slots import Slot, least_slots
-from bayplan.inference.successors import GivenUp
 from bayplan.inference.targets import Growth, Target, target_of
 from bayplan.inference.turnover import Turnover, turnover
 from bayplan.inference.units import UNKNOWN, Around, Unit, own, units_of
@@ -111,12 +111,12 @@ def changes(
     newest = (pod for unit in whole.stay if unit.newest for pod in unit.live)
     replaced = [pod for pod in newest if pod.uid not in aims.surplus and repair.must_go(pod)]
     # 3. Of pods whose replacement starts first: whose turn it is.
-    turns = successors.turns(
+    turns = replacements.turns(
         units,
         {unit.index for unit in whole.stay},
         around,
         surplus=aims.surplus,
-        within_s=successors.serves_within_s(deployment),
+        within_s=replacements.serves_within_s(deployment),
         now=now,
     )
     relieved, obsolete = (
@@ -130,17 +130,9 @@ def changes(
         *(*stray, *whole.at_once, *drained.delete, *shrunk.delete, *replaced),
         *(*obsolete.delete, *turns.deleted),
     )
-    names = {child.name for child in pods}
     strangers = {child.name for child in pods if child.owner_uid != deployment.uid}
-    mixed = {unit.index for unit in units if not unit.pure}
     return Changes(
-        create=tuple(
-            slot
-            for slot in aims.slots.values()
-            if slot.name not in names
-            and slot.unit not in mixed
-            and slot.leader not in replicas.closed
-        ),
+        create=_missing(aims.slots, pods, units, replicas),
         delete=delete,
         abandon=tuple(pod for pod in own(deployment, pods) if _is_abandoned(pod, around, now)),
         drain=(*drained.drain, *shrunk.drain, *obsolete.drain),
@@ -159,7 +151,7 @@ def changes(
             aims.targets,
             but={pod.name for pod in delete},
             aside={pod.uid for unit in units for pod in unit.aside},
-            marks=successors.marks((p for u in units for p in u.pairs), turns, now=now),
+            marks=replacements.marks((p for u in units for p in u.pairs), turns, now=now),
         ),
         swaps=aims.swaps,
         gives=aims.gives,
@@ -257,10 +249,20 @@ def _slots(
     return {slot.name: slot for slot in sorted(slots, key=lambda slot: slot.unit)}
 
 
+def _missing(
+    slots: Mapping[str, Slot], pods: Iterable[Child], units: Iterable[Unit], replicas: Replicas
+) -> tuple[Slot, ...]:
+    """Return the pods to be made: none in units of two revisions, nor in closed replicas."""
+    names = {pod.name for pod in pods}
+    mixed = {unit.index for unit in units if not unit.pure}
+    lacking = (slot for slot in slots.values() if slot.name not in names)
+    return tuple(s for s in lacking if s.unit not in mixed and s.leader not in replicas.closed)
+
+
 def _is_abandoned(pod: Child, around: Around, now: float) -> bool:
     """Return whether nobody will say that the pod has ended: its node is gone, or silent."""
     overdue = pod.terminating and now >= pod.ends_by + OVERDUE_S
-    return around.buries(pod) or (overdue and pod.node in around.away)
+    return around.loses(pod) or (overdue and pod.node in around.away)
 
 
 def _first(*instants: float | None) -> float | None:

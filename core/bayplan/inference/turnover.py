@@ -27,9 +27,9 @@ from bayplan.inference.drains import Drains
 from bayplan.inference.targets import Growth, target_of
 from bayplan.inference.units import Around, Unit
 
-#: Seconds after which a unit of which a pod finds no room gives back the rest of its room. Another
-#: ten may have passed until it was known that the pod before could not be bound.
-HALF_S: Final = 10
+#: Seconds after which a partial unit, of which a pod finds no room, gives back what it has.
+#: Another ten may have passed until it was known that the pod before could not be bound.
+_PARTIAL_S: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +43,8 @@ class Turnover:
         fresh: The indices of units to be made.
         missing: Whether units are missing, those included whose room a unit that drains has.
         spare: Units of which pods on broken hardware may go although they serve.
-        gives_back_at: When the first unit that keeps half of its room is to give it back, in
-            seconds since the epoch.
+        gives_back_at: When the first partial unit is to give its room back, in seconds since the
+            epoch.
     """
 
     at_once: tuple[Child, ...]
@@ -59,8 +59,8 @@ class Turnover:
 def turnover(deployment: Deployment, units: Sequence[Unit], around: Around, now: float) -> Turnover:
     """Return which of the units go and stay, and which are made, at `now`."""
     lost = [unit for unit in units if unit.live and unit.useless]
-    halves = _halves(deployment, units, around, now)
-    going = [*halves, *_going(deployment, units, [*lost, *halves], around)]
+    partial = _partial(deployment, units, around, now)
+    going = [*partial, *_going(deployment, units, [*lost, *partial], around)]
     gone = {unit.index for unit in (*lost, *going)}
     stay = [unit for unit in units if unit.live and unit.index not in gone]
     drained = drains.drained(deployment, [_served(unit) for unit in going], around.loads, now=now)
@@ -84,21 +84,21 @@ def _served(unit: Unit) -> tuple[Child, ...]:
     return (*unit.live, *aside)
 
 
-def _halves(
+def _partial(
     deployment: Deployment, units: Sequence[Unit], around: Around, now: float
 ) -> list[Unit]:
-    """Return the units that give back the half of their room that they keep in vain.
+    """Return the partial units that give back the room that they keep in vain.
 
     One at a time, so that its room may help others.
     """
-    until = {unit.index: _half_until(deployment, unit, around) for unit in units}
-    halves = [unit for unit in units if math.inf > until[unit.index] <= now]
-    draining = [unit for unit in halves if unit.draining]
+    until = {unit.index: _keeps_until(deployment, unit, around) for unit in units}
+    over = [unit for unit in units if math.inf > until[unit.index] <= now]
+    draining = [unit for unit in over if unit.draining]
     busy = any(unit.useless or not unit.live for unit in units)
-    return draining or ([] if busy else halves[-1:])
+    return draining or ([] if busy else over[-1:])
 
 
-def _half_until(deployment: Deployment, unit: Unit, around: Around) -> float:
+def _keeps_until(deployment: Deployment, unit: Unit, around: Around) -> float:
     """Return until when a unit keeps its room: for ever, unless the plan has none for its rest.
 
     A pod without a gate is on its way: kube-scheduler binds one after the other.
@@ -111,7 +111,7 @@ def _half_until(deployment: Deployment, unit: Unit, around: Around) -> float:
     waiting = [pod for pod in unit.members if pod.gated and pod.name in needed]
     if not any(pod.uid in around.held for pod in waiting):
         return math.inf
-    return HALF_S + max(pod.created_at for pod in waiting)
+    return _PARTIAL_S + max(pod.created_at for pod in waiting)
 
 
 def _going(
@@ -257,6 +257,6 @@ def _ever_ran(unit: Unit) -> bool:
 def _gives_back_at(
     deployment: Deployment, stay: Iterable[Unit], around: Around, now: float
 ) -> float | None:
-    """Return when the first unit that keeps half of its room is to give it back."""
-    halves = (_half_until(deployment, unit, around) for unit in stay)
-    return min((at for at in halves if now < at < math.inf), default=None)
+    """Return when the first partial unit is to give its room back."""
+    until = (_keeps_until(deployment, unit, around) for unit in stay)
+    return min((at for at in until if now < at < math.inf), default=None)

@@ -55,7 +55,7 @@ class Around:
     unpatchable: Collection[str] = ()
     loads: Mapping[str, int | None] = field(default_factory=dict)
 
-    def buries(self, pod: Child) -> bool:
+    def loses(self, pod: Child) -> bool:
         """Return whether the node of a pod is gone: nobody is left to say that it has ended."""
         return pod.node is not None and pod.node in self.lost
 
@@ -223,7 +223,7 @@ def units_of(
     by_index: dict[int, list[Child]] = defaultdict(list)
     for child in own(deployment, seen):
         if child.unit >= 0:
-            dead = around.buries(child)
+            dead = around.loses(child)
             seen_as = replace(child, terminating=True, ready=False) if dead else child
             by_index[child.unit].append(seen_as)
     made_from = deployment.revision

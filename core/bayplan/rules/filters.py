@@ -283,7 +283,7 @@ def wants(constraints: Constraints, node: Node) -> bool:
     return _selected(constraints, node) is None and _affine(constraints, node) is None
 
 
-def endures(constraints: Constraints, node: Node) -> bool:
+def tolerates_taints(constraints: Constraints, node: Node) -> bool:
     """Return whether the taints of the node, its cordon included, keep nobody like this away."""
     return _tainted(constraints, node) is None and _cordoned(constraints, node) is None
 

@@ -44,7 +44,7 @@ def counts(spread: Spread, constraints: Constraints, node: Node) -> bool:
     return (
         all(each.key in labels for each in peers.spreads)
         and (not spread.honours_affinity or filters.wants(constraints, node))
-        and (not spread.honours_taints or filters.endures(constraints, node))
+        and (not spread.honours_taints or filters.tolerates_taints(constraints, node))
     )
 
 
@@ -175,7 +175,7 @@ class Neighbours:
                 return Rejection(reason=Reason.TOPOLOGY_SPREAD, message=message, resolvable=True)
         return None
 
-    def spoils(self, pod: Pod, node: Node, arrivals: Iterable[Pod]) -> Rejection | None:
+    def exceeds(self, pod: Pod, node: Node, arrivals: Iterable[Pod]) -> Rejection | None:
         """Return whose spread would be exceeded if the pod came to the node, of those who arrive.
 
         A spread holds for whoever arrives, and not for who runs: it is in the way for one plan.

@@ -89,10 +89,8 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
         incumbent = counted.assignment
     else:
         progress("greedy")
-        incumbent = first or _greedy(instance, policy, ended=after(STAGE_SHARE))
-        order = goals.in_order(instance, policy.order)
-        if counted and not goals.better(instance, order, incumbent, counted.assignment):
-            incumbent = counted.assignment
+        found = first or _greedy(instance, policy, ended=after(STAGE_SHARE))
+        incumbent = _better(instance, policy, found, counted)
     # 4. The search from there.
     told = () if counted is None else counted.stages
     simple = _marked(only_counted(instance, policy, incumbent, told), counted)
@@ -109,7 +107,7 @@ def solve(  # noqa: PLR0913 - a problem, its limits, and what is known of it
         told=told,
         # What is counted is hardly ever better by a few nodes that are solved exactly.
         # Chains and windows see neither domains nor preferences.
-        repairs=not instance.far_sighted
+        repairs=not instance.spans_nodes
         and (counted is None or counted.assignment is first or not _settled(instance, told)),
         progress=progress,
     )
@@ -150,7 +148,7 @@ def _is_enough(counted: Solution, known: Known | None) -> bool:
 
 def _is_varied(instance: Instance) -> bool:
     """Return whether steps from the greedy placement are to be tried before states are counted."""
-    if instance.far_sighted or instance.divided or instance.variables > MAX_VARIABLES:
+    if instance.spans_nodes or instance.divided or instance.variables > MAX_VARIABLES:
         return False
     return _vectors(instance) > _FEW_VECTORS
 
@@ -168,6 +166,16 @@ def _greedy(instance: Instance, policy: Policy, *, ended: Callable[[], bool]) ->
     return drain(instance, policy, found, ended=ended)
 
 
+def _better(
+    instance: Instance, policy: Policy, found: Assignment, counted: Solution | None
+) -> Assignment:
+    """Return what was found if it is better than what keep and fill did, else that."""
+    order = goals.in_order(instance, policy.order)
+    if counted is None or goals.better(instance, order, found, counted.assignment):
+        return found
+    return counted.assignment
+
+
 def is_worth_telling_gangs_apart(divided: Instance, stages: tuple[Stage, ...]) -> bool:
     """Return whether an instance of whole gangs may have a better answer that can be found.
 
@@ -176,8 +184,8 @@ def is_worth_telling_gangs_apart(divided: Instance, stages: tuple[Stage, ...]) -
     """
     if not divided.divided or all(stage.proved for stage in stages):
         return False
-    loyal = (each for each in divided.classes if each.loyal)
-    apart = {(pod.kind, pod.gang) for each in loyal for pod in each.running}
+    must_stay = (each for each in divided.classes if each.must_stay)
+    apart = {(pod.kind, pod.gang) for each in must_stay for pod in each.running}
     pairs = divided.variables + len(apart) * len(divided.nodes)
     return pairs <= (MAX_VARIABLES if _settled(divided, stages) else _MAX_SEARCHED)
 

@@ -56,7 +56,7 @@ def search(  # noqa: PLR0913 - a problem and its limits
     best = first = solve(instance)
     known = first[1].known
     if known is not None and known.gangs:
-        some_gone = build(snapshot, divided=True, doomed=known.gangs)
+        some_gone = build(snapshot, divided=True, must_go=known.gangs)
         best = _better(best, solve(some_gone, known), policy)
     if engine.is_worth_telling_gangs_apart(instance, best[1].stages):
         best = _better(best, solve(build(snapshot)), policy)

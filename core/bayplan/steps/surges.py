@@ -4,7 +4,7 @@
     its room is to come, but not from itself       ──▶ it waits for that
     its owner does not allow it, or moves wait for each other in a circle  ──▶ it leaves first
 
-From then on the pods themselves say what is going on (`bayplan.inference.successors`): here it is
+From then on the pods themselves say what is going on (`bayplan.inference.replacements`): here it is
 only told. While a replacement starts, nobody else is made to leave: if it fails, so does the plan,
 and they would leave for nothing.
 """
@@ -17,7 +17,7 @@ from bayplan.cluster.budgets import Health
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.pods import Disruption, Pod
 from bayplan.cluster.resources import Resources
-from bayplan.inference.successors import Failing, Outlook
+from bayplan.inference.replacements import Failing, Outlook
 from bayplan.plan import Evict, Move
 from bayplan.steps.awaited import left_by
 from bayplan.steps.ledger import Ledger

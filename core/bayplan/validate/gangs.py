@@ -74,7 +74,7 @@ def newcomers(about: Evidence) -> Counter[PlacedAs]:
     return _placed_as(about, bound[waits[bound]])
 
 
-def hopefuls(about: Evidence) -> Counter[PlacedAs]:
+def placeable_counts(about: Evidence) -> Counter[PlacedAs]:
     """Return how many waiting pods may be placed, by what decides on them."""
     return _placed_as(about, placeable(about))
 

@@ -15,7 +15,7 @@ from bayplan.plan import Verdict
 from bayplan.policy import Order
 from bayplan.validate.evidence import Evidence, Mask
 from bayplan.validate.findings import Code, Violation, wrong
-from bayplan.validate.gangs import hopefuls, placeable
+from bayplan.validate.gangs import placeable, placeable_counts
 
 
 def told(about: Evidence, names: tuple[str, ...]) -> Iterator[Violation]:
@@ -72,7 +72,7 @@ def _tiers(about: Evidence) -> Iterator[str]:
     kinds = about.kinds_at(np.flatnonzero(decided(about)))
     keeps = {kind.priority for kind in kinds}
     stages: list[tuple[tuple[int, ...], str]] = [((-tier, 0), f"keep {tier}") for tier in keeps]
-    for each in hopefuls(about):
+    for each in placeable_counts(about):
         tier = min(each.tier, *keeps) if each.gentle and keeps else each.tier
         turn = (-tier, 1, -each.tier, not each.needed, each.gentle)
         stages.append((turn, each.stage))

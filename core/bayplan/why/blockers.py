@@ -150,7 +150,7 @@ class Blockers:
             if left and protects and any(pod.priority > _tier(pods) for pod in left.pods):
                 return None
         if left is None and not _preempt(pods):
-            return self._polite(pods, let_go, why)
+            return self._never_preempting(pods, let_go, why)
         if left is None or not any(pod.kind in self._held for pod in left.pods):
             return None
         told, first, others = self._held_among(left.pods)
@@ -173,7 +173,7 @@ class Blockers:
         besides += self._besides("maxMoves", len(left.pods) - len(ended))
         return Blocked(rejection=rejection, remedy=f"{wait}{besides}")
 
-    def _polite(
+    def _never_preempting(
         self, pods: Sequence[Pod], let_go: frozenset[PodKind], why: Rejection
     ) -> Blocked | None:
         """Return who stays for two reasons: the pods make nobody go, and it may not leave now."""

@@ -53,10 +53,10 @@ class Obstacles(Rules):
         """
         told = None
         for node in self._roomy(pod) if self._arrivals else ():
-            spoilt = self._neighbours.spoils(pod, node, self._arrivals)
-            if spoilt is None and self.takes(pod, node):
+            exceeded = self._neighbours.exceeds(pod, node, self._arrivals)
+            if exceeded is None and self.takes(pod, node):
                 return None
-            told = told or spoilt
+            told = told or exceeded
         return told
 
     def free_without_its_own(self, pods: Sequence[Pod]) -> bool:

@@ -78,7 +78,7 @@ def _world(
         there = snapshot_of(live, unreadable=partial(_tell, unreadable))
         added = workloads.with_pods(objects(documents))
         rest = (raw for raw in live if raw["kind"] != "PersistentVolume")
-        both = snapshot_of([*rest, *added], unreadable=partial(_let_be, unreadable))
+        both = snapshot_of([*rest, *added], unreadable=partial(_pass_over, unreadable))
         both = replace(both, volumes=(*there.volumes, *both.volumes))
         policies = [raw for raw in live if raw["kind"] == "PackingPolicy"]
         policy = policy_of(policies[0]) if policies else Policy()
@@ -112,7 +112,7 @@ def _tell(pods: set[str], error: DecodeError) -> None:
         sys.stderr.write(f"{error}; so pods with this volume go nowhere\n")
 
 
-def _let_be(pods: Container[str], error: DecodeError) -> None:
+def _pass_over(pods: Container[str], error: DecodeError) -> None:
     """Pass over what was told of pods of the cluster already; who wrote the files can mend those.
 
     Raises:

@@ -21,6 +21,7 @@ from bayplan.inference import readiness, rollout
 from bayplan.inference.children import Child
 from bayplan.inference.deployments import Deployment
 from bayplan.inference.drains import to_serve_whatever_is_asked
+from bayplan.inference.rollout import Changes
 from bayplan.inference.tally import News, Tally
 from bayplan.inference.units import Around, Trouble, own, units_of
 from bayplan_operator.claims import Claims
@@ -97,23 +98,16 @@ class Deployments:
         seen, before = self._children(key), raw.get("status") or {}
         news = self._news(deployment, seen)
         around = self._around(deployment, seen, news)
-        # 2. Decide; if somebody is to go, ask who has the least to do, and decide again.
+        # 2. Decide.
         now = self._now().timestamp()
         decide = partial(
             rollout.changes, deployment, seen, failures=readiness.failures_of(before), now=now
         )
-        changes = decide(around=around)
-        if changes.drain or changes.relieve or any(child.drains_since for child in seen):
-            around = replace(around, loads=loads(own(deployment, seen)))
-            changes = decide(around=around)
-        unpatchable = self._actuator.unpatchable(deployment, changes, attempts)
-        if unpatchable:
-            around = replace(around, unpatchable=unpatchable.keys())
-            changes = decide(around=around)
+        changes, around, unpatchable = self._decided(deployment, seen, around, attempts, decide)
         # 3. Act.
         spec_is_new = before.get("observedGeneration") != deployment.generation
         made, refused = self._actuator.carry_out(deployment, changes, attempts)
-        refusals = [refused, *unpatchable.values()]
+        refusals = [refused, *unpatchable]
         news = replace(
             news,
             refusal=next((text for text in (*refusals, attempts.lasting()) if text), ""),
@@ -140,6 +134,29 @@ class Deployments:
             attempts.wait_s(),
         ]
         return min((wait_s for wait_s in waits if wait_s is not None), default=None)
+
+    def _decided(
+        self,
+        deployment: Deployment,
+        seen: Sequence[Child],
+        around: Around,
+        attempts: Attempts,
+        decide: Callable[..., Changes],
+    ) -> tuple[Changes, Around, Sequence[str]]:
+        """Return what to do, what is known by then, and why pods cannot be written on.
+
+        If somebody is to go, it is asked who has the least to do, and decided again; and again if
+        what would make units whole cannot be written on their pods.
+        """
+        changes = decide(around=around)
+        if changes.drain or changes.relieve or any(child.drains_since for child in seen):
+            around = replace(around, loads=loads(own(deployment, seen)))
+            changes = decide(around=around)
+        unpatchable = self._actuator.unpatchable(deployment, changes, attempts)
+        if unpatchable:
+            around = replace(around, unpatchable=unpatchable.keys())
+            changes = decide(around=around)
+        return changes, around, list(unpatchable.values())
 
     def _children(self, key: DeploymentKey) -> list[Child]:
         labels = f"{names.LABEL_DEPLOYMENT}={key.name}"

@@ -276,8 +276,8 @@ class Plans:
         torn = {b.gang: lost[b.uid] for b in plan.binds if b.gang is not None and b.uid in lost}
         return found | {b.uid: torn[b.gang] for b in plan.binds if b.gang in torn} | lost
 
-    def tears(self, name: str) -> bool:
-        """Return whether an object holds pods of gangs, or has failed: some may be half then.
+    def may_leave_partial(self, name: str) -> bool:
+        """Return whether an object holds pods of gangs, or has failed: some may be partial then.
 
         Never asks the API server.
         """

@@ -1,6 +1,6 @@
 """Making the replacement of a moved pod before that pod goes, where its deployment allows it.
 
-`bayplan.inference.successors` decides. The old pod is marked first, then the new one is made with
+`bayplan.inference.replacements` decides. The old pod is marked first, then the new one is made with
 its pin, then its gate is lifted: broken off in between, the deployment's own pass goes on from
 there, or takes the mark off again. What deployments allow is remembered for a few seconds only.
 """
@@ -19,12 +19,12 @@ from bayplan.codec import DecodeError, PublishedPlan
 from bayplan.codec.deployments import child_of, deployment_of
 from bayplan.codec.releases import pinned, ungate_patch
 from bayplan.codec.replacements import failed_move_in
-from bayplan.inference import manifests, successors
+from bayplan.inference import manifests, replacements
 from bayplan.inference.children import Child
 from bayplan.inference.deployments import Deployment
 from bayplan.inference.drains import LOOK_S
+from bayplan.inference.replacements import Outlook
 from bayplan.inference.slots import Slot
-from bayplan.inference.successors import Outlook
 from bayplan.steps import StartPod, SurgeContext
 from bayplan_operator.claims import Claims
 from bayplan_operator.cluster.kube import (
@@ -99,13 +99,15 @@ class Surges:
                 return None
             self._outlooks.clear()
             deployment, seen = self._deployment(key), self._children(key)
-            slot = successors.slot_beside(deployment, seen, step.uid) if deployment else None
+            slot = replacements.slot_beside(deployment, seen, step.uid) if deployment else None
             if deployment is None or slot is None:
                 return None
             return self._make(deployment, slot, step, plan)
 
     def _make(self, deployment: Deployment, slot: Slot, step: StartPod, plan: str) -> str | None:
-        until = successors.instant(self._now().timestamp() + successors.serves_within_s(deployment))
+        until = replacements.instant(
+            self._now().timestamp() + replacements.serves_within_s(deployment)
+        )
         mark = {names.ANNOTATION_GIVES_WAY_BY: until}
         said = {
             names.ANNOTATION_PLAN: plan,
@@ -157,7 +159,7 @@ class Surges:
         deployment = self._deployment(key)
         found = Outlook()
         if deployment is not None and deployment.uid == uid:
-            found = successors.outlook(deployment, self._children(key))
+            found = replacements.outlook(deployment, self._children(key))
         self._outlooks[uid] = (self._clock(), found)
         return found
 

@@ -10,8 +10,8 @@ from bayplan.cluster.keys import NodeName
 from bayplan.cluster.nodes import Node
 from bayplan.cluster.pods import Pod
 from bayplan.plan import Bind, Evict, Move, Plan, Reason
-from tests.answers_scene import CERTIFICATE, N1, N2, N3, answer, cache_of, planned, reasons
 from tests.builders import GPU, node, pod
+from tests.scenes.answers import CERTIFICATE, N1, N2, N3, answer, cache_of, planned, reasons
 
 
 def test_a_planned_pod_is_told_its_one_node() -> None:

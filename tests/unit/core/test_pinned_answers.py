@@ -13,8 +13,8 @@ from bayplan.cluster.nodes import Node
 from bayplan.cluster.pods import Pod
 from bayplan.cluster.resources import Resources
 from bayplan.plan import Reason
-from tests.answers_scene import N1, answer, cache_of
 from tests.builders import node, pod
+from tests.scenes.answers import N1, answer, cache_of
 
 BROKEN = (Taint(key=names.LABEL_UNHEALTHY),)
 ANY = (Toleration(operator="Exists"),)

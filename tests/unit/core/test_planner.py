@@ -18,7 +18,7 @@ from bayplan.solver.problem.counting import build
 from bayplan.solver.solution import Solution
 from bayplan.validate import Code, Violation
 from tests.builders import node, pod, snapshot
-from tests.planner_scene import POLICY, evicted, made, moved, placed, result_of, spread, unit
+from tests.scenes.planner import POLICY, evicted, made, moved, placed, result_of, spread, unit
 
 
 def test_two_units_come_in_by_moves_alone() -> None:

@@ -9,7 +9,7 @@ from bayplan.cluster.pods import GOODBYE_S, OVERSTAY_S, Disruption, Pod
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.rules.restraints import restrained
 from tests.builders import budget, node, pod, snapshot
-from tests.planner_scene import POLICY, evicted, made, moved, placed, result_of, unit
+from tests.scenes.planner import POLICY, evicted, made, moved, placed, result_of, unit
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from bayplan.cluster.keys import Owner
 from bayplan.cluster.pods import UNKNOWN_COUNT, Disruption
 from bayplan.plan import Reason
 from tests.builders import node, pod
-from tests.planner_scene import evicted, hold_of, made, moved, placed, unit
+from tests.scenes.planner import evicted, hold_of, made, moved, placed, unit
 
 
 def test_a_gang_is_not_placed_in_part() -> None:

@@ -8,7 +8,7 @@ from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.preparation import remembering
 from tests.builders import node, snapshot
-from tests.recalls_scene import AT, SINGLE, TOLD, made_by_web
+from tests.scenes.recalls import AT, SINGLE, TOLD, made_by_web
 
 
 def test_a_recorded_pass_knows_who_was_refused() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bayplan.api import names
-from e2e.contract import HALF_S, TRANSIT_S, Contract
+from e2e.contract import PARTIAL_S, TRANSIT_S, Contract
 
 Raw = dict[str, Any]
 
@@ -50,7 +50,7 @@ def pod(unit: int, **state: Any) -> Raw:  # noqa: ANN401 - see below
             "unit 1 has pods of ['a', 'b']",
             id="two revisions in one unit, though one of them ends",
         ),
-        pytest.param([pod(0)], "only units [] serve; 1 must", id="half a unit"),
+        pytest.param([pod(0)], "only units [] serve; 1 must", id="a partial unit"),
         pytest.param([pod(0, shape="decode=1")], "", id="a unit of another ratio"),
         pytest.param(
             [pod(0), pod(0), pod(0, node="", ready=False, shape="decode=3")],
@@ -80,30 +80,30 @@ def test_a_sample_is_judged(pods: list[Raw], complaint: str) -> None:
     assert contract.broken == ([f"7.00: {complaint}"] if complaint else [])
 
 
-def test_half_a_unit_is_a_matter_of_time() -> None:
+def test_a_partial_unit_is_a_matter_of_time() -> None:
     """Pods of one unit are bound one after the other."""
     contract = Contract()
-    half = [pod(0), pod(0, node="", ready=False)]
+    partial = [pod(0), pod(0, node="", ready=False)]
 
-    contract.judge(half, at_s=0.0)
-    contract.judge(half, at_s=HALF_S)
+    contract.judge(partial, at_s=0.0)
+    contract.judge(partial, at_s=PARTIAL_S)
     assert not contract.broken
 
-    contract.judge(half, at_s=HALF_S + 1)
-    assert contract.broken == ["31.00: unit 0 is half placed for 31 s"]
+    contract.judge(partial, at_s=PARTIAL_S + 1)
+    assert contract.broken == ["31.00: unit 0 is partially placed for 31 s"]
 
 
-def test_several_halves_at_a_time_are_too_many_if_they_last() -> None:
+def test_several_partial_units_at_a_time_are_too_many_if_they_last() -> None:
     """At most one unit is in transit."""
     contract = Contract()
-    halves = [p for unit in (0, 1) for p in (pod(unit), pod(unit, node="", ready=False))]
+    partial = [p for unit in (0, 1) for p in (pod(unit), pod(unit, node="", ready=False))]
 
-    contract.judge(halves, at_s=0.0)
-    contract.judge(halves, at_s=TRANSIT_S)
+    contract.judge(partial, at_s=0.0)
+    contract.judge(partial, at_s=TRANSIT_S)
     assert not contract.broken
 
-    contract.judge(halves, at_s=TRANSIT_S + 1)
-    assert contract.broken == ["11.00: units ['0', '1'] are half placed at a time"]
+    contract.judge(partial, at_s=TRANSIT_S + 1)
+    assert contract.broken == ["11.00: units ['0', '1'] are partially placed at a time"]
 
 
 @pytest.mark.parametrize(
@@ -134,10 +134,10 @@ def test_a_unit_out_of_its_band_is_a_matter_of_time() -> None:
 
     contract.judge(four[:3], at_s=0.0)
     contract.judge(four, at_s=1.0)
-    contract.judge(four, at_s=HALF_S)
+    contract.judge(four, at_s=PARTIAL_S)
     assert not contract.broken
 
-    contract.judge(four, at_s=HALF_S + 2)
+    contract.judge(four, at_s=PARTIAL_S + 2)
     assert contract.broken == ["32.00: unit 0 is out of its band for 31 s"]
 
 
@@ -149,10 +149,10 @@ def test_of_a_pod_that_is_moved_and_its_replacement_one_counts() -> None:
     old["metadata"]["uid"] = "u-old"
     new["metadata"]["annotations"][names.ANNOTATION_REPLACES] = "u-old"
 
-    for at_s in (0.0, HALF_S, HALF_S + 2):
+    for at_s in (0.0, PARTIAL_S, PARTIAL_S + 2):
         contract.judge([old, other, new], at_s=at_s)
     assert not contract.broken
 
-    for at_s in (100.0, 101.0 + HALF_S):
+    for at_s in (100.0, 101.0 + PARTIAL_S):
         contract.judge([other, new, pod(0)], at_s=at_s)
     assert contract.broken

@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
 from bayplan_extender import reflector
-from tests.reflector_scene import LOST, Response, Server, error, line, listed
+from tests.scenes.reflector import LOST, Response, Server, error, line, listed
 
 
 @pytest.fixture(autouse=True)

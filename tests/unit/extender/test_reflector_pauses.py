@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from urllib3 import HTTPConnectionPool
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
-from tests.reflector_scene import Response, Server, line, listed
+from tests.scenes.reflector import Response, Server, line, listed
 
 
 class Pauses(threading.Event):

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from bayplan_extender.view import SILENT_S, View
-from tests.reflector_scene import Response, Server, error, listed
+from tests.scenes.reflector import Response, Server, error, listed
 
 
 class Watched(Server):

@@ -15,10 +15,10 @@ from bayplan_operator.deployments.podwatch import Change
 from bayplan_operator.dispatcher import Asked, Dispatcher
 from bayplan_operator.keys import GATES, PLANS, DeploymentKey, Key
 from bayplan_operator.metrics import Metrics
-from tests.dispatcher_scene import dispatcher_of
-from tests.execution_scene import raw_node
 from tests.fake_kube import FakeKube, Raw, error
-from tests.steps_scene import bind, hold, plan
+from tests.scenes.dispatcher import dispatcher_of
+from tests.scenes.execution import raw_node
+from tests.scenes.steps import bind, hold, plan
 
 CHAT = DeploymentKey(namespace="ns", name="chat")
 
@@ -48,7 +48,7 @@ class Moving:
         self.progress = ("", "")
         self.newest: tuple[Plan, ...] | None = ()
 
-    def tears(self, name: str) -> bool:
+    def may_leave_partial(self, name: str) -> bool:
         """Return what it was told."""
         return self.torn and bool(name)
 

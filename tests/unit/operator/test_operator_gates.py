@@ -7,11 +7,11 @@ from bayplan.api import names
 from bayplan_operator.cluster.kube import POLICY, lease_path, node_path, pod_path
 from bayplan_operator.cluster.patches import note_failure
 from bayplan_operator.metrics import Metrics
-from tests import execution_scene
-from tests.execution_scene import NOW, Scene, bind, gates_of, key
 from tests.fake_kube import Raw
+from tests.scenes import execution
+from tests.scenes.execution import NOW, Scene, bind, gates_of, key
 
-scene = execution_scene.scene
+scene = execution.scene
 
 #: What Kubernetes says of a node that is silent.
 SILENT = "node.kubernetes.io/unreachable"

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from bayplan.api import names
 from bayplan_operator.cluster.kube import pod_path
-from tests.execution_scene import NOW, Scene, bind, gates_of, key, raw_pod
+from tests.scenes.execution import NOW, Scene, bind, gates_of, key, raw_pod
 
 
 def test_a_gated_pod_without_the_label_is_told_once_and_harms_nobody() -> None:

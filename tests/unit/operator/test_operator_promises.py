@@ -8,10 +8,10 @@ from bayplan.api import names
 from bayplan.cluster.keys import Owner
 from bayplan_operator import promises as module
 from bayplan_operator.cluster.kube import pod_path
-from tests import execution_scene
-from tests.execution_scene import NOW, Scene, bind, evict, gates_of, hold, key
+from tests.scenes import execution
+from tests.scenes.execution import NOW, Scene, bind, evict, gates_of, hold, key
 
-scene = execution_scene.scene
+scene = execution.scene
 
 LEAVES = "plan-00001 gives it n1: waits for room on n1, which ns/v leaves by 12:05:00 UTC at most"
 

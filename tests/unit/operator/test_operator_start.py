@@ -21,9 +21,9 @@ from bayplan_operator.dispatcher import Dispatcher
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.plans.arrivals import Arrivals
 from bayplan_operator.plans.rejections import Rejections
-from tests.dispatcher_scene import dispatcher_of
-from tests.execution_scene import raw_node
 from tests.fake_kube import FakeKube, Raw
+from tests.scenes.dispatcher import dispatcher_of
+from tests.scenes.execution import raw_node
 
 
 class Failing(FakeKube):

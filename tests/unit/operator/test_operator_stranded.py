@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from bayplan_operator.cluster.kube import node_path, pod_path
-from tests.execution_scene import NOW, Scene, bind, gates_of, key
 from tests.fake_kube import Raw
+from tests.scenes.execution import NOW, Scene, bind, gates_of, key
 
 
 @pytest.fixture

@@ -8,6 +8,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 
+#: Where tests are.
+_TESTS = ("tests", "e2e")
+
 
 def test_operator_is_no_package() -> None:
     """As a package, our folder `operator` would shadow the standard library's module."""
@@ -28,8 +31,8 @@ def test_the_standard_librarys_operator_wins_from_the_root() -> None:
 
 def test_tests_take_what_they_share_from_scenes() -> None:
     """Who changes the tests of one thing would break those of another."""
-    files = sorted((ROOT / "tests").rglob("*.py"))
-    assert files
+    files = [file for folder in _TESTS for file in sorted((ROOT / folder).rglob("*.py"))]
+    assert {file.relative_to(ROOT).parts[0] for file in files} == set(_TESTS)
 
     found = [f"{file.name}: {name}" for file in files for name in _modules(file)]
 
@@ -39,7 +42,7 @@ def test_tests_take_what_they_share_from_scenes() -> None:
 def _modules(file: Path) -> Iterator[str]:
     """Yield what a file imports of the tests, by its full name."""
     for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tests"):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(_TESTS):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.startswith("tests"))
+            yield from (alias.name for alias in node.names if alias.name.startswith(_TESTS))

@@ -81,7 +81,7 @@ def demand_for(
             costs[count : 2 * count] = -mask
         case LeastDisruption():
             anchored, savings = instance.running, mask * instance.move_costs
-            staying = np.flatnonzero((instance.run_totals > 0) & ~instance.loyal)
+            staying = np.flatnonzero((instance.run_totals > 0) & ~instance.must_stay)
             costs[:count] = -EVICTION_COST * mask
             constant = int((savings + EVICTION_COST * mask) @ instance.run_totals)
     return Demand(
@@ -103,13 +103,13 @@ def demand_for(
 
 
 def _fewest(instance: Instance) -> Iterator[int]:
-    yield from np.where(instance.loyal, instance.run_totals, 0).tolist()
+    yield from np.where(instance.must_stay, instance.run_totals, 0).tolist()
     yield from [0] * (len(instance.classes) + len(instance.kinds))
     yield from (int(gang.pinned) for gang in instance.gangs)
 
 
 def _most(instance: Instance) -> Iterator[int]:
-    yield from np.where(instance.doomed, 0, instance.run_totals).tolist()
+    yield from np.where(instance.must_go, 0, instance.run_totals).tolist()
     yield from instance.wait_totals.tolist()
     yield from (len(kind.gangs) for kind in instance.kinds)
     yield from [1] * len(instance.gangs)

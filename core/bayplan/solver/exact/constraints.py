@@ -125,9 +125,9 @@ class RunningGangs:
     def add(self, model: cp_model.CpModel, v: Variables, _: Policy) -> None:
         """Tie the survivors and the joining pods of each gang to its fate."""
         for i in v.survivors:
-            if v.instance.loyal[i]:
+            if v.instance.must_stay[i]:
                 model.add(v.surviving(i) == len(v.instance.classes[i].running))
-            if v.instance.doomed[i]:
+            if v.instance.must_go[i]:
                 model.add(v.surviving(i) == 0)
         for gang in v.instance.gangs:
             for i in gang.classes if gang.key in v.alive else ():
@@ -141,7 +141,7 @@ class RunningGangs:
     def holds(self, instance: Instance, _: Policy, assignment: Assignment) -> bool:
         """Return whether no gang lost a part, and none that must not lost all."""
         placed, alive = assignment.placed, assignment.survivors
-        if (alive < instance.run_totals)[instance.loyal].any() or alive[instance.doomed].any():
+        if (alive < instance.run_totals)[instance.must_stay].any() or alive[instance.must_go].any():
             return False
         for gang in instance.gangs:
             lost = {int(alive[i]) == 0 for i in gang.classes}

@@ -55,11 +55,11 @@ def solve(
         return None
     order = countable(instance, policy.order)
     if known is not None:
-        found = _search(instance, policy, budget, loyal=True)
+        found = _search(instance, policy, budget, gangs_stay=True)
         if found is None:
             return None
         return replace(found, bounds=tuple(known.limits(order, instance, found.assignment)))
-    ideal = _search(instance, policy, budget, loyal=False, start=start)
+    ideal = _search(instance, policy, budget, gangs_stay=False, start=start)
     if ideal is None or _loses_none(instance, ideal.assignment):
         return ideal
     known = Known(
@@ -67,7 +67,7 @@ def solve(
         values=tuple(goal.value(instance, ideal.assignment) for goal in order),
         bounds=ideal.bounds,
     )
-    found = _search(instance, policy, budget, loyal=True)
+    found = _search(instance, policy, budget, gangs_stay=True)
     assignment = present(instance) if found is None else found.assignment
     bounds = tuple(known.limits(order, instance, assignment))
     return replace(ideal, assignment=assignment, bounds=bounds, known=known)
@@ -76,7 +76,7 @@ def solve(
 def _loses_none(instance: Instance, assignment: Assignment) -> bool:
     """Return whether all pods of divided gangs go on running."""
     lost = instance.run_totals - assignment.survivors
-    return not lost[instance.loyal].any()
+    return not lost[instance.must_stay].any()
 
 
 def _search(
@@ -84,13 +84,13 @@ def _search(
     policy: Policy,
     budget: Budget,
     *,
-    loyal: bool,
+    gangs_stay: bool,
     start: Assignment | None = None,
 ) -> Found | None:
-    """Return the best of what three ways find; with `loyal`, no pod of a gang is lost."""
+    """Return the best of what three ways find; with `gangs_stay`, no pod of a gang is lost."""
 
     def simultaneous() -> Simultaneous:
-        return Simultaneous(instance=instance, policy=policy, budget=budget, loyal=loyal)
+        return Simultaneous(instance=instance, policy=policy, budget=budget, gangs_stay=gangs_stay)
 
     order = countable(instance, policy.order)
     found, tiers = None, simultaneous()
@@ -106,7 +106,9 @@ def _search(
         budget.spent or reaches(instance, order, found.assignment, found.bounds)
     ):
         return found
-    proved = Sequential(instance=instance, policy=policy, budget=budget, loyal=loyal).run()
+    proved = Sequential(
+        instance=instance, policy=policy, budget=budget, gangs_stay=gangs_stay
+    ).run()
     if found is None and proved is None and start is not None:
         return tiers.bounded(start)
     if found is None or proved is None:

@@ -238,7 +238,7 @@ def _add_teams(fleet: Fleet) -> None:
     gangs = np.array([len(team.gangs) for team in teams], dtype=np.int64)
     pinned = np.array([team.pinned for team in teams], dtype=np.bool_)
     fleet.a = fleet.program.add_columns(gangs, np.where(pinned, gangs, 0))
-    for i in np.flatnonzero(fleet.instance.loyal).tolist():
+    for i in np.flatnonzero(fleet.instance.must_stay).tolist():
         needs = [(k, n) for k, team in enumerate(teams) for j, n in team.need if j == i]
         columns = fleet.a[[k for k, _ in needs]]
         weights = np.array([-n for _, n in needs], dtype=np.int64)

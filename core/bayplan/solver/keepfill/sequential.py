@@ -27,7 +27,7 @@ class Sequential(Stages):
         """Return the best placement found; None when a program is too large or time ran out."""
         if placement_is_free(self.instance, self.policy):
             self.fleet = self.build(
-                "tier", views.floating(self.instance, loyal=self.loyal), budgeted=False
+                "tier", views.floating(self.instance, gangs_stay=self.gangs_stay), budgeted=False
             )
             values = [self._reach(goal) for goal in self.tiers]
             if None in values:
@@ -37,7 +37,7 @@ class Sequential(Stages):
                 for g, v in zip(self.tiers, values, strict=True)
                 if isinstance(g, Keep) and v is not None
             }
-            view = views.settled(self.instance, kept, loyal=self.loyal)
+            view = views.settled(self.instance, kept, gangs_stay=self.gangs_stay)
             self.fleet, self.point = self.build("keep", view, budgeted=True), None
             if self.fleet is None:
                 return None
@@ -49,7 +49,7 @@ class Sequential(Stages):
             seen = (
                 self.view()
                 if self.policy.order is Order.DEFRAGMENT
-                else views.stateful(self.instance, loyal=self.loyal)
+                else views.stateful(self.instance, gangs_stay=self.gangs_stay)
             )
             self.fleet = self.build("keep", seen, budgeted=True)
             rest = self.order

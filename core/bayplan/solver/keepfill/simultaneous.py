@@ -26,11 +26,13 @@ class Simultaneous(Stages):
 
     def by_tiers(self) -> Found | None:
         """Return a placement that is proved in every stage; None when there is none nearby."""
-        tiers = self.build("tier", views.floating(self.instance, loyal=self.loyal), budgeted=False)
+        tiers = self.build(
+            "tier", views.floating(self.instance, gangs_stay=self.gangs_stay), budgeted=False
+        )
         if tiers is None or not all(self._believe(tiers, goal) for goal in self.tiers):
             return None
         leaves_none_free = self._leaves_none_free(tiers)
-        view = views.settled(self.instance, self.kept(), loyal=self.loyal)
+        view = views.settled(self.instance, self.kept(), gangs_stay=self.gangs_stay)
         fleet = self.build("keep", view, budgeted=True)
         if fleet is None:
             return None
@@ -47,7 +49,9 @@ class Simultaneous(Stages):
 
     def by_states(self) -> Found | None:
         """Return the same from one program, in which every move counts in every stage."""
-        fleet = self.build("keep", views.stateful(self.instance, loyal=self.loyal), budgeted=True)
+        fleet = self.build(
+            "keep", views.stateful(self.instance, gangs_stay=self.gangs_stay), budgeted=True
+        )
         if fleet is None:
             return None
         for goal in self.before_slots:

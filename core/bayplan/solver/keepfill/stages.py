@@ -63,7 +63,7 @@ class Stages:
     instance: Instance
     policy: Policy
     budget: Budget
-    loyal: bool
+    gangs_stay: bool
     order: tuple[Goal, ...] = field(init=False)
     bounds: list[int] = field(default_factory=list)
     ends_at: list[float] = field(default_factory=list)
@@ -97,10 +97,10 @@ class Stages:
     def view(self) -> View:
         """Return the view in which every move counts: simpler where all that runs stays."""
         if not nobody_leaves(self.instance, self.policy):
-            return views.stateful(self.instance, loyal=self.loyal)
+            return views.stateful(self.instance, gangs_stay=self.gangs_stay)
         keeps = [goal for goal in self.order if isinstance(goal, Keep)]
         kept = {goal.tier: goal.limit(self.instance) for goal in keeps}
-        return views.settled(self.instance, kept, loyal=self.loyal)
+        return views.settled(self.instance, kept, gangs_stay=self.gangs_stay)
 
     def note(self, goal: Goal, bound: int) -> int:
         """Note the bound of the next stage, no weaker than what can be counted."""

@@ -37,23 +37,23 @@ class View:
     most: Counts
 
 
-def floating(instance: Instance, *, loyal: bool) -> View:
+def floating(instance: Instance, *, gangs_stay: bool) -> View:
     """Return the view for keeping and placing: what could be back on its node floats.
 
-    With `loyal`, here and in the other views, pods of divided gangs all go on running.
+    With `gangs_stay`, here and in the other views, pods of divided gangs all go on running.
     """
     tied = np.where(instance.arrivals, 0, instance.running)
-    return _plain(instance, tied, loyal=loyal)
+    return _plain(instance, tied, gangs_stay=gangs_stay)
 
 
-def stateful(instance: Instance, *, loyal: bool) -> View:
+def stateful(instance: Instance, *, gangs_stay: bool) -> View:
     """Return the view in which every running pod is seen where it is."""
-    return _plain(instance, instance.running, loyal=loyal)
+    return _plain(instance, instance.running, gangs_stay=gangs_stay)
 
 
-def _plain(instance: Instance, tied: Counts, *, loyal: bool) -> View:
+def _plain(instance: Instance, tied: Counts, *, gangs_stay: bool) -> View:
     members = tuple(
-        (i,) for i, each in enumerate(instance.classes) if each.running and not each.doomed
+        (i,) for i, each in enumerate(instance.classes) if each.running and not each.must_go
     )
     index = [i for (i,) in members]
     return View(
@@ -62,18 +62,18 @@ def _plain(instance: Instance, tied: Counts, *, loyal: bool) -> View:
         requests=instance.requests[index],
         room=instance.room,
         settled=(),
-        fewest=np.where(instance.loyal & loyal, instance.run_totals, 0),
-        most=np.where(instance.doomed, 0, instance.run_totals),
+        fewest=np.where(instance.must_stay & gangs_stay, instance.run_totals, 0),
+        most=np.where(instance.must_go, 0, instance.run_totals),
     )
 
 
-def settled(instance: Instance, kept: dict[int, int], *, loyal: bool) -> View:
+def settled(instance: Instance, kept: dict[int, int], *, gangs_stay: bool) -> View:
     """Return the view for the least disruption, given how many pods of each tier go on running.
 
     Args:
         instance: The problem.
         kept: Pods that go on running, by tier.
-        loyal: Whether those of divided gangs all do.
+        gangs_stay: Whether those of divided gangs all do.
     """
     totals: dict[int, int] = defaultdict(int)
     for each in instance.classes:
@@ -84,7 +84,7 @@ def settled(instance: Instance, kept: dict[int, int], *, loyal: bool) -> View:
     members: dict[object, list[int]] = defaultdict(list)
     still: list[int] = []
     for i, each in enumerate(instance.classes):
-        if not each.running or each.keep_tier in gone or each.doomed:
+        if not each.running or each.keep_tier in gone or each.must_go:
             continue
         if each.keep_tier in whole and not each.movable:
             still.append(i)
@@ -97,11 +97,11 @@ def settled(instance: Instance, kept: dict[int, int], *, loyal: bool) -> View:
         )
         members[alike if each.keep_tier in whole else i].append(i)
     view = _merged(instance, whole=whole, gone=gone, still=still, members=list(members.values()))
-    some = instance.loyal & loyal
+    some = instance.must_stay & gangs_stay
     return replace(
         view,
         fewest=np.where(some, instance.run_totals, view.fewest),
-        most=np.where(instance.doomed, 0, view.most),
+        most=np.where(instance.must_go, 0, view.most),
     )
 
 

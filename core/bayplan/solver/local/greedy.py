@@ -296,7 +296,7 @@ def _place_units(state: _Fill, start: Assignment, dead: set[GangKey], key: _Orde
 def _place_gangs(state: _Fill, unit: _Unit) -> int:
     """Place as many of the gangs as fit; return how many."""
     looks = unit.count * len(state.instance.nodes)
-    if looks > _MOST_LOOKS and not state.instance.far_sighted:
+    if looks > _MOST_LOOKS and not state.instance.spans_nodes:
         return _place_crowd(state, unit)
     for whole in range(unit.count):
         if not any(_placed(state, unit, 1, within) for within in _homes(state, unit)):

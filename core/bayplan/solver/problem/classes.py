@@ -147,7 +147,7 @@ class _Key(NamedTuple):
     joins: bool
     meant: tuple[int, ...]
     home: Home | None
-    doomed: bool = False
+    must_go: bool = False
 
     def order(self) -> tuple[object, ...]:
         return (-self.tier, not self.needed, -self.keep_tier, repr(self))
@@ -248,7 +248,7 @@ def classes_of(  # noqa: PLR0913 - a snapshot and what was found in it
     needed: Collection[GangKey],
     *,
     divided: bool,
-    doomed: Collection[GangKey],
+    must_go: Collection[GangKey],
 ) -> tuple[tuple[PodClass, ...], tuple[GangKind, ...]]:
     """Return the classes of the pods to decide on, and the kinds of gangs that wait.
 
@@ -259,7 +259,7 @@ def classes_of(  # noqa: PLR0913 - a snapshot and what was found in it
         meant: Which pods are meant by rules between pods.
         needed: Waiting units without which a deployment has fewer than it needs.
         divided: Whether pods of running gangs are classed by what they are alone.
-        doomed: Gangs that are given up, when divided.
+        must_go: Gangs that are given up, when divided.
     """
     words: dict[tuple[PodKind, tuple[int, ...]], str] = {}
     shapes = {key: _shape(m, meant, words) for key, m in members.items() if m.below_minimum}
@@ -270,7 +270,7 @@ def classes_of(  # noqa: PLR0913 - a snapshot and what was found in it
     for batch in decided:
         key = key_of(batch.pods[0])
         if divided and key.joins:
-            key = key._replace(gang=None, doomed=key.gang in doomed)
+            key = key._replace(gang=None, must_go=key.gang in must_go)
         alike = grouped[key]
         mine = alike.waiting if batch.pods[0].waiting else alike.running
         mine.append(batch)
@@ -375,8 +375,8 @@ def _class(key: _Key, alike: _Alike, kind: int | None, pods: Sequence[Pod]) -> P
         move_cost=key.move_cost,
         budget=key.budget,
         gang=key.gang,
-        loyal=key.joins and key.gang is None and not key.doomed,
-        doomed=key.doomed,
+        must_stay=key.joins and key.gang is None and not key.must_go,
+        must_go=key.must_go,
         kind=kind,
         meant=key.meant,
         home=key.home,
@@ -435,7 +435,7 @@ def teams_of(classes: Sequence[PodClass], members: dict[GangKey, Members]) -> tu
     """Return the gangs that run where they are not told apart, those together that are alike."""
     needs: dict[GangKey, Counter[int]] = defaultdict(Counter)
     for i, each in enumerate(classes):
-        if each.loyal:
+        if each.must_stay:
             for pod in each.running:
                 needs[cast("GangKey", pod.gang)][i] += 1
     alike: dict[tuple[tuple[tuple[int, int], ...], bool, bool], list[GangKey]] = defaultdict(list)

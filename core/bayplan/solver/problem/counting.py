@@ -31,12 +31,12 @@ from bayplan.solver.problem.instance import Allowance, Counts, GangKind, Instanc
 
 
 def build(
-    snapshot: Snapshot, *, divided: bool = False, doomed: Collection[GangKey] = ()
+    snapshot: Snapshot, *, divided: bool = False, must_go: Collection[GangKey] = ()
 ) -> Instance:
     """Return the snapshot as classes and arrays; the same for any order of the input.
 
     With `divided`, pods of running gangs are classes by what they are alone, however many gangs
-    there are. An assignment of that instance counts only if it loses all of those in `doomed` and
+    there are. An assignment of that instance counts only if it loses all of those in `must_go` and
     none of the others; what cannot be beaten without this rule cannot be beaten at all.
     """
     needed = missing(snapshot)
@@ -44,7 +44,7 @@ def build(
     meant = Meant(snapshot)
     decided, fixed = sorted_out(snapshot, members, meant, needed)
     classes, kinds = classes_of(
-        snapshot, decided, members, meant, needed, divided=divided, doomed=doomed
+        snapshot, decided, members, meant, needed, divided=divided, must_go=must_go
     )
     resources = _resources(snapshot)
     room = _room(snapshot, fixed, resources)

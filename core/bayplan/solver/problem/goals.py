@@ -222,12 +222,12 @@ def in_order(instance: Instance, order: Order) -> tuple[Goal, ...]:
         *_tiers(instance, protect=protect),
         *first,
         *last,
-        *_comforts(instance),
+        *_preferences(instance),
         *slots[len(first) :],
     )
 
 
-def _comforts(instance: Instance) -> list[Goal]:
+def _preferences(instance: Instance) -> list[Goal]:
     ranks = max((len(kind.preferred) for kind in instance.kinds), default=0)
     wished = [] if instance.wishes is None else [Preferred()]
     return [*map(Together, range(ranks)), *wished]

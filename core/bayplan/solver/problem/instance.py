@@ -111,8 +111,8 @@ class PodClass:
         move_cost: What a move of a running one costs.
         budget: The PodDisruptionBudget of the running ones, if any.
         gang: The running gang whose fate these pods share.
-        loyal: Whether the running ones are of gangs that are not told apart: all go on running.
-        doomed: Whether the running ones are of gangs that are given up: none goes on running.
+        must_stay: Whether the running ones are of gangs that are not told apart: all go on running.
+        must_go: Whether the running ones are of gangs that are given up: none goes on running.
         kind: Index of the gang kind the waiting ones are placed with.
         meant: Indices of the selectors of other pods' rules that mean these pods.
         home: The domain that these pods must not leave, and others of their gang must join.
@@ -129,8 +129,8 @@ class PodClass:
     move_cost: int
     budget: BudgetKey | None
     gang: GangKey | None
-    loyal: bool
-    doomed: bool
+    must_stay: bool
+    must_go: bool
     kind: int | None
     meant: tuple[int, ...] = ()
     home: Home | None = None
@@ -258,7 +258,7 @@ class Instance:
             sealed(array)
 
     @property
-    def far_sighted(self) -> bool:
+    def spans_nodes(self) -> bool:
         """Whether it matters for some pod where others are, or which of alike nodes it gets."""
         near = any(kind.required is not None or kind.preferred for kind in self.kinds)
         return bool(self.rules) or near or self.wishes is not None
@@ -290,14 +290,14 @@ class Instance:
         return sealed(np.flatnonzero(np.array(takes, dtype=np.bool_)).astype(np.int64))
 
     @cached_property
-    def loyal(self) -> Mask:
+    def must_stay(self) -> Mask:
         """[class] whether every running pod must go on running, for the sake of its gang."""
-        return sealed(np.array([c.loyal for c in self.classes], dtype=np.bool_))
+        return sealed(np.array([c.must_stay for c in self.classes], dtype=np.bool_))
 
     @cached_property
-    def doomed(self) -> Mask:
+    def must_go(self) -> Mask:
         """[class] whether no running pod may go on running, for its gang is given up."""
-        return sealed(np.array([c.doomed for c in self.classes], dtype=np.bool_))
+        return sealed(np.array([c.must_go for c in self.classes], dtype=np.bool_))
 
     def left(self, final: Counts) -> Counts:
         """Return [node, resource] room beside [class, node] pods; GPUs with shares are taken."""
@@ -326,7 +326,7 @@ class Instance:
     @property
     def divided(self) -> bool:
         """Whether running gangs are not told apart, so that no part of them can be evicted."""
-        return bool((self.loyal | self.doomed).any())
+        return bool((self.must_stay | self.must_go).any())
 
     @property
     def variables(self) -> int:

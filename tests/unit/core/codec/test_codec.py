@@ -38,7 +38,7 @@ from bayplan.plan import (
 )
 from bayplan.policy import Order, Policy
 from tests.builders import GPU
-from tests.codec_scene import raw_pod
+from tests.scenes.codec import raw_pod
 
 
 def test_a_node_is_read_with_taints_labels_and_readiness() -> None:

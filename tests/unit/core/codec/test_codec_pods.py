@@ -16,9 +16,9 @@ from bayplan.codec import (
 )
 from bayplan.codec.pods import selector_of
 from bayplan.codec.replacements import FailedMove, failed_move_in
-from bayplan.inference.successors import Failing
+from bayplan.inference.replacements import Failing
 from tests.builders import GPU, node, pod, snapshot
-from tests.codec_scene import decoded, pinned, raw_pod
+from tests.scenes.codec import decoded, pinned, raw_pod
 
 
 def test_a_gated_pod_waits_with_all_that_it_asks_for() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from bayplan.codec import DecodeError
 from bayplan.codec.deployments import deployment_of, drain_s_of
-from tests.children_scene import chat, deployment, template
+from tests.scenes.children import chat, deployment, template
 
 
 def shared(fraction: str) -> dict[str, Any]:

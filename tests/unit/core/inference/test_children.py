@@ -13,7 +13,7 @@ from bayplan.codec.deployments import child_of
 from bayplan.inference import rollout, slots
 from bayplan.inference.rollout import Changes
 from bayplan.inference.units import Around
-from tests.children_scene import OLD, chat, deployment, fill, made_pod, names_of, running, second
+from tests.scenes.children import OLD, chat, deployment, fill, made_pod, names_of, running, second
 
 
 @pytest.mark.parametrize(

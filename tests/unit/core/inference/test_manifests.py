@@ -8,7 +8,7 @@ import pytest
 from bayplan.api import names
 from bayplan.codec.deployments import deployment_of
 from bayplan.inference import manifests, slots
-from tests.children_scene import chat, deployment, names_of, template
+from tests.scenes.children import chat, deployment, names_of, template
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from bayplan.inference.tally import News, Tally
 from bayplan.planner import plan
 from bayplan.policy import Policy
 from bayplan.rules import filters
-from tests.children_scene import unit_slots
+from tests.scenes.children import unit_slots
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 

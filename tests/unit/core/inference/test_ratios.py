@@ -19,7 +19,7 @@ from bayplan.inference.shapes import Shape
 from bayplan.inference.tally import News, Tally
 from bayplan.inference.units import Around, units_of
 from bayplan.plan import Hold, Reason, Rejection
-from tests.children_scene import fill, unit_slots
+from tests.scenes.children import fill, unit_slots
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 NOW_S = int(NOW.timestamp())

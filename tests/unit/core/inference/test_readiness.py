@@ -14,7 +14,7 @@ from bayplan.inference.children import Child
 from bayplan.inference.deployments import Deployment
 from bayplan.inference.tally import News, Tally
 from bayplan.plan import Hold, Reason, Rejection
-from tests.children_scene import NOW, SHAPE, deployment, fill, running, template
+from tests.scenes.children import NOW, SHAPE, deployment, fill, running, template
 
 
 def status_of(

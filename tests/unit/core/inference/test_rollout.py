@@ -8,7 +8,7 @@ import pytest
 from bayplan.inference import rollout
 from bayplan.inference.children import Child
 from bayplan.inference.units import Around
-from tests.rollout_scene import NEW, NOW_S, OLD, chat, coming, going, uids, unit, units, waiting
+from tests.scenes.rollout import NEW, NOW_S, OLD, chat, coming, going, uids, unit, units, waiting
 
 
 @pytest.mark.parametrize(

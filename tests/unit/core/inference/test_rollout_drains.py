@@ -8,7 +8,18 @@ from bayplan.inference import rollout
 from bayplan.inference.children import Child
 from bayplan.inference.rollout import Changes
 from bayplan.inference.units import Around
-from tests.rollout_scene import NEW, NOW_S, OLD, going, in_service, out, uids, unit, units, yielding
+from tests.scenes.rollout import (
+    NEW,
+    NOW_S,
+    OLD,
+    going,
+    in_service,
+    out,
+    uids,
+    unit,
+    units,
+    yielding,
+)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from bayplan.inference.children import Child
 from bayplan.inference.deployments import Deployment
-from tests.rollout_scene import (
+from tests.scenes.rollout import (
     AWAY,
     LEFT,
     NEW,

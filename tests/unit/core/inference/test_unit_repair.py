@@ -8,7 +8,7 @@ import pytest
 from bayplan.inference import rollout
 from bayplan.inference.children import Child
 from bayplan.inference.units import Around
-from tests.rollout_scene import (
+from tests.scenes.rollout import (
     LEFT,
     NEW,
     NOW_S,

@@ -37,7 +37,7 @@ from bayplan.rules.recalls import (
     standing,
 )
 from tests.builders import node, pod, snapshot
-from tests.recalls_scene import AT, GANG, ONCE, SINGLE, TOLD, WEB, made_by_web
+from tests.scenes.recalls import AT, GANG, ONCE, SINGLE, TOLD, WEB, made_by_web
 
 #: Most bytes that etcd takes in one request.
 _ETCD_BYTES = 1_572_864

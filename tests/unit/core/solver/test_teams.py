@@ -62,9 +62,9 @@ def test_pods_of_a_gang_that_is_given_up_are_classes_of_their_own() -> None:
     """Pods of another gang would be evicted in their place."""
     pods = [*gang("a", "n0", "n1"), *gang("b", "n2", "n3")]
     of = snapshot(*(node(f"n{i}") for i in range(4)), *pods)
-    some = build(of, divided=True, doomed={pods[0].gang} if pods[0].gang else ())
+    some = build(of, divided=True, must_go={pods[0].gang} if pods[0].gang else ())
 
-    assert [(len(c.running), c.loyal, c.doomed) for c in some.classes] == [
+    assert [(len(c.running), c.must_stay, c.must_go) for c in some.classes] == [
         (2, True, False),
         (2, False, True),
     ]

@@ -13,7 +13,7 @@ from bayplan.inference.drains import DrainState
 from bayplan.policy import Policy
 from bayplan.steps import EvictPod, Progress
 from tests.builders import budget, node, pod
-from tests.steps_scene import BUSY, IDLE, SERVES, bind, done, evict, move, plan, told
+from tests.scenes.steps import BUSY, IDLE, SERVES, bind, done, evict, move, plan, told
 
 #: Two pods of one application leave for a newcomer.
 MADE = plan(bind("a", "n1"), evict("u", "n1"), evict("v", "n1"))

@@ -8,8 +8,8 @@ import pytest
 from bayplan.cluster.pods import GOODBYE_S
 from bayplan.steps import Progress
 from tests.builders import node, pod
-from tests.steps_scene import advance, bind, move, plan, told
-from tests.surges_scene import MADE, look, may, serving, starting
+from tests.scenes.steps import advance, bind, move, plan, told
+from tests.scenes.surges import MADE, look, may, serving, starting
 
 HOUR = 3600
 

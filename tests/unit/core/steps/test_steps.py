@@ -13,7 +13,7 @@ from bayplan.plan import (
 )
 from bayplan.steps import Phase, State
 from tests.builders import node, pod
-from tests.steps_scene import advance, bind, done, evict, hold, move, pinned, plan, told
+from tests.scenes.steps import advance, bind, done, evict, hold, move, pinned, plan, told
 
 
 def test_a_pod_with_room_is_released_to_its_node() -> None:

@@ -8,7 +8,7 @@ from bayplan.cluster.pods import Pod
 from bayplan.inference.drains import DrainState
 from bayplan.steps import DrainPod, Phase, ReleasePod, State
 from tests.builders import node, pod
-from tests.steps_scene import BUSY, IDLE, SERVES, advance, bind, done, evict, move, plan, told
+from tests.scenes.steps import BUSY, IDLE, SERVES, advance, bind, done, evict, move, plan, told
 
 SCENE = (node("n1"), pod("a", gpus=8), pod("v", gpus=8, on="n1"))
 MADE = plan(bind("a", "n1"), evict("v", "n1"))

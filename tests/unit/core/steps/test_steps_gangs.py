@@ -8,7 +8,7 @@ from bayplan import steps
 from bayplan.cluster.pods import Disruption, Pod
 from bayplan.steps import Phase
 from tests.builders import apart, node, pod
-from tests.steps_scene import advance, bind, done, evict, move, plan, told
+from tests.scenes.steps import advance, bind, done, evict, move, plan, told
 
 
 @pytest.mark.parametrize(

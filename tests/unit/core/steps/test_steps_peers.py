@@ -8,7 +8,7 @@ from bayplan.plan import Plan
 from bayplan.policy import Policy
 from bayplan.steps import Phase, Progress, advance
 from tests.builders import apart, node, pod, snapshot
-from tests.steps_scene import bind, done, evict, move, plan
+from tests.scenes.steps import bind, done, evict, move, plan
 
 HOST = "kubernetes.io/hostname"
 N1 = node("n1", labels={HOST: "n1", "zone": "z"})

@@ -10,7 +10,7 @@ from bayplan.plan import Plan
 from bayplan.policy import Policy
 from bayplan.steps import STALL_S, Phase, Progress, State, advance
 from tests.builders import node, pod, snapshot
-from tests.steps_scene import bind, done, evict, pinned, plan
+from tests.scenes.steps import bind, done, evict, pinned, plan
 
 
 def advanced(made: Plan, *things: Node | Pod, idle_s: float = 0) -> Progress:

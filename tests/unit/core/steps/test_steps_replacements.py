@@ -11,7 +11,7 @@ from bayplan.cluster.pods import Pod
 from bayplan.plan import Bind, Hold
 from bayplan.steps import EvictPod, Phase, ReleasePod
 from tests.builders import node, pod
-from tests.steps_scene import advance, bind, done, hold, move, plan, told
+from tests.scenes.steps import advance, bind, done, hold, move, plan, told
 
 
 def test_a_move_waits_for_its_replacement_and_releases_it_to_the_target() -> None:

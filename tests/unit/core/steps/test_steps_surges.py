@@ -10,7 +10,7 @@ from bayplan.cluster.keys import NodeName
 from bayplan.cluster.pods import GOODBYE_S, Disruption
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.inference.drains import DrainState
-from bayplan.inference.successors import Failing
+from bayplan.inference.replacements import Failing
 from bayplan.policy import Policy
 from bayplan.steps import (
     STALL_S,
@@ -20,8 +20,8 @@ from bayplan.steps import (
     advance,
 )
 from tests.builders import budget, node, pod
-from tests.steps_scene import bind, evict, pinned, plan, told
-from tests.surges_scene import (
+from tests.scenes.steps import bind, evict, pinned, plan, told
+from tests.scenes.surges import (
     DRAINS,
     HAS_DRAINED,
     MADE,

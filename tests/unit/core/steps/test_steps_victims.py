@@ -14,7 +14,7 @@ from bayplan.plan import (
 )
 from bayplan.steps import LEAVING_STALL_S, EvictPod, Phase
 from tests.builders import node, pod
-from tests.steps_scene import advance, bind, done, evict, key, move, plan, told
+from tests.scenes.steps import advance, bind, done, evict, key, move, plan, told
 
 #: What is told of pods that should have ended.
 KEPT = "finalizer a.io/x keeps it; whoever set that has to take it away"

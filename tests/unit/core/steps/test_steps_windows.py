@@ -13,7 +13,7 @@ from bayplan.plan import Bind, Certificate, Move, Plan, Verdict, plan_of
 from bayplan.policy import Defragmentation, Order, Policy, Window
 from bayplan.steps import Phase, Progress
 from tests.builders import apart, node, pod, snapshot
-from tests.steps_scene import BUSY, bind, done, move, told
+from tests.scenes.steps import BUSY, bind, done, move, told
 
 #: Open from one to two o'clock each day.
 OPENS, CLOSES = 3600, 7200

@@ -20,7 +20,7 @@ from bayplan.validate import reached, validate
 from bayplan.validate.evidence import gather
 from bayplan.validate.stages import in_order
 from tests.builders import node, pod, snapshot
-from tests.validate_scene import N0, N1, bind, evict, hold, planned
+from tests.scenes.validate import N0, N1, bind, evict, hold, planned
 
 RUNS = tuple(pod(f"r-{p}", on="n", gpus=8, priority=p) for p in (0, 10))
 WAIT = tuple(pod(f"w-{p}", priority=p) for p in (10, 5, 0))

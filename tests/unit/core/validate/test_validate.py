@@ -20,7 +20,7 @@ from bayplan.plan import (
 from bayplan.policy import Order, Policy
 from bayplan.validate import Code, reached, validate
 from tests.builders import GPU, apart, budget, node, pod, snapshot
-from tests.validate_scene import N0, N1, bind, evict, hold, move, planned, reaches
+from tests.scenes.validate import N0, N1, bind, evict, hold, move, planned, reaches
 
 POLICY = Policy()
 

@@ -14,7 +14,7 @@ from bayplan.policy import Order, Policy
 from bayplan.rules import filters
 from bayplan.why import holds, rooms
 from tests.builders import budget, node, pod, snapshot
-from tests.planner_scene import POLICY, hold_of, made, placed, unit
+from tests.scenes.planner import POLICY, hold_of, made, placed, unit
 
 HOSTNAME = "kubernetes.io/hostname"
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from bayplan_extender.cli import main
-from tests.cli_scene import NODE, POD, manifests
+from tests.scenes.cli import NODE, POD, manifests
 
 
 def test_a_folder_of_manifests_is_planned(

@@ -18,8 +18,8 @@ from kubernetes.client.exceptions import ApiException
 
 from bayplan.api import names
 from bayplan_extender.cli import explain, main, whatif
-from tests import codec_scene
-from tests.cli_scene import NODE, POD
+from tests.scenes import codec
+from tests.scenes.cli import NODE, POD
 
 
 @contextmanager
@@ -168,7 +168,7 @@ def test_where_plans_are_not_read_it_is_told_what_the_pod_says_itself(
     complaint: str,
 ) -> None:
     """Plans are of no namespace: who has rights in one alone was told nothing of its own pods."""
-    raw = codec_scene.raw_pod(schedulingGates=[{"name": names.GATE}])
+    raw = codec.raw_pod(schedulingGates=[{"name": names.GATE}])
     raw["metadata"]["labels"] = {names.LABEL_MANAGED: "true"}
     raw["metadata"]["annotations"] = {names.ANNOTATION_DECISION: "Outranked: needs 8 GPUs"}
     reply = SimpleNamespace(status=200, data=json.dumps(raw).encode())
@@ -201,7 +201,7 @@ def test_a_pod_behind_a_gate_of_others_is_told_which(
 ) -> None:
     """Seen: it was said to wait for the scheduler, which does not even look at it."""
     gates = [{"name": "example.com/quota"}, *([{"name": names.GATE}] if ours else [])]
-    raw = codec_scene.raw_pod(schedulingGates=gates)
+    raw = codec.raw_pod(schedulingGates=gates)
     reply = SimpleNamespace(status=200, data=json.dumps(raw).encode())
     core = SimpleNamespace(read_namespaced_pod=lambda *_, **__: reply)
     monkeypatch.setattr(explain, "connect", lambda: None)

@@ -9,8 +9,8 @@ import pytest
 from bayplan.api import names
 from bayplan_extender.planner.lease import DURATION_S
 from bayplan_operator.cluster.kube import POLICY, lease_path
-from tests.execution_scene import NOW, Scene, gates_of
-from tests.lease_scene import Server
+from tests.scenes.execution import NOW, Scene, gates_of
+from tests.scenes.lease import Server
 
 
 def said(server: Server) -> str | None:

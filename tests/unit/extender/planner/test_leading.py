@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from urllib3.exceptions import NewConnectionError, ReadTimeoutError
 
 from bayplan_extender.planner.lease import DURATION_S, LEAD_S, lead
-from tests.lease_scene import Server
+from tests.scenes.lease import Server
 
 #: Seconds after which what has not happened will not.
 DEADLINE_S = 60.0

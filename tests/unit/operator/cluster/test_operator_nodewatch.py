@@ -13,7 +13,7 @@ from bayplan_operator.cluster.kube import NODES, node_path
 from bayplan_operator.cluster.nodes import Nodes
 from bayplan_operator.cluster.nodewatch import EveryNode, watch_nodes
 from bayplan_operator.cluster.watches import Watch
-from tests.watch_scene import Watched, too_old
+from tests.scenes.watch import Watched, too_old
 
 ONE, TWO = NodeName("n1"), NodeName("n2")
 

@@ -12,7 +12,7 @@ from kubernetes.client.exceptions import ApiException
 from bayplan_operator.cluster import watches
 from bayplan_operator.cluster.watches import Gathered, Watch, watch
 from tests.fake_kube import Raw
-from tests.watch_scene import Script, Watched, event, too_old
+from tests.scenes.watch import Script, Watched, event, too_old
 
 GARBLED = ValueError("no JSON")
 

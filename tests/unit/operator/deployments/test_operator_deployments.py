@@ -12,11 +12,11 @@ from bayplan.codec import plan_manifest
 from bayplan.plan import Certificate, Hold, Plan, Reason, Rejection, Result, Verdict
 from bayplan.policy import Order
 from bayplan_operator.cluster.kube import node_path, plan_path, pod_path
-from tests import deployments_scene
-from tests.deployments_scene import PATH, Scene, run
 from tests.fake_kube import Raw
+from tests.scenes import deployments
+from tests.scenes.deployments import PATH, Scene, run
 
-scene = deployments_scene.scene
+scene = deployments.scene
 
 
 def test_pods_are_made_once_and_a_third_pass_writes_nothing(scene: Scene) -> None:

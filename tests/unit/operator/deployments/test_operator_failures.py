@@ -11,10 +11,10 @@ from bayplan.codec import plan_manifest
 from bayplan.plan import Certificate, Hold, Plan, Reason, Rejection, Result, Verdict
 from bayplan.policy import Order
 from bayplan_operator.cluster.kube import plan_path, pod_path
-from tests import deployments_scene
-from tests.deployments_scene import Scene, asked, run
+from tests.scenes import deployments
+from tests.scenes.deployments import Scene, asked, run
 
-scene = deployments_scene.scene
+scene = deployments.scene
 
 
 def test_a_quota_is_told_and_tried_again(scene: Scene) -> None:

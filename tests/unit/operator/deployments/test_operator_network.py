@@ -3,10 +3,10 @@
 import pytest
 
 from bayplan.api import names
-from tests import deployments_scene
-from tests.deployments_scene import PATH, Scene
+from tests.scenes import deployments
+from tests.scenes.deployments import PATH, Scene
 
-scene = deployments_scene.scene
+scene = deployments.scene
 
 PORT = {"name": "http", "containerPort": 8000}
 SERVED = [

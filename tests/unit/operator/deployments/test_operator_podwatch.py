@@ -12,7 +12,7 @@ from bayplan_operator.cluster.watches import Watch
 from bayplan_operator.deployments.podwatch import Change, ManagedPods, News, news_of, watch_pods
 from bayplan_operator.keys import DeploymentKey
 from tests.fake_kube import Raw
-from tests.watch_scene import Watched, event, too_old
+from tests.scenes.watch import Watched, event, too_old
 
 CHAT = DeploymentKey(namespace="ns", name="chat")
 

@@ -5,10 +5,10 @@ from datetime import timedelta
 from bayplan.api import names
 from bayplan.cluster.keys import PodKey
 from bayplan_operator.cluster.kube import node_path, pod_path
-from tests import deployments_scene
-from tests.deployments_scene import Engine, Scene, run
+from tests.scenes import deployments
+from tests.scenes.deployments import Engine, Scene, run
 
-engine, scene = deployments_scene.engine, deployments_scene.scene
+engine, scene = deployments.engine, deployments.scene
 
 
 def test_a_failed_pod_is_kept_for_a_while_and_its_failures_are_remembered(scene: Scene) -> None:

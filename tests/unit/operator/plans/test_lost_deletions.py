@@ -9,8 +9,8 @@ import pytest
 from bayplan.api import names
 from bayplan_operator.cluster.kube import plan_path
 from bayplan_operator.plans import holds
-from tests.execution_scene import Scene, bind, evict, hold
 from tests.fake_kube import Raw
+from tests.scenes.execution import Scene, bind, evict, hold
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from kubernetes.client.exceptions import ApiException
 from bayplan.cluster.keys import NodeName, PodKey
 from bayplan_operator.cluster.kube import plan_path, pod_path
 from bayplan_operator.plans.arrivals import Arrivals
-from tests.execution_scene import Scene, bind, key
 from tests.fake_kube import FakeKube, Raw
+from tests.scenes.execution import Scene, bind, key
 
 
 class Reads(list[str]):

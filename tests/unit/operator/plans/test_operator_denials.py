@@ -13,7 +13,7 @@ from bayplan.plan import Bind
 from bayplan.steps import ReleasePod
 from bayplan_operator.cluster.kube import plan_path, pod_path
 from bayplan_operator.plans.releases import whole
-from tests.execution_scene import Scene, bind, evict, key
+from tests.scenes.execution import Scene, bind, evict, key
 
 TOO_LONG = (422, "metadata.annotations: Too long")
 POLICY = (403, "denied by policy")

@@ -10,8 +10,8 @@ from bayplan.api import names
 from bayplan.inference.drains import LOOK_S
 from bayplan.steps import STALL_S
 from bayplan_operator.cluster.kube import pod_path
-from tests.drain_scene import CHAT, PATH, PODS, Scene, key, service_of
 from tests.fake_kube import Raw
+from tests.scenes.drain import CHAT, PATH, PODS, Scene, key, service_of
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from bayplan.api import names
 from bayplan.codec import pod_of
 from bayplan_operator.cluster.kube import plan_path, pod_path
 from bayplan_operator.plans import actuator
-from tests import execution_scene
-from tests.execution_scene import Scene, bind, evict, key, move
 from tests.fake_kube import Raw, error
+from tests.scenes import execution
+from tests.scenes.execution import Scene, bind, evict, key, move
 
-scene = execution_scene.scene
+scene = execution.scene
 
 
 def test_a_pod_that_changed_before_its_release_is_looked_at_again_at_once(

@@ -12,10 +12,10 @@ from bayplan_operator.cluster import damper
 from bayplan_operator.cluster.kube import POLICY, pod_path
 from bayplan_operator.cluster.observation import Observation, observe
 from bayplan_operator.plans import holds
-from tests import execution_scene
-from tests.execution_scene import NOW, Scene, gates_of, hold, key
+from tests.scenes import execution
+from tests.scenes.execution import NOW, Scene, gates_of, hold, key
 
-scene = execution_scene.scene
+scene = execution.scene
 
 
 def test_held_pods_are_told_why_once(scene: Scene) -> None:

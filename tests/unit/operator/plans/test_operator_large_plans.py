@@ -14,10 +14,10 @@ from bayplan_operator.metrics import Metrics
 from bayplan_operator.plans.execution import Execution
 from bayplan_operator.plans.memory import Plans
 from bayplan_operator.plans.statuses import told_of
-from tests import execution_scene
-from tests.execution_scene import NOW, Scene, bind, evict, hold, key
+from tests.scenes import execution
+from tests.scenes.execution import NOW, Scene, bind, evict, hold, key
 
-scene = execution_scene.scene
+scene = execution.scene
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 """What the operator knows of plans between two passes, and for whom they are."""
 
 from bayplan_operator.cluster.kube import POLICY, plan_path
-from tests import execution_scene
-from tests.execution_scene import NOW, OWNER, Scene, bind, evict, gates_of, hold, move
+from tests.scenes import execution
+from tests.scenes.execution import NOW, OWNER, Scene, bind, evict, gates_of, hold, move
 
-scene = execution_scene.scene
+scene = execution.scene
 
 
 def end(scene: Scene, plan: str, phase: str = "Completed") -> None:

@@ -12,8 +12,8 @@ from bayplan.codec import pod_of
 from bayplan.plan import Bind, Move
 from bayplan_operator.claims import Claims
 from bayplan_operator.cluster.kube import node_path, pod_path
-from tests.drain_scene import CHAT, PATH, PODS, Scene, conditions, key, node, service_of
 from tests.fake_kube import Raw
+from tests.scenes.drain import CHAT, PATH, PODS, Scene, conditions, key, node, service_of
 
 OLD, NEW = "chat-0-decode-0", "chat-0-decode-1"
 

@@ -14,7 +14,8 @@ from bayplan_operator.cluster.kube import node_path, plan_path, pod_path
 from bayplan_operator.plans import partial_gangs as module
 from bayplan_operator.plans.memory import Plans
 from bayplan_operator.plans.recalls import Recalls
-from tests.execution_scene import (
+from tests.fake_kube import Raw
+from tests.scenes.execution import (
     NOW,
     Scene,
     bind,
@@ -25,7 +26,6 @@ from tests.execution_scene import (
     raw_node,
     raw_pod,
 )
-from tests.fake_kube import Raw
 
 GANG = GangKey(namespace="ns", name="g")
 LABELS = {names.LABEL_GANG: "g", names.LABEL_GANG_MIN_COUNT: "2"}

@@ -12,12 +12,12 @@ from bayplan.cluster.keys import GangKey
 from bayplan.codec.recalls import recall_manifest
 from bayplan_operator.cluster.kube import plan_path
 from bayplan_operator.plans.memory import Plans
-from tests import execution_scene
-from tests.execution_scene import Scene, bind, hold
 from tests.fake_kube import FakeKube, Raw
-from tests.recalls_scene import AT, GANG, ONCE
+from tests.scenes import execution
+from tests.scenes.execution import Scene, bind, hold
+from tests.scenes.recalls import AT, GANG, ONCE
 
-scene = execution_scene.scene
+scene = execution.scene
 
 #: Seconds after which whoever waits counts as stuck.
 _STUCK_S = 20.0
@@ -198,15 +198,15 @@ def test_what_may_leave_a_gang_half_is_known(scene: Scene) -> None:
     """Halves would be looked at for each plan, or ten seconds late."""
     scene.add("a")
     name = scene.publish(bind("a", "n1"))
-    assert not scene.plans.tears(name), "nothing is known of it yet"
+    assert not scene.plans.may_leave_partial(name), "nothing is known of it yet"
     scene.look()
-    assert not scene.plans.tears(name)
+    assert not scene.plans.may_leave_partial(name)
     held = scene.publish(hold("b"), sequence=2)
     of_gang = replace(hold("c"), gang=GangKey(namespace="ns", name="g"))
     torn = scene.publish(of_gang, sequence=3)
 
-    assert not scene.plans.tears(held)
-    assert scene.plans.tears(torn)
+    assert not scene.plans.may_leave_partial(held)
+    assert scene.plans.may_leave_partial(torn)
 
 
 def test_a_plan_that_has_failed_may_leave_a_gang_half(scene: Scene) -> None:
@@ -215,7 +215,7 @@ def test_a_plan_that_has_failed_may_leave_a_gang_half(scene: Scene) -> None:
     scene.look()
 
     assert scene.status(name)["phase"] == "Failed"
-    assert scene.plans.tears(name)
+    assert scene.plans.may_leave_partial(name)
     assert scene.plans.without_place() == {"uid-gone": "it is gone"}
 
 

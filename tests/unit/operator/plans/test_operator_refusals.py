@@ -9,10 +9,10 @@ from bayplan import steps
 from bayplan.cluster.keys import GangKey
 from bayplan_operator.cluster.kube import pod_path
 from bayplan_operator.plans import actuator
-from tests import execution_scene
-from tests.execution_scene import Scene, bind, evict, key, move, raw_pod
+from tests.scenes import execution
+from tests.scenes.execution import Scene, bind, evict, key, move, raw_pod
 
-scene = execution_scene.scene
+scene = execution.scene
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from kubernetes.client.exceptions import ApiException
 from bayplan.cluster.keys import Owner
 from bayplan_operator.cluster.kube import node_path, plan_path, pod_path
 from bayplan_operator.plans.rejections import Rejections
-from tests import execution_scene
-from tests.execution_scene import NOW, Scene, bind, gates_of, key, raw_pod
 from tests.fake_kube import FakeKube, Raw, error
+from tests.scenes import execution
+from tests.scenes.execution import NOW, Scene, bind, gates_of, key, raw_pod
 
-scene = execution_scene.scene
+scene = execution.scene
 
 #: A pod that its kubelet would not start.
 REFUSED: Raw = {

@@ -11,8 +11,8 @@ from bayplan.cluster.keys import NodeName
 from bayplan.steps import ReleasePod
 from bayplan_operator.cluster.kube import pod_path
 from bayplan_operator.plans.releases import Releases
-from tests.execution_scene import key, raw_pod
 from tests.fake_kube import FakeKube, Raw
+from tests.scenes.execution import key, raw_pod
 
 
 class Counted(ThreadPoolExecutor):

@@ -6,11 +6,11 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from bayplan_operator.cluster.kube import POLICY, plan_path, pod_path
-from tests import execution_scene
-from tests.execution_scene import Scene, bind, evict, key
 from tests.fake_kube import Raw
+from tests.scenes import execution
+from tests.scenes.execution import Scene, bind, evict, key
 
-scene = execution_scene.scene
+scene = execution.scene
 
 
 def overtaken(scene: Scene, look: Callable[[], object] | None = None) -> None:

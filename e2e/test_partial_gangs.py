@@ -12,38 +12,25 @@ from typing import Any, Final
 import pytest
 
 from bayplan.api import names
-from e2e import story
-from e2e.cluster import Cluster, CommandFailed, add_gpu_nodes, eventually, remove_gpu_nodes
-from e2e.stack import Stack, install
+from e2e import story, two_nodes_scene
+from e2e.cluster import CommandFailed, add_gpu_nodes, eventually, remove_gpu_nodes
+from e2e.gang_sampler import GangSampler
+from e2e.stack import Stack
 from e2e.story import PodView
-from e2e.witness import Witness
 from tests.integration.hindrances_scene import applied, shut_gate, webhook_that_is_down
-from tests.integration.operator_scene import pod_spec
+from tests.integration.operator_scene import pin, pod_spec
+
+stack, nodes = two_nodes_scene.stack, two_nodes_scene.nodes
 
 Object = dict[str, Any]
 
-#: Seconds for which a gang may be half at most; and until a busy machine gets there in any case.
+#: Seconds for which a gang may be partial at most; and until a busy machine gets there in any case.
 _MOST_S: Final = 30.0
 _LATEST_S: Final = 120.0
 
 ENDED: Final = {"Succeeded", "Failed"}
 
 GOES, STAYS, STRANGER, UNIT = "pair-0", "pair-1", "stranger", "chat-0"
-
-
-@pytest.fixture(scope="module")
-def stack(cluster: Cluster) -> Iterator[Stack]:
-    """Run Bayplan, all four programs, for all tests of this file."""
-    with install(cluster) as running:
-        yield running
-
-
-@pytest.fixture
-def nodes(cluster: Cluster) -> Iterator[tuple[str, ...]]:
-    """Lend two 8-GPU nodes."""
-    made = add_gpu_nodes(cluster, names=["torn-1", "torn-2"])
-    yield made
-    remove_gpu_nodes(cluster, names=made)
 
 
 @pytest.fixture
@@ -94,7 +81,7 @@ class User:
             raws = self.cluster.read("pods", namespace=self.namespace)["items"]
             raws = [raw for raw in raws if raw["status"].get("phase") not in ENDED]
             assert len(raws) == size
-            return {raw["metadata"]["name"]: pin_of(raw) for raw in raws}
+            return {raw["metadata"]["name"]: pin(raw) for raw in raws}
 
         return eventually(pinned, what="all are released")
 
@@ -123,9 +110,9 @@ class User:
         finally:
             self._stack.start("scheduler")
 
-    def witness(self, gang: str = "pair") -> Witness:
-        """Return somebody who looks at the gang."""
-        return Witness(self.cluster, self.namespace, gang=gang, size=2)
+    def sampler(self, gang: str = "pair") -> GangSampler:
+        """Return what samples the pods of the gang."""
+        return GangSampler(self.cluster, self.namespace, gang=gang, size=2)
 
     def all_wait(self) -> bool:
         """Return whether the gang is there, and waits as a whole."""
@@ -179,13 +166,6 @@ def job(name: str) -> Object:
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": spec}
 
 
-def pin_of(raw: Object) -> str:
-    """Return the node that a raw pod is pinned to."""
-    affinity = raw["spec"]["affinity"]["nodeAffinity"]
-    term = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"][0]
-    return str(term["matchFields"][0]["values"][0])
-
-
 def failing_release(namespace: str, pod: str) -> tuple[Object]:
     """Return a webhook that nobody answers, asked when a pod's gate is lifted in earnest."""
     made = webhook_that_is_down(namespace, pod)
@@ -201,12 +181,12 @@ def test_a_release_that_is_refused_in_earnest(
     user: User, hinder: Callable[[str, str], tuple[Object, ...]]
 ) -> None:
     """Half of the gang ran alone for most of a minute."""
-    with applied(user.cluster, *hinder(user.namespace, STAYS)), user.witness() as seen:
+    with applied(user.cluster, *hinder(user.namespace, STAYS)), user.sampler() as seen:
         eventually(lambda: lifts_no_gate(user), what="the hindrance is at work")
         user.apply(gang())
-        eventually(seen.is_half, what="one of them has its node")
+        eventually(seen.is_partial, what="one of them has its node")
         eventually(user.all_wait, what="the gang waits whole", timeout_s=_LATEST_S)
-    assert seen.half_s < _MOST_S
+    assert seen.partial_s < _MOST_S
 
 
 def lifts_no_gate(user: User) -> bool:
@@ -244,27 +224,27 @@ def fill_node(user: User, node: str) -> None:
     user.apply(pod)
 
 
-def test_half_of_the_next_run_of_a_job(user: User) -> None:
-    """Pods of its last run, which had ended well, were counted, and half of it ran on for ever."""
+def test_a_part_of_the_next_run_of_a_job(user: User) -> None:
+    """Pods of its last run, which had ended well, were counted, and a part ran on for ever."""
     user.apply(job("run-1"))
     eventually(user.all_run, what="the first run runs")
     for name in user.pods():
         user.set_status(name, {"phase": "Succeeded"})
     user.kubectl("wait", "--for=condition=complete", "job/run-1", "--timeout=60s")
 
-    with user.witness() as seen:
+    with user.sampler() as seen:
         with user.no_scheduler():
             user.apply(job("run-2"))
             goes, stays = user.await_released().items()
             user.bind(*goes)
             take_node_away(user, stays[1])
-        eventually(seen.is_half, what="one of them has its node")
+        eventually(seen.is_partial, what="one of them has its node")
         eventually(user.all_wait, what="the gang waits whole", timeout_s=_LATEST_S)
-    assert seen.half_s < _MOST_S
+    assert seen.partial_s < _MOST_S
 
 
 def test_a_budget_that_admits_one_of_two(user: User, stack: Stack) -> None:
-    """One of the half went, and the other one ran on alone."""
+    """One of the two went, and the other one ran on alone."""
     budget = {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
@@ -294,13 +274,13 @@ def test_a_budget_that_admits_one_of_two(user: User, stack: Stack) -> None:
 
 
 @contextmanager
-def spare_node(cluster: Cluster) -> Iterator[None]:
+def spare_node(user: User) -> Iterator[None]:
     """Have a third node."""
-    made = add_gpu_nodes(cluster, names=["torn-3"])
+    made = add_gpu_nodes(user.cluster, names=[f"{user.namespace}-3"])
     try:
         yield
     finally:
-        remove_gpu_nodes(cluster, names=made)
+        remove_gpu_nodes(user.cluster, names=made)
 
 
 @pytest.mark.parametrize("take", [take_node_away, fill_node], ids=["goes", "is filled"])
@@ -308,42 +288,42 @@ def test_a_node_that_is_lost_before_the_binding(
     user: User, take: Callable[[User, str], None]
 ) -> None:
     """What was pinned there was made anew, and the other one ran on without it for ever."""
-    with user.witness() as seen:
+    with user.sampler() as seen:
         with user.no_scheduler():
             user.apply(gang())
             pins = user.await_released()
             user.bind(GOES, pins[GOES])
             take(user, pins[STAYS])
-        eventually(seen.is_half, what="one of them has its node")
+        eventually(seen.is_partial, what="one of them has its node")
         eventually(user.all_wait, what="the gang waits whole", timeout_s=_LATEST_S)
-    assert seen.half_s < _MOST_S
+    assert seen.partial_s < _MOST_S
 
 
 def test_a_node_that_is_lost_while_there_is_another_one(user: User) -> None:
     """The one that runs would start twice, though a place is free for the rest."""
-    with user.witness() as seen, spare_node(user.cluster):
+    with user.sampler() as seen, spare_node(user):
         with user.no_scheduler():
             user.apply(gang())
             pins = user.await_released()
             user.bind(GOES, pins[GOES])
             runs = user.pods()[GOES].uid
             take_node_away(user, pins[STAYS])
-        eventually(seen.is_half, what="one of them has its node")
+        eventually(seen.is_partial, what="one of them has its node")
         eventually(user.all_run, what="the gang runs whole", timeout_s=_LATEST_S)
         assert user.pods()[GOES].uid == runs
-    assert seen.half_s < _MOST_S
+    assert seen.partial_s < _MOST_S
 
 
 def test_kube_scheduler_refuses_one_where_it_is_pinned(user: User) -> None:
     """Half of the gang ran alone for minutes; then it started again and again, twice a minute."""
     refused = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
-    with user.witness() as seen, user.no_scheduler():
+    with user.sampler() as seen, user.no_scheduler():
         user.apply(gang())
         pins = user.await_released()
         before = user.pods()[GOES].uid
         user.bind(GOES, pins[GOES])
         user.set_status(STAYS, {"conditions": [{**refused, "message": "not there"}]})
-        eventually(seen.is_half, what="one of them has its node")
+        eventually(seen.is_partial, what="one of them has its node")
         eventually(
             lambda: user.pods()[GOES].uid != before,
             what="the one that runs is made anew",
@@ -358,7 +338,7 @@ def test_kube_scheduler_refuses_one_where_it_is_pinned(user: User) -> None:
         user.kubectl("label", "node", pins[STAYS], "disks=mended")
         user.await_released()
         assert {name: pod.uid for name, pod in user.pods().items()} == held
-    assert seen.half_s < _MOST_S
+    assert seen.partial_s < _MOST_S
 
 
 def tells_why(user: User, why: str) -> bool:
@@ -370,16 +350,16 @@ def tells_why(user: User, why: str) -> bool:
 
 def test_a_kubelet_refuses_one(user: User) -> None:
     """Its controller leaves the failed pod there, so the gang seemed to have one too many."""
-    with user.witness() as seen, user.no_scheduler():
+    with user.sampler() as seen, user.no_scheduler():
         user.apply(gang("Deployment"))
         goes, stays = user.await_released().items()
         user.bind(*goes)
         user.bind(*stays)
         user.kubectl("cordon", stays[1])
         user.set_status(stays[0], {"phase": "Failed", "reason": "UnexpectedAdmissionError"})
-        eventually(seen.is_half, what="one of them has its node")
+        eventually(seen.is_partial, what="one of them has its node")
         eventually(user.all_wait, what="the gang waits whole", timeout_s=_LATEST_S)
-    assert seen.half_s < _MOST_S
+    assert seen.partial_s < _MOST_S
 
 
 @pytest.mark.parametrize("take", [take_node_away, fill_node], ids=["goes", "is filled"])
@@ -387,27 +367,27 @@ def test_a_unit_whose_node_is_lost_before_the_binding(
     user: User, take: Callable[[User, str], None]
 ) -> None:
     """Half of it held its room for a minute and more."""
-    with user.witness(UNIT) as seen:
+    with user.sampler(UNIT) as seen:
         with user.no_scheduler():
             user.apply(unit())
             (goes, node), (_, lost) = sorted(user.await_released().items())
             user.bind(goes, node)
             take(user, lost)
-        eventually(seen.is_half, what="one of them has its node")
+        eventually(seen.is_partial, what="one of them has its node")
         eventually(user.all_wait, what="the unit waits whole", timeout_s=_LATEST_S)
-    assert seen.half_s < _MOST_S
+    assert seen.partial_s < _MOST_S
 
 
 def test_one_that_is_merely_queued_is_waited_for(user: User) -> None:
     """A slow scheduler would never get a gang whole: half of it would leave each time."""
-    with user.witness() as seen:
+    with user.sampler() as seen:
         with user.no_scheduler():
             user.apply(gang())
             pins = user.await_released()
             before = {name: pod.uid for name, pod in user.pods().items()}
             user.bind(GOES, pins[GOES])
             eventually(
-                lambda: seen.half_s > 1.5 * _MOST_S,
+                lambda: seen.partial_s > 1.5 * _MOST_S,
                 what="a slow scheduler has taken its time",
                 timeout_s=_LATEST_S,
             )

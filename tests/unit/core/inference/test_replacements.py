@@ -9,15 +9,15 @@ from bayplan.api import names
 from bayplan.api.pools import Role
 from bayplan.cluster.keys import NodeName
 from bayplan.cluster.resources import Resources
-from bayplan.inference import rollout, successors
+from bayplan.inference import replacements, rollout
 from bayplan.inference.children import Child
 from bayplan.inference.deployments import Deployment, Pool
 from bayplan.inference.pairs import Pair, pairs_of
+from bayplan.inference.replacements import Outlook
 from bayplan.inference.rollout import Changes
-from bayplan.inference.successors import Outlook
 from bayplan.inference.tally import Tally
 from bayplan.inference.units import Around
-from tests.rollout_scene import NOW_S, chat, status_of, told, unit, units, waiting
+from tests.scenes.rollout import NOW_S, chat, status_of, told, unit, units, waiting
 
 OF, ONE = chat("a", replicas=2), chat("a", replicas=1)
 TARGET, LEFT = NodeName("n2"), NodeName("left")
@@ -70,12 +70,12 @@ def test_a_serving_pod_may_be_doubled_under_a_number_of_its_own() -> None:
     """The replacement would wait for the name of the old pod."""
     pods = [*others(), old(gives_way_by=0)]
 
-    slot = successors.slot_beside(OF, pods, old().uid)
+    slot = replacements.slot_beside(OF, pods, old().uid)
 
     assert slot is not None
     assert (slot.name, slot.unit, slot.index) == ("chat-0-decode-1", 0, 1)
     assert (slot.unit_size, slot.represents) == (2, False)
-    assert successors.outlook(OF, pods).left == 1
+    assert replacements.outlook(OF, pods).left == 1
 
 
 @pytest.mark.parametrize(
@@ -94,12 +94,12 @@ def test_a_serving_pod_may_be_doubled_under_a_number_of_its_own() -> None:
 )
 def test_a_pod_may_not_be_doubled_where(of: Deployment, pods: list[Child]) -> None:
     """It would take room that nobody allowed, or help nobody."""
-    assert successors.slot_beside(of, [*others(), *pods], old().uid) is None
+    assert replacements.slot_beside(of, [*others(), *pods], old().uid) is None
 
 
 def test_a_pod_that_starts_in_the_place_of_another_is_not_doubled_itself() -> None:
     """Three pods would stand for one."""
-    look = successors.outlook(chat("a", replicas=2, max_surge=3), [*others(), old(), new()])
+    look = replacements.outlook(chat("a", replicas=2, max_surge=3), [*others(), old(), new()])
 
     assert not look.able & {old().uid, new().uid}
     assert (look.left, look.doubled) == (2, 1)
@@ -141,8 +141,8 @@ def test_of_other_deployments_and_of_none_there_is_no_outlook() -> None:
     """A stranger with our labels would be doubled."""
     strangers = [replace(pod, owner_uid="u-other") for pod in [*others(), old()]]
 
-    assert successors.outlook(replace(OF, replicas=0), [old()]) == Outlook()
-    assert successors.outlook(OF, strangers).able == frozenset()
+    assert replacements.outlook(replace(OF, replicas=0), [old()]) == Outlook()
+    assert replacements.outlook(OF, strangers).able == frozenset()
 
 
 def test_while_the_replacement_starts_the_old_pod_counts_and_nothing_is_done() -> None:
@@ -386,16 +386,16 @@ def test_one_pod_of_each_unit_stands_for_it_and_another_when_that_is_gone() -> N
 
 def test_a_slow_model_gets_the_time_of_two_of_its_starts() -> None:
     """It would be removed again and again just before it serves."""
-    assert successors.serves_within_s(OF) == 600
-    assert successors.serves_within_s(replace(OF, cold_start_s=900)) == 1800
-    assert successors.serves_within_s(replace(OF, cold_start_s=86_400)) == 90_000
+    assert replacements.serves_within_s(OF) == 600
+    assert replacements.serves_within_s(replace(OF, cold_start_s=900)) == 1800
+    assert replacements.serves_within_s(replace(OF, cold_start_s=86_400)) == 90_000
 
 
 def test_units_that_wait_are_no_units_more() -> None:
     """A unit without a node would keep pods from being moved gently."""
     pods = [*units(OF, 0), *waiting(OF, 1)]
 
-    assert successors.outlook(OF, pods).left == 1
+    assert replacements.outlook(OF, pods).left == 1
 
 
 def test_one_that_has_served_for_long_may_fail_a_probe() -> None:
@@ -422,7 +422,7 @@ def test_nobody_leaves_for_one_on_broken_hardware(bad: dict[str, Any]) -> None:
 
 def test_an_operator_whose_clock_is_ahead_gives_a_replacement_its_time() -> None:
     """Every move would be given up a moment after it began."""
-    behind = new(node=None, created_at=NOW_S - 300, serves_by=NOW_S + successors.START_S - 5)
+    behind = new(node=None, created_at=NOW_S - 300, serves_by=NOW_S + replacements.START_S - 5)
 
     assert not decide(old(), behind).delete
     assert decide(old(), replace(behind, serves_by=NOW_S + 400)).delete

@@ -1,12 +1,12 @@
-"""Who looks at a cluster all the time while a test goes on, in a thread."""
+"""What is done again and again while a test goes on, in a thread."""
 
 import threading
 from abc import ABC, abstractmethod
 from typing import Self
 
 
-class Lookout(ABC):
-    """Looks every so many seconds while the block lasts, which fails if looking has failed."""
+class Periodic(ABC):
+    """Does something every so many seconds while the block lasts, which fails if that did."""
 
     def __init__(self, every_s: float) -> None:
         self._every_s = every_s
@@ -14,8 +14,8 @@ class Lookout(ABC):
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     @abstractmethod
-    def look(self) -> None:
-        """Look once."""
+    def tick(self) -> None:
+        """Do it once."""
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -27,8 +27,8 @@ class Lookout(ABC):
         lasted = self._thread.is_alive()
         self._ended.set()
         self._thread.join()
-        assert lasted, "nobody looked any more"
+        assert lasted, "it was not done any more"
 
     def _run(self) -> None:
         while not self._ended.wait(self._every_s):
-            self.look()
+            self.tick()

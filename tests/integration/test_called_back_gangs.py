@@ -15,7 +15,7 @@ from tests.integration.operator_scene import Object, User, bind, gates, hold, po
 
 nodes, operator, user = operator_scene.nodes, operator_scene.operator, operator_scene.user
 
-#: Seconds: fifteen until half a gang is called back, and the machine's.
+#: Seconds: fifteen until a partial gang is called back, and the machine's.
 _CALLED_BACK_S = 120.0
 
 
@@ -47,7 +47,7 @@ def two(user: User) -> dict[str, Object]:
     return found
 
 
-def test_half_a_gang_comes_back_behind_its_gates_and_goes_whole_later(
+def test_a_partial_gang_comes_back_behind_its_gates_and_goes_whole_later(
     user: User, nodes: tuple[str, ...]
 ) -> None:
     """One pod held its GPUs alone, for ever, while the other one was refused."""

@@ -1,4 +1,4 @@
-"""Somebody who looks at a gang all the time, and notes for how long only a part of it had nodes."""
+"""Samples of the pods of a gang: for how long only a part of it had nodes."""
 
 import time
 from collections.abc import Mapping
@@ -6,45 +6,45 @@ from typing import Any
 
 from bayplan.api import names
 from e2e.cluster import Cluster
-from e2e.lookout import Lookout
+from e2e.periodic import Periodic
 
-#: Seconds between two looks.
-_LOOK_EVERY_S = 0.1
+#: Seconds between two samples.
+_SAMPLE_EVERY_S = 0.1
 
 Raw = Mapping[str, Any]
 
 
-class Witness(Lookout):
-    """Looks at the pods of a gang while the block lasts.
+class GangSampler(Periodic):
+    """Samples the pods of a gang while the block lasts.
 
     Attributes:
-        half_s: The longest that a part of it had nodes, in seconds; that may go on.
+        partial_s: The longest that a part of it had nodes, in seconds; that may go on.
     """
 
     def __init__(self, cluster: Cluster, namespace: str, *, gang: str, size: int) -> None:
-        super().__init__(_LOOK_EVERY_S)
+        super().__init__(_SAMPLE_EVERY_S)
         self._cluster = cluster
         self._namespace = namespace
         self._labels = f"{names.LABEL_GANG}={gang}"
         self._size = size
         self._began_at = time.monotonic()
-        self._half_since: float | None = None
+        self._partial_since: float | None = None
         self._seen: list[str] = []
         self._told = ""
-        self.half_s = 0.0
+        self.partial_s = 0.0
 
     def __exit__(self, *ended: object) -> None:
         """End, and show what was seen in case a test fails."""
         try:
             super().__exit__(*ended)
         finally:
-            print("\n".join(self._seen), f"\nhalf for {self.half_s:.1f} s")
+            print("\n".join(self._seen), f"\npartial for {self.partial_s:.1f} s")
 
-    def is_half(self) -> bool:
+    def is_partial(self) -> bool:
         """Return whether a part of the gang has nodes now."""
-        return self._half_since is not None
+        return self._partial_since is not None
 
-    def look(self) -> None:
+    def tick(self) -> None:
         """Note who has a node, and for how long it was a part of the gang."""
         found = self._cluster.read("pods", namespace=self._namespace, labels=self._labels)
         at_s = time.monotonic() - self._began_at
@@ -57,11 +57,11 @@ class Witness(Lookout):
     def _judge(self, pods: list[Raw], at_s: float) -> None:
         placed = sum("nodeName" in pod["spec"] for pod in pods)
         if not 0 < placed < self._size:
-            self._half_since = None
+            self._partial_since = None
             return
-        if self._half_since is None:
-            self._half_since = at_s
-        self.half_s = max(self.half_s, at_s - self._half_since)
+        if self._partial_since is None:
+            self._partial_since = at_s
+        self.partial_s = max(self.partial_s, at_s - self._partial_since)
 
 
 def _counts(pod: Raw) -> bool:

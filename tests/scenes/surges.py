@@ -8,7 +8,7 @@ from bayplan.cluster.keys import NodeName, Owner
 from bayplan.cluster.nodes import Node
 from bayplan.cluster.pods import Disruption, Pod
 from bayplan.inference.drains import DrainState
-from bayplan.inference.successors import Failing, Outlook
+from bayplan.inference.replacements import Failing, Outlook
 from bayplan.plan import Move, Plan
 from bayplan.policy import Policy
 from bayplan.steps import (
@@ -20,7 +20,7 @@ from bayplan.steps import (
     advance,
 )
 from tests.builders import node, pod, snapshot
-from tests.steps_scene import bind, plan
+from tests.scenes.steps import bind, plan
 
 CHAT = Owner(kind="InferenceDeployment", namespace="default", name="chat", uid="chat")
 

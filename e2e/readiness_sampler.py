@@ -1,17 +1,17 @@
-"""Somebody who looks at the pods of an app all the time, whoever owns them."""
+"""Samples of the pods of an app, whoever owns them: how many were ready, and who left."""
 
 import sys
 
 from e2e.cluster import Cluster
-from e2e.lookout import Lookout
+from e2e.periodic import Periodic
 from e2e.story import is_ready
 
-#: Seconds between two looks.
-_LOOK_EVERY_S = 0.05
+#: Seconds between two samples.
+_SAMPLE_EVERY_S = 0.05
 
 
-class Onlooker(Lookout):
-    """Looks at the pods of an app all the time while the block lasts.
+class ReadinessSampler(Periodic):
+    """Samples the pods of an app while the block lasts.
 
     Attributes:
         fewest: The fewest that were ready, and not leaving, at a time.
@@ -19,7 +19,7 @@ class Onlooker(Lookout):
     """
 
     def __init__(self, cluster: Cluster, namespace: str, *, app: str) -> None:
-        super().__init__(_LOOK_EVERY_S)
+        super().__init__(_SAMPLE_EVERY_S)
         self._cluster = cluster
         self._namespace = namespace
         self._labels = f"app={app}"
@@ -27,7 +27,7 @@ class Onlooker(Lookout):
         self.left: set[str] = set()
         self._seen: set[str] = set()
 
-    def look(self) -> None:
+    def tick(self) -> None:
         """Note who is there, who is ready and who leaves."""
         found = self._cluster.read("pods", namespace=self._namespace, labels=self._labels)
         here = {pod["metadata"]["uid"]: pod for pod in found["items"]}
