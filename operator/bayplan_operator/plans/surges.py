@@ -98,7 +98,10 @@ class Surges:
             if not ours:
                 return None
             self._outlooks.clear()
-            deployment, seen = self._deployment(key), self._children(key)
+            deployment, raws = self._deployment(key), self._pods(key)
+            if any(failed_move_in(raw).plan == plan for raw in raws):
+                return None  # given up since the step was decided on: the plan fails with it
+            seen = list(_readable(raws))
             slot = replacements.slot_beside(deployment, seen, step.uid) if deployment else None
             if deployment is None or slot is None:
                 return None
@@ -159,7 +162,7 @@ class Surges:
         deployment = self._deployment(key)
         found = Outlook()
         if deployment is not None and deployment.uid == uid:
-            found = replacements.outlook(deployment, self._children(key))
+            found = replacements.outlook(deployment, _readable(self._pods(key)))
         self._outlooks[uid] = (self._clock(), found)
         return found
 
@@ -173,9 +176,9 @@ class Surges:
         except DecodeError:
             return None
 
-    def _children(self, key: DeploymentKey) -> list[Child]:
+    def _pods(self, key: DeploymentKey) -> list[Raw]:
         labels = f"{names.LABEL_DEPLOYMENT}={key.name}"
-        return list(_readable(self._kube.items(pods_path(key.namespace), labels=labels)))
+        return self._kube.items(pods_path(key.namespace), labels=labels)
 
 
 def _readable(raws: Iterable[Raw]) -> Iterator[Child]:

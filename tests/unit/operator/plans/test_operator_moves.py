@@ -10,8 +10,10 @@ from bayplan.api import names
 from bayplan.cluster.keys import NodeName, Owner
 from bayplan.codec import pod_of
 from bayplan.plan import Bind, Move
+from bayplan.steps import StartPod
 from bayplan_operator.claims import Claims
 from bayplan_operator.cluster.kube import node_path, pod_path
+from bayplan_operator.plans.surges import Surges
 from tests.fake_kube import Raw
 from tests.scenes.drain import CHAT, PATH, PODS, Scene, conditions, key, node, service_of
 
@@ -237,6 +239,28 @@ def test_a_replacement_that_crashes_again_and_again_is_removed_long_before_its_t
     assert "on n2 crashes again and again" in status["message"]
     assert scene.there() == PODS
     assert any("crashes again and again" in note for note in scene.told.notes)
+
+
+def test_none_starts_once_another_one_of_its_plan_was_given_up(
+    scene: MoveScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mark came between the look and the step: a second pod moved for a plan that failed."""
+    start = Surges.start
+    given_up = {names.ANNOTATION_MOVE_FAILED: "plan-00001 2026-05-01T12:00:00Z Late"}
+
+    def late(surges: Surges, step: StartPod, plan: str, raw: Raw) -> str | None:
+        scene.pod("chat-0-prefill-0")["metadata"].setdefault("annotations", {}).update(given_up)
+        return start(surges, step, plan, raw)
+
+    monkeypatch.setattr(Surges, "start", late)
+    scene.move()
+    scene.look()
+    assert scene.there() == PODS
+    assert names.ANNOTATION_GIVES_WAY_BY not in annotations(scene.pod(OLD))
+
+    given_up[names.ANNOTATION_MOVE_FAILED] = "plan-00000 2026-05-01T11:00:00Z Late"
+    scene.look(1)
+    assert NEW in scene.there()  # what failed in an earlier plan keeps nobody
 
 
 def test_a_pod_of_which_the_server_refuses_a_replacement_leaves_first(scene: MoveScene) -> None:
