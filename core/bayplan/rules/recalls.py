@@ -129,7 +129,7 @@ def set_back(snapshot: Snapshot, recalls: Mapping[Group, Recall], *, now: float)
     @cache
     def takers(kind: PodKind) -> frozenset[NodeName]:
         """Return nodes that may take pods of a kind, of many some: more than may have refused."""
-        taking = (node.name for node in snapshot.nodes if not _rejects(node, kind))
+        taking = (node.name for node in snapshot.nodes if _takes(node, kind))
         return frozenset(islice(taking, MAX_REFUSING + 1))
 
     pods = (
@@ -178,9 +178,10 @@ def _kept_back(pod: Pod, recall: Recall, takers: Takers, now: float) -> Pod:
     return replace(pod, constraints=kept)
 
 
-def _rejects(node: Node, kind: PodKind) -> bool:
-    refusal = filters.eligibility(kind.constraints, node)
-    return bool(refusal or filters.size_rejection(kind.requests, node))
+def _takes(node: Node, kind: PodKind) -> bool:
+    # Nobody reads why not, and to say why a node is too small takes longer than all else here.
+    fits = kind.requests.fits(node.allocatable)
+    return fits and filters.eligibility(kind.constraints, node) is None
 
 
 def _times(recall: Recall) -> tuple[int, int]:
