@@ -66,15 +66,17 @@ class Pins:
         self._pool = pool
         self._traps: tuple[tuple[_Trap, float], ...] = ()
         self._mourned: set[str] = set()
+        self._refused: dict[str, float] = {}
 
     def look(self, seen: Observation, *, at: float) -> None:
         """See which pins are hopeless; `at` is in seconds of a clock that never jumps."""
         pinned = [pod for pod in seen.unbound() if _is_pinned_by_us(pod, seen.raws)]
         self._mourned &= {pod.uid for pod in pinned}
-        before = {(trap.pod.uid, trap.replaced_s): since for trap, since in self._traps}
-        self._traps = tuple(
-            (trap, before.get((trap.pod.uid, trap.replaced_s), at)) for trap in self._found(pinned)
-        )
+        # What is wrong may be another thing in each look: none of them lasts, and the pod waits on.
+        self._refused = {p.uid: self._refused.get(p.uid, at) for p in pinned if p.refused}
+        before = {_same(trap): since for trap, since in self._traps}
+        found = self._found(pinned)
+        self._traps = tuple((trap, before.get(_same(trap), at)) for trap in found)
 
     def stuck(self, *, at: float) -> Mapping[str, str]:
         """Return why pods of gangs cannot be bound, and have not been for some time, by uid."""
@@ -90,7 +92,9 @@ class Pins:
         Return the seconds until the next one's is, or it counts as stuck; None without any.
         """
         overdue = {
-            trap.pod.uid: trap for trap, since in self._traps if at - since >= trap.replaced_s
+            trap.pod.uid: trap
+            for trap, since in self._traps
+            if at - since >= trap.replaced_s or self._is_refused_for_long(trap.pod, at)
         }
         for uid, trap in overdue.items():
             if trap.pod.owner is not None:
@@ -99,6 +103,9 @@ class Pins:
                 self._mourn(trap)
         ends = (since + s for trap, since in self._traps for s in (trap.stuck_s, trap.replaced_s))
         return min((end - at for end in ends if end > at), default=None)
+
+    def _is_refused_for_long(self, pod: Pod, at: float) -> bool:
+        return at - self._refused.get(pod.uid, at) >= _REFUSED_GRACE_S
 
     def _stuck(self, at: float) -> Iterator[_Trap]:
         for trap, since in self._traps:
@@ -155,6 +162,14 @@ class Pins:
         note = f"it could not be bound where it was pinned: {why}"
         self._events.tell(About.pod(pod.key, pod.uid), "Evicted", "Evict", note)
         _log.info("stranded_pod_replaced", pod=str(pod.key), reason=trap.why)
+
+
+def _same(trap: _Trap) -> tuple[str, float, bool]:
+    """Return what is equal for what is wrong with a pod in one look and in the next.
+
+    What was wrong with its node is no refusal: kube-scheduler tries it again when that is over.
+    """
+    return trap.pod.uid, trap.replaced_s, trap.refused
 
 
 def _may_pass(pod: Pod) -> bool:

@@ -198,3 +198,42 @@ def test_a_pod_that_is_refused_again_waits_longer_however_late_that_is_known(
 
     (told,) = told_of(scene, "plan-00002")
     assert told["times"] == 2
+
+
+def crowded() -> Raw:
+    """Return a pod that leaves no room on the node n1."""
+    return raw_pod("x", gpus=8, on="n1")
+
+
+@pytest.mark.parametrize("other", [pytest.param(crowded(), id="who comes")])
+def test_a_pod_is_not_refused_for_ever_on_a_node_of_many_short_jobs(
+    scene: Scene, other: Raw
+) -> None:
+    """With each of them its time began anew."""
+    refuse(scene)
+    now = [NOW]
+    gates = gates_of(scene, now)
+    for seconds in range(0, 151, 10):
+        scene.kube.objects.pop(pod_path(key("x")), None)
+        if seconds % 20 == 0:
+            scene.kube.add(pod_path(key("x")), dict(other))
+        assert "deletionTimestamp" not in scene.pod("a")["metadata"]
+        now[0] = NOW + timedelta(seconds=seconds)
+        gates.reconcile()
+
+    assert "deletionTimestamp" in scene.pod("a")["metadata"]
+
+
+def test_a_node_that_is_well_again_has_its_pods_tried_there(scene: Scene) -> None:
+    """Its pod was made anew a second later, for what kube-scheduler had said of it before."""
+    refuse(scene)
+    shut = {"taints": [{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]}
+    node = scene.kube.objects[node_path("n1")]
+    now = [NOW]
+    gates = gates_of(scene, now)
+    for seconds, spec in ((0, shut), (29, shut), (29, {}), (31, {})):
+        scene.kube.add(node_path("n1"), {**node, "spec": spec})
+        now[0] = NOW + timedelta(seconds=seconds)
+        gates.reconcile()
+
+    assert "deletionTimestamp" not in scene.pod("a")["metadata"]
