@@ -32,14 +32,19 @@ _STRANDED_GRACE_S: Final = 30.0
 _STRANDED_GANG_S: Final = 5.0
 
 #: The first for a pin that kube-scheduler refuses, where it may accept it yet while the plan waits:
-#: until a volume is made, a pod that is not wanted beside it has left, or others of its plan are
-#: bound. What it says of one that was offered to node autoscalers may be from before it had a home.
-#: Any other one has been tried again by then, ten seconds after the last time at most.
+#: until a volume or a device is there, a pod that is not wanted beside it has left, or others of
+#: its plan are bound. What it says of one that was offered to node autoscalers may be from before
+#: it had a home. Any other one has been tried again by then, ten seconds after the last time at
+#: most.
 _REFUSED_GRACE_S: Final = STALL_S + _STRANDED_GRACE_S
 
 #: Seconds after which kube-scheduler's refusal of one keeps a gang from becoming whole: as long as
 #: it waits at most until it tries a pod again. One that was offered gets all of the time here, too.
 _REFUSED_GANG_S: Final = 10.0
+
+#: Owners to whom it is no failure that a pod is evicted which never ran. A Job counts it, and is
+#: over if its `backoffLimit` says so; what others make of it is not known: all of the time.
+_FORGIVING: Final = frozenset({"ReplicaSet", "StatefulSet", names.KIND_DEPLOYMENT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +80,7 @@ class Pins:
         # What is wrong may be another thing in each look: none of them lasts, and the pod waits on.
         self._refused = {p.uid: self._refused.get(p.uid, at) for p in pinned if p.refused}
         before = {_same(trap): since for trap, since in self._traps}
-        found = self._found(pinned)
+        found = self._found(pinned, seen.raws)
         self._traps = tuple((trap, before.get(_same(trap), at)) for trap in found)
 
     def stuck(self, *, at: float) -> Mapping[str, str]:
@@ -112,7 +117,7 @@ class Pins:
             if trap.pod.gang is not None and at - since >= trap.stuck_s:
                 yield trap
 
-    def _found(self, pinned: Iterable[Pod]) -> Iterator[_Trap]:
+    def _found(self, pinned: Iterable[Pod], raws: Mapping[str, Raw]) -> Iterator[_Trap]:
         pods = {pod.uid: pod for pod in pinned}
         nodes = {pod.node for pod in pods.values() if pod.node is not None}
         if not nodes:
@@ -125,11 +130,14 @@ class Pins:
             if uid in shut_out:
                 grace_s = 0.0
             yield _Trap(pod=pods[uid], why=why, replaced_s=grace_s, stuck_s=grace_s)
+        left = {pod.node for pod in there.pods if pod.terminating or pod.gives_way_by}
         # Where it is known what is wrong, that is no riddle of kube-scheduler's to be remembered.
         for pod in (pod for uid, pod in pods.items() if pod.refused and uid not in stranded):
             why = f"kube-scheduler refuses it there: {pod.refused}"[:300]
             stuck_s = _REFUSED_GRACE_S if pod.offered else _REFUSED_GANG_S
-            replaced_s = _REFUSED_GRACE_S if _may_pass(pod) else _STRANDED_GRACE_S
+            is_left = pod.gang is None and pod.node in left
+            waits = is_left or _may_pass(pod, raws[pod.uid]) or _is_counted(pod)
+            replaced_s = _REFUSED_GRACE_S if waits else _STRANDED_GRACE_S
             yield _Trap(pod=pod, why=why, replaced_s=replaced_s, stuck_s=stuck_s, refused=True)
 
     def _mourn(self, trap: _Trap) -> None:
@@ -172,12 +180,19 @@ def _same(trap: _Trap) -> tuple[str, float, bool]:
     return trap.pod.uid, trap.replaced_s, trap.refused
 
 
-def _may_pass(pod: Pod) -> bool:
+def _may_pass(pod: Pod, raw: Raw) -> bool:
     """Return whether kube-scheduler may refuse a pod for something that passes in a minute or two.
 
-    It says so until the pod is bound, also while a volume is being made for it.
+    It says so until the pod is bound, also while a volume is being made for it, or until the driver
+    of a device that it claims has told of that.
     """
-    return pod.offered or bool(pod.claims) or pod.constraints.peers is not None
+    claims = bool(pod.claims or raw["spec"].get("resourceClaims"))
+    return pod.offered or claims or pod.constraints.peers is not None
+
+
+def _is_counted(pod: Pod) -> bool:
+    """Return whether its owner may count a pod as failed that is evicted before it ran."""
+    return pod.owner is not None and pod.owner.kind not in _FORGIVING
 
 
 def _is_pinned_by_us(pod: Pod, raws: Mapping[str, Raw]) -> bool:

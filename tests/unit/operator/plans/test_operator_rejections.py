@@ -161,6 +161,7 @@ APART = {"labelSelector": {"matchLabels": {"a": "b"}}, "topologyKey": "kubernete
             },
             id="a pod that is not wanted beside it leaves",
         ),
+        pytest.param({"resourceClaims": [{"name": "nic"}]}, id="a device is told of"),
     ],
 )
 def test_what_passes_while_the_plan_waits_is_waited_for(scene: Scene, asks: Raw) -> None:
@@ -200,12 +201,29 @@ def test_a_pod_that_is_refused_again_waits_longer_however_late_that_is_known(
     assert told["times"] == 2
 
 
+def leaving(name: str) -> Raw:
+    """Return a pod that leaves the node n1."""
+    raw = raw_pod(name, gpus=1, on="n1")
+    raw["metadata"]["deletionTimestamp"] = "2026-05-01T12:02:00Z"
+    return raw
+
+
+def test_a_pod_that_is_refused_waits_for_who_leaves_its_node(scene: Scene) -> None:
+    """What that one holds, or does not want beside it, passes: it was made anew before."""
+    refuse(scene)
+    scene.kube.add(pod_path(key("x")), leaving("x"))
+
+    assert is_replaced(scene, after_s=150)
+
+
 def crowded() -> Raw:
     """Return a pod that leaves no room on the node n1."""
     return raw_pod("x", gpus=8, on="n1")
 
 
-@pytest.mark.parametrize("other", [pytest.param(crowded(), id="who comes")])
+@pytest.mark.parametrize(
+    "other", [pytest.param(leaving("x"), id="who leaves"), pytest.param(crowded(), id="who comes")]
+)
 def test_a_pod_is_not_refused_for_ever_on_a_node_of_many_short_jobs(
     scene: Scene, other: Raw
 ) -> None:
@@ -222,6 +240,17 @@ def test_a_pod_is_not_refused_for_ever_on_a_node_of_many_short_jobs(
         gates.reconcile()
 
     assert "deletionTimestamp" in scene.pod("a")["metadata"]
+
+
+@pytest.mark.parametrize("kind", ["Job", "PyTorchJob"])
+def test_a_pod_whose_owner_may_count_it_as_failed_is_given_more_time(
+    scene: Scene, kind: str
+) -> None:
+    """A Job that allows no failure was over half a minute after kube-scheduler first refused it."""
+    refuse(scene)
+    scene.pod("a")["metadata"]["ownerReferences"][0]["kind"] = kind
+
+    assert is_replaced(scene, after_s=150)
 
 
 def test_a_node_that_is_well_again_has_its_pods_tried_there(scene: Scene) -> None:
