@@ -7,7 +7,7 @@ hardware only our webhook knows, and kube-scheduler asks it again at each event 
 A pod that is merely queued in a slow scheduler is in no trap at all.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final
@@ -125,10 +125,9 @@ class Pins:
         there = observe(self._kube, self._pool, nodes).snapshot
         shut_out = gates.shut_out(there, pods.values())
         stranded = gates.stranded(there, pods.values())
+        ill = {node.name for node in there.nodes if not node.ready}
         for uid, why in stranded.items():
-            grace_s = _STRANDED_GRACE_S if pods[uid].gang is None else _STRANDED_GANG_S
-            if uid in shut_out:
-                grace_s = 0.0
+            grace_s = 0.0 if uid in shut_out else _grace_s(pods[uid], ill)
             yield _Trap(pod=pods[uid], why=why, replaced_s=grace_s, stuck_s=grace_s)
         left = {pod.node for pod in there.pods if pod.terminating or pod.gives_way_by}
         # Where it is known what is wrong, that is no riddle of kube-scheduler's to be remembered.
@@ -178,6 +177,13 @@ def _same(trap: _Trap) -> tuple[str, float, bool]:
     What was wrong with its node is no refusal: kube-scheduler tries it again when that is over.
     """
     return trap.pod.uid, trap.replaced_s, trap.refused
+
+
+def _grace_s(pod: Pod, ill: Collection[str]) -> float:
+    """Return for how many seconds a pin must have been hopeless; who is `ill` may get well."""
+    if pod.gang is not None:
+        return _STRANDED_GANG_S
+    return _REFUSED_GRACE_S if pod.node in ill and _is_counted(pod) else _STRANDED_GRACE_S
 
 
 def _may_pass(pod: Pod, raw: Raw) -> bool:

@@ -266,3 +266,14 @@ def test_a_node_that_is_well_again_has_its_pods_tried_there(scene: Scene) -> Non
         gates.reconcile()
 
     assert "deletionTimestamp" not in scene.pod("a")["metadata"]
+
+
+def test_a_job_outlives_a_node_that_is_not_ready_for_a_minute(scene: Scene) -> None:
+    """A Job that allows no failure was over when a kubelet was restarted slowly."""
+    refuse(scene)
+    scene.pod("a")["metadata"]["ownerReferences"][0]["kind"] = "Job"
+    node = scene.kube.objects[node_path("n1")]
+    ill = {"conditions": [{"type": "Ready", "status": "Unknown"}]}
+    scene.kube.add(node_path("n1"), {**node, "status": {**node["status"], **ill}})
+
+    assert is_replaced(scene, after_s=150)
