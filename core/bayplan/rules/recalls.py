@@ -53,10 +53,13 @@ def standing(plans: Iterable[PublishedPlan], *, now: float) -> Mapping[Group, Re
 
     It does until they have had as long again as its pause to show that they are refused no more,
     or five minutes if that is longer.
-    What was told by a clock that is far ahead of ours keeps nobody waiting.
+    What was told by a clock that is far ahead of ours keeps nobody waiting, unless the newest plan
+    was made by it, too: then it is the API server's, and ours is behind.
     """
-    teller = last_told(plans)
+    known = tuple(plans)
+    newest, teller = max(known, key=lambda plan: plan.sequence, default=None), last_told(known)
     told = (teller.recalled if teller else None) or ()
+    now = max(now, newest.created_at if newest else 0)
     return {
         recall.group: recall
         for recall in told
