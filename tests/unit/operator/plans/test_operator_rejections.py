@@ -83,6 +83,13 @@ def test_an_operator_whose_clock_is_ahead_hears_of_refusals() -> None:
     assert Rejections(kube, now=lambda: NOW + timedelta(seconds=120)).see(failed())
 
 
+def test_a_node_whose_clock_is_ahead_is_heard_of() -> None:
+    """It refused pods as fast as their controller made them."""
+    rejections = Rejections(FakeKube(), now=lambda: NOW)
+
+    assert rejections.see(failed(startTime="2026-05-01T12:10:00Z"))
+
+
 def test_who_was_refused_is_remembered_once_the_api_server_answers_again(scene: Scene) -> None:
     """One that failed at that moment had all of them forgotten."""
     scene.publish(bind("w", "n2"))
