@@ -7,7 +7,7 @@ hardware only our webhook knows, and kube-scheduler asks it again at each event 
 A pod that is merely queued in a slow scheduler is in no trap at all.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final
@@ -32,14 +32,19 @@ _STRANDED_GRACE_S: Final = 30.0
 _STRANDED_GANG_S: Final = 5.0
 
 #: The first for a pin that kube-scheduler refuses, where it may accept it yet while the plan waits:
-#: until a volume is made, a pod that is not wanted beside it has left, or others of its plan are
-#: bound. What it says of one that was offered to node autoscalers may be from before it had a home.
-#: Any other one has been tried again by then, ten seconds after the last time at most.
+#: until a volume or a device is there, a pod that is not wanted beside it has left, or others of
+#: its plan are bound. What it says of one that was offered to node autoscalers may be from before
+#: it had a home. Any other one has been tried again by then, ten seconds after the last time at
+#: most.
 _REFUSED_GRACE_S: Final = STALL_S + _STRANDED_GRACE_S
 
 #: Seconds after which kube-scheduler's refusal of one keeps a gang from becoming whole: as long as
 #: it waits at most until it tries a pod again. One that was offered gets all of the time here, too.
 _REFUSED_GANG_S: Final = 10.0
+
+#: Owners to whom it is no failure that a pod is evicted which never ran. A Job counts it, and is
+#: over if its `backoffLimit` says so; what others make of it is not known: all of the time.
+_FORGIVING: Final = frozenset({"ReplicaSet", "StatefulSet", names.KIND_DEPLOYMENT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,15 +71,17 @@ class Pins:
         self._pool = pool
         self._traps: tuple[tuple[_Trap, float], ...] = ()
         self._reported: set[str] = set()
+        self._refused: dict[str, float] = {}
 
     def look(self, seen: Observation, *, at: float) -> None:
         """See which pins are hopeless; `at` is in seconds of a clock that never jumps."""
         pinned = [pod for pod in seen.unbound() if _is_pinned_by_us(pod, seen.raws)]
         self._reported &= {pod.uid for pod in pinned}
-        before = {(trap.pod.uid, trap.replaced_s): since for trap, since in self._traps}
-        self._traps = tuple(
-            (trap, before.get((trap.pod.uid, trap.replaced_s), at)) for trap in self._found(pinned)
-        )
+        # What is wrong may be another thing in each look: none of them lasts, and the pod waits on.
+        self._refused = {p.uid: self._refused.get(p.uid, at) for p in pinned if p.refused}
+        before = {_same(trap): since for trap, since in self._traps}
+        found = self._found(pinned, seen.raws)
+        self._traps = tuple((trap, before.get(_same(trap), at)) for trap in found)
 
     def stuck(self, *, at: float) -> Mapping[str, str]:
         """Return why pods of gangs cannot be bound, and have not been for some time, by uid."""
@@ -90,7 +97,9 @@ class Pins:
         Return the seconds until the next one's is, or it counts as stuck; None without any.
         """
         overdue = {
-            trap.pod.uid: trap for trap, since in self._traps if at - since >= trap.replaced_s
+            trap.pod.uid: trap
+            for trap, since in self._traps
+            if at - since >= trap.replaced_s or self._is_refused_for_long(trap.pod, at)
         }
         for uid, trap in overdue.items():
             if trap.pod.owner is not None:
@@ -100,12 +109,15 @@ class Pins:
         ends = (since + s for trap, since in self._traps for s in (trap.stuck_s, trap.replaced_s))
         return min((end - at for end in ends if end > at), default=None)
 
+    def _is_refused_for_long(self, pod: Pod, at: float) -> bool:
+        return at - self._refused.get(pod.uid, at) >= _REFUSED_GRACE_S
+
     def _stuck(self, at: float) -> Iterator[_Trap]:
         for trap, since in self._traps:
             if trap.pod.gang is not None and at - since >= trap.stuck_s:
                 yield trap
 
-    def _found(self, pinned: Iterable[Pod]) -> Iterator[_Trap]:
+    def _found(self, pinned: Iterable[Pod], raws: Mapping[str, Raw]) -> Iterator[_Trap]:
         pods = {pod.uid: pod for pod in pinned}
         nodes = {pod.node for pod in pods.values() if pod.node is not None}
         if not nodes:
@@ -113,16 +125,18 @@ class Pins:
         there = observe(self._kube, self._pool, nodes).snapshot
         shut_out = gates.shut_out(there, pods.values())
         stranded = gates.stranded(there, pods.values())
+        ill = {node.name for node in there.nodes if not node.ready}
         for uid, why in stranded.items():
-            grace_s = _STRANDED_GRACE_S if pods[uid].gang is None else _STRANDED_GANG_S
-            if uid in shut_out:
-                grace_s = 0.0
+            grace_s = 0.0 if uid in shut_out else _grace_s(pods[uid], ill)
             yield _Trap(pod=pods[uid], why=why, replaced_s=grace_s, stuck_s=grace_s)
+        left = {pod.node for pod in there.pods if pod.terminating or pod.gives_way_by}
         # Where it is known what is wrong, that is no riddle of kube-scheduler's to be remembered.
         for pod in (pod for uid, pod in pods.items() if pod.refused and uid not in stranded):
             why = f"kube-scheduler refuses it there: {pod.refused}"[:300].rstrip(".")
             stuck_s = _REFUSED_GRACE_S if pod.offered else _REFUSED_GANG_S
-            replaced_s = _REFUSED_GRACE_S if _may_pass(pod) else _STRANDED_GRACE_S
+            is_left = pod.gang is None and pod.node in left
+            waits = is_left or _may_pass(pod, raws[pod.uid]) or _is_counted(pod)
+            replaced_s = _REFUSED_GRACE_S if waits else _STRANDED_GRACE_S
             yield _Trap(pod=pod, why=why, replaced_s=replaced_s, stuck_s=stuck_s, refused=True)
 
     def _report(self, trap: _Trap) -> None:
@@ -157,12 +171,34 @@ class Pins:
         _log.info("stranded_pod_replaced", pod=str(pod.key), reason=trap.why)
 
 
-def _may_pass(pod: Pod) -> bool:
+def _same(trap: _Trap) -> tuple[str, float, bool]:
+    """Return what is equal for what is wrong with a pod in one look and in the next.
+
+    What was wrong with its node is no refusal: kube-scheduler tries it again when that is over.
+    """
+    return trap.pod.uid, trap.replaced_s, trap.refused
+
+
+def _grace_s(pod: Pod, ill: Collection[str]) -> float:
+    """Return for how many seconds a pin must have been hopeless; who is `ill` may get well."""
+    if pod.gang is not None:
+        return _STRANDED_GANG_S
+    return _REFUSED_GRACE_S if pod.node in ill and _is_counted(pod) else _STRANDED_GRACE_S
+
+
+def _may_pass(pod: Pod, raw: Raw) -> bool:
     """Return whether kube-scheduler may refuse a pod for something that passes in a minute or two.
 
-    It says so until the pod is bound, also while a volume is being made for it.
+    It says so until the pod is bound, also while a volume is being made for it, or until the driver
+    of a device that it claims has told of that.
     """
-    return pod.offered or bool(pod.claims) or pod.constraints.peers is not None
+    claims = bool(pod.claims or raw["spec"].get("resourceClaims"))
+    return pod.offered or claims or pod.constraints.peers is not None
+
+
+def _is_counted(pod: Pod) -> bool:
+    """Return whether its owner may count a pod as failed that is evicted before it ran."""
+    return pod.owner is not None and pod.owner.kind not in _FORGIVING
 
 
 def _is_pinned_by_us(pod: Pod, raws: Mapping[str, Raw]) -> bool:

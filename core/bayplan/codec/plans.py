@@ -12,7 +12,7 @@ from bayplan.api import names
 from bayplan.cluster.units import whole_number
 from bayplan.codec.actions import action_manifest, action_of
 from bayplan.codec.fields import Field, Raw, top
-from bayplan.codec.recalls import Recall, recalls_of
+from bayplan.codec.recalls import Recall, recalled_in
 from bayplan.codec.stages import folded
 from bayplan.plan import (
     Certificate,
@@ -180,7 +180,7 @@ def as_far_as(decided: PublishedPlan, raw: Raw) -> PublishedPlan:
         steps=steps,
         finished_at=status.get("finishedAt").instant(),
         refused=_refused(steps, decided.plan),
-        recalled=recalls_of(status),
+        recalled=recalled_in(raw),
     )
 
 

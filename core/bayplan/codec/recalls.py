@@ -54,20 +54,14 @@ class Recall:
     at: int
 
 
-def recalls_of(status: Field) -> tuple[Recall, ...] | None:
-    """Return who had been refused by the end of a plan; None if it does not say.
-
-    Raises:
-        DecodeError: A field cannot be read.
-    """
-    told = status.get("recalled")
-    return None if told.value is None else tuple(_recall(each) for each in told.items())
-
-
 def recalled_in(raw: Raw) -> tuple[Recall, ...] | None:
-    """Return the same of a PackingPlan object; None too where it cannot be read."""
+    """Return who had been refused by the end of a plan; None if its object does not say.
+
+    None too where that cannot be read: a newer version may say more. It is a plan all the same.
+    """
     try:
-        return recalls_of(top(raw, "PackingPlan").get("status"))
+        told = top(raw, "PackingPlan").get("status", "recalled")
+        return None if told.value is None else tuple(_recall(each) for each in told.items())
     except DecodeError:
         return None
 

@@ -53,10 +53,13 @@ def standing(plans: Iterable[PublishedPlan], *, now: float) -> Mapping[Group, Re
 
     It does until they have had as long again as its pause to show that they are refused no more,
     or five minutes if that is longer.
-    What was told by a clock that is far ahead of ours keeps nobody waiting.
+    What was told by a clock that is far ahead of ours keeps nobody waiting, unless the newest plan
+    was made by it, too: then it is the API server's, and ours is behind.
     """
-    teller = last_told(plans)
+    known = tuple(plans)
+    newest, teller = max(known, key=lambda plan: plan.sequence, default=None), last_told(known)
     told = (teller.recalled if teller else None) or ()
+    now = max(now, newest.created_at if newest else 0)
     return {
         recall.group: recall
         for recall in told
@@ -129,7 +132,7 @@ def set_back(snapshot: Snapshot, recalls: Mapping[Group, Recall], *, now: float)
     @cache
     def takers(kind: PodKind) -> frozenset[NodeName]:
         """Return nodes that may take pods of a kind, of many some: more than may have refused."""
-        taking = (node.name for node in snapshot.nodes if not _rejects(node, kind))
+        taking = (node.name for node in snapshot.nodes if _takes(node, kind))
         return frozenset(islice(taking, MAX_REFUSING + 1))
 
     pods = (
@@ -179,9 +182,10 @@ def _kept_back(pod: Pod, recall: Recall, takers: Takers, now: float) -> Pod:
     return replace(pod, constraints=kept)
 
 
-def _rejects(node: Node, kind: PodKind) -> bool:
-    refusal = filters.eligibility(kind.constraints, node)
-    return bool(refusal or filters.size_rejection(kind.requests, node))
+def _takes(node: Node, kind: PodKind) -> bool:
+    # Nobody reads why not, and to say why a node is too small takes longer than all else here.
+    fits = kind.requests.fits(node.allocatable)
+    return fits and filters.eligibility(kind.constraints, node) is None
 
 
 def _times(recall: Recall) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from bayplan.codec import DecodeError, ended_member_of, pod_of
 from bayplan.codec.pods import bound_at_of, selector_of
 from bayplan.partial_gangs import Member, PartialGang
 from bayplan.rules import restraints
+from bayplan_operator.cluster.damper import Damper
 from bayplan_operator.cluster.events import About, Events
 from bayplan_operator.cluster.evictions import evict
 from bayplan_operator.cluster.kube import Kube, Raw, pods_path
@@ -56,6 +57,7 @@ class PartialGangs:
         self._now = now
         self._clock = clock
         self._recalls = recalls
+        self._damper = Damper(clock)
         self._since: dict[GangKey, float] = {}
         self._looked_at: dict[GangKey, float] = {}
 
@@ -167,13 +169,18 @@ class PartialGangs:
         for pod in partial:
             kept = evict(self._kube, pod.key, pod.uid, version=seen[pod.uid], rehearse=True)
             if kept:
-                _log.warning("partial_gang_kept", gang=str(gang), pod=str(pod.key), error=kept)
+                self._tell_kept(gang, kept, pod=str(pod.key))
             if kept != "":
                 return False
         short = restraints.shortage(budgets_in(self._kube, {gang.namespace}), partial)
         if short:
-            _log.warning("partial_gang_kept", gang=str(gang), error=short)
+            self._tell_kept(gang, short)
         return not short
+
+    def _tell_kept(self, gang: GangKey, why: str, **about: str) -> None:
+        """Log why a gang stays half, not in each look: a budget may keep it for days."""
+        if self._damper.is_news(str(gang), "kept"):
+            _log.warning("partial_gang_kept", gang=str(gang), error=why, **about)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

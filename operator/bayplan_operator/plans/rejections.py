@@ -68,5 +68,6 @@ class Rejections:
         if pod is None:
             return None
         now = self._now().timestamp() - self._kube.ahead_s
+        # Its node says when it was started, and may be ahead of all others.
         age_s = now - max(pod.started_at, pod.created_at)
-        return replace(pod, refused=why) if abs(age_s) < _NEWS_S else None
+        return replace(pod, refused=why) if age_s < _NEWS_S else None

@@ -167,6 +167,18 @@ def test_a_word_that_an_older_program_does_not_know_is_a_decode_error() -> None:
         published_plan_of(manifest)
 
 
+def test_a_plan_that_tells_of_refusals_in_newer_words_is_a_plan() -> None:
+    """Its reservations and all that it says would be unknown for the sake of a few words."""
+    certificate = Certificate(order=Order.PLACE_FIRST, verdict=Verdict.OPTIMAL)
+    result = Result(plan=Plan(certificate=certificate), digest="d", engine="greedy")
+    manifest = plan_manifest(result, sequence=1)
+    manifest["status"] = {"phase": "Executing", "recalled": [{"by": "somebody new"}]}
+
+    published = published_plan_of(manifest)
+
+    assert (published.phase, published.recalled) == ("Executing", None)
+
+
 def test_a_sentence_too_long_for_the_object_is_clipped() -> None:
     """The API server would refuse the whole plan for one pod's long list of labels."""
     why = Rejection(reason=Reason.POD_AFFINITY, message="x" * 5000)

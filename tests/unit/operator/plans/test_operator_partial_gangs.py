@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from bayplan.api import names
 from bayplan.cluster.keys import GangKey
@@ -186,6 +187,21 @@ def test_a_budget_may_keep_it(scene: Scene) -> None:
     gates.reconcile()
 
     assert leaves(scene, "g-0")
+
+
+def test_a_half_that_is_kept_is_told_of_once(scene: Scene) -> None:
+    """A budget that never admits it filled the log: a line every ten seconds, for days."""
+    now = [NOW]
+    gates = gates_of(scene, now)
+    scene.publish(replace(hold("g-1"), gang=GANG), sequence=2)
+    scene.kube.refusals[f"{pod_path(key('g-0'))}/eviction"] = (429, "a budget")
+
+    with capture_logs() as logged:
+        for seconds in range(0, 300, 10):
+            now[0] = NOW + timedelta(seconds=seconds)
+            gates.reconcile()
+
+    assert [line["event"] for line in logged].count("partial_gang_kept") == 1
 
 
 def test_a_budget_that_admits_each_alone_keeps_all_of_a_half(scene: Scene) -> None:

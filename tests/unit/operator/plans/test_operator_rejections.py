@@ -83,6 +83,13 @@ def test_an_operator_whose_clock_is_ahead_hears_of_refusals() -> None:
     assert Rejections(kube, now=lambda: NOW + timedelta(seconds=120)).see(failed())
 
 
+def test_a_node_whose_clock_is_ahead_is_heard_of() -> None:
+    """It refused pods as fast as their controller made them."""
+    rejections = Rejections(FakeKube(), now=lambda: NOW)
+
+    assert rejections.see(failed(startTime="2026-05-01T12:10:00Z"))
+
+
 def test_who_was_refused_is_remembered_once_the_api_server_answers_again(scene: Scene) -> None:
     """One that failed at that moment had all of them forgotten."""
     scene.publish(bind("w", "n2"))
@@ -161,6 +168,7 @@ APART = {"labelSelector": {"matchLabels": {"a": "b"}}, "topologyKey": "kubernete
             },
             id="a pod that is not wanted beside it leaves",
         ),
+        pytest.param({"resourceClaims": [{"name": "nic"}]}, id="a device is told of"),
     ],
 )
 def test_what_passes_while_the_plan_waits_is_waited_for(scene: Scene, asks: Raw) -> None:
@@ -198,3 +206,81 @@ def test_a_pod_that_is_refused_again_waits_longer_however_late_that_is_known(
 
     (told,) = told_of(scene, "plan-00002")
     assert told["times"] == 2
+
+
+def leaving(name: str) -> Raw:
+    """Return a pod that leaves the node n1."""
+    raw = raw_pod(name, gpus=1, on="n1")
+    raw["metadata"]["deletionTimestamp"] = "2026-05-01T12:02:00Z"
+    return raw
+
+
+def test_a_pod_that_is_refused_waits_for_who_leaves_its_node(scene: Scene) -> None:
+    """What that one holds, or does not want beside it, passes: it was made anew before."""
+    refuse(scene)
+    scene.kube.add(pod_path(key("x")), leaving("x"))
+
+    assert is_replaced(scene, after_s=150)
+
+
+def crowded() -> Raw:
+    """Return a pod that leaves no room on the node n1."""
+    return raw_pod("x", gpus=8, on="n1")
+
+
+@pytest.mark.parametrize(
+    "other", [pytest.param(leaving("x"), id="who leaves"), pytest.param(crowded(), id="who comes")]
+)
+def test_a_pod_is_not_refused_for_ever_on_a_node_of_many_short_jobs(
+    scene: Scene, other: Raw
+) -> None:
+    """With each of them its time began anew."""
+    refuse(scene)
+    now = [NOW]
+    gates = gates_of(scene, now)
+    for seconds in range(0, 151, 10):
+        scene.kube.objects.pop(pod_path(key("x")), None)
+        if seconds % 20 == 0:
+            scene.kube.add(pod_path(key("x")), dict(other))
+        assert "deletionTimestamp" not in scene.pod("a")["metadata"]
+        now[0] = NOW + timedelta(seconds=seconds)
+        gates.reconcile()
+
+    assert "deletionTimestamp" in scene.pod("a")["metadata"]
+
+
+@pytest.mark.parametrize("kind", ["Job", "PyTorchJob"])
+def test_a_pod_whose_owner_may_count_it_as_failed_is_given_more_time(
+    scene: Scene, kind: str
+) -> None:
+    """A Job that allows no failure was over half a minute after kube-scheduler first refused it."""
+    refuse(scene)
+    scene.pod("a")["metadata"]["ownerReferences"][0]["kind"] = kind
+
+    assert is_replaced(scene, after_s=150)
+
+
+def test_a_node_that_is_well_again_has_its_pods_tried_there(scene: Scene) -> None:
+    """Its pod was made anew a second later, for what kube-scheduler had said of it before."""
+    refuse(scene)
+    shut = {"taints": [{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]}
+    node = scene.kube.objects[node_path("n1")]
+    now = [NOW]
+    gates = gates_of(scene, now)
+    for seconds, spec in ((0, shut), (29, shut), (29, {}), (31, {})):
+        scene.kube.add(node_path("n1"), {**node, "spec": spec})
+        now[0] = NOW + timedelta(seconds=seconds)
+        gates.reconcile()
+
+    assert "deletionTimestamp" not in scene.pod("a")["metadata"]
+
+
+def test_a_job_outlives_a_node_that_is_not_ready_for_a_minute(scene: Scene) -> None:
+    """A Job that allows no failure was over when a kubelet was restarted slowly."""
+    refuse(scene)
+    scene.pod("a")["metadata"]["ownerReferences"][0]["kind"] = "Job"
+    node = scene.kube.objects[node_path("n1")]
+    ill = {"conditions": [{"type": "Ready", "status": "Unknown"}]}
+    scene.kube.add(node_path("n1"), {**node, "status": {**node["status"], **ill}})
+
+    assert is_replaced(scene, after_s=150)
