@@ -3,18 +3,15 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from structlog.testing import capture_logs
 
 from bayplan.api import names
 from bayplan.cluster.keys import GangKey
-from bayplan.plan import Bind
 from bayplan_operator.cluster.kube import node_path, plan_path, pod_path
 from bayplan_operator.plans import partial_gangs as module
-from bayplan_operator.plans.memory import Plans
-from bayplan_operator.plans.recalls import Recalls
 from tests.fake_kube import Raw
 from tests.scenes.execution import (
     NOW,
@@ -27,52 +24,24 @@ from tests.scenes.execution import (
     raw_node,
     raw_pod,
 )
-
-GANG = GangKey(namespace="ns", name="g")
-LABELS = {names.LABEL_GANG: "g", names.LABEL_GANG_MIN_COUNT: "2"}
+from tests.scenes.partial_gangs import (
+    GANG,
+    LABELS,
+    bound,
+    gated,
+    half_released,
+    leaves,
+    of_gang,
+    pin_the_rest,
+    refuse,
+)
 
 
 @pytest.fixture
 def scene() -> Iterator[Scene]:
     """Return a cluster in which one pod of a gang was released, and the other one refused."""
-    with ThreadPoolExecutor(2) as pool:
-        made = Scene(pool)
-        for name in ("g-0", "g-1"):
-            raw = raw_pod(name, gpus=8)
-            raw["metadata"]["labels"] |= LABELS
-            made.kube.add(pod_path(key(name)), raw)
-        patch = made.kube.patch
-
-        def admits_rehearsals(
-            path: str, body: object, *, rehearse: bool = False, **how: str
-        ) -> None:
-            refused = path == pod_path(key("g-1")) and not rehearse
-            made.kube.refusals = {path: (403, "denied in earnest")} if refused else {}
-            patch(path, body, rehearse=rehearse, **how)  # type: ignore[arg-type]
-
-        made.kube.patch = admits_rehearsals  # type: ignore[method-assign]
-        made.publish(of_gang(bind("g-0", "n1")), of_gang(bind("g-1", "n2")))
-        made.look()
-        assert [gated(made, name) for name in ("g-0", "g-1")] == [False, True]
-        placed = made.pod("g-0")
-        placed["spec"]["nodeName"] = "n1"
-        made.kube.refusals = {}
+    with half_released() as made:
         yield made
-
-
-def of_gang(made: Bind) -> Bind:
-    """Return a bind of a pod of the gang."""
-    return replace(made, gang=GANG)
-
-
-def gated(scene: Scene, name: str) -> bool:
-    """Return whether a pod waits behind its gate."""
-    return bool(scene.pod(name)["spec"].get("schedulingGates"))
-
-
-def leaves(scene: Scene, name: str) -> bool:
-    """Return whether a pod is asked to go."""
-    return "deletionTimestamp" in scene.pod(name)["metadata"]
 
 
 def add_of_group(scene: Scene, name: str, group: str) -> None:
@@ -290,13 +259,6 @@ def test_pods_of_a_leader_worker_set_with_the_label_of_a_gang_are_none_of_it(sce
     assert not leaves(scene, "g-2")
 
 
-def bound(scene: Scene, name: str, on: str, *, at: str = "2026-05-01T12:00:00Z") -> None:
-    """Have a pod be bound; the default is the scene's time."""
-    scene.pod(name)["spec"]["nodeName"] = on
-    scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": at}
-    scene.pod(name)["status"] = {"phase": "Running", "conditions": [scheduled]}
-
-
 def test_it_is_half_from_when_the_first_has_its_node(scene: Scene) -> None:
     """The time began anew with each look that found a plan for it, and an operator's start."""
     bound(scene, "g-0", "n1")
@@ -370,11 +332,7 @@ def test_no_plan_need_follow_the_one_by_which_the_rest_is_refused() -> None:
 @pytest.fixture
 def pinned(scene: Scene) -> Scene:
     """Return a cluster in which one of a gang is bound, and the other one pinned."""
-    bound(scene, "g-0", "n1")
-    scene.kube.patch = type(scene.kube).patch.__get__(scene.kube)  # type: ignore[method-assign]
-    scene.publish(of_gang(bind("g-1", "n2")), sequence=2)
-    scene.look()
-    assert not gated(scene, "g-1")
+    pin_the_rest(scene)
     return scene
 
 
@@ -541,154 +499,6 @@ def test_what_kube_scheduler_said_before_a_pod_had_a_home_takes_no_gang_back(
     gates.reconcile()
 
     assert leaves(pinned, "g-0"), "kube-scheduler has tried it since"
-
-
-def refuse(scene: Scene, why: str = "no such volume") -> None:
-    """Have kube-scheduler say that `g-1` can go nowhere."""
-    refusal = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
-    scene.pod("g-1")["status"] = {"conditions": [{**refusal, "message": why}]}
-
-
-def call_back(scene: Scene, *, at: datetime = NOW) -> None:
-    """Have kube-scheduler refuse one of the gang for long enough, from an instant on."""
-    refuse(scene)
-    now = [at]
-    gates = gates_of(scene, now)
-    for seconds in (0, 10, 20):
-        now[0] = at + timedelta(seconds=seconds)
-        gates.reconcile()
-    assert leaves(scene, "g-1")
-
-
-def told_of(scene: Scene, plan: str = "plan-00002") -> list[Raw]:
-    """Return which gangs were called back, as a plan says."""
-    status: Raw = scene.kube.objects[plan_path(plan)]["status"]
-    told: list[Raw] = status["recalled"]
-    return told
-
-
-def comes_again(scene: Scene, **labels: str) -> None:
-    """Have the gang's pods be gone, and made anew."""
-    for name in ("g-0", "g-1"):
-        raw = raw_pod(name, gpus=8)
-        raw["metadata"] |= {"uid": f"new-{name}", "labels": raw["metadata"]["labels"] | LABELS}
-        raw["metadata"]["labels"] |= labels
-        scene.kube.add(pod_path(key(name)), raw)
-
-
-def test_a_gang_that_is_refused_is_remembered_in_the_newest_plan(pinned: Scene) -> None:
-    """It started twice a minute: nobody knew that it was the same gang again, or where."""
-    call_back(pinned)
-
-    (told,) = told_of(pinned)
-    assert (told["gang"], told["pod"], told["times"]) == ("g", "g-1", 1)
-    assert told["message"] == "no such volume"
-    assert [node["name"] for node in told["nodes"]] == ["n2"]
-    assert "and on n2 again from 12:01:20 UTC" in pinned.told.notes[-1]
-
-
-def test_a_gang_whose_node_was_lost_is_not_remembered_as_refused(pinned: Scene) -> None:
-    """kube-scheduler says so, too: the pods told of a riddle, and the gang was kept from nodes."""
-    refuse(pinned, "no such node")
-    now = [NOW + timedelta(seconds=20)]
-    gates = gates_of(pinned, now)
-    del pinned.kube.objects[node_path("n2")]
-    gates.reconcile()
-    now[0] = NOW + timedelta(seconds=30)
-
-    gates.reconcile()
-
-    assert leaves(pinned, "g-0")
-    assert "recalled" not in pinned.status("plan-00002")
-    assert "n2 is gone" in pinned.told.notes[-1]
-
-
-def test_when_it_was_is_told_by_the_api_servers_clock(pinned: Scene) -> None:
-    """To a planner whose clock is right it would lie in the future, and keep nobody waiting."""
-    pinned.kube.ahead_s = 5.0
-
-    call_back(pinned)
-
-    (told,) = told_of(pinned)
-    assert told["at"] == "2026-05-01T12:00:15Z"
-
-
-def test_a_node_that_has_refused_many_is_read_once_in_a_look(
-    pinned: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """64 gangs and 16 nodes each were a thousand requests."""
-    call_back(pinned)
-    (recall,) = pinned.plans.recalled(now=NOW.timestamp() + 60).values()
-    newest = pinned.plans.newest()
-    assert newest is not None
-    gangs = (GangKey(namespace="ns", name=f"g-{n}") for n in range(3))
-    told = tuple(replace(recall, group=gang) for gang in gangs)
-    pinned.plans.wrote_recalled(newest.parts[0].published, told, pinned.kube.version + 1)
-    asked: list[str] = []
-    get = pinned.kube.get
-
-    def noted(path: str) -> Raw | None:
-        asked.append(path)
-        return get(path)
-
-    monkeypatch.setattr(pinned.kube, "get", noted)
-
-    Recalls(pinned.kube, pinned.plans, now=lambda: NOW).review([], {})
-
-    assert asked.count(node_path("n2")) == 1
-    assert len(pinned.plans.recalled(now=NOW.timestamp() + 60)) == 3
-
-
-def test_an_operator_that_starts_knows_how_many_times_it_was(pinned: Scene) -> None:
-    """Each start would have made the pause short again."""
-    call_back(pinned)
-    raw = pinned.kube.objects[plan_path("plan-00002")]
-    anew = Plans(pinned.kube)
-
-    (recall,) = anew.recalled(now=NOW.timestamp() + 60).values()
-
-    assert recall.times == 1
-    assert raw["status"]["phase"], "the rest of the status is there, too"
-
-
-def test_what_is_said_of_steps_later_leaves_it_there(pinned: Scene) -> None:
-    """Two write the status of a plan: each would take away what the other one has written."""
-    call_back(pinned)
-    del pinned.kube.objects[pod_path(key("g-1"))]
-    before = pinned.status("plan-00002")
-
-    pinned.look()
-
-    after = pinned.status("plan-00002")
-    assert after["recalled"] == before["recalled"]
-    assert after["message"] != before["message"]
-    assert pinned.plans.recalled(now=NOW.timestamp() + 60)
-
-
-@pytest.mark.parametrize(
-    ("labels", "on_node", "counts"),
-    [
-        pytest.param({}, {}, True, id="nothing"),
-        pytest.param({"pod-template-hash": "2"}, {}, False, id="its template"),
-        pytest.param({}, {"labels": {"disks": "mended"}}, False, id="the node"),
-    ],
-)
-def test_it_starts_anew_when_its_pods_or_its_node_change(
-    pinned: Scene,
-    labels: dict[str, str],
-    on_node: dict[str, object],
-    counts: bool,  # noqa: FBT001 - a case
-) -> None:
-    """Who has mended what was wrong would wait for an hour."""
-    call_back(pinned)
-    comes_again(pinned, **labels)
-    pinned.kube.objects[node_path("n2")]["metadata"] |= on_node
-    now = [NOW + timedelta(seconds=30)]
-
-    gates_of(pinned, now).reconcile()
-
-    assert bool(told_of(pinned)) is counts
-    assert bool(pinned.plans.recalled(now=now[0].timestamp())) is counts
 
 
 def test_all_of_a_half_may_leave_or_nobody_does(pinned: Scene) -> None:
