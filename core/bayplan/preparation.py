@@ -23,33 +23,24 @@ from bayplan.rules.recalls import set_back, standing
 from bayplan.rules.restraints import restrained
 
 
-def prepared(seen: Snapshot, policy: Policy, *, now: float) -> Snapshot:
+def prepared(
+    seen: Snapshot, policy: Policy, *, plans: Collection[PublishedPlan], now: float
+) -> Snapshot:
     """Return the snapshot in which pins that cannot be kept take no room, and who must stay does.
 
-    Nobody is to go where its volumes are not, or to wait for pods of its gang that have ended.
+    Nobody is to go where its volumes are not, or to wait for pods of its gang that have ended, and
+    who was refused of late is not asked for too soon.
 
     Args:
         seen: Nodes, pods, budgets and volumes as they are.
         policy: Its cooldown counts.
-        now: Seconds since the epoch.
-    """
-    placed = believed(on_listed_gpus(attached(without_ended(seen))))
-    return protected(restrained(placed, now=now, cooldown_s=policy.cooldown_s))
-
-
-def remembering(
-    seen: Snapshot, plans: Collection[PublishedPlan], policy: Policy, *, now: float
-) -> Snapshot:
-    """Return the snapshot in which who was refused of the last plans is not asked for too soon.
-
-    Args:
-        seen: Nodes and pods as they are.
         plans: The last plans, as they stand.
-        policy: Its cooldown counts.
         now: Seconds since the epoch.
     """
     there = set_aside(seen, refused(plans, now=now, cooldown_s=policy.cooldown_s))
-    return set_back(there, standing(plans, now=now), now=now)
+    there = set_back(there, standing(plans, now=now), now=now)
+    placed = believed(on_listed_gpus(attached(without_ended(there))))
+    return protected(restrained(placed, now=now, cooldown_s=policy.cooldown_s))
 
 
 def without_ended(snapshot: Snapshot) -> Snapshot:

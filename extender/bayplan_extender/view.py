@@ -22,7 +22,7 @@ from bayplan.cluster.pods import Ended
 from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import PublishedPlan, decisions, joined
 from bayplan.policy import Policy
-from bayplan.preparation import prepared, remembering
+from bayplan.preparation import prepared
 from bayplan.rules import admission, recalls, restraints
 from bayplan.triggers import is_at_work
 from bayplan_extender.reflector import STALE_S
@@ -138,8 +138,7 @@ class View:
         budgets, volumes = tuple(self.budgets.values()), tuple(self.volumes.values())
         ended = tuple(self.ended.values())
         there = replace(seen, budgets=budgets, volumes=volumes, ended=ended)
-        there = remembering(there, self.plans.values(), self.policy, now=now)
-        return prepared(there, self.policy, now=now)
+        return prepared(there, self.policy, plans=self.plans.values(), now=now)
 
     @property
     def last_number(self) -> int:

@@ -99,7 +99,7 @@ def with_disks(count: int, *, running: bool, hosts: int = 1) -> Snapshot:
         term = NodeTerm(labels=(Requirement(key=HOST, operator="In", values=near),))
         volumes.append(Volume(claim=ClaimKey(made.key.namespace, claim), nodes=(term,)))
     seen = Snapshot(nodes=tuple(nodes), pods=tuple(pods), volumes=tuple(volumes))
-    return prepared(seen, Policy(), now=0)
+    return prepared(seen, Policy(), plans=(), now=0)
 
 
 def test_running_pods_with_disks_inside_their_nodes_are_alike() -> None:

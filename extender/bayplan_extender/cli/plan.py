@@ -32,7 +32,7 @@ from bayplan.codec.documents import KINDS
 from bayplan.plan import Bind, Hold, Plan, Result, plan_digest
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.preparation import prepared, remembering
+from bayplan.preparation import prepared
 from bayplan_extender.cli import recordings, whatif
 from bayplan_extender.cli.files import FileError, located, objects, read, tell_unread
 from bayplan_extender.cli.holds import grouped, helps
@@ -131,8 +131,7 @@ def _read(
     outside = sum(pod.node is None and not pod.waiting for pod in read_in.pods)
     further = [f"{outside:,} Pod (no node, no gate {names.GATE})"] * bool(outside)
     tell_unread(documents, KINDS | {"PackingPlan"}, further)
-    there = remembering(read_in.once_left(now), plans, policy, now=now)
-    return prepared(there, policy, now=now), policy
+    return prepared(read_in.once_left(now), policy, plans=plans, now=now), policy
 
 
 def _recorded(recorded: Recording, options: argparse.Namespace) -> tuple[Snapshot, Policy]:

@@ -22,7 +22,7 @@ from bayplan.cluster.snapshot import Snapshot
 from bayplan.codec import DecodeError, plan_manifest, policy_of, snapshot_of, workloads
 from bayplan.codec.documents import KINDS, flat
 from bayplan.policy import Policy
-from bayplan.preparation import attached, prepared, remembering
+from bayplan.preparation import attached, prepared
 from bayplan.whatif import Forecast, forecast
 from bayplan_extender.cli import kept
 from bayplan_extender.cli.files import FileError, located, objects, tell_unread
@@ -86,8 +86,7 @@ def _world(
         raise located(error, documents) from error
     plans = [*kept.readable(raw for raw in live if raw["kind"] == "PackingPlan")]
     now = time.time()
-    seen = remembering(there.once_left(now), plans, policy, now=now)
-    world = prepared(seen, policy, now=now)
+    world = prepared(there.once_left(now), policy, plans=plans, now=now)
     tell_unread(documents, KINDS | workloads.KINDS)
     # As the API server would have it: who waits already goes first among equals.
     newcomers = tuple(

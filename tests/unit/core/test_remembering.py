@@ -6,7 +6,7 @@ from bayplan.codec import Recording, recording_document, recording_of
 from bayplan.plan import plan_digest
 from bayplan.planner import plan
 from bayplan.policy import Policy
-from bayplan.preparation import remembering
+from bayplan.preparation import prepared
 from tests.builders import node, snapshot
 from tests.scenes.recalls import AT, SINGLE, TOLD, made_by_web
 
@@ -15,7 +15,7 @@ def test_a_recorded_pass_knows_who_was_refused() -> None:
     """Made again elsewhere, the plan placed a pod that the planner had held."""
     told = replace(TOLD, recalled=(SINGLE,))
     seen = snapshot(node("n1"), made_by_web("b"))
-    there = remembering(seen, [told], Policy(), now=AT + 1)
+    there = prepared(seen, Policy(), plans=[told], now=AT + 1)
     result = plan(there, Policy(), clock=lambda: 0.0)
     assert result.plan.holds
     recording = Recording(

@@ -441,7 +441,7 @@ def test_a_share_on_a_gpu_that_is_not_listed_any_more_stops_nobody() -> None:
     waiting = [pod("share", share=500), pod("whole", gpus=8)]
 
     seen = snapshot(node("n0", gpus=7), node("n1"), lost, *waiting)
-    found = plan(prepared(seen, POLICY, now=0.0), POLICY, clock=lambda: 0.0).plan
+    found = plan(prepared(seen, POLICY, plans=(), now=0.0), POLICY, clock=lambda: 0.0).plan
 
     assert homes(found)["share"] in {("n0", device) for device in range(7)}
     assert homes(found)["whole"] == ("n1", None)
