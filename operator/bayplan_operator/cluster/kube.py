@@ -11,6 +11,7 @@ have changed alone, for nobody reads the rest.
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
@@ -342,6 +343,14 @@ class Denial(str):
     """A refusal that has its reason in the request or the object: asking again is of no use."""
 
     __slots__ = ()
+
+
+def by_its_clock(kube: Kube, now: datetime) -> float:
+    """Return our `now` by the API server's clock, in seconds since the epoch.
+
+    What it dates, and what others read of it, is to be compared with that.
+    """
+    return now.timestamp() - kube.ahead_s
 
 
 def refusal_of(error: ApiException) -> str | None:

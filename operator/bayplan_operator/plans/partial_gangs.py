@@ -24,7 +24,7 @@ from bayplan.rules import restraints
 from bayplan_operator.cluster.damper import Damper
 from bayplan_operator.cluster.events import About, Events
 from bayplan_operator.cluster.evictions import evict
-from bayplan_operator.cluster.kube import Kube, Raw, pods_path
+from bayplan_operator.cluster.kube import Kube, Raw, by_its_clock, pods_path
 from bayplan_operator.metrics import Metrics
 from bayplan_operator.plans.budgets import budgets_in
 from bayplan_operator.plans.memory import Plans
@@ -105,8 +105,8 @@ class PartialGangs:
 
         It may have been before we looked. The API server says since when, by its own clock.
         """
-        seen_s, now = self._clock() - self._since[gang], self._now().timestamp()
-        return max(seen_s, now - self._kube.ahead_s - partial.since) if partial.since else seen_s
+        seen_s, now = self._clock() - self._since[gang], by_its_clock(self._kube, self._now())
+        return max(seen_s, now - partial.since) if partial.since else seen_s
 
     def _read(self, gang: GangKey) -> "_Read":
         """Return the pods of a gang; none where one cannot be read.

@@ -20,7 +20,15 @@ from bayplan.codec import DecodeError
 from bayplan.codec.pods import selector_of
 from bayplan.codec.recalls import Group, Recall, recall_manifest, revisions_of, state_of
 from bayplan.rules import recalls
-from bayplan_operator.cluster.kube import Kube, Raw, message_of, node_path, plan_path, pods_path
+from bayplan_operator.cluster.kube import (
+    Kube,
+    Raw,
+    by_its_clock,
+    message_of,
+    node_path,
+    plan_path,
+    pods_path,
+)
 from bayplan_operator.plans.memory import Plans
 
 _log = structlog.get_logger()
@@ -92,7 +100,7 @@ class Recalls:
 
     def _instant(self) -> float:
         """Return the time by the API server's clock: the planner reads what is written by it."""
-        return self._now().timestamp() - self._kube.ahead_s
+        return by_its_clock(self._kube, self._now())
 
     def _state(self, node: str) -> str:
         raw = self._kube.get(node_path(node))

@@ -14,7 +14,7 @@ from typing import Final
 from bayplan.cluster.pods import Pod
 from bayplan.codec import DecodeError, pod_of
 from bayplan.codec.pods import rejection_of
-from bayplan_operator.cluster.kube import Kube, Raw
+from bayplan_operator.cluster.kube import Kube, Raw, by_its_clock
 
 #: Seconds for which one that has failed is news. A watch that begins anew tells of all there are.
 _NEWS_S: Final = 60.0
@@ -67,7 +67,6 @@ class Rejections:
             return None
         if pod is None:
             return None
-        now = self._now().timestamp() - self._kube.ahead_s
         # Its node says when it was started, and may be ahead of all others.
-        age_s = now - max(pod.started_at, pod.created_at)
+        age_s = by_its_clock(self._kube, self._now()) - max(pod.started_at, pod.created_at)
         return replace(pod, refused=why) if age_s < _NEWS_S else None
