@@ -74,6 +74,10 @@ class Scene:
         """Return a pod."""
         return self.kube.objects[pod_path(key(name))]
 
+    def leaves(self, name: str) -> bool:
+        """Return whether a pod is asked to go."""
+        return "deletionTimestamp" in self.pod(name)["metadata"]
+
     def status(self, plan: str) -> Raw:
         """Return a plan's status."""
         found: Raw = self.kube.objects[plan_path(plan)]["status"]
@@ -119,6 +123,12 @@ def raw_pod(name: str, *, gpus: int | str = 4, on: str = "", gated: bool = True)
         "creationTimestamp": "2026-05-01T11:00:00Z",
     }
     return {"metadata": metadata, "spec": spec, "status": {}}
+
+
+def unschedulable(why: str) -> Raw:
+    """Return the status of a pod of which kube-scheduler says that it can go nowhere."""
+    refusal = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    return {"conditions": [{**refusal, "message": why}]}
 
 
 def bind(name: str, on: str) -> Bind:

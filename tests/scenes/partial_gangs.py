@@ -9,7 +9,7 @@ from bayplan.api import names
 from bayplan.cluster.keys import GangKey
 from bayplan.plan import Bind
 from bayplan_operator.cluster.kube import pod_path
-from tests.scenes.execution import Scene, bind, key, raw_pod
+from tests.scenes.execution import Scene, bind, key, raw_pod, unschedulable
 
 GANG = GangKey(namespace="ns", name="g")
 LABELS = {names.LABEL_GANG: "g", names.LABEL_GANG_MIN_COUNT: "2"}
@@ -53,11 +53,6 @@ def gated(scene: Scene, name: str) -> bool:
     return bool(scene.pod(name)["spec"].get("schedulingGates"))
 
 
-def leaves(scene: Scene, name: str) -> bool:
-    """Return whether a pod is asked to go."""
-    return "deletionTimestamp" in scene.pod(name)["metadata"]
-
-
 def bound(scene: Scene, name: str, on: str, *, at: str = "2026-05-01T12:00:00Z") -> None:
     """Have a pod be bound; the default is the scene's time."""
     scene.pod(name)["spec"]["nodeName"] = on
@@ -67,8 +62,7 @@ def bound(scene: Scene, name: str, on: str, *, at: str = "2026-05-01T12:00:00Z")
 
 def refuse(scene: Scene, why: str = "no such volume") -> None:
     """Have kube-scheduler say that `g-1` can go nowhere."""
-    refusal = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
-    scene.pod("g-1")["status"] = {"conditions": [{**refusal, "message": why}]}
+    scene.pod("g-1")["status"] = unschedulable(why)
 
 
 def pin_the_rest(scene: Scene) -> None:

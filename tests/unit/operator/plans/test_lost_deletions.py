@@ -123,4 +123,4 @@ def test_a_plan_that_is_deleted_in_the_middle_of_a_pass_disturbs_nobody_any_more
     monkeypatch.setattr(scene.kube, "get", deleting)
     scene.look()
 
-    assert "deletionTimestamp" not in scene.pod("v")["metadata"]
+    assert not scene.leaves("v")

@@ -30,7 +30,6 @@ from tests.scenes.partial_gangs import (
     bound,
     gated,
     half_released,
-    leaves,
     of_gang,
     pin_the_rest,
     refuse,
@@ -114,13 +113,13 @@ def test_half_a_gang_is_called_back_a_quarter_of_a_minute_after_its_rest_is_held
     for seconds in (0, 14):
         now[0] = NOW + timedelta(seconds=seconds)
         gates.reconcile()
-        assert not leaves(scene, "g-0")
+        assert not scene.leaves("g-0")
 
     now[0] = NOW + timedelta(seconds=15)
     gates.reconcile()
 
-    assert leaves(scene, "g-0")
-    assert not leaves(scene, "g-1")
+    assert scene.leaves("g-0")
+    assert not scene.leaves("g-1")
     assert scene.told.notes[-1].startswith(
         "Pod g-0 Evicted: the rest of its gang g waits in vain, and this pod is made anew to wait"
         " with them: needs 16"
@@ -138,7 +137,7 @@ def test_a_newer_plan_may_have_a_place_for_the_rest(scene: Scene) -> None:
     now[0] = NOW + timedelta(minutes=1)
     gates.reconcile()
 
-    assert not leaves(scene, "g-0")
+    assert not scene.leaves("g-0")
 
 
 def test_a_budget_may_keep_it(scene: Scene) -> None:
@@ -155,7 +154,7 @@ def test_a_budget_may_keep_it(scene: Scene) -> None:
     now[0] = NOW + timedelta(seconds=25)
     gates.reconcile()
 
-    assert leaves(scene, "g-0")
+    assert scene.leaves("g-0")
 
 
 def test_a_half_that_is_kept_is_told_of_once(scene: Scene) -> None:
@@ -187,13 +186,13 @@ def test_a_budget_that_admits_each_alone_keeps_all_of_a_half(scene: Scene) -> No
         scene.pod(name)["status"]["conditions"].append({"type": "Ready", "status": "True"})
 
     hold_the_rest(scene, gang=GANG)
-    assert not leaves(scene, "g-0")
-    assert not leaves(scene, "g-2")
+    assert not scene.leaves("g-0")
+    assert not scene.leaves("g-2")
     scene.kube.add(budgets, budget(allowed=2))
     gates_of(scene, [NOW + timedelta(seconds=20)]).reconcile()
 
-    assert leaves(scene, "g-0")
-    assert leaves(scene, "g-2")
+    assert scene.leaves("g-0")
+    assert scene.leaves("g-2")
 
 
 def budget(*, allowed: int) -> Raw:
@@ -245,8 +244,8 @@ def test_of_a_leader_worker_set_only_the_group_that_is_half_is_called_back(scene
 
     hold_the_rest(scene, gang=GangKey(namespace="ns", name="g/0"))
 
-    assert leaves(scene, "g-0")
-    assert not leaves(scene, "g-2")
+    assert scene.leaves("g-0")
+    assert not scene.leaves("g-2")
 
 
 def test_pods_of_a_leader_worker_set_with_the_label_of_a_gang_are_none_of_it(scene: Scene) -> None:
@@ -255,8 +254,8 @@ def test_pods_of_a_leader_worker_set_with_the_label_of_a_gang_are_none_of_it(sce
 
     hold_the_rest(scene, gang=GANG)
 
-    assert leaves(scene, "g-0")
-    assert not leaves(scene, "g-2")
+    assert scene.leaves("g-0")
+    assert not scene.leaves("g-2")
 
 
 def test_it_is_half_from_when_the_first_has_its_node(scene: Scene) -> None:
@@ -267,11 +266,11 @@ def test_it_is_half_from_when_the_first_has_its_node(scene: Scene) -> None:
     scene.publish(replace(hold("g-1"), gang=GANG), sequence=2)
 
     assert gates.reconcile() == pytest.approx(1.0), "it looks again when the time has come"
-    assert not leaves(scene, "g-0")
+    assert not scene.leaves("g-0")
     now[0] = NOW + timedelta(seconds=15)
     gates.reconcile()
 
-    assert leaves(scene, "g-0")
+    assert scene.leaves("g-0")
 
 
 def test_a_clock_that_is_behind_kube_schedulers_keeps_nobody(scene: Scene) -> None:
@@ -285,7 +284,7 @@ def test_a_clock_that_is_behind_kube_schedulers_keeps_nobody(scene: Scene) -> No
 
     gates.reconcile()
 
-    assert leaves(scene, "g-0")
+    assert scene.leaves("g-0")
 
 
 def test_a_clock_that_is_ahead_takes_nobodys_time_away(scene: Scene) -> None:
@@ -297,11 +296,11 @@ def test_a_clock_that_is_ahead_takes_nobodys_time_away(scene: Scene) -> None:
     scene.publish(replace(hold("g-1"), gang=GANG), sequence=2)
 
     assert gates.reconcile() == pytest.approx(1.0)
-    assert not leaves(scene, "g-0")
+    assert not scene.leaves("g-0")
     now[0] = NOW + timedelta(hours=1, seconds=15)
     gates.reconcile()
 
-    assert leaves(scene, "g-0")
+    assert scene.leaves("g-0")
 
 
 def test_no_plan_need_follow_the_one_by_which_the_rest_is_refused() -> None:
@@ -325,7 +324,7 @@ def test_no_plan_need_follow_the_one_by_which_the_rest_is_refused() -> None:
 
         gates_of(scene, now).reconcile()
 
-    assert leaves(scene, "g-0")
+    assert scene.leaves("g-0")
     assert "not now" in scene.told.notes[-1]
 
 
@@ -346,8 +345,8 @@ def test_one_that_is_pinned_to_a_lost_node_is_made_anew_soon(pinned: Scene) -> N
     now[0] = NOW + timedelta(seconds=5)
     gates.reconcile()
 
-    assert leaves(pinned, "g-1")
-    assert not leaves(pinned, "g-0"), "there may be another place for the rest"
+    assert pinned.leaves("g-1")
+    assert not pinned.leaves("g-0"), "there may be another place for the rest"
 
 
 def test_the_second_one_that_is_lost_so_takes_its_gang_with_it(pinned: Scene) -> None:
@@ -360,27 +359,26 @@ def test_the_second_one_that_is_lost_so_takes_its_gang_with_it(pinned: Scene) ->
 
     gates.reconcile()
 
-    assert leaves(pinned, "g-0")
-    assert leaves(pinned, "g-1")
+    assert pinned.leaves("g-0")
+    assert pinned.leaves("g-1")
     assert "n2 is gone" in pinned.told.notes[-1]
 
 
 def test_kube_schedulers_refusal_takes_a_gang_back(pinned: Scene) -> None:
     """Its plan ended after two minutes, and half of the gang ran on beyond that."""
-    refusal = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
-    pinned.pod("g-1")["status"] = {"conditions": [{**refusal, "message": "no such volume"}]}
+    refuse(pinned)
     now = [NOW + timedelta(seconds=10)]
     gates = gates_of(pinned, now)
     gates.reconcile()
     now[0] = NOW + timedelta(seconds=19)
     gates.reconcile()
-    assert not leaves(pinned, "g-0"), "kube-scheduler may try it once more"
+    assert not pinned.leaves("g-0"), "kube-scheduler may try it once more"
     now[0] = NOW + timedelta(seconds=20)
 
     gates.reconcile()
 
-    assert leaves(pinned, "g-0")
-    assert leaves(pinned, "g-1")
+    assert pinned.leaves("g-0")
+    assert pinned.leaves("g-1")
     assert "no such volume" in pinned.told.notes[-1]
 
 
@@ -392,8 +390,8 @@ def test_one_that_is_queued_keeps_nobody_from_anything(pinned: Scene) -> None:
         now[0] = NOW + timedelta(seconds=seconds)
         gates.reconcile()
 
-    assert not leaves(pinned, "g-0")
-    assert not leaves(pinned, "g-1")
+    assert not pinned.leaves("g-0")
+    assert not pinned.leaves("g-1")
 
 
 def test_a_plan_that_gives_up_who_is_queued_takes_nobody_back(pinned: Scene) -> None:
@@ -407,7 +405,7 @@ def test_a_plan_that_gives_up_who_is_queued_takes_nobody_back(pinned: Scene) -> 
 
     gates_of(pinned, now).reconcile()
 
-    assert not leaves(pinned, "g-0")
+    assert not pinned.leaves("g-0")
 
 
 def test_a_pod_that_has_failed_is_none_of_its_gang_any_more(scene: Scene) -> None:
@@ -423,7 +421,7 @@ def test_a_pod_that_has_failed_is_none_of_its_gang_any_more(scene: Scene) -> Non
 
     gates.reconcile()
 
-    assert leaves(scene, "g-0")
+    assert scene.leaves("g-0")
 
 
 @pytest.mark.parametrize(
@@ -455,7 +453,7 @@ def test_a_pod_that_ended_well_counts_for_its_own_run(
 
     hold_the_rest(scene, gang=GANG)
 
-    assert leaves(scene, "g-0") is goes
+    assert scene.leaves("g-0") is goes
 
 
 def test_gangs_that_are_not_half_keep_no_half_from_being_looked_at(
@@ -477,15 +475,14 @@ def test_gangs_that_are_not_half_keep_no_half_from_being_looked_at(
     for _ in range(3):
         gates.reconcile()
 
-    assert leaves(scene, "g-0")
+    assert scene.leaves("g-0")
 
 
 def test_what_kube_scheduler_said_before_a_pod_had_a_home_takes_no_gang_back(
     pinned: Scene,
 ) -> None:
     """One that was shown to node autoscalers was refused until then: half of it left each time."""
-    refusal = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
-    pinned.pod("g-1")["status"] = {"conditions": [{**refusal, "message": "no node has room"}]}
+    refuse(pinned, "no node has room")
     pinned.pod("g-1")["spec"].pop("affinity")
     pinned.pod("g-1")["metadata"]["annotations"][names.ANNOTATION_HOME] = "n2"
     now = [NOW]
@@ -493,12 +490,12 @@ def test_what_kube_scheduler_said_before_a_pod_had_a_home_takes_no_gang_back(
     for seconds in (0, 20, 149):
         now[0] = NOW + timedelta(seconds=seconds)
         gates.reconcile()
-        assert not leaves(pinned, "g-0")
+        assert not pinned.leaves("g-0")
     now[0] = NOW + timedelta(seconds=150)
 
     gates.reconcile()
 
-    assert leaves(pinned, "g-0"), "kube-scheduler has tried it since"
+    assert pinned.leaves("g-0"), "kube-scheduler has tried it since"
 
 
 def test_all_of_a_half_may_leave_or_nobody_does(pinned: Scene) -> None:
@@ -510,14 +507,14 @@ def test_all_of_a_half_may_leave_or_nobody_does(pinned: Scene) -> None:
     for seconds in (0, 10, 20):
         now[0] = NOW + timedelta(seconds=seconds)
         gates.reconcile()
-    assert not leaves(pinned, "g-1")
+    assert not pinned.leaves("g-1")
     assert "recalled" not in pinned.status("plan-00002")
     pinned.kube.refusals = {}
 
     gates.reconcile()
 
-    assert leaves(pinned, "g-0")
-    assert leaves(pinned, "g-1")
+    assert pinned.leaves("g-0")
+    assert pinned.leaves("g-1")
 
 
 def test_a_gang_that_becomes_whole_at_that_moment_stays(
@@ -544,5 +541,5 @@ def test_a_gang_that_becomes_whole_at_that_moment_stays(
 
     gates.reconcile()
 
-    assert not leaves(pinned, "g-0")
-    assert not leaves(pinned, "g-1")
+    assert not pinned.leaves("g-0")
+    assert not pinned.leaves("g-1")

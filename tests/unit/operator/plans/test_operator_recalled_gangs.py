@@ -18,7 +18,7 @@ from tests.scenes.execution import (
     key,
     raw_pod,
 )
-from tests.scenes.partial_gangs import LABELS, half_released, leaves, pin_the_rest, refuse
+from tests.scenes.partial_gangs import LABELS, half_released, pin_the_rest, refuse
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def call_back(scene: Scene, *, at: datetime = NOW) -> None:
     for seconds in (0, 10, 20):
         now[0] = at + timedelta(seconds=seconds)
         gates.reconcile()
-    assert leaves(scene, "g-1")
+    assert scene.leaves("g-1")
 
 
 def told_of(scene: Scene, plan: str = "plan-00002") -> list[Raw]:
@@ -78,7 +78,7 @@ def test_a_gang_whose_node_was_lost_is_not_remembered_as_refused(pinned: Scene) 
 
     gates.reconcile()
 
-    assert leaves(pinned, "g-0")
+    assert pinned.leaves("g-0")
     assert "recalled" not in pinned.status("plan-00002")
     assert "n2 is gone" in pinned.told.notes[-1]
 

@@ -10,7 +10,7 @@ from bayplan_operator.cluster.kube import node_path, plan_path, pod_path
 from bayplan_operator.plans.rejections import Rejections
 from tests.fake_kube import FakeKube, Raw, error
 from tests.scenes import execution
-from tests.scenes.execution import NOW, Scene, bind, gates_of, key, raw_pod
+from tests.scenes.execution import NOW, Scene, bind, gates_of, key, raw_pod, unschedulable
 
 scene = execution.scene
 
@@ -123,9 +123,7 @@ def refuse(scene: Scene, *, sequence: int = 1, **more: object) -> None:
     scene.pod("a")["spec"] |= more
     scene.publish(bind("a", "n1"), sequence=sequence)
     scene.look()
-    refused = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
-    status = {"conditions": [{**refused, "message": "no such disk"}]}
-    scene.kube.add(pod_path(key("a")), {**scene.pod("a"), "status": status})
+    scene.kube.add(pod_path(key("a")), {**scene.pod("a"), "status": unschedulable("no such disk")})
 
 
 def is_replaced(scene: Scene, *, after_s: float) -> bool:
@@ -135,10 +133,10 @@ def is_replaced(scene: Scene, *, after_s: float) -> bool:
     for seconds in (0.0, after_s - 1):
         now[0] = NOW + timedelta(seconds=seconds)
         gates.reconcile()
-        assert "deletionTimestamp" not in scene.pod("a")["metadata"]
+        assert not scene.leaves("a")
     now[0] = NOW + timedelta(seconds=after_s)
     gates.reconcile()
-    return "deletionTimestamp" in scene.pod("a")["metadata"]
+    return scene.leaves("a")
 
 
 def test_a_pin_that_the_scheduler_refuses_is_not_tried_there_again_at_once(scene: Scene) -> None:
@@ -242,11 +240,11 @@ def test_a_pod_is_not_refused_for_ever_on_a_node_of_many_short_jobs(
         scene.kube.objects.pop(pod_path(key("x")), None)
         if seconds % 20 == 0:
             scene.kube.add(pod_path(key("x")), dict(other))
-        assert "deletionTimestamp" not in scene.pod("a")["metadata"]
+        assert not scene.leaves("a")
         now[0] = NOW + timedelta(seconds=seconds)
         gates.reconcile()
 
-    assert "deletionTimestamp" in scene.pod("a")["metadata"]
+    assert scene.leaves("a")
 
 
 @pytest.mark.parametrize("kind", ["Job", "PyTorchJob"])
@@ -272,7 +270,7 @@ def test_a_node_that_is_well_again_has_its_pods_tried_there(scene: Scene) -> Non
         now[0] = NOW + timedelta(seconds=seconds)
         gates.reconcile()
 
-    assert "deletionTimestamp" not in scene.pod("a")["metadata"]
+    assert not scene.leaves("a")
 
 
 def test_a_job_outlives_a_node_that_is_not_ready_for_a_minute(scene: Scene) -> None:
