@@ -6,8 +6,6 @@ nodes: each on four 8-GPU nodes, all under one installation of Bayplan.
 
 import json
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -18,6 +16,7 @@ import pytest
 
 from e2e import fleet_scene, story
 from e2e.cluster import CommandFailed, add_gpu_nodes, eventually, remove_gpu_nodes
+from e2e.command_line import bayplan
 from e2e.fleet_scene import ALWAYS, SETTLED_S, Object, User, counted, deployment
 from e2e.readiness_sampler import ReadinessSampler
 
@@ -229,16 +228,10 @@ def test_a_question_is_answered_from_the_cluster_and_changes_nothing(
 
     def ask(gpus: int, replicas: int) -> Object:
         (tmp_path / "new.json").write_text(json.dumps(deployment("new", gpus, replicas=replicas)))
-        command = [sys.executable, "-c", "from bayplan_extender.cli import main; exit(main())"]
-        arguments = ["plan", "-f", str(tmp_path / "new.json"), "-o", "json"]
-        result = subprocess.run(
-            [*command, *arguments],
-            env=user.cluster.env,
-            capture_output=True,
-            text=True,
-            check=False,
+        file = str(tmp_path / "new.json")
+        told: Object = json.loads(
+            bayplan(user.cluster.env, "plan", "-f", file, "-o", "json").stdout
         )
-        told: Object = json.loads(result.stdout)
         return told
 
     fits, moves, never = ask(6, 3), ask(8, 2), ask(8, 4)

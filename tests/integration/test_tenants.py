@@ -1,8 +1,6 @@
 """`kubectl bayplan` for people who may not read everything, on a real API server."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,12 +10,9 @@ import yaml
 
 from bayplan.api import names
 from e2e.cluster import Cluster, eventually
+from e2e.command_line import Told, bayplan
 
 pytestmark = pytest.mark.usefixtures("served")
-
-Told = subprocess.CompletedProcess[str]
-
-_COMMAND = (sys.executable, "-c", "from bayplan_extender.cli import main; exit(main())")
 
 WAITING: dict[str, Any] = {
     "apiVersion": "v1",
@@ -50,13 +45,7 @@ def tenant(cluster: Cluster, namespace: str, tmp_path: Path) -> Callable[..., To
     (tmp_path / "kubeconfig").write_text(yaml.safe_dump(settings))
 
     def ask(*arguments: str) -> Told:
-        return subprocess.run(
-            [*_COMMAND, *arguments],
-            env={**cluster.env, "KUBECONFIG": str(tmp_path / "kubeconfig")},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return bayplan({**cluster.env, "KUBECONFIG": str(tmp_path / "kubeconfig")}, *arguments)
 
     return ask
 
